@@ -1,0 +1,89 @@
+"""Everything that can go wrong, as one family of errors that speak to a person.
+
+Each error is one paragraph: what happened, where, and what to do next. `exit_code` is what the command line returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class DtapError(Exception):
+    """A failure the user can act on. Raise it (or a child) with the whole paragraph as its only argument."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a job: `place` is a path such as `features[1].steps[0].clip.min`, `message` the rest."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class JobError(DtapError):
+    """The job file, or the arguments, are wrong. Carries every problem found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Problem | Iterable[Problem]):
+        if isinstance(problems, str):
+            problems = Problem("", problems)
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[JobError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class ExpressionError(DtapError):
+    """A SQL expression that does not parse, names no column, or compares what cannot be compared."""
+
+    exit_code = 2
+
+
+class StorageError(DtapError):
+    """A place that cannot be reached, read or written."""
+
+
+class SourceError(DtapError):
+    """The lake is not what the job needs: no files, a broken file, another schema."""
+
+
+class DataError(DtapError):
+    """The rows are not what the job promises: a null, an infinity, an unseen value, no rows at all."""
+
+
+class OutputError(DtapError):
+    """A dataset that is missing, unfinished, in the way, or not as its manifest says."""
+
+
+class ClusterError(DtapError):
+    """No workers, other versions, or a worker that cannot reach the data."""
+
+
+class InterruptedRun(DtapError):
+    """The client, scheduler or workers were lost, or the user stopped the run; `--resume` goes on."""
+
+    exit_code = 4
+
+
+class VerificationError(DtapError):
+    """A finished dataset whose bytes are not what its manifest says."""
+
+    exit_code = 3
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the nearest known word, else the known words, else nothing."""
+    known = list(known)
+    near = get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known here: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}." if known else ""
