@@ -1,1 +1,6 @@
+"""The only room that knows filesystems: open a folder by URL, read with counting, write durably, publish atomically."""
 
+from dtap_dask.storage.counting import Counters
+from dtap_dask.storage.store import FileInfo, Store, open_store
+
+__all__ = ["Counters", "FileInfo", "Store", "open_store"]

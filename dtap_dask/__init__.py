@@ -1,0 +1,64 @@
+"""From a Parquet lake on DataTap or HDFS to a TensorFlow training loop, in one Dask job.
+
+Names are loaded when they are first used, so that importing this package imports neither Dask nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtap_dask.errors import DtapError
+    from dtap_dask.features import FittedState
+    from dtap_dask.job.interop import to_dask_ml
+    from dtap_dask.job.plan import Plan, make_plan as plan
+    from dtap_dask.job.read import read
+    from dtap_dask.job.run import run
+    from dtap_dask.job.spec import Job
+    from dtap_dask.records.manifest import Manifest
+    from dtap_dask.train.inputs import inputs
+    from dtap_dask.train.load import load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DtapError": ("dtap_dask.errors", "DtapError"),
+    "FittedState": ("dtap_dask.features", "FittedState"),
+    "Job": ("dtap_dask.job.spec", "Job"),
+    "Manifest": ("dtap_dask.records.manifest", "Manifest"),
+    "Plan": ("dtap_dask.job.plan", "Plan"),
+    "inputs": ("dtap_dask.train.inputs", "inputs"),
+    "load": ("dtap_dask.train.load", "load"),
+    "plan": ("dtap_dask.job.plan", "make_plan"),
+    "read": ("dtap_dask.job.read", "read"),
+    "run": ("dtap_dask.job.run", "run"),
+    "to_dask_ml": ("dtap_dask.job.interop", "to_dask_ml"),
+}
+
+__all__ = [
+    "DtapError",
+    "FittedState",
+    "Job",
+    "Manifest",
+    "Plan",
+    "inputs",
+    "load",
+    "plan",
+    "read",
+    "run",
+    "to_dask_ml",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dtap_dask' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

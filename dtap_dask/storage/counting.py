@@ -1,0 +1,102 @@
+"""Files that count what is read from them, so that a run can say how often it read each byte it needed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import BinaryIO
+
+
+@dataclass
+class Counters:
+    """Opens, reads and bytes of one store in this process. Threads may share it: pyarrow reads ahead in some."""
+
+    opens: int = 0
+    reads: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def opened(self) -> None:
+        """Count one opened file."""
+        with self._lock:
+            self.opens += 1
+
+    def read(self, size: int) -> None:
+        """Count one read of `size` bytes."""
+        with self._lock:
+            self.reads += 1
+            self.bytes_read += size
+
+    def written(self, size: int) -> None:
+        """Count `size` bytes written."""
+        with self._lock:
+            self.bytes_written += size
+
+
+class CountingReader:
+    """A seekable binary file that reports each read. pyarrow, gzip and plain Python take it as a file object."""
+
+    def __init__(self, file: BinaryIO, counters: Counters):
+        self._file = file
+        self._counters = counters
+        counters.opened()
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes from the current position; all that is left when negative."""
+        data = self._file.read(size)
+        self._counters.read(len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a position, as in io.IOBase."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The current position in bytes."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file below."""
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file below is closed."""
+        return self._file.closed
+
+    def readable(self) -> bool:
+        """True: this is for reading only."""
+        return True
+
+    def writable(self) -> bool:
+        """False: this is for reading only."""
+        return False
+
+    def seekable(self) -> bool:
+        """True: every store's files can be read at any place."""
+        return True
+
+    def __enter__(self) -> CountingReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class CountingWriter:
+    """A binary file for writing that reports the bytes written. Takes any bytes-like object."""
+
+    def __init__(self, file: BinaryIO, counters: Counters):
+        self._file = file
+        self._counters = counters
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append `data`; returns its size in bytes."""
+        size = memoryview(data).nbytes
+        self._file.write(data)
+        self._counters.written(size)
+        return size
