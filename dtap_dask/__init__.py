@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from dtap_dask.errors import DtapError
     from dtap_dask.features import FittedState
     from dtap_dask.job.interop import to_dask_ml
-    from dtap_dask.job.plan import Plan, make_plan as plan
+    from dtap_dask.job.plan import Plan
+    from dtap_dask.job.plan import make_plan as plan
     from dtap_dask.job.read import read
     from dtap_dask.job.run import run
     from dtap_dask.job.spec import Job
