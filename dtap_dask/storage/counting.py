@@ -41,6 +41,7 @@ class CountingReader:
     def __init__(self, file: BinaryIO, counters: Counters):
         self._file = file
         self._counters = counters
+        self._closed = False
         counters.opened()
 
     def read(self, size: int = -1) -> bytes:
@@ -59,12 +60,13 @@ class CountingReader:
 
     def close(self) -> None:
         """Close the file below."""
+        self._closed = True
         self._file.close()
 
     @property
     def closed(self) -> bool:
-        """Whether the file below is closed."""
-        return self._file.closed
+        """Whether `close` was called (fsspec's memory files never say so themselves)."""
+        return self._closed
 
     def readable(self) -> bool:
         """True: this is for reading only."""

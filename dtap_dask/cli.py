@@ -1,0 +1,188 @@
+"""The commands: parse arguments, call the room that does it, print, exit code. Nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from dtap_dask import __version__
+from dtap_dask.errors import DtapError, JobError
+
+F = TypeVar("F", bound=Callable[..., Any])
+LATER = ("submit", "jobs", "status", "logs", "wait", "cancel", "validate", "export", "clean")
+
+
+class _Commands(click.Group):
+    """Knows the commands that are to come, and turns our errors into one paragraph and an exit code."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in LATER:
+            return click.Command(name, callback=lambda: _not_available(name), context_settings=_ANYTHING)
+        return super().get_command(ctx, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DtapError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Stopped. What is written stays: go on with --resume.", err=True)
+            ctx.exit(4)
+
+
+_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+
+
+def _not_available(name: str) -> NoReturn:
+    raise JobError(f"`{name}` is not available yet. `dtap-dask --help` lists the commands that are.")
+
+
+def _set_option(function: F) -> F:
+    return click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the job, e.g. output.path=out."
+    )(function)
+
+
+def _json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+def _cluster_options(function: F) -> F:
+    for option in (
+        click.option("--cluster", hidden=True),
+        click.option("--scheduler-file", help="The file that `dask scheduler --scheduler-file` wrote."),
+        click.option("--scheduler", metavar="ADDR", help="A Dask scheduler that runs already, e.g. tcp://host:8786."),
+        click.option("--memory", metavar="SIZE", help="Memory of each local worker, e.g. 4GiB."),
+        click.option("--threads", type=click.IntRange(1), help="Threads of each local worker (1)."),
+        click.option("--workers", type=click.IntRange(1), help="Local worker processes (one a core)."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(cls=_Commands, name="tfrecords", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dtap-dask")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def tfrecords(debug: bool) -> None:
+    """From a Parquet lake to a TensorFlow training loop, in one Dask job."""
+
+
+@tfrecords.command()
+@click.argument("job")
+@_set_option
+@click.option("--limit", type=click.IntRange(1), help="Plan for this many source rows only.")
+@_json_option
+def plan(job: str, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """What JOB will read, fit and write; reads nothing but listings and footers."""
+    from dtap_dask.job import describe
+    from dtap_dask.job.plan import make_plan
+
+    planned = make_plan(job, overrides=overrides, limit=limit)
+    click.echo(json.dumps(describe.as_json(planned), indent=2) if as_json else describe.as_text(planned))
+
+
+@tfrecords.command()
+@click.argument("job")
+@_set_option
+@click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show.")
+@_json_option
+def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> None:
+    """Transformed rows of a small sample of JOB's source; nothing is written."""
+    from dtap_dask.job.preview import preview as make_preview
+    from dtap_dask.job.table import print_rows
+
+    print_rows(make_preview(job, rows, overrides=overrides), as_json=as_json)
+
+
+@tfrecords.command()
+@click.argument("job")
+@_set_option
+@_cluster_options
+@click.option("--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try.")
+@click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@_json_option
+def run(
+    job: str,
+    overrides: tuple[str, ...],
+    limit: int | None,
+    overwrite: bool,
+    resume: bool,
+    as_json: bool,
+    cluster: str | None,
+    **options: Any,
+) -> None:
+    """Plan, fit, write and commit JOB, on a Dask cluster of this machine or on one that runs already."""
+    if cluster is not None:
+        raise JobError("`--cluster` is not available yet. Start the cluster and give its --scheduler address.")
+    from dtap_dask.job.cluster import ClusterOptions
+    from dtap_dask.job.run import run as run_job
+
+    run_job(
+        job,
+        overrides=overrides,
+        cluster=ClusterOptions(**options),
+        limit=limit,
+        overwrite=overwrite,
+        resume=resume,
+        progress="json" if as_json else "auto",
+    )
+
+
+@tfrecords.command()
+@click.argument("path")
+@click.option("--split", help="The part to show (all parts).")
+@click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show of each part.")
+@_json_option
+def show(path: str, split: str | None, rows: int, as_json: bool) -> None:
+    """What a finished dataset is, and some of its rows, decoded."""
+    from dtap_dask.job.table import print_dataset
+
+    print_dataset(path, split, rows, as_json=as_json)
+
+
+@tfrecords.command()
+@click.argument("path")
+@_json_option
+def verify(path: str, as_json: bool) -> None:
+    """Read every shard again: counts, checksums and schema against the manifest."""
+    from dtap_dask.job.verify import verify as verify_dataset
+
+    click.echo(verify_dataset(path, as_json=as_json))
+
+
+@tfrecords.command()
+@click.argument("lake")
+def init(lake: str) -> None:
+    """Print a starter job file for the Parquet files of LAKE (a folder, file, glob or URL)."""
+    from dtap_dask.job.init import starter
+
+    click.echo(starter(lake), nl=False)
+
+
+@tfrecords.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--rows", type=click.IntRange(1), default=100_000, show_default=True, help="Rows in all.")
+def sample(folder: str, rows: int) -> None:
+    """Write a small realistic lake of taxi trips to DIR/trips, to try things on."""
+    from dtap_dask.lake.sample import write_sample
+    from dtap_dask.storage import open_store
+
+    click.echo(write_sample(open_store(folder), rows))
+
+
+def main() -> None:
+    """The console script `dtap-dask`."""
+    if sys.platform != "win32":
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is an interruption like Ctrl-C
+    tfrecords(prog_name="dtap-dask")

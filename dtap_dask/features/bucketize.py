@@ -1,0 +1,81 @@
+"""Numbers into buckets, as numpy.digitize and scikit-learn's KBinsDiscretizer."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.column import Column, Numbers, numbers
+from dtap_dask.features.quantiles import Quantiles
+from dtap_dask.features.statistic import Statistic
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, narrow
+
+
+class Bucketize(Step):
+    """The number of boundaries that are not above the value: 0..len(boundaries).
+
+    Give `boundaries`, or `quantiles`, the number of buckets of nearly equal count; equal boundaries become one.
+    Nulls stay null. Fitted: `boundaries_`.
+    """
+
+    name: ClassVar[str] = "bucketize"
+
+    boundaries: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    quantiles: Annotated[int, Field(ge=2, le=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.boundaries is None) == (self.quantiles is None):
+            raise ValueError("needs `boundaries` or `quantiles`, one of them")
+        bounds = self.boundaries or ()
+        if not all(map(math.isfinite, bounds)) or any(a >= b for a, b in pairwise(bounds)):
+            raise ValueError("`boundaries` must be finite and rise")
+        return self
+
+    def kind(self, given: Kind, index: int) -> Kind:
+        self.number_only(given)
+        return given.become("int", encoder=index)
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        return Quantiles if self.quantiles else None
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        if statistic.count == 0:
+            raise DataError(
+                f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+                "Leave the column out, give `boundaries`, or impute a constant first."
+            )
+        buckets = self.quantiles or 0
+        inner = statistic.quantiles(np.arange(1, buckets) / buckets)
+        return {"boundaries_": tuple(np.unique(inner).tolist()), "n_samples_seen_": statistic.count}
+
+    def _boundaries(self, fitted: Fitted) -> tuple[float, ...]:
+        return self.boundaries or fitted["boundaries_"]
+
+    def ids(self, fitted: Fitted) -> int | None:
+        return len(self._boundaries(fitted)) + 1
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        boundaries = np.array(self._boundaries(fitted), np.float64)
+        dtype = np.dtype(narrow(len(boundaries)))
+
+        def apply(column: Column) -> Column:
+            values = numbers(column).floats()
+            valid = None
+            if not np.isfinite(values).all():
+                infinite = int(np.isinf(values).sum())
+                if infinite:
+                    raise DataError(
+                        f"{infinite:,} values of {place} are infinite. Leave such rows out with `source.where`, or put "
+                        "`clip` before it."
+                    )
+                valid = ~np.isnan(values)
+            return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)
+
+        return apply

@@ -1,0 +1,136 @@
+"""Nulls, infinities and negative weights that would reach an output: counted, then reported with a remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.column import Column, Numbers
+from dtap_dask.features.elementwise import Clip
+from dtap_dask.features.feature import Feature, Lane
+from dtap_dask.features.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a source column must not hold, because of one feature."""
+
+    column: str
+    feature: str
+    role: str
+    step: str
+    nulls: bool
+    infinities: bool
+    negatives: bool
+
+
+def null_is_wrong(feature: Feature, lane: Lane) -> bool:
+    """Whether a null of the lane's result is an error."""
+    if feature.indicator is not None:
+        return False
+    if not feature.spec.allow_null:
+        return True
+    # beside a float in a vector everything is float
+    return not feature.spec.vector and lane.kinds[-1].base != "float"
+
+
+def watches(pipeline: Pipeline) -> tuple[Watch, ...]:
+    """What to look for in the source columns."""
+    found = []
+    for feature in pipeline.features:
+        spec = feature.spec
+        for lane in feature.lanes:
+            nulls = null_is_wrong(feature, lane) and lane.kinds[-1].nulls
+            finite = lane.kinds[0].base == "float" and not any(isinstance(step, Clip) for step in lane.steps)
+            step = lane.steps[0].name if lane.steps else "passthrough"
+            watch = Watch(
+                lane.column, spec.name, spec.role, step, nulls, finite or lane.kinds[0].base == "list",
+                spec.role == "weight" and not lane.steps,
+            )  # fmt: skip
+            if watch.nulls or watch.infinities or watch.negatives:
+                found.append(watch)
+    return tuple(found)
+
+
+@dataclass
+class Findings:
+    """How many values of each column are wrong, over all rows seen."""
+
+    rows: int = 0
+    nulls: Counter[str] = field(default_factory=Counter)
+    infinities: Counter[str] = field(default_factory=Counter)
+    negatives: Counter[str] = field(default_factory=Counter)
+
+    def look(self, watch: Watch, column: Column) -> None:
+        """Count what is wrong in one batch of one column; `watch` asks for each column's sum of wishes."""
+        if watch.nulls:
+            nulls = column.nulls()
+            if nulls is not None:
+                self.nulls[watch.column] += int(np.count_nonzero(nulls))
+        if watch.infinities:
+            self.infinities[watch.column] += column.infinities()
+        if watch.negatives and isinstance(column, Numbers):
+            self.negatives[watch.column] += int(np.count_nonzero(column.values < 0))
+
+    @staticmethod
+    def together(parts: Iterable[Findings]) -> Findings:
+        """The sum of all parts."""
+        total = Findings()
+        for part in parts:
+            total.rows += part.rows
+            total.nulls.update(part.nulls)
+            total.infinities.update(part.infinities)
+            total.negatives.update(part.negatives)
+        return total
+
+    def refuse(self, wanted: Sequence[Watch]) -> None:
+        """Raise DataError if anything was found."""
+        self._refuse_nulls([watch for watch in wanted if watch.nulls and self.nulls[watch.column]])
+        for watch in wanted:
+            if watch.infinities and self.infinities[watch.column]:
+                raise infinite(self.infinities[watch.column], watch.column, watch.feature, watch.step)
+            if watch.negatives and self.negatives[watch.column]:
+                raise negative(self.negatives[watch.column], watch.column)
+
+    def _refuse_nulls(self, wrong: Sequence[Watch]) -> None:
+        if not wrong:
+            return
+        columns = {watch.column: watch for watch in wrong}
+        listed = [f"{name!r} ({self.nulls[name]:,})" for name in columns]
+        what = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+        raise DataError(
+            f"Nulls (or NaN) of {'column' if len(columns) == 1 else 'columns'} {what} would reach the output "
+            f"in {self.rows:,} rows. {remedy(next(iter(columns.values())).role, list(columns))}"
+        )
+
+
+def remedy(role: str, columns: Sequence[str]) -> str:
+    """What to do about nulls."""
+    where = " and ".join(f"{name} is not null" for name in columns[:3])
+    if role in ("label", "weight", "kept"):
+        return f'Leave such rows out with `source.where: "{where}"`, or derive the {role} without nulls.'
+    return (
+        f'Put `impute` before the other steps, leave such rows out with `source.where: "{where}"`, or set '
+        "`allow_null: true` on a float feature to write NaN."
+    )
+
+
+def infinite(count: int, column: str, feature: str, step: str) -> DataError:
+    """The error for infinities that a step was given or made."""
+    made = "" if feature == column else f" (feature {feature!r})"
+    return DataError(
+        f"{count:,} values of column {column!r}{made} are infinite at step {step}. Leave such rows out with "
+        "`source.where`, or put `clip` before the step."
+    )
+
+
+def negative(count: int, column: str) -> DataError:
+    """The error for negative weights."""
+    return DataError(
+        f"{count:,} values of the weight {column!r} are negative. Leave such rows out with "
+        f'`source.where: "{column} >= 0"`, or derive a weight that is never negative.'
+    )

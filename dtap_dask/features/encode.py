@@ -1,0 +1,297 @@
+"""Categories into numbers: ids of a vocabulary, one-hot vectors, hash buckets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.column import Array, Column, Mask, Numbers, Text, Words, numbers
+from dtap_dask.features.counts import Counts
+from dtap_dask.features.statistic import Statistic
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, describe, narrow
+from dtap_dask.features.vocabulary import Vocabulary, WordTables
+from dtap_dask.lake.hashing import fingerprint64
+
+
+class Encoder(Step):
+    """A step that takes integers, booleans or text."""
+
+    def categories_only(self, given: Kind) -> None:
+        """Refuse floats, dates and lists."""
+        if given.base in ("int", "bool", "text") and given.width is None:
+            return
+        remedy = {
+            "float": " Put `cast: int64` or `cast: string` before it, or `bucketize` the column.",
+            "time": " Put `cast: int64` before it (microseconds since 1970).",
+        }.get(given.base, "")
+        raise Unfit(f"{self.name} needs integers, booleans or text, and the column is {describe(given)}.{remedy}")
+
+
+class OrdinalEncode(Encoder):
+    """Ids: 0 is null, 1..oov_buckets are unseen values, then the vocabulary by falling count, ties by rising value.
+
+    An unseen string goes to bucket 1 + Fingerprint64(its UTF-8 bytes) mod oov_buckets, an unseen integer to
+    1 + value mod oov_buckets; without buckets it is an error. `top_k` and `min_count` bound the vocabulary.
+    The same ids as Keras' StringLookup and IntegerLookup with a mask token. Fitted: `vocabulary`, `counts`.
+    """
+
+    name: ClassVar[str] = "ordinal_encode"
+    scalar: ClassVar[str | None] = "top_k"
+
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    min_count: Annotated[int, Field(ge=1)] = 1
+    oov_buckets: Annotated[int, Field(ge=0, le=1 << 31)] = 1
+    null: Literal["id", "error"] = "id"
+
+    def kind(self, given: Kind, index: int) -> Kind:
+        self.categories_only(given)
+        return given.become("int", nulls=given.nulls and self.keeps_nulls, encoder=index)
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        return Counts
+
+    @property
+    def keeps_nulls(self) -> bool:
+        return self.null == "error"
+
+    @property
+    def first(self) -> int:
+        """The id of the vocabulary's first word."""
+        return 1 + self.oov_buckets
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        _need_values(statistic, place)
+        values, counts = statistic.by_count()
+        size = int(np.count_nonzero(counts >= self.min_count))
+        if self.top_k is not None:
+            size = min(size, self.top_k)
+        return {
+            "vocabulary": _as_text(values[:size]),
+            "counts": pa.array(counts[:size]),
+            "n_samples_seen_": statistic.count,
+        }
+
+    def ids(self, fitted: Fitted) -> int | None:
+        return self.first + len(fitted["vocabulary"])
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        return _Ids(self, fitted, place)
+
+
+class LabelEncode(OrdinalEncode):
+    """The ordinal_encode of a label: ids start at 0; null and unseen values are errors."""
+
+    oov_buckets: Annotated[int, Field(ge=0)] = 0
+    null: Literal["id", "error"] = "error"
+
+    @property
+    def first(self) -> int:
+        return 0
+
+
+class _Ids:
+    """An ordinal encoder that remembers the dictionaries it has met."""
+
+    def __init__(self, step: OrdinalEncode, fitted: Fitted, place: Place):
+        self._step, self._place = step, place
+        self._vocabulary = Vocabulary(fitted["vocabulary"])
+        self._dtype = np.dtype(narrow(max(0, (step.ids(fitted) or 0) - 1)))
+        self._tables = WordTables(self._look_up)
+
+    def __call__(self, column: Column) -> Numbers:
+        return self._text(column) if isinstance(column, Text) else self._integers(numbers(column))
+
+    def _look_up(self, words: Words) -> tuple[Array, Mask | None]:
+        """The id of every word, then that of null; and which words are refused."""
+        step = self._step
+        found = self._vocabulary.find_words(words.binary)
+        unseen = found < 0
+        ids = found + step.first
+        if step.oov_buckets == 1:
+            ids[unseen] = 1
+        elif step.oov_buckets and unseen.any():
+            hashes = fingerprint64(words.binary.filter(pa.array(unseen)))
+            ids[unseen] = 1 + (hashes % np.uint64(step.oov_buckets)).astype(np.int64)
+        elif unseen.any():
+            ids[unseen] = 0
+            return np.append(ids, 0).astype(self._dtype), np.append(unseen, False)
+        return np.append(ids, 0).astype(self._dtype), None
+
+    def _text(self, column: Text) -> Numbers:
+        coded = column.coded
+        ids, refused = self._tables(coded.words)
+        if refused is not None:
+            bad = refused[coded.codes]
+            if bad.any():
+                which = np.unique(coded.codes[bad][:1000])[:3]
+                sample = [word.decode(errors="replace") for word in coded.words.binary.take(which).to_pylist()]
+                _refuse_unseen(int(bad.sum()), sample, self._place)
+        valid = coded.codes != len(coded.words) if coded.nulls and self._step.keeps_nulls else None
+        return Numbers(np.take(ids, coded.codes), valid)
+
+    def _integers(self, column: Numbers) -> Numbers:
+        step = self._step
+        found = self._vocabulary.find_numbers(column.values)
+        ids = found + step.first
+        unseen = found < 0
+        if column.valid is not None:
+            unseen &= column.valid
+        if unseen.any():
+            strange = column.values[unseen]
+            if step.oov_buckets == 0:
+                _refuse_unseen(len(strange), np.unique(strange)[:3].tolist(), self._place)
+            ids[unseen] = 1 + _modulo(strange, step.oov_buckets)
+        if column.valid is not None:
+            ids[~column.valid] = 0
+        return Numbers(ids.astype(self._dtype), column.valid if step.keeps_nulls else None)
+
+
+class OneHotEncode(Encoder):
+    """A vector with a 1 at the value's place among the values in rising order; k places for k values.
+
+    Null and unseen values are all zeros, or errors. More than `max_values` values are an error.
+    Fitted: `categories_`.
+    """
+
+    name: ClassVar[str] = "one_hot_encode"
+
+    max_values: Annotated[int, Field(ge=1)] = 1000
+    null: Literal["zeros", "error"] = "zeros"
+    unseen: Literal["zeros", "error"] = "zeros"
+
+    def kind(self, given: Kind, index: int) -> Kind:
+        self.categories_only(given)
+        return given.become("onehot", nulls=given.nulls and self.keeps_nulls)
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        return Counts
+
+    @property
+    def keeps_nulls(self) -> bool:
+        return self.null == "error"
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        _need_values(statistic, place)
+        values, _ = statistic.by_value()
+        if len(values) > self.max_values:
+            raise DataError(
+                f"The {place} meets {len(values):,} distinct values, and max_values is {self.max_values:,}. Raise "
+                "`max_values`, or use ordinal_encode or hash_encode with an embedding."
+            )
+        return {"categories_": _as_text(values), "n_samples_seen_": statistic.count}
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        vocabulary = Vocabulary(fitted["categories_"])
+        width = len(fitted["categories_"])
+        tables = WordTables(lambda words: np.append(vocabulary.find_words(words.binary), -1))
+
+        def apply(column: Column) -> Column:
+            if isinstance(column, Text):
+                found = tables(column.coded.words)[column.coded.codes]
+            else:
+                found = vocabulary.find_numbers(numbers(column).values)
+            nulls = column.nulls()
+            if nulls is not None:
+                found = np.where(nulls, -1, found)
+            there = found >= 0
+            if self.unseen == "error" and not there.all():
+                self._refuse(column, ~there if nulls is None else ~(there | nulls), place)
+            out = np.zeros((len(found), width), np.uint8)
+            rows = np.flatnonzero(there)
+            out[rows, found[rows]] = 1
+            return Numbers(out, ~nulls if nulls is not None and self.keeps_nulls else None)
+
+        return apply
+
+    def _refuse(self, column: Column, bad: Mask, place: Place) -> None:
+        if not bad.any():
+            return
+        if isinstance(column, Text):
+            coded = column.coded
+            which = np.unique(coded.codes[bad])[:3]
+            sample = [word.decode(errors="replace") for word in coded.words.binary.take(which).to_pylist()]
+        else:
+            sample = np.unique(numbers(column).values[bad])[:3].tolist()
+        _refuse_unseen(int(bad.sum()), sample, place, remedy="use `unseen: zeros`")
+
+
+class HashEncode(Encoder):
+    """0 for null, else 1 + Fingerprint64 of the bytes mod `buckets`: nothing is learnt.
+
+    As tf.strings.to_hash_bucket_fast, plus 1. Integers and booleans (0, 1) are hashed as their decimal digits.
+    """
+
+    name: ClassVar[str] = "hash_encode"
+    scalar: ClassVar[str | None] = "buckets"
+
+    buckets: Annotated[int, Field(ge=1, le=1 << 31)]
+
+    def kind(self, given: Kind, index: int) -> Kind:
+        self.categories_only(given)
+        return given.become("int", nulls=False, encoder=index)
+
+    @property
+    def keeps_nulls(self) -> bool:
+        return False
+
+    def ids(self, fitted: Fitted) -> int | None:
+        return self.buckets + 1
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        dtype = np.dtype(narrow(self.buckets))
+
+        def table(array: pa.Array) -> Array:
+            hashes = fingerprint64(array) % np.uint64(self.buckets)
+            return np.append(hashes + np.uint64(1), np.uint64(0)).astype(dtype)
+
+        tables = WordTables(lambda words: table(words.binary))
+
+        def apply(column: Column) -> Column:
+            if isinstance(column, Text):
+                return Numbers(np.take(tables(column.coded.words), column.coded.codes))
+            given = numbers(column)
+            values = given.values.astype(np.uint8) if given.values.dtype == np.bool_ else given.values
+            encoded = pa.array(values).dictionary_encode()
+            ids = table(encoded.dictionary.cast(pa.string()))[encoded.indices.to_numpy()]
+            return Numbers(ids if given.valid is None else np.where(given.valid, ids, dtype.type(0)))
+
+        return apply
+
+
+def _modulo(values: Array, buckets: int) -> Array:
+    if values.dtype == np.uint64:
+        return (values % np.uint64(buckets)).astype(np.int64)
+    return values.astype(np.int64) % buckets
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Bytes as text where they are UTF-8."""
+    if not pa.types.is_large_binary(values.type):
+        return values
+    try:
+        return values.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return values
+
+
+def _need_values(statistic: Any, place: Place) -> None:
+    if statistic.count == 0:
+        raise DataError(
+            f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+            "Leave the column out, or look at `source.where` and `split.fit`."
+        )
+
+
+def _refuse_unseen(count: int, sample: list[Any], place: Place, remedy: str = "") -> None:
+    shown = ", ".join(map(repr, sample))
+    remedy = remedy or "give it `oov_buckets`" if "label" not in place.step else "add such rows to the fitted part"
+    raise DataError(
+        f"{count:,} values of {place} did not occur in the fitted rows, among them {shown}. Leave such rows out with "
+        f"`source.where`, or {remedy}."
+    )

@@ -1,0 +1,122 @@
+"""Fill missing values, as scikit-learn's SimpleImputer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import model_validator
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.column import Coded, Column, Numbers, Text, Words, numbers, text
+from dtap_dask.features.counts import Counts
+from dtap_dask.features.quantiles import Quantiles
+from dtap_dask.features.statistic import Moments, Statistic
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit
+
+Value = bool | int | float | str
+
+
+class Impute(Step):
+    """Put the mean, the median, the most frequent value (the smallest of several) or a constant in place of nulls.
+
+    `indicator` adds a feature `<name>_missing`, 1 where a value was filled in. Fitted: `statistics_`.
+    """
+
+    name: ClassVar[str] = "impute"
+
+    strategy: Literal["mean", "median", "most_frequent", "constant"] = "mean"
+    value: Value | None = None
+    indicator: bool = False
+
+    @model_validator(mode="after")
+    def _value_with_constant(self) -> Self:
+        if self.strategy == "constant" and self.value is None:
+            raise ValueError("strategy constant needs `value`")
+        if self.strategy != "constant" and self.value is not None:
+            raise ValueError(f"`value` goes with strategy constant, not {self.strategy}")
+        if isinstance(self.value, float) and not math.isfinite(self.value):
+            raise ValueError("`value` must be finite")
+        return self
+
+    def kind(self, given: Kind, index: int) -> Kind:
+        if self.strategy in ("mean", "median"):
+            self.number_only(given)
+            return given.become("float", nulls=False)
+        if given.base not in ("float", "int", "bool", "text") or given.width is not None:
+            self.number_only(given)
+        if self.strategy == "constant":
+            self._check_value(given)
+        return given.become(given.base, nulls=False)
+
+    def _check_value(self, given: Kind) -> None:
+        value = self.value
+        if (given.base == "text") != isinstance(value, str):
+            raise Unfit(f"value {value!r} does not go with a column of {given.base}.")
+        if given.base == "bool" and value not in (0, 1):
+            raise Unfit(f"value {value!r} does not go with a column of bool; valid: true, false.")
+        if given.base != "int":
+            return
+        if int(value or 0) != value:
+            raise Unfit(f"value {value!r} does not go with an integer column. Put `cast: float64` before it.")
+        kind = given.source
+        if pa.types.is_integer(kind) and given.cast is None and given.encoder is None:
+            limits = np.iinfo(kind.to_pandas_dtype())
+            if not limits.min <= int(value or 0) <= limits.max:
+                raise Unfit(f"value {value!r} does not fit {kind}. Put `cast: int64` before it.")
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        kinds: dict[str, type[Statistic]] = {"mean": Moments, "median": Quantiles, "most_frequent": Counts}
+        return kinds.get(self.strategy)
+
+    @property
+    def keeps_nulls(self) -> bool:
+        return False
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        if statistic.count == 0:
+            raise DataError(
+                f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+                "Leave the column out, or use `impute: {strategy: constant, value: ...}`."
+            )
+        if self.strategy == "mean":
+            return {"statistics_": statistic.mean}
+        if self.strategy == "median":
+            return {"statistics_": float(statistic.quantiles(np.array([0.5]))[0])}
+        value = statistic.by_count()[0][0].as_py()
+        return {"statistics_": value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value}
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        value: Any = self.value if self.strategy == "constant" else fitted["statistics_"]
+        if isinstance(value, str):
+            return _fill_text(value)
+        floats = self.strategy in ("mean", "median")
+
+        def fill(column: Column) -> Column:
+            given = numbers(column)
+            if given.is_float or floats:
+                plain = given.floats()
+                missing = np.isnan(plain)
+                return Numbers(np.where(missing, float(value), plain) if missing.any() else plain)
+            if given.valid is None:
+                return given
+            return Numbers(np.where(given.valid, given.values, given.values.dtype.type(value)))
+
+        return fill
+
+
+def _fill_text(value: str) -> Bound:
+    raw = value.encode("utf-8", "surrogateescape")
+
+    def fill(column: Column) -> Column:
+        coded = text(column).coded
+        if not coded.nulls:
+            return column
+        # the null code is one past the last word, so the new last word takes all nulls
+        words = pa.concat_arrays([coded.words.binary, pa.array([raw], pa.large_binary())])
+        return Text(Coded(coded.codes, Words(words, ("filled", raw, *coded.words.key)), nulls=False))
+
+    return fill

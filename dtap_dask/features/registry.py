@@ -1,0 +1,82 @@
+"""All steps by the names they have in a job file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from dtap_dask.errors import JobError, Problem, did_you_mean
+from dtap_dask.features.bucketize import Bucketize
+from dtap_dask.features.elementwise import Cast, Clip, Log1p, Passthrough
+from dtap_dask.features.encode import HashEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.impute import Impute
+from dtap_dask.features.reduce import Pca
+from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.step import Step
+
+STEPS: dict[str, type[Step]] = {
+    step.name: step
+    for step in (
+        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, Bucketize, OrdinalEncode, OneHotEncode,
+        HashEncode, Pca, Cast, Passthrough,
+    )
+}  # fmt: skip
+
+NOT_YET = (
+    "robust_scale", "quantile_transform", "target_encode", "count_encode", "cross", "datetime_parts", "truncated_svd",
+    "polynomial", "text_hash", "pad", "estimator",
+)  # fmt: skip
+
+
+def parse_step(name: str, options: Any = None) -> Step:
+    """The step `name` with its options: a mapping, None, or a scalar for the step's one obvious option.
+
+    Raises JobError with every mistake; the place of each is the option's name below the step.
+    """
+    if name in NOT_YET:
+        raise JobError(Problem("", f"step {name!r} is not available yet. Available: {', '.join(STEPS)}."))
+    if name not in STEPS:
+        raise JobError(Problem("", f"there is no step {name!r}.{did_you_mean(name, STEPS)}"))
+    step = STEPS[name]
+    if options is None:
+        options = {}
+    elif not isinstance(options, Mapping):
+        if step.scalar is None:
+            known = ", ".join(step.model_fields) or "none"
+            raise JobError(Problem("", f"step {name!r} takes options by name ({known}), not {options!r}."))
+        options = {step.scalar: options}
+    try:
+        return step.model_validate(dict(options))
+    except ValidationError as error:
+        raise JobError(_problems(step, error)) from None
+
+
+def _problems(step: type[Step], error: ValidationError) -> list[Problem]:
+    problems: dict[str, Problem] = {}
+    for detail in error.errors(include_url=False):
+        option = str(detail["loc"][0]) if detail["loc"] else ""
+        place = f"{step.name}.{option}" if option else step.name
+        problems.setdefault(place, Problem(place, _message(step, option, detail["type"], detail)))
+    return list(problems.values())
+
+
+def _message(step: type[Step], option: str, kind: str, detail: Any) -> str:
+    if kind == "extra_forbidden":
+        return f"there is no such option.{did_you_mean(option, step.model_fields)}"
+    if kind == "missing":
+        return f"is needed, and nothing was found; {_valid(step, option)}."
+    if kind == "value_error":
+        return str(detail["ctx"]["error"]) + "."
+    message = str(detail["msg"])
+    message = message.removeprefix("Input should be ").removeprefix("a ")
+    return f"found {detail['input']!r}; valid: {message}."
+
+
+def _valid(step: type[Step], option: str) -> str:
+    annotation = step.model_fields[option].annotation
+    name = getattr(annotation, "__name__", None)
+    if name in ("int", "float", "str", "bool"):
+        return f"valid: a value of type {name}"
+    return f"valid: {', '.join(map(str, getattr(annotation, '__args__', ())))}"

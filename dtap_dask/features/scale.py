@@ -1,0 +1,166 @@
+"""Linear scalers, as dask-ml's and scikit-learn's of the same names."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import model_validator
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.column import Column, Numbers, numbers
+from dtap_dask.features.statistic import Extremes, Moments, Statistic
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step
+
+
+class Scaler(Step):
+    """x * factor + shift, or (x - shift) / factor, with numbers that are learnt. Nulls stay null."""
+
+    def kind(self, given: Kind, index: int) -> Kind:
+        self.number_only(given)
+        return given.become("float")
+
+    def linear(self, fitted: Fitted) -> tuple[float, float]:
+        """(a, b) such that the step is a * x + b."""
+        raise NotImplementedError
+
+
+class StandardScale(Scaler):
+    """(x - mean_) / scale_, with scale_ the square root of var_ (ddof 0), 1 where that is 0.
+
+    Fitted: `mean_`, `var_`, `scale_`, `n_samples_seen_`; with_mean and with_std leave out what they do.
+    """
+
+    name: ClassVar[str] = "standard_scale"
+
+    with_mean: bool = True
+    with_std: bool = True
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        return Moments
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        _need_values(statistic, place)
+        variance = statistic.squares / statistic.count
+        if not math.isfinite(variance) or not math.isfinite(statistic.mean):
+            raise DataError(
+                f"The values of {place} are so large that their squares overflow float64. Put `clip`, or `log1p`, "
+                "before it."
+            )
+        fitted: dict[str, Any] = {"n_samples_seen_": statistic.count}
+        if self.with_mean:
+            fitted["mean_"] = statistic.mean
+        if self.with_std:
+            fitted["var_"] = variance
+            fitted["scale_"] = math.sqrt(variance) or 1.0
+        return fitted
+
+    def linear(self, fitted: Fitted) -> tuple[float, float]:
+        scale, mean = fitted.get("scale_", 1.0), fitted.get("mean_", 0.0)
+        return 1.0 / scale, -mean / scale
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        mean, scale = fitted.get("mean_"), fitted.get("scale_")
+
+        def apply(column: Column) -> Column:
+            values = numbers(column).floats()
+            out = values - mean if mean is not None else values.copy()
+            if scale is not None:
+                out /= scale
+            return Numbers(out)
+
+        return apply
+
+
+class MinMaxScale(Scaler):
+    """x * scale_ + min_, which takes data_min_..data_max_ to `feature_range`; a constant goes to its lower end.
+
+    Fitted: `data_min_`, `data_max_`, `data_range_`, `scale_`, `min_`, `n_samples_seen_`.
+    """
+
+    name: ClassVar[str] = "minmax_scale"
+    scalar: ClassVar[str | None] = "feature_range"
+
+    feature_range: tuple[float, float] = (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> Self:
+        low, high = self.feature_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"feature_range needs two finite numbers, the lower first, not {low}, {high}")
+        return self
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        return Extremes
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        _need_values(statistic, place)
+        low, high = self.feature_range
+        data_range = statistic.largest - statistic.smallest
+        if not math.isfinite(data_range):
+            raise DataError(f"The range of {place} overflows float64. Put `clip`, or `log1p`, before it.")
+        scale = (high - low) / (data_range or 1.0)
+        if not math.isfinite(scale):  # a range of a few denormals is as good as none
+            scale = high - low
+        return {
+            "n_samples_seen_": statistic.count,
+            "data_min_": statistic.smallest,
+            "data_max_": statistic.largest,
+            "data_range_": data_range,
+            "scale_": scale,
+            "min_": low - statistic.smallest * scale,
+        }
+
+    def linear(self, fitted: Fitted) -> tuple[float, float]:
+        return fitted["scale_"], fitted["min_"]
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        scale, shift = self.linear(fitted)
+
+        def apply(column: Column) -> Column:
+            out = numbers(column).floats() * scale
+            out += shift
+            return Numbers(out)
+
+        return apply
+
+
+class MaxAbsScale(Scaler):
+    """x / scale_, with scale_ the largest absolute value, 1 where that is 0.
+
+    Fitted: `max_abs_`, `scale_`, `n_samples_seen_`.
+    """
+
+    name: ClassVar[str] = "maxabs_scale"
+
+    @property
+    def statistic(self) -> type[Statistic] | None:
+        return Extremes
+
+    def fit(self, statistic: Any, place: Place) -> Fitted:
+        _need_values(statistic, place)
+        largest = max(abs(statistic.smallest), abs(statistic.largest))
+        return {"n_samples_seen_": statistic.count, "max_abs_": largest, "scale_": largest or 1.0}
+
+    def linear(self, fitted: Fitted) -> tuple[float, float]:
+        return 1.0 / fitted["scale_"], 0.0
+
+    def bind(self, fitted: Fitted, place: Place) -> Bound:
+        scale = fitted["scale_"]
+
+        def apply(column: Column) -> Column:
+            with np.errstate(over="ignore"):
+                return Numbers(numbers(column).floats() / scale)
+
+        return apply
+
+
+def _need_values(statistic: Any, place: Place) -> None:
+    if statistic.count == 0:
+        raise DataError(
+            f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+            "Leave the column out, look at `source.where` and `split.fit`, or impute a constant first."
+        )

@@ -1,0 +1,172 @@
+"""Statistics of a column that add up: fed batch by batch, merged across tasks, and finished once.
+
+Each counts the nulls it skipped, so that the value an imputer puts in their place can be added afterwards with
+their number as its weight: impute and the scaler behind it then need only one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from dtap_dask.features.column import Floats
+from dtap_dask.features.sample import Sample
+
+
+class Statistic:
+    """The base: how many rows were seen with a value, with null, and with an infinity."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.nulls = 0
+        self.infinities = 0
+
+    def add(self, sample: Sample, weight: int = 1) -> None:
+        """Take in a batch; every row counts `weight` times."""
+        if weight == 0 or sample.rows == 0:
+            return
+        self.infinities += sample.infinities
+        self.nulls += weight * (sample.rows - len(sample.values))
+        self.count += weight * len(sample.values)
+        if len(sample.values) and not sample.infinities:
+            self._add(sample, weight)
+
+    def _add(self, sample: Sample, weight: int) -> None:
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Bring what is pending into the compact form that travels."""
+
+    @classmethod
+    def merged(cls, parts: Sequence[Self]) -> Self:
+        """One statistic of all the rows of `parts`, which stay as they are."""
+        total = cls()
+        for part in parts:
+            total.count += part.count
+            total.nulls += part.nulls
+            total.infinities += part.infinities
+        total._merge([part for part in parts if part.count])
+        return total
+
+    def _merge(self, parts: Sequence[Self]) -> None:
+        raise NotImplementedError
+
+    def folded(self, sample: Sample, weight: int) -> Self:
+        """This statistic with the one value of `sample` added `weight` times."""
+        extra = type(self)()
+        extra.add(sample, weight)
+        extra.settle()
+        return type(self).merged([self, extra])
+
+
+class Moments(Statistic):
+    """Count, mean and sum of squared deviations (Chan, Golub and LeVeque's pairwise merge), float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = 0.0
+        self.squares = 0.0
+        self._weight = 0
+
+    def _add(self, sample: Sample, weight: int) -> None:
+        values = sample.floats
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(values.sum() / len(values))
+            if not np.isfinite(mean):  # the sum is too large, not the mean
+                mean = float((values / len(values)).sum())
+            deviations = values - mean
+            squares = float((deviations * deviations).sum())
+        if abs(squares) <= len(values) * (len(values) * 2.3e-16 * mean) ** 2 and (values == values[0]).all():
+            mean, squares = float(values[0]), 0.0  # a constant has no variance, whatever rounding says
+        self._chan(len(values) * weight, mean, squares * weight)
+
+    def _chan(self, weight: int, mean: float, squares: float) -> None:
+        if self._weight == 0:
+            self._weight, self.mean, self.squares = weight, mean, squares
+            return
+        total = self._weight + weight
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = np.float64(mean) - self.mean
+            self.squares = float(self.squares + squares + delta * delta * (self._weight * (weight / total)))
+            self.mean = float(self.mean + delta * (weight / total))
+        self._weight = total
+
+    def _merge(self, parts: Sequence[Self]) -> None:
+        for part in parts:
+            if part._weight:
+                self._chan(part._weight, part.mean, part.squares)
+
+
+class Extremes(Statistic):
+    """The smallest and the largest value, float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.smallest = np.inf
+        self.largest = -np.inf
+
+    def _add(self, sample: Sample, weight: int) -> None:
+        self.smallest = min(self.smallest, float(sample.values.min()))
+        self.largest = max(self.largest, float(sample.values.max()))
+
+    def _merge(self, parts: Sequence[Self]) -> None:
+        self.smallest = min((part.smallest for part in parts), default=np.inf)
+        self.largest = max((part.largest for part in parts), default=-np.inf)
+
+
+class Covariance:
+    """Count, means [k] and co-moments [k, k] of several columns at once; rows with a null in any are skipped."""
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.nulls = 0
+        self.infinities = 0
+        self.means: Floats = np.zeros(width)
+        self.products: Floats = np.zeros((width, width))
+
+    def add(self, samples: Floats) -> None:
+        """Take in rows [n, k] of float64."""
+        finite = np.isfinite(samples)
+        if not finite.all():
+            self.infinities += int(np.isinf(samples).sum())
+            whole = np.asarray(finite.all(axis=1))
+            self.nulls += int(len(whole) - whole.sum())
+            samples = samples[whole]
+        if len(samples) == 0:
+            return
+        columns = np.ascontiguousarray(samples.T)
+        means = columns.sum(axis=1) / len(samples)
+        columns = columns - means[:, None]
+        # einsum, not @: BLAS may add in another order with another number of threads
+        self._chan(len(samples), means, np.einsum("in,jn->ij", columns, columns))
+
+    def _chan(self, count: int, means: Floats, products: Floats) -> None:
+        total = self.count + count
+        delta = means - self.means
+        self.products = self.products + products + np.outer(delta, delta) * (self.count * (count / total))
+        self.means = self.means + delta * (count / total)
+        self.count = total
+
+    def settle(self) -> None:
+        """Nothing is ever pending."""
+
+    @classmethod
+    def merged(cls, parts: Sequence[Covariance]) -> Covariance:
+        """One covariance of all the rows of `parts`, which stay as they are."""
+        total = cls(len(parts[0].means))
+        for part in parts:
+            total.nulls += part.nulls
+            total.infinities += part.infinities
+            if part.count:
+                total._chan(part.count, part.means, part.products)
+        return total
+
+    def scaled(self, factors: Floats, shifts: Floats) -> Covariance:
+        """The covariance of x * factors + shifts, column by column."""
+        other = Covariance(len(self.means))
+        other.count = self.count
+        other.means = self.means * factors + shifts
+        other.products = self.products * np.outer(factors, factors)
+        return other

@@ -1,0 +1,156 @@
+"""A Dask cluster to run on: the current client, one that runs already, or one of our own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster, default_client
+
+from dtap_dask.errors import ClusterError, DtapError, JobError
+from dtap_dask.storage import Store, open_store
+
+WAIT_SECONDS = 15
+_COMPARED = ("dtap_dask", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where to run. Without `scheduler` and `scheduler_file`: the current client, Dask's own config, or locally.
+
+    `workers` processes of `threads` threads, each with `memory` (such as '4GiB'), are for a cluster of our own.
+    """
+
+    workers: int | None = None
+    threads: int | None = None
+    memory: str | None = None
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+
+
+@contextmanager
+def open_client(options: ClusterOptions, client: Client | None = None) -> Iterator[Client]:
+    """A connected client; what is opened here is closed again, what was open stays so."""
+    client = client or _current(options)
+    if client is not None:
+        yield client
+        return
+    address = options.scheduler or dask.config.get("scheduler-address", None)
+    if address or options.scheduler_file:
+        with _connect(address, options.scheduler_file) as connected:
+            yield connected
+        return
+    with _local(options) as cluster, Client(cluster) as connected:
+        yield connected
+
+
+def _current(options: ClusterOptions) -> Client | None:
+    if options.scheduler or options.scheduler_file:
+        return None
+    try:
+        return default_client()
+    except ValueError:  # there is none
+        return None
+
+
+def _connect(address: str | None, file: str | None) -> Client:
+    try:
+        return Client(scheduler_file=file, timeout=WAIT_SECONDS) if file else Client(address, timeout=WAIT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(
+            f"No Dask scheduler answers at {file or address} within {WAIT_SECONDS} s ({error}). Check the address "
+            "(`dask scheduler` prints it) and that this machine may reach it; without --scheduler the job runs here."
+        ) from error
+
+
+def _local(options: ClusterOptions) -> LocalCluster:
+    """One process a core, as encoding holds Python's lock; the dashboard on loopback only."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = options.threads or 1
+    workers = options.workers or max(1, cores // threads)
+    try:
+        memory = "auto" if options.memory is None else parse_bytes(options.memory)
+    except ValueError as error:
+        raise JobError(f"--memory {options.memory!r} is not a size such as 4GiB.") from error
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=threads,
+        memory_limit=memory,
+        host="127.0.0.1",
+        dashboard_address=f"127.0.0.1:{_free_port(8787)}",
+        silence_logs=logging.ERROR,
+    )
+
+
+def _free_port(preferred: int) -> int:
+    """`preferred`, or 0 (any) where something listens there already: Dask would warn and choose one itself."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            return 0
+    return preferred
+
+
+def preflight(client: Client, source: Store, output_url: str, settings: dict[str, Any]) -> None:
+    """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output."""
+    try:
+        client.wait_for_workers(1, timeout=WAIT_SECONDS)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"The scheduler {client.scheduler.address} has no workers after {WAIT_SECONDS} s. "
+            "Start some: `dask worker <address of the scheduler>`."
+        ) from error
+    _compare_versions(client)
+    answers = client.run(_probe, source, output_url, settings)
+    failed = {worker: answer for worker, answer in answers.items() if answer}
+    if failed:
+        worker, answer = sorted(failed.items())[0]
+        raise ClusterError(f"{len(failed)} of {len(answers)} workers cannot do the job. Worker {worker}: {answer}")
+
+
+def _compare_versions(client: Client) -> None:
+    """Dask's own check only warns, and leaves out the packages that decide the bytes."""
+    versions = client.get_versions(packages=list(_COMPARED))
+    mine = _relevant(versions["client"])
+    differences = [
+        f"{worker} has {name} {theirs}, the client {mine[name]}"
+        for worker, found in sorted(versions["workers"].items())
+        for name, theirs in sorted(_relevant(found).items())
+        if theirs != mine[name]
+    ]
+    if differences:
+        more = f" ({len(differences) - 3} more)" if len(differences) > 3 else ""
+        raise ClusterError(
+            f"Workers and client run different software: {'; '.join(differences[:3])}{more}. "
+            "Install the same versions on both."
+        )
+
+
+def _relevant(found: dict[str, Any]) -> dict[str, str | None]:
+    packages = found["packages"]
+    python = ".".join(str(packages.get("python") or "").split(".")[:2])
+    return {"python": python, **{name: packages.get(name) for name in ("dask", "distributed", *_COMPARED)}}
+
+
+def _probe(source: Store, output_url: str, settings: dict[str, Any]) -> str | None:
+    """Runs on each worker: None, or why it cannot read the source or write the output."""
+    try:
+        if not source.exists():
+            return f"the source {source.url} does not exist as seen from there. Mount it on every worker."
+        output = open_store(output_url, settings)
+        name = f"_run/.probe-{uuid.uuid4().hex}"
+        output.write_atomic(name, b"")
+        output.delete(name)
+    except (DtapError, OSError) as error:
+        return str(error)
+    return None

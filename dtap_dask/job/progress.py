@@ -1,0 +1,196 @@
+"""What a run tells while it goes on: bars in a terminal, plain lines elsewhere, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0
+
+
+class Reporter(Protocol):
+    """Takes the events of a run. `advance` counts source rows and bytes of one finished task."""
+
+    def note(self, text: str) -> None:
+        """Tell one fact, such as the dashboard's address."""
+
+    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
+        """A stage of so many tasks, source rows and bytes to read begins."""
+
+    def advance(self, rows: int, size: int) -> None:
+        """One task of the stage has ended."""
+
+    def end(self) -> None:
+        """The stage has ended."""
+
+    def result(self, values: dict[str, Any]) -> None:
+        """The run has ended; what came of it, for programs."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
+        """Nothing."""
+
+    def advance(self, rows: int, size: int) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+    def result(self, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+class _Counting:
+    """What plain lines and JSON events have in common: the counts of the stage under way."""
+
+    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
+        self.stage, self.tasks, self.rows, self.size = stage, tasks, rows, size
+        self.done = self.done_rows = self.done_bytes = 0
+        self.start = self.told = time.monotonic()
+
+    def advance(self, rows: int, size: int) -> None:
+        self.done += 1
+        self.done_rows += rows
+        self.done_bytes += size
+
+    def result(self, values: dict[str, Any]) -> None:
+        """Nothing: a person has been told in words."""
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+
+class Plain(_Counting):
+    """A line at the start and end of each stage and every ten seconds between, for logs."""
+
+    def __init__(self, out: TextIO):
+        self._out = out
+
+    def note(self, text: str) -> None:
+        """Print the text."""
+        print(text, file=self._out, flush=True)
+
+    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
+        """Print what the stage has before it."""
+        super().begin(stage, tasks, rows, size)
+        self.note(f"{stage}: {tasks:,} tasks, {rows:,} rows, {human(size)}")
+
+    def advance(self, rows: int, size: int) -> None:
+        """Print a line when the last is old."""
+        super().advance(rows, size)
+        if time.monotonic() - self.told >= PLAIN_SECONDS:
+            self.told = time.monotonic()
+            left = self.seconds() * (self.tasks - self.done) / self.done
+            self.note(f"{self.stage}: {self.done:,} of {self.tasks:,} tasks, {self._rate()}, {left:,.0f} s left")
+
+    def end(self) -> None:
+        """Print what the stage did."""
+        self.note(f"{self.stage}: done in {self.seconds():.1f} s, {self._rate()}")
+
+    def _rate(self) -> str:
+        rate = self.done_rows / max(self.seconds(), 1e-9)
+        return f"{self.done_rows:,} rows, {human(self.done_bytes)}, {rate:,.0f} rows/s"
+
+
+class JsonLines(_Counting):
+    """One JSON object a line: `{"event": "progress", "stage": ..., "tasks_done": ..., ...}`."""
+
+    def __init__(self, out: TextIO):
+        self._out = out
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Write one event."""
+        print(json.dumps({"event": event, **values}), file=self._out, flush=True)
+
+    def note(self, text: str) -> None:
+        """An event `note`."""
+        self.emit("note", text=text)
+
+    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
+        """An event `begin`."""
+        super().begin(stage, tasks, rows, size)
+        self.emit("begin", stage=stage, tasks=tasks, rows=rows, bytes=size)
+
+    def advance(self, rows: int, size: int) -> None:
+        """An event `progress`."""
+        super().advance(rows, size)
+        counts = {"tasks_done": self.done, "tasks": self.tasks, "rows": self.done_rows, "bytes": self.done_bytes}
+        self.emit("progress", stage=self.stage, **counts)
+
+    def end(self) -> None:
+        """An event `end`."""
+        self.emit("end", stage=self.stage, seconds=round(self.seconds(), 3), rows=self.done_rows, bytes=self.done_bytes)
+
+    def result(self, values: dict[str, Any]) -> None:
+        """The last event, `done`."""
+        self.emit("done", **values)
+
+
+class Bars(_Counting):
+    """One bar a stage, with rows, bytes and the time left."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        self._bar = TaskID(0)
+
+    def note(self, text: str) -> None:
+        """Print the text above the bars."""
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
+
+    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
+        """A new bar."""
+        super().begin(stage, tasks, rows, size)
+        self._bar = self._progress.add_task(stage, total=tasks, told="")
+
+    def advance(self, rows: int, size: int) -> None:
+        """Move the bar."""
+        super().advance(rows, size)
+        rate = self.done_rows / max(self.seconds(), 1e-9)
+        told = f"{self.done_rows:,} rows  {human(self.done_bytes)}  {rate:,.0f} rows/s"
+        self._progress.update(self._bar, advance=1, told=told)
+
+    def end(self) -> None:
+        """The bar stays as it is."""
+        self._progress.update(self._bar, completed=self.tasks)
+
+
+@contextmanager
+def reporter(kind: str, out: TextIO | None = None) -> Iterator[Reporter]:
+    """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere)."""
+    out = out or (sys.stdout if kind == "json" else sys.stderr)
+    if kind == "auto":
+        kind = "bars" if out.isatty() else "plain"
+    if kind == "bars":
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(file=out)) as progress:
+            yield Bars(progress)
+    else:
+        yield {"plain": Plain, "json": JsonLines}[kind](out) if kind != "silent" else Silent()
+
+
+def human(size: float) -> str:
+    """A number of bytes for a person: 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024 or unit == "TiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")

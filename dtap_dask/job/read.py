@@ -1,0 +1,83 @@
+"""The filtered source as a lazy Dask DataFrame: the same rows that a job's tasks see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask.dataframe as dd
+import pandas as pd
+import pyarrow as pa
+
+from dtap_dask.errors import JobError, did_you_mean
+from dtap_dask.job.plan import plan_source
+from dtap_dask.job.spec import Job
+from dtap_dask.job.tasks import patiently
+from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task, scan_schema
+from dtap_dask.storage import Store
+
+
+def read(
+    source: str | Path | dict[str, Any] | Job,
+    *,
+    where: str | None = None,
+    columns: Sequence[str] | None = None,
+    storage: dict[str, Any] | None = None,
+) -> dd.DataFrame:
+    """The rows of a job, or of Parquet files, as a Dask DataFrame of Arrow-backed columns; nothing is read yet.
+
+    `source` is a job (a file that ends in .yaml or .yml, a dict, a Job): its filter and sample are applied and its
+    derived columns added. Or it is the path of a file, folder or glob, with `where` as a SQL condition and
+    `storage` as in a job file. `columns` chooses columns, derived ones too (all by default). One partition is one
+    task of the plan; text, integers with nulls and decimals keep their exact values. JobError for a mistake in
+    the arguments, SourceError for files that cannot be read.
+    """
+    job = _as_job(source, where, storage)
+    store, scan, tasks = plan_source(job)
+    if columns is not None:
+        unknown = [name for name in columns if name not in scan.outputs]
+        if unknown:
+            raise JobError(f"There is no column {unknown[0]!r}.{did_you_mean(unknown[0], scan.outputs)}")
+        scan = replace(scan, outputs=tuple(columns))
+    meta = _frame(_schema(scan).empty_table())
+    return dd.from_map(_read_frame, tasks, store=store, scan=scan, meta=meta, label="scan", enforce_metadata=False)
+
+
+def _as_job(source: object, where: str | None, storage: dict[str, Any] | None) -> Job:
+    is_job = isinstance(source, dict | Job) or str(source).endswith((".yaml", ".yml"))
+    if is_job:
+        if where is not None or storage is not None:
+            raise JobError("`where` and `storage` stand in the job; give them only with the path of Parquet files.")
+        return Job.load(source)  # type: ignore[arg-type]
+    return Job.load(
+        {
+            "version": 1,
+            "storage": storage or {},
+            "source": {"path": str(source), "where": where},
+            "features": [{"columns": ["*"]}],
+            "output": {"path": "unused"},
+        }
+    )
+
+
+def _schema(scan: ScanSpec) -> pa.Schema:
+    known = scan_schema(scan)
+    return pa.schema([known.field(name) for name in scan.outputs])
+
+
+def _read_frame(task: ScanTask, store: Store, scan: ScanSpec) -> pd.DataFrame:
+    schema = _schema(scan)
+
+    def tables() -> pa.Table:
+        batches = (batch.rows for batch in read_task(store, scan, task))
+        return pa.concat_tables([pa.Table.from_batches([batch]).cast(schema) for batch in batches])
+
+    return _frame(patiently(tables))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Arrow-backed columns, so that integers with nulls do not become floats."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

@@ -1,0 +1,312 @@
+"""A whole run: plan, fit, seal, write, commit; each stage idempotent, so that an interrupted run can go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from distributed import Client
+
+from dtap_dask.errors import DtapError, InterruptedRun, JobError
+from dtap_dask.features import FeatureInfo, FittedState, Transform
+from dtap_dask.job import interop, tasks
+from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
+from dtap_dask.job.describe import passes, split_names
+from dtap_dask.job.engine import Engine
+from dtap_dask.job.plan import FOOTERS_A_TASK, Plan, make_plan
+from dtap_dask.job.progress import Reporter, human, reporter
+from dtap_dask.job.seal import fixed_row_bytes, rows_by_group, seal
+from dtap_dask.job.sources import source_totals, write_sources
+from dtap_dask.job.spec import Job
+from dtap_dask.job.table import summary, told
+from dtap_dask.job.tasks import Counted, Work, Written
+from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.footers import Footer
+from dtap_dask.records.columns import is_fixed
+from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
+from dtap_dask.records.example import Layout
+from dtap_dask.records.lock import lock
+from dtap_dask.records.manifest import MANIFEST, Manifest, build_manifest, read_manifest
+from dtap_dask.records.shard import TaskShards
+from dtap_dask.storage import Store, open_store
+
+
+def run(
+    job: str | Path | Mapping[str, Any] | Job,
+    *,
+    client: Client | None = None,
+    cluster: ClusterOptions | None = None,
+    overrides: Iterable[str] = (),
+    limit: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: str = "auto",
+) -> Manifest:
+    """Run a job (a path, a dict or a Job) to the end and return the manifest of the dataset.
+
+    `client` None takes the current Dask client, else what `cluster` says, else a LocalCluster for the run.
+    `overrides` are changes such as 'output.path=out'; `limit` stops after the row group in which that many source
+    rows are reached; `overwrite` replaces a dataset once the new one stands, `resume` goes on with an interrupted
+    run; `progress` is 'bars', 'plain', 'json', 'silent' or 'auto'. Raises a DtapError that says what to do next;
+    InterruptedRun where `resume` can go on.
+    """
+    loaded = Job.load_leniently(job, overrides)
+    with ExitStack() as stack:
+        report = stack.enter_context(reporter(progress))
+        opened = _Lazily(lambda: stack.enter_context(open_client(cluster or ClusterOptions(), client)))
+        try:
+            plan = make_plan(loaded, limit=limit, read_footers=_footers_on(opened, report))
+            return _Run(plan, report, opened).go(overwrite, resume)
+        except KeyboardInterrupt as error:
+            raise InterruptedRun("Stopped. What is written stays: go on with --resume.") from error
+        except DtapError as error:
+            raise _redacted(error, loaded) from error
+
+
+def _redacted(error: DtapError, job: Job) -> DtapError:
+    """The error without values that came from the environment."""
+    if isinstance(error, JobError):
+        return error  # a job redacts its own problems
+    return type(error)(job.redact(str(error)))
+
+
+class _Lazily:
+    """A Dask client that is opened when it is first needed: mistakes are told before processes are started."""
+
+    def __init__(self, opening: Callable[[], Client]):
+        self._opening = opening
+        self._client: Client | None = None
+
+    def __call__(self) -> Client:
+        if self._client is None:
+            self._client = self._opening()
+        return self._client
+
+
+def _footers_on(
+    opened: _Lazily, report: Reporter
+) -> Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]:
+    """Read many footers in tasks."""
+
+    def read(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
+        parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
+        report.begin("scan", len(parts), 0, 0)
+        items = [(source, part, schema, stats) for part in parts]
+        found = Engine(opened()).each("scan", tasks.read_footers, items, lambda _: report.advance(0, 0))
+        report.end()
+        return [footer for part in found for footer in part]
+
+    return read
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    report: Reporter
+    opened: _Lazily
+
+    def __post_init__(self) -> None:
+        job = self.plan.job
+        self.output = open_store(job.output.path, job.storage)
+        self.layout = Layout(job.output.layout, job.output.rows_per_record, job.output.compression)
+        self.folder = f"_run/{self.plan.run_id}"
+        self.levels = self.plan.checked.pipeline.levels
+        self.bytes_read: list[int] = []
+        self.work = Work(
+            source_url=self.plan.source.url,
+            output_url=self.output.url,
+            settings=json.dumps(job.storage),
+            run_id=self.plan.run_id,
+            scan=self.plan.checked.scan,
+            specs=self.plan.checked.specs,
+            schema=self.plan.checked.pipeline.schema,
+            layout=self.layout,
+            shuffle=job.output.shuffle,
+            seed=job.output.seed,
+        )
+
+    def go(self, overwrite: bool, resume: bool) -> Manifest:
+        start = time.monotonic()
+        finish_commit(self.output)
+        finished = self.look_at_output(overwrite, resume)
+        if finished is not None:
+            self.report.note(f"{self.output.url} is finished already; nothing was left to do.")
+            return finished
+        client = self.opened()
+        self.report.note(f"Dask dashboard: {client.dashboard_link}")
+        for warning in self.plan.warnings:
+            self.report.note(f"Note: {warning}")
+        preflight(client, self.plan.source, self.output.url, self.plan.job.storage)
+        self.engine = Engine(client)
+        with lock(self.output, self.plan.run_id, steal=resume):
+            sweep(self.output, self.plan.run_id)
+            shards = self.sealed() or self.fit_and_seal()
+            manifest = self.commit(self.write(shards))
+        self.conclude(manifest, time.monotonic() - start)
+        return manifest
+
+    def look_at_output(self, overwrite: bool, resume: bool) -> Manifest | None:
+        """Refuse what stands in the way; the manifest, when a run to be resumed has finished after all."""
+        begun = self.output.exists(f"{self.folder}/plan.json") or bool(
+            self.output.list_files(f"{self.folder}/fitted-1")
+        )
+        if self.output.is_file(MANIFEST):
+            manifest = read_manifest(self.output)
+            if resume and manifest.fingerprint == self.plan.fingerprint:
+                return manifest
+            if not overwrite and not (resume and begun):
+                raise JobError(
+                    f"{self.output.url} holds a dataset already. Replace it with --overwrite (it stays until the new one "
+                    "is complete), or write to another folder: --set output.path=..."
+                )
+        if begun and overwrite and not resume:
+            self.output.delete_tree(self.folder)
+        elif begun and not resume:
+            raise JobError(
+                f"{self.output.url} holds an unfinished run of this job. Go on with it: --resume; or begin anew: --overwrite."
+            )
+        elif resume and not begun and (others := self.other_runs()):
+            raise JobError(
+                f"{self.output.url} holds an unfinished run ({', '.join(others)}), but of another job or of other source "
+                f"files: this one is {self.plan.run_id}. Run that job again as it was, or begin anew: --overwrite."
+            )
+        return None
+
+    def other_runs(self) -> list[str]:
+        """The folders of runs that wrote a plan and never finished."""
+        names = {info.path.split("/")[1] for info in self.output.list_files("_run") if info.path.count("/") > 1}
+        current = read_manifest(self.output).fingerprint[:8] if self.output.is_file(MANIFEST) else None
+        return sorted(names - {self.plan.run_id, current})
+
+    def sealed(self) -> list[TaskShards] | None:
+        """The shards as an interrupted run planned them, if it came so far."""
+        try:
+            found = json.loads(self.output.read_bytes(f"{self.folder}/plan.json"))
+        except FileNotFoundError:
+            return None
+        self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
+        return [TaskShards.from_json(one) for one in found["shards"]]
+
+    def fit_and_seal(self) -> list[TaskShards]:
+        rows = self.counted_rows()
+        shards = seal(self.plan, rows, self.row_bytes())
+        document = {"format": 1, "fingerprint": self.plan.fingerprint, "shards": [one.to_json() for one in shards]}
+        self.output.write_atomic(f"{self.folder}/plan.json", json.dumps(document).encode())
+        return list(shards)
+
+    def counted_rows(self) -> npt.NDArray[np.int64]:
+        """Fit every level; the exact rows of each row group in each part, which the first pass counts on its way."""
+        counted: Sequence[Counted] | None = None
+        if self.plan.job.fit == "dask_ml" and self.levels:
+            interop.fit_with_dask_ml(self.opened(), self.plan, self.work, self.report)
+            counted = self.count()
+        else:
+            for level in range(self.levels):
+                counted = self.fit(level)
+            if not self.levels and self.plan.needs_counting:
+                counted = self.count()
+        self.tell_unmatched(counted)
+        return rows_by_group(self.plan, counted)
+
+    def fit(self, level: int) -> tuple[Counted, ...]:
+        items = [(self.work, level, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
+        self.begin("fit" if self.levels == 1 else f"fit {level + 1}", self.plan.fit_tasks)
+        finish = _Finish(self.work, level)
+        names = ("fit", "merge-fit", "finish-fit")
+        done = self.advancing([item[2] for item in items])
+        counted: tuple[Counted, ...] = self.engine.tree(
+            names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
+        )
+        self.report.end()
+        self.bytes_read.append(sum(one.bytes_read for one in counted))
+        return counted
+
+    def count(self) -> list[Counted]:
+        items = [(self.work, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
+        self.begin("count", self.plan.fit_tasks)
+        counted = self.engine.each("count", tasks.count, items, self.advancing([item[1] for item in items]))
+        self.report.end()
+        return counted
+
+    def write(self, shards: Sequence[TaskShards]) -> list[Written]:
+        items = [
+            (self.work, self.levels, self.plan.task(i, one), shards[i]) for i, one in enumerate(self.plan.write_tasks)
+        ]
+        self.begin("write", self.plan.write_tasks)
+        written = self.engine.each("write", tasks.write, items, self.advancing([item[2] for item in items]))
+        self.report.end()
+        self.bytes_read.append(sum(one.bytes_read for one in written))
+        return written
+
+    def commit(self, written: Sequence[Written]) -> Manifest:
+        state = self.work.state(self.levels)
+        folder = stage(self.output, self.plan.run_id)
+        state.save(self.output, folder)
+        write_sources(self.output, f"{folder}sources.parquet", self.plan)
+        manifest = build_manifest(
+            job=self.plan.job.document,
+            fingerprint=self.plan.fingerprint,
+            source=source_totals(self.plan),
+            infos=self.infos(state),
+            layout=self.layout,
+            splits=split_names(self.plan.job),
+            shards=[shard for one in written for shard in one.shards],
+        )
+        return commit_dataset(self.output, self.plan.run_id, manifest)
+
+    def infos(self, state: FittedState) -> tuple[FeatureInfo, ...]:
+        return Transform(state.pipeline, state).infos
+
+    def row_bytes(self) -> float:
+        """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
+        infos = self.infos(self.work.state(self.levels))
+        columns = max(1, len(self.plan.checked.scan.schema))
+        a_column = sum(group.raw_bytes for group in self.plan.groups) / max(1, self.plan.totals.read.rows) / columns
+        varying = sum(not is_fixed(info) for info in infos)
+        return fixed_row_bytes(infos, self.layout) + varying * a_column
+
+    def begin(self, stage_name: str, positions: Sequence[tuple[int, ...]]) -> None:
+        groups = [self.plan.groups[position] for one in positions for position in one]
+        self.report.begin(stage_name, len(positions), sum(g.rows for g in groups), sum(g.bytes for g in groups))
+
+    def advancing(self, planned: Sequence[Any]) -> Callable[[int], None]:
+        return lambda index: self.report.advance(planned[index].rows, planned[index].bytes)
+
+    def tell_unmatched(self, counted: Sequence[Counted] | None) -> None:
+        unmatched = sum(one.unmatched for one in counted or ())
+        if unmatched:
+            self.report.note(f"Note: {unmatched:,} rows match no condition of split.where and are left out.")
+
+    def conclude(self, manifest: Manifest, seconds: float) -> None:
+        """Say what there is now, and how much was read for it."""
+        for line in told(self.output.url, manifest):
+            self.report.note(line)
+        rows = self.plan.totals.read.rows
+        needed = self.plan.totals.read.bytes
+        self.report.note(f"{rows:,} source rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
+        if len(self.bytes_read) == passes(self.plan):
+            ratio = sum(self.bytes_read) / max(1, needed)
+            self.report.note(
+                f"Read {human(sum(self.bytes_read))} in {passes(self.plan)} passes: {ratio:.2f} times the "
+                f"{human(needed)} of the needed columns, footers included"
+            )
+        self.report.result({"path": self.output.url, "seconds": round(seconds, 3), **summary(manifest)})
+
+
+@dataclass(frozen=True)
+class _Finish:
+    """`tasks.finish_fit` of one level, as a function of the merged statistics alone."""
+
+    work: Work
+    level: int
+
+    def __call__(self, part: tasks.FitPart) -> tuple[Counted, ...]:
+        return tasks.finish_fit(self.work, self.level, part)

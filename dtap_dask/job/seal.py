@@ -1,0 +1,83 @@
+"""From exact row counts to shards: how many, which task writes which, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dtap_dask.errors import DataError
+from dtap_dask.features import FeatureInfo
+from dtap_dask.job.describe import split_names
+from dtap_dask.job.plan import Plan
+from dtap_dask.job.tasks import Counted
+from dtap_dask.records.columns import is_fixed
+from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.shard import TaskShards
+
+
+def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
+    """The shards of every write task, from the rows of each row group in each part, shape [groups, parts].
+
+    A task owns whole shards of about `shard_size` bytes, at least one for each part that it has rows of. The
+    names say how many shards a part has in all, and carry the fingerprint, so that generations never mix.
+    DataError where the part that is fitted, or everything, is empty.
+    """
+    names = split_names(plan.job)
+    _refuse_empty(plan, rows.sum(axis=0), names)
+    tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
+    a_shard = max(1.0, plan.job.output.shard_size / row_bytes)
+    shards = np.where(tasks > 0, np.maximum(1, np.rint(tasks / a_shard)), 0).astype(int)
+    total = shards.sum(axis=0)
+    first = np.cumsum(shards, axis=0) - shards
+    return tuple(
+        TaskShards(
+            index,
+            tuple(names),
+            tuple(int(count) for count in tasks[index]),
+            tuple(
+                tuple(
+                    f"{name}/part-{first[index, part] + j:05d}-of-{total[part]:05d}-{plan.run_id}.tfrecord"
+                    for j in range(shards[index, part])
+                )
+                for part, name in enumerate(names)
+            ),
+        )
+        for index in range(len(tasks))
+    )
+
+
+def fixed_row_bytes(infos: Sequence[FeatureInfo], layout: Layout) -> float:
+    """Bytes of a row in a record, framing included, of the columns of fixed width: by encoding a few zeros."""
+    fixed = [info for info in infos if is_fixed(info)]
+    if not fixed:
+        return 0.0
+    encoder = Encoder(fixed, layout)
+    rows = {
+        info.name: np.zeros((encoder.rows_per_record, *(size or 0 for size in info.shape)), info.stored)
+        for info in fixed
+    }
+    return float(encoder.encode(rows).lengths.sum()) / encoder.rows_per_record
+
+
+def rows_by_group(plan: Plan, counted: Sequence[Counted] | None) -> npt.NDArray[np.int64]:
+    """Rows of each row group in each part, shape [groups, parts]: as counted, else (nothing filters) by the footers."""
+    if counted is None:
+        return np.array([[group.rows] for group in plan.groups], np.int64)
+    rows = np.zeros((len(plan.groups), len(split_names(plan.job))), np.int64)
+    for one in counted:
+        rows[list(plan.fit_tasks[one.task])] = one.rows
+    return rows
+
+
+def _refuse_empty(plan: Plan, totals: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    if not totals.sum():
+        raise DataError(
+            f"No row of {plan.source.url} is left: {plan.totals.read.rows:,} rows were read, none passed. "
+            f"Check source.where: {plan.job.source.where!r}."
+        )
+    fit = plan.job.split.fit if plan.job.split else names[0]
+    if not totals[names.index(fit)]:
+        told = ", ".join(f"{name} {count:,}" for name, count in zip(names, totals, strict=True))
+        raise DataError(f"The part {fit!r}, which is fitted, has no rows ({told}). Check split and split.fit.")

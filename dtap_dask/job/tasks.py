@@ -1,0 +1,202 @@
+"""What runs on the workers: plain functions over plain values, safe to run twice. No Dask in here, no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
+from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.footers import Footer, read_footer
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
+from dtap_dask.records.commit import run_write_task
+from dtap_dask.records.example import Layout
+from dtap_dask.records.shard import ShardInfo, Shuffle, TaskShards
+from dtap_dask.storage import Store, open_store
+
+IO_ATTEMPTS = 3
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every task of a run must know; a few KB that travel with each task."""
+
+    source_url: str
+    output_url: str
+    settings: str  # the job's storage section as JSON
+    run_id: str
+    scan: ScanSpec
+    specs: tuple[FeatureSpec, ...]
+    schema: pa.Schema
+    layout: Layout
+    shuffle: Shuffle
+    seed: int
+
+    def source(self) -> Store:
+        """The source, with counters of its own."""
+        return open_store(self.source_url, json.loads(self.settings))
+
+    def output(self) -> Store:
+        """The output folder."""
+        return open_store(self.output_url, json.loads(self.settings))
+
+    def state(self, levels: int) -> FittedState:
+        """The state with so many levels fitted."""
+        if levels == 0:
+            return unfitted(self.specs, self.schema)
+        return _load_state(self.output_url, self.settings, self.run_id, levels)
+
+
+def unfitted(specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
+    """The state before anything is fitted."""
+    return FittedState(specs, schema, 0, 0, {})
+
+
+def fitted_folder(run_id: str, levels: int) -> str:
+    """Where a run keeps the state with so many levels fitted."""
+    return f"_run/{run_id}/fitted-{levels}"
+
+
+@lru_cache(maxsize=2)
+def _load_state(output_url: str, settings: str, run_id: str, levels: int) -> FittedState:
+    return FittedState.load(open_store(output_url, json.loads(settings)), fitted_folder(run_id, levels))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Rows of each row group of a task in each part of the split, shape [groups, parts], and what reading it took."""
+
+    task: int
+    rows: npt.NDArray[np.int64]
+    unmatched: int
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class FitPart:
+    """What fitting has seen of some tasks: the counts of each, and the statistics of all."""
+
+    counted: tuple[Counted, ...]
+    partial: Partial
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Try again, twice, when a filesystem fails for the moment; a missing file is missing at once."""
+    for attempt in range(1, IO_ATTEMPTS):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError:
+            time.sleep(0.5 * attempt)
+    return action()
+
+
+def read_footers(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
+    """The footers of some files."""
+    return patiently(lambda: [read_footer(source, file, schema.names, schema, stats) for file in files])
+
+
+def count(work: Work, task: ScanTask) -> Counted:
+    """How many rows of a task survive, row group by row group and part by part; nothing else is read."""
+    scan = replace(work.scan, outputs=())
+    return patiently(lambda: _counted(work.source(), scan, task, lambda batch: None))
+
+
+def fit(work: Work, level: int, task: ScanTask) -> FitPart:
+    """The statistics of one level over one task's rows, and the counts."""
+    part = _fit_part(work.scan)
+
+    def accumulate() -> FitPart:
+        state = work.state(level)
+        accumulator = Accumulator(state.pipeline, level, state)
+
+        def add(batch: ScanBatch) -> None:
+            accumulator.add(batch.rows, None if part is None else batch.split == part)
+
+        counted = _counted(work.source(), work.scan, task, add)
+        return FitPart((counted,), accumulator.partial())
+
+    return patiently(accumulate)
+
+
+def _fit_part(scan: ScanSpec) -> int | None:
+    return scan.split.names.index(scan.split.fit) if scan.split else None
+
+
+def _counted(source: Store, scan: ScanSpec, task: ScanTask, use: Callable[[ScanBatch], None]) -> Counted:
+    parts = len(scan.split.names) if scan.split else 1
+    rows = np.zeros((len(task.groups), parts), np.int64)
+    unmatched = 0
+    for batch in read_task(source, scan, task):
+        matched = batch.split[batch.split >= 0]
+        unmatched += len(batch.split) - len(matched)
+        rows[batch.group] += np.bincount(matched, minlength=parts)
+        use(batch)
+    return Counted(task.index, rows, unmatched, source.counters.bytes_read)
+
+
+def merge_fits(parts: Sequence[FitPart]) -> FitPart:
+    """The statistics of neighbouring tasks as one."""
+    counted = tuple(one for part in parts for one in part.counted)
+    return FitPart(counted, merge([part.partial for part in parts]))
+
+
+def finish_fit(work: Work, level: int, part: FitPart) -> tuple[Counted, ...]:
+    """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
+    before = work.state(level)
+    state = finish(before.pipeline, level, part.partial, before)
+    state.save(work.output(), fitted_folder(work.run_id, level + 1))
+    return part.counted
+
+
+@dataclass(frozen=True)
+class Written:
+    """The shards of one task, and what reading its rows took (0 when they were there already)."""
+
+    shards: tuple[ShardInfo, ...]
+    bytes_read: int
+
+
+def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Written:
+    """Write one task's shards, unless an earlier attempt has: they are published under their final names."""
+    source = work.source()
+
+    def attempt() -> tuple[ShardInfo, ...]:
+        state = work.state(levels)
+        transform = Transform(state.pipeline, state)
+        batches = transformed(source, work.scan, task, transform, mixed=work.shuffle == "mixed")
+        return run_write_task(
+            work.output(),
+            work.run_id,
+            shards,
+            batches,
+            infos=transform.infos,
+            layout=work.layout,
+            shuffle=work.shuffle,
+            seed=work.seed,
+        )
+
+    return Written(patiently(attempt), source.counters.bytes_read)
+
+
+def transformed(
+    source: Store, scan: ScanSpec, task: ScanTask, transform: Transform, *, mixed: bool
+) -> Iterator[tuple[npt.NDArray[np.int8], Rows]]:
+    """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
+    for batch in read_task(source, scan, task, mixed=mixed):
+        rows, split = batch.rows, batch.split
+        if (split < 0).any():
+            matched = split >= 0
+            rows, split = rows.filter(pa.array(matched)), split[matched]
+        if rows.num_rows:
+            yield split, transform.apply(rows)

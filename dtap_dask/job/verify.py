@@ -1,0 +1,25 @@
+"""A finished dataset read again, and the result in words or as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from dtap_dask.job.progress import human
+from dtap_dask.records import verify as records
+from dtap_dask.records.manifest import read_manifest
+from dtap_dask.storage import open_store
+
+
+def verify(path: str, *, as_json: bool = False) -> str:
+    """Read every shard of the dataset at `path` again. VerificationError names everything that is wrong."""
+    store = open_store(path)
+    found = records.verify(store, read_manifest(store))
+    if as_json:
+        return json.dumps({"path": path, **asdict(found)})
+    lines = [
+        f"{path} is what its manifest says: {found.rows:,} rows in {found.records:,} records of {found.shards:,} shards, "
+        f"{human(found.bytes)}.",
+        *(f"Note: {note}" for note in found.notes),
+    ]
+    return "\n".join(lines)

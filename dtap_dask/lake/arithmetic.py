@@ -1,0 +1,89 @@
+"""What Arrow has no kernel for: remainders and calendar arithmetic, on whole arrays with NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dtap_dask.lake.expression import family
+
+
+def _pair(left: Any, right: Any) -> tuple[pa.Array, pa.Array]:
+    """Both as arrays of the same length."""
+    rows = len(left) if isinstance(left, pa.Array) else len(right)
+    a, b = (
+        value
+        if isinstance(value, pa.Array)
+        else pa.repeat(value, rows)
+        if value.is_valid
+        else pa.nulls(rows, value.type)
+        for value in (left, right)
+    )
+    return a, b
+
+
+def _both_valid(a: pa.Array, b: pa.Array) -> pa.Array:
+    return pc.and_(a.is_valid(), b.is_valid())
+
+
+def remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
+    """The remainder with the sign of the dividend, as SQL's %; of numbers of one type."""
+    a, b = _pair(left, right)
+    kind = family(dtype)
+    if kind == "float":
+        with np.errstate(invalid="ignore"):
+            values = np.fmod(a.to_numpy(zero_copy_only=False), b.to_numpy(zero_copy_only=False))
+        return pa.array(values, dtype, mask=np.asarray(pc.invert(_both_valid(a, b))))
+    if kind == "decimal":
+        whole = remainder(pa.int64(), unscaled(a), unscaled(b))
+        return scaled(whole, dtype)
+    return pc.subtract(a, pc.multiply(b, pc.divide_checked(a, b)))
+
+
+def unscaled(values: pa.Array) -> pa.Array:
+    """A decimal128 array of at most 18 digits as int64 counts of its last digit."""
+    data = np.frombuffer(values.buffers()[1] or b"", np.int64)[
+        2 * values.offset : 2 * (values.offset + len(values)) : 2
+    ]
+    return pa.array(data, mask=np.asarray(values.is_null()))
+
+
+def scaled(counts: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """The inverse of `unscaled`."""
+    low = counts.fill_null(0).to_numpy()
+    words = np.stack((low, low >> 63), axis=1)
+    valid = (
+        None if counts.null_count == 0 else pa.py_buffer(np.packbits(np.asarray(counts.is_valid()), bitorder="little"))
+    )
+    return pa.Array.from_buffers(dtype, len(counts), [valid, pa.py_buffer(words)])
+
+
+def add_interval(values: pa.Array, interval: pa.Scalar, dtype: pa.DataType, sign: int) -> pa.Array:
+    """Timestamps of `dtype` plus `sign` times an interval; a day that a month lacks becomes its last."""
+    months, days, nanoseconds = interval.as_py()
+    stamps = pc.cast(values, dtype)
+    if months:
+        stamps = _add_months(stamps, sign * months)
+    micros = sign * (days * 86_400_000_000 + nanoseconds // 1000)
+    moved = pc.add_checked(_counts(stamps), pa.scalar(micros * (1000 if dtype.unit == "ns" else 1)))
+    return pc.cast(moved, pa.timestamp(dtype.unit)).cast(dtype)
+
+
+def _counts(stamps: pa.Array) -> pa.Array:
+    return pc.cast(stamps, pa.int64())
+
+
+def _add_months(stamps: pa.Array, months: int) -> pa.Array:
+    unit = stamps.type.unit
+    missing = np.asarray(stamps.is_null())
+    times = _counts(stamps).fill_null(0).to_numpy().view(f"M8[{unit}]")
+    days = times.astype("M8[D]")
+    month = days.astype("M8[M]")
+    target = month + months
+    last = (target + 1).astype("M8[D]") - np.timedelta64(1, "D")
+    day = np.minimum(target.astype("M8[D]") + (days - month.astype("M8[D]")), last)
+    moved = day.astype(f"M8[{unit}]") + (times - days.astype(f"M8[{unit}]"))
+    return pa.array(moved.view(np.int64), mask=missing).cast(pa.timestamp(unit)).cast(stamps.type)

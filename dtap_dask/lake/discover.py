@@ -1,0 +1,173 @@
+"""Which files a source is made of: one explicit listing, without a single file being opened."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote
+
+from dtap_dask.errors import SourceError
+from dtap_dask.storage import FileInfo, Store, open_store
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One Parquet file of the source, before anything is known of its content.
+
+    `path` is relative to the store's root, `key` to the item of `source.path` that it was found by (for a glob: to
+    the folders before its first wildcard); `key` is part of the split key of rows without key columns. `size` is in
+    bytes. `partition` holds the hive partition values as text (url-decoded, None for hive's null), all files in
+    the same order.
+    """
+
+    path: str
+    key: str
+    size: int
+    partition: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One item of `source.path`: `origin` is scheme and authority (empty for a local path), `base` the folders before
+    any wildcard (the last may be a file), `pattern` the rest."""
+
+    written: str
+    origin: str
+    base: tuple[str, ...]
+    pattern: tuple[str, ...]
+
+
+def list_source(
+    paths: str | Sequence[str], settings: Mapping[str, Any] | None = None
+) -> tuple[Store, list[SourceFile]]:
+    """The store that holds all of `paths` (files, folders, globs; any URLs of one filesystem) and its source files.
+
+    Files come sorted by path, each once. Hidden files are left out: those with a folder or name, below the item,
+    that begins with `_` or `.` (a partition folder such as `_x=1` is not hidden) or a name that ends in
+    `._COPYING_`. Every other file counts as Parquet, whatever its name. SourceError when an item has no files, or
+    when two files do not have the same partition columns.
+    """
+    items = [_item(path) for path in ([paths] if isinstance(paths, str) else paths)]
+    if not items:
+        raise SourceError("`source.path` is empty. Name a file, a folder, a glob, or a list of them.")
+    root = _common_root(items)
+    store = open_store("/".join((items[0].origin, *root)) or "/", settings)
+    found: dict[str, SourceFile] = {}
+    for item in items:
+        for file in _files_of(store, len(root), item):
+            found.setdefault(file.path, file)
+    return store, _same_partitions([found[path] for path in sorted(found)])
+
+
+def _item(written: str) -> _Item:
+    url = written if "://" in written else os.path.abspath(written)
+    scheme, slashes, rest = url.rpartition("://")
+    authority, *parts = rest.rstrip("/").split("/")
+    magic = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
+    return _Item(written, f"{scheme}{slashes}{authority}", tuple(parts[:magic]), tuple(parts[magic:]))
+
+
+def _common_root(items: Sequence[_Item]) -> tuple[str, ...]:
+    """The deepest folder above all items; a plain item may be a file, so its parent."""
+    origins = {item.origin or "the local filesystem" for item in items}
+    if len(origins) > 1:
+        raise SourceError(
+            f"`source.path` names places on several filesystems: {', '.join(sorted(origins))}. "
+            "All items of one source must be on one; copy the others there, or make a job for each."
+        )
+    folders = [item.base if item.pattern else item.base[:-1] for item in items]
+    levels = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+    return tuple(names[0] for names in levels)
+
+
+def _files_of(store: Store, depth: int, item: _Item) -> Iterable[SourceFile]:
+    start = "/".join(item.base[depth:])
+    if not item.pattern and start and store.is_file(start):
+        return [SourceFile(start, item.base[-1], store.size(start), _hive(_hive_tail(item.base[:-1])))]
+    listed = [(info.path[len(start) :].lstrip("/"), info) for info in store.list_files(start)]
+    matching = [(key, info) for key, info in listed if not item.pattern or _matches(key, item.pattern)]
+    visible = [(key, info) for key, info in matching if not is_hidden(key)]
+    if not visible:
+        raise SourceError(_nothing_found(item, listed, matching))
+    return [
+        SourceFile(i.path, key, i.size, _hive([*_hive_tail(item.base), *key.split("/")[:-1]])) for key, i in visible
+    ]
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a path below a source item is scratch space, a marker or a file still being copied."""
+    *folders, name = key.split("/")
+    if name.startswith(("_", ".")) or name.endswith("._COPYING_"):
+        return True
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in folders)
+
+
+def _matches(key: str, pattern: tuple[str, ...]) -> bool:
+    """Whether the glob names the file itself or a folder above it; `**` stands for any number of folders."""
+    parts = key.split("/")
+    return any(_matches_parts(parts[:end], pattern) for end in range(1, len(parts) + 1))
+
+
+def _matches_parts(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches_parts(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches_parts(parts[1:], pattern[1:])
+
+
+def _hive_tail(folders: Sequence[str]) -> list[str]:
+    """The partition folders that an item itself ends in, as in `lake/trips/year=2013`."""
+    return list(itertools.takewhile(lambda folder: "=" in folder, reversed(folders)))[::-1]
+
+
+def _hive(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
+    pairs = [folder.partition("=") for folder in folders if "=" in folder]
+    values = {unquote(key): None if raw == HIVE_NULL else unquote(raw) for key, _, raw in pairs}
+    return tuple(values.items())
+
+
+def _same_partitions(files: list[SourceFile]) -> list[SourceFile]:
+    order = [name for name, _ in files[0].partition]
+    for file in files:
+        names = [name for name, _ in file.partition]
+        if sorted(names) != sorted(order):
+            raise SourceError(
+                f"The source's files do not have the same partition columns: {files[0].path} has "
+                f"{_listed(order)}, {file.path} has {_listed(names)}. Point `source.path` at one table, "
+                "or move the files that do not belong to it into a folder whose name begins with `_`."
+            )
+    return [replace(file, partition=tuple((name, dict(file.partition)[name]) for name in order)) for file in files]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _nothing_found(
+    item: _Item, listed: Sequence[tuple[str, FileInfo]], matching: Sequence[tuple[str, FileInfo]]
+) -> str:
+    if not listed:
+        return (
+            f"No files at {item.written}: the place is missing or empty. Check the path, and that the job that "
+            "writes it has finished."
+        )
+    if not matching:
+        shown = ", ".join(key for key, _ in listed[:3])
+        return (
+            f"No files match {item.written}: {len(listed)} files lie below its first wildcard ({shown}"
+            f"{', ...' if len(listed) > 3 else ''}), none of which the glob names. Correct the glob."
+        )
+    shown = ", ".join(key for key, _ in matching[:3])
+    return (
+        f"No Parquet files at {item.written}: all {len(matching)} files there are hidden ({shown}"
+        f"{', ...' if len(matching) > 3 else ''}), as a folder or a name in their path begins with `_` or `.`; these "
+        "are scratch space or markers. Check that the job that writes it has finished."
+    )

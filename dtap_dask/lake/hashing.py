@@ -1,0 +1,146 @@
+"""64-bit hashes of rows that stay the same for ever: whoever changes a value here moves rows between splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import farmhash
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dtap_dask.errors import DataError
+
+U64 = npt.NDArray[np.uint64]
+
+NULL_HASH = np.uint64(0x6A09E667F3BCC909)  # what a null hashes to (the fraction of the square root of two)
+_TO_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_DAY = 86_400_000_000  # microseconds
+
+
+def splitmix64(x: U64) -> U64:
+    """Steele, Lea and Flood's SplitMix64 output for state `x`, shape [n]: a bijection of 64-bit numbers."""
+    z = x + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def fold(first: U64, second: U64) -> U64:
+    """Two hashes of shape [n] as one; the order matters."""
+    return splitmix64(splitmix64(first) ^ second)
+
+
+def fingerprint64(values: pa.Array) -> U64:
+    """FarmHash Fingerprint64 of the UTF-8 or binary bytes, shape [n]; null gives `NULL_HASH`.
+
+    `values` is a string or binary array of any layout, dictionary-encoded ones included: each distinct value is
+    then hashed once. The same numbers as `tf.strings.to_hash_bucket_fast` before its modulus.
+    """
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if not pa.types.is_dictionary(values.type):
+        return _fingerprint_each(values)
+    codes = values.indices
+    if len(values.dictionary) > len(codes):  # a slice of a large column chunk: hash only what it uses
+        return _fingerprint_each(values.dictionary_decode())
+    words = np.append(_fingerprint_each(values.dictionary), NULL_HASH)
+    places = pc.fill_null(codes.cast(pa.int64()), len(values.dictionary)).to_numpy(zero_copy_only=False)
+    return np.asarray(words[places], np.uint64)
+
+
+def _fingerprint_each(values: pa.Array) -> U64:
+    if not pa.types.is_large_binary(values.type):
+        values = values.cast(pa.large_binary())
+    hashes = np.empty(len(values), np.uint64)
+    if len(values) == 0:
+        return hashes
+    _, offsets, data = values.buffers()
+    ends = np.frombuffer(offsets, np.int64, len(values) + 1, values.offset * 8).tolist()
+    view = memoryview(data) if data is not None else memoryview(b"")
+    block = bytes(view[ends[0] : ends[-1]])  # slices of bytes are what farmhash takes fastest
+    base, hash_one = ends[0], farmhash.Fingerprint64
+    hashes[:] = [hash_one(block[a - base : b - base]) for a, b in pairwise(ends)]
+    if values.null_count:
+        hashes[values.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
+    return hashes
+
+
+def column_hash(name: str, values: pa.Array) -> U64:
+    """The hash of one key column, shape [n]: see `key_hash`. DataError for a type that cannot be a key."""
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if _is_text(values.type):
+        return fingerprint64(values)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_null(values.type):
+        return np.full(len(values), NULL_HASH)
+    hashes = splitmix64(_integers(name, values))
+    if values.null_count:
+        hashes[values.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
+    return hashes
+
+
+def is_key_type(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be part of a split key: integers, booleans, text, dates, timestamps."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    checks = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_date, pa.types.is_timestamp, _is_text)
+    return pa.types.is_null(kind) or any(check(kind) for check in checks)
+
+
+def key_hash(columns: Sequence[tuple[str, pa.Array]]) -> U64:
+    """One hash a row of the named key columns, shape [n], at least one column.
+
+    An integer of any width counts by its value, a boolean as 0 or 1, dates and timestamps as microseconds since
+    1970 rounded down: SplitMix64 of that. Text is Fingerprint64 of its bytes, null is `NULL_HASH`. Several columns
+    are folded in order. Floats, decimals and nested columns are refused with DataError.
+    """
+    hashes = [column_hash(name, values) for name, values in columns]
+    total = hashes[0]
+    for each in hashes[1:]:
+        total = fold(total, each)
+    return total
+
+
+def row_hash(key: str, numbers: npt.NDArray[np.int64]) -> U64:
+    """The hash of a row without key columns, shape [n]: its file's key and its row number in the file."""
+    file = np.full(len(numbers), np.uint64(farmhash.Fingerprint64(key.encode())))
+    return fold(file, splitmix64(numbers.view(np.uint64)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    checks = (
+        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
+        pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary,
+    )  # fmt: skip
+    return any(check(kind) for check in checks)
+
+
+def _integers(name: str, values: pa.Array) -> U64:
+    kind = values.type
+    if not is_key_type(kind):
+        raise DataError(
+            f"Column {name!r} is {kind}, which cannot be part of a split key: equal values do not always have equal "
+            "bytes. Use integer, boolean, text, date or timestamp columns in `split.key`, or derive one of those."
+        )
+    scale = 1
+    if pa.types.is_boolean(kind):
+        values = values.cast(pa.uint8())
+    elif pa.types.is_date32(kind):
+        values, scale = values.view(pa.int32()), _DAY
+    elif pa.types.is_date64(kind):
+        values, scale = values.view(pa.int64()), 1_000
+    elif pa.types.is_timestamp(kind):
+        values, scale = values.view(pa.int64()), _TO_MICROSECONDS.get(kind.unit, 0)
+    plain = values.fill_null(0).to_numpy(zero_copy_only=False)
+    if scale == 0:  # nanoseconds
+        plain, scale = np.floor_divide(plain, 1_000), 1
+    if plain.dtype != np.uint64:
+        plain = plain.astype(np.int64).view(np.uint64)
+    return np.asarray(plain * np.uint64(scale), np.uint64)

@@ -1,0 +1,203 @@
+"""What a task reads of the lake, and what it does to the rows before features see them: filter, derive, split."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.lake import predicate
+from dtap_dask.lake.footers import RowGroup
+from dtap_dask.lake.groups import Piece, in_order, in_turns
+from dtap_dask.lake.hashing import U64, key_hash, row_hash
+from dtap_dask.lake.schema import delivered_type, partition_scalar
+from dtap_dask.lake.split import SplitSpec, by_fraction, by_predicate, in_sample
+from dtap_dask.storage import Store
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """The row groups that one task reads, in order."""
+
+    index: int
+    groups: tuple[RowGroup, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows before any filter."""
+        return sum(group.rows for group in self.groups)
+
+    @property
+    def bytes(self) -> int:
+        """Compressed bytes of the needed columns."""
+        return sum(group.bytes for group in self.groups)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Uncompressed bytes of the needed columns, as encoded."""
+        return sum(group.raw_bytes for group in self.groups)
+
+    def to_json(self) -> dict[str, Any]:
+        """For plans kept as JSON."""
+        return {"index": self.index, "groups": [group.to_json() for group in self.groups]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ScanTask:
+        """The inverse of `to_json`."""
+        return cls(data["index"], tuple(RowGroup.from_json(group) for group in data["groups"]))
+
+
+@dataclass(frozen=True)
+class ScanSpec:
+    """What every task of a job does with the rows. Picklable.
+
+    `schema`: canonical types of the source columns to read, without partition columns. `partitions`: types of the
+    hive partition columns. `derive`: (name, SQL) in order, each seeing the earlier ones. `outputs`: the columns
+    (source, partition, derived) that come out.
+    """
+
+    schema: pa.Schema
+    partitions: pa.Schema
+    where: str | None
+    derive: tuple[tuple[str, str], ...]
+    sample: float | None
+    split: SplitSpec | None
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScanBatch:
+    """Rows that passed the filter, perhaps none.
+
+    `rows` has the columns of `ScanSpec.outputs`; text and binary source and partition columns are dictionary
+    arrays. `split` is the index into the split's names for each row, int8 [n]: -1 in no part, all 0 without a
+    split. `group` is the position in the task's groups, `rows_read` the number of rows before the filter.
+    """
+
+    rows: pa.RecordBatch
+    split: npt.NDArray[np.int8]
+    group: int
+    rows_read: int
+
+
+def read_task(
+    store: Store, spec: ScanSpec, task: ScanTask, *, batch_rows: int = 65536, mixed: bool = False
+) -> Iterator[ScanBatch]:
+    """All rows of a task, filtered, sampled, derived and split, batch by batch; one batch is at most `batch_rows`.
+
+    `mixed=False` reads group after group. `mixed=True` reads groups in turns, as many open at once as a fixed
+    memory allows, each giving its share of `batch_rows` a turn. Either way the sequence depends on the arguments
+    only. SourceError when a file is gone, changed since it was planned, or damaged.
+    """
+    columns = _columns_of_files(spec)
+    rows = _Rows(spec, columns)
+    read = in_turns if mixed else in_order
+    with contextlib.closing(read(store, columns, task.groups, batch_rows)) as pieces:
+        for piece in pieces:
+            yield rows.batch(task.groups[piece.position], piece)
+
+
+def scan_schema(spec: ScanSpec) -> pa.Schema:
+    """Names and canonical types (text as string) of all columns: source, partition, then derived ones in order.
+
+    ExpressionError when a derived column does not bind to the columns before it.
+    """
+    schema = _source_schema(spec)
+    for name, sql in spec.derive:
+        schema = schema.append(pa.field(name, predicate.compile(sql, schema).type))
+    return schema
+
+
+def _columns_of_files(spec: ScanSpec) -> pa.Schema:
+    """A partition column hides a column of the same name in the files."""
+    return pa.schema([field for field in spec.schema if field.name not in spec.partitions.names])
+
+
+def _source_schema(spec: ScanSpec) -> pa.Schema:
+    return pa.schema([*_columns_of_files(spec), *spec.partitions])
+
+
+class _Rows:
+    """The steps of a ScanSpec, compiled once, to apply to each piece of a row group."""
+
+    def __init__(self, spec: ScanSpec, columns: pa.Schema):
+        self._spec = spec
+        schema = _source_schema(spec)
+        self._where = predicate.compile(spec.where, schema) if spec.where else None
+        self._delivered = pa.schema([pa.field(field.name, delivered_type(field.type)) for field in schema])
+        self._derive = []
+        for name, sql in spec.derive:
+            expression = predicate.compile(sql, schema)
+            self._derive.append((name, expression))
+            schema = schema.append(pa.field(name, expression.type))
+        parts = spec.split.where if spec.split and spec.split.where else ()
+        self._parts = [predicate.compile(sql, schema) for sql in parts]
+        self._constants: dict[tuple[tuple[str | None, ...], int], list[pa.Array]] = {}
+
+    def batch(self, group: RowGroup, piece: Piece) -> ScanBatch:
+        """`where`, then `derive`, then sample and split, then the output columns."""
+        arrays = [*piece.columns, *self._partition_columns(group, piece.rows)]
+        rows = pa.RecordBatch.from_arrays(arrays, schema=self._delivered)
+        numbers = np.arange(piece.first_row, piece.first_row + piece.rows, dtype=np.int64)
+        if self._where is not None:
+            rows, numbers = _filter(rows, numbers, self._where.keep(rows))
+        for name, expression in self._derive:
+            rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
+        rows, split = self._split(group, rows, numbers)
+        return ScanBatch(rows.select(list(self._spec.outputs)), split, piece.position, piece.rows)
+
+    def _split(
+        self, group: RowGroup, rows: pa.RecordBatch, numbers: npt.NDArray[np.int64]
+    ) -> tuple[pa.RecordBatch, npt.NDArray[np.int8]]:
+        split, sample = self._spec.split, self._spec.sample
+        by_hash = split is not None and split.fractions is not None
+        hashes = self._hashes(group, rows, numbers) if by_hash or sample is not None else None
+        if hashes is not None and sample is not None:
+            kept = in_sample(hashes, sample)
+            if not kept.all():
+                rows, hashes = rows.filter(pa.array(kept)), hashes[kept]
+        if split is None:
+            return rows, np.zeros(rows.num_rows, np.int8)
+        if split.fractions is not None and hashes is not None:
+            return rows, by_fraction(hashes, split.fractions)
+        return rows, by_predicate(rows, self._parts)
+
+    def _hashes(self, group: RowGroup, rows: pa.RecordBatch, numbers: npt.NDArray[np.int64]) -> U64:
+        key = self._spec.split.key if self._spec.split else ()
+        if key:
+            return key_hash([(name, rows.column(name)) for name in key])
+        return row_hash(group.key, numbers)
+
+    def _partition_columns(self, group: RowGroup, rows: int) -> list[pa.Array]:
+        key = (group.partition, rows)
+        if key not in self._constants:
+            self._constants.clear()  # only the group being read repeats
+            scalars = [
+                partition_scalar(value, field.type)
+                for value, field in zip(group.partition, self._spec.partitions, strict=True)
+            ]
+            self._constants[key] = [_repeat(scalar, rows) for scalar in scalars]
+        return self._constants[key]
+
+
+def _filter(
+    rows: pa.RecordBatch, numbers: npt.NDArray[np.int64], keep: pa.BooleanArray
+) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+    if keep.true_count == len(keep):
+        return rows, numbers
+    return rows.filter(keep), numbers[keep.to_numpy(zero_copy_only=False)]
+
+
+def _repeat(scalar: pa.Scalar, rows: int) -> pa.Array:
+    """A constant column; text as a dictionary of the one value."""
+    if not pa.types.is_dictionary(delivered_type(scalar.type)):
+        return pa.repeat(scalar, rows)
+    if not scalar.is_valid:
+        return pa.nulls(rows, delivered_type(scalar.type))
+    codes = pa.repeat(pa.scalar(0, pa.int32()), rows)
+    return pa.DictionaryArray.from_arrays(codes, pa.array([scalar.as_py()], scalar.type))

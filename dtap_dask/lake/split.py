@@ -1,0 +1,64 @@
+"""Which part of the data a row belongs to: by a hash of its key, or by predicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.lake.hashing import U64, splitmix64
+from dtap_dask.lake.predicate import Expression
+
+# Folded into the key's hash once more, so that a sample of the rows is not all of the first part.
+_SAMPLE_SALT = np.uint64(0x243F6A8885A308D3)
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """The parts of a split, in written order: `fractions` of the key's hash, or `where` predicates; one is None.
+
+    `key` holds the key columns (none: the file's key and the row's number in it), `fit` the part that is fitted.
+    """
+
+    names: tuple[str, ...]
+    fractions: tuple[float, ...] | None
+    key: tuple[str, ...]
+    where: tuple[str, ...] | None
+    fit: str
+
+
+def to_unit(hashes: U64) -> npt.NDArray[np.float64]:
+    """h / 2^64 in [0, 1), shape [n], from the upper 53 bits (all that a float64 can hold without reaching 1)."""
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def in_sample(hashes: U64, fraction: float) -> npt.NDArray[np.bool_]:
+    """Whether each row is in a sample of `fraction` of the rows, shape [n]; independent of the split."""
+    return np.asarray(to_unit(splitmix64(hashes ^ _SAMPLE_SALT)) < fraction)
+
+
+def upper_bounds(fractions: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Where each part's interval of [0, 1) ends, shape [parts]; the last is 1 whatever rounding did."""
+    total, bounds = Fraction(0), []
+    for fraction in fractions:
+        total += Fraction(repr(fraction))  # 0.8 + 0.1 is 0.9 here
+        bounds.append(float(total))
+    return np.array([*bounds[:-1], 1.0])
+
+
+def by_fraction(hashes: U64, fractions: Sequence[float]) -> npt.NDArray[np.int8]:
+    """The index of the part whose interval holds each row, shape [n]."""
+    inner = upper_bounds(fractions)[:-1]
+    return np.searchsorted(inner, to_unit(hashes), side="right").astype(np.int8)
+
+
+def by_predicate(rows: pa.RecordBatch, predicates: Sequence[Expression]) -> npt.NDArray[np.int8]:
+    """The index of the first predicate that is true for each row, shape [n]; -1 where none is."""
+    parts = np.full(rows.num_rows, -1, np.int8)
+    for index in reversed(range(len(predicates))):
+        parts[predicates[index].keep(rows).to_numpy(zero_copy_only=False)] = index
+    return parts

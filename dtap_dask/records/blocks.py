@@ -1,0 +1,227 @@
+"""The blocks layout: many rows in one Example, every column as raw little-endian bytes.
+
+`rows` (int64) counts the rows. All fixed-width columns of one stored dtype are one bytes feature named by the dtype: a
+row-major matrix [rows, width], columns in the order of the schema. A text column is `<name>/values` (all bytes, one
+after the other) and `<name>/lengths` (int32, bytes per row); a list of numbers the same, with elements per row; a list
+of texts has elements per row in `lengths` and bytes per element in `<name>/value_lengths` (int32).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.features.state import FeatureInfo
+from dtap_dask.records import columns
+from dtap_dask.records.columns import Rows
+from dtap_dask.records.encoded import MOST_BYTES, Encoded, too_large, too_wide
+from dtap_dask.records.tfrecord import OVERHEAD, header, mask
+from dtap_dask.records.wire import INT64_LIST, Values, delimited, parse_example, varint
+
+ROWS = "rows"
+Part: TypeAlias = bytes | npt.NDArray[np.generic]
+Fixed: TypeAlias = dict[str, list[npt.NDArray[np.generic]]]
+
+
+def matrices(infos: Sequence[FeatureInfo]) -> dict[str, list[FeatureInfo]]:
+    """The fixed-width columns of each stored dtype, both in the order of the schema."""
+    found: dict[str, list[FeatureInfo]] = {}
+    for info in infos:
+        if columns.is_fixed(info):
+            found.setdefault(info.stored, []).append(info)
+    return found
+
+
+def variable(infos: Sequence[FeatureInfo]) -> list[FeatureInfo]:
+    """The columns whose rows differ in size."""
+    return [info for info in infos if not columns.is_fixed(info)]
+
+
+def keys(info: FeatureInfo) -> tuple[str, ...]:
+    """The features of a record that hold a column of text or lists."""
+    parts = ("values", "lengths", "value_lengths") if _is_text_list(info) else ("values", "lengths")
+    return tuple(f"{info.name}/{part}" for part in parts)
+
+
+def _is_text_list(info: FeatureInfo) -> bool:
+    return info.stored == "bytes" and not columns.is_text(info)
+
+
+class BlocksEncoder:
+    """Encodes up to `rows_per_record` rows a record; `rows_per_record` as lowered for very wide rows."""
+
+    def __init__(self, infos: Sequence[FeatureInfo], rows_per_record: int):
+        self._infos = tuple(infos)
+        self._matrices = matrices(infos)
+        self._variable = variable(infos)
+        names = [*self._matrices, *(key for info in self._variable for key in keys(info))]
+        # tags, lengths and kinds: nine numbers of at most five bytes around every feature, and the names themselves
+        self._around = OVERHEAD + 64 + sum(64 + len(name.encode()) for name in names)
+        self._row = sum(map(columns.fixed_bytes, infos)) + 4 * len(self._variable)
+        if self._row + self._around >= MOST_BYTES:
+            raise too_wide(self._row)
+        self.rows_per_record = min(rows_per_record, (MOST_BYTES - 1 - self._around) // max(1, self._row))
+
+    def encode(self, rows: Rows) -> Encoded:
+        """Framed records of all rows, in order."""
+        fixed = {stored: [columns.matrix(info, rows) for info in infos] for stored, infos in self._matrices.items()}
+        parts: list[Part] = []
+        lengths = []
+        spans = list(self._spans(rows))
+        for start, stop in spans:
+            record = self._record(start, stop, fixed, rows)
+            lengths.append(sum(map(_size, record)) + OVERHEAD)
+            parts += _framed(record)
+        data = b"".join(part.reshape(-1).view(np.uint8).data if isinstance(part, np.ndarray) else part for part in parts)
+        return Encoded(data, np.array(lengths, np.int64), np.array([stop - start for start, stop in spans], np.int64))
+
+    def _spans(self, rows: Rows) -> Iterator[tuple[int, int]]:
+        """Which rows share a record: `rows_per_record`, or fewer where texts and lists demand it."""
+        total = columns.count(rows)
+        ends = columns.offsets_of(self._sizes(rows)) if self._variable else None
+        for first in range(0, total, self.rows_per_record):
+            start, last = first, min(first + self.rows_per_record, total)
+            while start < last:
+                stop = last
+                if ends is not None:
+                    room = MOST_BYTES - 1 - self._around
+                    stop = min(last, int(np.searchsorted(ends, ends[start] + room, side="right")) - 1)
+                    if stop == start:
+                        raise too_large(start, int(ends[start + 1] - ends[start]))
+                yield start, stop
+                start = stop
+
+    def _sizes(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Bytes that every row adds to a record."""
+        sizes = columns.row_bytes(self._infos, rows) + 4 * len(self._variable)
+        for info in filter(_is_text_list, self._variable):
+            sizes += 4 * columns.lists(info, rows)[0]
+        return sizes
+
+    def _record(self, start: int, stop: int, fixed: Fixed, rows: Rows) -> list[Part]:
+        """The pieces of one serialized Example of the rows from start to stop."""
+        parts: list[Part] = [_int64_entry(ROWS, stop - start)]
+        for stored, arrays in fixed.items():
+            parts += _bytes_entry(stored, _side_by_side(stored, [array[start:stop] for array in arrays]))
+        for info in self._variable:
+            chunk = {info.name: rows[info.name][start:stop]}
+            for key, values in zip(keys(info), _variable_parts(info, chunk), strict=True):
+                parts += _bytes_entry(key, values)
+        return [b"\x0a" + varint(sum(map(_size, parts))), *parts]
+
+
+def _size(part: Part) -> int:
+    return part.nbytes if isinstance(part, np.ndarray) else len(part)
+
+
+def _framed(payload: list[Part]) -> list[Part]:
+    crc = 0
+    for part in payload:
+        crc = google_crc32c.extend(crc, part)
+    return [header(sum(map(_size, payload))), *payload, struct.pack("<I", mask(crc))]
+
+
+def _side_by_side(stored: str, arrays: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+    """Arrays [n, width] of one dtype as one C-contiguous little-endian matrix."""
+    widths = [array.shape[1] for array in arrays]
+    out: npt.NDArray[np.generic] = np.empty((len(arrays[0]), sum(widths)), np.dtype(stored).newbyteorder("<"))
+    at = 0
+    for array, wide in zip(arrays, widths, strict=True):
+        out[:, at : at + wide] = array
+        at += wide
+    return out
+
+
+def _variable_parts(info: FeatureInfo, rows: Rows) -> list[npt.NDArray[np.generic]]:
+    if columns.is_text(info):
+        ends, flat = columns.as_array(columns.text(info, rows))
+        return [flat, np.diff(ends).astype("<i4")]
+    lengths, values = columns.lists(info, rows)
+    if isinstance(values, np.ndarray):
+        return [
+            np.ascontiguousarray(values.astype(np.dtype(info.stored).newbyteorder("<"), copy=False)),
+            lengths.astype("<i4"),
+        ]
+    ends, flat = columns.as_array(values)
+    return [flat, lengths.astype("<i4"), np.diff(ends).astype("<i4")]
+
+
+def _int64_entry(name: str, value: int) -> Part:
+    feature = delimited(INT64_LIST, delimited(1, varint(value)))
+    return delimited(1, delimited(1, name.encode()) + delimited(2, feature))
+
+
+def _bytes_entry(name: str, values: npt.NDArray[np.generic]) -> list[Part]:
+    """One entry of the feature map: every message around the values is known by its length alone."""
+    inner = b"\x0a" + varint(values.nbytes)
+    feature = b"\x0a" + varint(len(inner) + values.nbytes)
+    value = b"\x12" + varint(len(feature) + len(inner) + values.nbytes)
+    entry = delimited(1, name.encode()) + value + feature + inner
+    return [b"\x0a" + varint(len(entry) + values.nbytes) + entry, values]
+
+
+def decode(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
+    """The rows of all records. ValueError where a record is not of this schema."""
+    parts = [_decode_one(infos, parse_example(record)) for record in records]
+    return columns.join(parts or [_decode_one(infos, _empty(infos))])
+
+
+def _empty(infos: Sequence[FeatureInfo]) -> dict[str, Values]:
+    names = [*matrices(infos), *(key for info in variable(infos) for key in keys(info))]
+    return {ROWS: np.zeros(1, np.int64), **{name: [b""] for name in names}}
+
+
+def _decode_one(infos: Sequence[FeatureInfo], features: Mapping[str, Values]) -> Rows:
+    total_found = features.get(ROWS)
+    if not isinstance(total_found, np.ndarray) or total_found.dtype != np.int64 or len(total_found) != 1:
+        raise ValueError("the feature 'rows' is not one integer")
+    total = int(total_found[0])
+    known = {ROWS, *matrices(infos), *(key for info in variable(infos) for key in keys(info))}
+    if set(features) != known:
+        raise ValueError(f"it has the features {sorted(features)} instead of {sorted(known)}")
+    found: Rows = {}
+    for stored, group in matrices(infos).items():
+        wide = sum(map(columns.width, group))
+        matrix = _raw(features, stored, stored, total * wide).reshape(total, wide)
+        at = 0
+        for info in group:
+            found[info.name] = np.ascontiguousarray(matrix[:, at : at + columns.width(info)]).reshape(
+                total, *info.shape
+            )
+            at += columns.width(info)
+    for info in variable(infos):
+        found[info.name] = _decode_variable(info, features, total)
+    return {info.name: found[info.name] for info in infos}
+
+
+def _raw(features: Mapping[str, Values], key: str, dtype: str, size: int) -> npt.NDArray[Any]:
+    value = features[key]
+    if not isinstance(value, list) or len(value) != 1:
+        raise ValueError(f"the feature {key!r} is not one bytes value")
+    raw = np.frombuffer(value[0], np.dtype(dtype).newbyteorder("<"))
+    if len(raw) != size:
+        raise ValueError(f"the feature {key!r} holds {len(raw)} values instead of {size}")
+    return raw.astype(np.dtype(dtype), copy=False)
+
+
+def _decode_variable(info: FeatureInfo, features: Mapping[str, Values], total: int) -> pa.Array:
+    lengths = _raw(features, f"{info.name}/lengths", "int32", total).astype(np.int64)
+    if (lengths < 0).any():
+        raise ValueError(f"column {info.name!r} has a negative length")
+    ends = columns.offsets_of(lengths)
+    values: pa.Array
+    if columns.is_text(info):
+        return columns.as_binary(ends, _raw(features, f"{info.name}/values", "uint8", int(ends[-1])).view(np.uint8))
+    if info.stored == "bytes":
+        starts = columns.offsets_of(_raw(features, f"{info.name}/value_lengths", "int32", int(ends[-1])))
+        flat = _raw(features, f"{info.name}/values", "uint8", int(starts[-1])).view(np.uint8)
+        values = columns.as_binary(starts, flat)
+    else:
+        values = pa.array(_raw(features, f"{info.name}/values", info.stored, int(ends[-1])))
+    return pa.LargeListArray.from_arrays(pa.array(ends), values)

@@ -1,0 +1,173 @@
+"""Rows as columns, the form in which they come from the transform: count, slice, take, join, and check them.
+
+A fixed-width column is a NumPy array [n] or [n, k] in its stored dtype, text is a LargeBinaryArray, a list column a
+LargeListArray of numbers or of large_binary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.state import FeatureInfo
+
+Column: TypeAlias = "npt.NDArray[np.generic] | pa.Array"
+Rows: TypeAlias = dict[str, Column]
+
+
+def is_fixed(info: FeatureInfo) -> bool:
+    """Whether every row of the column takes the same number of bytes."""
+    return info.stored != "bytes" and None not in info.shape
+
+
+def is_text(info: FeatureInfo) -> bool:
+    """Whether the column holds one text a row."""
+    return info.stored == "bytes" and info.shape == ()
+
+
+def width(info: FeatureInfo) -> int:
+    """Values in a row of a fixed-width column."""
+    return math.prod(size or 0 for size in info.shape)
+
+
+def count(rows: Mapping[str, Column]) -> int:
+    """The number of rows; 0 without columns."""
+    return next((len(column) for column in rows.values()), 0)
+
+
+def cut(rows: Mapping[str, Column], start: int, stop: int) -> Rows:
+    """Rows start to stop, without a copy."""
+    return {name: column[start:stop] for name, column in rows.items()}
+
+
+def take(rows: Mapping[str, Column], index: npt.NDArray[np.int64]) -> Rows:
+    """The rows at `index`, in that order."""
+    return {
+        name: column.take(index, axis=0) if isinstance(column, np.ndarray) else column.take(pa.array(index))
+        for name, column in rows.items()
+    }
+
+
+def join(parts: Sequence[Mapping[str, Column]]) -> Rows:
+    """The rows of all parts, one after the other. At least one part is needed."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        if isinstance(column, np.ndarray)
+        else pa.concat_arrays([part[name] for part in parts])
+        for name, column in parts[0].items()
+    }
+
+
+def matrix(info: FeatureInfo, rows: Mapping[str, Column]) -> npt.NDArray[np.generic]:
+    """A fixed-width column as [n, width] in its stored dtype. DataError where it is another kind of column."""
+    column = rows[info.name]
+    if not isinstance(column, np.ndarray) or column.dtype != np.dtype(info.stored) or column.shape[1:] != info.shape:
+        found = f"{column.dtype} {column.shape[1:]}" if isinstance(column, np.ndarray) else str(column.type)
+        raise DataError(
+            f"Column {info.name!r} came as {found}, but is declared as {info.stored} {info.shape}. This is a mistake "
+            "in the step that made it; please report it with the job file."
+        )
+    return column.reshape(len(column), width(info))
+
+
+def text(info: FeatureInfo, rows: Mapping[str, Column]) -> pa.LargeBinaryArray:
+    """A text column; a null is an empty text, as a record has no null."""
+    return _binary(info, rows[info.name])
+
+
+def lists(info: FeatureInfo, rows: Mapping[str, Column]) -> tuple[npt.NDArray[np.int64], Column]:
+    """A list column as (elements per row, all elements): elements as stored dtype[m] or LargeBinaryArray.
+
+    A null list is an empty one; a null inside a list is NaN for floats, an empty text, and a DataError else.
+    """
+    column = rows[info.name]
+    if not isinstance(column, pa.Array) or not pa.types.is_large_list(column.type):
+        raise DataError(f"Column {info.name!r} must come as a LargeListArray, not as {_kind(column)}.")
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    for size in info.shape:
+        if size is not None and not (lengths == size).all():
+            raise DataError(f"Column {info.name!r} must have {size} values in every row; some rows have others.")
+    values = column.flatten()
+    if info.stored == "bytes":
+        return lengths, _binary(info, values)
+    return lengths, _numbers(info, values)
+
+
+def _binary(info: FeatureInfo, column: Column) -> pa.LargeBinaryArray:
+    if not isinstance(column, pa.Array) or not pa.types.is_large_binary(column.type):
+        raise DataError(f"Column {info.name!r} must come as a LargeBinaryArray, not as {_kind(column)}.")
+    return pc.fill_null(column, b"") if column.null_count else column
+
+
+def _numbers(info: FeatureInfo, values: pa.Array) -> npt.NDArray[np.generic]:
+    if values.null_count and not pa.types.is_floating(values.type):
+        raise DataError(
+            f"A list in column {info.name!r} holds a null, which integers cannot express. Fill it (impute) or drop it "
+            "before it is written."
+        )
+    if values.null_count:
+        values = pc.fill_null(values, pa.scalar(math.nan, values.type))
+    numbers: npt.NDArray[np.generic] = values.to_numpy(zero_copy_only=False)
+    if numbers.dtype != np.dtype(info.stored):
+        raise DataError(f"Column {info.name!r} holds lists of {numbers.dtype}, but is declared as {info.stored}.")
+    return numbers
+
+
+def _kind(column: Column) -> str:
+    return f"a NumPy array of {column.dtype}" if isinstance(column, np.ndarray) else str(column.type)
+
+
+def as_array(data: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """A LargeBinaryArray without nulls as (offsets[n + 1], bytes), without a copy."""
+    _, offsets, values = data.buffers()
+    if not len(data):
+        return np.zeros(1, np.int64), np.empty(0, np.uint8)
+    ends = np.frombuffer(offsets, np.int64)[data.offset : data.offset + len(data) + 1]
+    flat = np.frombuffer(values, np.uint8) if values is not None else np.empty(0, np.uint8)
+    return ends - ends[0], flat[ends[0] : ends[-1]]
+
+
+def as_binary(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> pa.LargeBinaryArray:
+    """bytes[offsets[i]:offsets[i + 1]] for every i as a LargeBinaryArray, without a copy."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(np.ascontiguousarray(data))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def offsets_of(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """[0, l0, l0 + l1, ...]"""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def row_bytes(infos: Sequence[FeatureInfo], rows: Mapping[str, Column]) -> npt.NDArray[np.int64]:
+    """Bytes of values in every row, as [n]: what a window of rows is measured with."""
+    total = np.full(count(rows), sum(fixed_bytes(info) for info in infos), np.int64)
+    for info in infos:
+        if is_text(info):
+            total += np.diff(as_array(text(info, rows))[0])
+        elif not is_fixed(info):
+            total += list_bytes(info, rows)
+    return total
+
+
+def fixed_bytes(info: FeatureInfo) -> int:
+    """Bytes of values in a row of the column; 0 where they vary."""
+    return width(info) * np.dtype(info.stored).itemsize if is_fixed(info) else 0
+
+
+def list_bytes(info: FeatureInfo, rows: Mapping[str, Column]) -> npt.NDArray[np.int64]:
+    """Bytes of values in every row of a list column, as [n]."""
+    lengths, values = lists(info, rows)
+    if isinstance(values, np.ndarray):
+        return lengths * values.dtype.itemsize
+    ends = offsets_of(lengths)
+    starts = as_array(values)[0]
+    return starts[ends[1:]] - starts[ends[:-1]]

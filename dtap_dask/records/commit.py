@@ -1,0 +1,222 @@
+"""From attempts to a dataset: shards published one by one, then everything at once by one atomic manifest.
+
+    _run/<id>/attempts/task-00012-<unique>/   shards being written
+    train/part-...tfrecord                    each moved to its final name, which nothing but the old manifest protects
+    _run/<id>/tasks/00012.json                the task is done: its shards, their sizes and checksums
+    _run/<id>/commit/                         sidecars, and commit.json: what will be true once the manifest stands
+    manifest.json                             THE COMMIT
+    transform.json ..., _SUCCESS              sidecars moved to their names; the old generation removed
+
+A crash before the manifest leaves the old generation whole. A crash after it leaves steps that `finish_commit` repeats;
+until then `sidecar_path` finds every sidecar of the manifest that stands.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import google_crc32c
+
+from dtap_dask.errors import OutputError
+from dtap_dask.features.state import FeatureInfo
+from dtap_dask.records.example import Layout
+from dtap_dask.records.manifest import MANIFEST, RUNS, SUCCESS, Manifest, Sidecar, read_manifest, standing_manifest
+from dtap_dask.records.shard import Batch, ShardInfo, Shuffle, TaskShards, write_shards
+from dtap_dask.records.tfrecord import file_crc32c
+from dtap_dask.storage import Store
+
+# What stays of a run's folder once its dataset stands: small files for people and for `status`.
+KEPT = ("plan.json", "events", "submit")
+_STEPS = "commit.json"
+
+
+def run_write_task(
+    store: Store,
+    run_id: str,
+    plan: TaskShards,
+    batches: Iterable[Batch],
+    *,
+    infos: Sequence[FeatureInfo],
+    layout: Layout,
+    shuffle: Shuffle = "mixed",
+    seed: int = 0,
+    window: int = 65536,
+) -> tuple[ShardInfo, ...]:
+    """Write one task's shards under their final names, unless that has been done; running it twice does no harm.
+
+    `batches` is read only if there is something to do. Raises what `write_shards` raises, and OutputError where a
+    shard of the dataset that stands has the same name and other bytes.
+    """
+    done = completed_task(store, run_id, plan)
+    if done is not None:
+        return done
+    attempt = f"{RUNS}/{run_id}/attempts/task-{plan.task:05d}-{uuid.uuid4().hex}"
+    try:
+        shards = write_shards(
+            store, attempt, plan, batches, infos=infos, layout=layout, shuffle=shuffle, seed=seed, window=window
+        )
+        for shard in shards:
+            _publish(store, attempt, shard)
+    finally:
+        store.delete_tree(attempt)
+    record = json.dumps({"shards": [shard.to_json() for shard in shards]}).encode()
+    store.write_atomic(_record(run_id, plan), record)
+    return shards
+
+
+def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardInfo, ...] | None:
+    """The shards of a task that an earlier attempt finished, each file's checksum read again; None if it must run."""
+    try:
+        record = json.loads(store.read_bytes(_record(run_id, plan)))
+    except FileNotFoundError:
+        return None
+    shards = tuple(map(ShardInfo.from_json, record["shards"]))
+    planned = [
+        (path, name, rows)
+        for split, name in enumerate(plan.splits)
+        for path, rows in zip(plan.shards[split], plan.rows_per_shard(split), strict=True)
+    ]
+    same = [(shard.path, shard.split, shard.rows) for shard in shards] == planned
+    return shards if same and all(_is_there(store, shard) for shard in shards) else None
+
+
+def _record(run_id: str, plan: TaskShards) -> str:
+    return f"{RUNS}/{run_id}/tasks/{plan.task:05d}.json"
+
+
+def _is_there(store: Store, file: ShardInfo | Sidecar) -> bool:
+    """Whether a file is there with the right size and checksum."""
+    try:
+        return store.size(file.path) == file.bytes and file_crc32c(store, file.path) == file.crc32c
+    except FileNotFoundError:
+        return False
+
+
+def _publish(store: Store, attempt: str, shard: ShardInfo) -> None:
+    draft = f"{attempt}/{shard.path}"
+    try:
+        store.publish(draft, shard.path)
+    except FileExistsError:
+        if _is_there(store, shard):
+            return
+        old = standing_manifest(store)
+        listed = {one.path: (one.bytes, one.crc32c) for one in old.shards} if old else {}
+        if listed.get(shard.path, (shard.bytes, shard.crc32c)) != (shard.bytes, shard.crc32c):
+            raise OutputError(
+                f"{store.url}/{shard.path} belongs to the dataset that stands, and the same job over the same files "
+                "now gives other bytes: the software, the kind of processor or the source's contents differ. Write to "
+                "another output.path, or remove this dataset first."
+            ) from None
+        store.replace(draft, shard.path)
+
+
+def sweep(store: Store, run_id: str) -> None:
+    """Remove what attempts that never finished left. Only under the run's lock, before its first task."""
+    store.delete_tree(f"{RUNS}/{run_id}/attempts")
+
+
+def stage(store: Store, run_id: str) -> str:
+    """An empty folder for sidecars, each under the name it will have beside the manifest, and with it '/' at its end.
+
+    Call `finish_commit` first: the folder may hold what an interrupted commit still needs.
+    """
+    folder = f"{RUNS}/{run_id}/commit"
+    store.delete_tree(folder)
+    return f"{folder}/"
+
+
+def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
+    """Make the published shards and staged sidecars the dataset. Returns the manifest as it stands.
+
+    Raises OutputError, and commits nothing, where a shard is missing or has another size than the manifest states.
+    """
+    folder = f"{RUNS}/{run_id}/commit/"
+    _check_shards(store, manifest)
+    staged = [file.path for file in store.list_files(folder.rstrip("/")) if not file.path.endswith(f"/{_STEPS}")]
+    sidecars = [
+        Sidecar(path=path.removeprefix(folder), bytes=store.size(path), crc32c=file_crc32c(store, path))
+        for path in staged
+    ]
+    complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
+    data = complete.to_bytes()
+    standing = standing_manifest(store)
+    old = standing.files if standing else frozenset()
+    steps = {"manifest": google_crc32c.value(data), "remove": sorted(old - complete.files)}
+    store.write_atomic(f"{folder}{_STEPS}", json.dumps(steps).encode())
+    store.write_atomic(MANIFEST, data)
+    finish_commit(store)
+    return complete
+
+
+def _check_shards(store: Store, manifest: Manifest) -> None:
+    found = {file.path: file.size for file in store.list_files()}
+    wrong = [shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes]
+    if wrong:
+        raise OutputError(
+            f"{len(wrong)} shards in {store.url} are missing or have another size than they were written with, the "
+            f"first is {wrong[0]}. Something else changed the folder; write them again with "
+            "`dtap-dask run JOB --resume`."
+        )
+
+
+def finish_commit(store: Store) -> None:
+    """Repeat what a commit had left to do after its manifest; does nothing where there is nothing left."""
+    for run_id in _runs(store):
+        folder = f"{RUNS}/{run_id}/commit/"
+        steps = _steps(store, folder)
+        if steps is None or steps["manifest"] != google_crc32c.value(store.read_bytes(MANIFEST)):
+            continue
+        for sidecar in read_manifest(store).sidecars:
+            if store.is_file(folder + sidecar.path):
+                store.replace(folder + sidecar.path, sidecar.path)
+        for path in steps["remove"]:
+            store.delete(path)
+        if not store.is_file(SUCCESS):
+            store.write_atomic(SUCCESS, b"")
+        _clean(store, run_id)
+
+
+def _runs(store: Store) -> list[str]:
+    return sorted({file.path.split("/")[1] for file in store.list_files(RUNS) if file.path.count("/") > 1})
+
+
+def _steps(store: Store, folder: str) -> dict[str, Any] | None:
+    if not store.is_file(MANIFEST):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(store.read_bytes(f"{folder}{_STEPS}"))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _clean(store: Store, run_id: str) -> None:
+    """Remove what a finished run needs no more; commit.json last, as it says that this is still to be done."""
+    folder = f"{RUNS}/{run_id}/"
+    names = sorted({file.path.removeprefix(folder).split("/")[0] for file in store.list_files(folder.rstrip("/"))})
+    for name in [name for name in names if name not in ("commit", "lock") and not name.startswith(KEPT)]:
+        store.delete_tree(folder + name)
+        store.delete(folder + name)
+    store.delete_tree(f"{folder}commit")
+
+
+def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
+    """Where a sidecar of the manifest is: at its name, or still staged where a commit was interrupted.
+
+    OutputError where the manifest has no such sidecar, and where neither file has the bytes that it states.
+    """
+    sidecar = next((one for one in manifest.sidecars if one.path == name), None)
+    if sidecar is None:
+        raise OutputError(
+            f"The dataset in {store.url} has no {name}; it has {[one.path for one in manifest.sidecars]}."
+        )
+    for folder in ("", *(f"{RUNS}/{run_id}/commit/" for run_id in _runs(store))):
+        if _is_there(store, sidecar.model_copy(update={"path": folder + name})):
+            return folder + name
+    raise OutputError(
+        f"{store.url}/{name} is missing or is not the file that {MANIFEST} states. Copy the whole folder again, or "
+        "write the dataset again with `dtap-dask run JOB --overwrite`."
+    )

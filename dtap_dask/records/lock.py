@@ -1,0 +1,123 @@
+"""One run at a time in a run's folder: a lock file that names its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dtap_dask.errors import OutputError
+from dtap_dask.storage import Store
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock. `born` tells a process from a later one with its number (None where /proc is missing)."""
+
+    host: str
+    pid: int
+    born: str | None
+    since: str
+    token: str
+
+
+@contextlib.contextmanager
+def lock(store: Store, run_id: str, *, steal: bool = False) -> Iterator[None]:
+    """Hold `_run/<run_id>/lock` for the length of a block.
+
+    The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
+    nobody can tell from here whether it lives. OutputError names a holder that lives, or may live.
+    """
+    path = f"_run/{run_id}/lock"
+    mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex)
+    draft = f"{path}.{mine.token}"
+    with store.create(draft) as file:
+        file.write(json.dumps(asdict(mine)).encode())
+    try:
+        _take(store, draft, path, steal)
+    finally:
+        store.delete(draft)
+    try:
+        yield
+    finally:
+        if _holder(store, path) == mine:
+            store.delete(path)
+
+
+def _take(store: Store, draft: str, path: str, steal: bool) -> None:
+    try:
+        store.publish(draft, path)
+    except FileExistsError:
+        pass
+    else:
+        return
+    holder = _holder(store, path)
+    if holder is not None:
+        if not _gone(holder) and not (steal and holder.host != socket.gethostname()):
+            raise _held(store, path, holder)
+        _remove(store, path, holder)
+    try:
+        store.publish(draft, path)
+    except FileExistsError as error:
+        raise _held(store, path, _holder(store, path)) from error
+
+
+def _remove(store: Store, path: str, stale: Holder) -> None:
+    """Take away a stale lock. Of several processes that try, one gets it; a fresh lock moved by mistake goes back."""
+    aside = f"{path}.{uuid.uuid4().hex}"
+    try:
+        store.publish(path, aside)
+    except FileNotFoundError:
+        return
+    found = _holder(store, aside)
+    if found != stale:
+        store.publish(aside, path)
+        raise _held(store, path, found)
+    store.delete(aside)
+
+
+def _holder(store: Store, path: str) -> Holder | None:
+    try:
+        return Holder(**json.loads(store.read_bytes(path)))
+    except FileNotFoundError:
+        return None
+
+
+def _gone(holder: Holder) -> bool:
+    """Whether the holder surely ended: it ran on this host, and its number is free or another process's."""
+    if holder.host != socket.gethostname():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _born(holder.pid) != holder.born
+
+
+def _born(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot: field 22 of /proc/<pid>/stat (proc(5))."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _held(store: Store, path: str, holder: Holder | None) -> OutputError:
+    who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "a process that just ended"
+    return OutputError(
+        f"Another run is writing {store.url}: {who} holds {path}. Wait until it has finished, or stop it; if it ran on "
+        "another host and is gone for sure, go on with `dtap-dask run JOB --resume`."
+    )

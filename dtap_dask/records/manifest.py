@@ -1,0 +1,299 @@
+"""manifest.json: what a finished dataset is, complete enough for any program to read it.
+
+It is written last and atomically; a folder without it holds no dataset. Paths in it are relative to its folder. All
+fields are those of `Manifest`; how records lie in a file is told in tfrecord.py, how rows lie in a record in blocks.py
+and rows.py, and where a column is in `features[].place`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dtap_dask.errors import OutputError
+from dtap_dask.features.state import FeatureInfo, Role
+from dtap_dask.records import blocks, columns, rows
+from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.shard import ShardInfo
+from dtap_dask.records.tfrecord import Compression
+from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
+from dtap_dask.storage import Store
+
+__all__ = ["FORMAT_VERSION", "MANIFEST", "Manifest", "ShardInfo", "build_manifest", "read_manifest"]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SUCCESS = "_SUCCESS"
+RUNS = "_run"
+_KINDS = {BYTES_LIST: "string", FLOAT_LIST: "float32", INT64_LIST: "int64"}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Amounts(_Model):
+    """How many of something the source has, how many were pruned without being read, and how many were read."""
+
+    found: int = 0
+    pruned: int = 0
+    read: int = 0
+
+
+class SourceTotals(_Model):
+    """The source in numbers; bytes are those of the needed columns, compressed as they lie in the files."""
+
+    files: Amounts = Amounts()
+    row_groups: Amounts = Amounts()
+    rows: Amounts = Amounts()
+    bytes: Amounts = Amounts()
+
+
+class Place(_Model):
+    """Where a column is in a record. rows: the feature `key`.
+
+    blocks, fixed width: columns offset to offset + width of the matrix in the bytes feature `key`. blocks, text and
+    lists: the bytes features `values` and `lengths`, and `value_lengths` for lists of texts.
+    """
+
+    key: str | None = None
+    offset: int | None = None
+    width: int | None = None
+    values: str | None = None
+    lengths: str | None = None
+    value_lengths: str | None = None
+
+
+class Feature(_Model):
+    """One output column: the fields of FeatureInfo, and its place in a record."""
+
+    name: str
+    role: Role
+    dtype: str
+    stored: str
+    shape: tuple[int | None, ...]
+    columns: tuple[str, ...]
+    ids: int | None = None
+    vocabulary: str | None = None
+    classes: tuple[str, ...] | None = None
+    place: Place
+
+    @property
+    def info(self) -> FeatureInfo:
+        """The column as the encoder and the decoder know it."""
+        return FeatureInfo(**{key: value for key, value in self if key != "place"})
+
+
+class ParseFeature(_Model):
+    """An argument-for-argument description of tf.io.FixedLenFeature or tf.io.RaggedFeature."""
+
+    kind: Literal["FixedLenFeature", "RaggedFeature"]
+    dtype: Literal["string", "float32", "int64"]
+    shape: tuple[int, ...] | None = None
+
+
+class Split(_Model):
+    """One part of the dataset and its shards."""
+
+    rows: int
+    records: int
+    shards: tuple[ShardInfo, ...]
+
+
+class Sidecar(_Model):
+    """A file beside the manifest: sources, fitted state, vocabularies."""
+
+    path: str
+    bytes: int
+    crc32c: int
+
+
+class Manifest(_Model):
+    """manifest.json.
+
+    `job` is the job file as run. `layout.rows_per_record` is the largest number of rows in a block. `feature_spec` is
+    what tf.io.parse_example needs; for blocks its strings still go through tf.io.decode_raw. `byte_order` and
+    `memory_order` ("rows": a row's values are neighbours) say how the matrices of blocks lie.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    job: dict[str, Any]
+    source: SourceTotals
+    layout: Layout
+    byte_order: Literal["little"] = "little"
+    memory_order: Literal["rows"] = "rows"
+    features: tuple[Feature, ...]
+    feature_spec: dict[str, ParseFeature]
+    splits: dict[str, Split]
+    sidecars: tuple[Sidecar, ...] = ()
+    software: dict[str, str]
+
+    @property
+    def infos(self) -> tuple[FeatureInfo, ...]:
+        """The columns, in the order of the records."""
+        return tuple(feature.info for feature in self.features)
+
+    @property
+    def compression(self) -> Compression:
+        """The compression of every shard."""
+        return self.layout.compression
+
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """All shards, split after split."""
+        return tuple(shard for split in self.splits.values() for shard in split.shards)
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Every file that belongs to the dataset, besides the manifest and _SUCCESS."""
+        return frozenset(shard.path for shard in self.shards) | {sidecar.path for sidecar in self.sidecars}
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes: the same for equal manifests."""
+        return (json.dumps(self.model_dump(mode="json"), indent=1) + "\n").encode()
+
+
+def build_manifest(
+    *,
+    job: Mapping[str, Any],
+    fingerprint: str,
+    source: SourceTotals,
+    infos: Sequence[FeatureInfo],
+    layout: Layout,
+    splits: Sequence[str],
+    shards: Iterable[ShardInfo],
+    software: Mapping[str, str] | None = None,
+) -> Manifest:
+    """The manifest of written shards, which keep their order within each of `splits`. Sidecars come with the commit.
+
+    `software` defaults to the versions of the packages that make the bytes.
+    """
+    by_split: dict[str, list[ShardInfo]] = {name: [] for name in splits}
+    for shard in shards:
+        by_split[shard.split].append(shard)
+    lowered = Encoder(infos, layout).rows_per_record
+    return Manifest(
+        fingerprint=fingerprint,
+        job=dict(job),
+        source=source,
+        layout=Layout(layout.kind, lowered, layout.compression),
+        features=tuple(
+            Feature(**vars(info), place=place) for info, place in zip(infos, places(infos, layout), strict=True)
+        ),
+        feature_spec=feature_spec(infos, layout),
+        splits={
+            name: Split(
+                rows=sum(shard.rows for shard in found),
+                records=sum(shard.records for shard in found),
+                shards=tuple(found),
+            )
+            for name, found in by_split.items()
+        },
+        software=dict(software or versions()),
+    )
+
+
+def versions(packages: Sequence[str] = ("dtap-dask", "numpy", "pyarrow", "google-crc32c")) -> dict[str, str]:
+    """The installed versions of packages."""
+    return {name: version(name) for name in packages}
+
+
+def places(infos: Sequence[FeatureInfo], layout: Layout) -> list[Place]:
+    """Where each column is in a record."""
+    if layout.kind == "rows":
+        return [Place(key=info.name) for info in infos]
+    found, ends = [], dict[str, int]()
+    for info in infos:
+        if columns.is_fixed(info):
+            offset = ends.get(info.stored, 0)
+            ends[info.stored] = offset + columns.width(info)
+            found.append(Place(key=info.stored, offset=offset, width=columns.width(info)))
+        else:
+            found.append(Place.model_validate({key.rpartition("/")[2]: key for key in blocks.keys(info)}))
+    return found
+
+
+def feature_spec(infos: Sequence[FeatureInfo], layout: Layout) -> dict[str, ParseFeature]:
+    """What tf.io.parse_example needs to parse a record."""
+    if layout.kind == "rows":
+        return {info.name: _row_feature(info) for info in infos}
+    keys = [*blocks.matrices(infos), *(key for info in blocks.variable(infos) for key in blocks.keys(info))]
+    raw = ParseFeature(kind="FixedLenFeature", dtype="string", shape=())
+    return {blocks.ROWS: ParseFeature(kind="FixedLenFeature", dtype="int64", shape=()), **dict.fromkeys(keys, raw)}
+
+
+def _row_feature(info: FeatureInfo) -> ParseFeature:
+    dtype: Any = _KINDS[rows.kind_of(info)]
+    if None in info.shape:
+        return ParseFeature(kind="RaggedFeature", dtype=dtype)
+    return ParseFeature(kind="FixedLenFeature", dtype=dtype, shape=tuple(size or 0 for size in info.shape))
+
+
+def read_manifest(store: Store) -> Manifest:
+    """The manifest of the dataset in a folder.
+
+    Raises OutputError where there is no folder, no manifest (and whether a run can go on), a broken one, or one of a
+    later format.
+    """
+    try:
+        data = store.read_bytes(MANIFEST)
+    except FileNotFoundError:
+        raise _no_manifest(store) from None
+    try:
+        return parse_manifest(store, data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{store.url}/{MANIFEST} is no manifest: {_first_line(error)}. It was damaged or written by hand; copy it "
+            "again from where it was written, or write the dataset again with `dtap-dask run JOB --overwrite`."
+        ) from error
+
+
+def standing_manifest(store: Store) -> Manifest | None:
+    """The manifest of the dataset that stands, if it can be read: what a new generation must leave alone, and remove.
+
+    A damaged one is no dataset. OutputError for one of a later format.
+    """
+    try:
+        return parse_manifest(store, store.read_bytes(MANIFEST))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def parse_manifest(store: Store, data: bytes) -> Manifest:
+    """The manifest in a file's bytes.
+
+    ValueError, KeyError or TypeError for other bytes, OutputError for a later format.
+    """
+    found = json.loads(data)["format_version"]
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        raise OutputError(
+            f"{store.url}/{MANIFEST} has format version {found}, this software reads up to {FORMAT_VERSION}. "
+            "Install the dtap-dask that wrote the dataset, or a later one."
+        )
+    return Manifest.model_validate_json(data)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__} {error}"
+
+
+def _no_manifest(store: Store) -> OutputError:
+    if not store.exists():
+        return OutputError(f"There is no folder {store.url}. Check the path, or write it with `dtap-dask run JOB`.")
+    if store.list_files(RUNS):
+        return OutputError(
+            f"The dataset in {store.url} is not finished: it has no {MANIFEST}, but a run that was interrupted or is "
+            "still going. Let it finish, or go on with `dtap-dask run JOB --resume`."
+        )
+    return OutputError(
+        f"{store.url} holds no dataset: it has no {MANIFEST}. Give the folder that `output.path` of the job names, not "
+        "one of its parts; or write it with `dtap-dask run JOB`."
+    )

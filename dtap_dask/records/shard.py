@@ -1,0 +1,255 @@
+"""A task's rows into its shards: which row goes where, and files written with their checksums as they grow.
+
+Everything here follows from the plan, the seed and the sequence of rows; how that sequence was cut into batches leaves
+no trace in the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from dtap_dask.errors import SourceError
+from dtap_dask.features.state import FeatureInfo
+from dtap_dask.records import columns
+from dtap_dask.records.columns import Rows
+from dtap_dask.records.encoded import Encoded
+from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.tfrecord import Gzip
+from dtap_dask.storage import Store
+
+Batch: TypeAlias = tuple[npt.NDArray[np.int8], Rows]
+Shuffle = Literal["none", "mixed"]
+WINDOW_BYTES = 64 << 20  # rows held to be permuted: as many as `window` says, but never more bytes than this
+
+
+@dataclass(frozen=True)
+class TaskShards:
+    """What one task must write: for each split its exact rows and its shards' final paths, relative to the dataset.
+
+    Of n rows over m shards, shard j gets n // m, and one more where j < n % m.
+    """
+
+    task: int
+    splits: tuple[str, ...]
+    rows: tuple[int, ...]
+    shards: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.splits), len(self.rows), len(self.shards)}
+        if len(lengths) > 1 or any(rows and not paths for rows, paths in zip(self.rows, self.shards, strict=True)):
+            raise ValueError(f"every split needs its rows, and shards for them: {self}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TaskShards:
+        """From plain JSON."""
+        shards = tuple(map(tuple, data["shards"]))
+        return cls(data["task"], tuple(data["splits"]), tuple(data["rows"]), shards)
+
+    def rows_per_shard(self, split: int) -> list[int]:
+        """The rows of each shard of a split."""
+        shards = len(self.shards[split])
+        return [self.rows[split] // shards + (j < self.rows[split] % shards) for j in range(shards)]
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One finished shard: `bytes` and `crc32c` of the file as it lies there.
+
+    `record_bytes` is the framed length of all records but the last, which is no longer, where they are equal; else
+    `offsets` has where each record begins (blocks only; records of the rows layout are found by reading). Both count
+    in the uncompressed file.
+    """
+
+    path: str
+    split: str
+    rows: int
+    records: int
+    bytes: int
+    crc32c: int
+    record_bytes: int | None = None
+    offsets: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ShardInfo:
+        """From plain JSON."""
+        offsets = data.get("offsets")
+        return cls(**{**data, "offsets": None if offsets is None else tuple(offsets)})
+
+
+def write_shards(
+    store: Store,
+    attempt: str,
+    plan: TaskShards,
+    batches: Iterable[Batch],
+    *,
+    infos: Sequence[FeatureInfo],
+    layout: Layout,
+    shuffle: Shuffle = "mixed",
+    seed: int = 0,
+    window: int = 65536,
+) -> tuple[ShardInfo, ...]:
+    """Write a task's shards as `<attempt>/<final path>`, and return them with their final paths, split by split.
+
+    A batch is (index of each row's split or -1 for none, the rows). `mixed` permutes within windows of `window` rows
+    (fewer where they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it in
+    consecutive pieces. Raises SourceError when the rows are not as many as planned, and leaves no complete attempt.
+    """
+    encoder = Encoder(infos, layout)
+    with contextlib.ExitStack() as files:
+        writers = [
+            [_ShardWriter(files.enter_context(store.create(f"{attempt}/{path}")), encoder) for path in paths]
+            for paths in plan.shards
+        ]
+        done = [0] * len(plan.splits)
+        chunks = _windows(batches, infos, window) if shuffle == "mixed" else _chosen(batches)
+        random = np.random.Generator(np.random.PCG64([seed, plan.task]))
+        for assigned, rows in chunks:
+            order = random.permutation(len(assigned)) if shuffle == "mixed" else np.arange(len(assigned))
+            for split in range(len(plan.splits)):
+                index = order[assigned[order] == split]
+                _check_room(plan, split, done[split] + len(index))
+                for shard, piece in _deal(plan, split, done[split], index, shuffle):
+                    writers[split][shard].add(columns.take(rows, piece))
+                done[split] += len(index)
+        for split, total in enumerate(done):
+            if total != plan.rows[split]:
+                raise _changed(plan, split, f"{total:,}")
+        finished = [[writer.finish() for writer in group] for group in writers]
+    return tuple(
+        ShardInfo(path, name, *facts)
+        for name, paths, group in zip(plan.splits, plan.shards, finished, strict=True)
+        for path, facts in zip(paths, group, strict=True)
+    )
+
+
+def _check_room(plan: TaskShards, split: int, rows: int) -> None:
+    if rows > plan.rows[split]:
+        raise _changed(plan, split, f"at least {rows:,}")
+
+
+def _changed(plan: TaskShards, split: int, found: str) -> SourceError:
+    return SourceError(
+        f"Task {plan.task} found {found} rows for the split {plan.splits[split]!r}, but the plan counted "
+        f"{plan.rows[split]:,}: the source changed since the plan was made. Run the job again without "
+        "--resume, on files that stay as they are."
+    )
+
+
+def _deal(
+    plan: TaskShards, split: int, done: int, index: npt.NDArray[np.int64], shuffle: Shuffle
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Which of the next rows of a split go to which of its shards, `done` rows being dealt already."""
+    shards = len(plan.shards[split])
+    if not len(index):
+        return
+    if shuffle == "mixed":  # in turns: shard j gets the rows number j, j + shards, j + 2 shards, ...
+        for shard in range(shards):
+            yield shard, index[(shard - done) % shards :: shards]
+        return
+    ends = columns.offsets_of(np.array(plan.rows_per_shard(split), np.int64)) - done
+    for shard in range(shards):
+        yield shard, index[max(0, ends[shard]) : max(0, ends[shard + 1])]
+
+
+def _chosen(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches without the rows that are in no split."""
+    for assigned, rows in batches:
+        inside = assigned >= 0
+        if inside.all():
+            yield assigned, rows
+        elif inside.any():
+            index = np.flatnonzero(inside)
+            yield assigned[index], columns.take(rows, index)
+
+
+def _windows(batches: Iterable[Batch], infos: Sequence[FeatureInfo], most_rows: int) -> Iterator[Batch]:
+    """The same rows in pieces of `most_rows`, or of the fewest rows that reach 64 MiB of values."""
+    held: list[Batch] = []
+    held_rows = held_bytes = 0
+    for assigned, rows in _chosen(batches):
+        ends = columns.offsets_of(columns.row_bytes(infos, rows))
+        start = 0
+        while start < len(assigned):
+            full = int(np.searchsorted(ends, ends[start] + WINDOW_BYTES - held_bytes, side="left"))
+            stop = min(start + most_rows - held_rows, full, len(assigned))
+            held.append((assigned[start:stop], columns.cut(rows, start, stop)))
+            held_rows += stop - start
+            held_bytes += int(ends[stop] - ends[start])
+            start = stop
+            if held_rows == most_rows or held_bytes >= WINDOW_BYTES:
+                yield _joined(held)
+                held, held_rows, held_bytes = [], 0, 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[Batch]) -> Batch:
+    return np.concatenate([assigned for assigned, _ in held]), columns.join([rows for _, rows in held])
+
+
+class _ShardWriter:
+    """One growing shard. Rows wait until they fill a record, so records do not depend on how rows arrive."""
+
+    def __init__(self, file: Any, encoder: Encoder):
+        self._file = file
+        self._encoder = encoder
+        self._waiting: list[Rows] = []
+        self._waiting_rows = 0
+        self._gzip = Gzip() if encoder.layout.compression == "gzip" else None
+        self._rows = self._records = self._bytes = self._crc = 0
+        self._lengths: list[npt.NDArray[np.int64]] = []
+
+    def add(self, rows: Rows) -> None:
+        """Append rows."""
+        self._waiting.append(rows)
+        self._waiting_rows += columns.count(rows)
+        whole = self._waiting_rows // self._encoder.rows_per_record * self._encoder.rows_per_record
+        if whole:
+            everything = columns.join(self._waiting)
+            self._write(self._encoder.encode(columns.cut(everything, 0, whole)))
+            rest = np.arange(whole, self._waiting_rows)  # a copy, so that the rows written can be freed
+            self._waiting = [columns.take(everything, rest)]
+            self._waiting_rows -= whole
+
+    def finish(self) -> tuple[int, int, int, int, int | None, tuple[int, ...] | None]:
+        """Write what waits; gives ShardInfo's rows, records, bytes, crc32c, record_bytes, offsets."""
+        if self._waiting_rows:
+            self._write(self._encoder.encode(columns.join(self._waiting)))
+        if self._gzip:
+            self._put(self._gzip.finish())
+        return (self._rows, self._records, self._bytes, self._crc, *self._places())
+
+    def _write(self, encoded: Encoded) -> None:
+        self._rows += int(encoded.rows.sum())
+        self._records += len(encoded.lengths)
+        self._lengths.append(encoded.lengths)
+        self._put(self._gzip.add(encoded.data) if self._gzip else encoded.data)
+
+    def _put(self, data: bytes | npt.NDArray[np.uint8]) -> None:
+        if len(data):
+            self._file.write(data)
+            self._crc = google_crc32c.extend(self._crc, data)
+            self._bytes += len(data)
+
+    def _places(self) -> tuple[int | None, tuple[int, ...] | None]:
+        lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
+        if len(lengths) and (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0]:
+            return int(lengths[0]), None
+        if self._encoder.layout.kind == "rows" and len(lengths):
+            return None, None
+        return None, tuple(columns.offsets_of(lengths)[:-1].tolist())

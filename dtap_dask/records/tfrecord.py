@@ -1,0 +1,137 @@
+"""TFRecord files: framing, its checksums, reading back with every check, and gzip that is always the same bytes.
+
+A record is: uint64 length, uint32 masked CRC32C of those eight bytes, the data, uint32 masked CRC32C of the data, all
+little-endian. Source: tensorflow/tsl/lib/io/record_writer.h. compression_type="GZIP" gzips the file as a whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Literal, cast
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from dtap_dask.errors import OutputError
+from dtap_dask.storage import Store
+
+Compression = Literal["none", "gzip"]
+HEADER, FOOTER = 12, 4  # bytes around the data of a record
+OVERHEAD = HEADER + FOOTER
+_MASK_DELTA = 0xA282EAD8
+_LEVEL = 6
+_CHUNK = 1 << 20
+_LONGEST = 1 << 31  # no protobuf message is longer; a larger length is a corrupt one
+
+
+def mask(crc: int) -> int:
+    """TFRecord's masked form of a CRC32C."""
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def masked_crcs(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """The masked CRC32C of every row of rows[n, length]; each row must be contiguous."""
+    return mask_all(np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows)))
+
+
+def mask_all(crcs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """TFRecord's masked form of many CRC32Cs."""
+    return (crcs >> np.uint32(15) | crcs << np.uint32(17)) + np.uint32(_MASK_DELTA)
+
+
+def header(size: int) -> bytes:
+    """The twelve bytes before the `size` bytes of a record's data."""
+    length = struct.pack("<Q", size)
+    return length + struct.pack("<I", mask(google_crc32c.value(length)))
+
+
+def frame(data: bytes) -> bytes:
+    """One record around `data`."""
+    return header(len(data)) + data + struct.pack("<I", mask(google_crc32c.value(data)))
+
+
+def read_records(store: Store, path: str, compression: Compression = "none") -> Iterator[bytes]:
+    """The data of every record of a file, in order, with both checksums of each checked.
+
+    Raises OutputError with path, record number and offset (in the uncompressed file) where the file is truncated
+    or corrupt, and where gzip cannot be undone.
+    """
+    with store.open_input(path) as raw:
+        file = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb")) if compression == "gzip" else raw
+        number, offset = 0, 0
+        try:
+            while head := read_exactly(file, HEADER):
+                data = _read_record(file, head, f"record {number} at byte {offset} of {store.url}/{path}")
+                yield data
+                number, offset = number + 1, offset + OVERHEAD + len(data)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise OutputError(
+                f"Record {number} at byte {offset} of {store.url}/{path} cannot be decompressed: {error}. The file is "
+                "truncated or damaged; write the dataset again with `dtap-dask run JOB --overwrite`."
+            ) from error
+
+
+def read_exactly(file: BinaryIO, size: int) -> bytes:
+    """`size` bytes, or as many as there are before the end: one read of a file may give fewer than asked."""
+    data = file.read(size)
+    while 0 < len(data) < size:
+        more = file.read(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _read_record(file: BinaryIO, head: bytes, place: str) -> bytes:
+    if len(head) < HEADER:
+        raise _broken(place, "the file ends inside its header")
+    size, crc = struct.unpack("<QI", head)
+    if mask(google_crc32c.value(head[:8])) != crc or size > _LONGEST:
+        raise _broken(place, "the checksum of its length is wrong")
+    rest = read_exactly(file, size + FOOTER)
+    if len(rest) < size + FOOTER:
+        raise _broken(place, f"the file ends after {len(rest)} of its {size + FOOTER} bytes")
+    data = rest[:size]
+    if mask(google_crc32c.value(data)) != struct.unpack("<I", rest[size:])[0]:
+        raise _broken(place, "the checksum of its data is wrong")
+    return data
+
+
+def _broken(place: str, found: str) -> OutputError:
+    return OutputError(
+        f"The TFRecord file is damaged: {place}: {found}. Copy the file again from where it was written, or write the "
+        "dataset again with `dtap-dask run JOB --overwrite`."
+    )
+
+
+class Gzip:
+    """A gzip stream (no file name, time 0) whose bytes do not depend on how its input was cut into pieces."""
+
+    def __init__(self) -> None:
+        self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+        self._pending = bytearray()
+
+    def add(self, data: bytes | npt.NDArray[np.uint8]) -> bytes:
+        """Take more input; returns what can be written now."""
+        self._pending += data if isinstance(data, bytes) else data.data
+        whole = len(self._pending) // _CHUNK * _CHUNK  # zlib sees equal pieces, whatever comes in
+        out = [self._deflate.compress(self._pending[at : at + _CHUNK]) for at in range(0, whole, _CHUNK)]
+        del self._pending[:whole]
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """The rest of the stream."""
+        return self._deflate.compress(self._pending) + self._deflate.flush()
+
+
+def file_crc32c(store: Store, path: str) -> int:
+    """The CRC32C of a whole file."""
+    crc = 0
+    with store.open_input(path) as file:
+        while data := file.read(8 * _CHUNK):
+            crc = google_crc32c.extend(crc, data)
+    return crc

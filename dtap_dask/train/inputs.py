@@ -1,0 +1,40 @@
+"""Keras inputs for the features of a finished dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from dtap_dask.features.state import FeatureInfo
+from dtap_dask.train.dataset import open_dataset
+
+
+def inputs(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None = None) -> dict[str, keras.KerasTensor]:
+    """{name: keras.Input} for every feature of the dataset at `path`, as `load` yields them, in the manifest's order.
+
+    Shapes are () for scalars, (k,) for vectors, (None,) and ragged for lists. Each input has an attribute `ids`: the
+    number of ids an embedding needs, None where the feature holds no ids:
+
+        inputs = dtap_dask.inputs(path)
+        parts = [
+            keras.layers.Embedding(each.ids, 16)(each) if each.ids else keras.ops.expand_dims(each, -1)
+            for each in inputs.values()
+        ]
+        model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.concatenate(parts)))
+
+    Raises OutputError where there is no finished dataset.
+    """
+    manifest, _ = open_dataset(path, storage)
+    return {info.name: _input(info) for info in manifest.infos if info.role == "feature"}
+
+
+def _input(info: FeatureInfo) -> keras.KerasTensor:
+    dtype = "string" if info.dtype == "bytes" else info.dtype
+    # Keras before 3.9 knows no ragged inputs: the argument is given only where it is needed.
+    ragged = {"ragged": True} if None in info.shape else {}
+    tensor = keras.Input(shape=info.shape, dtype=dtype, name=info.name, **ragged)
+    tensor.ids = info.ids
+    return tensor

@@ -1,0 +1,121 @@
+"""A finished dataset as a tf.data.Dataset, ready for Keras's fit.
+
+Records are read from many shards in turns, decoded and permuted in windows of many records, each column by one
+operation for the whole window, and then cut into batches, which costs no copy: there is no step per row, few per batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from dtap_dask.errors import JobError, Problem
+from dtap_dask.train import blocks, order, rows
+from dtap_dask.train.batches import arranged
+from dtap_dask.train.dataset import Split, open_split
+
+# A window is this many rows, or fewer records than that needs if they are large. Larger ones mix better and cost memory:
+# about three are alive at a time, with ids widened to int64.
+WINDOW_ROWS = 65_536
+WINDOW_BYTES = 64 << 20
+# Serialized blocks that the shuffle buffer holds before they meet in windows.
+BUFFER_BYTES = 64 << 20
+CYCLE = 16  # shards read in turns
+READ_BYTES = 1 << 20  # one read of a shard
+
+
+def load(
+    path: str | os.PathLike[str],
+    split: str = "train",
+    batch_size: int = 1024,
+    shuffle: bool = True,
+    seed: int = 0,
+    *,
+    kept: bool = False,
+    drop_remainder: bool = False,
+    storage: Mapping[str, Any] | None = None,
+) -> tf.data.Dataset:
+    """The rows of one split of the dataset at `path`, in batches of `batch_size`, prefetched: `model.fit(load(...))`.
+
+    An element is (features, label), with a weight (features, label, weight); without a label only features, or
+    (features, None, weight). `features` is a dict by name: scalars [batch], vectors [batch, k], lists of any length as
+    tf.RaggedTensor [batch, None], text as tf.string; ids are int64. A label is a tensor, a boolean one float32; several
+    labels are a dict. With `kept=True` an element is (what it is without, dict of kept columns), to join predictions
+    back: `for (features, label), keys in load(path, "test", kept=True)`.
+
+    Every iteration is an epoch and yields each row once; `len()` is the number of batches, the last of which may be
+    smaller unless `drop_remainder`. With `shuffle` the order of shards, records and rows depends on (seed, number of
+    the iteration) only, not on tf.random.set_seed; without, rows come in the order of the manifest.
+
+    `storage` is the job's `storage` section, for dtap:// paths. Raises JobError for a wrong argument or a split that is
+    not there, OutputError for a dataset that is not finished or whose files are not those of its manifest, StorageError
+    for one that is not on a local filesystem.
+    """
+    _check(batch_size, seed)
+    found = open_split(path, split, storage)
+    data = _windows(found, shuffle, seed)
+    data = data.map(_decoder(found, kept), num_parallel_calls=tf.data.AUTOTUNE)
+    data = data.rebatch(batch_size, drop_remainder=drop_remainder)
+    batches = found.rows // batch_size if drop_remainder else -(-found.rows // batch_size)
+    data = data.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(tf.data.AUTOTUNE)
+    return data.with_options(_options())
+
+
+def _check(batch_size: int, seed: int) -> None:
+    problems = []
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        problems.append(Problem("batch_size", f"{batch_size!r} is not a positive number of rows, such as 1024"))
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        problems.append(Problem("seed", f"{seed!r} is not an integer of 64 bits, such as 0"))
+    if problems:
+        raise JobError(problems)
+
+
+def _windows(split: Split, shuffle: bool, seed: int) -> tf.data.Dataset:
+    """Serialized records [b] of a window, with a seed [2] for its rows when they are shuffled."""
+    record_rows = max(1, -(-split.rows // max(1, split.records)))
+    size = max(1, min(-(-WINDOW_ROWS // record_rows), WINDOW_BYTES // split.record_bytes))
+    files = tf.constant(split.paths, tf.string, shape=[len(split.paths)])
+    if not shuffle:
+        return _read(files, split).batch(size)
+
+    def epoch(seed: tf.Tensor) -> tf.data.Dataset:
+        records = tf.data.Dataset.from_tensor_slices(order.permuted(files, seed)).interleave(
+            lambda file: _read(file, split),
+            cycle_length=max(1, min(CYCLE, len(split.paths))),
+            block_length=max(1, 64 // record_rows),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        if split.layout.kind == "blocks":
+            records = order.buffered(records, max(1, min(split.records, BUFFER_BYTES // split.record_bytes)), seed)
+        return records.batch(size).enumerate(1).map(lambda number, window: (window, order.apart(seed, number)))
+
+    return order.epoch_seeds(seed).flat_map(epoch)
+
+
+def _read(files: tf.Tensor, split: Split) -> tf.data.Dataset:
+    compression = "GZIP" if split.layout.compression == "gzip" else ""
+    return tf.data.TFRecordDataset(files, compression_type=compression, buffer_size=READ_BYTES)
+
+
+def _decoder(split: Split, kept: bool) -> Any:
+    """(records, seed or nothing) -> a window's columns in the structure of a batch."""
+    decode = blocks.decode if split.layout.kind == "blocks" else rows.decode
+
+    names = {info.name for info in split.infos if kept or info.role != "kept"}
+
+    def window(records: tf.Tensor, seed: tf.Tensor | None = None) -> Any:
+        return arranged(split.infos, decode(split, names, records, seed), kept)
+
+    return window
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Under tf.distribute every worker then takes its share of the batches; sharding by file can starve a worker.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options

@@ -1,0 +1,52 @@
+"""The order of an epoch, as a function of (seed, epoch) alone.
+
+One pair of numbers is drawn for an epoch when its first row is asked for, and all shuffling follows from that pair. So
+shards, records and rows agree about which epoch it is, however often and by whom iterators are made. `Dataset.shuffle`
+and `Dataset.random` would also mix in tf.random.set_seed, and `load(..., seed=0)` would differ between two scripts: the
+public raw ops beneath them take the whole seed.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def epoch_seeds(seed: int) -> tf.data.Dataset:
+    """One pair, int64 [2]; another one in every iteration."""
+    spec = tf.TensorSpec([], tf.int64)
+    variant = tf.raw_ops.RandomDatasetV2(
+        seed=tf.constant(seed, tf.int64),
+        seed2=tf.constant(1, tf.int64),
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        rerandomize_each_iteration=True,
+        output_types=[spec.dtype],
+        output_shapes=[spec.shape],
+    )
+    pairs = tf.data.experimental.from_variant(variant, spec).batch(2, drop_remainder=True).take(1)
+    # Within flat_map the pair is drawn with the first element, not when an iterator is made that nobody uses.
+    return tf.data.Dataset.range(1).flat_map(lambda _: pairs)
+
+
+def apart(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Another pair for each `number` (int64), all following from the epoch's."""
+    return tf.stack([seed[0], seed[1] + number])
+
+
+def permuted(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """`values` ([n, ...]) in an order that follows from `seed`."""
+    return tf.random.experimental.stateless_shuffle(values, seed)
+
+
+def buffered(data: tf.data.Dataset, size: int, seed: tf.Tensor) -> tf.data.Dataset:
+    """`data` (scalars) through a shuffle buffer of so many elements, in an order that follows from the epoch's `seed`."""
+    spec = data.element_spec
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(data),
+        buffer_size=tf.constant(size, tf.int64),
+        seed=seed[0],
+        seed2=seed[1] + 1,  # two zeros would mean: any order
+        reshuffle_each_iteration=False,
+        output_types=[spec.dtype],
+        output_shapes=[spec.shape],
+    )
+    return tf.data.experimental.from_variant(variant, spec)

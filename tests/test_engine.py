@@ -1,0 +1,106 @@
+"""The engine on a real cluster: a window of tasks, a tree whose shape depends on nothing but the number of items."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+from dtap_dask.errors import ClusterError, DataError
+from dtap_dask.job.cluster import ClusterOptions, open_client
+from dtap_dask.job.engine import FAN_IN, Engine
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def leaf(x: int) -> str:
+    return str(x)
+
+
+def nest(parts: Sequence[str]) -> str:
+    return f"({' '.join(parts)})"
+
+
+def last(tree: str) -> str:
+    return f"[{tree}]"
+
+
+def nested(count: int) -> str:
+    """The tree that `count` leaves must give, made the obvious way."""
+    level = [str(i) for i in range(count)]
+    while len(level) > 1:
+        level = [nest(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
+    return last(level[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 100])
+def test_each_returns_results_in_order(client: Client, count: int) -> None:
+    ended: list[int] = []
+    results = Engine(client).each("scan", square, [(i,) for i in range(count)], ended.append)
+    assert results == [i * i for i in range(count)]
+    assert sorted(ended) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 64, 65, 150])
+def test_the_tree_depends_on_the_number_of_items_alone(client: Client, count: int) -> None:
+    ended: list[int] = []
+    items = [(i,) for i in range(count)]
+    names = ("fit", "merge-fit", "finish-fit")
+    result = Engine(client).tree(names, leaf, items, merge=nest, last=last, done=ended.append)
+    assert result == nested(count)
+    assert sorted(ended) == list(range(count))
+
+
+def fail_at_seven(x: int) -> int:
+    if x == 7:
+        raise DataError("Row 7 is bad. Mend it.")
+    return x
+
+
+def test_an_error_of_a_task_arrives_as_it_was_raised(client: Client) -> None:
+    with pytest.raises(DataError, match=r"^Row 7 is bad\. Mend it\.$"):
+        Engine(client).each("scan", fail_at_seven, [(i,) for i in range(1000)], lambda _: None)
+    assert Engine(client).each("scan", square, [(3,)], lambda _: None) == [9]
+
+
+def die_once(marker: str, x: int) -> int:
+    if not os.path.exists(marker):
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def die(x: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def test_a_killed_worker_costs_its_tasks_one_more_try(client: Client, tmp_path: Path) -> None:
+    items = [(str(tmp_path / "died"), i) for i in range(12)]
+    assert Engine(client).each("write", die_once, items, lambda _: None) == list(range(12))
+
+
+def test_a_task_that_kills_every_worker_is_named(client: Client) -> None:
+    with pytest.raises(ClusterError, match=r"The task write-\w+-1-00000 lost its worker 4 times.*--memory"):
+        Engine(client).each("write", die, [(0,)], lambda _: None)
+
+
+def test_no_scheduler_is_one_clear_error() -> None:
+    options = ClusterOptions(scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(ClusterError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"), open_client(options):
+        pass

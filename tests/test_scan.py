@@ -1,0 +1,495 @@
+"""Reading a task: the right rows in a fixed order, no byte too many, bounded memory, clear errors."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtap_dask.errors import SourceError
+from dtap_dask.lake import groups as groups_module
+from dtap_dask.lake import predicate
+from dtap_dask.lake.discover import list_source
+from dtap_dask.lake.footers import Footer, read_footer
+from dtap_dask.lake.pruning import prune_files, prune_groups
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task, scan_schema
+from dtap_dask.lake.schema import partition_schema
+from dtap_dask.lake.split import SplitSpec
+from dtap_dask.storage import Store
+
+THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")
+
+
+class Lake:
+    """A folder of Parquet files, planned as one task."""
+
+    def __init__(self, root: Path, where: str | None = None, columns: Sequence[str] | None = None):
+        self.store, self.files = list_source([str(root)], {})
+        self.partitions = partition_schema(self.files)
+        self.schema = read_footer(self.store, self.files[0], columns).schema
+        self.where = where
+        every = pa.schema([*self.schema, *self.partitions])
+        self.condition = predicate.compile(where, every) if where else None
+
+    def footers(self, files: Sequence[Any]) -> list[Footer]:
+        looked_at = sorted(self.condition.columns) if self.condition else []
+        return [read_footer(self.store, file, self.schema.names, self.schema, looked_at) for file in files]
+
+    def task(self, prune: bool = False) -> ScanTask:
+        if not prune:
+            return ScanTask(0, tuple(group for footer in self.footers(self.files) for group in footer.groups))
+        footers = self.footers(prune_files(self.files, self.partitions, self.condition))
+        kept = (prune_groups(footer, self.partitions, self.condition) for footer in footers)
+        return ScanTask(0, tuple(group for groups in kept for group in groups))
+
+    def spec(self, **changes: Any) -> ScanSpec:
+        fields: dict[str, Any] = {"derive": (), "sample": None, "split": None}
+        fields["outputs"] = (*self.schema.names, *self.partitions.names)
+        return ScanSpec(self.schema, self.partitions, self.where, **{**fields, **changes})
+
+
+def write(path: Path, table: pa.Table, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+
+
+def numbered(first: int, rows: int) -> pa.Table:
+    ids = np.arange(first, first + rows)
+    names = pa.array([None if i % 7 == 0 else f"word{i % 5}" for i in ids.tolist()], pa.string())
+    return pa.table({"id": ids, "value": ids / 4, "name": names})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    for part in range(4):
+        write(tmp_path / f"p={part % 2}" / f"{part}.parquet", numbered(part * 1000, 1000), row_group_size=300)
+    return tmp_path
+
+
+def collect(batches: Iterator[ScanBatch]) -> tuple[pa.Table, list[int]]:
+    found = list(batches)
+    return pa.Table.from_batches([batch.rows for batch in found]), [part for b in found for part in b.split.tolist()]
+
+
+def read(root: Path, where: str | None = None, columns: Sequence[str] | None = None, **changes: Any) -> pa.Table:
+    whole = Lake(root, where, columns)
+    return collect(read_task(whole.store, whole.spec(**changes), whole.task()))[0]
+
+
+# Rows
+
+
+def test_all_rows_in_order(lake):
+    table = read(lake)
+    assert table.schema.field("name").type == pa.dictionary(pa.int32(), pa.string())
+    expected = pa.concat_tables([numbered(first, 1000) for first in (0, 2000, 1000, 3000)])
+    assert table.select(["id", "value"]).equals(expected.select(["id", "value"]))
+    assert table["name"].cast(pa.string()).to_pylist() == expected["name"].to_pylist()
+    assert table["p"].to_pylist() == [0] * 2000 + [1] * 2000
+
+
+def test_batches_say_where_they_come_from(lake):
+    whole = Lake(lake, "id % 2 = 0")
+    task = whole.task()
+    batches = list(read_task(whole.store, whole.spec(), task, batch_rows=128))
+    assert max(batch.rows_read for batch in batches) == 128
+    for position, group in enumerate(task.groups):
+        own = [batch for batch in batches if batch.group == position]
+        assert sum(batch.rows_read for batch in own) == group.rows
+        assert sum(batch.rows.num_rows for batch in own) == group.rows // 2
+    assert all(len(batch.split) == batch.rows.num_rows and batch.split.dtype == np.int8 for batch in batches)
+
+
+def test_mixed_reads_the_same_rows_in_turns(lake):
+    whole = Lake(lake)
+    batches = list(read_task(whole.store, whole.spec(), whole.task(), batch_rows=1600, mixed=True))
+    again = list(read_task(whole.store, whole.spec(), whole.task(), batch_rows=1600, mixed=True))
+    assert [batch.group for batch in batches[:16]] == list(range(16))  # 16 groups open, 100 rows each a turn
+    assert {batch.rows_read for batch in batches} == {100}
+    assert [batch.rows for batch in batches] == [batch.rows for batch in again]
+    ids = pa.Table.from_batches([batch.rows for batch in batches])["id"].to_pylist()
+    assert sorted(ids) == list(range(4000))
+    assert ids != sorted(ids)
+
+
+def test_mixed_opens_only_what_the_budget_allows(lake, monkeypatch):
+    whole = Lake(lake)
+    task = whole.task()
+    monkeypatch.setattr(groups_module, "OPEN_BYTES", 2 * groups_module._cost(whole.schema, task.groups[0], 1000))
+    batches = list(read_task(whole.store, whole.spec(), task, batch_rows=200, mixed=True))
+    order = [batch.group for batch in batches]
+    assert sorted(pa.Table.from_batches([b.rows for b in batches])["id"].to_pylist()) == list(range(4000))
+    spans = {group: (order.index(group), len(order) - order[::-1].index(group)) for group in set(order)}
+    most = max(sum(low <= place < high for low, high in spans.values()) for place in range(len(order)))
+    assert 2 <= most < 16
+    assert order[0] == 0
+
+
+def test_batches_shrink_to_the_memory_they_may_take(tmp_path):
+    table = pa.table({"blob": [np.random.default_rng(i).bytes(1 << 20) for i in range(40)]})
+    write(tmp_path / "a", table, use_dictionary=False, compression="none")
+    sizes = [batch.rows_read for batch in _batches(tmp_path)]
+    assert sum(sizes) == 40
+    assert max(sizes) <= 32
+
+
+def _batches(root: Path, **options: Any) -> list[ScanBatch]:
+    whole = Lake(root)
+    return list(read_task(whole.store, whole.spec(), whole.task(), **options))
+
+
+def test_derived_columns_see_earlier_ones(lake):
+    derive = (("double", "value * 2"), ("big", "double > 1000 and p = 1"))
+    table = read(lake, "id >= 1500 and id < 3500", derive=derive, outputs=("big", "id", "double"))
+    assert table.schema.names == ["big", "id", "double"]
+    assert table.num_rows == 2000
+    for row in table.to_pylist():
+        assert row["double"] == row["id"] / 2
+        assert row["big"] == (row["id"] / 2 > 1000 and row["id"] // 1000 % 2 == 1)
+    whole = Lake(lake)
+    assert scan_schema(whole.spec(derive=derive)).names == ["id", "value", "name", "p", "double", "big"]
+
+
+def test_only_partition_columns(lake):
+    table = read(lake, columns=[])
+    assert table.schema.names == ["p"]
+    assert table["p"].to_pylist() == [0] * 2000 + [1] * 2000
+
+
+def test_values_come_through_unchanged(tmp_path):
+    big = 2**53 + 1
+    table = pa.table({"i": [big, None], "f": [float("nan"), None], "u": pa.array([2**64 - 1, None], pa.uint64())})
+    write(tmp_path / "a", table)
+    found = read(tmp_path)
+    assert found.schema.equals(table.schema)
+    assert found["i"].to_pylist() == [big, None]
+    assert found["u"].to_pylist() == [2**64 - 1, None]
+    assert np.isnan(found["f"][0].as_py())
+    assert found["f"].null_count == 1
+
+
+LAYOUTS = [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()), pa.null()]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_files_that_store_text_in_another_way(tmp_path, layout):
+    write(tmp_path / "a", pa.table({"x": ["u", None], "l": [["a"], None], "n": [1, 2]}))
+    values = pa.nulls(2) if pa.types.is_null(layout) else pa.array(["u", None]).cast(layout)
+    other = pa.table({"n": pa.array([3, 4]), "l": pa.array([["b"], []], pa.large_list(pa.large_string())), "x": values})
+    write(tmp_path / "b", other)
+    table = read(tmp_path)
+    assert table.schema.field("x").type == pa.dictionary(pa.int32(), pa.string())
+    assert table["x"].to_pylist() == ["u", None, *values.to_pylist()]
+    assert table["l"].to_pylist() == [["a"], None, ["b"], []]
+    assert table["n"].to_pylist() == [1, 2, 3, 4]
+
+
+def test_partition_columns_of_every_type(tmp_path):
+    write(tmp_path / "a=x/b=1/c=__HIVE_DEFAULT_PARTITION__/f", pa.table({"n": [1, 2], "b": ["inside", "inside"]}))
+    table = read(tmp_path)
+    assert table.to_pylist() == [{"n": n, "a": "x", "b": 1, "c": None} for n in (1, 2)]  # the path's `b` wins
+    assert table.schema.field("a").type == table.schema.field("c").type == pa.dictionary(pa.int32(), pa.string())
+
+
+# Split and sample
+
+
+def test_split_by_row_number_does_not_depend_on_filters_or_batches(lake):
+    whole = Lake(lake)
+    spec = whole.spec(split=THIRDS)
+    table, parts = collect(read_task(whole.store, spec, whole.task()))
+    expected = dict(zip(table["id"].to_pylist(), parts, strict=True))
+    assert len(set(parts)) == 3
+    for where, batch_rows, mixed in (("id % 3 = 1", 64, False), (None, 700, True), ("name is null", 65536, True)):
+        other = Lake(lake, where)
+        spec = other.spec(split=THIRDS)
+        table, parts = collect(read_task(other.store, spec, other.task(), batch_rows=batch_rows, mixed=mixed))
+        assert {i: expected[i] for i in table["id"].to_pylist()} == dict(
+            zip(table["id"].to_pylist(), parts, strict=True)
+        )
+
+
+def test_split_by_key_does_not_depend_on_the_files(lake, tmp_path_factory):
+    keyed = SplitSpec(THIRDS.names, THIRDS.fractions, ("id", "name"), None, "train")
+    compacted = tmp_path_factory.mktemp("compacted")
+    write(compacted / "p=0" / "all", pa.concat_tables([numbered(3000, 1000), numbered(0, 3000)]))
+    found = []
+    for root in (lake, compacted):
+        whole = Lake(root)
+        table, parts = collect(read_task(whole.store, whole.spec(split=keyed), whole.task()))
+        found.append(dict(zip(table["id"].to_pylist(), parts, strict=True)))
+    assert found[0] == found[1]
+    assert len(found[0]) == 4000
+
+
+def test_split_by_predicates_over_derived_and_partition_columns(lake):
+    rules = SplitSpec(("train", "eval"), None, (), ("p = 0", "half > 1000"), "train")
+    whole = Lake(lake)
+    spec = whole.spec(split=rules, derive=(("half", "id / 2"),), outputs=("id", "p"))
+    table, parts = collect(read_task(whole.store, spec, whole.task()))
+    for row, part in zip(table.to_pylist(), parts, strict=True):
+        assert part == (0 if row["p"] == 0 else 1 if row["id"] > 2000 else -1)
+
+
+def test_sample_is_a_share_of_every_part(lake):
+    whole = Lake(lake)
+    everything, _ = collect(read_task(whole.store, whole.spec(split=THIRDS), whole.task()))
+    table, parts = collect(read_task(whole.store, whole.spec(split=THIRDS, sample=0.3), whole.task()))
+    assert table.num_rows == pytest.approx(1200, abs=150)
+    assert np.bincount(parts, minlength=3) / len(parts) == pytest.approx([0.8, 0.1, 0.1], abs=0.05)
+    assert set(table["id"].to_pylist()) < set(everything["id"].to_pylist())
+    without_split, zeros = collect(read_task(whole.store, whole.spec(sample=0.3), whole.task()))
+    assert without_split["id"].to_pylist() == table["id"].to_pylist()
+    assert set(zeros) == {0}
+
+
+# What is read
+
+
+class Watch:
+    """A store that notes every (path, position, size) read."""
+
+    def __init__(self, store: Store):
+        self._store, self.reads, self.opened = store, [], []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def open_input(self, path: str) -> Any:
+        self.opened.append(path)
+        return _Watched(self._store.open_input(path), path, self.reads)
+
+
+class _Watched:
+    def __init__(self, file: Any, path: str, reads: list[tuple[str, int, int]]):
+        self._file, self._path, self._reads = file, path, reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        place = self._file.tell()
+        data = self._file.read(size)
+        self._reads.append((self._path, place, len(data)))
+        return data
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for part in range(3):
+        columns = {f"c{i}": draw.random(20_000) for i in range(8)}
+        write(tmp_path / f"p={part}" / "f.parquet", pa.table(columns), row_group_size=10_000)
+    return tmp_path
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("limit", [groups_module.COALESCE_BYTES, 0], ids=["coalesced", "streamed"])
+def test_no_other_column_is_read(wide, mixed, limit, monkeypatch):
+    monkeypatch.setattr(groups_module, "COALESCE_BYTES", limit)
+    whole = Lake(wide, "p <> 1", columns=["c2", "c6"])
+    watch = Watch(whole.store)
+    whole.store = watch
+    task = whole.task(prune=True)
+    footer_bytes = sum(size for _, _, size in watch.reads)
+    assert {group.file for group in task.groups} == {file.path for file in whole.files if "p=1" not in file.path}
+    watch.reads.clear()
+    rows = sum(batch.rows.num_rows for batch in read_task(watch, whole.spec(), task, mixed=mixed))
+    assert rows == 40_000
+    assert sum(size for _, _, size in watch.reads) <= 1.1 * task.bytes + footer_bytes
+    assert not any("p=1" in path for path in watch.opened)
+    for file in {group.file for group in task.groups}:
+        metadata = pq.read_metadata(whole.store.local_path(file))
+        for row_group in range(metadata.num_row_groups):
+            for column in (0, 1, 3, 4, 5, 7):
+                chunk = metadata.row_group(row_group).column(column)
+                low = chunk.dictionary_page_offset or chunk.data_page_offset
+                middle = low + chunk.total_compressed_size // 2
+                inside = [read for read in watch.reads if read[0] == file and read[1] <= middle < read[1] + read[2]]
+                assert inside == [] or row_group == metadata.num_row_groups - 1  # the footer's read-ahead
+
+
+def test_consecutive_groups_share_one_open_file(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    watch = Watch(whole.store)
+    assert len(task.groups) == 16
+    assert sum(batch.rows_read for batch in read_task(watch, whole.spec(), task)) == 4000
+    assert len(watch.opened) == 4
+
+
+def test_files_are_closed_when_reading_stops_early(lake):
+    whole = Lake(lake)
+    for mixed in (False, True):
+        opened: list[Any] = []
+
+        class Keeping(Watch):
+            def open_input(self, path: str, kept: list[Any] = opened) -> Any:
+                kept.append(super().open_input(path))
+                return kept[-1]
+
+        batches = read_task(Keeping(whole.store), whole.spec(), whole.task(), mixed=mixed)
+        assert next(batches).rows_read > 0
+        batches.close()
+        assert opened
+        assert all(file.closed for file in opened)
+
+
+# Errors
+
+
+def test_changed_files(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    path = lake / "p=0" / "0.parquet"
+    before = path.read_bytes()
+    path.unlink()
+    with pytest.raises(SourceError, match=r"p=0/0.parquet is gone"):
+        list(read_task(whole.store, whole.spec(), task))
+    write(path, numbered(0, 10))
+    with pytest.raises(SourceError, match=r"has changed since the source was listed: it had [\d,]+ bytes then"):
+        list(read_task(whole.store, whole.spec(), task, mixed=True))
+    path.write_bytes(before)
+    other = [json.loads(json.dumps(task.to_json()))["groups"][0]]
+    other[0][3] = 299
+    with pytest.raises(SourceError, match=r"row group 0 had 299 rows then, 300 now"):
+        list(read_task(whole.store, whole.spec(), ScanTask.from_json({"index": 0, "groups": other})))
+
+
+def test_a_column_that_went_away(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    schema = pa.schema([*whole.schema, ("text", pa.string())])
+    with pytest.raises(SourceError, match=r"has changed .*text.* is gone"):
+        list(read_task(whole.store, ScanSpec(schema, whole.partitions, None, (), None, None, ("id",)), task))
+    schema = pa.schema([*whole.schema, ("number", pa.int32())])
+    with pytest.raises(SourceError, match=r"has changed .*'number' is gone"):
+        list(read_task(whole.store, ScanSpec(schema, whole.partitions, None, (), None, None, ("id",)), task))
+
+
+def test_damaged_pages(tmp_path):
+    write(tmp_path / "a", pa.table({"x": np.random.default_rng(0).random(50_000)}), compression="snappy")
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[1000:200_000] = b"\xff" * 199_000
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(SourceError, match=r"a cannot be read in row group 0: .* is damaged"):
+        read(tmp_path)
+
+
+def test_failures_of_the_filesystem_are_not_blamed_on_the_file(lake):
+    whole = Lake(lake)
+    task = whole.task()
+
+    class Failing(Watch):
+        def open_input(self, path: str) -> Any:
+            file = super().open_input(path)
+            file.read = lambda size=-1: (_ for _ in ()).throw(OSError(5, "Input/output error"))
+            return file
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read_task(Failing(whole.store), whole.spec(), task))
+
+
+# Products
+
+
+def test_tasks_and_specs_survive_json_and_pickle(lake):
+    whole = Lake(lake)
+    task, spec = whole.task(), whole.spec(split=THIRDS, derive=(("d", "id + 1"),), sample=0.5)
+    assert ScanTask.from_json(json.loads(json.dumps(task.to_json()))) == task
+    assert pickle.loads(pickle.dumps((task, spec))) == (task, spec)
+    assert task.rows == 4000
+    assert task.bytes == sum(group.bytes for group in task.groups) < task.raw_bytes * 2
+
+
+# Pruning and SQL, against DuckDB
+
+VALUES = st.one_of(st.none(), st.integers(-3, 12))
+WORDS = st.one_of(st.none(), st.sampled_from(["", "a", "ab", "b", "ü"]))
+FLOATS = st.one_of(st.none(), st.floats(-2, 2, width=32), st.just(float("nan")))
+ROWS = st.lists(st.tuples(VALUES, WORDS, FLOATS), min_size=1, max_size=40)
+CONDITIONS = (
+    "i > 5", "i = 3 and p = 1", "s < 'b'", "s is null", "f is null", "f > 0.5 or i < 0", "not (i <= 2)", "p <> 0",
+    "s in ('a', 'ü') and i between 2 and 8", "i is not null and f <= 0", "s like 'a%'", "i % 2 = 0 or p = 2",
+)  # fmt: skip
+
+
+@given(
+    files=st.lists(st.tuples(st.integers(0, 2), ROWS, st.integers(1, 9)), min_size=1, max_size=4),
+    where=st.sampled_from(CONDITIONS),
+)
+@settings(max_examples=80, deadline=None)
+def test_pruned_unpruned_and_duckdb_agree(tmp_path_factory, files, where):
+    root = tmp_path_factory.mktemp("lake")
+    tables = []
+    for number, (partition, rows, group_rows) in enumerate(files):
+        i, s, f = (list(column) for column in zip(*rows, strict=True))
+        table = pa.table({"i": pa.array(i, pa.int32()), "s": pa.array(s, pa.string()), "f": pa.array(f, pa.float64())})
+        write(root / f"p={partition}" / f"{number}", table, row_group_size=group_rows)
+        tables.append(table.append_column("p", pa.array([partition] * len(rows), pa.int64())))
+    whole = Lake(root, where)
+    pruned, every = whole.task(prune=True), whole.task()
+    assert set(pruned.groups) <= set(every.groups)
+    kept = [collect(read_task(whole.store, whole.spec(), task))[0] for task in (every, pruned) if task.groups]
+    lines = [sorted(map(str, table.to_pylist())) for table in kept] + [[]] * (not pruned.groups)
+    assert lines[0] == lines[1]
+    source = pa.concat_tables(tables)
+    assert source.num_rows == every.rows
+    cleaned = "select i, s, case when isnan(f) then null else f end as f, p from source"
+    expected = duckdb.sql(f"select count(*), count(i), sum(i), count(s) from ({cleaned}) where {where}").fetchall()[0]
+    found = kept[0]
+    numbers = [value for value in found["i"].to_pylist() if value is not None]
+    texts = [value for value in found["s"].to_pylist() if value is not None]
+    assert expected == (found.num_rows, len(numbers), sum(numbers) if numbers else None, len(texts))
+
+
+# Memory
+
+WRITE = """
+import sys
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+draw, rows = np.random.default_rng(0), int(sys.argv[2])
+columns = {f"c{i}": draw.random(rows) for i in range(5)}
+columns["s"] = pa.array(draw.integers(10**7, 10**8, rows)).cast(pa.string())
+pq.write_table(pa.table(columns), sys.argv[1], compression="none", use_dictionary=False, row_group_size=rows)
+"""
+MEASURE = """
+import resource, sys
+from dtap_dask.lake.discover import list_source
+from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
+import pyarrow as pa
+store, files = list_source([sys.argv[1]], {})
+footer = read_footer(store, files[0])
+spec = ScanSpec(footer.schema, pa.schema([]), None, (), None, None, tuple(footer.schema.names))
+task = ScanTask(0, footer.groups)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(batch.rows.num_rows for batch in read_task(store, spec, task, mixed=len(sys.argv) > 2))
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(rows, len(task.groups), task.bytes, (after - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_huge_row_group_is_streamed(tmp_path, mixed):
+    rows = 12_500_000
+    subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / "a"), str(rows)], check=True)
+    arguments = [sys.executable, "-c", MEASURE, str(tmp_path), *(["mixed"] * mixed)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    found, groups, size, peak = map(int, done.stdout.split())
+    assert (found, groups) == (rows, 1)
+    assert size > 600e6
+    assert peak < 250e6
