@@ -176,7 +176,11 @@ def sample(folder: str, rows: int) -> None:
     from dtap_dask.lake.sample import write_sample
     from dtap_dask.storage import open_store
 
-    click.echo(write_sample(open_store(folder), rows))
+    written = write_sample(open_store(folder), rows)
+    click.echo(
+        f"{folder}/{written.path}: {written.rows:,} rows in {written.row_groups:,} row groups of {written.files:,} files, "
+        f"{written.bytes / 2**20:.1f} MiB"
+    )
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ cuts = st.lists(st.integers(0, 60), max_size=5)
 
 def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
     ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
-    return [rows.slice(a, b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)]
 
 
 def run(values: pa.Array, steps, at=()):
@@ -54,9 +56,13 @@ def test_the_strategies_are_scikit_learns(values, at, strategy):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    numbers, cuts, st.sampled_from(["mean", "median", "most_frequent", "constant"]),
-    st.sampled_from([("standard_scale", StandardScaler), ("minmax_scale", MinMaxScaler), ("maxabs_scale", MaxAbsScaler)]),
-)  # fmt: skip
+    numbers,
+    cuts,
+    st.sampled_from(["mean", "median", "most_frequent", "constant"]),
+    st.sampled_from(
+        [("standard_scale", StandardScaler), ("minmax_scale", MinMaxScaler), ("maxabs_scale", MaxAbsScaler)]
+    ),
+)
 def test_impute_clip_log_and_scale_fit_in_one_pass(values, at, strategy, scaler):
     options = {"strategy": strategy, **({"value": 1.5} if strategy == "constant" else {})}
     steps = [("impute", options), ("clip", {"min": 0, "max": 9}), ("log1p",), (scaler[0],)]
@@ -73,7 +79,12 @@ def test_impute_clip_log_and_scale_fit_in_one_pass(values, at, strategy, scaler)
 @settings(max_examples=80, deadline=None)
 @given(numbers, cuts)
 def test_a_constant_after_a_fitted_imputer_does_not_take_its_nulls(values, at):
-    steps = [("impute",), ("clip", {"max": 100}), ("impute", {"strategy": "constant", "value": 99}), ("standard_scale",)]
+    steps = [
+        ("impute",),
+        ("clip", {"max": 100}),
+        ("impute", {"strategy": "constant", "value": 99}),
+        ("standard_scale",),
+    ]
     pipeline, _, out = run(pa.array(values, pa.float64()), steps, at)
     assert pipeline.levels == 1
     plain = as_matrix(values)[:, 0]
@@ -85,7 +96,9 @@ def test_a_constant_after_a_fitted_imputer_does_not_take_its_nulls(values, at):
 @settings(max_examples=60, deadline=None)
 @given(numbers, cuts)
 def test_quantile_buckets_count_the_imputed_values(values, at):
-    pipeline, _, out = run(pa.array(values, pa.float64()), [("impute", {"strategy": "median"}), ("bucketize", {"quantiles": 4})], at)
+    pipeline, _, out = run(
+        pa.array(values, pa.float64()), [("impute", {"strategy": "median"}), ("bucketize", {"quantiles": 4})], at
+    )
     assert pipeline.levels == 1
     plain = as_matrix(values)[:, 0]
     filled = np.where(np.isnan(plain), np.nanmedian(plain), plain)
@@ -104,7 +117,7 @@ def test_text_is_filled_and_then_counted(values, at):
         filled = [common if value is None else value for value in values]
         order = sorted(set(filled), key=lambda value: (-filled.count(value), value))
         assert out["x"].tolist() == [2 + order.index(value) for value in filled]
-        assert list(state.fitted.values())[0] == {"statistics_": common}
+        assert next(iter(state.fitted.values())) == {"statistics_": common}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -116,7 +129,9 @@ def test_statistics_are_those_of_dask_mls_own_fit(options):
     frame = dd.from_pandas(pd.DataFrame({"x": values}), npartitions=3)
     oracle = dask_ml.SimpleImputer(strategy=options["strategy"], fill_value=options.get("value")).fit(frame)
     if options["strategy"] == "mean":
-        np.testing.assert_allclose(list(state.fitted.values())[0]["statistics_"], oracle.statistics_["x"], rtol=1e-12)
+        np.testing.assert_allclose(
+            next(iter(state.fitted.values()))["statistics_"], oracle.statistics_["x"], rtol=1e-12
+        )
     np.testing.assert_allclose(out["x"], oracle.transform(frame).compute()["x"], rtol=1e-6)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def plain(values: Any) -> list[Any]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_row_once_with_its_own_values(
     tmp_path_factory: pytest.TempPathFactory,
+    *,
     shards: list[int],
     record: int,
     batch: int,
@@ -213,5 +214,172 @@ def model_of(features: list[str], outputs: int = 1) -> keras.Model:
     joined = keras.layers.Concatenate()([keras.ops.expand_dims(each, -1) for each in inputs.values()] * 2)
     heads = {name: keras.layers.Dense(1, name=name)(joined) for name in ("late", "miles")[:outputs]}
     model = keras.Model(inputs, heads if outputs > 1 else heads["late"])
-    model.compile("sgd", loss="mse" if outputs == 1 else {"late": "mse", "miles": "mse"})
+    model.compile("adam", loss="mse" if outputs == 1 else {"late": "mse", "miles": "mse"})
     return model
+
+
+@pytest.mark.parametrize("roles", [["label"], ["label", "weight"], ["label", "label"]])
+def test_keras_fits_evaluates_and_predicts(tmp_path: Path, roles: list[Any]) -> None:
+    data = load(write(tmp_path, [30, 0, 12], Layout("blocks", 4), infos_with(*roles)), batch_size=5)
+    model = model_of(["fare"], roles.count("label"))
+    # Keras warns that it does not shuffle a dataset itself, unless it is told not to
+    history = model.fit(data, epochs=2, verbose=0, shuffle=False)
+    assert len(history.history["loss"]) == 2
+    assert np.isfinite(model.evaluate(data, verbose=0, return_dict=True)["loss"])
+    predicted = tf.nest.flatten(model.predict(data, verbose=0))
+    assert [len(head) for head in predicted] == [42] * roles.count("label")
+
+
+@pytest.fixture(scope="module")
+def plain_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write(tmp_path_factory.mktemp("plain"), [300, 0, 120], Layout("blocks", 4), PLAIN)
+
+
+def test_an_epochs_order_follows_from_seed_and_epoch_alone(plain_path: str) -> None:
+    first = load(plain_path, seed=3, batch_size=7, kept=True)
+    epochs = [numbers(first) for _ in range(3)]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    tf.random.set_seed(1)
+    again = load(plain_path, seed=3, batch_size=50, kept=True)
+    assert [numbers(again) for _ in range(3)] == epochs
+    repeated = load(plain_path, seed=3, batch_size=420, kept=True).repeat(3)
+    assert numbers(repeated) == [row for epoch in epochs for row in epoch]
+    assert numbers(load(plain_path, seed=4, kept=True)) != epochs[0]
+
+
+def test_the_order_is_pinned(plain_path: str) -> None:
+    data = load(plain_path, kept=True)
+    assert [numbers(data)[:8] for _ in range(2)] == [
+        [132, 265, 330, 342, 370, 385, 91, 411],
+        [89, 226, 391, 57, 81, 345, 352, 119],
+    ]
+
+
+def test_an_iterator_that_nobody_reads_is_no_epoch(plain_path: str) -> None:
+    data, other = (load(plain_path, kept=True) for _ in range(2))
+    assert numbers(data) == numbers(other)
+    unread = iter(data)
+    assert numbers(data) == numbers(other)
+    assert unread is not None
+
+
+def test_fit_sees_the_same_epochs_as_a_loop(plain_path: str) -> None:
+    seen: list[list[float]] = []
+
+    class Watch(keras.Model):  # type: ignore[misc]
+        def train_step(self, data: Any) -> dict[str, float]:
+            tf.py_function(lambda fare: seen.append(fare.numpy().tolist()), [data[0]["fare"]], [])
+            return {"loss": 0.0}
+
+    model = Watch()
+    model.compile()
+    model.fit(load(plain_path, batch_size=420), epochs=3, verbose=0, shuffle=False)
+    loop = load(plain_path, batch_size=420)
+    assert seen == [next(features["fare"].numpy().tolist() for features, _ in loop) for _ in range(3)]
+
+
+@pytest.mark.parametrize("kind", ["blocks", "rows"])
+def test_shuffling_mixes_rows_of_all_shards(tmp_path: Path, kind: Any) -> None:
+    path = write(tmp_path, [2000] * 10, Layout(kind, 100), PLAIN)
+    rows = np.array(numbers(load(path, kept=True)))
+    together = np.mean(rows[1:] // 100 == rows[:-1] // 100)  # neighbours from one record: 0.5 % by chance
+    assert together < 0.01
+    assert abs(np.corrcoef(rows, np.arange(len(rows)))[0, 1]) < 0.03
+    shards = [len(np.unique(rows[start : start + 100] // 2000)) for start in range(0, len(rows), 100)]
+    assert min(shards) >= 8
+
+
+def test_rows_of_different_windows_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows far smaller than the data: shards taken in turns and the buffer of blocks still mix all of it."""
+    monkeypatch.setattr("dtap_dask.train.load.WINDOW_ROWS", 400)
+    path = write(tmp_path, [1000] * 10, Layout("blocks", 50), PLAIN)
+    rows = np.array(numbers(load(path, kept=True)))
+    assert sorted(rows) == list(range(10_000))
+    assert abs(np.corrcoef(rows, np.arange(len(rows)))[0, 1]) < 0.15
+    assert np.mean([len(np.unique(part // 50)) for part in np.split(rows, 25)]) > 7
+
+
+@pytest.mark.parametrize("kind", ["blocks", "rows"])
+@pytest.mark.parametrize("shards", [[], [0], [0, 0]])
+def test_an_empty_split_gives_no_batch(tmp_path: Path, kind: Any, shards: list[int]) -> None:
+    data = load(write(tmp_path, shards, Layout(kind, 4)), batch_size=4)
+    assert len(data) == 0
+    assert list(data) == []
+    assert set(data.element_spec[0]) == {info.name for info in INFOS if info.role == "feature"}
+
+
+def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "here", [9, 4], Layout("blocks", 4), PLAIN)
+    with pytest.raises(JobError, match=r"no split 'tain'. Did you mean 'train'\?"):
+        load(path, "tain")
+    with pytest.raises(JobError, match=r"Known here: train\."):
+        load(path, "xyz")
+    for wrong in (0, -1, 2.5, True, None):
+        with pytest.raises(JobError, match=r"batch_size.*not a positive number of rows"):
+            load(path, batch_size=wrong)  # type: ignore[arg-type]
+    with pytest.raises(JobError, match=r"batch_size: .*\n.*seed: 'x' is not an integer"):
+        load(path, batch_size=0, seed="x")  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match="There is no folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="holds no dataset"):
+        load(tmp_path)
+
+
+def test_a_dtap_path_is_followed_and_a_remote_one_refused(tmp_path: Path) -> None:
+    write(tmp_path / "trips", [9], Layout("blocks", 4), PLAIN)
+    taps = {"dtap": {"map": {"Lake": str(tmp_path), "Far": "memory://far"}}}
+    assert len(load("dtap://Lake/trips", batch_size=4, storage=taps)) == 3
+    near, far = open_store(str(tmp_path / "trips")), open_store("dtap://Far/trips", taps)
+    for info in near.list_files():
+        far.write_atomic(info.path, near.read_bytes(info.path))
+    with pytest.raises(StorageError, match="straight from dtap://Far/trips is not available yet"):
+        load("dtap://Far/trips", storage=taps)
+
+
+def shard_of(path: str) -> Path:
+    return next(Path(path).glob("train/part-00000*"))
+
+
+def test_a_shard_of_another_size_is_refused_before_training(tmp_path: Path) -> None:
+    path = write(tmp_path, [9, 4], Layout("blocks", 4), PLAIN)
+    shard = shard_of(path)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    stated = f"part-00000.* has {len(whole) - 1:,} bytes; the manifest states {len(whole):,} bytes"
+    with pytest.raises(OutputError, match=stated):
+        load(path)
+    shard.unlink()
+    with pytest.raises(OutputError, match="is missing"):
+        load(path)
+
+
+def test_a_flipped_bit_stops_the_epoch(tmp_path: Path) -> None:
+    path = write(tmp_path, [9, 4], Layout("blocks", 4), PLAIN)
+    shard = shard_of(path)
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(tf.errors.DataLossError, match="corrupted record"):
+        list(load(path))
+
+
+def test_workers_share_the_batches(plain_path: str) -> None:
+    """As tf.distribute shards a dataset for several workers: together they see every row once."""
+    from tensorflow.python.data.experimental.ops.distribute import _AutoShardDataset
+
+    workers = [_AutoShardDataset(load(plain_path, batch_size=50, kept=True), 3, worker, None) for worker in range(3)]
+    parts = [numbers(worker) for worker in workers]
+    assert sorted(row for part in parts for row in part) == list(range(420))
+    assert all(parts)
+
+
+def test_dask_is_never_imported(plain_path: str) -> None:
+    code = (
+        "import sys, dtap_dask\n"
+        f"for _ in dtap_dask.load({plain_path!r}): pass\n"
+        f"dtap_dask.inputs({plain_path!r})\n"
+        "assert 'tensorflow' in sys.modules\n"
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('dask', 'distributed', 'dask_ml')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -115,16 +115,9 @@ class Lake:
             column = table[name]
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
             clean = clean.set_column(clean.schema.get_field_index(name), name, column)
-        clean = clean.drop_columns(["nested"]).append_column(
-            "nested",
-            pa.chunked_array(
-                [
-                    pa.StructArray.from_arrays(
-                        [clean["small"].combine_chunks(), clean["f64"].combine_chunks()], ["n", "x"]
-                    )
-                ]
-            ),
-        )
+        fields = [clean[name].combine_chunks() for name in ("small", "f64")]
+        nested = pa.StructArray.from_arrays(fields, ["n", "x"])
+        clean = clean.set_column(clean.schema.get_field_index("nested"), "nested", nested)
         self.database.register("arrow_rows", clean)
         self.database.execute("CREATE TABLE rows AS SELECT * FROM arrow_rows")
         self.groups = list(_row_groups(table))
@@ -135,6 +128,10 @@ class Lake:
             found = self.database.execute(f"SELECT id FROM rows WHERE {sql} ORDER BY id").fetchall()
         except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException):
             return None
+        except duckdb.BinderException as error:
+            if "Cannot mix values of type TIMESTAMP" in str(error):  # BETWEEN over ns and zoned ones
+                return None
+            raise
         return [row[0] for row in found]
 
 
@@ -178,17 +175,11 @@ def lake(request: pytest.FixtureRequest) -> Lake:
     return Lake(request.param)
 
 
-OPERATORS = st.sampled_from(
-    ["=", "<>", "!=", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"]
-)
-INT_TEXTS = st.sampled_from(
-    ["-129", "-7", "-1", "0", "1", "2", "5", "127", "255", "3000000000", "9007199254740993"]
-)
+OPERATORS = st.sampled_from(["=", "<>", "!=", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"])
+INT_TEXTS = st.sampled_from(["-129", "-7", "-1", "0", "1", "2", "5", "127", "255", "3000000000", "9007199254740993"])
 NUMBER_TEXTS = st.one_of(
     INT_TEXTS,
-    st.sampled_from(
-        ["1.5", "-2.5", "0.1", "1.25", "1.255", "-0.0", "1e3", "1.5e0", "99999999.99", "1.0000000001"]
-    ),
+    st.sampled_from(["1.5", "-2.5", "0.1", "1.25", "1.255", "-0.0", "1e3", "1.5e0", "99999999.99", "1.0000000001"]),
 )
 
 
@@ -197,47 +188,52 @@ def quoted(text: str) -> str:
 
 
 @st.composite
-def number(draw: st.DrawFn, depth: int = 1) -> str:
+def plain_number(draw: st.DrawFn) -> str:
+    """A number column or literal."""
+    columns = st.sampled_from([*INTS, *FLOATS, *DECIMALS, "part"])
+    return draw(st.one_of(columns, columns, columns, NUMBER_TEXTS))
+
+
+@st.composite
+def number(draw: st.DrawFn) -> str:
     """An expression that gives a number."""
-    kind = draw(st.integers(0, 9 if depth else 3))
-    small = st.sampled_from(["small", "i8", "u8", "nested.n", "nested['n']"])
-    if kind <= 2:
-        return draw(st.sampled_from([*INTS, *FLOATS, *DECIMALS, "part"]))
-    if kind == 3:
-        return draw(NUMBER_TEXTS)
-    if kind == 4:
-        left, op = draw(small), draw(st.sampled_from("+-*"))
-        return f"({left}::bigint {op} {draw(small)}::bigint)"
-    if kind == 5:
-        op = draw(st.sampled_from(["+", "-", "*", "/", "%"]))
-        right = draw(st.sampled_from(["f64", "small", "2", "0.5", "0"])) if op in "/%" else draw(number(0))
-        return f"{OPEN}f64 {op} {right}::double{CLOSE}"
-    if kind == 6:
-        op = draw(st.sampled_from(["+", "-", "*"]))
-        return f"(dec {op} {draw(st.sampled_from(['small::integer', '1.5', 'dec', '3']))})"
-    if kind == 7:
-        op = draw(st.sampled_from(["//", "%"]))
-        return f"({draw(small)} {op} {draw(st.sampled_from(['2', '3', '-4']))})"
-    if kind == 8:
-        name = draw(st.sampled_from(["abs", "-", "floor", "ceil", "round", "sign"]))
-        return f"{name}({draw(st.sampled_from(['small', 'f64', 'dec', 'i32::bigint']))})"
-    test, yes, no = draw(comparison()), draw(number(0)), draw(number(0))
-    return draw(
-        st.sampled_from(
-            [
-                f"(CASE WHEN {test} THEN {yes}::double ELSE {no}::double END)",
-                f"coalesce({yes}::double, {no}::double)",
-                f"greatest({yes}::double, {no}::double)",
-                f"least(small, u8)",
-                f"nullif(small, {draw(INT_TEXTS)}::bigint)",
-                f"year({draw(st.sampled_from(list(TIMES)))})",
-                f"extract(hour from {draw(st.sampled_from(['ts', 'tz', 'ny', 'ts_s', 'ts_ns']))})",
-                f"dayofweek({draw(st.sampled_from(list(TIMES)))})",
-                f"length({draw(st.sampled_from(list(TEXTS)))})",
-                f"(epoch({draw(st.sampled_from(['ts', 'tz', 'day']))}) / 86400)",
-            ]
-        )
-    )
+
+    def pick(*choices: str) -> str:
+        return draw(st.sampled_from(choices))
+
+    def small() -> str:
+        return pick("small", "i8", "u8", "nested.n", "nested['n']")
+
+    def stamp() -> str:
+        return pick("ts", "tz", "ny", "ts_s", "ts_ns")
+
+    def plain() -> str:
+        return draw(plain_number())
+
+    makers: list[Callable[[], str]] = [
+        plain,
+        plain,
+        plain,
+        lambda: f"({small()}::bigint {pick('+', '-', '*')} {small()}::bigint)",
+        lambda: f"{OPEN}f64 {pick('+', '-', '*')} {plain()}::double{CLOSE}",
+        lambda: f"{OPEN}f64 {pick('/', '%')} {pick('f64', 'small', '2', '0.5', '0')}::double{CLOSE}",
+        lambda: f"(dec {pick('+', '-', '*')} {pick('small::integer', '1.5', 'dec', '3')})",
+        lambda: f"(dec % {pick('0.4', 'dec + 0.5', '3')})",
+        lambda: f"({small()} {pick('//', '%')} {pick('2', '3', '-4')})",
+        lambda: f"{pick('abs', '-', 'floor', 'ceil', 'round', 'sign')}({pick('small', 'f64', 'dec', 'i32::bigint')})",
+        lambda: (
+            f"{pick('try_cast', 'cast')}({pick('f64', 'dec', 's', 'small')} AS {pick('bigint', 'tinyint', 'double')})"
+        ),
+        lambda: f"(CASE WHEN {draw(comparison())} THEN {plain()}::double ELSE {plain()}::double END)",
+        lambda: f"{pick('coalesce', 'greatest', 'least')}({plain()}::double, {plain()}::double)",
+        lambda: "least(small, u8)",
+        lambda: f"nullif(small, {draw(INT_TEXTS)}::bigint)",
+        lambda: f"{pick('year', 'month', 'dayofweek', 'week', 'quarter', 'dayofyear')}({pick(*TIMES)})",
+        lambda: f"extract({pick('hour', 'minute', 'second', 'day', 'isodow')} from {stamp()})",
+        lambda: f"length({pick(*TEXTS)})",
+        lambda: f"(epoch({pick('ts', 'tz', 'day')}) / 86400)",
+    ]
+    return draw(st.sampled_from(makers))()
 
 
 @st.composite
@@ -290,7 +286,7 @@ def comparison(draw: st.DrawFn) -> str:
     sides = draw(
         st.sampled_from(
             [
-                lambda: (draw(number(0)), draw(NUMBER_TEXTS)),
+                lambda: (draw(plain_number()), draw(NUMBER_TEXTS)),
                 lambda: (draw(text()), quoted(draw(st.sampled_from(WORDS)))),
                 lambda: (draw(text()), draw(text())),
                 lambda: (draw(moment()), draw(moment())),
@@ -314,9 +310,7 @@ def simple(draw: st.DrawFn) -> str:
     column = draw(st.sampled_from([*ALL, "nested", "nested.x"]))
     no = draw(st.sampled_from(["", "NOT "]))
     values = draw(st.lists(NUMBER_TEXTS | st.just("NULL"), min_size=1, max_size=4))
-    words = draw(
-        st.lists(st.sampled_from([quoted(word) for word in WORDS] + ["NULL"]), min_size=1, max_size=4)
-    )
+    words = draw(st.lists(st.sampled_from([quoted(word) for word in WORDS] + ["NULL"]), min_size=1, max_size=4))
     pattern = quoted(draw(st.text("ab%_Ä\\xy", max_size=4)))
     makers: list[Callable[[], str]] = [
         lambda: draw(comparison()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -15,8 +17,8 @@ from sklearn import preprocessing as sklearn
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
-from dtap_dask.features.sample import Sample
 from dtap_dask.features.column import Numbers
+from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Extremes, Moments
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
@@ -26,7 +28,7 @@ cuts = st.lists(st.integers(0, 60), max_size=5)
 
 def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
     ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
-    return [rows.slice(a, b - a) for a, b in zip(ends, ends[1:], strict=False)] or [rows]
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)] or [rows]
 
 
 def fitted(values, step, at=(), options=None):
@@ -165,8 +167,10 @@ def test_any_merge_tree_agrees(values, at, random):
         parts.append((moments, extremes))
     while len(parts) > 1:
         k = random.randint(2, len(parts))
-        parts = [tuple(type(one).merged(same) for one, same in zip(parts[0], zip(*parts[:k], strict=True), strict=True)),
-                 *parts[k:]]  # fmt: skip
+        parts = [
+            tuple(type(one).merged(same) for one, same in zip(parts[0], zip(*parts[:k], strict=True), strict=True)),
+            *parts[k:],
+        ]
     moments, extremes = parts[0]
     np.testing.assert_allclose(moments.mean, values.mean(), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(moments.squares / moments.count, values.var(), rtol=1e-7, atol=1e-6)

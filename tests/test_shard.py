@@ -161,7 +161,7 @@ def test_the_order_of_rows_is_pinned(store):
     assert [read(store, info, FIXED)["id"].tolist() for info in infos] == PINNED
 
 
-PINNED = None
+PINNED = [[18, 12, 17, 9, 7], [4, 3, 16, 2, 14], [1, 19, 11, 8], [5, 15, 0, 10]]
 
 
 def test_a_window_is_no_larger_than_memory_allows(store, monkeypatch):

@@ -17,9 +17,9 @@ from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit
 class Pca(Step):
     """The first `n_components` principal components of a whole vector block, as scikit-learn's PCA.
 
-    The largest entry of each component is positive. Fitted: `components_`, `explained_variance_`,
-    `explained_variance_ratio_`, `singular_values_`, `mean_`, `n_components_`, `n_features_in_`, `n_samples_`,
-    `noise_variance_`.
+    The largest entry of each component is positive (the first of several equally large). Fitted: `components_`,
+    `explained_variance_`, `explained_variance_ratio_`, `singular_values_`, `mean_`, `n_components_`,
+    `n_features_in_`, `n_samples_`, `noise_variance_`.
     """
 
     name: ClassVar[str] = "pca"
@@ -54,8 +54,10 @@ class Pca(Step):
         values = np.maximum(values[::-1], 0.0)
         vectors = vectors[:, ::-1].T
         vectors = vectors[: self.n_components]
-        largest = vectors[np.arange(len(vectors)), np.abs(vectors).argmax(axis=1)]
-        vectors = vectors * np.where(largest < 0, -1.0, 1.0)[:, None]
+        sizes = np.abs(vectors)
+        # two scaled columns always give entries of one size: rounding must not choose between them
+        first = (sizes >= sizes.max(axis=1, keepdims=True) * (1 - 1e-6)).argmax(axis=1)
+        vectors = vectors * np.where(vectors[np.arange(len(vectors)), first] < 0, -1.0, 1.0)[:, None]
         return _named(values, vectors, covariance, self.n_components)
 
     @staticmethod

@@ -16,7 +16,7 @@ from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, default_client
 
 from dtap_dask.errors import ClusterError, DtapError, JobError
-from dtap_dask.storage import Store, open_store
+from dtap_dask.storage import Store
 
 WAIT_SECONDS = 15
 _COMPARED = ("dtap_dask", "pyarrow", "numpy")
@@ -101,7 +101,7 @@ def _free_port(preferred: int) -> int:
     return preferred
 
 
-def preflight(client: Client, source: Store, output_url: str, settings: dict[str, Any]) -> None:
+def preflight(client: Client, source: Store, output: Store) -> None:
     """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output."""
     try:
         client.wait_for_workers(1, timeout=WAIT_SECONDS)
@@ -111,7 +111,7 @@ def preflight(client: Client, source: Store, output_url: str, settings: dict[str
             "Start some: `dask worker <address of the scheduler>`."
         ) from error
     _compare_versions(client)
-    answers = client.run(_probe, source, output_url, settings)
+    answers = client.run(_probe, source, output)
     failed = {worker: answer for worker, answer in answers.items() if answer}
     if failed:
         worker, answer = sorted(failed.items())[0]
@@ -142,12 +142,11 @@ def _relevant(found: dict[str, Any]) -> dict[str, str | None]:
     return {"python": python, **{name: packages.get(name) for name in ("dask", "distributed", *_COMPARED)}}
 
 
-def _probe(source: Store, output_url: str, settings: dict[str, Any]) -> str | None:
+def _probe(source: Store, output: Store) -> str | None:
     """Runs on each worker: None, or why it cannot read the source or write the output."""
     try:
         if not source.exists():
             return f"the source {source.url} does not exist as seen from there. Mount it on every worker."
-        output = open_store(output_url, settings)
         name = f"_run/.probe-{uuid.uuid4().hex}"
         output.write_atomic(name, b"")
         output.delete(name)

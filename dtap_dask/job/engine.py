@@ -76,7 +76,7 @@ class Engine:
     ) -> None:
         """Keep a window of tasks under way; `ended` may return further futures to wait for (merges)."""
         self._stage += 1
-        waiting, indices = as_completed(), {}
+        waiting, indices = as_completed(loop=self._client.loop), {}
         rest = iter(enumerate(items))
         try:
             for index, item in rest:

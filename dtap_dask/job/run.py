@@ -121,9 +121,9 @@ class _Run:
         self.levels = self.plan.checked.pipeline.levels
         self.bytes_read: list[int] = []
         self.work = Work(
-            source_url=self.plan.source.url,
-            output_url=self.output.url,
-            settings=json.dumps(job.storage),
+            source_url=self.plan.source.address,
+            output_url=self.output.address,
+            settings=json.dumps(self.output.settings),
             run_id=self.plan.run_id,
             scan=self.plan.checked.scan,
             specs=self.plan.checked.specs,
@@ -144,7 +144,7 @@ class _Run:
         self.report.note(f"Dask dashboard: {client.dashboard_link}")
         for warning in self.plan.warnings:
             self.report.note(f"Note: {warning}")
-        preflight(client, self.plan.source, self.output.url, self.plan.job.storage)
+        preflight(client, self.plan.source, self.output)
         self.engine = Engine(client)
         with lock(self.output, self.plan.run_id, steal=resume):
             sweep(self.output, self.plan.run_id)

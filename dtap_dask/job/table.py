@@ -15,7 +15,7 @@ from rich.table import Table
 from dtap_dask.features import Rows
 from dtap_dask.job.progress import human
 from dtap_dask.records.manifest import Manifest, read_manifest
-from dtap_dask.records.verify import iter_rows
+from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
 
 
@@ -45,10 +45,10 @@ def print_rows(rows: Rows, *, as_json: bool = False) -> None:
         for record in records:
             print(json.dumps(record))
         return
-    table = Table(*["column", *(f"row {i + 1}" for i in range(len(records)))], box=None, header_style="bold")
+    table = Table("column", *(f"row {i + 1}" for i in range(len(records))), box=None, header_style="bold", pad_edge=False)
     for name in rows:
         table.add_row(name, *(_short(record[name]) for record in records))
-    Console(soft_wrap=True).print(table)
+    Console(width=10_000, soft_wrap=True, highlight=False).print(table)  # a long line wraps, a cut one is lost
 
 
 def _short(value: Any) -> str:
@@ -65,7 +65,7 @@ def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = Fa
     store = open_store(path)
     manifest = read_manifest(store)
     names = [split] if split is not None else list(manifest.splits)
-    found = {name: iter_rows(store, manifest, name, rows) for name in names}
+    found = {name: first_rows(store, manifest, name, rows) for name in names}
     if as_json:
         shown = {name: as_records(part) for name, part in found.items()}
         print(json.dumps({"path": path, **summary(manifest), "rows": shown}))

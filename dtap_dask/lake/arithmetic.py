@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.expression import family
+from dtap_dask.lake.expression import MAX_PRECISION, family
+
+_NS_DAYS = 106_700  # days from 1970 that nanoseconds in 64 bits reach, less a month
 
 
 def _pair(left: Any, right: Any) -> tuple[pa.Array, pa.Array]:
@@ -41,6 +43,31 @@ def remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
         whole = remainder(pa.int64(), unscaled(a), unscaled(b))
         return scaled(whole, dtype)
     return pc.subtract(a, pc.multiply(b, pc.divide_checked(a, b)))
+
+
+def round_number(values: pa.Array, digits: int, mode: str) -> pa.Array:
+    """Floats or decimals rounded to `digits` after the point; a decimal gets one more digit of precision to carry into.
+
+    Arrow (26) turns a decimal into 0, silently, where rounding needs a digit more than its precision. With all 38 in use
+    that digit cannot be had, and such a value raises ArrowInvalid.
+    """
+    if family(values.type) != "decimal":
+        return pc.round(values, ndigits=digits, round_mode=mode)
+    values = pc.cast(values, wider(values.type))
+    rounded = pc.round(values, ndigits=digits, round_mode=mode)
+    if values.type.precision == MAX_PRECISION:
+        zero = pa.scalar(0, pa.decimal128(1, 0))
+        lost = pc.and_(pc.equal(rounded, zero), pc.greater_equal(pc.abs(values), pa.scalar(1, pa.decimal128(1, 0))))
+        if digits >= 0 and pc.any(lost).as_py():
+            raise pa.ArrowInvalid("a value has more digits than a decimal can hold after rounding")
+    return rounded
+
+
+def wider(dtype: pa.DataType) -> pa.DataType:
+    """A decimal with room for the digit that rounding may add; other types as they are."""
+    if family(dtype) != "decimal":
+        return dtype
+    return pa.decimal128(min(dtype.precision + 1, MAX_PRECISION), dtype.scale)
 
 
 def unscaled(values: pa.Array) -> pa.Array:
@@ -84,6 +111,8 @@ def _add_months(stamps: pa.Array, months: int) -> pa.Array:
     month = days.astype("M8[M]")
     target = month + months
     last = (target + 1).astype("M8[D]") - np.timedelta64(1, "D")
+    if unit == "ns" and np.abs(target.astype("M8[D]").astype(np.int64)).max(initial=0) > _NS_DAYS:
+        raise pa.ArrowInvalid("a nanosecond timestamp beyond the years 1678 to 2262")
     day = np.minimum(target.astype("M8[D]") + (days - month.astype("M8[D]")), last)
     moved = day.astype(f"M8[{unit}]") + (times - days.astype(f"M8[{unit}]"))
     return pa.array(moved.view(np.int64), mask=missing).cast(pa.timestamp(unit)).cast(stamps.type)

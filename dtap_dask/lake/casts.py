@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
+from dtap_dask.lake.arithmetic import round_number
 from dtap_dask.lake.expression import Family, family
 from dtap_dask.lake.literals import parse_text
 
 _TIMES: frozenset[Family] = frozenset(("date", "timestamp"))
+_UNITS = ("s", "ms", "us", "ns")
+_UNIT_NAMES = ("second", "millisecond", "microsecond", "nanosecond")
 _COUNTS: frozenset[Family] = frozenset(("bool", "int", "float", "decimal"))
 
 
@@ -38,29 +43,25 @@ def cast(values: pa.Array, target: pa.DataType, *, lenient: bool = False) -> pa.
 
 
 def _whole(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """The cast by Arrow's kernels; ArrowInvalid if some value does not fit."""
     source, kind = family(values.type), family(target)
-    if kind == "text":
-        return _to_text(values)
-    if source == "text" and kind == "timestamp":
-        return pc.cast(pc.cast(values, pa.timestamp(target.unit)), target)
-    if source == "text" and kind == "binary":
-        return pc.cast(values, target)
-    if kind == "float":
-        return _to_float(values, target)
-    if kind == "int" and source == "float":
-        return pc.cast(pc.round(values, round_mode="half_to_even"), target)
-    if kind == "int" and source == "decimal":
-        return pc.cast(pc.round(values, round_mode="half_towards_infinity"), target)
-    if kind == "decimal":
-        return _to_decimal(values, target)
-    if kind == "date" and source == "timestamp":
-        return pc.cast(pc.floor_temporal(_naive(values), unit="day"), target)
-    if kind == "time" and source == "timestamp":
-        return pc.cast(_naive(values), target)
-    if kind == "timestamp" and source == "timestamp":
-        units = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
-        if list(units).index(target.unit) < list(units).index(values.type.unit):
-            values = pc.floor_temporal(values, unit=units[target.unit])
+    rule = _RULES.get((source, kind)) or _RULES.get((None, kind))
+    return rule(values, target) if rule else pc.cast(values, target)
+
+
+def _to_int(values: pa.Array, target: pa.DataType) -> pa.Array:
+    mode = "half_to_even" if family(values.type) == "float" else "half_towards_infinity"
+    return pc.cast(round_number(values, 0, mode), target)
+
+
+def _to_date(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return pc.cast(pc.floor_temporal(_naive(values), unit="day"), target)
+
+
+def _to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Another unit: never rounded up, so that an instant stays on its day."""
+    if _UNITS.index(target.unit) < _UNITS.index(values.type.unit):
+        values = pc.floor_temporal(values, unit=_UNIT_NAMES[_UNITS.index(target.unit)])
     return pc.cast(values, target)
 
 
@@ -79,7 +80,7 @@ def _to_decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
     if kind in ("bool", "int"):
         values = pc.cast(pc.cast(values, pa.int64() if kind == "bool" else values.type), pa.decimal128(20, 0))
     if kind == "decimal" and target.scale < values.type.scale:
-        values = pc.round(values, ndigits=target.scale, round_mode="half_towards_infinity")
+        values = round_number(values, target.scale, "half_towards_infinity")
     return pc.cast(values, target)
 
 
@@ -95,6 +96,20 @@ def _to_text(values: pa.Array) -> pa.Array:
         whole = pc.match_substring_regex(text, r"^-?\d+$")
         return pc.if_else(whole, pc.binary_join_element_wise(text, ".0", ""), text)
     return text
+
+
+_RULES: dict[tuple[Family | None, Family], Callable[[pa.Array, pa.DataType], pa.Array]] = {
+    (None, "text"): lambda values, _: _to_text(values),
+    (None, "float"): _to_float,
+    ("text", "decimal"): pc.cast,
+    (None, "decimal"): _to_decimal,
+    ("float", "int"): _to_int,
+    ("decimal", "int"): _to_int,
+    ("timestamp", "date"): _to_date,
+    ("timestamp", "time"): lambda values, target: pc.cast(_naive(values), target),
+    ("timestamp", "timestamp"): _to_stamp,
+    ("text", "timestamp"): lambda values, target: pc.cast(pc.cast(values, pa.timestamp(target.unit)), target),
+}
 
 
 def _by_distinct_value(values: pa.Array, target: pa.DataType, lenient: bool) -> pa.Array:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from dtap_dask.lake.expression import DOUBLE, INT64, NUMBERS, Constant, Node, family
+from dtap_dask.lake.expression import DOUBLE, INT64, MAX_PRECISION, NUMBERS, Constant, Node, family
 
 _UNITS = ("s", "ms", "us", "ns")
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
-MAX_PRECISION = 38
 
 
 def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:

@@ -94,9 +94,9 @@ class _Evaluator:
     def by_dictionary(self, node: Node) -> pa.Array | None:
         """`node` computed once per dictionary entry and once for null, spread by index.
 
-        None if it does not hang on one dictionary column alone, or if an entry cannot be computed (maybe no row uses it).
+        None if it does not hang on one dictionary column alone, or if some entry, used or not, cannot be computed.
         """
-        if isinstance(node, Column) or len(node.columns) != 1:
+        if isinstance(node, Column | Not) or len(node.columns) != 1:
             return None
         (name,) = node.columns
         column = self.batch.column(name)

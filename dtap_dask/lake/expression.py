@@ -30,6 +30,7 @@ Family = Literal[
     "other",
 ]
 NUMBERS: frozenset[Family] = frozenset(("int", "float", "decimal"))
+MAX_PRECISION = 38  # of decimal128
 BOOL = pa.bool_()
 INT64 = pa.int64()
 DOUBLE = pa.float64()

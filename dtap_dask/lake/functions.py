@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError
-from dtap_dask.lake.arithmetic import add_interval, remainder
+from dtap_dask.lake.arithmetic import add_interval, remainder, round_number, wider
 from dtap_dask.lake.coercion import arithmetic_types, common_type
 from dtap_dask.lake.expression import (
     BOOL,
@@ -74,10 +74,15 @@ def _same_number(name: str, args: Sequence[Node]) -> Types:
 
 
 def _rounding(name: str, args: Sequence[Node]) -> Types:
-    """floor and ceil: integers become double, as in DuckDB."""
-    (target, *rest), _ = _same_number(name, args)
-    target = DOUBLE if target == INT64 else target
-    return (target, *rest), target
+    """round: as abs, but a decimal may need one more digit."""
+    types, target = _same_number(name, args)
+    return types, wider(target)
+
+
+def _whole(name: str, args: Sequence[Node]) -> Types:
+    """floor, ceil and trunc: integers become double, as in DuckDB."""
+    (target,), result = _rounding(name, args)
+    return ((DOUBLE,), DOUBLE) if result == INT64 else ((target,), result)
 
 
 def _number_to_int(name: str, args: Sequence[Node]) -> Types:
@@ -255,7 +260,9 @@ def _run_round(dtype: pa.DataType, args: Args) -> Any:
     digits = args[1].as_py() if len(args) == 2 else 0
     if digits is None:
         return pa.nulls(len(args[0]), dtype)
-    return pc.cast(pc.round(args[0], ndigits=digits, round_mode="half_towards_infinity"), dtype)
+    if pa.types.is_integer(dtype) and digits >= 0:
+        return args[0]
+    return pc.cast(round_number(args[0], digits, "half_towards_infinity"), dtype)
 
 
 def _run_epoch(dtype: pa.DataType, args: Args) -> Any:
@@ -307,10 +314,10 @@ FUNCTIONS: dict[str, Function] = {
     "nullif": Function(2, 2, _one_type, _run_nullif),
     "abs": Function(1, 1, _same_number, lambda dtype, args: pc.abs_checked(args[0])),
     "sign": Function(1, 1, _number_to_int, _plain(pc.sign)),
-    "round": Function(1, 2, _same_number, _run_round),
-    "floor": Function(1, 1, _rounding, _plain(pc.floor)),
-    "ceil": Function(1, 1, _rounding, _plain(pc.ceil)),
-    "trunc": Function(1, 1, _rounding, _plain(pc.trunc)),
+    "round": Function(1, 2, _rounding, _run_round),
+    "floor": Function(1, 1, _whole, lambda dtype, args: pc.cast(round_number(args[0], 0, "down"), dtype)),
+    "ceil": Function(1, 1, _whole, lambda dtype, args: pc.cast(round_number(args[0], 0, "up"), dtype)),
+    "trunc": Function(1, 1, _whole, lambda dtype, args: pc.cast(round_number(args[0], 0, "towards_zero"), dtype)),
     "ln": _math(pc.ln),
     "log": _math(pc.log10),
     "log10": _math(pc.log10),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +18,8 @@ MIB = 1 << 20
 COALESCE_BYTES = 64 * MIB  # a row group up to this is fetched in a few large reads, held until it is decoded
 STREAM_BUFFER = MIB  # a larger one is read through a buffer of this size for each column
 BATCH_BYTES = 32 * MIB  # no batch is planned larger than this
+DICTIONARY_BYTES = 2 * MIB  # writers give dictionaries up at about half of this
+CODE_BYTES = 4  # a row of a dictionary-encoded column takes no more, a word in a plain page does
 OPEN_BYTES = 256 * MIB  # what all row groups open at once may hold
 
 
@@ -35,15 +36,6 @@ class Piece:
 Pieces = Generator[Piece, None, None]
 
 
-@dataclass
-class _Opened:
-    """The Parquet file that was opened last, for the next row group if that lies in it."""
-
-    key: tuple[str, bool]
-    source: Any
-    parquet: pq.ParquetFile
-
-
 def row_bytes(schema: pa.Schema, group: RowGroup) -> int:
     """The bytes one row of a group takes decoded, as far as the plan knows them: never less than the types' widths."""
     width = sum(_width(field.type) for field in schema)
@@ -57,18 +49,17 @@ def planned_rows(schema: pa.Schema, group: RowGroup, batch_rows: int) -> int:
 
 def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> Pieces:
     """All rows of the groups, group after group. Each file is opened once per run of its groups."""
-    opened: _Opened | None = None
+    opened: _File | None = None
     try:
         for position, group in enumerate(groups):
-            key = (group.file, _coalesce(group))
-            if opened is None or opened.key != key:
+            if opened is None or opened.path != group.file:
                 if opened is not None:
-                    opened.source.close()
-                opened = _open(store, schema, group, None)
-            yield from _read(opened.parquet, schema, group, position, planned_rows(schema, group, batch_rows))
+                    opened.close()
+                opened = _File(store, group)
+            yield from opened.read(schema, group, position, planned_rows(schema, group, batch_rows))
     finally:
         if opened is not None:
-            opened.source.close()
+            opened.close()
 
 
 def in_turns(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> Pieces:
@@ -78,29 +69,30 @@ def in_turns(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_
     one has ended. The sequence depends on the arguments only.
     """
     turn_rows = max(1, batch_rows // _open_at_first(schema, groups, batch_rows))
-    waiting = list(enumerate(groups))[::-1]
-    running: list[tuple[int, Pieces]] = []
+    costs = [_cost(schema, group, turn_rows) for group in groups]
+    waiting = list(range(len(groups)))[::-1]
+    running: dict[int, Pieces] = {}
     footers: dict[str, pq.FileMetaData] = {}
-    held = 0
     with contextlib.ExitStack() as stack:
         while running or waiting:
-            while waiting and (not running or held + _cost(schema, waiting[-1][1], turn_rows) <= OPEN_BYTES):
-                position, group = waiting.pop()
-                opened = _open(store, schema, group, footers.get(group.file))
-                footers[group.file] = opened.parquet.metadata
-                stack.callback(opened.source.close)
-                reading = _read(opened.parquet, schema, group, position, planned_rows(schema, group, turn_rows))
-                held += _cost(schema, group, turn_rows)
-                running.append((position, reading))
-            still = []
-            for position, reading in running:
+            while waiting and (not running or sum(costs[i] for i in (*running, waiting[-1])) <= OPEN_BYTES):
+                position = waiting.pop()
+                group = groups[position]
+                opened = stack.enter_context(contextlib.closing(_File(store, group, footers.get(group.file))))
+                footers[group.file] = opened.metadata
+                rows = planned_rows(schema, group, turn_rows)
+                running[position] = _closing(opened, opened.read(schema, group, position, rows))
+            for position, reading in list(running.items()):
                 piece = next(reading, None)
                 if piece is None:
-                    held -= _cost(schema, groups[position], turn_rows)
+                    del running[position]
                 else:
-                    still.append((position, reading))
                     yield piece
-            running = still
+
+
+def _closing(opened: _File, pieces: Pieces) -> Pieces:
+    with contextlib.closing(opened):
+        yield from pieces
 
 
 def _open_at_first(schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> int:
@@ -123,45 +115,71 @@ def _coalesce(group: RowGroup) -> bool:
     return group.bytes <= COALESCE_BYTES
 
 
-def _open(store: Store, schema: pa.Schema, group: RowGroup, footer: pq.FileMetaData | None) -> _Opened:
-    source = open_checked(store, group.file, group.file_size)
-    text = [field.name for field in schema if pa.types.is_dictionary(delivered_type(field.type))]
-    coalesce = _coalesce(group)
-    try:
-        parquet = open_parquet(
-            source,
-            group.file,
-            group.file_size,
-            metadata=footer,
-            read_dictionary=text,
-            pre_buffer=coalesce,
-            buffer_size=0 if coalesce else STREAM_BUFFER,
-        )
-    except KeyError as error:
-        source.close()
-        raise changed(group.file, f"column {error} is gone") from error
-    except BaseException:
-        source.close()
-        raise
-    return _Opened((group.file, coalesce), source, parquet)
+class _File:
+    """An open Parquet file, as far as its row groups are concerned."""
 
+    def __init__(self, store: Store, group: RowGroup, footer: pq.FileMetaData | None = None):
+        self.path = group.file
+        self._size = group.file_size
+        self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
+        self._source = open_checked(store, group.file, group.file_size)
+        try:
+            self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
+        except BaseException:
+            self.close()
+            raise
+        leaves = [self.metadata.schema.column(place) for place in range(self.metadata.num_columns)]
+        self._places = {leaf.path: place for place, leaf in enumerate(leaves) if leaf.path == leaf.name}
 
-def _read(parquet: pq.ParquetFile, schema: pa.Schema, group: RowGroup, position: int, rows: int) -> Pieces:
-    metadata = parquet.metadata
-    found = metadata.row_group(group.index).num_rows if group.index < metadata.num_row_groups else 0
-    if found != group.rows:
-        raise changed(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
-    first = group.first_row
-    if not len(schema):  # only partition columns are wanted: nothing to decode
-        for start in range(0, group.rows, rows):
-            yield Piece(position, first + start, min(rows, group.rows - start), ())
-        return
-    batches = parquet.iter_batches(rows, row_groups=[group.index], columns=schema.names, use_threads=False)
-    while (batch := _next(batches, group)) is not None:
-        yield Piece(position, first, batch.num_rows, tuple(_column(batch, field, group) for field in schema))
-        first += batch.num_rows
-    if first - group.first_row != group.rows:
-        raise _broken(group, f"{first - group.first_row:,} rows came out of it, its footer says {group.rows:,}")
+    def close(self) -> None:
+        """Close the file below and let go of what was fetched; twice is fine."""
+        self._readers.clear()
+        self._source.close()
+
+    def read(self, schema: pa.Schema, group: RowGroup, position: int, rows: int) -> Pieces:
+        """The columns of `schema` of one row group, at most `rows` rows at a time."""
+        found = self.metadata.row_group(group.index).num_rows if group.index < self.metadata.num_row_groups else 0
+        if found != group.rows:
+            raise changed(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
+        if not len(schema):  # only partition columns are wanted: nothing to decode
+            for start in range(0, group.rows, rows):
+                yield Piece(position, group.first_row + start, min(rows, group.rows - start), ())
+            return
+        first, reader = group.first_row, self._reader(schema, group)
+        batches = reader.iter_batches(rows, row_groups=[group.index], columns=schema.names, use_threads=False)
+        while (batch := _next(batches, group)) is not None:
+            yield Piece(position, first, batch.num_rows, tuple(_column(batch, field, group) for field in schema))
+            first += batch.num_rows
+        if first - group.first_row != group.rows:
+            raise _broken(group, f"{first - group.first_row:,} rows came out of it, its footer says {group.rows:,}")
+
+    def _reader(self, schema: pa.Schema, group: RowGroup) -> pq.ParquetFile:
+        coalesce = _coalesce(group)
+        text = tuple(field.name for field in schema if self._by_dictionary(field, group))
+        if (coalesce, text) not in self._readers:
+            self._readers.clear()  # a reader may hold what it fetched
+            self._readers[coalesce, text] = open_parquet(
+                self._source,
+                self.path,
+                self._size,
+                metadata=self.metadata,
+                read_dictionary=text,
+                pre_buffer=coalesce,
+                buffer_size=0 if coalesce else STREAM_BUFFER,
+            )
+        return self._readers[coalesce, text]
+
+    def _by_dictionary(self, field: pa.Field, group: RowGroup) -> bool:
+        """Whether to decode a text column as dictionaries: only where the file keeps it so.
+
+        pyarrow (seen in 26.0) collects all words of a row group's plain pages in memory, six times their size.
+        """
+        place = self._places.get(field.name)
+        if place is None or not pa.types.is_dictionary(delivered_type(field.type)):
+            return False
+        chunk = self.metadata.row_group(group.index).column(place)
+        size = chunk.total_uncompressed_size
+        return bool(chunk.physical_type == "BYTE_ARRAY" and size <= max(DICTIONARY_BYTES, CODE_BYTES * group.rows))
 
 
 def _next(batches: Iterator[pa.RecordBatch], group: RowGroup) -> pa.RecordBatch | None:

@@ -1,11 +1,12 @@
 """What statistics say about a predicate: which of TRUE, FALSE and NULL some row could still give.
 
-Every answer errs on the side of "possible". Bounds are taken as bounds: that minimum and maximum are equal only tells the
-value where the type's statistics are exact (not for text, which writers may truncate, nor for floats, where NaN is left out).
+Every answer errs on the side of "possible". Bounds are taken as bounds: that minimum and maximum are equal tells the
+value only where the type's statistics are exact (not for text, which writers may truncate, nor for floats with NaN).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from itertools import product
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.lake.casts import cast
@@ -45,7 +47,7 @@ _INCREASING = frozenset(("floor", "ceil", "trunc", "round", "year", "date_trunc"
 
 @dataclass(frozen=True)
 class ColumnStats:
-    """What is known of one column in a chunk of `rows` rows: bounds of the values that are not null, and how many are.
+    """What is known of one column in a chunk of `rows` rows: bounds of its values and the number of its nulls.
 
     None means unknown. `exact` says that min and max occur as they stand, as for partition columns.
     """
@@ -59,7 +61,7 @@ class ColumnStats:
 
 @dataclass(frozen=True)
 class Domain:
-    """Values lie in [low, high] (None: unbounded); whether any value, and any null, is possible; `exact`: see ColumnStats."""
+    """Values lie in [low, high] (None: unbounded); whether values and nulls are possible; `exact`: see ColumnStats."""
 
     low: pa.Scalar | None = None
     high: pa.Scalar | None = None
@@ -106,24 +108,21 @@ class _Pruner:
 
     def domain(self, node: Node) -> Domain:
         """The values that `node` may have."""
-        if isinstance(node, Constant):
-            return Domain(node.value, node.value, node.is_null, not node.is_null, True)
         fixed = self.fixed(node)
         if fixed is not None:
             return Domain(fixed, fixed, not fixed.is_valid, fixed.is_valid, True)
-        if isinstance(node, Column):
-            return self.column(node)
-        if family(node.type) == "bool":
-            outcomes = self.truth(node)
-            sides = sorted(side for side in outcomes if side is not None) or [False]
-            return Domain(pa.scalar(sides[0]), pa.scalar(sides[-1]), None in outcomes, len(outcomes - {None}) > 0, True)
-        if isinstance(node, Cast):
-            return self.image(node, node.arg) if _keeps_order(node) else Domain()
-        if isinstance(node, Case):
-            return _hull([self.domain(value) for _, value in node.branches] + [self.domain(node.default)])
-        if isinstance(node, Call):
-            return self.call(node)
-        return Domain()
+        rule = _DOMAINS.get(type(node))
+        if rule is not None:
+            return rule(self, node)
+        outcomes = self.truth(node)
+        sides = sorted(side for side in outcomes if side is not None) or [False]
+        return Domain(pa.scalar(sides[0]), pa.scalar(sides[-1]), None in outcomes, len(outcomes - {None}) > 0, True)
+
+    def chosen(self, node: Case) -> Domain:
+        return _hull([self.domain(value) for _, value in node.branches] + [self.domain(node.default)])
+
+    def cast(self, node: Cast) -> Domain:
+        return self.image(node, node.arg) if _keeps_order(node) else Domain()
 
     def column(self, node: Column) -> Domain:
         if node not in self.known:
@@ -248,6 +247,13 @@ _TRUTHS: dict[type[Node], Callable[[_Pruner, Any], Truth]] = {
     Case: _Pruner.case,
 }
 
+_DOMAINS: dict[type[Node], Callable[[_Pruner, Any], Domain]] = {
+    Column: _Pruner.column,
+    Case: _Pruner.chosen,
+    Cast: _Pruner.cast,
+    Call: _Pruner.call,
+}
+
 
 def _from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
     low, high = (_bound(value, dtype) for value in (stats.min, stats.max))
@@ -260,19 +266,23 @@ def _from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
 
 
 def _bound(value: pa.Scalar | None, dtype: pa.DataType) -> pa.Scalar | None:
-    """A bound as a scalar of the column's own type; None if that is not possible exactly."""
+    """A bound as a scalar of the column's own type; None if it is unknown, NaN, or not exactly of that type."""
     if value is None or not value.is_valid:
         return None
     try:
-        plain = pa.array([value.as_py()] if pa.types.is_dictionary(value.type) else [value], plain_type(value.type))
-        bound = cast(plain, dtype)[0]
-        key = order_key(bound)
-        same = plain_type(value.type) == dtype or order_key(cast(pa.array([bound]), plain.type)[0]) == order_key(
-            plain[0]
-        )
-        return bound if same and key is not None and key == key else None
+        if value.type == dtype:
+            return _usable(value)
+        plain = pc.cast(pa.array([value.as_py()], value.type), plain_type(value.type))
+        bound = cast(plain, dtype)
+        return _usable(bound[0]) if cast(bound, plain.type) == plain else None
     except (DataError, pa.ArrowException, UnicodeDecodeError):
         return None
+
+
+def _usable(bound: pa.Scalar) -> pa.Scalar | None:
+    """The bound, None if it is null or NaN."""
+    key = order_key(bound)
+    return None if key is None or (isinstance(key, float) and math.isnan(key)) else bound
 
 
 def _within(key: Any, low: Any, high: Any) -> bool:
@@ -332,23 +342,17 @@ def _keeps_order(node: Cast) -> bool:
 
 def _direction(node: Call) -> int:
     """1 if the function of its one varying argument never falls, -1 if it never rises, 0 if neither is sure."""
-    if node.name in _INCREASING:
-        return 1
-    if node.name == "negate":
-        return -1
+    if node.name in _INCREASING or node.name == "negate":
+        return -1 if node.name == "negate" else 1
     if len(node.args) != 2 or node.name not in ("+", "-", "*", "/", "//"):
         return 0
     left, right = node.args
     constant = right if isinstance(right, Constant) else left
     if not isinstance(constant, Constant) or constant.is_null:
         return 0
-    if node.name == "+" or (node.name == "-" and constant is right):
-        return 1
-    if node.name == "-":
-        return -1
-    if node.name in ("/", "//") and constant is left:
-        return 0
-    size = constant.value.as_py()
+    if node.name in "+-":
+        return -1 if node.name == "-" and constant is left else 1
+    size = 0 if node.name in ("/", "//") and constant is left else constant.value.as_py()
     return int(size > 0) - int(size < 0)
 
 

@@ -94,10 +94,9 @@ def read_task(
     memory allows, each giving its share of `batch_rows` a turn. Either way the sequence depends on the arguments
     only. SourceError when a file is gone, changed since it was planned, or damaged.
     """
-    columns = _columns_of_files(spec)
-    rows = _Rows(spec, columns)
+    rows = _Rows(spec)
     read = in_turns if mixed else in_order
-    with contextlib.closing(read(store, columns, task.groups, batch_rows)) as pieces:
+    with contextlib.closing(read(store, rows.columns, task.groups, batch_rows)) as pieces:
         for piece in pieces:
             yield rows.batch(task.groups[piece.position], piece)
 
@@ -113,36 +112,47 @@ def scan_schema(spec: ScanSpec) -> pa.Schema:
     return schema
 
 
-def _columns_of_files(spec: ScanSpec) -> pa.Schema:
-    """A partition column hides a column of the same name in the files."""
-    return pa.schema([field for field in spec.schema if field.name not in spec.partitions.names])
-
-
 def _source_schema(spec: ScanSpec) -> pa.Schema:
-    return pa.schema([*_columns_of_files(spec), *spec.partitions])
+    """A partition column hides a column of the same name in the files."""
+    columns = [field for field in spec.schema if field.name not in spec.partitions.names]
+    return pa.schema([*columns, *spec.partitions])
 
 
 class _Rows:
-    """The steps of a ScanSpec, compiled once, to apply to each piece of a row group."""
+    """The steps of a ScanSpec, compiled once, to apply to each piece of a row group.
 
-    def __init__(self, spec: ScanSpec, columns: pa.Schema):
+    `columns` are the file columns to read, `partitions` the partition columns to add: those that a step or the
+    output needs. Derived columns that nothing needs are not computed.
+    """
+
+    def __init__(self, spec: ScanSpec):
         self._spec = spec
         schema = _source_schema(spec)
         self._where = predicate.compile(spec.where, schema) if spec.where else None
-        self._delivered = pa.schema([pa.field(field.name, delivered_type(field.type)) for field in schema])
-        self._derive = []
+        derive = []
         for name, sql in spec.derive:
-            expression = predicate.compile(sql, schema)
-            self._derive.append((name, expression))
-            schema = schema.append(pa.field(name, expression.type))
-        parts = spec.split.where if spec.split and spec.split.where else ()
-        self._parts = [predicate.compile(sql, schema) for sql in parts]
+            derive.append((name, predicate.compile(sql, schema)))
+            schema = schema.append(pa.field(name, derive[-1][1].type))
+        split = spec.split
+        self._parts = [predicate.compile(sql, schema) for sql in (split.where or ())] if split else []
+        needed = {*spec.outputs, *(split.key if split else ())}
+        needed.update(*(part.columns for part in self._parts))
+        self._derive: list[tuple[str, predicate.Expression]] = []
+        for name, expression in reversed(derive):
+            if name in needed:
+                needed |= expression.columns
+                self._derive.insert(0, (name, expression))
+        needed |= self._where.columns if self._where is not None else frozenset()
+        kept = [field for field in _source_schema(spec) if field.name in needed]
+        self.columns = pa.schema([field for field in kept if field.name not in spec.partitions.names])
+        self.partitions = pa.schema([field for field in kept if field.name in spec.partitions.names])
+        self._delivered = pa.schema([pa.field(field.name, delivered_type(field.type)) for field in kept])
         self._constants: dict[tuple[tuple[str | None, ...], int], list[pa.Array]] = {}
 
     def batch(self, group: RowGroup, piece: Piece) -> ScanBatch:
         """`where`, then `derive`, then sample and split, then the output columns."""
         arrays = [*piece.columns, *self._partition_columns(group, piece.rows)]
-        rows = pa.RecordBatch.from_arrays(arrays, schema=self._delivered)
+        rows = pa.RecordBatch.from_arrays(arrays, schema=self._delivered) if arrays else _nameless(piece.rows)
         numbers = np.arange(piece.first_row, piece.first_row + piece.rows, dtype=np.int64)
         if self._where is not None:
             rows, numbers = _filter(rows, numbers, self._where.keep(rows))
@@ -177,10 +187,8 @@ class _Rows:
         key = (group.partition, rows)
         if key not in self._constants:
             self._constants.clear()  # only the group being read repeats
-            scalars = [
-                partition_scalar(value, field.type)
-                for value, field in zip(group.partition, self._spec.partitions, strict=True)
-            ]
+            values = dict(zip(self._spec.partitions.names, group.partition, strict=True))
+            scalars = [partition_scalar(values[field.name], field.type) for field in self.partitions]
             self._constants[key] = [_repeat(scalar, rows) for scalar in scalars]
         return self._constants[key]
 
@@ -191,6 +199,11 @@ def _filter(
     if keep.true_count == len(keep):
         return rows, numbers
     return rows.filter(keep), numbers[keep.to_numpy(zero_copy_only=False)]
+
+
+def _nameless(rows: int) -> pa.RecordBatch:
+    """A batch without columns that still counts its rows."""
+    return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
 
 
 def _repeat(scalar: pa.Scalar, rows: int) -> pa.Array:

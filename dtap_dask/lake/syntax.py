@@ -144,16 +144,21 @@ def function_call(tree: exp.Expr) -> tuple[str, list[exp.Expr]]:
         if extra:
             raise refuse(tree, f"{name} with {', '.join(extra)} is not supported")
         return name, _arguments(tree, keys)
+    raise _unsupported(tree)
+
+
+def _unsupported(tree: exp.Expr) -> ExpressionError:
+    """The error that names what of SQL this is."""
+    row = "an expression sees one row at a time"
     if isinstance(tree, exp.Query | exp.Subquery | exp.Exists | exp.SubqueryPredicate):
-        raise refuse(tree, "there are no subqueries; an expression sees one row at a time")
+        return refuse(tree, f"there are no subqueries; {row}")
     if isinstance(tree, exp.Window):
-        raise refuse(tree, "there are no window functions; an expression sees one row at a time")
+        return refuse(tree, f"there are no window functions; {row}")
     if isinstance(tree, exp.AggFunc):
-        raise refuse(tree, f"{tree.sql_name().lower()} is an aggregate; an expression sees one row at a time")
+        return refuse(tree, f"{tree.sql_name().lower()} is an aggregate; {row}")
     if isinstance(tree, exp.Func):
-        name = tree.name if isinstance(tree, exp.Anonymous) else tree.sql_name()
-        raise _unknown_function(tree, name.lower())
-    raise refuse(tree, f"{tree.key} is not supported")
+        return _unknown_function(tree, (tree.name if isinstance(tree, exp.Anonymous) else tree.sql_name()).lower())
+    return refuse(tree, f"{tree.key} is not supported")
 
 
 def _special_call(tree: exp.Expr) -> tuple[str, list[exp.Expr]] | None:
@@ -168,13 +173,17 @@ def _special_call(tree: exp.Expr) -> tuple[str, list[exp.Expr]] | None:
         side = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(tree.args.get("position") or "").upper(), "trim")
         return side, _arguments(tree, ("this", "expression"))
     if isinstance(tree, exp.Log):
-        if tree.expression is None:
-            return "log10", [tree.this]
-        base = tree.this.name if isinstance(tree.this, exp.Literal) else ""
-        if base in ("2", "10"):
-            return f"log{base}", [tree.expression]
-        raise refuse(tree, "logarithms are ln, log2 and log10")
+        return _logarithm(tree)
     return None
+
+
+def _logarithm(tree: exp.Log) -> tuple[str, list[exp.Expr]]:
+    if tree.expression is None:
+        return "log10", [tree.this]
+    base = tree.this.name if isinstance(tree.this, exp.Literal) else ""
+    if base not in ("2", "10"):
+        raise refuse(tree, "logarithms are ln, log2 and log10")
+    return f"log{base}", [tree.expression]
 
 
 def _anonymous(tree: exp.Anonymous) -> tuple[str, list[exp.Expr]]:

@@ -78,7 +78,9 @@ class BlocksEncoder:
             record = self._record(start, stop, fixed, rows)
             lengths.append(sum(map(_size, record)) + OVERHEAD)
             parts += _framed(record)
-        data = b"".join(part.reshape(-1).view(np.uint8).data if isinstance(part, np.ndarray) else part for part in parts)
+        data = b"".join(
+            part.reshape(-1).view(np.uint8).data if isinstance(part, np.ndarray) else part for part in parts
+        )
         return Encoded(data, np.array(lengths, np.int64), np.array([stop - start for start, stop in spans], np.int64))
 
     def _spans(self, rows: Rows) -> Iterator[tuple[int, int]]:

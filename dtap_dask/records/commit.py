@@ -13,6 +13,7 @@ until then `sidecar_path` finds every sidecar of the manifest that stands.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ from dtap_dask.storage import Store
 # What stays of a run's folder once its dataset stands: small files for people and for `status`.
 KEPT = ("plan.json", "events", "submit")
 _STEPS = "commit.json"
+_DRAFTS = (_STEPS, MANIFEST, SUCCESS)  # what the commit itself puts beside the staged sidecars
 
 
 def run_write_task(
@@ -135,20 +137,23 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
     """
     folder = f"{RUNS}/{run_id}/commit/"
     _check_shards(store, manifest)
-    staged = [file.path for file in store.list_files(folder.rstrip("/")) if not file.path.endswith(f"/{_STEPS}")]
-    sidecars = [
-        Sidecar(path=path.removeprefix(folder), bytes=store.size(path), crc32c=file_crc32c(store, path))
-        for path in staged
-    ]
+    names = [file.path.removeprefix(folder) for file in store.list_files(folder.rstrip("/"))]
+    sidecars = [_sidecar(store, folder, name) for name in names if name not in _DRAFTS and not name.startswith(".")]
     complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
     data = complete.to_bytes()
     standing = standing_manifest(store)
     old = standing.files if standing else frozenset()
     steps = {"manifest": google_crc32c.value(data), "remove": sorted(old - complete.files)}
     store.write_atomic(f"{folder}{_STEPS}", json.dumps(steps).encode())
-    store.write_atomic(MANIFEST, data)
+    with store.create(f"{folder}{MANIFEST}") as file:
+        file.write(data)
+    store.replace(f"{folder}{MANIFEST}", MANIFEST)
     finish_commit(store)
     return complete
+
+
+def _sidecar(store: Store, folder: str, name: str) -> Sidecar:
+    return Sidecar(path=name, bytes=store.size(folder + name), crc32c=file_crc32c(store, folder + name))
 
 
 def _check_shards(store: Store, manifest: Manifest) -> None:
@@ -170,12 +175,14 @@ def finish_commit(store: Store) -> None:
         if steps is None or steps["manifest"] != google_crc32c.value(store.read_bytes(MANIFEST)):
             continue
         for sidecar in read_manifest(store).sidecars:
-            if store.is_file(folder + sidecar.path):
+            with contextlib.suppress(FileNotFoundError):  # moved already, or by another process just now
                 store.replace(folder + sidecar.path, sidecar.path)
         for path in steps["remove"]:
             store.delete(path)
         if not store.is_file(SUCCESS):
-            store.write_atomic(SUCCESS, b"")
+            with store.create(f"{folder}{SUCCESS}"):
+                pass
+            store.replace(f"{folder}{SUCCESS}", SUCCESS)
         _clean(store, run_id)
 
 
@@ -196,10 +203,14 @@ def _steps(store: Store, folder: str) -> dict[str, Any] | None:
 def _clean(store: Store, run_id: str) -> None:
     """Remove what a finished run needs no more; commit.json last, as it says that this is still to be done."""
     folder = f"{RUNS}/{run_id}/"
-    names = sorted({file.path.removeprefix(folder).split("/")[0] for file in store.list_files(folder.rstrip("/"))})
-    for name in [name for name in names if name not in ("commit", "lock") and not name.startswith(KEPT)]:
-        store.delete_tree(folder + name)
-        store.delete(folder + name)
+    for file in store.list_files(folder.rstrip("/")):
+        name, _, below = file.path.removeprefix(folder).partition("/")
+        if name in ("commit", "lock") or name.startswith(KEPT):
+            continue
+        if below:
+            store.delete_tree(folder + name)
+        else:
+            store.delete(file.path)
     store.delete_tree(f"{folder}commit")
 
 

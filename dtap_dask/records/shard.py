@@ -115,26 +115,33 @@ def write_shards(
             [_ShardWriter(files.enter_context(store.create(f"{attempt}/{path}")), encoder) for path in paths]
             for paths in plan.shards
         ]
-        done = [0] * len(plan.splits)
         chunks = _windows(batches, infos, window) if shuffle == "mixed" else _chosen(batches)
-        random = np.random.Generator(np.random.PCG64([seed, plan.task]))
-        for assigned, rows in chunks:
-            order = random.permutation(len(assigned)) if shuffle == "mixed" else np.arange(len(assigned))
-            for split in range(len(plan.splits)):
-                index = order[assigned[order] == split]
-                _check_room(plan, split, done[split] + len(index))
-                for shard, piece in _deal(plan, split, done[split], index, shuffle):
-                    writers[split][shard].add(columns.take(rows, piece))
-                done[split] += len(index)
-        for split, total in enumerate(done):
-            if total != plan.rows[split]:
-                raise _changed(plan, split, f"{total:,}")
+        _scatter(plan, chunks, writers, shuffle, seed)
         finished = [[writer.finish() for writer in group] for group in writers]
     return tuple(
         ShardInfo(path, name, *facts)
         for name, paths, group in zip(plan.splits, plan.shards, finished, strict=True)
         for path, facts in zip(paths, group, strict=True)
     )
+
+
+def _scatter(
+    plan: TaskShards, chunks: Iterable[Batch], writers: Sequence[Sequence[_ShardWriter]], shuffle: Shuffle, seed: int
+) -> None:
+    """Hand every row to its shard; SourceError as soon as there are more than planned, or at the end fewer."""
+    random = np.random.Generator(np.random.PCG64([seed, plan.task]))
+    done = [0] * len(plan.splits)
+    for assigned, rows in chunks:
+        order = random.permutation(len(assigned)) if shuffle == "mixed" else np.arange(len(assigned))
+        for split in range(len(plan.splits)):
+            index = order[assigned[order] == split]
+            _check_room(plan, split, done[split] + len(index))
+            for shard, piece in _deal(plan, split, done[split], index, shuffle):
+                writers[split][shard].add(columns.take(rows, piece))
+            done[split] += len(index)
+    for split, total in enumerate(done):
+        if total != plan.rows[split]:
+            raise _changed(plan, split, f"{total:,}")
 
 
 def _check_room(plan: TaskShards, split: int, rows: int) -> None:

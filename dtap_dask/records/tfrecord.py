@@ -23,7 +23,7 @@ Compression = Literal["none", "gzip"]
 HEADER, FOOTER = 12, 4  # bytes around the data of a record
 OVERHEAD = HEADER + FOOTER
 _MASK_DELTA = 0xA282EAD8
-_LEVEL = 6
+_LEVEL = 4  # three times as fast as 6 for files 3 % larger (blocks) to 19 % (rows), measured on 40 columns
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31  # no protobuf message is longer; a larger length is a corrupt one
 

@@ -133,7 +133,7 @@ def _notes(store: Store, manifest: Manifest) -> tuple[str, ...]:
     return (*notes, *(["an interrupted commit has files left to move: run the job again"] if staged else []))
 
 
-def iter_rows(store: Store, manifest: Manifest, split: str, rows: int) -> Rows:
+def first_rows(store: Store, manifest: Manifest, split: str, rows: int) -> Rows:
     """The first `rows` rows of a split, decoded, columns in their stored dtypes. OutputError for an unknown split."""
     if split not in manifest.splits:
         raise OutputError(f"The dataset in {store.url} has no split {split!r}.{did_you_mean(split, manifest.splits)}")
@@ -142,6 +142,8 @@ def iter_rows(store: Store, manifest: Manifest, split: str, rows: int) -> Rows:
         for shard in manifest.splits[split].shards
         for record in read_records(store, shard.path, manifest.compression)
     )
-    needed = rows if manifest.layout.kind == "rows" else -(-rows // manifest.layout.rows_per_record)
-    found = decode_many(manifest.infos, manifest.layout, list(islice(records, needed)))
-    return columns.cut(found, 0, rows)
+    at_once = rows if manifest.layout.kind == "rows" else -(-rows // manifest.layout.rows_per_record)
+    parts = [decode_many(manifest.infos, manifest.layout, list(islice(records, at_once)))]
+    while sum(map(columns.count, parts)) < rows and (more := list(islice(records, at_once))):
+        parts.append(decode_many(manifest.infos, manifest.layout, more))  # the last block of a shard is not full
+    return columns.cut(columns.join(parts), 0, rows)

@@ -32,8 +32,17 @@ def tap_map(settings: Mapping[str, Any]) -> dict[str, str]:
     return taps
 
 
+def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the environment's taps in them, and folders by their absolute paths."""
+    taps = {
+        tap: target if "://" in target else os.path.abspath(os.path.expanduser(target))
+        for tap, target in tap_map(settings).items()
+    }
+    return {**settings, "dtap": {**(settings.get("dtap") or {}), "map": taps}} if taps else dict(settings)
+
+
 def resolve(url: str, settings: Mapping[str, Any]) -> str:
-    """The directory or URL behind a dtap:// URL.
+    """The directory or URL behind a dtap:// URL, by resolved settings.
 
     Raises StorageError for a tap that is not mapped, a mapped folder that does not exist, and a path that leaves
     the tap (`..`), so that nothing outside the tap's root is ever touched.
@@ -46,19 +55,17 @@ def resolve(url: str, settings: Mapping[str, Any]) -> str:
         )
     if ".." in path.split("/"):
         raise StorageError(f"{url} contains '..', which could leave the DataTap. Write the path without it.")
-    taps = tap_map(settings)
+    taps = settings.get("dtap", {}).get("map", {})
     if tap not in taps:
         raise StorageError(
             f"DataTap {tap!r} of {url} is not mapped to any place.{did_you_mean(tap, taps)} Say what it stands for in "
             f"the job file, `storage: {{dtap: {{map: {{{tap}: /folder/or/url}}}}}}`, or in the environment, "
             f"DTAP_MAP={tap}=/folder/or/url. (Reaching it through HPE's jar or a mount root is not available yet.)"
         )
-    target = os.path.expanduser(taps[tap])
-    if "://" not in target:
-        if not Path(target).is_dir():
-            raise StorageError(
-                f"DataTap {tap!r} is mapped to the folder {target}, which does not exist here "
-                f"({Path(target).absolute()}). Create or mount it, or correct storage.dtap.map."
-            )
-        target = str(Path(target).absolute())
+    target = taps[tap]
+    if "://" not in target and not Path(target).is_dir():
+        raise StorageError(
+            f"DataTap {tap!r} is mapped to the folder {target}, which does not exist here. Create or mount it, or "
+            "correct storage.dtap.map."
+        )
     return f"{target.rstrip('/')}/{path}".rstrip("/")

@@ -38,11 +38,15 @@ def open_store(url: str, settings: Mapping[str, Any] | None = None) -> Store:
 
 
 class Store:
-    """A folder on a filesystem; every path a method takes is relative to it. Pickles by URL and settings."""
+    """A folder on a filesystem; every path a method takes is relative to it.
+
+    `url` is as written, for messages; `address` and `settings` mean the same place in any process, whatever its
+    current folder and environment: relative paths and what the environment maps are resolved here, and travel so.
+    """
 
     def __init__(self, url: str, settings: Mapping[str, Any] | None = None):
         self.url = url.rstrip("/") if url.strip("/") else url
-        self.settings = dict(settings or {})
+        self.settings = dtap.resolved(settings or {})
         self.counters = Counters()
         target = dtap.resolve(url, self.settings) if url.startswith("dtap://") else os.path.expanduser(url)
         protocol = target.split("://", 1)[0] if "://" in target else "file"
@@ -54,9 +58,10 @@ class Store:
                 f"{url} cannot be opened: {error}. Check the part before '://' and install the package it needs."
             ) from error
         self._local = isinstance(self._fs, LocalFileSystem)
+        self.address = self.url if "://" in url else self.root
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, dict[str, Any]]]:
-        return type(self), (self.url, self.settings)
+        return type(self), (self.address, self.settings)
 
     def same_filesystem(self, other: Store) -> bool:
         """Whether both stores lie on one filesystem, so that their roots can be compared."""

@@ -71,8 +71,8 @@ def _checked(store: Store, shard: ShardInfo) -> str:
     local = store.local_path(shard.path)
     if local is None:
         raise StorageError(
-            f"Loading straight from {store.url} is not available yet: TensorFlow opens local files only. Copy the folder "
-            "to a local disk or a mount, with manifest.json, and load that path."
+            f"Loading straight from {store.url} is not available yet: TensorFlow opens local files only. Copy the "
+            "folder to a local disk or a mount, with manifest.json, and load that path."
         )
     try:
         found = store.size(shard.path)

@@ -33,7 +33,7 @@ def inputs(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None = 
 
 def _input(info: FeatureInfo) -> keras.KerasTensor:
     dtype = "string" if info.dtype == "bytes" else info.dtype
-    # Keras before 3.9 knows no ragged inputs: the argument is given only where it is needed.
+    # Older Keras 3 knows no ragged inputs: the argument is given only where it is needed.
     ragged = {"ragged": True} if None in info.shape else {}
     tensor = keras.Input(shape=info.shape, dtype=dtype, name=info.name, **ragged)
     tensor.ids = info.ids

@@ -17,8 +17,8 @@ from dtap_dask.train import blocks, order, rows
 from dtap_dask.train.batches import arranged
 from dtap_dask.train.dataset import Split, open_split
 
-# A window is this many rows, or fewer records than that needs if they are large. Larger ones mix better and cost memory:
-# about three are alive at a time, with ids widened to int64.
+# A window is this many rows, or as many bytes of records if that is less. Larger ones mix better and cost memory: about
+# three are alive at a time, with ids widened to int64.
 WINDOW_ROWS = 65_536
 WINDOW_BYTES = 64 << 20
 # Serialized blocks that the shuffle buffer holds before they meet in windows.
@@ -49,6 +49,8 @@ def load(
     Every iteration is an epoch and yields each row once; `len()` is the number of batches, the last of which may be
     smaller unless `drop_remainder`. With `shuffle` the order of shards, records and rows depends on (seed, number of
     the iteration) only, not on tf.random.set_seed; without, rows come in the order of the manifest.
+
+    (Keras 3 warns at every `fit` of a dataset that it will not shuffle it; `fit(..., shuffle=False)` keeps it quiet.)
 
     `storage` is the job's `storage` section, for dtap:// paths. Raises JobError for a wrong argument or a split that is
     not there, OutputError for a dataset that is not finished or whose files are not those of its manifest, StorageError

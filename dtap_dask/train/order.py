@@ -38,7 +38,7 @@ def permuted(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def buffered(data: tf.data.Dataset, size: int, seed: tf.Tensor) -> tf.data.Dataset:
-    """`data` (scalars) through a shuffle buffer of so many elements, in an order that follows from the epoch's `seed`."""
+    """`data` (scalars) through a shuffle buffer of `size` elements; the order follows from the epoch's `seed`."""
     spec = data.element_spec
     variant = tf.raw_ops.ShuffleDataset(
         input_dataset=tf.data.experimental.to_variant(data),

@@ -86,7 +86,7 @@ def cold(folder: Path, lake: Path) -> dict[str, float]:
 def run_ours(client: Client, lake: Path, out: Path, layout: str) -> float:
     """Our job on the client's workers, from listing the lake to the manifest, in seconds."""
     with client.as_current():
-        return _timed(lambda: dtap_dask.run(job(lake, out, layout)))
+        return _timed(lambda: dtap_dask.run(job(lake, out, layout), progress="silent"))
 
 
 def run_by_hand(client: Client, lake: Path, out: Path) -> float:

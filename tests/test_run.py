@@ -1,0 +1,250 @@
+"""The main job on a real cluster: its outputs, its determinism, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.errors import DataError, JobError
+from dtap_dask.features import FittedState, Transform
+from dtap_dask.job.cluster import ClusterOptions, open_client
+from dtap_dask.job.plan import make_plan
+from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.verify import first_rows, verify
+from dtap_dask.storage import open_store
+
+Document = dict[str, Any]
+Digests = Callable[[Path], dict[str, str]]
+
+
+def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
+    return dtap_dask.run(job, client=client, progress="silent", **options)
+
+
+def rows_of(path: Path, split: str) -> dict[str, Any]:
+    store = open_store(str(path))
+    manifest = read_manifest(store)
+    return first_rows(store, manifest, split, manifest.splits[split].rows)
+
+
+def expected_rows(lake: Path) -> pa.Table:
+    """The rows that the job keeps, by pyarrow's own reader and filter."""
+    files = sorted(str(path) for path in (lake / "trips").rglob("year=*/**/*.parquet"))
+    table = pads.dataset(files, format="parquet").to_table()
+    since = pa.scalar("2013-06-01").cast(table.schema.field("trip_start").type)
+    keep = pc.and_(pc.greater_equal(table["trip_start"], since), pc.greater(table["fare"], 0.0))
+    return table.filter(pc.and_kleene(keep, pc.is_valid(table["company"])))
+
+
+def test_every_row_comes_out_once_and_in_its_part(job: Document, lake: Path, client: Client) -> None:
+    manifest = run(job, client)
+    path = Path(job["output"]["path"])
+    expected = expected_rows(lake)
+    ids = {split: np.asarray(rows_of(path, split)["trip_id"]) for split in manifest.splits}
+    assert sorted(np.concatenate(list(ids.values()))) == sorted(expected["trip_id"].to_pylist())
+    assert {name: len(found) for name, found in ids.items()} == {
+        name: part.rows for name, part in manifest.splits.items()
+    }
+    share = {name: len(found) / expected.num_rows for name, found in ids.items()}
+    assert share == pytest.approx({"train": 0.8, "eval": 0.1, "test": 0.1}, abs=0.01)
+    assert (path / "_SUCCESS").read_bytes() == b""
+    assert verify(open_store(str(path)), manifest).rows == expected.num_rows
+    assert {info.name: (info.role, info.dtype, info.shape) for info in manifest.infos}["sizes"] == (
+        "feature",
+        "float32",
+        (2,),
+    )
+
+
+def test_the_values_are_those_of_numpy_over_the_train_rows(job: Document, lake: Path, client: Client) -> None:
+    run(job, client)
+    table = expected_rows(lake)
+    order = {trip: i for i, trip in enumerate(table["trip_id"].to_pylist())}
+    miles = table["trip_miles"].to_numpy().astype(np.float64)
+    train = rows_of(Path(job["output"]["path"]), "train")
+    raw = miles[[order[int(trip)] for trip in train["trip_id"]]]
+    mean = np.nanmean(raw)
+    filled = np.where(np.isnan(raw), mean, raw)
+    np.testing.assert_allclose(train["trip_miles"], (filled - mean) / filled.std(), rtol=1e-5, atol=1e-6)
+    sizes = np.log1p(np.clip(np.nan_to_num(raw), 0, None))
+    np.testing.assert_allclose(train["sizes"][:, 0], (sizes - sizes.mean()) / sizes.std(), rtol=1e-5, atol=1e-6)
+    tips, fare = table["tips"].to_numpy(), table["fare"].to_numpy()
+    label = (tips > 0.2 * fare)[[order[int(trip)] for trip in train["trip_id"]]]
+    np.testing.assert_array_equal(train["big_tipper"], label)
+
+
+def test_the_same_job_gives_the_same_bytes_on_other_workers(
+    job: Document, tmp_path: Path, client: Client, digests: Digests
+) -> None:
+    run(job, client)
+    again = copy.deepcopy(job)
+    again["output"]["path"] = str(tmp_path / "again")
+    with open_client(ClusterOptions(workers=1)) as other:
+        run(again, other)
+    first, second = digests(tmp_path / "out"), digests(tmp_path / "again")
+    assert len(first) > 24
+    assert first.pop("manifest.json") != second.pop("manifest.json")  # it holds the job, and so the output's path
+    assert first == second
+
+
+def test_fitting_sees_the_train_part_only(tmp_path: Path, client: Client) -> None:
+    """A value that only `eval` has must leave no trace in means, limits and vocabularies."""
+    table = pa.table(
+        {
+            "x": pa.array([1.0, 2.0, 3.0, 1e9]),
+            "word": pa.array(["a", "b", "a", "planted"]),
+            "part": pa.array([0, 0, 0, 1]),
+        }
+    )
+    pq.write_table(table, tmp_path / "part.parquet")
+    job = {
+        "version": 1,
+        "source": {"path": str(tmp_path / "part.parquet")},
+        "split": {"where": {"train": "part = 0", "eval": "part = 1"}},
+        "features": [
+            {"columns": ["x"], "steps": ["standard_scale"]},
+            {"columns": ["x"], "steps": ["minmax_scale"], "as": "x01"},
+            {"columns": ["word"], "steps": ["ordinal_encode"]},
+        ],
+        "output": {"path": str(tmp_path / "out")},
+    }
+    manifest = run(job, client)
+    assert {name: part.rows for name, part in manifest.splits.items()} == {"train": 3, "eval": 1}
+    train, held_out = rows_of(tmp_path / "out", "train"), rows_of(tmp_path / "out", "eval")
+    assert sorted(train["x01"].tolist()) == [0.0, 0.5, 1.0]
+    assert np.mean(train["x"]) == pytest.approx(0, abs=1e-6)
+    assert held_out["x01"][0] > 1e8
+    assert held_out["word"].tolist() == [1]  # the out-of-vocabulary bucket
+    assert next(info.ids for info in manifest.infos if info.name == "word") == 4
+    for name in ("transform.json", *(f"transform/{i.name}" for i in (tmp_path / "out" / "transform").iterdir())):
+        assert b"planted" not in (tmp_path / "out" / name).read_bytes()
+
+
+def test_fitted_state_turns_raw_rows_into_what_the_records_hold(job: Document, lake: Path, client: Client) -> None:
+    run(job, client)
+    store = open_store(job["output"]["path"])
+    state = FittedState.load(store)
+    table = expected_rows(lake)
+    big_tipper = pc.greater(table["tips"], pc.multiply(table["fare"], 0.2))
+    table = table.append_column("big_tipper", big_tipper).select(list(state.pipeline.columns)).combine_chunks()
+    applied = Transform(state.pipeline, state).apply(table.to_batches()[0])
+    position = {int(trip): i for i, trip in enumerate(applied["trip_id"])}
+    for split in ("train", "eval", "test"):
+        held = rows_of(Path(job["output"]["path"]), split)
+        index = [position[int(trip)] for trip in held["trip_id"]]
+        for name, column in held.items():
+            np.testing.assert_array_equal(column, np.asarray(applied[name])[index], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"layout": "rows", "compression": "gzip"},
+        {"layout": "rows", "shuffle": "none"},
+        {"shuffle": "none", "rows_per_record": 7, "shard_size": "20KiB"},
+    ],
+)
+def test_layouts_hold_the_same_rows(
+    job: Document, lake: Path, tmp_path: Path, client: Client, output: Document
+) -> None:
+    run(job, client)
+    other = copy.deepcopy(job)
+    other["output"] = {"path": str(tmp_path / "other"), **output}
+    manifest = run(other, client)
+    for split in manifest.splits:
+        one, two = rows_of(tmp_path / "out", split), rows_of(tmp_path / "other", split)
+        first, second = np.argsort(one["trip_id"]), np.argsort(two["trip_id"])
+        for name in one:
+            np.testing.assert_array_equal(one[name][first], np.asarray(two[name])[second], err_msg=name)
+    ids = rows_of(tmp_path / "other", "train")["trip_id"].tolist()
+    in_source_order = [trip for trip in expected_rows(lake)["trip_id"].to_pylist() if trip in set(ids)]
+    assert (ids == in_source_order) == (output.get("shuffle") == "none")
+
+
+def test_without_a_split_or_fitting_the_footers_are_enough(lake: Path, tmp_path: Path, client: Client) -> None:
+    job = {
+        "version": 1,
+        "source": {"path": str(lake / "trips")},
+        "features": [{"columns": ["fare", "trip_id"]}, {"columns": ["payment_type"], "steps": [{"hash_encode": 50}]}],
+        "output": {"path": str(tmp_path / "out")},
+    }
+    assert make_plan(job).needs_counting is False
+    manifest = run(job, client)
+    assert {name: part.rows for name, part in manifest.splits.items()} == {"train": 20_000}
+
+
+def test_limit_reads_only_so_much(job: Document, client: Client) -> None:
+    manifest = run(job, client, limit=1000)
+    assert 0 < sum(part.rows for part in manifest.splits.values()) < 3000
+    assert manifest.source.rows.read < 3000
+    assert manifest.source.rows.found > 10_000
+
+
+def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client, digests: Digests) -> None:
+    run(job, client)
+    before = digests(Path(job["output"]["path"]))
+    with pytest.raises(JobError, match="holds a dataset already.*--overwrite"):
+        run(job, client)
+    job["features"] = job["features"][:1]
+    with pytest.raises(JobError, match="holds a dataset already.*--overwrite"):
+        run(job, client)
+    assert digests(Path(job["output"]["path"])) == before
+    manifest = run(job, client, overwrite=True)
+    after = digests(Path(job["output"]["path"]))
+    assert len(manifest.infos) == 5
+    assert not {name for name in after if name.endswith(".tfrecord")} & set(before)
+    assert "transform/0.parquet" not in after
+    assert verify(open_store(job["output"]["path"]), manifest).notes == ()
+
+
+def test_a_failed_overwrite_leaves_the_old_dataset(job: Document, client: Client, digests: Digests) -> None:
+    run(job, client)
+    before = digests(Path(job["output"]["path"]))
+    job["features"].append({"columns": ["dropoff_latitude"], "as": "raw"})
+    with pytest.raises(DataError, match="dropoff_latitude"):
+        run(job, client, overwrite=True)
+    assert digests(Path(job["output"]["path"])) == before
+
+
+def test_resume_of_a_finished_run_does_nothing(job: Document, client: Client, digests: Digests) -> None:
+    manifest = run(job, client)
+    before = digests(Path(job["output"]["path"]))
+    assert run(job, client, resume=True) == manifest
+    assert digests(Path(job["output"]["path"])) == before
+
+
+def test_the_manifest_tells_the_job_and_the_source(job: Document, client: Client) -> None:
+    manifest = run(job, client)
+    stored = json.loads(Path(job["output"]["path"], "manifest.json").read_text())
+    assert stored["job"] == job
+    assert stored["fingerprint"] == manifest.fingerprint
+    assert manifest.source.files.found == 12
+    assert manifest.source.rows.found == 20_000
+    assert manifest.source.row_groups.pruned > 0
+    sources = pq.read_table(Path(job["output"]["path"], "sources.parquet"))
+    assert sum(sources["rows"].to_pylist()) == manifest.source.rows.read
+    assert sources.num_rows == manifest.source.row_groups.read
+
+
+def test_secrets_of_the_environment_are_written_nowhere(
+    job: Document, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_NAME", "s3cret-of-the-environment")
+    job["name"] = "${JOB_NAME}"
+    job["storage"] = {"memory": {"token": "${JOB_NAME}"}}
+    run(job, client)
+    held = [path for path in Path(job["output"]["path"]).rglob("*") if path.is_file()]
+    assert [path for path in held if b"s3cret-of" in path.read_bytes()] == []
+    assert b"${JOB_NAME}" in Path(job["output"]["path"], "manifest.json").read_bytes()

@@ -1,0 +1,292 @@
+"""What a scan reads and what it holds: no byte too many, bounded memory, clear errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dtap_dask.errors import SourceError
+from dtap_dask.lake import groups as groups_module
+from dtap_dask.lake import predicate
+from dtap_dask.lake.discover import list_source
+from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.pruning import prune_files, prune_groups
+from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
+from dtap_dask.lake.schema import partition_schema
+from dtap_dask.lake.split import SplitSpec
+from dtap_dask.storage import Store
+
+THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")
+
+
+class Lake:
+    """A folder of Parquet files, planned as one task of what statistics leave of it."""
+
+    def __init__(self, root: Path, where: str | None = None, columns: Sequence[str] | None = None):
+        self.store, self.files = list_source([str(root)], {})
+        self.partitions = partition_schema(self.files)
+        self.schema = read_footer(self.store, self.files[0], columns).schema
+        self.where = where
+        self.condition = predicate.compile(where, pa.schema([*self.schema, *self.partitions])) if where else None
+
+    def task(self) -> ScanTask:
+        kept = prune_files(self.files, self.partitions, self.condition)
+        looked_at = sorted(self.condition.columns) if self.condition else []
+        footers = [read_footer(self.store, file, self.schema.names, self.schema, looked_at) for file in kept]
+        pruned = (prune_groups(footer, self.partitions, self.condition) for footer in footers)
+        return ScanTask(0, tuple(group for groups in pruned for group in groups))
+
+    def spec(self, **changes: Any) -> ScanSpec:
+        fields: dict[str, Any] = {"derive": (), "sample": None, "split": None}
+        fields["outputs"] = (*self.schema.names, *self.partitions.names)
+        return ScanSpec(self.schema, self.partitions, self.where, **{**fields, **changes})
+
+
+def write(path: Path, table: pa.Table, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+
+
+def numbered(first: int, rows: int) -> pa.Table:
+    ids = np.arange(first, first + rows)
+    return pa.table({"id": ids, "value": ids / 4, "name": [f"word{i % 5}" for i in ids.tolist()]})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    for part in range(4):
+        write(tmp_path / f"p={part % 2}" / f"{part}.parquet", numbered(part * 1000, 1000), row_group_size=300)
+    return tmp_path
+
+
+# What is read
+
+
+class Watch:
+    """A store that notes every (path, position, size) read."""
+
+    def __init__(self, store: Store):
+        self._store, self.reads, self.opened = store, [], []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def open_input(self, path: str) -> Any:
+        self.opened.append(path)
+        return _Watched(self._store.open_input(path), path, self.reads)
+
+
+class _Watched:
+    def __init__(self, file: Any, path: str, reads: list[tuple[str, int, int]]):
+        self._file, self._path, self._reads = file, path, reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        place = self._file.tell()
+        data = self._file.read(size)
+        self._reads.append((self._path, place, len(data)))
+        return data
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for part in range(3):
+        columns = {f"c{i}": draw.random(20_000) for i in range(8)}
+        write(tmp_path / f"p={part}" / "f.parquet", pa.table(columns), row_group_size=10_000)
+    return tmp_path
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("limit", [groups_module.COALESCE_BYTES, 0], ids=["coalesced", "streamed"])
+def test_no_other_column_is_read(wide, mixed, limit, monkeypatch):
+    monkeypatch.setattr(groups_module, "COALESCE_BYTES", limit)
+    whole = Lake(wide, "p <> 1", columns=["c2", "c6"])
+    watch = Watch(whole.store)
+    whole.store = watch
+    task = whole.task()
+    footer_bytes = sum(size for _, _, size in watch.reads)
+    assert {group.file for group in task.groups} == {file.path for file in whole.files if "p=1" not in file.path}
+    watch.reads.clear()
+    rows = sum(batch.rows.num_rows for batch in read_task(watch, whole.spec(), task, mixed=mixed))
+    assert rows == 40_000
+    assert sum(size for _, _, size in watch.reads) <= 1.1 * task.bytes + footer_bytes
+    assert not any("p=1" in path for path in watch.opened)
+    for file in {group.file for group in task.groups}:
+        metadata = pq.read_metadata(whole.store.local_path(file))
+        for row_group in range(metadata.num_row_groups):
+            for column in (0, 1, 3, 4, 5, 7):
+                chunk = metadata.row_group(row_group).column(column)
+                low = chunk.dictionary_page_offset or chunk.data_page_offset
+                middle = low + chunk.total_compressed_size // 2
+                inside = [read for read in watch.reads if read[0] == file and read[1] <= middle < read[1] + read[2]]
+                assert inside == [] or row_group == metadata.num_row_groups - 1  # the footer's read-ahead
+
+
+def test_only_columns_that_something_needs_are_read(wide):
+    whole = Lake(wide, "c1 >= 0.5")
+    watch = Watch(whole.store)
+    task = whole.task()
+    derive = (("used", "c2 + c3"), ("unused", "c4"), ("key", "used > 1"))
+    split = SplitSpec(("train", "eval"), (0.6, 0.4), ("key",), None, "train")
+    batches = list(read_task(watch, whole.spec(derive=derive, split=split, outputs=()), task))
+    assert sum(size for _, _, size in watch.reads) < 0.45 * task.bytes  # 3 of 8 columns, and footers
+    kept = sum((pq.read_table(wide / f"p={i}" / "f.parquet")["c1"].to_numpy() >= 0.5).sum() for i in range(3))
+    assert sum(batch.rows.num_rows for batch in batches) == sum(len(batch.split) for batch in batches) == kept
+    assert {part for batch in batches for part in batch.split.tolist()} == {0, 1}
+
+
+def test_counting_reads_nothing_when_nothing_filters(wide):
+    whole = Lake(wide)
+    watch = Watch(whole.store)
+    batches = list(read_task(watch, whole.spec(split=THIRDS, outputs=()), whole.task()))
+    assert sum(batch.rows.num_rows for batch in batches) == sum(len(batch.split) for batch in batches) == 60_000
+    footer_only = len({file.path for file in whole.files})
+    assert len(watch.opened) == footer_only
+    assert sum(size for _, _, size in watch.reads) < 3 * 70_000
+    sampled = list(read_task(watch, whole.spec(split=THIRDS, sample=0.5, outputs=()), whole.task()))
+    assert sum(batch.rows.num_rows for batch in sampled) == pytest.approx(30_000, abs=700)
+    assert all(len(batch.split) == batch.rows.num_rows for batch in sampled)
+
+
+def test_consecutive_groups_share_one_open_file(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    watch = Watch(whole.store)
+    assert len(task.groups) == 16
+    assert sum(batch.rows_read for batch in read_task(watch, whole.spec(), task)) == 4000
+    assert len(watch.opened) == 4
+
+
+def test_files_are_closed_when_reading_stops_early(lake):
+    whole = Lake(lake)
+    for mixed in (False, True):
+        opened: list[Any] = []
+
+        class Keeping(Watch):
+            def open_input(self, path: str, kept: list[Any] = opened) -> Any:
+                kept.append(super().open_input(path))
+                return kept[-1]
+
+        batches = read_task(Keeping(whole.store), whole.spec(), whole.task(), mixed=mixed)
+        assert next(batches).rows_read > 0
+        batches.close()
+        assert opened
+        assert all(file.closed for file in opened)
+
+
+# Errors
+
+
+def test_changed_files(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    path = lake / "p=0" / "0.parquet"
+    before = path.read_bytes()
+    path.unlink()
+    with pytest.raises(SourceError, match=r"p=0/0.parquet is gone"):
+        list(read_task(whole.store, whole.spec(), task))
+    write(path, numbered(0, 10))
+    with pytest.raises(SourceError, match=r"has changed since the source was listed: it had [\d,]+ bytes then"):
+        list(read_task(whole.store, whole.spec(), task, mixed=True))
+    path.write_bytes(before)
+    other = [json.loads(json.dumps(task.to_json()))["groups"][0]]
+    other[0][3] = 299
+    with pytest.raises(SourceError, match=r"row group 0 had 299 rows then, 300 now"):
+        list(read_task(whole.store, whole.spec(), ScanTask.from_json({"index": 0, "groups": other})))
+
+
+def test_a_column_that_went_away(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    schema = pa.schema([*whole.schema, ("text", pa.string())])
+    with pytest.raises(SourceError, match=r"has changed .*text.* is gone"):
+        list(
+            read_task(whole.store, ScanSpec(schema, whole.partitions, None, (), None, None, tuple(schema.names)), task)
+        )
+    schema = pa.schema([*whole.schema, ("number", pa.int32())])
+    with pytest.raises(SourceError, match=r"has changed .*'number' is gone"):
+        list(
+            read_task(whole.store, ScanSpec(schema, whole.partitions, None, (), None, None, tuple(schema.names)), task)
+        )
+
+
+def test_damaged_pages(tmp_path):
+    write(tmp_path / "a", pa.table({"x": np.random.default_rng(0).random(50_000)}), compression="snappy")
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[1000:200_000] = b"\xff" * 199_000
+    (tmp_path / "a").write_bytes(data)
+    whole = Lake(tmp_path)
+    with pytest.raises(SourceError, match=r"a cannot be read in row group 0: .* is damaged"):
+        list(read_task(whole.store, whole.spec(), whole.task()))
+
+
+def test_failures_of_the_filesystem_are_not_blamed_on_the_file(lake):
+    whole = Lake(lake)
+    task = whole.task()
+
+    class Failing(Watch):
+        def open_input(self, path: str) -> Any:
+            file = super().open_input(path)
+            file.read = lambda size=-1: (_ for _ in ()).throw(OSError(5, "Input/output error"))
+            return file
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read_task(Failing(whole.store), whole.spec(), task))
+
+
+# Memory
+
+WRITE = """
+import sys
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+draw, rows = np.random.default_rng(0), int(sys.argv[2])
+columns = {f"c{i}": draw.random(rows) for i in range(5)}
+columns["s"] = pa.array(draw.integers(10**7, 10**8, rows)).cast(pa.string())
+pq.write_table(pa.table(columns), sys.argv[1], compression="none", use_dictionary=False, row_group_size=rows)
+"""
+MEASURE = """
+import resource, sys
+from dtap_dask.lake.discover import list_source
+from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
+import pyarrow as pa
+store, files = list_source([sys.argv[1]], {})
+footer = read_footer(store, files[0])
+spec = ScanSpec(footer.schema, pa.schema([]), None, (), None, None, tuple(footer.schema.names))
+task = ScanTask(0, footer.groups)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(batch.rows.num_rows for batch in read_task(store, spec, task, mixed=len(sys.argv) > 2))
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(rows, len(task.groups), task.bytes, (after - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_huge_row_group_is_streamed(tmp_path, mixed):
+    rows = 12_500_000
+    subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / "a"), str(rows)], check=True)
+    arguments = [sys.executable, "-c", MEASURE, str(tmp_path), *(["mixed"] * mixed)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    found, groups, size, peak = map(int, done.stdout.split())
+    assert (found, groups) == (rows, 1)
+    assert size > 600e6
+    assert peak < 250e6

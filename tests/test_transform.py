@@ -1,0 +1,203 @@
+"""What comes out for every type, role and shape; and what is refused."""
+
+from __future__ import annotations
+
+import decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dtap_dask.errors import DataError
+from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+
+
+def run(columns, *steps, role="feature", name="x", **more):
+    rows = pa.record_batch(columns)
+    parsed = tuple(parse_step(*step) for step in steps)
+    spec = FeatureSpec(name, role, tuple(rows.schema.names), parsed, **more)
+    pipeline = Pipeline.build([spec], rows.schema)
+    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    made = transform.apply(rows)
+    for info in transform.infos:
+        if info.stored != "bytes" and None not in info.shape:
+            assert made[info.name].flags.c_contiguous
+            assert made[info.name].dtype == info.stored
+            assert made[info.name].shape == (rows.num_rows, *info.shape)
+    return transform.infos[0], made[name]
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype", "stored"),
+    [
+        (pa.array([1.5, 2.0]), "float32", "float32"),
+        (pa.array([1.5, 2.0], pa.float32()), "float32", "float32"),
+        (pa.array(np.array([1.5, 2.0], np.float16)), "float32", "float32"),
+        (pa.array([decimal.Decimal("1.25"), decimal.Decimal("-3.10")]), "float32", "float32"),
+        (pa.array([1, -2], pa.int8()), "int64", "int8"),
+        (pa.array([1, 2], pa.uint16()), "int64", "uint16"),
+        (pa.array([1, 2], pa.uint32()), "int64", "int64"),
+        (pa.array([-(2**63), 2**63 - 1]), "int64", "int64"),
+        (pa.array([1, 2], pa.uint64()), "int64", "int64"),
+        (pa.array([True, False]), "int64", "uint8"),
+        (pa.array([5, 5]).dictionary_encode(), "int64", "int64"),
+    ],
+)
+def test_numbers_pass_through(array, dtype, stored):
+    info, out = run({"x": array})
+    assert (info.dtype, info.stored, info.shape) == (dtype, stored, ())
+    np.testing.assert_array_equal(
+        out, np.array(array.to_pylist(), dtype=float).astype(np.float32) if dtype == "float32" else array.to_pylist()
+    )
+
+
+def test_floats_are_rounded_once():
+    value = 1.0000000596046448  # halfway between two float32, a little above
+    _, out = run({"x": pa.array([value])})
+    assert out[0] == np.float32(value)
+
+
+def test_integers_beyond_int64_are_refused():
+    with pytest.raises(DataError, match=r"'x' holds integers beyond int64.*cast: float64"):
+        run({"x": pa.array([2**63], pa.uint64())})
+
+
+def test_floats_beyond_float32_are_refused():
+    with pytest.raises(DataError, match=r"'x' are infinite at step output as float32"):
+        run({"x": pa.array([1e39])})
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda a: a,
+        lambda a: a.dictionary_encode(),
+        lambda a: a.cast(pa.large_string()),
+        lambda a: a.cast(pa.string_view()),
+        lambda a: a.cast(pa.binary()),
+    ],
+)
+def test_text_passes_through(encode):
+    info, out = run({"x": encode(pa.array(["a", "", "ü", "a"]))})
+    assert (info.dtype, info.stored) == ("bytes", "bytes")
+    assert out.type == pa.large_binary()
+    assert out.to_pylist() == [b"a", b"", "ü".encode(), b"a"]
+
+
+def test_nulls_that_reach_the_output_are_errors_with_a_remedy():
+    arrays = [
+        pa.array([1.0, None]),
+        pa.array([1, None]),
+        pa.array(["a", None]),
+        pa.array(["a", None]).dictionary_encode(),
+        pa.array([True, None]),
+        pa.array([[1], None]),
+        pa.array([[1.0], [None]]),
+        pa.array([1.0, np.nan]),
+    ]
+    for array in arrays:
+        with pytest.raises(DataError, match=r"1 of 2 rows of a batch of column 'x' are null.*impute.*x is not null"):
+            run({"x": array})
+    with pytest.raises(DataError, match="derive the weight"):
+        run({"x": pa.array([1.0, None])}, role="weight")
+
+
+def test_allow_null_writes_nan():
+    _, out = run({"x": pa.array([1.0, None, np.nan])}, allow_null=True)
+    np.testing.assert_array_equal(out, [1, np.nan, np.nan])
+    _, out = run({"a": pa.array([1, None]), "b": pa.array([None, 2.5])}, name="v", vector=True, allow_null=True)
+    np.testing.assert_array_equal(out, [[1, np.nan], [np.nan, 2.5]])
+
+
+def test_vectors():
+    info, out = run({"a": pa.array([1, 2], pa.int8()), "b": pa.array([0.5, 1.5])}, name="v", vector=True)
+    np.testing.assert_array_equal(out, [[1, 0.5], [2, 1.5]])
+    assert (info.dtype, info.shape, info.columns) == ("float32", (2,), ("a", "b"))
+    info, out = run({"a": pa.array([1, 2], pa.int8()), "b": pa.array([300, 4], pa.uint16())}, name="v", vector=True)
+    assert (info.dtype, info.stored, out.tolist()) == ("int64", "int32", [[1, 300], [2, 4]])
+    info, out = run({"a": pa.array(["x", "y"]), "b": pa.array(["z", "z"])}, ("ordinal_encode",), name="v", vector=True)
+    assert (info.dtype, info.stored, info.ids) == ("int64", "uint8", 4)
+    assert out.tolist() == [[2, 2], [3, 2]]
+    info, out = run({"a": pa.array(["x", "y"]), "b": pa.array([1, 2])}, ("one_hot_encode",), name="v", vector=True)
+    assert (info.dtype, info.stored, info.shape) == ("float32", "uint8", (4,))
+    assert out.tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]]
+
+
+def test_an_infinity_in_a_vector_names_its_column():
+    with pytest.raises(DataError, match=r"column 'b' \(feature 'v'\) are infinite at step passthrough"):
+        run({"a": pa.array([1.0]), "b": pa.array([np.inf])}, name="v", vector=True)
+
+
+def test_fixed_size_lists_are_vectors():
+    array = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float64(), 2))
+    info, out = run({"x": array})
+    assert (info.shape, info.dtype, out.tolist()) == ((2,), "float32", [[1, 2], [3, 4]])
+    assert run({"x": array.slice(1)})[1].tolist() == [[3, 4]]
+    with pytest.raises(DataError, match="1 of 2 rows"):
+        run({"x": pa.array([[1.0, 2.0], None], pa.list_(pa.float64(), 2))})
+    _, out = run({"x": array, "y": pa.array([7, 8])}, name="v", vector=True)
+    assert out.tolist() == [[1, 2, 7], [3, 4, 8]]
+
+
+def test_lists_pass_through():
+    info, out = run({"x": pa.array([[1.5], [], [2.5, 3.5]])})
+    assert (info.shape, info.dtype, out.type) == ((None,), "float32", pa.large_list(pa.float32()))
+    assert out.to_pylist() == [[1.5], [], [2.5, 3.5]]
+    info, out = run({"x": pa.array([["a"], ["b", ""]]).slice(1)})
+    assert (info.stored, out.to_pylist()) == ("bytes", [[b"b", b""]])
+    info, out = run({"x": pa.array([[1], [2, 3]], pa.large_list(pa.int16()))})
+    assert (info.dtype, info.stored, out.to_pylist()) == ("int64", "int16", [[1], [2, 3]])
+
+
+def test_labels_weights_and_kept_columns():
+    info, out = run({"x": pa.array([True, False])}, role="label")
+    assert (info.dtype, info.stored, out.tolist()) == ("float32", "uint8", [1, 0])
+    info, _ = run({"x": pa.array([3, 4], pa.int32())}, role="label")
+    assert info.dtype == "int64"
+    info, out = run({"x": pa.array([3, 4], pa.int32())}, role="weight")
+    assert (info.dtype, out.tolist()) == ("float32", [3.0, 4.0])
+    with pytest.raises(DataError, match="negative"):
+        run({"x": pa.array([1.0, -0.5])}, role="weight")
+    info, out = run({"x": pa.array([0.1])}, role="kept")
+    assert (info.dtype, out[0]) == ("float64", 0.1)
+
+
+def test_slices_of_batches_give_slices_of_the_result():
+    rng = np.random.default_rng(0)
+    rows = pa.record_batch(
+        {
+            "x": pa.array([None if i % 3 == 0 else i / 2 for i in range(100)]),
+            "s": pa.array([None if i % 7 == 0 else str(i % 5) for i in range(100)]).dictionary_encode(),
+            "b": pa.array(rng.random(100) < 0.5),
+        }
+    )
+    specs = [
+        FeatureSpec("x", "feature", ("x",), (parse_step("impute"), parse_step("standard_scale"))),
+        FeatureSpec("s", "feature", ("s",), (parse_step("ordinal_encode"),)),
+        FeatureSpec("b", "label", ("b",)),
+    ]
+    pipeline = Pipeline.build(specs, rows.schema)
+    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    whole = transform.apply(rows)
+    for start, length in ((0, 100), (13, 20), (99, 1), (50, 0), (8, 64)):
+        part = transform.apply(rows.slice(start, length))
+        for name, values in part.items():
+            np.testing.assert_array_equal(values, whole[name][start : start + length])
+
+
+def test_the_rows_that_came_in_are_not_changed():
+    values = np.array([1.0, np.nan, 3.0])
+    rows = pa.record_batch({"x": pa.array(values)})
+    spec = FeatureSpec(
+        "x", "feature", ("x",), (parse_step("impute"), parse_step("clip", {"min": 2}), parse_step("minmax_scale"))
+    )
+    pipeline = Pipeline.build([spec], rows.schema)
+    Transform(pipeline, fit_batches(pipeline, [rows])).apply(rows)
+    np.testing.assert_array_equal(values, [1, np.nan, 3])
+
+
+def test_an_unfinished_state_is_refused():
+    rows = pa.record_batch({"x": [1.0, 2.0]})
+    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), (parse_step("standard_scale"),))], rows.schema)
+    with pytest.raises(ValueError, match="0 of 1 levels"):
+        Transform(pipeline, None)
