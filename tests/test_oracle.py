@@ -14,7 +14,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import FittedState, Pipeline
+from dtap_dask.features import FittedState
 from dtap_dask.job import tasks
 from dtap_dask.job.oracle import fit_with_dask_ml
 from dtap_dask.job.plan import Plan, make_plan
@@ -136,3 +136,109 @@ def test_every_step_of_a_sample_lake(client: Client, lake: Path, tmp_path: Path)
     mine = by_dask_ml(client, plan, work)
     assert 0 < mine.rows < plan.totals.read.rows
     assert_same(mine, fused(other, other_work))
+
+
+def odd_table() -> pa.Table:
+    """Columns with what goes wrong easily: ties, bytes that are no text, integers beyond float64, constants, NaN."""
+    rng = np.random.default_rng(5)
+    n = 900
+    holes = rng.random(n) < 0.2
+    big = 2**53 + rng.integers(0, 4, n)
+    words = rng.choice(np.array([b"\xff\xfe", b"a", b"b", "\u00e9".encode(), b""], object), n)
+    return pa.table(
+        {
+            "key": pa.array(np.arange(n)),
+            "tenth": pa.array(np.full(n, 0.1), mask=holes),
+            "nan": pa.array(
+                np.where(holes, np.nan, rng.normal(size=n).round(1) - 0.0), pa.float64(), from_pandas=False
+            ),
+            "big": pa.array(big, mask=holes),
+            "unsigned": pa.array(rng.integers(0, 3, n).astype(np.uint64) + np.uint64(2**63)),
+            "small": pa.array(rng.integers(-3, 3, n).astype(np.int8), mask=holes),
+            "flag": pa.array(rng.random(n) < 0.5, mask=holes),
+            "bytes": pa.array(words, pa.binary(), mask=holes),
+            "tie": pa.array(np.where(np.arange(n) % 2, "x", "a")),
+        }
+    )
+
+
+ODD = [
+    {"columns": ["tenth"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
+    {"columns": ["tenth"], "steps": ["minmax_scale"], "allow_null": True, "as": "constant"},
+    {
+        "columns": ["nan"],
+        "steps": [{"impute": {"strategy": "most_frequent"}}, {"standard_scale": {"with_mean": False}}],
+    },
+    {"columns": ["nan"], "steps": [{"bucketize": {"quantiles": 7}}, {"impute": {"strategy": "median"}}], "as": "q"},
+    {
+        "columns": ["big", "unsigned", "small", "flag", "bytes", "tie"],
+        "steps": [{"ordinal_encode": {"oov_buckets": 2}}],
+        "as": "{column}_id",
+    },
+    {"columns": ["small", "flag", "bytes"], "steps": ["one_hot_encode"], "as": "{column}_hot"},
+    {
+        "columns": ["big", "flag", "bytes"],
+        "steps": [{"impute": {"strategy": "most_frequent"}}, "ordinal_encode"],
+        "as": "{column}_filled",
+    },
+    {
+        "columns": ["small"],
+        "steps": [{"standard_scale": {"with_std": False}}, {"impute": {"strategy": "mean"}}, {"minmax_scale": [-1, 1]}],
+        "as": "three",
+    },
+]
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    table = odd_table()
+    for number in range(3):
+        part = table.slice(300 * number, 300)
+        (tmp_path / "odd").mkdir(exist_ok=True)
+        pq.write_table(part, tmp_path / "odd" / f"{number}.parquet", row_group_size=50)
+    return tmp_path / "odd"
+
+
+@pytest.mark.parametrize("split", [None, {"parts": {"train": 0.5, "eval": 0.5}, "key": ["key"]}])
+def test_odd_columns(client: Client, odd: Path, tmp_path: Path, split: dict[str, Any] | None) -> None:
+    plan, work = planned(odd, tmp_path / "a", features=ODD, split=split)
+    other, other_work = planned(odd, tmp_path / "b", features=ODD, split=split)
+    mine = by_dask_ml(client, plan, work)
+    assert mine.levels >= 3
+    assert_same(mine, fused(other, other_work))
+
+
+REFUSED = {
+    "a null that would reach the output": ({"columns": ["x"], "steps": ["standard_scale"]}, {"x": [1.0, None, 2.0]}),
+    "a column of nulls": (
+        {"columns": ["x"], "steps": [{"impute": {"strategy": "mean"}}]},
+        {"x": pa.array([None, None], pa.float64())},
+    ),
+    "an encoder of nulls": ({"columns": ["x"], "steps": ["ordinal_encode"]}, {"x": pa.array([None] * 3, pa.string())}),
+    "an infinity": ({"columns": ["x"], "steps": ["minmax_scale"]}, {"x": [1.0, np.inf]}),
+    "an infinity that a step makes": ({"columns": ["x"], "steps": ["log1p", "standard_scale"]}, {"x": [-1.0, 3.0]}),
+    "an infinite most frequent value": (
+        {"columns": ["x"], "steps": ["log1p", {"impute": {"strategy": "most_frequent"}}]},
+        {"x": [-1.0, None, 3.0]},
+    ),
+    "too many categories": ({"columns": ["x"], "steps": [{"one_hot_encode": {"max_values": 2}}]}, {"x": [1, 2, 3]}),
+    "too few rows": (
+        {"columns": ["x", "y"], "steps": ["standard_scale", {"pca": {"n_components": 2}}], "name": "p"},
+        {"x": [1.0], "y": [2.0]},
+    ),
+    "squares that overflow": ({"columns": ["x"], "steps": ["standard_scale"]}, {"x": [-1e300, 1e300]}),
+    "a range that overflows": ({"columns": ["x"], "steps": ["minmax_scale"]}, {"x": [-1.7e308, 1.7e308]}),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_the_same_is_refused(client: Client, tmp_path: Path, case: str) -> None:
+    feature, columns = REFUSED[case]
+    (tmp_path / "lake").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "lake" / "part.parquet")
+    plan, work = planned(tmp_path / "lake", tmp_path / "out", features=[feature])
+    with pytest.raises(DataError) as expected:
+        fused(plan, work)
+    with pytest.raises(DataError) as raised:
+        by_dask_ml(client, plan, work)
+    assert str(raised.value) == str(expected.value)

