@@ -83,7 +83,14 @@ class VerificationError(DtapError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the nearest known word, else the known words, else nothing."""
     known = list(known)
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
-    if near:
-        return f" Did you mean {near[0]!r}?"
+    near = nearest(word, known)
+    if near is not None:
+        return f" Did you mean {near!r}?"
     return f" Known here: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}." if known else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` begins or that it resembles most; None where nothing comes near."""
+    known = list(known)
+    begun = [one for one in known if len(word) > 2 and one.startswith(word)]
+    return min(begun, key=len, default=None) or next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from dtap_dask.errors import DataError, ExpressionError
@@ -292,16 +291,18 @@ ERRORS = {
     "ts + 1": "Dates and timestamps take + or - INTERVAL",
     "date_trunc('eon', ts)": "date_trunc knows no unit 'eon'",
     "EXTRACT(eon FROM ts)": "a date has no part 'eon'",
-    "power(i)": "power takes 2 arguments, not 1",
+    "nullif(i)": "is not valid SQL at line 1",
+    "prefix(s)": "starts_with takes 2 arguments, not 1",
     "d::int": "column 'd' (date32[day]) cannot be cast to int32",
-    "i::point": "the type POINT is not known",
+    "i::point": "the type POINT is not one of BOOLEAN, TINYINT",
     "DATE 'abc'": "the value 'abc' cannot be cast from string to date32[day]",
     "'x'::int": "the value 'x' cannot be cast from string to int32: not a number",
     "CASE WHEN b THEN 1 ELSE 'x' END": "CASE cannot choose between int64 and the literal 'x' (string)",
-    "ts > NOW() - INTERVAL i DAY": "",
+    "ts > NOW()": "there is no function 'now' here",
+    "ts > ts - INTERVAL (i) DAY": "INTERVAL takes a constant number and one unit",
     "i BETWEEN SYMMETRIC 1 AND 2": "BETWEEN SYMMETRIC is not available",
-    "i IS 5": "",
-    "*": "",
+    "i IS 5": "IS is followed by [NOT] NULL, TRUE, FALSE or DISTINCT FROM",
+    "*": "star is not supported",
 }
 
 
@@ -341,10 +342,18 @@ def test_a_number_is_no_condition() -> None:
 
 
 def test_decimals_that_round_up_past_38_digits_are_an_error_not_a_zero() -> None:
-    batch = pa.record_batch({"big": pa.array([Decimal("9" * 36 + ".99")], pa.decimal128(38, 2))})
-    assert value("floor(big)", batch) == [Decimal("9" * 36)]
-    assert value("round(big)", batch) == [Decimal("1" + "0" * 36)] or True
-    assert pc.round(batch["big"], ndigits=0)[0].as_py() in (Decimal(0), Decimal("1" + "0" * 36))
+    batch = pa.record_batch({"big": pa.array([Decimal("9" * 36 + ".99"), Decimal("1.25")], pa.decimal128(38, 2))})
+    assert value("floor(big)", batch) == [Decimal("9" * 36), Decimal(1)]
+    for sql in ("round(big)", "ceil(big)", "big::decimal(38, 1)", "round(big, -1)"):
+        with pytest.raises(DataError):
+            compile(sql, batch.schema).evaluate(batch)
+
+
+def test_a_nanosecond_timestamp_does_not_wrap_around() -> None:
+    batch = pa.record_batch({"ns": pa.array([-(2**63) + 10, 1], pa.timestamp("ns"))})
+    for sql in ("date_trunc('year', ns)", "ns + INTERVAL 600 YEAR", "ns - INTERVAL 1 DAY"):
+        with pytest.raises(DataError):
+            compile(sql, batch.schema).evaluate(batch)
 
 
 # What row groups and folders tell. ----------------------------------------------------------------
@@ -371,7 +380,7 @@ PRUNED = [
     "coalesce(i, 0) > 20", "CASE WHEN i > 20 THEN x > 0 ELSE FALSE END", "i::double > 20.5", "i // 2 > 10",
 ]  # fmt: skip
 KEPT = [
-    "i >= 20", "i <= 10", "i = 10", "i = 15", "i IN (1, 15)", "i <> 15", "NOT i = 15", "NOT i IN (15, NULL, 16) OR i = 15",
+    "i >= 20", "i <= 10", "i = 10", "i = 15", "i IN (1, 15)", "i <> 15", "NOT i = 15", "NOT i IN (15, 16)",
     "i BETWEEN 0 AND 10", "i IS NOT NULL", "i > 20 OR x > 0", "x > 0", "i % 2 = 0", "abs(i) > 15", "i > x", "TRUE",
     "i IS DISTINCT FROM 5", "i + 1 > 20", "lower(s) = 'a'", "CASE WHEN i > 15 THEN TRUE END", "i > 0",
 ]  # fmt: skip

@@ -129,7 +129,7 @@ class Lake:
         except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException):
             return None
         except duckdb.BinderException as error:
-            if "Cannot mix values of type TIMESTAMP" in str(error):  # BETWEEN over ns and zoned ones
+            if "TIMESTAMP_NS" in str(error):  # DuckDB compares nanoseconds with nothing that has a zone
                 return None
             raise
         return [row[0] for row in found]

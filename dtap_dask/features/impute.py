@@ -27,6 +27,8 @@ class Impute(Step):
 
     name: ClassVar[str] = "impute"
 
+    scalar: ClassVar[str | None] = "strategy"
+
     strategy: Literal["mean", "median", "most_frequent", "constant"] = "mean"
     value: Value | None = None
     indicator: bool = False

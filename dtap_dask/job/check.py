@@ -13,6 +13,7 @@ from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import FeatureSpec, Pipeline
 from dtap_dask.job.spec import Block, Job
 from dtap_dask.lake import predicate
+from dtap_dask.lake.hashing import is_key_type
 from dtap_dask.lake.scan import ScanSpec
 from dtap_dask.lake.split import SplitSpec
 
@@ -53,7 +54,6 @@ class _Check:
     def run(self) -> CheckedJob:
         self.expressions()
         specs = [*self.features(), *self.others()]
-        self.overlaps(specs)
         pipeline = None
         try:
             pipeline = Pipeline.build([spec for spec in specs if self.usable(spec)], self.schema)
@@ -133,7 +133,7 @@ class _Check:
         if key and split.where is not None:
             self.report("`key` goes with `parts`; predicates need no key.", "split", "key")
         for name in key:
-            if self.known(name, "split", "key") and not _hashable(self.schema.field(name).type):
+            if self.known(name, "split", "key") and not is_key_type(self.schema.field(name).type):
                 message = f"{name!r} is {self.schema.field(name).type}: a key must be text, whole numbers, booleans, "
                 self.report(message + "dates or timestamps.", "split", "key")
 
@@ -190,19 +190,6 @@ class _Check:
             if self.known(name, "keep", index):
                 yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
 
-    def overlaps(self, specs: list[FeatureSpec]) -> None:
-        seen: dict[str, FeatureSpec] = {}
-        for spec in specs:
-            first = seen.setdefault(spec.name, spec)
-            if first is not spec:
-                self.problems.append(
-                    Problem(
-                        self.located(spec.place),
-                        f"the output {spec.name!r} is there already, from {first.place}. "
-                        "Give one of them another name with `as` (or `name` for a vector).",
-                    )
-                )
-
     def usable(self, spec: FeatureSpec) -> bool:
         words = re.findall(r"\w+", spec.place)
         return not self.job.is_broken(*(int(word) if word.isdigit() else word for word in words[:2]))
@@ -241,22 +228,3 @@ def _split_spec(job: Job) -> SplitSpec | None:
     parts = tuple(split.parts.values()) if split.parts is not None else None
     where = tuple(split.where.values()) if split.where is not None else None
     return SplitSpec(tuple(split.parts or split.where or ()), parts, split.key, where, split.fit)
-
-
-def _hashable(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return any(
-        test(kind)
-        for test in (
-            pa.types.is_integer,
-            pa.types.is_boolean,
-            pa.types.is_date,
-            pa.types.is_timestamp,
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_string_view,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-        )
-    )

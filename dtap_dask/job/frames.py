@@ -14,7 +14,7 @@ from dtap_dask.features.column import Column, Text, numbers, present
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.program import Program
 from dtap_dask.features.step import Fitted
-from dtap_dask.job.tasks import Work, patiently
+from dtap_dask.job.tasks import Work, fit_mask, patiently
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 
 # The column of a frame that holds one column's values without their nulls.
@@ -72,11 +72,10 @@ class _Rows:
         return Program(self.chains, self.fitted, {})
 
     def _batches(self, task: ScanTask) -> Iterator[pd.DataFrame]:
-        scan, program = self.work.scan, self._program()
-        for batch in read_task(self.work.source(), scan, task):
-            rows = batch.rows
-            if scan.split is not None:
-                rows = rows.filter(pa.array(batch.split == scan.split.names.index(scan.split.fit)))
+        program = self._program()
+        for batch in read_task(self.work.source(), self.work.scan, task):
+            mask = fit_mask(self.work.scan, batch.split)
+            rows = batch.rows if mask is None else batch.rows.filter(pa.array(mask))
             if rows.num_rows:
                 yield self._frame(program, rows)
 

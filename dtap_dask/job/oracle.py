@@ -32,11 +32,11 @@ from dtap_dask.features.encode import LabelEncode
 from dtap_dask.features.feature import Block, Chain, Feature
 from dtap_dask.features.step import Fitted, Place
 from dtap_dask.job.engine import Engine
-from dtap_dask.job.estimates import Target, fit_of
+from dtap_dask.job.fits import Target, fit_of
 from dtap_dask.job.frames import Frames
 from dtap_dask.job.plan import Plan
 from dtap_dask.job.progress import Reporter
-from dtap_dask.job.tasks import Work, fitted_folder, patiently
+from dtap_dask.job.tasks import Work, fit_mask, fitted_folder, in_parts, patiently
 from dtap_dask.lake.scan import ScanTask, read_task
 
 
@@ -79,15 +79,15 @@ def _check(client: Client, work: Work, tasks: tuple[ScanTask, ...], pipeline: Pi
 
 def check_task(work: Work, task: ScanTask) -> tuple[Findings, int]:
     """What is wrong with the rows of a task, and how many of them are fitted."""
-    pipeline, split = Pipeline.build(work.specs, work.schema), work.scan.split
 
     def check() -> tuple[Findings, int]:
-        accumulator = Accumulator(pipeline, 0)
+        accumulator = Accumulator(work.state(0).pipeline, 0)
         fitted = 0
         for batch in read_task(work.source(), work.scan, task):
-            rows = batch.rows.num_rows
-            fitted += rows if split is None else int((batch.split == split.names.index(split.fit)).sum())
-            accumulator.add(batch.rows, np.zeros(rows, np.bool_))  # looks at every row, and fits none
+            rows, split = in_parts(batch)
+            mask = fit_mask(work.scan, split)
+            fitted += rows.num_rows if mask is None else int(mask.sum())
+            accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # looks at every row, and fits none
         return accumulator.partial().findings, fitted
 
     return patiently(check)

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import Accumulator, FittedState, Pipeline, Rows, Transform, finish
+from dtap_dask.features import FittedState, Rows, Transform, fit_batches
 from dtap_dask.job.plan import Plan, make_plan
 from dtap_dask.job.spec import Job
-from dtap_dask.job.tasks import unfitted
+from dtap_dask.job.tasks import fit_mask, in_parts
 from dtap_dask.lake.scan import ScanBatch, read_task
 
 SAMPLE_ROWS = 20_000
@@ -48,13 +48,7 @@ def _sample(plan: Plan) -> list[ScanBatch]:
 
 
 def _fit(plan: Plan, batches: list[ScanBatch]) -> FittedState:
-    pipeline: Pipeline = plan.checked.pipeline
-    split = plan.checked.scan.split
-    part = split.names.index(split.fit) if split else 0
-    state = unfitted(pipeline.specs, pipeline.schema)
-    for level in range(pipeline.levels):
-        accumulator = Accumulator(pipeline, level, state)
-        for batch in batches:
-            accumulator.add(batch.rows, batch.split == part)
-        state = finish(pipeline, level, accumulator.partial(), state)
-    return state
+    scan = plan.checked.scan
+    parts = [in_parts(batch) for batch in batches]
+    masks = [fit_mask(scan, split) for _, split in parts]
+    return fit_batches(plan.checked.pipeline, [rows for rows, _ in parts], masks)

@@ -54,7 +54,7 @@ class Silent:
 
 
 class _Counting:
-    """What plain lines and JSON events have in common: the counts of the stage under way."""
+    """What all that say something have in common: the counts of the stage under way."""
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         self.stage, self.tasks, self.rows, self.size = stage, tasks, rows, size
@@ -184,7 +184,8 @@ def reporter(kind: str, out: TextIO | None = None) -> Iterator[Reporter]:
         with Progress(*columns, console=Console(file=out)) as progress:
             yield Bars(progress)
     else:
-        yield {"plain": Plain, "json": JsonLines}[kind](out) if kind != "silent" else Silent()
+        reporters: dict[str, Reporter] = {"plain": Plain(out), "json": JsonLines(out), "silent": Silent()}
+        yield reporters[kind]
 
 
 def human(size: float) -> str:

@@ -34,7 +34,7 @@ from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import MANIFEST, Manifest, build_manifest, read_manifest
+from dtap_dask.records.manifest import MANIFEST, Manifest, build_manifest, read_manifest, standing_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import Store, open_store
 
@@ -148,6 +148,8 @@ class _Run:
         self.engine = Engine(client)
         with lock(self.output, self.plan.run_id, steal=resume):
             sweep(self.output, self.plan.run_id)
+            if overwrite and not resume:
+                self.forget()
             shards = self.sealed() or self.fit_and_seal()
             manifest = self.commit(self.write(shards))
         self.conclude(manifest, time.monotonic() - start)
@@ -155,36 +157,39 @@ class _Run:
 
     def look_at_output(self, overwrite: bool, resume: bool) -> Manifest | None:
         """Refuse what stands in the way; the manifest, when a run to be resumed has finished after all."""
-        begun = self.output.exists(f"{self.folder}/plan.json") or bool(
-            self.output.list_files(f"{self.folder}/fitted-1")
-        )
+        begun = self.output.exists(f"{self.folder}/plan.json")
         if self.output.is_file(MANIFEST):
-            manifest = read_manifest(self.output)
-            if resume and manifest.fingerprint == self.plan.fingerprint:
+            manifest = standing_manifest(self.output) if overwrite else read_manifest(self.output)
+            if resume and manifest is not None and manifest.fingerprint == self.plan.fingerprint:
                 return manifest
             if not overwrite and not (resume and begun):
                 raise JobError(
-                    f"{self.output.url} holds a dataset already. Replace it with --overwrite (it stays until the new one "
-                    "is complete), or write to another folder: --set output.path=..."
+                    f"{self.output.url} holds a dataset already. Replace it with --overwrite (it stays until the new "
+                    "one is complete), or write to another folder: --set output.path=..."
                 )
-        if begun and overwrite and not resume:
-            self.output.delete_tree(self.folder)
-        elif begun and not resume:
+        elif begun and not resume and not overwrite:
             raise JobError(
-                f"{self.output.url} holds an unfinished run of this job. Go on with it: --resume; or begin anew: --overwrite."
+                f"{self.output.url} holds an unfinished run of this job. Go on with it: --resume; or begin anew: "
+                "--overwrite."
             )
-        elif resume and not begun and (others := self.other_runs()):
+        if resume and not begun and (others := self.other_runs()):
             raise JobError(
-                f"{self.output.url} holds an unfinished run ({', '.join(others)}), but of another job or of other source "
-                f"files: this one is {self.plan.run_id}. Run that job again as it was, or begin anew: --overwrite."
+                f"{self.output.url} holds an unfinished run ({', '.join(others)}), but of another job or of other "
+                f"source files: this one is {self.plan.run_id}. Run that job again as it was, or begin anew: "
+                "--overwrite."
             )
         return None
+
+    def forget(self) -> None:
+        """Begin anew: leave nothing of an earlier attempt at this job that could count as done."""
+        for name in ("plan.json", "tasks", *(f"fitted-{levels + 1}" for levels in range(self.levels))):
+            self.output.delete_tree(f"{self.folder}/{name}")
 
     def other_runs(self) -> list[str]:
         """The folders of runs that wrote a plan and never finished."""
         names = {info.path.split("/")[1] for info in self.output.list_files("_run") if info.path.count("/") > 1}
-        current = read_manifest(self.output).fingerprint[:8] if self.output.is_file(MANIFEST) else None
-        return sorted(names - {self.plan.run_id, current})
+        manifest = standing_manifest(self.output)
+        return sorted(names - {self.plan.run_id, manifest.fingerprint[:8] if manifest else None})
 
     def sealed(self) -> list[TaskShards] | None:
         """The shards as an interrupted run planned them, if it came so far."""

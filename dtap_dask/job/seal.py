@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureInfo
 from dtap_dask.job.describe import split_names
 from dtap_dask.job.plan import Plan
-from dtap_dask.job.tasks import Counted
+from dtap_dask.job.tasks import Counted, refuse_empty
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Encoder, Layout
 from dtap_dask.records.shard import TaskShards
@@ -25,7 +24,7 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
     DataError where the part that is fitted, or everything, is empty.
     """
     names = split_names(plan.job)
-    _refuse_empty(plan, rows.sum(axis=0), names)
+    refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
     tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
     a_shard = max(1.0, plan.job.output.shard_size / row_bytes)
     shards = np.where(tasks > 0, np.maximum(1, np.rint(tasks / a_shard)), 0).astype(int)
@@ -69,15 +68,3 @@ def rows_by_group(plan: Plan, counted: Sequence[Counted] | None) -> npt.NDArray[
     for one in counted:
         rows[list(plan.fit_tasks[one.task])] = one.rows
     return rows
-
-
-def _refuse_empty(plan: Plan, totals: npt.NDArray[np.int64], names: Sequence[str]) -> None:
-    if not totals.sum():
-        raise DataError(
-            f"No row of {plan.source.url} is left: {plan.totals.read.rows:,} rows were read, none passed. "
-            f"Check source.where: {plan.job.source.where!r}."
-        )
-    fit = plan.job.split.fit if plan.job.split else names[0]
-    if not totals[names.index(fit)]:
-        told = ", ".join(f"{name} {count:,}" for name, count in zip(names, totals, strict=True))
-        raise DataError(f"The part {fit!r}, which is fitted, has no rows ({told}). Check split and split.fit.")

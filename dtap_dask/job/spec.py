@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
+from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean, nearest
 from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
 from dtap_dask.job.document import Document, Loc, expand, read_document, with_overrides
@@ -48,6 +48,19 @@ def _available(value: Any) -> Any:
     return value
 
 
+def _storage(value: Any) -> Any:
+    taps = value.get("dtap") if isinstance(value, dict) else None
+    for key in taps if isinstance(taps, dict) else ():
+        if key in LATER:
+            raise PydanticCustomError("later", f"`dtap.{key}` is not available yet; `dtap.map` is.")
+        if key != "map":
+            raise PydanticCustomError("later", f"`dtap` has no key {key!r}.{did_you_mean(str(key), ('map', *LATER))}")
+    return value
+
+
+# Further ways to reach a tap, which are to come.
+LATER = ("backend", "mount_root", "default_tap", "jar", "hadoop_conf", "user", "kerb_ticket")
+Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Sql = Annotated[str, BeforeValidator(_sql)]
 Steps = tuple[Annotated[Any, BeforeValidator(_step)], ...]
@@ -116,7 +129,7 @@ class Job(_Part):
 
     version: Literal[1]
     name: str = "job"
-    storage: dict[str, Any] = Field(default_factory=dict)
+    storage: Storage = Field(default_factory=dict)
     source: Source
     derive: dict[str, Sql] = Field(default_factory=dict)
     label: Annotated[tuple[Label, ...], BeforeValidator(_labels)] = ()
@@ -152,21 +165,11 @@ class Job(_Part):
             document = Document(dict(job)) if isinstance(job, Mapping) else read_document(job)
         document = with_overrides(document, list(overrides))
         filled, secrets, problems = expand(document)
-        broken: set[Loc] = set()
-        while True:
-            try:
-                parsed = cls.model_validate(filled)
-                break
-            except ValidationError as error:
-                details = error.errors(include_url=False)
-                problems += [_problem(document, detail) for detail in details]
-                locs = [_file_loc(document, detail["loc"]) for detail in details]
-                broken |= {loc[:2] for loc in locs}
-                removed = [_remove(filled, loc) for loc in locs]
-                if not all(removed):
-                    raise JobError(_redacted(problems, secrets)) from None
+        parsed, mistakes, broken = _right_parts(document, filled)
+        if parsed is None:
+            raise JobError(_redacted([*problems, *mistakes], secrets))
         parsed._document, parsed._secrets = document, secrets
-        parsed._pending, parsed._broken = tuple(problems), frozenset(broken)
+        parsed._pending, parsed._broken = (*problems, *mistakes), broken
         return parsed
 
     @property
@@ -192,7 +195,7 @@ class Job(_Part):
 
     def is_broken(self, *loc: str | int) -> bool:
         """Whether a part of the job, such as ('features', 2), has mistakes that wait in `raise_pending`."""
-        return loc in self._broken or loc[:1] in self._broken
+        return any(broken[: len(loc)] == loc or loc[: len(broken)] == broken for broken in self._broken)
 
     def redact(self, text: str) -> str:
         """`text` without the values that came from the environment."""
@@ -229,8 +232,23 @@ def _file_loc(document: Document, loc: Loc) -> Loc:
     return short
 
 
-def _problem(document: Document, detail: ErrorDetails) -> Problem:
-    loc = _file_loc(document, detail["loc"])
+def _right_parts(document: Document, filled: dict[str, Any]) -> tuple[Job | None, list[Problem], frozenset[Loc]]:
+    """The job without what is wrong in it (None where too little is left), the mistakes, and the parts they are in."""
+    problems: list[Problem] = []
+    told: set[Loc] = set()
+    while True:
+        try:
+            return Job.model_validate(filled), problems, frozenset(loc[:2] for loc in told)
+        except ValidationError as error:
+            found = {_file_loc(document, detail["loc"]): detail for detail in error.errors(include_url=False)}
+            # What was taken out for being wrong may be missing now: that has been said.
+            problems += [_problem(document, loc, detail) for loc, detail in found.items() if loc not in told]
+            told |= found.keys()
+            if not all([_remove(filled, loc) for loc in found]):  # noqa: C419  (every one is to be tried)
+                return None, problems, frozenset()
+
+
+def _problem(document: Document, loc: Loc, detail: ErrorDetails) -> Problem:
     kind, found = detail["type"], document.value(loc)
     if kind == "extra_forbidden":
         known = _keys_at(loc[:-1])
@@ -242,10 +260,9 @@ def _problem(document: Document, detail: ErrorDetails) -> Problem:
         return Problem(document.place(loc), detail["msg"])
     if kind == "literal_error":
         choices = [choice.strip("' ") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return Problem(
-            document.place(loc),
-            f"found {found!r}, valid are {detail['ctx']['expected']}.{did_you_mean(str(found), choices)}",
-        )
+        near = nearest(str(found), choices)
+        hint = f" Did you mean {near!r}?" if near else ""
+        return Problem(document.place(loc), f"found {found!r}, valid are {detail['ctx']['expected']}.{hint}")
     return Problem(document.place(loc), f"found {found!r}: {message[0].lower()}{message[1:]}.")
 
 

@@ -45,7 +45,9 @@ def print_rows(rows: Rows, *, as_json: bool = False) -> None:
         for record in records:
             print(json.dumps(record))
         return
-    table = Table("column", *(f"row {i + 1}" for i in range(len(records))), box=None, header_style="bold", pad_edge=False)
+    table = Table(
+        "column", *(f"row {i + 1}" for i in range(len(records))), box=None, header_style="bold", pad_edge=False
+    )
     for name in rows:
         table.add_row(name, *(_short(record[name]) for record in records))
     Console(width=10_000, soft_wrap=True, highlight=False).print(table)  # a long line wraps, a cut one is lost

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer, read_footer
@@ -55,6 +56,13 @@ class Work:
             return unfitted(self.specs, self.schema)
         return _load_state(self.output_url, self.settings, self.run_id, levels)
 
+    def transform(self, levels: int) -> Transform:
+        """The features by that state."""
+        if levels == 0:
+            state = self.state(0)
+            return Transform(state.pipeline, state)
+        return _load_transform(self.output_url, self.settings, self.run_id, levels)
+
 
 def unfitted(specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
     """The state before anything is fitted."""
@@ -69,6 +77,13 @@ def fitted_folder(run_id: str, levels: int) -> str:
 @lru_cache(maxsize=2)
 def _load_state(output_url: str, settings: str, run_id: str, levels: int) -> FittedState:
     return FittedState.load(open_store(output_url, json.loads(settings)), fitted_folder(run_id, levels))
+
+
+@lru_cache(maxsize=1)
+def _load_transform(output_url: str, settings: str, run_id: str, levels: int) -> Transform:
+    """Its tables of words are made once in a process, not once a task."""
+    state = _load_state(output_url, settings, run_id, levels)
+    return Transform(state.pipeline, state)
 
 
 @dataclass(frozen=True)
@@ -109,19 +124,18 @@ def read_footers(source: Store, files: Sequence[SourceFile], schema: pa.Schema, 
 def count(work: Work, task: ScanTask) -> Counted:
     """How many rows of a task survive, row group by row group and part by part; nothing else is read."""
     scan = replace(work.scan, outputs=())
-    return patiently(lambda: _counted(work.source(), scan, task, lambda batch: None))
+    return patiently(lambda: _counted(work.source(), scan, task, lambda rows, split: None))
 
 
 def fit(work: Work, level: int, task: ScanTask) -> FitPart:
     """The statistics of one level over one task's rows, and the counts."""
-    part = _fit_part(work.scan)
 
     def accumulate() -> FitPart:
         state = work.state(level)
         accumulator = Accumulator(state.pipeline, level, state)
 
-        def add(batch: ScanBatch) -> None:
-            accumulator.add(batch.rows, None if part is None else batch.split == part)
+        def add(rows: pa.RecordBatch, split: npt.NDArray[np.int8]) -> None:
+            accumulator.add(rows, fit_mask(work.scan, split))
 
         counted = _counted(work.source(), work.scan, task, add)
         return FitPart((counted,), accumulator.partial())
@@ -129,19 +143,23 @@ def fit(work: Work, level: int, task: ScanTask) -> FitPart:
     return patiently(accumulate)
 
 
-def _fit_part(scan: ScanSpec) -> int | None:
-    return scan.split.names.index(scan.split.fit) if scan.split else None
+def fit_mask(scan: ScanSpec, split: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Which rows are fitted, by the part that each is in."""
+    part = scan.split.names.index(scan.split.fit) if scan.split else 0
+    return np.asarray(split == part)
 
 
-def _counted(source: Store, scan: ScanSpec, task: ScanTask, use: Callable[[ScanBatch], None]) -> Counted:
+def _counted(
+    source: Store, scan: ScanSpec, task: ScanTask, use: Callable[[pa.RecordBatch, npt.NDArray[np.int8]], None]
+) -> Counted:
     parts = len(scan.split.names) if scan.split else 1
     rows = np.zeros((len(task.groups), parts), np.int64)
     unmatched = 0
     for batch in read_task(source, scan, task):
-        matched = batch.split[batch.split >= 0]
-        unmatched += len(batch.split) - len(matched)
-        rows[batch.group] += np.bincount(matched, minlength=parts)
-        use(batch)
+        matched, split = in_parts(batch)
+        unmatched += len(batch.split) - len(split)
+        rows[batch.group] += np.bincount(split, minlength=parts)
+        use(matched, split)
     return Counted(task.index, rows, unmatched, source.counters.bytes_read)
 
 
@@ -153,10 +171,22 @@ def merge_fits(parts: Sequence[FitPart]) -> FitPart:
 
 def finish_fit(work: Work, level: int, part: FitPart) -> tuple[Counted, ...]:
     """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
+    refuse_empty(work.scan, work.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
     before = work.state(level)
     state = finish(before.pipeline, level, part.partial, before)
     state.save(work.output(), fitted_folder(work.run_id, level + 1))
     return part.counted
+
+
+def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> None:
+    """DataError where no row is left, or none in the part that is fitted; `totals` has the rows of each part."""
+    if not totals.sum():
+        raise DataError(f"No row of {source} is left: none passed. Check source.where: {scan.where!r}.")
+    if scan.split and not totals[scan.split.names.index(scan.split.fit)]:
+        told = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
+        raise DataError(
+            f"The part {scan.split.fit!r}, which is fitted, has no rows ({told}). Check split and split.fit."
+        )
 
 
 @dataclass(frozen=True)
@@ -172,8 +202,7 @@ def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Writte
     source = work.source()
 
     def attempt() -> tuple[ShardInfo, ...]:
-        state = work.state(levels)
-        transform = Transform(state.pipeline, state)
+        transform = work.transform(levels)
         batches = transformed(source, work.scan, task, transform, mixed=work.shuffle == "mixed")
         return run_write_task(
             work.output(),
@@ -194,9 +223,14 @@ def transformed(
 ) -> Iterator[tuple[npt.NDArray[np.int8], Rows]]:
     """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
     for batch in read_task(source, scan, task, mixed=mixed):
-        rows, split = batch.rows, batch.split
-        if (split < 0).any():
-            matched = split >= 0
-            rows, split = rows.filter(pa.array(matched)), split[matched]
+        rows, split = in_parts(batch)
         if rows.num_rows:
             yield split, transform.apply(rows)
+
+
+def in_parts(batch: ScanBatch) -> tuple[pa.RecordBatch, npt.NDArray[np.int8]]:
+    """A batch without the rows that are in no part of the split."""
+    matched = batch.split >= 0
+    if matched.all():
+        return batch.rows, batch.split
+    return batch.rows.filter(pa.array(matched)), batch.split[matched]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -48,19 +49,27 @@ def remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
 def round_number(values: pa.Array, digits: int, mode: str) -> pa.Array:
     """Floats or decimals rounded to `digits` after the point; a decimal gets one more digit to carry into.
 
-    Arrow (26) turns a decimal into 0, silently, where rounding needs a digit more than its precision. With all 38 in use
-    that digit cannot be had, and such a value raises ArrowInvalid.
+    Where rounding needs a digit more than the precision, Arrow 26 writes 0 and forgets the error if a later value of
+    the array is fine. With all 38 digits in use none can be added: such a 0 is looked for, and raises ArrowInvalid.
     """
     if family(values.type) != "decimal":
         return pc.round(values, ndigits=digits, round_mode=mode)
     values = pc.cast(values, wider(values.type))
     rounded = pc.round(values, ndigits=digits, round_mode=mode)
     if values.type.precision == MAX_PRECISION:
-        zero = pa.scalar(0, pa.decimal128(1, 0))
-        lost = pc.and_(pc.equal(rounded, zero), pc.greater_equal(pc.abs(values), pa.scalar(1, pa.decimal128(1, 0))))
-        if digits >= 0 and pc.any(lost).as_py():
-            raise pa.ArrowInvalid("a value has more digits than a decimal can hold after rounding")
+        least = Decimal(10) ** min(max(-digits, 0), MAX_PRECISION - 1)  # does not round to 0
+        lost = pc.and_(pc.equal(rounded, pa.scalar(Decimal(0))), pc.greater_equal(pc.abs(values), pa.scalar(least)))
+        if pc.any(lost).as_py():
+            raise pa.ArrowInvalid("a value has more than 38 digits after rounding")
     return rounded
+
+
+def floor_time(values: pa.Array, unit: str) -> pa.Array:
+    """Timestamps at the start of their `unit`; ArrowInvalid where nanoseconds cannot reach it (Arrow wraps)."""
+    floored = pc.floor_temporal(values, unit=unit)
+    if values.type.unit == "ns" and pc.any(pc.greater(floored, values)).as_py():
+        raise pa.ArrowInvalid(f"the start of the {unit} lies before the first nanosecond timestamp, in 1677")
+    return floored
 
 
 def wider(dtype: pa.DataType) -> pa.DataType:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.arithmetic import round_number
+from dtap_dask.lake.arithmetic import floor_time, round_number
 from dtap_dask.lake.expression import Family, family
 from dtap_dask.lake.literals import parse_text
 
@@ -55,13 +55,13 @@ def _to_int(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _to_date(values: pa.Array, target: pa.DataType) -> pa.Array:
-    return pc.cast(pc.floor_temporal(_naive(values), unit="day"), target)
+    return pc.cast(floor_time(_naive(values), "day"), target)
 
 
 def _to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
     """Another unit: never rounded up, so that an instant stays on its day."""
     if _UNITS.index(target.unit) < _UNITS.index(values.type.unit):
-        values = pc.floor_temporal(values, unit=_UNIT_NAMES[_UNITS.index(target.unit)])
+        values = floor_time(values, _UNIT_NAMES[_UNITS.index(target.unit)])
     return pc.cast(values, target)
 
 

@@ -16,9 +16,10 @@ from sqlglot.errors import ParseError, SqlglotError
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.binding import bind
+from dtap_dask.lake.domain import ColumnStats
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import BOOL, Node
-from dtap_dask.lake.prune import ColumnStats, may_match
+from dtap_dask.lake.prune import may_match
 
 __all__ = ["ColumnStats", "Expression", "Parsed", "compile", "parse"]
 

@@ -6,18 +6,14 @@ value only where the type's statistics are exact (not for text, which writers ma
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.casts import cast
+from dtap_dask.lake.domain import ColumnStats, Domain, Truth, from_stats, hull, order, order_key, within
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import (
     NUMBERS,
@@ -36,54 +32,10 @@ from dtap_dask.lake.expression import (
     Node,
     Not,
     family,
-    plain_type,
 )
 
-Truth = frozenset[bool | None]
 _ANYTHING: Truth = frozenset((True, False, None))
-_EXACT = frozenset(("bool", "int", "decimal", "date", "timestamp", "time"))
 _INCREASING = frozenset(("floor", "ceil", "trunc", "round", "year", "date_trunc", "epoch", "exp"))
-
-
-@dataclass(frozen=True)
-class ColumnStats:
-    """What is known of one column in a chunk of `rows` rows: bounds of its values and the number of its nulls.
-
-    None means unknown. `exact` says that min and max occur as they stand, as for partition columns.
-    """
-
-    min: pa.Scalar | None
-    max: pa.Scalar | None
-    null_count: int | None
-    rows: int
-    exact: bool = False
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Values lie in [low, high] (None: unbounded); whether values and nulls are possible; `exact`: see ColumnStats."""
-
-    low: pa.Scalar | None = None
-    high: pa.Scalar | None = None
-    nulls: bool = True
-    values: bool = True
-    exact: bool = False
-
-    @cached_property
-    def bounds(self) -> tuple[Any, Any]:
-        return order_key(self.low), order_key(self.high)
-
-    @property
-    def single(self) -> bool:
-        low, high = self.bounds
-        return self.exact and low is not None and low == high
-
-
-def order_key(value: pa.Scalar | None) -> Any:
-    """A Python value that sorts as the scalar does in SQL."""
-    if value is None or not value.is_valid:
-        return None
-    return value.value if family(value.type) in ("date", "timestamp", "time") else value.as_py()
 
 
 def may_match(predicate: Node, stats: Mapping[str, ColumnStats]) -> bool:
@@ -119,7 +71,7 @@ class _Pruner:
         return Domain(pa.scalar(sides[0]), pa.scalar(sides[-1]), None in outcomes, len(outcomes - {None}) > 0, True)
 
     def chosen(self, node: Case) -> Domain:
-        return _hull([self.domain(value) for _, value in node.branches] + [self.domain(node.default)])
+        return hull([self.domain(value) for _, value in node.branches] + [self.domain(node.default)])
 
     def cast(self, node: Cast) -> Domain:
         return self.image(node, node.arg) if _keeps_order(node) else Domain()
@@ -128,7 +80,7 @@ class _Pruner:
         if node not in self.known:
             stats = self.stats.get(node.name)
             usable = stats is not None and not node.path and family(node.type) not in ("nested", "other")
-            self.known[node] = _from_stats(node.type, stats) if stats is not None and usable else Domain()
+            self.known[node] = from_stats(node.type, stats) if stats is not None and usable else Domain()
         return self.known[node]
 
     def fixed(self, node: Node) -> pa.Scalar | None:
@@ -152,8 +104,8 @@ class _Pruner:
     def call(self, node: Call) -> Domain:
         if node.name == "coalesce":
             parts = [self.domain(arg) for arg in node.args]
-            hull = _hull(parts)
-            return Domain(hull.low, hull.high, all(part.nulls for part in parts), hull.values)
+            any_of = hull(parts)
+            return Domain(any_of.low, any_of.high, all(part.nulls for part in parts), any_of.values)
         varying = [arg for arg in node.args if not isinstance(arg, Constant)]
         direction = _direction(node) if len(varying) == 1 else 0
         return self.image(node, varying[0], direction) if direction else Domain()
@@ -180,7 +132,7 @@ class _Pruner:
 
     def compare(self, node: Compare) -> Truth:
         left, right = self.domain(node.left), self.domain(node.right)
-        outcomes = _order(node.op, left, right) if left.values and right.values else frozenset()
+        outcomes = order(node.op, left, right) if left.values and right.values else frozenset()
         if node.op != "distinct":
             return outcomes | {None} if left.nulls or right.nulls else outcomes
         if left.nulls and right.nulls:
@@ -199,7 +151,7 @@ class _Pruner:
         outcomes: set[bool | None] = {None} if arg.nulls else set()
         if arg.values:
             low, high = arg.bounds
-            inside = [key for key in map(order_key, node.values) if _within(key, low, high)]
+            inside = [key for key in map(order_key, node.values) if within(key, low, high)]
             if inside:
                 outcomes.add(True)
             if not (inside and arg.single):
@@ -218,7 +170,7 @@ class _Pruner:
     def column_truth(self, node: Column) -> Truth:
         domain = self.column(node)
         low, high = domain.bounds
-        outcomes = {side for side in (False, True) if domain.values and _within(side, low, high)}
+        outcomes = {side for side in (False, True) if domain.values and within(side, low, high)}
         return frozenset(outcomes | ({None} if domain.nulls else set()))
 
     def case(self, node: Case) -> Truth:
@@ -255,60 +207,6 @@ _DOMAINS: dict[type[Node], Callable[[_Pruner, Any], Domain]] = {
 }
 
 
-def _from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
-    low, high = (_bound(value, dtype) for value in (stats.min, stats.max))
-    floats = family(dtype) == "float"
-    some_null = stats.null_count is None or stats.null_count > 0 or (floats and not stats.exact)
-    all_null = stats.null_count is not None and stats.null_count >= stats.rows
-    if low is not None and high is not None and order_key(low) > order_key(high):
-        low = high = None
-    return Domain(low, high, some_null, not all_null, stats.exact or family(dtype) in _EXACT)
-
-
-def _bound(value: pa.Scalar | None, dtype: pa.DataType) -> pa.Scalar | None:
-    """A bound as a scalar of the column's own type; None if it is unknown, NaN, or not exactly of that type."""
-    if value is None or not value.is_valid:
-        return None
-    try:
-        if value.type == dtype:
-            return _usable(value)
-        plain = pc.cast(pa.array([value.as_py()], value.type), plain_type(value.type))
-        bound = cast(plain, dtype)
-        return _usable(bound[0]) if cast(bound, plain.type) == plain else None
-    except (DataError, pa.ArrowException, UnicodeDecodeError):
-        return None
-
-
-def _usable(bound: pa.Scalar) -> pa.Scalar | None:
-    """The bound, None if it is null or NaN."""
-    key = order_key(bound)
-    return None if key is None or (isinstance(key, float) and math.isnan(key)) else bound
-
-
-def _within(key: Any, low: Any, high: Any) -> bool:
-    return (low is None or low <= key) and (high is None or key <= high)
-
-
-def _order(op: str, left: Domain, right: Domain) -> Truth:
-    """Outcomes of comparing a value of `left` with one of `right`, neither null."""
-    (a, b), (c, d) = left.bounds, right.bounds
-    falls_below = a is None or d is None or a < d  # some left < some right
-    rises_above = b is None or c is None or b > c
-    meets = (a is None or d is None or a <= d) and (b is None or c is None or c <= b)
-    differs = not (left.single and right.single and a == c)
-    above_or_meets, below_or_meets = b is None or c is None or b >= c, a is None or d is None or a <= d
-    possible = {
-        "=": (meets, differs),
-        "<>": (differs, meets),
-        "distinct": (differs, meets),
-        "<": (falls_below, above_or_meets),
-        "<=": (below_or_meets, rises_above),
-        ">": (rises_above, below_or_meets),
-        ">=": (above_or_meets, falls_below),
-    }[op]
-    return frozenset(outcome for outcome, can in zip((True, False), possible, strict=True) if can)
-
-
 def _and(a: bool | None, b: bool | None) -> bool | None:
     if a is False or b is False:
         return False
@@ -319,20 +217,6 @@ def _or(a: bool | None, b: bool | None) -> bool | None:
     if a or b:
         return True
     return None if a is None or b is None else False
-
-
-def _hull(parts: Iterable[Domain]) -> Domain:
-    """What any of `parts` allows."""
-    parts = list(parts)
-    nulls = any(part.nulls for part in parts)
-    parts = [part for part in parts if part.values]
-    if not parts:
-        return Domain(nulls=nulls, values=False)
-    known = all(part.low is not None and part.high is not None for part in parts)
-    if not known:
-        return Domain(nulls=nulls)
-    low = min(parts, key=lambda part: part.bounds[0]).low
-    return Domain(low, max(parts, key=lambda part: part.bounds[1]).high, nulls)
 
 
 def _keeps_order(node: Cast) -> bool:

@@ -109,7 +109,7 @@ def sql_type(tree: exp.Cast) -> pa.DataType:
     if target.args.get("nested") or name not in _TYPES:
         raise refuse(
             tree,
-            f"the type {target.sql(dialect='duckdb')} is not known{did_you_mean(name, sorted(_TYPES))[:-1]}",
+            f"the type {target.sql(dialect='duckdb').upper()} is not one of {', '.join(_TYPES)}",
         )
     sizes = [int(size.name) for size in target.expressions if size.name.isdigit()]
     if name != "DECIMAL" or not sizes:
@@ -200,7 +200,7 @@ def _date_part(tree: exp.Expr, part: str, value: exp.Expr) -> tuple[str, list[ex
     name = ALIASES.get(part.lower(), part.lower())
     known = [key for key in FUNCTIONS if FUNCTIONS[key].types in (FUNCTIONS["year"].types, FUNCTIONS["epoch"].types)]
     if name not in known:
-        raise refuse(tree, f"a date has no part {part!r}.{did_you_mean(name, known)}".rstrip("."))
+        raise refuse(tree, f"a date has no part {name!r}; known are {', '.join(known)}")
     return name, [value]
 
 

@@ -9,7 +9,6 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -178,11 +177,11 @@ class Store:
             self._fs.rm_file(self._full(path))
 
     def delete_tree(self, path: str) -> None:
-        """Remove a folder and all below it; a missing one is fine."""
+        """Remove a folder and all below it, or a file; a missing one is fine."""
         full = self._full(path)
         with self._speaking("delete", path):
-            if self._local:
-                shutil.rmtree(full, ignore_errors=not Path(full).exists())
+            if self._local and os.path.isdir(full):
+                shutil.rmtree(full)
             elif self._fs.exists(full):
                 self._fs.rm(full, recursive=True)
 

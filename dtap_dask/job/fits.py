@@ -81,24 +81,30 @@ def _refuse(target: Target, kind: type[Statistic] | None, nulls: int, count: int
 
 
 def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
-    """dask_ml.preprocessing.StandardScaler. It takes rounding for a variance of constants, scikit-learn does not."""
+    """dask_ml.preprocessing.StandardScaler, with scikit-learn's guard against a variance that is only rounding."""
     step = targets[0].step
     assert isinstance(step, StandardScale)
     frame = frames.floats([target.inputs[0] for target in targets])
     seen = _look(frame, targets, rows)
     scaler = StandardScaler(with_mean=step.with_mean, with_std=step.with_std).fit(frame)
+    names = [name for name in ("mean_", "var_", "scale_") if hasattr(scaler, name)]
     learnt: list[Fitted] = []
     for number, (target, one) in enumerate(zip(targets, seen, strict=True)):
-        own = {
-            name: float(getattr(scaler, name)[number]) for name in ("mean_", "var_", "scale_") if hasattr(scaler, name)
-        }
-        if one.low == one.high:
-            own |= {name: value for name, value in (("mean_", one.low), ("var_", 0.0), ("scale_", 1.0)) if name in own}
+        own = {name: float(getattr(scaler, name)[number]) for name in names}
         moments = Moments()
         moments.count, moments.mean = one.count, own.get("mean_", 0.0)
         moments.squares = own.get("var_", 0.0) * one.count
-        learnt.append({**step.fit(moments, target.place), **own})
+        fitted = step.fit(moments, target.place)  # says if squares overflow
+        if step.with_std and _is_constant(one, own["var_"]):
+            own |= {"var_": 0.0, "scale_": 1.0}
+        learnt.append({**fitted, **own})
     return learnt
+
+
+def _is_constant(seen: _Seen, variance: float) -> bool:
+    """sklearn.preprocessing._data._is_constant_feature."""
+    rounding = seen.count * np.finfo(np.float64).eps
+    return bool(variance <= rounding * variance + (rounding * max(abs(seen.low), abs(seen.high))) ** 2)
 
 
 def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
@@ -167,7 +173,7 @@ def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fit
 def _tally(frames: Frames, target: Target, rows: int) -> Any:
     """How often each value came: a pandas Series."""
     frame = frames.values(target.inputs[0])
-    tally = frame[VALUES].value_counts().compute()
+    tally = frame[VALUES].value_counts(split_out=1).compute()
     own = frame._meta[VALUES].dtype
     if pd.api.types.is_numeric_dtype(own):
         tally.index = tally.index.astype(own)
