@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -85,23 +84,13 @@ def trips() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Two worker processes."""
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as c,
-    ):
-        yield c
-
-
-@pytest.fixture(scope="module")
 def finished(trips: pa.Table, client: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The job, run on a hive-partitioned lake of the trips."""
     folder = tmp_path_factory.mktemp("chicago")
     hive = pyarrow.dataset.partitioning(pa.schema([("year", pa.int32()), ("month", pa.int32())]), flavor="hive")
     pyarrow.dataset.write_dataset(trips, folder / "lake", format="parquet", partitioning=hive, use_threads=False)
     done = job(folder / "lake", folder / "out")
-    dtap_dask.run(done, client=client)
+    dtap_dask.run(done, client=client, progress="silent")
     return done
 
 

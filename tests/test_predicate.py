@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from decimal import Decimal
+from decimal import Context, Decimal
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -130,6 +131,7 @@ def test_condition(sql: str) -> None:
 VALUES = {
     "i + 1": (pa.int64(), [2, 3, None, -6]),
     "i // 2": (pa.int64(), [0, 1, None, -3]),
+    "1.255::double": (pa.float64(), [1.255] * 4),
     "i % 2": (pa.int64(), [1, 0, None, -1]),
     "i / 2": (pa.float64(), [0.5, 1.0, None, -3.5]),
     "-i": (pa.int64(), [-1, -2, None, 7]),
@@ -347,6 +349,18 @@ def test_decimals_that_round_up_past_38_digits_are_an_error_not_a_zero() -> None
     for sql in ("round(big)", "ceil(big)", "big::decimal(38, 1)", "round(big, -1)"):
         with pytest.raises(DataError):
             compile(sql, batch.schema).evaluate(batch)
+
+
+@pytest.mark.parametrize(("precision", "scale"), [(15, 3), (18, 2), (18, 6), (38, 0), (38, 10), (38, 30)])
+def test_a_decimal_becomes_the_nearest_double(precision: int, scale: int) -> None:
+    random = Random(precision * scale)
+    numbers = [
+        Decimal(random.randrange(-(10**digits), 10**digits)) for digits in range(1, precision) for _ in range(50)
+    ]
+    for some in (numbers, [number for number in numbers if abs(number) < 2**53]):
+        decimals = [number.scaleb(-scale, Context(prec=60)) for number in some] + [None]
+        batch = pa.record_batch({"n": pa.array(decimals, pa.decimal128(precision, scale))}).slice(3)
+        assert value("n::double", batch) == [None if number is None else float(number) for number in decimals[3:]]
 
 
 def test_a_nanosecond_timestamp_does_not_wrap_around() -> None:

@@ -14,9 +14,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Coded, Column, Lists, Numbers, Text, Words, numbers
 from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, rows_of
 
-DType = Literal[
-    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"
-]
+DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
 
 
 class Clip(Step):

@@ -76,9 +76,7 @@ def _feature(spec: FeatureSpec, schema: pa.Schema, problems: list[Problem]) -> F
     return feature if len(problems) == found else None
 
 
-def _cut_at_reduce(
-    spec: FeatureSpec, problems: list[Problem]
-) -> tuple[tuple[Step, ...], Pca | None, tuple[Step, ...]]:
+def _cut_at_reduce(spec: FeatureSpec, problems: list[Problem]) -> tuple[tuple[Step, ...], Pca | None, tuple[Step, ...]]:
     for index, step in enumerate(spec.steps):
         if not isinstance(step, Pca):
             continue

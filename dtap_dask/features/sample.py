@@ -50,4 +50,3 @@ class Sample:
         """The text of the rows as codes, nulls included."""
         coded = text(self.column).coded
         return coded if self._fit is None else Coded(coded.codes[self._fit], coded.words, coded.nulls)
-

@@ -61,9 +61,12 @@ class FittedState:
         """Each column of a feature with its steps and what they have learnt."""
         for lane in feature.lanes:
             chains = [lane.chain(count + 1) for count in range(len(lane.steps))]
-            yield lane.column, tuple(
-                FittedStep(chain.steps[-1], self.fitted.get(chain, {}), self.vocabulary_files.get(chain))
-                for chain in chains
+            yield (
+                lane.column,
+                tuple(
+                    FittedStep(chain.steps[-1], self.fitted.get(chain, {}), self.vocabulary_files.get(chain))
+                    for chain in chains
+                ),
             )
 
     def reduced(self, feature: Feature) -> FittedStep | None:
@@ -154,9 +157,7 @@ def _arrays(fitted: Fitted) -> dict[str, pa.Array]:
 def _plain(step: FittedStep) -> dict[str, Any] | None:
     if not step.fitted:
         return None
-    plain: dict[str, Any] = {
-        name: value for name, value in step.fitted.items() if not isinstance(value, pa.Array)
-    }
+    plain: dict[str, Any] = {name: value for name, value in step.fitted.items() if not isinstance(value, pa.Array)}
     if step.vocabulary is not None:
         plain["file"] = step.vocabulary
         plain["arrays"] = list(_arrays(step.fitted))

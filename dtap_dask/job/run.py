@@ -17,7 +17,7 @@ from distributed import Client
 
 from dtap_dask.errors import DtapError, InterruptedRun, JobError
 from dtap_dask.features import FeatureInfo, FittedState, Transform
-from dtap_dask.job import interop, tasks
+from dtap_dask.job import tasks
 from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
 from dtap_dask.job.describe import passes, split_names
 from dtap_dask.job.engine import Engine
@@ -27,7 +27,7 @@ from dtap_dask.job.seal import fixed_row_bytes, rows_by_group, seal
 from dtap_dask.job.sources import source_totals, write_sources
 from dtap_dask.job.spec import Job
 from dtap_dask.job.table import summary, told
-from dtap_dask.job.tasks import Counted, Work, Written
+from dtap_dask.job.tasks import Counted, Reading, Work, Written
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer
 from dtap_dask.records.columns import is_fixed
@@ -119,7 +119,7 @@ class _Run:
         self.layout = Layout(job.output.layout, job.output.rows_per_record, job.output.compression)
         self.folder = f"_run/{self.plan.run_id}"
         self.levels = self.plan.checked.pipeline.levels
-        self.bytes_read: list[int] = []
+        self.readings: list[Reading] = []
         self.work = Work(
             source_url=self.plan.source.address,
             output_url=self.output.address,
@@ -211,7 +211,9 @@ class _Run:
         """Fit every level; the exact rows of each row group in each part, which the first pass counts on its way."""
         counted: Sequence[Counted] | None = None
         if self.plan.job.fit == "dask_ml" and self.levels:
-            interop.fit_with_dask_ml(self.opened(), self.plan, self.work, self.report)
+            from dtap_dask.job.oracle import fit_with_dask_ml  # brings dask-ml and scikit-learn: seconds to import
+
+            fit_with_dask_ml(self.opened(), self.plan, self.work, self.report)
             counted = self.count()
         else:
             for level in range(self.levels):
@@ -231,7 +233,7 @@ class _Run:
             names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
         )
         self.report.end()
-        self.bytes_read.append(sum(one.bytes_read for one in counted))
+        self.readings += [one.reading for one in counted]
         return counted
 
     def count(self) -> list[Counted]:
@@ -239,6 +241,7 @@ class _Run:
         self.begin("count", self.plan.fit_tasks)
         counted = self.engine.each("count", tasks.count, items, self.advancing([item[1] for item in items]))
         self.report.end()
+        self.readings += [one.reading for one in counted]
         return counted
 
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
@@ -248,7 +251,7 @@ class _Run:
         self.begin("write", self.plan.write_tasks)
         written = self.engine.each("write", tasks.write, items, self.advancing([item[2] for item in items]))
         self.report.end()
-        self.bytes_read.append(sum(one.bytes_read for one in written))
+        self.readings += [one.reading for one in written]
         return written
 
     def commit(self, written: Sequence[Written]) -> Manifest:
@@ -297,13 +300,14 @@ class _Run:
         rows = self.plan.totals.read.rows
         needed = self.plan.totals.read.bytes
         self.report.note(f"{rows:,} source rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
-        if len(self.bytes_read) == passes(self.plan):
-            ratio = sum(self.bytes_read) / max(1, needed)
-            self.report.note(
-                f"Read {human(sum(self.bytes_read))} in {passes(self.plan)} passes: {ratio:.2f} times the "
-                f"{human(needed)} of the needed columns, footers included"
-            )
-        self.report.result({"path": self.output.url, "seconds": round(seconds, 3), **summary(manifest)})
+        columns, footers = sum(one.columns for one in self.readings), sum(one.footers for one in self.readings)
+        self.report.note(
+            f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
+            f"({passes(self.plan)} passes), and {human(footers)} of footers"
+        )
+        done = {"path": self.output.url, "seconds": round(seconds, 3), "source_rows": rows}
+        read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
+        self.report.result({**done, **read, **summary(manifest)})
 
 
 @dataclass(frozen=True)

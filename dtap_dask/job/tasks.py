@@ -87,13 +87,27 @@ def _load_transform(output_url: str, settings: str, run_id: str, levels: int) ->
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Bytes that a task read of column chunks, and of footers."""
+
+    columns: int
+    footers: int
+
+    @classmethod
+    def of(cls, store: Store) -> Reading:
+        """What a store of the task's own has counted."""
+        counters = store.counters
+        return cls(counters.bytes_read - counters.footer_bytes, counters.footer_bytes)
+
+
+@dataclass(frozen=True)
 class Counted:
     """Rows of each row group of a task in each part of the split, shape [groups, parts], and what reading it took."""
 
     task: int
     rows: npt.NDArray[np.int64]
     unmatched: int
-    bytes_read: int
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,7 @@ def _counted(
         unmatched += len(batch.split) - len(split)
         rows[batch.group] += np.bincount(split, minlength=parts)
         use(matched, split)
-    return Counted(task.index, rows, unmatched, source.counters.bytes_read)
+    return Counted(task.index, rows, unmatched, Reading.of(source))
 
 
 def merge_fits(parts: Sequence[FitPart]) -> FitPart:
@@ -191,10 +205,10 @@ def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> 
 
 @dataclass(frozen=True)
 class Written:
-    """The shards of one task, and what reading its rows took (0 when they were there already)."""
+    """The shards of one task, and what reading its rows took (nothing when they were there already)."""
 
     shards: tuple[ShardInfo, ...]
-    bytes_read: int
+    reading: Reading
 
 
 def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Written:
@@ -215,7 +229,7 @@ def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Writte
             seed=work.seed,
         )
 
-    return Written(patiently(attempt), source.counters.bytes_read)
+    return Written(patiently(attempt), Reading.of(source))
 
 
 def transformed(

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.lake.expression import MAX_PRECISION, family
 
+_EXACT_POWER = 22  # 10^22 is the largest power of ten that is a double
 _NS_DAYS = 106_700  # days from 1970 that nanoseconds in 64 bits reach, less a month
 
 
@@ -85,6 +86,22 @@ def unscaled(values: pa.Array) -> pa.Array:
         2 * values.offset : 2 * (values.offset + len(values)) : 2
     ]
     return pa.array(data, mask=np.asarray(values.is_null()))
+
+
+def decimal_to_double(values: pa.Array) -> pa.Array:
+    """The double nearest to each decimal, which Arrow 26 misses for some (1.255 by one unit in the last place).
+
+    One division of two exact doubles rounds once; what does not fit two exact doubles goes through its text.
+    """
+    if not len(values) or values.null_count == len(values):
+        return pa.nulls(len(values), pa.float64())
+    words = np.frombuffer(values.buffers()[1], np.int64).reshape(-1, 2)[values.offset : values.offset + len(values)]
+    missing = np.asarray(values.is_null())
+    low, high = (np.where(missing, 0, word) for word in words.T)
+    scale = values.type.scale
+    if not 0 <= scale <= _EXACT_POWER or (high != low >> 63).any() or (low > 2**53).any() or (low < -(2**53)).any():
+        return pc.cast(pc.cast(values, pa.string()), pa.float64())
+    return pa.array(low / 10.0**scale, mask=missing)
 
 
 def scaled(counts: pa.Array, dtype: pa.DataType) -> pa.Array:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.arithmetic import floor_time, round_number
+from dtap_dask.lake.arithmetic import decimal_to_double, floor_time, round_number
 from dtap_dask.lake.expression import Family, family
 from dtap_dask.lake.literals import parse_text
 
@@ -72,6 +72,8 @@ def _naive(values: pa.Array) -> pa.Array:
 def _to_float(values: pa.Array, target: pa.DataType) -> pa.Array:
     if family(values.type) == "bool":
         values = pc.cast(values, pa.int64())
+    if family(values.type) == "decimal":
+        values = decimal_to_double(values)
     return pc.cast(values, target, safe=family(values.type) == "text")
 
 

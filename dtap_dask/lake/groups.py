@@ -124,7 +124,8 @@ class _File:
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
         self._source = open_checked(store, group.file, group.file_size)
         try:
-            self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
+            with store.counters.reading_footer():
+                self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
         except BaseException:
             self.close()
             raise

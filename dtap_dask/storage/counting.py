@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO
@@ -10,11 +12,15 @@ from typing import BinaryIO
 
 @dataclass
 class Counters:
-    """Opens, reads and bytes of one store in this process. Threads may share it: pyarrow reads ahead in some."""
+    """Opens, reads and bytes of one store in this process. Threads may share it: pyarrow reads ahead in some.
+
+    `footer_bytes` is the part of `bytes_read` that a reader says was of footers, not of data.
+    """
 
     opens: int = 0
     reads: int = 0
     bytes_read: int = 0
+    footer_bytes: int = 0
     bytes_written: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -28,6 +34,14 @@ class Counters:
         with self._lock:
             self.reads += 1
             self.bytes_read += size
+
+    @contextmanager
+    def reading_footer(self) -> Iterator[None]:
+        """What is read in this block, by this thread's caller alone, is of footers."""
+        before = self.bytes_read
+        yield
+        with self._lock:
+            self.footer_bytes += self.bytes_read - before
 
     def written(self, size: int) -> None:
         """Count `size` bytes written."""
