@@ -110,31 +110,15 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 @click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 @_json_option
-def run(
-    job: str,
-    overrides: tuple[str, ...],
-    limit: int | None,
-    overwrite: bool,
-    resume: bool,
-    as_json: bool,
-    cluster: str | None,
-    **options: Any,
-) -> None:
+def run(job: str, as_json: bool, cluster: str | None, **options: Any) -> None:
     """Plan, fit, write and commit JOB, on a Dask cluster of this machine or on one that runs already."""
     if cluster is not None:
         raise JobError("`--cluster` is not available yet. Start the cluster and give its --scheduler address.")
     from dtap_dask.job.cluster import ClusterOptions
     from dtap_dask.job.run import run as run_job
 
-    run_job(
-        job,
-        overrides=overrides,
-        cluster=ClusterOptions(**options),
-        limit=limit,
-        overwrite=overwrite,
-        resume=resume,
-        progress="json" if as_json else "auto",
-    )
+    where = {name: options.pop(name) for name in ("workers", "threads", "memory", "scheduler", "scheduler_file")}
+    run_job(job, cluster=ClusterOptions(**where), progress="json" if as_json else "auto", **options)
 
 
 @tfrecords.command()
@@ -178,8 +162,8 @@ def sample(folder: str, rows: int) -> None:
 
     written = write_sample(open_store(folder), rows)
     click.echo(
-        f"{folder}/{written.path}: {written.rows:,} rows in {written.row_groups:,} row groups of {written.files:,} files, "
-        f"{written.bytes / 2**20:.1f} MiB"
+        f"{folder}/{written.path}: {written.rows:,} rows in {written.row_groups:,} row groups of {written.files:,} "
+        f"files, {written.bytes / 2**20:.1f} MiB"
     )
 
 

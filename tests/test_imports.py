@@ -48,7 +48,7 @@ def test_help_is_light() -> None:
 def test_rooms_below_the_job_know_neither_dask_nor_tensorflow(room: str) -> None:
     modules = [path.stem for path in sorted((ROOT / "dtap_dask" / room).glob("*.py")) if path.stem != "__init__"]
     loaded = modules_after("; ".join(f"import dtap_dask.{room}.{module}" for module in modules))
-    assert not loaded & {"dask", "distributed", "dask_ml", "tensorflow", "keras", "pandas"}
+    assert not loaded & {"dask", "distributed", "dask_ml", "tensorflow", "keras"}
 
 
 def test_what_workers_import_is_free_of_tensorflow() -> None:

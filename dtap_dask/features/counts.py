@@ -100,7 +100,7 @@ def _count_numbers(values: Array) -> tuple[pa.Array, Tally]:
         if high - low < 4 * len(values):
             tally = np.bincount((values - values.dtype.type(low)).astype(np.int64))
             there = np.flatnonzero(tally)
-            return pa.array((there + low).astype(values.dtype)), tally[there]
+            return pa.array(there.astype(values.dtype) + values.dtype.type(low)), tally[there]
     counted = pa.array(values).value_counts()
     return counted.field(0), counted.field(1).to_numpy()
 

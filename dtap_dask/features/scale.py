@@ -26,8 +26,14 @@ class Scaler(Step):
         raise NotImplementedError
 
 
+def rounding(variance: float, mean: float, count: int) -> float:
+    """The variance that rounding alone can give to a constant column (the bound that scikit-learn uses)."""
+    epsilon = float(np.finfo(np.float64).eps)
+    return count * epsilon * variance + float(count * mean * epsilon) ** 2
+
+
 class StandardScale(Scaler):
-    """(x - mean_) / scale_, with scale_ the square root of var_ (ddof 0), 1 where that is 0.
+    """(x - mean_) / scale_, with scale_ the square root of var_ (ddof 0), 1 where that is no more than rounding.
 
     Fitted: `mean_`, `var_`, `scale_`, `n_samples_seen_`; with_mean and with_std leave out what they do.
     """
@@ -54,7 +60,8 @@ class StandardScale(Scaler):
             fitted["mean_"] = statistic.mean
         if self.with_std:
             fitted["var_"] = variance
-            fitted["scale_"] = math.sqrt(variance) or 1.0
+            constant = variance <= rounding(variance, statistic.mean, statistic.count)
+            fitted["scale_"] = 1.0 if constant else math.sqrt(variance)
         return fitted
 
     def linear(self, fitted: Fitted) -> tuple[float, float]:

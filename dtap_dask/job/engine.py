@@ -37,7 +37,7 @@ class Engine:
             done(index)
             return []
 
-        with self._watching():
+        with watching(self._client):
             self._flow(name, task, items, ended)
         return results
 
@@ -62,7 +62,7 @@ class Engine:
             done(index)
             return tree.leaf(index, future)
 
-        with self._watching():
+        with watching(self._client):
             self._flow(names[0], task, items, ended)
             root = tree.root()
             return self._submit(names[2], "0", last, root).result()
@@ -78,12 +78,13 @@ class Engine:
         self._stage += 1
         waiting, indices = as_completed(loop=self._client.loop), {}
         rest = iter(enumerate(items))
+        window = max(2, WINDOW_PER_THREAD * int(sum(self._client.nthreads().values())))
         try:
             for index, item in rest:
                 future = self._submit(name, f"{index:05d}", task, *item)
                 indices[future.key] = index
                 waiting.add(future)
-                if len(indices) >= self._window():
+                if len(indices) >= window:
                     break
             for future in waiting:
                 future.result()  # raises what the task raised
@@ -103,31 +104,27 @@ class Engine:
     def _submit(self, name: str, suffix: str, task: Callable[..., Any], *args: Any) -> Future:
         return self._client.submit(task, *args, key=f"{name}-{self._token}-{self._stage}-{suffix}", pure=False)
 
-    def _window(self) -> int:
-        """Looked up anew each time, as workers come and go."""
-        threads = sum(self._client.nthreads().values())
-        return max(2, WINDOW_PER_THREAD * int(threads))
 
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Say in our own words what it means when Dask loses workers, scheduler or client."""
-        try:
-            yield
-        except KilledWorker as error:
-            raise ClusterError(
-                f"The task {error.task} lost its worker {error.allowed_failures + 1} times (last: {error.last_worker}"
-                "). Most often the worker ran out of memory: give it more (--memory), or use fewer threads; the worker's "
-                "log says why it died. What is written stays: go on with --resume."
-            ) from error
-        except (FutureCancelledError, OSError, TimeoutError) as error:
-            if isinstance(error, OSError) and self._client.status == "running":
-                raise
-            raise InterruptedRun(
-                f"The connection to the Dask scheduler was lost ({type(error).__name__}: {error}). "
-                "What is written stays: start the cluster again and go on with --resume."
-            ) from error
-        except KeyboardInterrupt as error:
-            raise InterruptedRun("Stopped. What is written stays: go on with --resume.") from error
+@contextmanager
+def watching(client: Client) -> Iterator[None]:
+    """Say in our own words what it means when Dask loses workers, scheduler or client."""
+    try:
+        yield
+    except KilledWorker as error:
+        raise ClusterError(
+            f"The task {error.task} lost its worker {error.allowed_failures + 1} times (last: {error.last_worker}"
+            "). Most often the worker ran out of memory: give it more (--memory), or use fewer threads; the worker's "
+            "log says why it died. What is written stays: go on with --resume."
+        ) from error
+    except (FutureCancelledError, OSError, TimeoutError) as error:
+        if isinstance(error, OSError) and client.status == "running":
+            raise
+        raise InterruptedRun(
+            f"The connection to the Dask scheduler was lost ({type(error).__name__}: {error}). "
+            "What is written stays: start the cluster again and go on with --resume."
+        ) from error
+    except KeyboardInterrupt as error:
+        raise InterruptedRun("Stopped. What is written stays: go on with --resume.") from error
 
 
 class _Tree:

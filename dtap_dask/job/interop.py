@@ -17,12 +17,11 @@ from dtap_dask.features.elementwise import Passthrough
 from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.step import Kind
 from dtap_dask.job.estimators import Refused, estimator_of, indicator_of, pca_of
-from dtap_dask.job.oracle import fit_with_dask_ml
 from dtap_dask.records.commit import sidecar_path
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.storage import open_store
 
-__all__ = ["Estimators", "Refused", "fit_with_dask_ml", "to_dask_ml"]
+__all__ = ["Estimators", "Refused", "to_dask_ml"]
 
 
 @dataclass(frozen=True)

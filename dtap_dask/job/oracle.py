@@ -31,7 +31,7 @@ from dtap_dask.features.checks import Findings, watches
 from dtap_dask.features.encode import LabelEncode
 from dtap_dask.features.feature import Block, Chain, Feature
 from dtap_dask.features.step import Fitted, Place
-from dtap_dask.job.engine import Engine
+from dtap_dask.job.engine import Engine, watching
 from dtap_dask.job.fits import Target, fit_of
 from dtap_dask.job.frames import Frames
 from dtap_dask.job.plan import Plan
@@ -53,7 +53,7 @@ def fit_with_dask_ml(client: Client, plan: Plan, work: Work, report: Reporter) -
     learnt: dict[Chain | Block, Fitted] = {}
     read, size = sum(task.rows for task in tasks), sum(task.bytes for task in tasks)
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
-    with dask.config.set(scheduler=client), client.as_current():
+    with dask.config.set(scheduler=client), client.as_current(), watching(client):
         for group in groups:
             fitted = fit_of(group[0].step)(Frames(work, tasks, learnt), group, rows)
             learnt.update(zip((target.name for target in group), fitted, strict=True))

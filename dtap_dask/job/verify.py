@@ -18,8 +18,8 @@ def verify(path: str, *, as_json: bool = False) -> str:
     if as_json:
         return json.dumps({"path": path, **asdict(found)})
     lines = [
-        f"{path} is what its manifest says: {found.rows:,} rows in {found.records:,} records of {found.shards:,} shards, "
-        f"{human(found.bytes)}.",
+        f"{path} is what its manifest says: {found.rows:,} rows in {found.records:,} records of {found.shards:,} "
+        f"shards, {human(found.bytes)}.",
         *(f"Note: {note}" for note in found.notes),
     ]
     return "\n".join(lines)

@@ -31,7 +31,7 @@ from dtap_dask.lake.literals import at_step, exact, has_grid, limits, literal, s
 
 _FLIPPED: dict[Comparison, Comparison] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _ONE_ROW = pa.record_batch({"": pa.nulls(1)})
-_NULL = Constant(BOOL, pa.scalar(None, BOOL))
+_NULL = Constant(BOOL, pa.nulls(1, BOOL)[0])  # pa.scalar would import pandas here
 _SAME_GRID: tuple[frozenset[Family], ...] = (
     frozenset(("int", "decimal")),
     frozenset(("date", "timestamp")),

@@ -86,7 +86,7 @@ def read_footer(
     that is empty, cut off, encrypted or not Parquet. Hive partition columns are no columns of the files here.
     """
     hive = {name for name, _ in file.partition}
-    with open_checked(store, file.path, file.size) as source:
+    with store.counters.reading_footer(), open_checked(store, file.path, file.size) as source:
         parquet = open_parquet(source, file.path, file.size)
         found, metadata = parquet.schema_arrow, parquet.metadata
     if expected is not None:
