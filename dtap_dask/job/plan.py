@@ -193,8 +193,8 @@ def _row_groups(
     if not sum(group.rows for group in groups):
         raise SourceError(
             f"No rows are left of {', '.join(job.source.path)}: {len(lake.files):,} files were found, "
-            f"{len(lake.kept):,} are left after pruning by folders, with {sum(g.rows for g in every):,} rows, and none of their row "
-            f"groups can hold a row that source.where keeps: {job.source.where!r}."
+            f"{len(lake.kept):,} are left after pruning by folders, with {sum(g.rows for g in every):,} rows, and none "
+            f"of their row groups can hold a row that source.where keeps: {job.source.where!r}."
         )
     found = Amount(len(lake.files), len(every), sum(g.rows for g in every), sum(f.size for f in lake.files))
     folders = Amount(len(lake.kept), found.row_groups, found.rows, sum(f.size for f in lake.kept))
