@@ -111,6 +111,11 @@ def _list_dtypes(kind: Kind, role: str) -> tuple[str, str]:
     return "int64", "uint8" if pa.types.is_boolean(item) else _integer_store(item)
 
 
+def feature_infos(state: FittedState) -> tuple[FeatureInfo, ...]:
+    """All output columns of a fitted state, without what applying it takes to prepare."""
+    return tuple(feature_info(feature, lane_outputs(feature, state), state) for feature in state.pipeline.features)
+
+
 def feature_info(feature: Feature, outputs: Sequence[LaneOutput], state: FittedState) -> FeatureInfo:
     """The whole feature's output."""
     spec = feature.spec

@@ -16,7 +16,7 @@ import pyarrow as pa
 from distributed import Client
 
 from dtap_dask.errors import DtapError, InterruptedRun, JobError
-from dtap_dask.features import FeatureInfo, FittedState, Transform
+from dtap_dask.features import feature_infos
 from dtap_dask.job import tasks
 from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
 from dtap_dask.job.describe import passes, split_names
@@ -263,19 +263,16 @@ class _Run:
             job=self.plan.job.document,
             fingerprint=self.plan.fingerprint,
             source=source_totals(self.plan),
-            infos=self.infos(state),
+            infos=feature_infos(state),
             layout=self.layout,
             splits=split_names(self.plan.job),
             shards=[shard for one in written for shard in one.shards],
         )
         return commit_dataset(self.output, self.plan.run_id, manifest)
 
-    def infos(self, state: FittedState) -> tuple[FeatureInfo, ...]:
-        return Transform(state.pipeline, state).infos
-
     def row_bytes(self) -> float:
         """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
-        infos = self.infos(self.work.state(self.levels))
+        infos = feature_infos(self.work.state(self.levels))
         columns = max(1, len(self.plan.checked.scan.schema))
         a_column = sum(group.raw_bytes for group in self.plan.groups) / max(1, self.plan.totals.read.rows) / columns
         varying = sum(not is_fixed(info) for info in infos)

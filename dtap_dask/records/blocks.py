@@ -1,9 +1,13 @@
-"""The blocks layout: many rows in one Example, every column as raw little-endian bytes.
+"""The blocks layout: many rows in one Example, numbers as raw little-endian bytes, texts as bytes_lists.
 
 `rows` (int64) counts the rows. All fixed-width columns of one stored dtype are one bytes feature named by the dtype: a
-row-major matrix [rows, width], columns in the order of the schema. A text column is `<name>/values` (all bytes, one
-after the other) and `<name>/lengths` (int32, bytes per row); a list of numbers the same, with elements per row; a list
-of texts has elements per row in `lengths` and bytes per element in `<name>/value_lengths` (int32).
+row-major matrix [rows, width], columns in the order of the schema. A text column is `<name>/values`, a bytes_list with
+one text a row. A list column is `<name>/values`, the elements of all rows one after the other (numbers raw in one bytes
+value, texts a bytes_list), and `<name>/lengths` (raw int32, elements per row).
+
+Texts are no raw bytes because TensorFlow has no operation that cuts a string at given places, but parses a bytes_list
+into one string a value. A value costs a tag and a length, padded to what the longest text of the feature needs: two
+bytes as long as all are below 128 bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +25,22 @@ from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records import columns
 from dtap_dask.records.columns import Rows
 from dtap_dask.records.encoded import MOST_BYTES, Encoded, too_large, too_wide
+from dtap_dask.records.texts import as_values
 from dtap_dask.records.tfrecord import OVERHEAD, header, mask
-from dtap_dask.records.wire import INT64_LIST, Values, delimited, parse_example, varint
+from dtap_dask.records.wire import (
+    INT64_LIST,
+    LENGTH_BYTES,
+    Bytes,
+    Values,
+    delimited,
+    parse_example,
+    varint,
+    varint_width,
+)
 
 ROWS = "rows"
+_TEXT = 1 + LENGTH_BYTES  # the most that a text takes besides its bytes
+_LENGTH = 4  # a list's number of elements
 Part: TypeAlias = bytes | npt.NDArray[np.generic]
 Fixed: TypeAlias = dict[str, list[npt.NDArray[np.generic]]]
 
@@ -44,13 +60,14 @@ def variable(infos: Sequence[FeatureInfo]) -> list[FeatureInfo]:
 
 
 def keys(info: FeatureInfo) -> tuple[str, ...]:
-    """The features of a record that hold a column of text or lists."""
-    parts = ("values", "lengths", "value_lengths") if _is_text_list(info) else ("values", "lengths")
+    """The features of a record that hold a column of text or lists; the values come first."""
+    parts = ("values",) if columns.is_text(info) else ("values", "lengths")
     return tuple(f"{info.name}/{part}" for part in parts)
 
 
-def _is_text_list(info: FeatureInfo) -> bool:
-    return info.stored == "bytes" and not columns.is_text(info)
+def text_keys(infos: Sequence[FeatureInfo]) -> frozenset[str]:
+    """The features of a record that are a bytes_list of texts, where every other is one value."""
+    return frozenset(keys(info)[0] for info in infos if info.stored == "bytes")
 
 
 class BlocksEncoder:
@@ -63,7 +80,9 @@ class BlocksEncoder:
         names = [*self._matrices, *(key for info in self._variable for key in keys(info))]
         # tags, lengths and kinds: nine numbers of at most five bytes around every feature, and the names themselves
         self._around = OVERHEAD + 64 + sum(64 + len(name.encode()) for name in names)
-        self._row = sum(map(columns.fixed_bytes, infos)) + 4 * len(self._variable)
+        texts = sum(map(columns.is_text, infos))
+        self._besides = _TEXT * texts + _LENGTH * (len(self._variable) - texts)
+        self._row = sum(map(columns.fixed_bytes, infos)) + self._besides
         if self._row + self._around >= MOST_BYTES:
             raise too_wide(self._row)
         self.rows_per_record = min(rows_per_record, (MOST_BYTES - 1 - self._around) // max(1, self._row))
@@ -100,21 +119,20 @@ class BlocksEncoder:
                 start = stop
 
     def _sizes(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Bytes that every row adds to a record."""
-        sizes = columns.row_bytes(self._infos, rows) + 4 * len(self._variable)
-        for info in filter(_is_text_list, self._variable):
-            sizes += 4 * columns.lists(info, rows)[0]
+        """The most bytes that every row adds to a record."""
+        sizes = columns.row_bytes(self._infos, rows) + self._besides
+        for info in self._variable:
+            if info.stored == "bytes" and not columns.is_text(info):
+                sizes += _TEXT * columns.lists(info, rows)[0]
         return sizes
 
     def _record(self, start: int, stop: int, fixed: Fixed, rows: Rows) -> list[Part]:
         """The pieces of one serialized Example of the rows from start to stop."""
         parts: list[Part] = [_int64_entry(ROWS, stop - start)]
         for stored, arrays in fixed.items():
-            parts += _bytes_entry(stored, _side_by_side(stored, [array[start:stop] for array in arrays]))
+            parts += _raw_entry(stored, _side_by_side(stored, [array[start:stop] for array in arrays]))
         for info in self._variable:
-            chunk = {info.name: rows[info.name][start:stop]}
-            for key, values in zip(keys(info), _variable_parts(info, chunk), strict=True):
-                parts += _bytes_entry(key, values)
+            parts += _variable_entries(info, {info.name: rows[info.name][start:stop]})
         return [b"\x0a" + varint(sum(map(_size, parts))), *parts]
 
 
@@ -140,18 +158,24 @@ def _side_by_side(stored: str, arrays: Sequence[npt.NDArray[np.generic]]) -> npt
     return out
 
 
-def _variable_parts(info: FeatureInfo, rows: Rows) -> list[npt.NDArray[np.generic]]:
+def _variable_entries(info: FeatureInfo, rows: Rows) -> list[Part]:
+    """The entries of a column of text or lists, as `keys` names them."""
     if columns.is_text(info):
-        ends, flat = columns.as_array(columns.text(info, rows))
-        return [flat, np.diff(ends).astype("<i4")]
+        return _entry(keys(info)[0], b"", _bytes_list(columns.text(info, rows)))
+    key, lengths_key = keys(info)
     lengths, values = columns.lists(info, rows)
     if isinstance(values, np.ndarray):
-        return [
-            np.ascontiguousarray(values.astype(np.dtype(info.stored).newbyteorder("<"), copy=False)),
-            lengths.astype("<i4"),
-        ]
-    ends, flat = columns.as_array(values)
-    return [flat, lengths.astype("<i4"), np.diff(ends).astype("<i4")]
+        raw = values.astype(np.dtype(info.stored).newbyteorder("<"), copy=False)
+        entry = _raw_entry(key, np.ascontiguousarray(raw))
+    else:
+        entry = _entry(key, b"", _bytes_list(values))
+    return entry + _raw_entry(lengths_key, lengths.astype("<i4"))
+
+
+def _bytes_list(texts: pa.LargeBinaryArray) -> Bytes:
+    """The serialized bytes_list of texts without nulls."""
+    longest = int(np.diff(columns.as_array(texts)[0]).max(initial=0))
+    return columns.as_array(as_values(texts, varint_width(longest.bit_length())))[1]
 
 
 def _int64_entry(name: str, value: int) -> Part:
@@ -159,9 +183,13 @@ def _int64_entry(name: str, value: int) -> Part:
     return delimited(1, delimited(1, name.encode()) + delimited(2, feature))
 
 
-def _bytes_entry(name: str, values: npt.NDArray[np.generic]) -> list[Part]:
-    """One entry of the feature map: every message around the values is known by its length alone."""
-    inner = b"\x0a" + varint(values.nbytes)
+def _raw_entry(name: str, values: npt.NDArray[np.generic]) -> list[Part]:
+    """The entry of a feature that is one bytes value."""
+    return _entry(name, b"\x0a" + varint(values.nbytes), values)
+
+
+def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[Part]:
+    """One entry of the feature map, whose bytes_list is `inner` and `values`: the rest is known by its length alone."""
     feature = b"\x0a" + varint(len(inner) + values.nbytes)
     value = b"\x12" + varint(len(feature) + len(inner) + values.nbytes)
     entry = delimited(1, name.encode()) + value + feature + inner
@@ -175,8 +203,12 @@ def decode(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
 
 
 def _empty(infos: Sequence[FeatureInfo]) -> dict[str, Values]:
-    names = [*matrices(infos), *(key for info in variable(infos) for key in keys(info))]
-    return {ROWS: np.zeros(1, np.int64), **{name: [b""] for name in names}}
+    names = {*matrices(infos), *(key for info in variable(infos) for key in keys(info))}
+    return {
+        ROWS: np.zeros(1, np.int64),
+        **dict.fromkeys(names - text_keys(infos), [b""]),
+        **dict.fromkeys(text_keys(infos), []),
+    }
 
 
 def _decode_one(infos: Sequence[FeatureInfo], features: Mapping[str, Values]) -> Rows:
@@ -213,17 +245,20 @@ def _raw(features: Mapping[str, Values], key: str, dtype: str, size: int) -> npt
 
 
 def _decode_variable(info: FeatureInfo, features: Mapping[str, Values], total: int) -> pa.Array:
-    lengths = _raw(features, f"{info.name}/lengths", "int32", total).astype(np.int64)
+    if columns.is_text(info):
+        return _texts(features, keys(info)[0], total)
+    key, lengths_key = keys(info)
+    lengths = _raw(features, lengths_key, "int32", total).astype(np.int64)
     if (lengths < 0).any():
         raise ValueError(f"column {info.name!r} has a negative length")
     ends = columns.offsets_of(lengths)
-    values: pa.Array
-    if columns.is_text(info):
-        return columns.as_binary(ends, _raw(features, f"{info.name}/values", "uint8", int(ends[-1])).view(np.uint8))
-    if info.stored == "bytes":
-        starts = columns.offsets_of(_raw(features, f"{info.name}/value_lengths", "int32", int(ends[-1])))
-        flat = _raw(features, f"{info.name}/values", "uint8", int(starts[-1])).view(np.uint8)
-        values = columns.as_binary(starts, flat)
-    else:
-        values = pa.array(_raw(features, f"{info.name}/values", info.stored, int(ends[-1])))
+    size = int(ends[-1])
+    values = _texts(features, key, size) if info.stored == "bytes" else pa.array(_raw(features, key, info.stored, size))
     return pa.LargeListArray.from_arrays(pa.array(ends), values)
+
+
+def _texts(features: Mapping[str, Values], key: str, size: int) -> pa.LargeBinaryArray:
+    texts = features[key]
+    if not isinstance(texts, list) or len(texts) != size:
+        raise ValueError(f"the feature {key!r} is not a bytes_list of {size} texts")
+    return pa.array(texts, pa.large_binary())

@@ -56,8 +56,9 @@ class SourceTotals(_Model):
 class Place(_Model):
     """Where a column is in a record. rows: the feature `key`.
 
-    blocks, fixed width: columns offset to offset + width of the matrix in the bytes feature `key`. blocks, text and
-    lists: the bytes features `values` and `lengths`, and `value_lengths` for lists of texts.
+    blocks, fixed width: columns offset to offset + width of the matrix in the bytes feature `key`. blocks, text: the
+    feature `values`, a bytes_list with one text a row. blocks, lists: `values` has the elements of all rows (texts as a
+    bytes_list, numbers raw in one bytes value), and the bytes feature `lengths` the elements per row (int32).
     """
 
     key: str | None = None
@@ -65,7 +66,6 @@ class Place(_Model):
     width: int | None = None
     values: str | None = None
     lengths: str | None = None
-    value_lengths: str | None = None
 
 
 class Feature(_Model):
@@ -116,8 +116,9 @@ class Manifest(_Model):
     """manifest.json.
 
     `job` is the job file as run. `layout.rows_per_record` is the largest number of rows in a block. `feature_spec` is
-    what tf.io.parse_example needs; for blocks its strings still go through tf.io.decode_raw. `byte_order` and
-    `memory_order` ("rows": a row's values are neighbours) say how the matrices of blocks lie.
+    what tf.io.parse_example needs; for blocks its strings of a FixedLenFeature still go through tf.io.decode_raw, those
+    of a RaggedFeature are texts. `byte_order` and `memory_order` ("rows": a row's values are neighbours) say how the
+    matrices of blocks lie.
     """
 
     format_version: int = FORMAT_VERSION
@@ -224,7 +225,9 @@ def feature_spec(infos: Sequence[FeatureInfo], layout: Layout) -> dict[str, Pars
         return {info.name: _row_feature(info) for info in infos}
     keys = [*blocks.matrices(infos), *(key for info in blocks.variable(infos) for key in blocks.keys(info))]
     raw = ParseFeature(kind="FixedLenFeature", dtype="string", shape=())
-    return {blocks.ROWS: ParseFeature(kind="FixedLenFeature", dtype="int64", shape=()), **dict.fromkeys(keys, raw)}
+    texts = ParseFeature(kind="RaggedFeature", dtype="string")
+    spec = {key: texts if key in blocks.text_keys(infos) else raw for key in keys}
+    return {blocks.ROWS: ParseFeature(kind="FixedLenFeature", dtype="int64", shape=()), **spec}
 
 
 def _row_feature(info: FeatureInfo) -> ParseFeature:

@@ -21,6 +21,7 @@ from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records import columns, tfrecord
 from dtap_dask.records.columns import Column, Rows
 from dtap_dask.records.encoded import MOST_BYTES, Encoded, too_large, too_wide
+from dtap_dask.records.texts import as_values, matrix_as_binary
 from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD
 from dtap_dask.records.wire import (
     BYTES_LIST,
@@ -115,11 +116,11 @@ class RowsEncoder:
         fixed = np.empty((total, HEADER + _SIZED + len(self.template)), np.uint8)
         fixed[:, HEADER + _SIZED :] = np.frombuffer(self.template, np.uint8)
         self._fill(fixed, HEADER + _SIZED, rows)
-        pieces = [_matrix_as_binary(fixed)]
+        pieces = [matrix_as_binary(fixed)]
         for info in self._variable:
             payload = _payload(info, rows)
-            pieces += [_matrix_as_binary(_headers(info, np.diff(columns.as_array(payload)[0]))), payload]
-        pieces.append(_matrix_as_binary(np.zeros((total, FOOTER), np.uint8)))
+            pieces += [matrix_as_binary(_headers(info, np.diff(columns.as_array(payload)[0]))), payload]
+        pieces.append(matrix_as_binary(np.zeros((total, FOOTER), np.uint8)))
         joined = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
         ends, flat = columns.as_array(joined)
         lengths = np.diff(ends)
@@ -155,12 +156,6 @@ def _check_range(info: FeatureInfo, values: npt.NDArray[np.generic]) -> None:
         )
 
 
-def _matrix_as_binary(matrix: Bytes) -> pa.LargeBinaryArray:
-    """Each row of a matrix of bytes as one value."""
-    ends = np.arange(len(matrix) + 1, dtype=np.int64) * matrix.shape[1]
-    return columns.as_binary(ends, matrix.reshape(-1))
-
-
 def _payload(info: FeatureInfo, rows: Rows) -> pa.LargeBinaryArray:
     """What lies in the innermost message of a text or list column, for every row."""
     if columns.is_text(info):
@@ -168,12 +163,7 @@ def _payload(info: FeatureInfo, rows: Rows) -> pa.LargeBinaryArray:
     lengths, values = columns.lists(info, rows)
     ends = columns.offsets_of(lengths)
     if info.stored == "bytes":
-        sizes = np.diff(columns.as_array(values)[0])
-        heads = np.empty((len(sizes), _SIZED), np.uint8)
-        heads[:, 0] = 0x0A
-        put_varints(heads, 1, sizes, LENGTH_BYTES)
-        joined = pc.binary_join_element_wise(_matrix_as_binary(heads), values, pa.scalar(b"", pa.large_binary()))
-        starts, flat = columns.as_array(joined)
+        starts, flat = columns.as_array(as_values(values, LENGTH_BYTES))
         return columns.as_binary(starts[ends], flat)
     return columns.as_binary(ends * value_bytes(info), _packed(info, values))
 

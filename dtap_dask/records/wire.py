@@ -21,6 +21,7 @@ LENGTH_BYTES = 4  # a padded length: 28 bits, above the 16 MiB that a record may
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3
+VALUE = 1 << 3 | DELIMITED  # the tag of a list's values: each text of a bytes_list, or all numbers packed
 
 
 class WireError(ValueError):
@@ -186,13 +187,27 @@ def _feature(feature: memoryview) -> Values:
             parts = parts if number == kind_found else []
             kind_found = number
             parts.append(_view(value))
+    if kind_found in (0, BYTES_LIST):
+        return [text for part in parts for text in _texts(part)]
     items = [item for part in parts for item in fields(part) if item[0] == 1]
     if kind_found == FLOAT_LIST:
         return np.frombuffer(b"".join(bytes(_view(value)) for _, _, value in items), "<f4")
-    if kind_found == INT64_LIST:
-        numbers = [
-            np.array([value], np.uint64).view(np.int64) if isinstance(value, int) else unpack_varints(value)
-            for _, _, value in items
-        ]
-        return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
-    return [bytes(_view(value)) for _, _, value in items]
+    numbers = [
+        np.array([value], np.uint64).view(np.int64) if isinstance(value, int) else unpack_varints(value)
+        for _, _, value in items
+    ]
+    return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+
+
+def _texts(data: memoryview) -> list[bytes]:
+    """The values of a BytesList. A block holds thousands: what `fields` does, in a loop several times as fast."""
+    raw, found, at = bytes(data), list[bytes](), 0
+    while at < len(raw) - 1 and raw[at] == VALUE:
+        size, at = raw[at + 1], at + 2
+        if size > 0x7F:
+            size, at = _varint_at(data, at - 1)
+        found.append(raw[at : at + size])
+        at += size
+    if at == len(raw):
+        return found
+    return [bytes(_view(value)) for number, _, value in fields(data) if number == 1]  # damaged, or another writer's

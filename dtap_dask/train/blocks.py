@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.blocks import ROWS, keys, matrices, variable
-from dtap_dask.records.columns import is_text, width
+from dtap_dask.records.columns import width
 from dtap_dask.train.dataset import Split
 from dtap_dask.train.order import permuted
 from dtap_dask.train.parsing import parse_features
@@ -24,15 +25,18 @@ def decode(split: Split, names: Container[str], records: tf.Tensor, seed: tf.Ten
     Rows come in the order of the records, or with `seed` (int64 [2]) permuted over all of them.
     """
     infos = split.infos
-    parsed = tf.io.parse_example(records, parse_features(split.spec))
+    wanted = [info for info in variable(infos) if info.name in names]
+    used = {ROWS, *matrices(infos), *(key for info in wanted for key in keys(info))}
+    spec = {key: feature for key, feature in split.spec.items() if key in used}
+    parsed = tf.io.parse_example(records, parse_features(spec))
     rows = tf.reduce_sum(parsed[ROWS])
     order = None if seed is None else permuted(tf.range(rows), seed)
     found: dict[str, tf.Tensor] = {}
     for stored, group in matrices(infos).items():
         values = _raw(parsed[stored], stored)
         found.update(_columns(group, _ordered(tf.reshape(values, [rows, sum(map(width, group))]), order)))
-    for info in variable(infos):
-        found[info.name] = _variable(info, [parsed[key] for key in keys(info)], order)
+    for info in wanted:
+        found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, order)
     return {name: values for name, values in found.items() if name in names}
 
 
@@ -64,28 +68,13 @@ def _columns(group: Sequence[FeatureInfo], matrix: tf.Tensor) -> Iterator[tuple[
             yield info.name, tf.reshape(piece, [-1, *info.shape])
 
 
-def _variable(info: FeatureInfo, parts: Sequence[tf.Tensor], order: tf.Tensor | None) -> tf.Tensor:
-    """A column of texts or lists, from what `keys` names: values, lengths and, for lists of texts, value lengths."""
-    lengths = tf.cast(_raw(parts[1], "int32"), tf.int64)
-    if is_text(info):
-        return _ordered(_texts(parts[0], lengths), order)
+def _variable(info: FeatureInfo, parts: Sequence[Any], rows: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:
+    """A column of texts or lists in `rows` rows, from what `keys` names: values and, for lists, lengths."""
     if info.stored == "bytes":
-        values = _texts(parts[0], tf.cast(_raw(parts[2], "int32"), tf.int64))
+        values = parts[0].flat_values  # the texts of all records, one after the other
     else:
         values = tf.cast(_raw(parts[0], info.stored), tf.as_dtype(info.dtype))
     if None not in info.shape:
-        return _ordered(tf.reshape(values, [-1, *info.shape]), order)
+        return _ordered(tf.reshape(values, [rows, *info.shape]), order)
+    lengths = tf.cast(_raw(parts[1], "int32"), tf.int64)
     return _ordered(tf.RaggedTensor.from_row_lengths(values, lengths), order)
-
-
-def _texts(parts: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Cut the bytes of all records into texts of `lengths` bytes.
-
-    TensorFlow has no operation that cuts one string at given places (substr copies its input for every piece), so
-    single bytes are looked up as strings and joined.
-    """
-    letters = tf.constant([bytes([byte]) for byte in range(256)])
-    codes = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(parts), tf.uint8), tf.int32)
-    count = tf.size(lengths, tf.int64)
-    owner = tf.repeat(tf.range(count), lengths)
-    return tf.strings.unsorted_segment_join(tf.gather(letters, codes), owner, count)

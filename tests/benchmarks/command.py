@@ -79,7 +79,9 @@ def _introduction(options: argparse.Namespace, cold: dict[str, float]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python tests/benchmarks/run.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python tests/benchmarks/run.py", description="Measure the whole job and the loading."
+    )
     parser.add_argument("--rows", type=int, default=400_000, help="rows of the lake")
     parser.add_argument("--hand-rows", type=int, default=400_000, help="rows of the job by hand, at most")
     parser.add_argument("--load-rows", type=int, default=2_000_000, help="rows a loading is timed over, at most")
