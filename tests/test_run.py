@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
-from dtap_dask.errors import DataError, JobError
+from dtap_dask.errors import DataError, DtapError, JobError
 from dtap_dask.features import FittedState, Transform
 from dtap_dask.job.cluster import ClusterOptions, open_client
 from dtap_dask.job.plan import make_plan
@@ -239,12 +239,21 @@ def test_the_manifest_tells_the_job_and_the_source(job: Document, client: Client
 
 
 def test_secrets_of_the_environment_are_written_nowhere(
-    job: Document, client: Client, monkeypatch: pytest.MonkeyPatch
+    job: Document, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JOB_NAME", "s3cret-of-the-environment")
     job["name"] = "${JOB_NAME}"
     job["storage"] = {"memory": {"token": "${JOB_NAME}"}}
-    run(job, client)
+    dtap_dask.run(job, client=client, progress="plain")
     held = [path for path in Path(job["output"]["path"]).rglob("*") if path.is_file()]
     assert [path for path in held if b"s3cret-of" in path.read_bytes()] == []
+    second = {**job, "output": {"path": job["output"]["path"] + "-${JOB_NAME}"}}
+    dtap_dask.run(second, client=client, progress="plain")
+    told = capsys.readouterr().err
+    assert "s3cret-of" not in told
+    assert "-${JOB_NAME}: 12 columns" in told
+    with pytest.raises(DtapError) as caught:
+        run({**job, "source": {"path": "/nowhere/${JOB_NAME}"}}, client, overwrite=True)
+    assert "s3cret-of" not in str(caught.value)
+    assert "/nowhere/${JOB_NAME}" in str(caught.value)
     assert b"${JOB_NAME}" in Path(job["output"]["path"], "manifest.json").read_bytes()

@@ -105,6 +105,11 @@ def make_plan(
     in the job, SourceError where the lake is not fit to be read.
     """
     loaded = Job.load_leniently(job, overrides)
+    with loaded.redacting():
+        return _plan(loaded, limit, read_footers)
+
+
+def _plan(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
     lake = _look(loaded)
     checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
     groups, totals, pruning = _row_groups(loaded, lake, checked.scan, limit, read_footers)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -168,9 +168,12 @@ class Bars(_Counting):
 
 
 @contextmanager
-def reporter(kind: str, out: TextIO | None = None) -> Iterator[Reporter]:
-    """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere)."""
-    out = out or (sys.stdout if kind == "json" else sys.stderr)
+def reporter(kind: str, out: TextIO | None = None, redact: Callable[[str], str] = str) -> Iterator[Reporter]:
+    """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere).
+
+    All that it writes goes through `redact`.
+    """
+    out = cast("TextIO", _Redacted(out or (sys.stdout if kind == "json" else sys.stderr), redact))
     if kind == "auto":
         kind = "bars" if out.isatty() else "plain"
     if kind == "bars":
@@ -186,6 +189,20 @@ def reporter(kind: str, out: TextIO | None = None) -> Iterator[Reporter]:
     else:
         reporters: dict[str, Reporter] = {"plain": Plain(out), "json": JsonLines(out), "silent": Silent()}
         yield reporters[kind]
+
+
+class _Redacted:
+    """A text stream that shows no secrets."""
+
+    def __init__(self, out: TextIO, redact: Callable[[str], str]):
+        self._out, self._redact = out, redact
+
+    def write(self, text: str) -> int:
+        """Write the text without secrets."""
+        return self._out.write(self._redact(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
 
 
 def human(size: float) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from distributed import Client
 
-from dtap_dask.errors import DtapError, InterruptedRun, JobError
+from dtap_dask.errors import InterruptedRun, JobError
 from dtap_dask.features import feature_infos
 from dtap_dask.job import tasks
 from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
@@ -60,22 +60,14 @@ def run(
     """
     loaded = Job.load_leniently(job, overrides)
     with ExitStack() as stack:
-        report = stack.enter_context(reporter(progress))
+        stack.enter_context(loaded.redacting())
+        report = stack.enter_context(reporter(progress, redact=loaded.redact))
         opened = _Lazily(lambda: stack.enter_context(open_client(cluster or ClusterOptions(), client)))
         try:
             plan = make_plan(loaded, limit=limit, read_footers=_footers_on(opened, report))
             return _Run(plan, report, opened).go(overwrite, resume)
         except KeyboardInterrupt as error:
             raise InterruptedRun("Stopped. What is written stays: go on with --resume.") from error
-        except DtapError as error:
-            raise _redacted(error, loaded) from error
-
-
-def _redacted(error: DtapError, job: Job) -> DtapError:
-    """The error without values that came from the environment."""
-    if isinstance(error, JobError):
-        return error  # a job redacts its own problems
-    return type(error)(job.redact(str(error)))
 
 
 class _Lazily:

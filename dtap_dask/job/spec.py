@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean, nearest
+from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, did_you_mean, nearest
 from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
 from dtap_dask.job.document import Document, Loc, expand, read_document, with_overrides
@@ -196,6 +197,16 @@ class Job(_Part):
     def is_broken(self, *loc: str | int) -> bool:
         """Whether a part of the job, such as ('features', 2), has mistakes that wait in `raise_pending`."""
         return any(broken[: len(loc)] == loc or loc[: len(broken)] == broken for broken in self._broken)
+
+    @contextmanager
+    def redacting(self) -> Iterator[None]:
+        """Errors that leave this block show no value that came from the environment."""
+        try:
+            yield
+        except JobError:
+            raise  # a job redacts its own problems
+        except DtapError as error:
+            raise type(error)(self.redact(str(error))) from error
 
     def redact(self, text: str) -> str:
         """`text` without the values that came from the environment."""

@@ -203,12 +203,9 @@ def decode(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
 
 
 def _empty(infos: Sequence[FeatureInfo]) -> dict[str, Values]:
-    names = {*matrices(infos), *(key for info in variable(infos) for key in keys(info))}
-    return {
-        ROWS: np.zeros(1, np.int64),
-        **dict.fromkeys(names - text_keys(infos), [b""]),
-        **dict.fromkeys(text_keys(infos), []),
-    }
+    names = [*matrices(infos), *(key for info in variable(infos) for key in keys(info))]
+    texts = text_keys(infos)
+    return {ROWS: np.zeros(1, np.int64), **{name: [] if name in texts else [b""] for name in names}}
 
 
 def _decode_one(infos: Sequence[FeatureInfo], features: Mapping[str, Values]) -> Rows:

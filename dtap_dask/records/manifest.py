@@ -116,9 +116,8 @@ class Manifest(_Model):
     """manifest.json.
 
     `job` is the job file as run. `layout.rows_per_record` is the largest number of rows in a block. `feature_spec` is
-    what tf.io.parse_example needs; for blocks its strings of a FixedLenFeature still go through tf.io.decode_raw, those
-    of a RaggedFeature are texts. `byte_order` and `memory_order` ("rows": a row's values are neighbours) say how the
-    matrices of blocks lie.
+    what tf.io.parse_example needs; for blocks its strings still go through tf.io.decode_raw, but for the texts of a
+    RaggedFeature. `byte_order` and `memory_order` ("rows": a row's values are neighbours) say how matrices lie.
     """
 
     format_version: int = FORMAT_VERSION
@@ -225,9 +224,8 @@ def feature_spec(infos: Sequence[FeatureInfo], layout: Layout) -> dict[str, Pars
         return {info.name: _row_feature(info) for info in infos}
     keys = [*blocks.matrices(infos), *(key for info in blocks.variable(infos) for key in blocks.keys(info))]
     raw = ParseFeature(kind="FixedLenFeature", dtype="string", shape=())
-    texts = ParseFeature(kind="RaggedFeature", dtype="string")
-    spec = {key: texts if key in blocks.text_keys(infos) else raw for key in keys}
-    return {blocks.ROWS: ParseFeature(kind="FixedLenFeature", dtype="int64", shape=()), **spec}
+    spec = {blocks.ROWS: ParseFeature(kind="FixedLenFeature", dtype="int64", shape=()), **dict.fromkeys(keys, raw)}
+    return spec | dict.fromkeys(blocks.text_keys(infos), ParseFeature(kind="RaggedFeature", dtype="string"))
 
 
 def _row_feature(info: FeatureInfo) -> ParseFeature:
