@@ -22,6 +22,8 @@ from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import MANIFEST, SourceTotals, build_manifest
 from dtap_dask.records.shard import TaskShards, write_shards
 from dtap_dask.storage import open_store
+from dtap_dask.train import blocks
+from dtap_dask.train.dataset import open_split
 from dtap_dask.train.load import load
 
 # Columns of every kind, of neighbours that differ in role, dtype and shape. Each value follows from the row's number.
@@ -207,6 +209,19 @@ def test_structure_follows_the_roles(tmp_path: Path, roles: list[Any], expected:
         assert data.element_spec == expected
     kept = load(path, batch_size=4, kept=True).element_spec[1]
     assert kept == ({"late": ONE} if roles == ["kept"] else {})
+
+
+def test_texts_that_nobody_asked_for_are_not_parsed(tmp_path: Path) -> None:
+    texts = (FeatureInfo("note", "kept", "bytes", "bytes"), FeatureInfo("words", "kept", "bytes", "bytes", (None,)))
+    path = write(tmp_path, [9, 5], Layout("blocks", 4), (*PLAIN, *texts))
+    split = open_split(path, "train", None)
+    graph = tf.function(lambda records: blocks.decode(split, {"row"}, records, None)["row"])
+    operations = graph.get_concrete_function(tf.TensorSpec([None], tf.string)).graph.get_operations()
+    (parse,) = [each for each in operations if each.type == "ParseExampleV2"]
+    assert parse.get_attr("ragged_value_types") == []
+    for _, kept in load(path, batch_size=14, kept=True):
+        for name in ("note", "words"):
+            assert plain(kept[name]) == values(name, kept["row"].numpy().tolist())
 
 
 def model_of(features: list[str], outputs: int = 1) -> keras.Model:

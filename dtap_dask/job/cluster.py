@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -62,6 +63,10 @@ def _current(options: ClusterOptions) -> Client | None:
 
 
 def _connect(address: str | None, file: str | None) -> Client:
+    if file and not Path(file).is_file():  # Dask would wait for it for ever
+        raise ClusterError(
+            f"There is no scheduler file {file}. Start the scheduler with `dask scheduler --scheduler-file {file}`."
+        )
     try:
         return Client(scheduler_file=file, timeout=WAIT_SECONDS) if file else Client(address, timeout=WAIT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:

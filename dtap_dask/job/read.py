@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,42 +20,56 @@ from dtap_dask.storage import Store
 
 
 def read(
-    source: str | Path | dict[str, Any] | Job,
+    source: str | Path | Sequence[str | Path] | Mapping[str, Any] | Job,
     *,
     where: str | None = None,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     storage: dict[str, Any] | None = None,
 ) -> dd.DataFrame:
     """The rows of a job, or of Parquet files, as a Dask DataFrame of Arrow-backed columns; nothing is read yet.
 
     `source` is a job (a file that ends in .yaml or .yml, a dict, a Job): its filter and sample are applied and its
-    derived columns added. Or it is the path of a file, folder or glob, with `where` as a SQL condition and
-    `storage` as in a job file. `columns` chooses columns, derived ones too (all by default). One partition is one
-    task of the plan; text, integers with nulls and decimals keep their exact values. JobError for a mistake in
-    the arguments, SourceError for files that cannot be read.
+    derived columns added. Or it is the path of a file, folder or glob (or a list of them), with `where` as a SQL
+    condition and `storage` as in a job file. `columns` chooses columns, derived ones too (all by default), in that
+    order. One partition is one task of the plan; text, integers with nulls and decimals keep their exact values.
+    JobError for a mistake in the arguments, SourceError for files that cannot be read, or where no row group is left.
     """
     job = _as_job(source, where, storage)
     store, scan, tasks = plan_source(job)
     if columns is not None:
-        unknown = [name for name in columns if name not in scan.outputs]
-        if unknown:
-            raise JobError(f"There is no column {unknown[0]!r}.{did_you_mean(unknown[0], scan.outputs)}")
-        scan = replace(scan, outputs=tuple(columns))
+        scan = replace(scan, outputs=_chosen([columns] if isinstance(columns, str) else columns, scan.outputs))
     meta = _frame(_schema(scan).empty_table())
     return dd.from_map(_read_frame, tasks, store=store, scan=scan, meta=meta, label="scan", enforce_metadata=False)
 
 
-def _as_job(source: object, where: str | None, storage: dict[str, Any] | None) -> Job:
-    is_job = isinstance(source, dict | Job) or str(source).endswith((".yaml", ".yml"))
-    if is_job:
+def _chosen(columns: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    if not columns:
+        raise JobError("`columns` is empty. Name some, or leave it out for all.")
+    for position, name in enumerate(columns):
+        if name not in known:
+            raise JobError(f"There is no column {name!r}.{did_you_mean(name, known)}")
+        if name in columns[:position]:
+            raise JobError(f"`columns` names {name!r} twice.")
+    return tuple(columns)
+
+
+def _as_job(
+    source: str | Path | Sequence[str | Path] | Mapping[str, Any] | Job,
+    where: str | None,
+    storage: dict[str, Any] | None,
+) -> Job:
+    if isinstance(source, Mapping | Job) or (
+        isinstance(source, str | Path) and str(source).endswith((".yaml", ".yml"))
+    ):
         if where is not None or storage is not None:
             raise JobError("`where` and `storage` stand in the job; give them only with the path of Parquet files.")
-        return Job.load(source)  # type: ignore[arg-type]
+        return Job.load(source)
+    paths = [source] if isinstance(source, str | Path) else source
     return Job.load(
         {
             "version": 1,
             "storage": storage or {},
-            "source": {"path": str(source), "where": where},
+            "source": {"path": [str(path) for path in paths], "where": where},
             "features": [{"columns": ["*"]}],
             "output": {"path": "unused"},
         }

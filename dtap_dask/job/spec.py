@@ -206,7 +206,9 @@ class Job(_Part):
         except JobError:
             raise  # a job redacts its own problems
         except DtapError as error:
-            raise type(error)(self.redact(str(error))) from error
+            if self.redact(str(error)) == str(error):
+                raise
+            raise type(error)(self.redact(str(error))) from None
 
     def redact(self, text: str) -> str:
         """`text` without the values that came from the environment."""
