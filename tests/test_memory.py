@@ -97,16 +97,37 @@ def test_a_row_group_of_two_gigabytes_is_streamed(tmp_path: Path, worker: Client
 
 
 @pytest.mark.slow
+def test_a_row_group_of_two_gigabytes_of_text_is_streamed(tmp_path: Path, worker: Client) -> None:
+    """Texts of 512 bytes, each another: their pages are plain, and a batch of the usual rows would hold 32 MiB."""
+    rows, one = 4 << 20, 1 << 16
+    texts = pa.array([f"{i:08d}" * 64 for i in range(one)])
+    table = pa.Table.from_batches([pa.RecordBatch.from_arrays([texts], names=["text"])] * (rows // one))
+    pq.write_table(table, tmp_path / "giant.parquet", row_group_size=rows, compression="zstd", use_dictionary=False)
+    job = {
+        "version": 1,
+        "source": {"path": str(tmp_path / "giant.parquet"), "where": "text > '0'"},
+        "split": {"parts": {"train": 0.99, "eval": 0.01}, "key": "text"},
+        "features": [{"columns": "text", "steps": [{"hash_encode": {"buckets": 1000}}]}],
+        "output": {"path": str(tmp_path / "out")},
+    }
+    plan = make_plan(job)
+    assert [group.raw_bytes > 2e9 for group in plan.groups] == [True]
+    manifest, growth = grown(worker, job)
+    assert sum(part.rows for part in manifest.splits.values()) == rows
+    assert growth < MOST
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("files", "group_rows"), [(4, 1 << 18), (64, 1 << 14)])
 def test_many_row_groups_in_turns_take_no_more(tmp_path: Path, worker: Client, files: int, group_rows: int) -> None:
-    """32 MiB and 2 MiB a row group; a write task holds eight of them, more than are read at once in the first case."""
+    """Of 32 MiB and of 2 MiB decoded; a write task mixes up to eight of them."""
     rows = (1 << 22) // files
     for number in range(files):
         write_file(tmp_path / "lake" / f"{number:02d}.parquet", rows, group_rows)
     job = job_on(tmp_path / "lake", tmp_path / "out")
     plan = make_plan(job)
     assert {group.rows for group in plan.groups} == {min(group_rows, rows)}
-    assert job["output"].get("shuffle") is None
+    assert plan.job.output.shuffle == "mixed"
     manifest, growth = grown(worker, job)
     assert manifest.source.rows.read == 1 << 22
     assert growth < MOST

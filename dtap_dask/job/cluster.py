@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from typing import Any
 import dask
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, default_client
+from distributed.comm import parse_address
+from distributed.comm.registry import get_backend
 
 from dtap_dask.errors import ClusterError, DtapError, JobError
 from dtap_dask.storage import Store
@@ -40,13 +44,15 @@ class ClusterOptions:
 @contextmanager
 def open_client(options: ClusterOptions, client: Client | None = None) -> Iterator[Client]:
     """A connected client; what is opened here is closed again, what was open stays so."""
+    _refuse_contradictions(options)
     client = client or _current(options)
     if client is not None:
         yield client
         return
-    address = options.scheduler or dask.config.get("scheduler-address", None)
-    if address or options.scheduler_file:
-        with _connect(address, options.scheduler_file) as connected:
+    file = options.scheduler_file
+    address = _address_in(file) if file else options.scheduler or dask.config.get("scheduler-address", None)
+    if address:
+        with _connect(address) as connected:
             yield connected
         return
     with _local(options) as cluster, Client(cluster) as connected:
@@ -62,16 +68,39 @@ def _current(options: ClusterOptions) -> Client | None:
         return None
 
 
-def _connect(address: str | None, file: str | None) -> Client:
-    if file and not Path(file).is_file():  # Dask would wait for it for ever
-        raise ClusterError(
-            f"There is no scheduler file {file}. Start the scheduler with `dask scheduler --scheduler-file {file}`."
+def _refuse_contradictions(options: ClusterOptions) -> None:
+    own = [f"--{name}" for name in ("workers", "threads", "memory") if getattr(options, name) is not None]
+    if options.scheduler and options.scheduler_file:
+        raise JobError("--scheduler and --scheduler-file both say where to run. Give one of the two.")
+    if own and (options.scheduler or options.scheduler_file):
+        raise JobError(
+            f"{', '.join(own)} are for a cluster on this machine; one that runs already has its workers. Leave them "
+            "out, or leave out --scheduler."
         )
+
+
+def _address_in(file: str) -> str:
+    """The address in a scheduler's file, which may be about to be written: Dask's own client waits for ever."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return str(json.loads(Path(file).read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if time.monotonic() > end:
+                raise ClusterError(
+                    f"The scheduler file {file} names no scheduler after {WAIT_SECONDS} s ({type(error).__name__}: "
+                    f"{error}). Start one, `dask scheduler --scheduler-file {file}`, where this machine sees the file."
+                ) from error
+            time.sleep(0.1)
+
+
+def _connect(address: str) -> Client:
     try:
-        return Client(scheduler_file=file, timeout=WAIT_SECONDS) if file else Client(address, timeout=WAIT_SECONDS)
+        get_backend(parse_address(address)[0])  # a client that fails at this would stay the current one
+        return Client(address, timeout=WAIT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(
-            f"No Dask scheduler answers at {file or address} within {WAIT_SECONDS} s ({error}). Check the address "
+            f"No Dask scheduler answers at {address} within {WAIT_SECONDS} s ({error}). Check the address "
             "(`dask scheduler` prints it) and that this machine may reach it; without --scheduler the job runs here."
         ) from error
 

@@ -61,8 +61,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     )
     yield f"│  └─ columns     {len(plan.checked.scan.schema)} needed, {human(left.bytes)} a pass"
     yield f"├─ passes    {passes(plan)} over these columns"
-    for level, reason in enumerate(plan.checked.pipeline.reasons, 1):
-        yield f"│  ├─ fit {level}       {len(plan.fit_tasks):,} tasks: {reason}"
+    for reason in plan.checked.pipeline.reasons:
+        yield f"│  ├─ fit         {len(plan.fit_tasks):,} tasks for {reason}"
     if not plan.checked.pipeline.levels and plan.needs_counting:
         yield f"│  ├─ count       {len(plan.fit_tasks):,} tasks: the rows of each part, to plan the shards"
     yield f"│  └─ write       {len(plan.write_tasks):,} tasks"

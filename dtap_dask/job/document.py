@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -82,12 +83,16 @@ def _lines(node: yaml.Node | None, loc: Loc = ()) -> Iterable[tuple[Loc, int]]:
 
 def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
     """Apply `--set output.path=...`: dotted keys, list positions as numbers, values read as YAML."""
-    raw = yaml.safe_load(yaml.safe_dump(document.raw)) if overrides else document.raw
+    raw = copy.deepcopy(document.raw)  # in its order, which decides what parts and derived columns mean
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise JobError(f"--set {text!r} is not of the form key=value, such as --set output.layout=rows.")
-        _assign(raw, key.strip().split("."), yaml.safe_load(value), text)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise JobError(f"--set {text!r}: {value!r} is not valid YAML. Put text with signs in quotes.") from error
+        _assign(raw, key.strip().split("."), parsed, text)
     return Document(raw, document.lines, document.path)
 
 

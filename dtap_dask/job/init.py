@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
+import yaml
 
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import read_footer
@@ -27,7 +30,7 @@ def starter(lake: str) -> str:
     store, files = list_source([lake], {})
     partitions = partition_schema(files, None)
     columns = read_footer(store, files[0]).schema
-    lines = [_HEAD.format(lake=lake)]
+    lines = [_HEAD.format(lake=_quoted(lake))]
     if len(partitions):
         types = ", ".join(f"{field.name}: {field.type}" for field in partitions)
         name = partitions.field(0).name
@@ -64,5 +67,10 @@ def _block(columns: list[str], steps: str) -> list[str]:
     return [f"  - columns: [{', '.join(map(_quoted, columns))}]\n    steps: {steps}\n"] if columns else []
 
 
-def _quoted(name: str) -> str:
-    return name if name.replace("_", "").isalnum() and not name[0].isdigit() else f'"{name}"'
+def _quoted(text: str) -> str:
+    """A scalar that YAML reads as this very text, also within brackets."""
+    try:
+        plain = yaml.safe_load(f"[{text}]") == [text] and yaml.safe_load(f"a: {text}") == {"a": text}
+    except yaml.YAMLError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -21,6 +21,8 @@ def main() -> None:
     """Parse the arguments, measure, print."""
     options = _arguments()
     print(machine.description(), flush=True)
+    if options.folder is not None:
+        Path(options.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         lakes = _lakes(folder, options)

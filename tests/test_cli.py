@@ -1,0 +1,300 @@
+"""Every command as a new user would type it: what it prints, where, and its exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.cli import LATER, tfrecords
+from dtap_dask.job.plan import make_plan
+from dtap_dask.job.progress import reporter
+
+Document = dict[str, Any]
+
+
+def typed(*words: str) -> Result:
+    """What a command prints and returns; an exception of ours that is not told in words fails the test."""
+    return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
+
+
+@pytest.fixture
+def file(job: Document, tmp_path: Path) -> str:
+    """The main job as a file."""
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job, sort_keys=False))
+    return str(path)
+
+
+@pytest.fixture
+def finished(file: str, tmp_path: Path, client: Client) -> str:
+    """A small finished dataset."""
+    dtap_dask.run(file, client=client, progress="silent", limit=2000)
+    return str(tmp_path / "out")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_sample_says_what_it_wrote_and_writes_the_same_twice(tmp_path: Path) -> None:
+    first = typed("sample", str(tmp_path / "a"), "--rows", "1000")
+    assert first.exit_code == 0
+    assert re.fullmatch(r".*/a/trips: 1,000 rows in \d+ row groups of 12 files, \d\.\d MiB\n", first.stdout, re.DOTALL)
+    assert typed("sample", str(tmp_path / "b"), "--rows", "1000").exit_code == 0
+    before = contents(tmp_path / "a")
+    assert before == contents(tmp_path / "b")
+    again = typed("sample", str(tmp_path / "a"), "--rows", "1000")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "has files already. Choose another folder" in again.stderr
+    assert contents(tmp_path / "a") == before
+
+
+def test_plan_as_text(file: str, job: Document) -> None:
+    result = typed("plan", file)
+    plan = make_plan(job)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"taxi-tips  (fingerprint {plan.run_id})\n")
+    assert "12 files" in result.stdout
+    assert f"of {plan.totals.found.row_groups} row groups left" in result.stdout
+    assert "8 tasks for level 1: impute of trip_miles" in result.stdout
+    assert "split     train, eval, test (fitted on train)" in result.stdout
+    assert not (Path(job["output"]["path"])).exists()
+
+
+def test_plan_as_json_has_the_numbers_of_the_plan(file: str, job: Document) -> None:
+    told = json.loads(typed("plan", file, "--json").stdout)
+    plan = make_plan(job)
+    assert told["fingerprint"] == plan.fingerprint
+    assert told["source"] == {"url": plan.source.url, **asdict(plan.totals)}
+    assert told["tasks"] == {"fit": len(plan.fit_tasks), "write": len(plan.write_tasks)}
+    assert told["passes"] == 2
+    assert told["features"] == list(plan.checked.pipeline.outputs)
+    assert told["warnings"] == list(plan.warnings)
+    assert told["output"]["rows_at_most"] == sum(group.rows for group in plan.groups)
+    limited = json.loads(typed("plan", file, "--json", "--limit", "1000").stdout)
+    assert limited["source"]["read"] == asdict(make_plan(job, limit=1000).totals.read)
+    assert limited["source"]["read"]["rows"] < told["source"]["read"]["rows"]
+
+
+def test_set_changes_a_key_of_the_job(file: str) -> None:
+    told = json.loads(
+        typed("plan", file, "--json", "--set", "output.layout=rows", "--set", "features.0.columns=[fare]").stdout
+    )
+    assert told["output"]["layout"] == "rows"
+    assert "trip_seconds" not in told["features"]
+    for change, message in [
+        ("output.layuot=rows", "unknown key 'layuot'. Did you mean 'layout'?"),
+        ("output.layout", "is not of the form key=value"),
+        ("features.9.columns=[fare]", "names no place in the job"),
+        ("derive=[1", "'[1' is not valid YAML"),
+    ]:
+        result = typed("plan", file, "--set", change)
+        assert result.exit_code == 2, change
+        assert message in result.stderr
+
+
+def test_preview_shows_rows_and_writes_nothing(file: str, tmp_path: Path) -> None:
+    before = set(tmp_path.rglob("*"))
+    text = typed("preview", file, "-n", "3")
+    assert text.exit_code == 0
+    assert text.stdout.splitlines()[0].split() == ["column", *("row", "1", "row", "2", "row", "3")]
+    lines = typed("preview", file, "-n", "3", "--json").stdout.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == 3
+    assert list(rows[0]) == [line.split()[0] for line in text.stdout.splitlines()[1:]]
+    assert len(rows[0]["sizes"]) == 2
+    assert isinstance(rows[0]["trip_id"], int)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_run_tells_plain_lines_where_there_is_no_terminal(file: str, client: Client, tmp_path: Path) -> None:
+    with client.as_current():
+        result = typed("run", file, "--limit", "3000")
+    assert (result.exit_code, result.stdout) == (0, "")
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("Dask dashboard: http://127.0.0.1:")
+    assert any(re.fullmatch(r"fit: 8 tasks, [\d,]+ rows, .* KiB", line) for line in lines)
+    assert any(re.fullmatch(r"write: done in \d+\.\d s, [\d,]+ rows, .* rows/s", line) for line in lines)
+    assert any(re.fullmatch(r"  train: [\d,]+ rows in 8 shards, .*", line) for line in lines)
+    assert re.match(r"Read .* times the .* of the needed columns \(2 passes\)", lines[-1])
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_run_as_json_prints_nothing_but_events(file: str, client: Client, tmp_path: Path) -> None:
+    with client.as_current():
+        result = typed("run", file, "--limit", "3000", "--json", "--set", f"output.path={tmp_path / 'other'}")
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    stages = [(one["event"], one["stage"]) for one in events if one["event"] in ("begin", "end")]
+    assert stages == [("begin", "fit"), ("end", "fit"), ("begin", "write"), ("end", "write")]
+    begun = next(one for one in events if one["event"] == "begin")
+    steps = [one for one in events if one["event"] == "progress" and one["stage"] == "fit"]
+    assert [one["tasks_done"] for one in steps] == list(range(1, begun["tasks"] + 1))
+    assert (steps[-1]["rows"], steps[-1]["bytes"]) == (begun["rows"], begun["bytes"])
+    done = events[-1]
+    manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    assert done["event"] == "done"
+    assert done["path"] == str(tmp_path / "other")
+    assert done["fingerprint"] == manifest["fingerprint"]
+    assert {name: part["rows"] for name, part in done["splits"].items()} == {
+        name: part["rows"] for name, part in manifest["splits"].items()
+    }
+
+
+def test_run_refuses_with_the_exit_code_of_a_mistake(finished: str, file: str, client: Client) -> None:
+    with client.as_current():
+        again = typed("run", file, "--limit", "2000")
+        assert again.exit_code == 2
+        assert "holds a dataset already. Replace it with --overwrite" in again.stderr
+        assert typed("run", file, "--limit", "2000", "--overwrite").exit_code == 0
+    assert typed("run", file, "--limit", "0").exit_code == 2
+    assert typed("run", file, "--cluster", "kubernetes.yaml").exit_code == 2
+    both = typed("run", file, "--overwrite", "--scheduler", "tcp://127.0.0.1:9", "--workers", "2")
+    assert both.exit_code == 2
+    assert "--workers are for a cluster on this machine" in both.stderr
+
+
+def test_show_prints_the_dataset_and_its_rows(finished: str) -> None:
+    manifest = json.loads(Path(finished, "manifest.json").read_text())
+    text = typed("show", finished, "-n", "2")
+    assert text.exit_code == 0
+    assert text.stdout.startswith(f"{finished}: {len(manifest['features'])} columns, layout blocks, compression none\n")
+    for name, part in manifest["splits"].items():
+        assert f"  {name}: {part['rows']:,} rows in {len(part['shards'])} shards" in text.stdout
+        assert f"\n{name}:\ncolumn" in text.stdout
+    told = json.loads(typed("show", finished, "--json", "-n", "2", "--split", "eval").stdout)
+    assert list(told["rows"]) == ["eval"]
+    assert len(told["rows"]["eval"]) == 2
+    assert told["splits"]["train"]["rows"] == manifest["splits"]["train"]["rows"]
+    assert typed("show", finished, "--split", "eval").stdout.count("\ncolumn") == 1
+
+
+def test_show_and_verify_of_what_is_not_there(finished: str, tmp_path: Path) -> None:
+    unknown = typed("show", finished, "--split", "tarin")
+    assert unknown.exit_code == 1
+    assert "has no split 'tarin'. Did you mean 'train'?" in unknown.stderr
+    for command in ("show", "verify"):
+        missing = typed(command, str(tmp_path / "nowhere"))
+        assert (missing.exit_code, missing.stdout) == (1, "")
+        assert "There is no folder" in missing.stderr
+
+
+def test_verify_finds_a_flipped_byte(finished: str) -> None:
+    shards = list(Path(finished).rglob("*.tfrecord"))
+    good = typed("verify", finished)
+    assert good.exit_code == 0
+    says = rf"{finished} is what its manifest says: [\d,]+ rows in [\d,]+ records of {len(shards)} shards"
+    assert re.match(says, good.stdout)
+    assert json.loads(typed("verify", finished, "--json").stdout)["shards"] == len(shards)
+    shard = sorted(Path(finished, "eval").iterdir())[3]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    bad = typed("verify", finished)
+    assert (bad.exit_code, bad.stdout) == (3, "")
+    assert f"eval/{shard.name}" in bad.stderr
+    assert set(re.findall(r"part-[\w-]+\.tfrecord", bad.stderr)) == {shard.name}
+
+
+def test_the_job_that_init_writes_runs(lake: Path, tmp_path: Path, client: Client) -> None:
+    result = typed("init", str(lake / "trips"))
+    assert result.exit_code == 0
+    assert "# left out, as they need a decision of yours: trip_start (timestamp[us])" in result.stdout
+    document = yaml.safe_load(result.stdout)
+    document["output"]["path"] = str(tmp_path / "out")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    assert typed("plan", str(tmp_path / "job.yaml")).exit_code == 0
+    with client.as_current():
+        ran = typed("run", str(tmp_path / "job.yaml"), "--limit", "3000")
+    assert ran.exit_code == 0, ran.stderr
+    assert typed("verify", str(tmp_path / "out")).exit_code == 0
+
+
+def test_init_quotes_what_yaml_would_read_otherwise(tmp_path: Path) -> None:
+    names = ["null", "yes", "1e5", "a: b", "x, y", "*", "#", "größe", "it's"]
+    folder = tmp_path / "a: lake #1"
+    folder.mkdir()
+    pq.write_table(pa.table({name: [1.0, 2.0] for name in names}), folder / "part.parquet")
+    document = yaml.safe_load(typed("init", str(folder)).stdout)
+    assert document["source"]["path"] == str(folder)
+    assert document["features"][0]["columns"] == names
+    assert make_plan(document).checked.pipeline.outputs == tuple(names)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_commands_to_come_say_so(name: str) -> None:
+    result = typed(name, "anything", "--at", "all")
+    assert result.exit_code == 2
+    assert f"`{name}` is not available yet" in result.stderr
+
+
+def test_help_and_version() -> None:
+    assert typed("--version").stdout == f"dtap-dask, version {dtap_dask.__version__}\n"
+    short = typed("-h")
+    assert (short.exit_code, short.stdout) == (0, typed("--help").stdout)
+    for command in tfrecords.commands:
+        assert f"  {command} " in short.stdout
+        assert typed(command, "-h").exit_code == 0
+    unknown = typed("plam")
+    assert unknown.exit_code == 2
+    assert "plam" in unknown.stderr
+
+
+def test_errors_are_a_paragraph_and_a_traceback_only_when_asked(tmp_path: Path) -> None:
+    quiet = typed("plan", str(tmp_path / "no.yaml"))
+    assert quiet.exit_code == 2
+    assert quiet.stderr.startswith("Error: The job file")
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in typed("--debug", "plan", str(tmp_path / "no.yaml")).stderr
+
+
+def process(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+
+
+def test_a_real_run_shows_a_dashboard_of_this_machine_only(file: str) -> None:
+    ran = process(sys.executable, "-m", "dtap_dask", "run", file, "--limit", "1000", "--workers", "1")
+    assert ran.returncode == 0, ran.stderr
+    [link] = re.findall(r"^Dask dashboard: (\S+)$", ran.stderr, re.MULTILINE)
+    assert urlparse(link).hostname == "127.0.0.1"
+    assert ran.stdout == ""
+
+
+def test_the_commands_are_also_dask_s(file: str) -> None:
+    dask = str(Path(sys.executable).with_name("dask"))
+    planned = process(dask, "tfrecords", "plan", file)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout == typed("plan", file).stdout
+    assert process(dask, "tfrecords", "plan", f"{file}.no").returncode == 2
+
+
+def test_bars_name_the_stage_and_count_rows() -> None:
+    out = io.StringIO()
+    with reporter("bars", out) as report:
+        report.note("Dask dashboard: http://127.0.0.1:8787/status")
+        report.begin("fit", 2, 3000, 1 << 20)
+        report.advance(1000, 1 << 19)
+        report.advance(2000, 1 << 19)
+        report.end()
+        report.begin("write", 1, 3000, 1 << 20)
+        report.advance(3000, 1 << 20)
+        report.end()
+    text = out.getvalue()
+    assert "Dask dashboard: http://127.0.0.1:8787/status\n" in text
+    assert re.search(r"fit +━+ 2/2 3,000 rows +1\.0 MiB", text)
+    assert re.search(r"write +━+ 1/1 3,000 rows +1\.0 MiB", text)

@@ -1,0 +1,283 @@
+"""The plan: what it reads, what it depends on, how it makes tasks and shards, and what it warns of."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from distributed import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dtap_dask
+from dtap_dask.errors import DataError
+from dtap_dask.job import engine, plan, tasks
+from dtap_dask.job.plan import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, Plan, make_plan
+from dtap_dask.job.seal import seal
+from dtap_dask.lake.footers import RowGroup
+from dtap_dask.storage import Store
+
+Document = dict[str, Any]
+
+
+def comparable(made: Plan) -> Document:
+    """All that a plan decides."""
+    told = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    return {**told, "source": made.source.url}
+
+
+# What it reads
+
+
+def test_many_footers_are_read_in_tasks_named_scan(
+    job: Document, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limit lowered to fewer than the 12 files: writing more than 1,000 would take longer than it shows."""
+    job["source"]["where"] = "fare > 0"
+    here = make_plan(job)
+    monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.run.FOOTERS_A_TASK", 5)
+    calls: list[tuple[str, int]] = []
+    each = engine.Engine.each
+
+    def spy(self: Any, name: str, task: Any, items: Any, done: Any) -> list[Any]:
+        calls.append((name, len(items)))
+        assert (task is tasks.read_footers) == (name == "scan")
+        return each(self, name, task, items, done)
+
+    monkeypatch.setattr(engine.Engine, "each", spy)
+    manifest = dtap_dask.run(job, client=client, progress="silent")
+    assert calls == [("scan", 3), ("write", len(here.write_tasks))]
+    assert manifest.fingerprint == here.fingerprint
+    assert manifest.source.rows.read == here.totals.read.rows
+
+
+def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: Client) -> None:
+    here = make_plan(job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
+        asked: list[int] = []
+
+        def elsewhere(source: Store, files: Any, schema: pa.Schema, stats: Any) -> Any:
+            asked.append(len(files))
+            return client.submit(tasks.read_footers, source, files, schema, stats, pure=False).result()
+
+        there = make_plan(job, read_footers=elsewhere)
+    assert asked == [12]
+    assert comparable(here) == comparable(there)
+
+
+def test_few_footers_are_read_here(job: Document) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("12 footers need no cluster")
+
+    assert make_plan(job, read_footers=never).fingerprint == make_plan(job).fingerprint
+
+
+def test_it_reads_nothing_but_footers(job: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each file that folders do not rule out is opened once (the first twice, for its schema); no byte is written."""
+    job["source"]["where"] += " and month > 6"
+    opened: Counter[str] = Counter()
+    open_input = Store.open_input
+
+    def count(self: Store, path: str) -> Any:
+        opened[path.rsplit("trips/", maxsplit=1)[-1]] += 1
+        return open_input(self, path)
+
+    monkeypatch.setattr(Store, "open_input", count)
+    made = make_plan(job)
+    assert set(opened) == {f"year=2013/month={month}/part-00000.parquet" for month in range(7, 13)}
+    assert sorted(opened.values()) == [1, 1, 1, 1, 1, 2]
+    counters = made.source.counters
+    assert counters.bytes_read == counters.footer_bytes
+    assert counters.bytes_written == 0
+    assert list(tmp_path.rglob("*")) == []
+
+
+# What it depends on
+
+CHANGES: list[tuple[str, Any, bool]] = [
+    ("name", "another", False),
+    ("output.path", "elsewhere", False),
+    ("storage", {"file": {"auto_mkdir": True}}, False),
+    ("output.seed", 1, True),
+    ("output.layout", "rows", True),
+    ("output.shard_size", "1MiB", True),
+    ("source.where", "fare > 0", True),
+    ("source.sample", 0.5, True),
+    ("derive.big_tipper", "tips > 0.3 * fare", True),
+    ("split.fit", "eval", True),
+    ("split.parts", {"eval": 0.1, "train": 0.8, "test": 0.1}, True),
+    ("features.0.steps.1", "minmax_scale", True),
+    ("keep", [], True),
+    ("version", 1, False),
+    ("output.layout", "blocks", False),  # the default, written out
+    ("output.shard_size", "131072KiB", False),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "differs"), CHANGES)
+def test_the_fingerprint_tells_what_decides_the_bytes(job: Document, key: str, value: Any, differs: bool) -> None:
+    changed = copy.deepcopy(job)
+    target: Any = changed
+    *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    for part in parents:
+        target = target[part]
+    target[last] = value
+    assert (make_plan(changed).fingerprint != make_plan(job).fingerprint) == differs
+
+
+def test_an_override_changes_its_key_and_nothing_else(job: Document) -> None:
+    """Neither the order of the parts, which decides their rows, nor that of derived columns, nor the job given."""
+    job["derive"] = {"pace": "trip_miles / fare", "big_tipper": "tips > 0.2 * fare", "fast": "pace > 1"}
+    before = copy.deepcopy(job)
+    made = make_plan(job, overrides=["name=another", "output.path=elsewhere", "storage.file.auto_mkdir=true"])
+    assert made.fingerprint == make_plan(job).fingerprint
+    assert list(made.job.document["split"]["parts"]) == ["train", "eval", "test"]
+    assert list(made.job.derive) == ["pace", "big_tipper", "fast"]
+    assert (made.job.name, made.job.output.path) == ("another", "elsewhere")
+    assert job == before
+
+
+def test_the_fingerprint_tells_the_limit_and_the_files(job: Document, tmp_path: Path) -> None:
+    assert make_plan(job).fingerprint != make_plan(job, limit=1000).fingerprint
+    table = pa.table({"x": np.arange(1000.0)})
+    simple = {"version": 1, "features": [{"columns": "x"}], "output": {"path": str(tmp_path / "out")}}
+    prints = []
+    for folder, rows, name in [("a", 500, "1"), ("b", 500, "1"), ("c", 400, "1"), ("d", 500, "2")]:
+        (tmp_path / folder).mkdir()
+        pq.write_table(table.slice(0, rows), tmp_path / folder / f"{name}.parquet")
+        prints.append(make_plan({**simple, "source": {"path": str(tmp_path / folder)}}).fingerprint)
+    moved, smaller, renamed = prints[1:]
+    assert moved == prints[0]
+    assert len({prints[0], smaller, renamed}) == 3
+
+
+# Tasks
+
+
+def group(number: int, raw_bytes: int) -> RowGroup:
+    return RowGroup("f", "f", number, 1, number, raw_bytes, raw_bytes, (), 1)
+
+
+SIZES = st.lists(st.sampled_from([1, 1000, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIZES, st.randoms(use_true_random=False))
+def test_every_row_group_is_in_exactly_one_task(sizes: list[int], random: Any) -> None:
+    groups = [group(number, size) for number, size in enumerate(sizes)]
+    order = list(range(len(groups)))
+    random.shuffle(order)
+    made = plan._group_tasks(groups, order)
+    assert sorted(position for task in made for position in task) == list(range(len(groups)))
+    giants = [position for position in order if sizes[position] > OWN_TASK_BYTES]
+    shared = [task for task in made if not set(task) & set(giants)]
+    assert [task for task in made if set(task) & set(giants)] == [(position,) for position in giants]
+    assert [position for task in shared for position in task] == [p for p in order if p not in set(giants)]
+    assert len(shared) >= min(MIN_TASKS, len(groups) - len(giants))
+    assert all(1 <= len(task) <= MIXED_FROM for task in shared)
+    assert max(map(len, shared), default=0) - min(map(len, shared), default=0) <= 1
+
+
+def test_of_very_many_row_groups_a_task_takes_sixteen() -> None:
+    made = plan._group_tasks([group(number, 1) for number in range(100_000)], range(100_000))
+    assert {len(task) for task in made} == {16}
+
+
+# Shards
+
+
+@pytest.fixture(scope="module")
+def of_two_parts(lake: Path) -> Plan:
+    return make_plan(
+        {
+            "version": 1,
+            "source": {"path": str(lake / "trips")},
+            "split": {"parts": {"train": 0.5, "eval": 0.5}},
+            "features": [{"columns": "fare"}],
+            "output": {"path": "out", "shard_size": "1KiB"},
+        }
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([2, 5, 1000]), st.integers(0, 2**32), st.sampled_from([0.5, 8.0, 100.0, 4096.0]))
+def test_shards_are_named_once_add_up_and_aim_at_their_size(
+    of_two_parts: Plan, most: int, seed: int, row_bytes: float
+) -> None:
+    rows = np.random.default_rng(seed).integers(0, most, (len(of_two_parts.groups), 2))
+    rows *= np.random.default_rng(seed).random(rows.shape) < 0.3  # whole tasks without rows of a part
+    rows[0, 0] += 1  # the fitted part has a row
+    sealed = seal(of_two_parts, rows, row_bytes)
+    assert [one.task for one in sealed] == list(range(len(of_two_parts.write_tasks)))
+    assert np.array_equal(np.sum([one.rows for one in sealed], axis=0), rows.sum(axis=0))
+    for part, name in enumerate(("train", "eval")):
+        paths = [path for one in sealed for path in one.shards[part]]
+        expected = [
+            f"{name}/part-{i:05d}-of-{len(paths):05d}-{of_two_parts.run_id}.tfrecord" for i in range(len(paths))
+        ]
+        assert paths == expected
+    for one, positions in zip(sealed, of_two_parts.write_tasks, strict=True):
+        assert one.rows == tuple(rows[list(positions)].sum(axis=0))
+        for part in range(2):
+            assert (len(one.shards[part]) == 0) == (one.rows[part] == 0)
+            if one.shards[part]:
+                size = one.rows[part] * row_bytes / len(one.shards[part])
+                a_row = max(row_bytes, 1024)  # no shard is smaller than a row
+                assert size <= 1.5 * a_row
+                assert size >= a_row / 1.5 or len(one.shards[part]) == 1
+
+
+def test_shards_of_nothing_are_refused(of_two_parts: Plan) -> None:
+    rows = np.zeros((len(of_two_parts.groups), 2), np.int64)
+    with pytest.raises(DataError, match="No row of .* is left"):
+        seal(of_two_parts, rows, 8.0)
+    rows[3, 1] = 7
+    with pytest.raises(DataError, match=r"The part 'train', which is fitted, has no rows \(train 0, eval 7\)"):
+        seal(of_two_parts, rows, 8.0)
+
+
+# Warnings
+
+
+def warned(job: Document, lake: Path, **changes: Any) -> str:
+    document = copy.deepcopy(job)
+    document["source"].update(changes)
+    return "\n".join(make_plan(document).warnings)
+
+
+def test_a_condition_that_prunes_nothing_is_told(job: Document, lake: Path) -> None:
+    told = "source.where prunes nothing"
+    assert told in warned(job, lake, where="fare > 0")
+    assert told not in warned(job, lake, where="fare > 0 and month > 3")
+    assert told not in warned(job, lake, where=None)
+
+
+def test_few_row_groups_to_mix_are_told(job: Document, lake: Path) -> None:
+    assert "The rows of a shard come from as few as 3 row groups" in warned(job, lake)
+    job["output"]["shuffle"] = "none"
+    assert "row groups (8 or more mix well)" not in warned(job, lake)
+
+
+def test_many_small_files_are_told(job: Document, lake: Path) -> None:
+    made = make_plan(job)
+    many = dataclasses.replace(made.totals.read, files=1001, bytes=1001 * 5000)
+    totals = dataclasses.replace(made.totals, read=many)
+    [warning, *_] = plan._warnings(made.job, totals, made.groups, made.write_tasks, True)
+    assert warning.startswith("1,001 files hold 5 KiB of the needed columns each")
+    assert not any("files hold" in one for one in made.warnings)
+
+
+def test_a_huge_row_group_is_told(job: Document) -> None:
+    made = make_plan(job)
+    groups = [*made.groups, group(99, 800 << 20)]
+    warnings = plan._warnings(made.job, made.totals, groups, made.write_tasks, True)
+    assert any(one.startswith("The largest row group holds 800 MiB") for one in warnings)
