@@ -54,16 +54,15 @@ def conclude(store: Store, manifest: Manifest, problems: Sequence[str]) -> Verif
 
 
 def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str]:
-    """Every problem of one shard: size, checksum, records, rows, record lengths, and that each record decodes."""
+    """The first problem of one shard: size, checksum, records, rows, record lengths, and that each record decodes."""
     try:
         size = store.size(shard.path)
     except FileNotFoundError:
         return [f"{shard.path} is missing"]
     if size != shard.bytes:
         return [f"{shard.path} has {size:,} bytes instead of {shard.bytes:,}"]
-    problems = []
     if file_crc32c(store, shard.path) != shard.crc32c:
-        problems.append(f"{shard.path} has another checksum")
+        return [f"{shard.path} has another checksum"]
     lengths: list[int] = []
     rows = 0
     try:
@@ -71,13 +70,11 @@ def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str
             lengths += [len(record) + OVERHEAD for record in batch]
             rows += columns.count(decode_many(manifest.infos, manifest.layout, batch))
     except OutputError as error:
-        return [*problems, f"{shard.path}: {error}"]
+        return [f"{shard.path}: {error}"]
     if (len(lengths), rows) != (shard.records, shard.rows):
         found = f"{len(lengths):,} records and {rows:,} rows"
-        problems.append(f"{shard.path} has {found} instead of {shard.records:,} and {shard.rows:,}")
-    elif not _lengths_hold(shard, lengths):
-        problems.append(f"{shard.path} has records at other places")
-    return problems
+        return [f"{shard.path} has {found} instead of {shard.records:,} and {shard.rows:,}"]
+    return [] if _lengths_hold(shard, lengths) else [f"{shard.path} has records at other places"]
 
 
 def _lengths_hold(shard: ShardInfo, lengths: list[int]) -> bool:
