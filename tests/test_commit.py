@@ -122,7 +122,7 @@ def manifest_of(fingerprint, shards):
 
 def run(store, fingerprint, *, first=0, words=b"a,b"):
     """What the engine does, in one process."""
-    with lock(store, fingerprint):
+    with lock(store):
         finish_commit(store)
         sweep(store, fingerprint)
         shards = []
@@ -321,7 +321,7 @@ def test_small_files_of_a_run_stay_and_all_else_goes(store):
     for name in ("plan.json", "events.jsonl", "fitted-1/transform.json", "attempts/x/part"):
         store.write_atomic(f"_run/new/{name}", b"1")
     run(store, "new")
-    assert [file.path for file in store.list_files("_run")] == ["_run/new/events.jsonl", "_run/new/plan.json"]
+    assert [file.path for file in store.list_files("_run")] == ["_run/new/events.jsonl"]
 
 
 def test_a_sidecar_that_is_not_what_the_manifest_states_is_told(store):
@@ -335,37 +335,35 @@ def test_a_sidecar_that_is_not_what_the_manifest_states_is_told(store):
 
 
 def test_a_lock_keeps_others_out_and_names_its_holder(store):
-    with lock(store, "r"):
-        with pytest.raises(OutputError, match=rf"process {os.getpid()} on .* since .* --resume"), lock(store, "r"):
+    with lock(store):
+        with pytest.raises(OutputError, match=rf"process {os.getpid()} on .* since .* --resume"), lock(store):
             pass
-        with pytest.raises(OutputError, match="Another run"), lock(store, "r", steal=True):
+        with pytest.raises(OutputError, match="Another run"), lock(store, steal=True):
             pass
-        with lock(store, "other"):
-            assert store.is_file("_run/other/lock")
     assert store.list_files() == []
 
 
 def _left_lock(store, **changes):
-    with lock(store, "r"):
-        holder = json.loads(store.read_bytes("_run/r/lock"))
-    store.write_atomic("_run/r/lock", json.dumps({**holder, **changes}).encode())
+    with lock(store):
+        holder = json.loads(store.read_bytes("_run/lock"))
+    store.write_atomic("_run/lock", json.dumps({**holder, **changes}).encode())
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(store):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True)
     _left_lock(store, pid=int(dead.stdout), token="t")
-    with lock(store, "r"):
-        assert json.loads(store.read_bytes("_run/r/lock"))["pid"] == os.getpid()
+    with lock(store):
+        assert json.loads(store.read_bytes("_run/lock"))["pid"] == os.getpid()
     _left_lock(store, born="1", token="t")  # the number is in use again, by a younger process
-    with lock(store, "r"):
-        assert json.loads(store.read_bytes("_run/r/lock"))["token"] != "t"
+    with lock(store):
+        assert json.loads(store.read_bytes("_run/lock"))["token"] != "t"
     assert store.list_files() == []
 
 
 def test_the_lock_of_another_host_is_taken_over_only_on_demand(store):
     _left_lock(store, host="elsewhere", token="t")
-    with pytest.raises(OutputError, match=r"on elsewhere .*--resume"), lock(store, "r"):
+    with pytest.raises(OutputError, match=r"on elsewhere .*--resume"), lock(store):
         pass
-    with lock(store, "r", steal=True):
-        assert store.is_file("_run/r/lock")
+    with lock(store, steal=True):
+        assert store.is_file("_run/lock")
     assert store.list_files() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import socket
 import time
@@ -24,6 +25,7 @@ from dtap_dask.errors import ClusterError, DtapError, JobError
 from dtap_dask.storage import Store
 
 WAIT_SECONDS = 15
+LEAST_MEMORY = 512 << 20
 _COMPARED = ("dtap_dask", "pyarrow", "numpy")
 
 
@@ -47,6 +49,7 @@ def open_client(options: ClusterOptions, client: Client | None = None) -> Iterat
     _refuse_contradictions(options)
     client = client or _current(options)
     if client is not None:
+        _refuse_own_workers(options, "the current Dask client has its workers already. Close it, or leave them out.")
         yield client
         return
     file = options.scheduler_file
@@ -69,14 +72,16 @@ def _current(options: ClusterOptions) -> Client | None:
 
 
 def _refuse_contradictions(options: ClusterOptions) -> None:
-    own = [f"--{name}" for name in ("workers", "threads", "memory") if getattr(options, name) is not None]
     if options.scheduler and options.scheduler_file:
         raise JobError("--scheduler and --scheduler-file both say where to run. Give one of the two.")
-    if own and (options.scheduler or options.scheduler_file):
-        raise JobError(
-            f"{', '.join(own)} are for a cluster on this machine; one that runs already has its workers. Leave them "
-            "out, or leave out --scheduler."
-        )
+    if options.scheduler or options.scheduler_file:
+        _refuse_own_workers(options, "one that runs already has its workers. Leave them out, or leave out --scheduler.")
+
+
+def _refuse_own_workers(options: ClusterOptions, why: str) -> None:
+    own = [f"--{name}" for name in ("workers", "threads", "memory") if getattr(options, name) is not None]
+    if own:
+        raise JobError(f"{', '.join(own)} are for a cluster on this machine that the run starts itself; {why}")
 
 
 def _address_in(file: str) -> str:
@@ -110,18 +115,39 @@ def _local(options: ClusterOptions) -> LocalCluster:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or 1
     workers = options.workers or max(1, cores // threads)
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(_UNGUARDED)  # a worker process that imports the script which started it
     try:
-        memory = "auto" if options.memory is None else parse_bytes(options.memory)
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=_memory(options.memory),
+            host="127.0.0.1",
+            dashboard_address=f"127.0.0.1:{_free_port(8787)}",
+            silence_logs=logging.ERROR,
+        )
+    except RuntimeError as error:
+        raise ClusterError(f"The worker processes did not start ({error}). {_UNGUARDED}") from error
+
+
+_UNGUARDED = (
+    "A script that runs a job must do so below `if __name__ == '__main__':`, as each worker process imports the script "
+    "once more."
+)
+
+
+def _memory(size: str | None) -> int | str:
+    if size is None:
+        return "auto"
+    try:
+        found = int(parse_bytes(size))
     except ValueError as error:
-        raise JobError(f"--memory {options.memory!r} is not a size such as 4GiB.") from error
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=threads,
-        memory_limit=memory,
-        host="127.0.0.1",
-        dashboard_address=f"127.0.0.1:{_free_port(8787)}",
-        silence_logs=logging.ERROR,
-    )
+        raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error
+    if found < LEAST_MEMORY:
+        raise JobError(
+            f"--memory {size!r} is {found:,} bytes a worker, which needs 1GiB or more. Did you mean {size}GiB?"
+        )
+    return found
 
 
 def _free_port(preferred: int) -> int:

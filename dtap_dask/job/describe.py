@@ -65,11 +65,13 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"│  ├─ fit         {len(plan.fit_tasks):,} tasks for {reason}"
     if not plan.checked.pipeline.levels and plan.needs_counting:
         yield f"│  ├─ count       {len(plan.fit_tasks):,} tasks: the rows of each part, to plan the shards"
-    yield f"│  └─ write       {len(plan.write_tasks):,} tasks"
+    mixed = sorted(len(task) for task in plan.write_tasks)
+    groups = f"{mixed[0]} to {mixed[-1]}" if mixed[0] < mixed[-1] else f"{mixed[0]}"
+    yield f"│  └─ write       {len(plan.write_tasks):,} tasks; the rows of a shard come from {groups} row groups"
     yield f"├─ split     {', '.join(split_names(job))}" + (f" (fitted on {job.split.fit})" if job.split else "")
     low, high = output_bytes(plan)
     yield f"├─ output    {job.output.path}: layout {job.output.layout}, {len(plan.checked.pipeline.outputs)} columns"
-    yield f"│  └─ at most {left.rows:,} rows, {human(low)} to {human(high)} before compression"
+    yield f"│  └─ at most {left.rows:,} rows, about {human(low)} to {human(high)} before compression"
     yield f"└─ memory    about {human(memory_bytes(plan))} a worker thread beside the libraries"
     for warning in plan.warnings:
         yield f"! {warning}"
@@ -89,12 +91,20 @@ def split_names(job: Job) -> list[str]:
 
 
 def output_bytes(plan: Plan) -> tuple[int, int]:
-    """The records' size if every row is kept: with ids in one byte and in four; text as it is in the source."""
-    rows = plan.totals.read.rows
-    text = sum(32 for field in plan.checked.scan.schema if field.name in plan.job.keep and not _fixed(field.type))
-    per_feature = (1, 4) if plan.job.output.layout == "blocks" else (12, 24)
-    columns = len(plan.checked.pipeline.outputs)
-    return rows * (columns * per_feature[0] + text), rows * (columns * per_feature[1] + text)
+    """The records' size if every row is kept: with ids in one byte and in four; text and lists as in the source.
+
+    What one-hot vectors add is known only once their values are fitted, and left out.
+    """
+    rows, schema = plan.totals.read.rows, plan.checked.pipeline.schema
+    columns = max(1, len(plan.checked.scan.schema))
+    in_source = sum(group.raw_bytes for group in plan.groups) // columns
+    as_it_is = [
+        spec for spec in plan.checked.specs if not spec.steps and not _fixed(schema.field(spec.columns[0]).type)
+    ]
+    per_value = (1, 4) if plan.job.output.layout == "blocks" else (12, 24)
+    values = sum(len(spec.columns) for spec in plan.checked.specs) - len(as_it_is)
+    low, high = (rows * values * each + in_source * len(as_it_is) for each in per_value)
+    return low, high
 
 
 def _fixed(kind: Any) -> bool:

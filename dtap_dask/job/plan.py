@@ -51,8 +51,8 @@ class Amount:
 @dataclass(frozen=True)
 class SourceTotals:
     """`found` by listing (bytes of whole files; row groups and rows only of files whose footer was read),
-    `partitions` what is left after pruning by folders, `read` what is left after pruning by statistics (bytes of
-    the needed columns, compressed)."""
+    `partitions` what is left after pruning by folders, `read` what is left after pruning by statistics (both in
+    compressed bytes of the needed columns)."""
 
     found: Amount
     partitions: Amount
@@ -202,7 +202,7 @@ def _row_groups(
             f"of their row groups can hold a row that source.where keeps: {job.source.where!r}."
         )
     found = Amount(len(lake.files), len(every), sum(g.rows for g in every), sum(f.size for f in lake.files))
-    folders = Amount(len(lake.kept), found.row_groups, found.rows, sum(f.size for f in lake.kept))
+    folders = Amount(len(lake.kept), found.row_groups, found.rows, sum(g.bytes for g in every))
     files, rows = len({g.file for g in groups}), sum(g.rows for g in groups)
     totals = SourceTotals(found, folders, Amount(files, len(groups), rows, sum(g.bytes for g in groups)))
     idle = where is not None and len(matching) == len(every) and len(lake.kept) == len(lake.files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from distributed import Client
 
-from dtap_dask.errors import InterruptedRun, JobError
+from dtap_dask.errors import InterruptedRun
 from dtap_dask.features import feature_infos
 from dtap_dask.job import tasks
 from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
 from dtap_dask.job.describe import passes, split_names
 from dtap_dask.job.engine import Engine
+from dtap_dask.job.output import Output
 from dtap_dask.job.plan import FOOTERS_A_TASK, Plan, make_plan
 from dtap_dask.job.progress import Reporter, human, reporter
 from dtap_dask.job.seal import fixed_row_bytes, rows_by_group, seal
@@ -34,7 +36,7 @@ from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import MANIFEST, Manifest, build_manifest, read_manifest, standing_manifest
+from dtap_dask.records.manifest import Manifest, build_manifest, standing_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import Store, open_store
 
@@ -107,16 +109,17 @@ class _Run:
 
     def __post_init__(self) -> None:
         job = self.plan.job
-        self.output = open_store(job.output.path, job.storage)
+        self.store = open_store(job.output.path, job.storage)
+        self.output = Output(self.store, self.plan.run_id)
         self.layout = Layout(job.output.layout, job.output.rows_per_record, job.output.compression)
-        self.folder = f"_run/{self.plan.run_id}"
         self.levels = self.plan.checked.pipeline.levels
         self.readings: list[Reading] = []
         self.work = Work(
             source_url=self.plan.source.address,
-            output_url=self.output.address,
-            settings=json.dumps(self.output.settings),
+            output_url=self.store.address,
+            settings=json.dumps(self.store.settings),
             run_id=self.plan.run_id,
+            token=uuid.uuid4().hex,
             scan=self.plan.checked.scan,
             specs=self.plan.checked.specs,
             schema=self.plan.checked.pipeline.schema,
@@ -127,77 +130,45 @@ class _Run:
 
     def go(self, overwrite: bool, resume: bool) -> Manifest:
         start = time.monotonic()
-        finish_commit(self.output)
-        finished = self.look_at_output(overwrite, resume)
-        if finished is not None:
-            self.report.note(f"{self.output.url} is finished already; nothing was left to do.")
-            return finished
-        client = self.opened()
-        self.report.note(f"Dask dashboard: {client.dashboard_link}")
-        for warning in self.plan.warnings:
-            self.report.note(f"Note: {warning}")
-        preflight(client, self.plan.source, self.output)
-        self.engine = Engine(client)
-        with lock(self.output, self.plan.run_id, steal=resume):
-            sweep(self.output, self.plan.run_id)
-            if overwrite and not resume:
-                self.forget()
-            shards = self.sealed() or self.fit_and_seal()
+        with lock(self.store, steal=resume):
+            finish_commit(self.store)
+            finished = self.output.admit(self.plan.fingerprint, overwrite, resume)
+            if finished is not None:
+                self.report.note(f"{self.store.url} is finished already; nothing was left to do.")
+                return finished
+            self.start_cluster()
+            if overwrite:
+                self.begin_anew()
+            sweep(self.store, self.plan.run_id)
+            shards = self.output.sealed()
+            if shards is None:
+                shards = self.fit_and_seal()
+            else:
+                self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
             manifest = self.commit(self.write(shards))
         self.conclude(manifest, time.monotonic() - start)
         return manifest
 
-    def look_at_output(self, overwrite: bool, resume: bool) -> Manifest | None:
-        """Refuse what stands in the way; the manifest, when a run to be resumed has finished after all."""
-        begun = self.output.exists(f"{self.folder}/plan.json")
-        if self.output.is_file(MANIFEST):
-            manifest = standing_manifest(self.output) if overwrite else read_manifest(self.output)
-            if resume and manifest is not None and manifest.fingerprint == self.plan.fingerprint:
-                return manifest
-            if not overwrite and not (resume and begun):
-                raise JobError(
-                    f"{self.output.url} holds a dataset already. Replace it with --overwrite (it stays until the new "
-                    "one is complete), or write to another folder: --set output.path=..."
-                )
-        elif begun and not resume and not overwrite:
-            raise JobError(
-                f"{self.output.url} holds an unfinished run of this job. Go on with it: --resume; or begin anew: "
-                "--overwrite."
-            )
-        if resume and not begun and (others := self.other_runs()):
-            raise JobError(
-                f"{self.output.url} holds an unfinished run ({', '.join(others)}), but of another job or of other "
-                f"source files: this one is {self.plan.run_id}. Run that job again as it was, or begin anew: "
-                "--overwrite."
-            )
-        return None
+    def start_cluster(self) -> None:
+        client = self.opened()
+        self.report.note(f"Dask dashboard: {client.dashboard_link}")
+        for warning in self.plan.warnings:
+            self.report.note(f"Note: {warning}")
+        preflight(client, self.plan.source, self.store)
+        self.engine = Engine(client)
 
-    def forget(self) -> None:
-        """Begin anew: leave nothing of an earlier attempt at this job that could count as done."""
-        for name in ("plan.json", "tasks", *(f"fitted-{levels + 1}" for levels in range(self.levels))):
-            self.output.delete_tree(f"{self.folder}/{name}")
-
-    def other_runs(self) -> list[str]:
-        """The folders of runs that wrote a plan and never finished."""
-        names = {info.path.split("/")[1] for info in self.output.list_files("_run") if info.path.count("/") > 1}
-        manifest = standing_manifest(self.output)
-        return sorted(names - {self.plan.run_id, manifest.fingerprint[:8] if manifest else None})
-
-    def sealed(self) -> list[TaskShards] | None:
-        """The shards as an interrupted run planned them, if it came so far."""
-        try:
-            found = json.loads(self.output.read_bytes(f"{self.folder}/plan.json"))
-        except FileNotFoundError:
-            return None
-        self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
-        return [TaskShards.from_json(one) for one in found["shards"]]
+    def begin_anew(self) -> None:
+        """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
+        standing = standing_manifest(self.store)
+        keep = standing.files if standing else frozenset()
+        for run_id in self.output.unfinished():
+            self.output.forget(run_id, keep)
 
     def fit_and_seal(self) -> list[TaskShards]:
         rows = self.counted_rows()
-        shards = seal(self.plan, rows, self.row_bytes())
-        document = {"format": 1, "fingerprint": self.plan.fingerprint, "shards": [one.to_json() for one in shards]}
-        self.output.write_atomic(f"{self.folder}/plan.json", json.dumps(document).encode())
-        return list(shards)
+        shards = list(seal(self.plan, rows, self.row_bytes()))
+        self.output.seal(self.plan.fingerprint, shards)
+        return shards
 
     def counted_rows(self) -> npt.NDArray[np.int64]:
         """Fit every level; the exact rows of each row group in each part, which the first pass counts on its way."""
@@ -248,9 +219,9 @@ class _Run:
 
     def commit(self, written: Sequence[Written]) -> Manifest:
         state = self.work.state(self.levels)
-        folder = stage(self.output, self.plan.run_id)
-        state.save(self.output, folder)
-        write_sources(self.output, f"{folder}sources.parquet", self.plan)
+        folder = stage(self.store, self.plan.run_id)
+        state.save(self.store, folder)
+        write_sources(self.store, f"{folder}sources.parquet", self.plan)
         manifest = build_manifest(
             job=self.plan.job.document,
             fingerprint=self.plan.fingerprint,
@@ -260,7 +231,7 @@ class _Run:
             splits=split_names(self.plan.job),
             shards=[shard for one in written for shard in one.shards],
         )
-        return commit_dataset(self.output, self.plan.run_id, manifest)
+        return commit_dataset(self.store, self.plan.run_id, manifest)
 
     def row_bytes(self) -> float:
         """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
@@ -284,17 +255,18 @@ class _Run:
 
     def conclude(self, manifest: Manifest, seconds: float) -> None:
         """Say what there is now, and how much was read for it."""
-        for line in told(self.output.url, manifest):
+        for line in told(self.store.url, manifest):
             self.report.note(line)
         rows = self.plan.totals.read.rows
         needed = self.plan.totals.read.bytes
         self.report.note(f"{rows:,} source rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
         columns, footers = sum(one.columns for one in self.readings), sum(one.footers for one in self.readings)
+        times = f"{passes(self.plan)} pass{'es' if passes(self.plan) > 1 else ''}"
         self.report.note(
             f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
-            f"({passes(self.plan)} passes), and {human(footers)} of footers"
+            f"({times}), and {human(footers)} of footers"
         )
-        done = {"path": self.output.url, "seconds": round(seconds, 3), "source_rows": rows}
+        done = {"path": self.store.url, "seconds": round(seconds, 3), "source_rows": rows}
         read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
         self.report.result({**done, **read, **summary(manifest)})
 

@@ -11,7 +11,8 @@ from dtap_dask.storage import Store
 
 
 def source_totals(plan: Plan) -> SourceTotals:
-    """The source in numbers. Row groups, rows and bytes are those of files that were not pruned by their folders."""
+    """The source in numbers. Row groups, rows and bytes (of the needed columns, compressed) are those of files that
+    were not pruned by their folders."""
     found, folders, read = plan.totals.found, plan.totals.partitions, plan.totals.read
     return SourceTotals(
         files=Amounts(found=found.files, pruned=found.files - read.files, read=read.files),

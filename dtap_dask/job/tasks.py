@@ -35,6 +35,7 @@ class Work:
     output_url: str
     settings: str  # the job's storage section as JSON
     run_id: str
+    token: str  # of this run alone: a process that lives on must not take another run's state for this one's
     scan: ScanSpec
     specs: tuple[FeatureSpec, ...]
     schema: pa.Schema
@@ -54,14 +55,14 @@ class Work:
         """The state with so many levels fitted."""
         if levels == 0:
             return unfitted(self.specs, self.schema)
-        return _load_state(self.output_url, self.settings, self.run_id, levels)
+        return _load_state(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
 
     def transform(self, levels: int) -> Transform:
         """The features by that state."""
         if levels == 0:
             state = self.state(0)
             return Transform(state.pipeline, state)
-        return _load_transform(self.output_url, self.settings, self.run_id, levels)
+        return _load_transform(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
 
 
 def unfitted(specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
@@ -75,14 +76,14 @@ def fitted_folder(run_id: str, levels: int) -> str:
 
 
 @lru_cache(maxsize=2)
-def _load_state(output_url: str, settings: str, run_id: str, levels: int) -> FittedState:
-    return FittedState.load(open_store(output_url, json.loads(settings)), fitted_folder(run_id, levels))
+def _load_state(output_url: str, settings: str, folder: str, token: str) -> FittedState:
+    return FittedState.load(open_store(output_url, json.loads(settings)), folder)
 
 
 @lru_cache(maxsize=1)
-def _load_transform(output_url: str, settings: str, run_id: str, levels: int) -> Transform:
+def _load_transform(output_url: str, settings: str, folder: str, token: str) -> Transform:
     """Its tables of words are made once in a process, not once a task."""
-    state = _load_state(output_url, settings, run_id, levels)
+    state = _load_state(output_url, settings, folder, token)
     return Transform(state.pipeline, state)
 
 
@@ -195,7 +196,10 @@ def finish_fit(work: Work, level: int, part: FitPart) -> tuple[Counted, ...]:
 def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> None:
     """DataError where no row is left, or none in the part that is fitted; `totals` has the rows of each part."""
     if not totals.sum():
-        raise DataError(f"No row of {source} is left: none passed. Check source.where: {scan.where!r}.")
+        asked = [f"source.where: {scan.where!r}"] if scan.where else []
+        asked += [f"source.sample: {scan.sample}"] if scan.sample is not None else []
+        asked += ["the conditions of split.where"] if scan.split and scan.split.where else []
+        raise DataError(f"No row of {source} is left: none passed. Check {', '.join(asked)}.")
     if scan.split and not totals[scan.split.names.index(scan.split.fit)]:
         told = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
         raise DataError(

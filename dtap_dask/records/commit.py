@@ -30,7 +30,7 @@ from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
 
 # What stays of a run's folder once its dataset stands: small files for people and for `status`.
-KEPT = ("plan.json", "events", "submit")
+KEPT = ("events", "submit")
 _STEPS = "commit.json"
 _DRAFTS = (_STEPS, MANIFEST, SUCCESS)  # what the commit itself puts beside the staged sidecars
 
@@ -205,7 +205,7 @@ def _clean(store: Store, run_id: str) -> None:
     folder = f"{RUNS}/{run_id}/"
     for file in store.list_files(folder.rstrip("/")):
         name, _, below = file.path.removeprefix(folder).partition("/")
-        if name in ("commit", "lock") or name.startswith(KEPT):
+        if name == "commit" or name.startswith(KEPT):
             continue
         if below:
             store.delete_tree(folder + name)

@@ -1,4 +1,4 @@
-"""One run at a time in a run's folder: a lock file that names its holder."""
+"""One run at a time in an output folder: a lock file that names its holder."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ class Holder:
 
 
 @contextlib.contextmanager
-def lock(store: Store, run_id: str, *, steal: bool = False) -> Iterator[None]:
-    """Hold `_run/<run_id>/lock` for the length of a block.
+def lock(store: Store, *, steal: bool = False) -> Iterator[None]:
+    """Hold `_run/lock` for the length of a block: it keeps every other run, of any job, out of this folder.
 
     The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
     nobody can tell from here whether it lives. OutputError names a holder that lives, or may live.
     """
-    path = f"_run/{run_id}/lock"
+    path = "_run/lock"
     mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex)
     draft = f"{path}.{mine.token}"
     with store.create(draft) as file:
         file.write(json.dumps(asdict(mine)).encode())
     try:
         _take(store, draft, path, steal)
+    except FileNotFoundError as error:  # whoever got the lock a moment ago has swept our draft away
+        raise _held(store, path, _holder(store, path)) from error
     finally:
         store.delete(draft)
+    _sweep(store, path)
     try:
         yield
     finally:
@@ -80,6 +83,13 @@ def _remove(store: Store, path: str, stale: Holder) -> None:
         store.publish(aside, path)
         raise _held(store, path, found)
     store.delete(aside)
+
+
+def _sweep(store: Store, path: str) -> None:
+    """Remove the drafts of processes that died, or that come too late."""
+    for file in store.list_files(path.rpartition("/")[0]):
+        if file.path.startswith(f"{path}."):
+            store.delete(file.path)
 
 
 def _holder(store: Store, path: str) -> Holder | None:

@@ -37,21 +37,25 @@ def parse_batch(dataset: Path, batch: int) -> tf.data.Dataset:
 
 
 def seconds_of(build: Callable[[], tf.data.Dataset], rows: int) -> tuple[int, float]:
-    """Iterate whole or partial epochs until at least `rows` rows have come; returns how many did and how long it took.
+    """Iterate epoch after epoch until at least `rows` rows have come; returns how many did and how long it took.
 
-    Starting the pipeline and filling its shuffle buffer are inside.
+    Starting each epoch and filling its shuffle buffer are inside. What comes after its last batch is not: with autotune
+    on, TensorFlow 2.21 may let the end of an iterator wait for the tuner's next turn, as long again as the epoch took.
     """
     dataset = build()
-    seen, start = 0, time.perf_counter()
+    seen, seconds = 0, 0.0
     while seen < rows:
-        before = seen
-        for _, label in dataset:
+        before, start = seen, time.perf_counter()
+        iterator = iter(dataset)
+        for _, label in iterator:
             seen += label.shape[0]
             if seen >= rows:
                 break
+        seconds += time.perf_counter() - start
+        del iterator
         if seen == before:
             raise ValueError("The dataset holds no rows.")
-    return seen, time.perf_counter() - start
+    return seen, seconds
 
 
 def _records(dataset: Path) -> tf.data.Dataset:
