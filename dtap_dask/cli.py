@@ -86,8 +86,10 @@ def plan(job: str, overrides: tuple[str, ...], limit: int | None, as_json: bool)
     from dtap_dask.job.plan import make_plan
 
     planned = make_plan(job, overrides=overrides, limit=limit)
-    told = json.dumps(describe.as_json(planned), indent=2) if as_json else describe.as_text(planned)
-    click.echo(planned.job.redact(told))
+    redact = planned.job.redact
+    click.echo(
+        json.dumps(redact(describe.as_json(planned)), indent=2) if as_json else redact(describe.as_text(planned))
+    )
 
 
 @tfrecords.command()

@@ -48,10 +48,14 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("version", REMOVE, r"version: this key is required."),
     ("source", REMOVE, r"source: this key is required."),
     ("source/path", REMOVE, r"source.path \(line \d+\): this key is required."),
-    ("source/path", 7, r"source.path \(line \d+\): found 7: input should be a valid tuple"),
+    ("source/path", 7, r"source.path \(line \d+\): found 7: a list is needed\."),
+    ("source", [1], r"source \(line \d+\): found \[1\]: a mapping of keys is needed\."),
+    ("source/path", " ", r"source.path \(line \d+\): found ' ': the path is empty\."),
+    ("output/path", "", r"output.path \(line \d+\): found '': the path is empty\."),
+    ("features/0", "fare", r"features\[0\] \(line \d+\): found 'fare': a mapping of keys is needed\."),
     ("source/whree", "fare > 0", r"source.whree \(line \d+\): unknown key 'whree'. Did you mean 'where'?"),
     ("source/sample", 1.5, r"source.sample \(line \d+\): found 1.5: input should be less than or equal to 1."),
-    ("features", [], r"features \(line \d+\): found \[\]: .*at least 1 item"),
+    ("features", [], r"features \(line \d+\): found \[\]: a list of at least 1 item is needed\."),
     (
         "features/0/colunms",
         ["fare"],
@@ -85,7 +89,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     (
         STEPS,
         [{"impute": {}, "log1p": {}}],
-        r"features\[0\].steps\[0\] .*: a step is a name, or one name with its options",
+        r"features\[0\].steps\[0\] .*: a step is a name, or one name with its options: {impute: {\.\.\.}}\.",
     ),
     (STEPS, [{"clip": {"min": 3, "max": 1}}], r"features\[0\].steps\[0\] .*clip"),
     (STEPS, ["log1p", {"bucketize": {}}], r"features\[0\].steps\[1\] .*boundaries.*quantiles"),
@@ -137,7 +141,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
 def errors_of(job: Document, folder: Path, *arguments: str) -> str:
     """What `dtap-dask plan` says to a job, which must fail with exit code 2."""
     (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
-    result = CliRunner().invoke(tfrecords, ["plan", str(folder / "job.yaml"), *arguments])
+    return errors_of_file(folder / "job.yaml", *arguments)
+
+
+def errors_of_file(file: Path, *arguments: str) -> str:
+    result = CliRunner().invoke(tfrecords, ["plan", str(file), *arguments])
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     return result.output
@@ -169,9 +177,36 @@ def test_all_mistakes_come_at_once(job: Document, tmp_path: Path) -> None:
     assert len(told.strip().splitlines()) == 8, told
 
 
+def test_one_wrong_step_in_the_only_block_hides_no_mistake_about_the_lake(job: Document, tmp_path: Path) -> None:
+    job["features"] = [{"columns": ["fare"], "steps": ["standard_scal"]}]
+    job["source"]["where"] = "fair > 0"
+    job["weight"] = "wait"
+    lines = errors_of(job, tmp_path).strip().splitlines()
+    assert [re.sub(r" \(line.*", "", line) for line in lines] == [
+        "Error: features[0].steps[0]",
+        "source.where",
+        "weight",
+    ]
+
+
+def test_a_key_that_stands_twice_is_told_with_both_lines(job: Document, tmp_path: Path) -> None:
+    text = yaml.safe_dump(job, sort_keys=False) + "source:\n  path: elsewhere\n  where: a > 1\nfit: fused\n"
+    text = text.replace("  key:\n", "  fit: a\n  fit: b\n  key:\n")
+    (tmp_path / "job.yaml").write_text(text)
+    lines = text.splitlines()
+    told = errors_of_file(tmp_path / "job.yaml")
+    first, second = (number for number, line in enumerate(lines, 1) if line == "source:")
+    assert f"source (line {second}): the key 'source' stands twice, first in line {first}: only one" in told
+    fits = [number for number, line in enumerate(lines, 1) if line.strip() in ("fit: a", "fit: b")]
+    assert f"split.fit (line {fits[1]}): the key 'fit' stands twice, first in line {fits[0]}" in told
+    assert "source.path" not in told  # what stands below a repeated key is not told once more
+    assert told.count("stands twice") == 2
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("a: &x [*x]\n", r"holds an alias of itself"),
         ("version: [1", r"is not valid YAML at line 1, column \d+"),
         ("- 1\n- 2\n", r"must hold keys such as `version`, `source` and `output`; it is list"),
         ("", r"it is NoneType"),
@@ -320,19 +355,6 @@ def test_a_file_that_vanishes_between_plan_and_read(
     monkeypatch.setattr(run_module, "make_plan", plan_and_remove)
     with pytest.raises(DtapError, match="part.parquet is gone from .* since the source was listed"):
         dtap_dask.run(job, client=client, progress="silent")
-
-
-def test_values_of_the_environment_are_not_shown(
-    job: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PLACE", "very-s3cret")
-    job["output"]["path"] = "nonsense://${PLACE}/x"
-    told = errors_of(job, tmp_path)
-    assert "very-s3cret" not in told
-    assert "${PLACE}" in told
-    monkeypatch.setenv("LAYOUT", "very-s3cret")
-    job["output"]["layout"] = "${LAYOUT}"
-    assert "very-s3cret" not in errors_of(job, tmp_path)
 
 
 def test_errors_survive_pickling() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake import predicate
-from dtap_dask.lake.discover import SourceFile, is_hidden, list_source
+from dtap_dask.lake.discover import SourceFile, contains, is_hidden, lies_within, list_source
 from dtap_dask.lake.footers import read_footer
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.schema import canonical_type, partition_scalar, partition_schema
@@ -151,7 +151,84 @@ def test_other_filesystems_by_url():
         out.write(sink.getvalue())
     found, files = list_source(["memory://lake-of-test/t"], {})
     assert [(file.key, file.partition) for file in files] == [("y=1/a.parquet", (("y", "1"),))]
-    assert read_footer(found, files[0]).rows == 3
+    assert read_footer(found, files[0]).groups[0].rows == 3
+
+
+def test_home_is_expanded_and_file_urls_are_local(tmp_path, monkeypatch):
+    put(tmp_path, "lake/a.parquet", "lake/y=1/b.parquet")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lake/y=1/b.parquet").rename(tmp_path / "b.parquet")
+    assert keys("~/lake") == keys("~/lake/*") == ["a.parquet"]
+    assert keys("~/lake", f"file://{tmp_path}/b.parquet") == ["b.parquet", "a.parquet"]
+
+
+def test_brackets_of_a_name_that_exists_are_taken_literally(tmp_path):
+    put(tmp_path, "br[1]/a.parquet", "br[1]/b[0].parquet", "br2/c.parquet")
+    assert keys(tmp_path / "br[1]") == ["a.parquet", "b[0].parquet"]
+    assert keys(tmp_path / "br[1]" / "a*") == keys(tmp_path / "br[1]" / "a.parquet") == ["a.parquet"]
+    assert keys(tmp_path / "br[1]" / "b[0].parquet") == ["b[0].parquet"]
+    assert keys(tmp_path / "br[2]") == ["br2/c.parquet"]
+
+
+def test_broken_links_are_named_but_for_hidden_ones(tmp_path):
+    put(tmp_path, "t/a.parquet")
+    (tmp_path / "t" / ".#a.parquet").symlink_to("nobody@nowhere")
+    (tmp_path / "t" / "_old").symlink_to(tmp_path)
+    assert keys(tmp_path / "t") == ["a.parquet"]
+    (tmp_path / "t" / "b.parquet").symlink_to("gone.parquet")
+    assert keys(tmp_path / "t" / "a*") == ["a.parquet"]
+    with pytest.raises(SourceError, match=r"t/b.parquet is a symbolic link that leads nowhere"):
+        keys(tmp_path / "t")
+    (tmp_path / "t" / "b.parquet").unlink()
+    (tmp_path / "t" / "again").symlink_to(tmp_path / "t")
+    with pytest.raises(SourceError, match=r"t/again is a symbolic link that leads .* back to a folder around it"):
+        keys(tmp_path / "t")
+
+
+INSIDE = {  # of an item: folders inside, and outside
+    "lake": (("lake", "lake/out", "./lake/../lake/x/"), ("out", "lakes", "", "lak")),
+    "lake/": (("lake/out",), ("lakes",)),
+    "lake/t*": (("lake/trips", "lake/trips/out", "lake"), ("lake/out", "out")),
+    "lake/trip?": (("lake/trips/out/deep",), ("lake/trip", "lake/trips2")),
+    "lake/trip[a-z]/*.parquet": (("lake/trips", "lake/trips/a.parquet"), ("lake/trips/out", "lake/trip1")),
+    "lake/**/*.parquet": (("lake/out", "lake/a/b/c"), ("out",)),
+    "lake/br[1]": (("lake/br[1]/out", "lake/br[1]"), ("lake/br1", "lake/br1/out")),
+    "lake/trips/a.parquet": (("lake/trips/a.parquet",), ("lake/trips", "lake/trips/out", "lake")),
+}
+
+
+@pytest.mark.parametrize("item", INSIDE)
+def test_what_lies_inside_an_item(item, tmp_path, monkeypatch):
+    put(tmp_path, "lake/trips/a.parquet", "lake/br[1]/a.parquet")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path, expected in [(path, True) for path in INSIDE[item][0]] + [(path, False) for path in INSIDE[item][1]]:
+        ways = [(item, f"{tmp_path}/{path}"), (f"~/{item}", f"file://{tmp_path}/{path}"), (f"{tmp_path}/{item}", path)]
+        for source, place in ways:
+            assert contains(source, place or ".") is expected, (source, place)
+
+
+def test_what_an_item_lies_within(tmp_path):
+    put(tmp_path, "lake/trips/a.parquet")
+    for item in ("lake/trips", "lake/trips/a.parquet", "lake/trips/*.parquet", "lake/trips/**"):
+        assert lies_within(f"{tmp_path}/{item}", f"{tmp_path}/lake")
+        assert lies_within(f"{tmp_path}/{item}", f"file://{tmp_path}")
+        assert not lies_within(f"{tmp_path}/{item}", f"{tmp_path}/lake/trips/out")
+        assert not lies_within(f"{tmp_path}/{item}", f"{tmp_path}/lak")
+        assert not lies_within(f"{tmp_path}/{item}", "memory://lake")
+
+
+def test_links_and_other_filesystems_are_seen_through(tmp_path):
+    put(tmp_path, "lake/a.parquet")
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    assert contains(f"{tmp_path}/link", f"{tmp_path}/lake/out")
+    assert contains(f"{tmp_path}/lake", f"{tmp_path}/link/out")
+    taps = {"dtap": {"map": {"T": str(tmp_path)}}}
+    assert contains("dtap://T/l*", f"{tmp_path}/lake/out", taps)
+    assert lies_within(f"{tmp_path}/lake/*", "dtap://T/lake", taps)
+    assert contains("memory://lake/t*", "memory://lake/trips/out")
+    assert not contains("memory://lake/t*", "memory://lake/out")
+    assert not contains("memory://lake", f"{tmp_path}/lake")
 
 
 # Hive partitions
@@ -316,7 +393,7 @@ OTHER = [
 def test_types_that_hold_the_same(tmp_path, expected, found):
     table = pa.table({"other": [1], "x": pa.nulls(1, found)})
     fixed = pa.schema([pa.field("x", expected)])
-    assert footer_of(tmp_path / "a", table, columns=["x"], expected=fixed).rows == 1
+    assert footer_of(tmp_path / "a", table, columns=["x"], expected=fixed).groups[0].rows == 1
     assert pa.types.is_null(found) or canonical_type(found) == expected
 
 

@@ -128,6 +128,14 @@ def test_dates_and_timestamps_are_microseconds_rounded_down(unit):
         assert run(days.cast(kind), ("cast", "int64"))[1].tolist() == [86_400_000_000]
 
 
+@pytest.mark.parametrize("bound", [np.inf, -np.inf, np.nan, 10**400])
+def test_bounds_and_values_that_are_not_finite_are_refused(bound):
+    with pytest.raises(JobError, match=r"clip: `min` and `max` must be finite"):
+        parse_step("clip", {"max": bound})
+    with pytest.raises(JobError, match=r"impute: `value` must be finite"):
+        parse_step("impute", {"strategy": "constant", "value": bound})
+
+
 def test_a_timestamp_without_cast_is_refused():
     with pytest.raises(JobError, match=r"features\[0\]: column 'x'.*cast: int64"):
         run(pa.array([0], pa.timestamp("us")))

@@ -199,6 +199,66 @@ def test_a_labels_ids_start_at_0_and_know_no_strangers():
         train(pa.array(["no", None]), "ordinal_encode", role="label")
 
 
+@pytest.mark.parametrize("values", [["no", "yes", None], [0, 1, None], [True, False, None]])
+@pytest.mark.parametrize("name", ["ordinal_encode", "one_hot_encode"])
+def test_a_null_label_is_an_error_with_every_encoder(values, name):
+    array = pa.array(values)
+    with pytest.raises(DataError, match=r"Nulls.*'x' \(1\).*coalesce"):
+        train(array, name, role="label")
+    transform = train(array.drop_null(), name, role="label")
+    with pytest.raises(DataError, match="1 of 3 rows of a batch of column 'x' are null"):
+        encode(transform, array)
+
+
+@pytest.mark.parametrize("name", ["ordinal_encode", "one_hot_encode"])
+@pytest.mark.parametrize(("seen", "value"), [(["no", "yes"], "maybe"), ([0, 1], 7)])
+def test_an_unseen_label_is_an_error_with_every_encoder(name, seen, value):
+    with pytest.raises(DataError, match=r"did not occur.*add such rows to the fitted part") as error:
+        encode(train(pa.array(seen), name, role="label"), pa.array([value]))
+    assert "oov_buckets" not in str(error.value)
+
+
+def test_a_label_is_not_hashed():
+    with pytest.raises(JobError, match="hash_encode cannot make a label.*ordinal_encode"):
+        train(pa.array(["a"]), "hash_encode", 9, role="label")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ordinal_encode", {"oov_buckets": 5}),
+        ("ordinal_encode", {"null": "id"}),
+        ("one_hot_encode", {"null": "zeros"}),
+        ("one_hot_encode", {"unseen": "zeros"}),
+    ],
+)
+def test_options_that_a_label_cannot_have_are_refused(name, options):
+    [(option, value)] = options.items()
+    rows = pa.record_batch({"x": pa.array(["a"])})
+    spec = FeatureSpec("x", "label", ("x",), (parse_step(name, options),), place="label")
+    with pytest.raises(JobError, match=rf"{name}\.{option}: found {value!r}.*Leave the option out") as error:
+        Pipeline.build([spec], rows.schema)
+    assert [problem.place for problem in error.value.problems] == ["label.steps[0]"]
+
+
+def test_options_that_a_label_has_anyway_are_taken_and_defaults_written_out_too():
+    for name, options in (
+        ("ordinal_encode", {"null": "error", "oov_buckets": 0, "top_k": 3}),
+        ("ordinal_encode", parse_step("ordinal_encode").model_dump()),
+        ("one_hot_encode", {"null": "error", "unseen": "error"}),
+        ("one_hot_encode", parse_step("one_hot_encode").model_dump()),
+    ):
+        transform = train(pa.array(["no", "yes", "no"]), name, options, role="label")
+        assert transform.infos[0].classes == ("no", "yes")
+    with pytest.raises(JobError, match=r"oov_buckets: found 5"):
+        train(
+            pa.array(["a"]),
+            "ordinal_encode",
+            parse_step("ordinal_encode", {"oov_buckets": 5}).model_dump(),
+            role="label",
+        )
+
+
 @pytest.mark.parametrize(("size", "stored"), [(253, "uint8"), (255, "uint16"), (70_000, "int32")])
 def test_ids_are_stored_as_narrow_as_they_fit(size, stored):
     transform = train(pa.array([str(i) for i in range(size)]), "ordinal_encode")

@@ -177,6 +177,52 @@ def test_nulls_of_rows_outside_the_fit_are_seen_by_the_first_pass():
         finish(pipeline, 0, accumulator.partial())
 
 
+def test_what_is_wrong_is_counted_once_for_all_features_of_a_column():
+    pipeline = build(
+        spec("a", ["y"], ("clip", {"min": 0})), spec("b", ["y"]), spec("c", ["y"], "standard_scale", allow_null=True)
+    )
+    rows = rows_of(12).set_column(rows_of(12).schema.names.index("y"), "y", pa.array([None, 1.0, 2.0] * 4))
+    accumulator = Accumulator(pipeline, 0)
+    accumulator.add(rows)
+    with pytest.raises(DataError, match=r"column 'y' \(4\) would reach the output in 12 rows"):
+        finish(pipeline, 0, accumulator.partial())
+
+
+def test_columns_of_several_kinds_have_remedies_of_their_own():
+    pipeline = build(spec("y", ["y"], "standard_scale"), spec("s", ["s"]), spec("k", ["x"], role="kept"))
+    nothing = {
+        name: pa.nulls(2, kind) for name, kind in zip(rows_of(1).schema.names, rows_of(1).schema.types, strict=True)
+    }
+    accumulator = Accumulator(pipeline, 0)
+    accumulator.add(pa.record_batch(nothing))
+    with pytest.raises(DataError, match=r"For 'y': put `impute` .*For 's': encode it .*For 'x': leave .*keep that\."):
+        finish(pipeline, 0, accumulator.partial())
+
+
+@pytest.mark.parametrize("name", ["taxi/y", ""])
+def test_names_that_no_output_can_have(name):
+    with pytest.raises(JobError, match=r"features\[0\]: .* cannot name an output.*'/', which Keras refuses.*`as`"):
+        build(spec(name, ["y"], place="features[0]"), spec(name + "/", ["x"], place="features[0]"))
+    with pytest.raises(JobError, match="another name with `name`"):
+        build(spec("a/b", ["y"], vector=True))
+    with pytest.raises(JobError, match="`derive` the column under another name, and keep that"):
+        build(spec("a/b", ["y"], role="kept"))
+
+
+def test_a_name_given_twice_is_put_right_where_it_can_be():
+    feature, vector = spec("y", ["x"], place="features[0]"), spec("y", ["x"], vector=True, place="features[0]")
+    label, kept = spec("y", ["y"], role="label", place="label"), spec("y", ["y"], role="kept", place="keep[0]")
+    for specs, says in (
+        ((feature, spec("y", ["y"])), r"made by features\[0\]. Give it another name with `as`"),
+        ((feature, kept), r"^keep\[0\]: .*features\[0\]. Give the feature another name with `as`"),
+        ((vector, kept), r"Give the feature another name with `name`"),
+        ((label, kept), r"already made by label. `derive` the column under another name, and keep that"),
+    ):
+        with pytest.raises(JobError, match=says) as error:
+            build(*specs)
+        assert len(error.value.problems) == 1
+
+
 def test_infinities_and_negative_weights_of_all_rows_are_seen_by_the_first_pass():
     schema = pa.schema({"x": pa.float64(), "w": pa.float64()})
     pipeline = build(spec("x", ["x"], "standard_scale"), spec("w", ["w"], role="weight"), schema=schema)

@@ -24,7 +24,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
-from dtap_dask.job import plan
+from dtap_dask.job import grouping
 
 Document = dict[str, Any]
 
@@ -110,7 +110,7 @@ FITTED = "f7a312a791e87c7a2e09df65bf8e9045f5de429f0e0f198bc53c680d648164f6"
 def test_the_bytes_are_those_written_down(
     layout: str, shuffle: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "MIN_TASKS", 2)
+    monkeypatch.setattr(grouping, "MIN_TASKS", 2)
     pq.write_table(TABLE, tmp_path / "table.parquet", row_group_size=16)
     job = job_on(tmp_path / "table.parquet", tmp_path / "out", layout, shuffle)
     manifest = dtap_dask.run(job, client=client, progress="silent")

@@ -119,7 +119,7 @@ def test_a_killed_client_goes_on_with_resume(
     command = [sys.executable, "-m", "dtap_dask", "run", "job.yaml", "--workers", str(workers)]
     output = tmp_path / "out"
     moments = {
-        "fit": lambda: (output / "_run" / "lock").exists(),
+        "fit": (output / "_run" / "lock").exists,
         "write": lambda: finished_tasks(output) >= 2,
     }
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:

@@ -323,13 +323,19 @@ def test_an_empty_split_gives_no_batch(tmp_path: Path, kind: Any, shards: list[i
     assert set(data.element_spec[0]) == {info.name for info in INFOS if info.role == "feature"}
 
 
+def test_numpys_integers_are_taken(plain_path: str) -> None:
+    first = next(iter(load(plain_path, batch_size=np.int64(32), seed=np.uint8(3), kept=True)))
+    again = next(iter(load(plain_path, batch_size=32, seed=3, kept=True)))
+    tf.nest.map_structure(np.testing.assert_array_equal, first, again)
+
+
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "here", [9, 4], Layout("blocks", 4), PLAIN)
     with pytest.raises(JobError, match=r"no split 'tain'. Did you mean 'train'\?"):
         load(path, "tain")
     with pytest.raises(JobError, match=r"Known here: train\."):
         load(path, "xyz")
-    for wrong in (0, -1, 2.5, True, None):
+    for wrong in (0, -1, 2.5, True, None, np.int64(0), np.True_, np.float64(3)):
         with pytest.raises(JobError, match=r"batch_size.*not a positive number of rows"):
             load(path, batch_size=wrong)  # type: ignore[arg-type]
     with pytest.raises(JobError, match=r"batch_size: .*\n.*seed: 'x' is not an integer"):

@@ -81,6 +81,7 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
         output_url=str(output),
         settings=json.dumps({}),
         run_id=plan.run_id,
+        token="t",
         scan=plan.checked.scan,
         specs=plan.checked.specs,
         schema=plan.checked.pipeline.schema,

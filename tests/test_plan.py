@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import dtap_dask
 from dtap_dask.errors import DataError
 from dtap_dask.job import engine, plan, tasks
-from dtap_dask.job.plan import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, Plan, make_plan
+from dtap_dask.job.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks, warnings
+from dtap_dask.job.plan import Plan, make_plan
 from dtap_dask.job.seal import seal
 from dtap_dask.lake.footers import RowGroup
 from dtap_dask.storage import Store
@@ -176,7 +177,7 @@ def test_every_row_group_is_in_exactly_one_task(sizes: list[int], random: Any) -
     groups = [group(number, size) for number, size in enumerate(sizes)]
     order = list(range(len(groups)))
     random.shuffle(order)
-    made = plan._group_tasks(groups, order)
+    made = group_tasks(groups, order)
     assert sorted(position for task in made for position in task) == list(range(len(groups)))
     giants = [position for position in order if sizes[position] > OWN_TASK_BYTES]
     shared = [task for task in made if not set(task) & set(giants)]
@@ -188,7 +189,7 @@ def test_every_row_group_is_in_exactly_one_task(sizes: list[int], random: Any) -
 
 
 def test_of_very_many_row_groups_a_task_takes_sixteen() -> None:
-    made = plan._group_tasks([group(number, 1) for number in range(100_000)], range(100_000))
+    made = group_tasks([group(number, 1) for number in range(100_000)], range(100_000))
     assert {len(task) for task in made} == {16}
 
 
@@ -269,9 +270,8 @@ def test_few_row_groups_to_mix_are_told(job: Document, lake: Path) -> None:
 
 def test_many_small_files_are_told(job: Document, lake: Path) -> None:
     made = make_plan(job)
-    many = dataclasses.replace(made.totals.read, files=1001, bytes=1001 * 5000)
-    totals = dataclasses.replace(made.totals, read=many)
-    [warning, *_] = plan._warnings(made.job, totals, made.groups, made.write_tasks, True)
+    groups = [dataclasses.replace(made.groups[0], bytes=5120)] * 1001
+    [warning, *_] = warnings(made.job, 1001, groups, made.write_tasks, pruning=True)
     assert warning.startswith("1,001 files hold 5 KiB of the needed columns each")
     assert not any("files hold" in one for one in made.warnings)
 
@@ -279,5 +279,5 @@ def test_many_small_files_are_told(job: Document, lake: Path) -> None:
 def test_a_huge_row_group_is_told(job: Document) -> None:
     made = make_plan(job)
     groups = [*made.groups, group(99, 800 << 20)]
-    warnings = plan._warnings(made.job, made.totals, groups, made.write_tasks, True)
-    assert any(one.startswith("The largest row group holds 800 MiB") for one in warnings)
+    told = warnings(made.job, made.totals.read.files, groups, made.write_tasks, pruning=True)
+    assert any(one.startswith("The largest row group holds 800 MiB") for one in told)

@@ -74,3 +74,12 @@ def test_first_matching_predicate_wins():
     rows = pa.record_batch({"month": pa.array([1, 5, 9, None, 12], pa.int32())})
     predicates = [predicate.compile(sql, rows.schema) for sql in ("month <= 4", "month < 10")]
     assert by_predicate(rows, predicates).tolist() == [0, 1, 1, -1, -1]
+
+
+@pytest.mark.parametrize("count", [128, 129, 300])
+def test_many_parts_keep_their_rows(count):
+    shares = by_fraction(HASHES, [1 / count] * count)
+    assert set(shares.tolist()) == set(range(count))
+    rows = pa.record_batch({"x": pa.array(range(count))})
+    predicates = [predicate.compile(f"x = {index}", rows.schema) for index in range(count)]
+    assert by_predicate(rows, predicates).tolist() == list(range(count))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,9 +175,6 @@ def test_the_environment_maps_taps_and_the_job_wins(tmp_path: Path, monkeypatch:
 
 def test_read_only_and_full_places_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is not filled for real: the failing call is replaced, as no such device can be made everywhere."""
-    import errno
-    import os
-
     store = open_store(str(tmp_path))
 
     def refuse(number: int, text: str) -> None:
@@ -190,3 +191,74 @@ def test_read_only_and_full_places_are_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(StorageError, match="No permission to write"):
         refuse(errno.EACCES, "Permission denied")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_paths_are_told_in_words(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    put(store, "file", b"x")
+    (tmp_path / "circle").symlink_to("circle")
+    for call in (store.read_bytes, store.size, lambda path: put(store, path, b"")):
+        with pytest.raises(StorageError, match=r"/file/below.*: .*a file where a folder is meant: correct the path"):
+            call("file/below")
+    with pytest.raises(StorageError, match=r"Cannot open .*: Is a directory. This is a folder where a file is meant"):
+        open_store(str(tmp_path.parent)).read_bytes(tmp_path.name)
+    with pytest.raises(StorageError, match=r"Cannot open .*/circle: .*links on this path lead in a circle"):
+        store.read_bytes("circle")
+    with pytest.raises(StorageError, match=r"Cannot list .*/circle: .*lead in a circle"):
+        open_store(f"{tmp_path}/circle").list_files()
+    for call in (store.read_bytes, store.list_files):
+        with pytest.raises(StorageError, match=r"File name too long. Choose a shorter path"):
+            call("x" * 300)
+    assert store.list_files("file/below") == []
+    with pytest.raises(FileNotFoundError):
+        store.read_bytes("nowhere")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O"), OSError("no number"), TimeoutError(), ConnectionError()])
+def test_what_may_pass_stays_for_the_caller_to_try_again(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> bool:
+        raise error
+
+    store = open_store(str(tmp_path))
+    monkeypatch.setattr(store._fs, "exists", fail)
+    with pytest.raises(OSError) as found:  # noqa: PT011 - the very same one, whatever it says
+        store.exists("a")
+    assert found.value is error
+
+
+def test_broken_links_are_listed_as_such(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    put(store, "a/b/1", b"xyz")
+    put(store, "c/2", b"xy")
+    (tmp_path / "dangling").symlink_to("nothing")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "good").symlink_to("c/2")
+    (tmp_path / "folder").symlink_to("c")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path.parent)
+    (tmp_path / "a" / "over").symlink_to("../c")
+    (tmp_path / "c" / "back").symlink_to("../a")
+    found = store.list_files()
+    assert [info.path for info in found if not info.broken and "over" not in info.path and "back" not in info.path] == [
+        "a/b/1", "c/2", "folder/2", "good",
+    ]  # fmt: skip
+    broken = {info.path for info in found if info.broken}
+    assert {"dangling", "self", "a/b/up", "a/over/back", "c/back/over"} <= broken
+    assert len(found) < 20  # nothing is walked in circles
+    assert all(info.size == 0 for info in found if info.broken)
+
+
+def test_a_file_deleted_while_listing_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(str(tmp_path))
+    put(store, "a", b"x")
+    put(store, "b", b"x")
+    walk = os.walk
+
+    def late(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for found in walk(*arguments, **options):
+            (tmp_path / "a").unlink()
+            yield found
+
+    monkeypatch.setattr(os, "walk", late)
+    assert store.list_files() == [FileInfo("b", 1)]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dtap_dask.errors import DataError
+from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
 
 
@@ -85,21 +85,66 @@ def test_text_passes_through(encode):
 
 
 def test_nulls_that_reach_the_output_are_errors_with_a_remedy():
-    arrays = [
-        pa.array([1.0, None]),
-        pa.array([1, None]),
-        pa.array(["a", None]),
-        pa.array(["a", None]).dictionary_encode(),
-        pa.array([True, None]),
-        pa.array([[1], None]),
-        pa.array([[1.0], [None]]),
-        pa.array([1.0, np.nan]),
+    floats, encode = {"impute", "allow_null"}, {"ordinal_encode", "coalesce"}
+    cases = [
+        (pa.array([1.0, None]), floats),
+        (pa.array([1.0, np.nan]), floats),
+        (pa.array([1, None]), {"impute"}),
+        (pa.array(["a", None]), encode),
+        (pa.array(["a", None]).dictionary_encode(), encode),
+        (pa.array([True, None]), encode),
+        (pa.array([[1], None]), {"lists without nulls"}),
+        (pa.array([[1.0], [None]]), {"lists without nulls"}),
+        (pa.array([[1, 2], None], pa.list_(pa.int8(), 2)), set()),
+        (pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)), {"allow_null"}),
     ]
-    for array in arrays:
-        with pytest.raises(DataError, match=r"1 of 2 rows of a batch of column 'x' are null.*impute.*x is not null"):
+    for array, says in cases:
+        with pytest.raises(DataError, match=r"1 of 2 rows of a batch of column 'x' are null.*x is not null") as error:
             run({"x": array})
-    with pytest.raises(DataError, match="derive the weight"):
-        run({"x": pa.array([1.0, None])}, role="weight")
+        remedies = ("impute", "allow_null", "ordinal_encode", "coalesce", "lists without nulls")
+        assert {remedy for remedy in remedies if remedy in str(error.value)} == says, str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "use"), [("weight", "make that the weight"), ("kept", "keep that"), ("label", "make that the label")]
+)
+def test_nulls_of_what_is_no_feature_are_derived_away(role, use):
+    with pytest.raises(DataError, match=rf"Leave .*x is not null.*`coalesce\(x, 0\)` and {use}\.") as error:
+        run({"x": pa.array([1.0, None])}, role=role)
+    assert "impute" not in str(error.value)
+
+
+def test_what_is_kept_has_no_steps_to_put_right():
+    with pytest.raises(JobError, match=r"timestamp\[us\]: `derive` a number, such as `epoch\(x\)`.*keep that") as error:
+        run({"x": pa.array([0], pa.timestamp("us"))}, role="kept")
+    assert "cast" not in str(error.value)
+    with pytest.raises(DataError, match=r"'x' holds integers beyond int64.*cast\(x as varchar\).*keep that"):
+        run({"x": pa.array([2**64 - 1], pa.uint64())}, role="kept")
+    with pytest.raises(DataError, match=r"infinite.*`derive` a column without them") as error:
+        run({"x": pa.array([np.inf])}, role="kept")
+    assert "clip" not in str(error.value)
+
+
+def test_the_logarithm_of_what_has_none_is_clipped_not_imputed():
+    rows = pa.record_batch({"x": pa.array([1.0, -3.0])})
+    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), (parse_step("log1p"),))], rows.schema)
+    with pytest.raises(DataError, match=r"by step log1p, which has no result.*`clip: \{min: 0\}`") as error:
+        Transform(pipeline).apply(rows)
+    assert "impute" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "remedy"),
+    [
+        (pa.array([[1]]), "rows with nulls with `source.where`"),
+        (pa.array(["a"]), "encode the column"),
+        (pa.array([True]), "Impute it"),
+    ],
+)
+def test_allow_null_is_refused_where_no_nan_can_be(array, remedy):
+    with pytest.raises(JobError, match=remedy) as error:
+        run({"x": array}, allow_null=True)
+    assert ("Impute" in str(error.value)) == (remedy == "Impute it")
 
 
 def test_allow_null_writes_nan():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from dtap_dask.features.column import Column, Numbers
 from dtap_dask.features.elementwise import Clip
 from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.pipeline import Pipeline
+from dtap_dask.features.remedy import Cures, cures, remedy
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Watch:
     nulls: bool
     infinities: bool
     negatives: bool
+    cures: Cures
+    clips: bool
 
 
 def null_is_wrong(feature: Feature, lane: Lane) -> bool:
@@ -49,11 +52,25 @@ def watches(pipeline: Pipeline) -> tuple[Watch, ...]:
             step = lane.steps[0].name if lane.steps else "passthrough"
             watch = Watch(
                 lane.column, spec.name, spec.role, step, nulls, finite or lane.kinds[0].base == "list",
-                spec.role == "weight" and not lane.steps,
+                spec.role == "weight" and not lane.steps, cures(feature, lane), can_clip(feature, lane),
             )  # fmt: skip
             if watch.nulls or watch.infinities or watch.negatives:
                 found.append(watch)
     return tuple(found)
+
+
+def by_column(wanted: Sequence[Watch]) -> tuple[Watch, ...]:
+    """One watch a column, for all that any feature looks for in it: nothing is counted twice."""
+    merged: dict[str, Watch] = {}
+    for watch in wanted:
+        known = merged.setdefault(watch.column, watch)
+        merged[watch.column] = replace(
+            known,
+            nulls=known.nulls or watch.nulls,
+            infinities=known.infinities or watch.infinities,
+            negatives=known.negatives or watch.negatives,
+        )
+    return tuple(merged.values())
 
 
 @dataclass
@@ -66,7 +83,7 @@ class Findings:
     negatives: Counter[str] = field(default_factory=Counter)
 
     def look(self, watch: Watch, column: Column) -> None:
-        """Count what is wrong in one batch of one column; `watch` asks for each column's sum of wishes."""
+        """Count what is wrong in one batch of one column; `watch` must be the column's only one, see `by_column`."""
         if watch.nulls:
             nulls = column.nulls()
             if nulls is not None:
@@ -92,39 +109,35 @@ class Findings:
         self._refuse_nulls([watch for watch in wanted if watch.nulls and self.nulls[watch.column]])
         for watch in wanted:
             if watch.infinities and self.infinities[watch.column]:
-                raise infinite(self.infinities[watch.column], watch.column, watch.feature, watch.step)
+                raise infinite(self.infinities[watch.column], watch.column, watch.feature, watch.step, watch.clips)
             if watch.negatives and self.negatives[watch.column]:
                 raise negative(self.negatives[watch.column], watch.column)
 
     def _refuse_nulls(self, wrong: Sequence[Watch]) -> None:
         if not wrong:
             return
-        columns = {watch.column: watch for watch in wrong}
+        columns: dict[str, Cures] = {}
+        for watch in wrong:
+            columns.setdefault(watch.column, watch.cures)
         listed = [f"{name!r} ({self.nulls[name]:,})" for name in columns]
         what = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
         raise DataError(
             f"Nulls (or NaN) of {'column' if len(columns) == 1 else 'columns'} {what} would reach the output "
-            f"in {self.rows:,} rows. {remedy(next(iter(columns.values())).role, list(columns))}"
+            f"in {self.rows:,} rows. {remedy(list(columns.items()))}"
         )
 
 
-def remedy(role: str, columns: Sequence[str]) -> str:
-    """What to do about nulls."""
-    where = " and ".join(f"{name} is not null" for name in columns[:3])
-    if role in ("label", "weight", "kept"):
-        return f'Leave such rows out with `source.where: "{where}"`, or derive the {role} without nulls.'
-    return (
-        f'Put `impute` before the other steps, leave such rows out with `source.where: "{where}"`, or set '
-        "`allow_null: true` on a float feature to write NaN."
-    )
+def can_clip(feature: Feature, lane: Lane) -> bool:
+    """Whether `clip` can stand with the column."""
+    return feature.spec.role in ("feature", "label") and lane.kinds[0].base != "list" and lane.kinds[0].width is None
 
 
-def infinite(count: int, column: str, feature: str, step: str) -> DataError:
-    """The error for infinities that a step was given or made."""
+def infinite(count: int, column: str, feature: str, step: str, clips: bool = True) -> DataError:
+    """The error for infinities that a step was given or made; `clips` says whether `clip` can stand with the column."""
     made = "" if feature == column else f" (feature {feature!r})"
     return DataError(
         f"{count:,} values of column {column!r}{made} are infinite at step {step}. Leave such rows out with "
-        "`source.where`, or put `clip` before the step."
+        f"`source.where`, or {'put `clip` before the step' if clips else '`derive` a column without them'}."
     )
 
 

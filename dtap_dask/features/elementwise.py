@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import model_validator
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Coded, Column, Lists, Numbers, Text, Words, numbers
-from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, rows_of
+from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, is_finite, rows_of
 
 DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
 
@@ -29,8 +28,8 @@ class Clip(Step):
     def _bounds(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("needs `min`, `max` or both")
-        if any(bound is not None and math.isnan(bound) for bound in (self.min, self.max)):
-            raise ValueError("`min` and `max` must be numbers")
+        if not all(bound is None or is_finite(bound) for bound in (self.min, self.max)):
+            raise ValueError("`min` and `max` must be finite; leave out the one that is not to bound")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` {self.min} is above `max` {self.max}")
         return self

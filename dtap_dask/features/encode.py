@@ -47,6 +47,9 @@ class OrdinalEncode(Encoder):
     oov_buckets: Annotated[int, Field(ge=0, le=1 << 31)] = 1
     null: Literal["id", "error"] = "id"
 
+    remedy: ClassVar[str] = "give it `oov_buckets`"
+    """What to do about unseen values."""
+
     def kind(self, given: Kind, index: int) -> Kind:
         self.categories_only(given)
         return given.become("int", nulls=given.nulls and self.keeps_nulls, encoder=index)
@@ -89,6 +92,8 @@ class LabelEncode(OrdinalEncode):
     oov_buckets: Annotated[int, Field(ge=0)] = 0
     null: Literal["id", "error"] = "error"
 
+    remedy: ClassVar[str] = "add such rows to the fitted part"
+
     @property
     def first(self) -> int:
         return 0
@@ -125,13 +130,14 @@ class _Ids:
     def _text(self, column: Text) -> Numbers:
         coded = column.coded
         ids, refused = self._tables(coded.words)
+        step = self._step
         if refused is not None:
             bad = refused[coded.codes]
             if bad.any():
                 which = np.unique(coded.codes[bad][:1000])[:3]
                 sample = [word.decode(errors="replace") for word in coded.words.binary.take(which).to_pylist()]
-                _refuse_unseen(int(bad.sum()), sample, self._place)
-        valid = coded.codes != len(coded.words) if coded.nulls and self._step.keeps_nulls else None
+                _refuse_unseen(int(bad.sum()), sample, self._place, step.remedy)
+        valid = coded.codes != len(coded.words) if coded.nulls and step.keeps_nulls else None
         return Numbers(np.take(ids, coded.codes), valid)
 
     def _integers(self, column: Numbers) -> Numbers:
@@ -144,7 +150,7 @@ class _Ids:
         if unseen.any():
             strange = column.values[unseen]
             if step.oov_buckets == 0:
-                _refuse_unseen(len(strange), np.unique(strange)[:3].tolist(), self._place)
+                _refuse_unseen(len(strange), np.unique(strange)[:3].tolist(), self._place, step.remedy)
             ids[unseen] = 1 + _modulo(strange, step.oov_buckets)
         if column.valid is not None:
             ids[~column.valid] = 0
@@ -218,7 +224,8 @@ class OneHotEncode(Encoder):
             sample = [word.decode(errors="replace") for word in coded.words.binary.take(which).to_pylist()]
         else:
             sample = np.unique(numbers(column).values[bad])[:3].tolist()
-        _refuse_unseen(int(bad.sum()), sample, place, remedy="use `unseen: zeros`")
+        remedy = "add such rows to the fitted part (of a feature, `unseen: zeros` takes them)"
+        _refuse_unseen(int(bad.sum()), sample, place, remedy)
 
 
 class HashEncode(Encoder):
@@ -288,9 +295,8 @@ def _need_values(statistic: Any, place: Place) -> None:
         )
 
 
-def _refuse_unseen(count: int, sample: list[Any], place: Place, remedy: str = "") -> None:
+def _refuse_unseen(count: int, sample: list[Any], place: Place, remedy: str) -> None:
     shown = ", ".join(map(repr, sample))
-    remedy = remedy or "give it `oov_buckets`" if "label" not in place.step else "add such rows to the fitted part"
     raise DataError(
         f"{count:,} values of {place} did not occur in the fitted rows, among them {shown}. Leave such rows out with "
         f"`source.where`, or {remedy}."

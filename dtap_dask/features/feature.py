@@ -108,7 +108,3 @@ class Feature:
         """The chains whose covariance is taken."""
         pairs = zip(self.lanes, self.scalers, strict=True)
         return tuple(lane.chain(len(lane.steps) - scaled) for lane, scaled in pairs)
-
-    @property
-    def nulls_allowed(self) -> bool:
-        return self.spec.allow_null

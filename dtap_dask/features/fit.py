@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.features.checks import Findings, infinite, watches
+from dtap_dask.features.checks import Findings, by_column, infinite, watches
 from dtap_dask.features.column import Column, Numbers, from_arrow
 from dtap_dask.features.feature import Block, Chain, Feature, Lane
 from dtap_dask.features.pipeline import Pipeline
@@ -68,7 +68,7 @@ class Accumulator:
 
     def __init__(self, pipeline: Pipeline, level: int, state: FittedState | None = None):
         self._level = level
-        self._watches = watches(pipeline) if level == 0 else ()
+        self._watches = by_column(watches(pipeline)) if level == 0 else ()
         self._statistics = [(measure, _empty(measure)) for measure in measures(pipeline, level)]
         chains = [chain for measure, _ in self._statistics for chain in measure.chains]
         sources = [Chain(watch.column) for watch in self._watches]
@@ -107,12 +107,8 @@ class Accumulator:
 
     def _look(self, rows: int, columns: Sequence[Column]) -> None:
         self._findings.rows += rows
-        seen = set()
         for watch in self._watches:
-            wish = (watch.column, watch.nulls, watch.infinities, watch.negatives)
-            if wish not in seen:
-                seen.add(wish)
-                self._findings.look(watch, columns[self._program.places[Chain(watch.column)]])
+            self._findings.look(watch, columns[self._program.places[Chain(watch.column)]])
 
     def partial(self) -> Partial:
         """What is known so far, to be sent and merged."""

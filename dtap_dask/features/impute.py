@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from dtap_dask.features.column import Coded, Column, Numbers, Text, Words, numbe
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Moments, Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, is_finite
 
 Value = bool | int | float | str
 
@@ -39,7 +38,7 @@ class Impute(Step):
             raise ValueError("strategy constant needs `value`")
         if self.strategy != "constant" and self.value is not None:
             raise ValueError(f"`value` goes with strategy constant, not {self.strategy}")
-        if isinstance(self.value, float) and not math.isfinite(self.value):
+        if isinstance(self.value, int | float) and not is_finite(self.value):
             raise ValueError("`value` must be finite")
         return self
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
-from dtap_dask.features.encode import LabelEncode, OrdinalEncode
 from dtap_dask.features.feature import Feature, FeatureSpec, Lane
 from dtap_dask.features.impute import Impute
+from dtap_dask.features.label import label_problems, label_step
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import Scaler
 from dtap_dask.features.step import Kind, Step, Unfit, describe, source_kind
@@ -39,7 +39,7 @@ class Pipeline:
     @classmethod
     def build(cls, specs: Sequence[FeatureSpec], schema: pa.Schema) -> Pipeline:
         """Check everything; JobError lists all problems."""
-        problems: list[Problem] = []
+        problems = _names(specs)
         features: list[Feature] = []
         for spec in specs:
             checked = _feature(spec, schema, problems)
@@ -108,7 +108,11 @@ def _lane(
         problems.append(Problem(f"{spec.place}.columns", f"column {column!r} cannot be used: {error}"))
         return None
     if spec.role == "label":
-        steps = tuple(_label_step(step) for step in steps)
+        wrong = [(index, text) for index, step in enumerate(steps) for text in label_problems(step)]
+        problems += [Problem(f"{spec.place}.steps[{index}]", text) for index, text in wrong]
+        if wrong:
+            return None
+        steps = tuple(map(label_step, steps))
     for index, step in enumerate(steps):
         try:
             kinds.append(step.kind(kinds[-1], index))
@@ -123,16 +127,9 @@ def _lane(
     return Lane(column, steps, tuple(kinds), levels, folds)
 
 
-def _label_step(step: Step) -> Step:
-    """A label's ids start at 0, without a place for what is unknown."""
-    if isinstance(step, OrdinalEncode):
-        return LabelEncode(top_k=step.top_k, min_count=step.min_count)
-    return step
-
-
 def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
     if kind.base == "time":
-        return f"it is {kind.source}, which needs `cast: int64` (microseconds since 1970)."
+        return _time_problem(spec, kind)
     if kind.base == "list" and (spec.vector or spec.role in ("label", "weight")):
         return f"it is a list ({kind.source}), which only passes through as a feature of its own."
     if kind.base == "text" and spec.vector:
@@ -142,6 +139,15 @@ def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
     if spec.role == "weight" and not kind.is_number:
         return f"a weight is one number a row, and the column is {describe(kind)}."
     return ""
+
+
+def _time_problem(spec: FeatureSpec, kind: Kind) -> str:
+    if spec.role in ("feature", "label"):
+        return f"it is {kind.source}, which needs `cast: int64` (microseconds since 1970)."
+    use = "keep that" if spec.role == "kept" else "make that the weight"
+    return (
+        f"it is {kind.source}: `derive` a number, such as `epoch({spec.columns[0]})` (seconds since 1970), and {use}."
+    )
 
 
 def _levels(steps: tuple[Step, ...]) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
@@ -198,15 +204,26 @@ def _role_problems(feature: Feature) -> list[str]:
     if spec.allow_null and spec.role != "feature":
         texts.append(f"allow_null is for float features, and {spec.name!r} is a {spec.role}.")
     elif spec.allow_null and not any(lane.kinds[-1].base == "float" for lane in feature.lanes):
-        kind = describe(feature.lanes[0].kinds[-1]) if feature.lanes else "empty"
+        kind = feature.lanes[0].kinds[-1]
         texts.append(
-            f"allow_null writes NaN, which only float features have, and {spec.name!r} is {kind}. Impute it, or put "
-            "`cast: float32` with it."
+            f"allow_null writes NaN, which only float features have, and {spec.name!r} is {describe(kind)}. "
+            f"{_without_nan(kind)}"
         )
     learns = feature.reduce is not None or any(level is not None for lane in feature.lanes for level in lane.levels)
     if spec.role == "weight" and learns:
         texts.append("a weight is not fitted; derive it instead.")
     return texts
+
+
+def _without_nan(kind: Kind) -> str:
+    """What to do instead of allow_null."""
+    if kind.base == "list":
+        return "Leave allow_null out, and rows with nulls with `source.where`."
+    if kind.base == "text":
+        return "Leave it out and encode the column, or `derive` it with `coalesce`."
+    if kind.base == "onehot" or kind.encoder is not None:
+        return "Leave it out."
+    return f"{'Impute it, or put' if kind.width is None else 'Put'} `cast: float32` with it."
 
 
 def _indicators(feature: Feature) -> list[Feature]:
@@ -222,15 +239,35 @@ def _indicators(feature: Feature) -> list[Feature]:
     return []
 
 
+def _names(specs: Sequence[FeatureSpec]) -> list[Problem]:
+    """Names that an output cannot have, one for each place."""
+    found: dict[str, Problem] = {}
+    for spec in specs:
+        if not spec.name or "/" in spec.name:
+            text = f"{spec.name!r} cannot name an output: names are not empty and hold no '/', which Keras refuses. "
+            found.setdefault(spec.place or spec.name, Problem(spec.place, text + _rename(spec)))
+    return list(found.values())
+
+
+def _rename(spec: FeatureSpec) -> str:
+    if spec.role == "feature":
+        return f"Give it another name with `{'name' if spec.vector else 'as'}`."
+    use = "keep" if spec.role == "kept" else "use"
+    return f"`derive` the column under another name, and {use} that."
+
+
 def _twice(features: Sequence[Feature]) -> list[Problem]:
-    seen: dict[str, str] = {}
+    seen: dict[str, FeatureSpec] = {}
     problems = []
     for feature in features:
-        name = feature.spec.name
-        if name in seen:
-            text = f"the output {name!r} is already made by {seen[name]}. Give one of them another name with `as`."
-            problems.append(Problem(feature.spec.place, text))
-        seen.setdefault(name, feature.spec.place or "another feature")
+        spec = feature.spec
+        other = seen.setdefault(spec.name, spec)
+        if other is spec:
+            continue
+        named = f"Give the feature another name with `{'name' if other.vector else 'as'}`."
+        way = named if spec.role != "feature" and other.role == "feature" else _rename(spec)
+        text = f"the output {spec.name!r} is already made by {other.place or 'another feature'}. {way}"
+        problems.append(Problem(spec.place, text))
     return problems
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -166,6 +167,14 @@ def narrow(largest: int) -> str:
     if largest <= 0xFFFF:
         return "uint16"
     return "int32" if largest <= 0x7FFFFFFF else "int64"
+
+
+def is_finite(number: float) -> bool:
+    """Whether a number is finite as float64; an integer may be too large for one."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def rows_of(array: Array, most: int = 3) -> str:

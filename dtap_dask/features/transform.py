@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.checks import infinite, negative, null_is_wrong, remedy
+from dtap_dask.features.checks import can_clip, infinite, negative, null_is_wrong
 from dtap_dask.features.column import Array, Column, Lists, Numbers, Text, numbers
+from dtap_dask.features.elementwise import Log1p
 from dtap_dask.features.feature import Chain, Feature, Lane
 from dtap_dask.features.fit import feature_names
 from dtap_dask.features.info import FeatureInfo
@@ -18,6 +19,7 @@ from dtap_dask.features.output import LaneOutput, feature_info, lane_outputs, li
 from dtap_dask.features.pipeline import Pipeline
 from dtap_dask.features.program import Program
 from dtap_dask.features.reduce import stack
+from dtap_dask.features.remedy import cures, remedy
 from dtap_dask.features.state import FittedState
 
 Rows = dict[str, Array | pa.Array]
@@ -98,9 +100,12 @@ class Transform:
         values = result.values
         dtype = np.dtype(info.stored)
         if values.dtype == np.uint64 and dtype.kind == "i" and (values > np.iinfo(np.int64).max).any():
+            column = feature.lanes[0].column
+            way = "Put `cast: float64` with it, or encode it."
+            if feature.spec.role == "kept":
+                way = f"`derive` a column such as `cast({column} as varchar)` and keep that."
             raise DataError(
-                f"Column {feature.lanes[0].column!r} holds integers beyond int64, which is what {info.name!r} is "
-                "written as. Put `cast: float64` with it, or encode it."
+                f"Column {column!r} holds integers beyond int64, which is what {info.name!r} is written as. {way}"
             )
         if values.dtype.kind == "f":
             with np.errstate(over="ignore"):
@@ -119,16 +124,18 @@ class Transform:
         nulls = result.nulls()
         if nulls is None:
             return
-        made = ""
+        made, do = "", remedy([(lane.column, cures(feature, lane))])
         for count, step in enumerate(lane.steps, 1):
             before = columns[self._program.places[lane.chain(count - 1)]].nulls()
             after = columns[self._program.places[lane.chain(count)]].nulls()
             if before is None and after is not None:
                 made = f" by step {step.name}, which has no result for them"
+                if isinstance(step, Log1p):
+                    do = "Put `clip: {min: 0}` before it, or leave such rows out with `source.where`."
         name = "" if feature.spec.name == lane.column else f" (feature {feature.spec.name!r})"
         raise DataError(
             f"{int(nulls.sum()):,} of {len(nulls):,} rows of a batch of column {lane.column!r}{name} are null (or NaN)"
-            f"{made or ' and would reach the output'}. {remedy(feature.spec.role, [lane.column])}"
+            f"{made or ' and would reach the output'}. {do}"
         )
 
     def _refuse_infinite(self, feature: Feature, lane: Lane, count: int, columns: list[Column]) -> None:
@@ -139,7 +146,7 @@ class Transform:
             if columns[self._program.places[lane.chain(taken)]].infinities():
                 at = lane.steps[max(taken - 1, 0)].name if lane.steps else "passthrough"
                 break
-        raise infinite(count, lane.column, feature.spec.name, at)
+        raise infinite(count, lane.column, feature.spec.name, at, can_clip(feature, lane))
 
 
 def _missing(results: list[Column], info: FeatureInfo) -> Array:

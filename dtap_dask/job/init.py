@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 
 import pyarrow as pa
 import yaml
@@ -10,6 +12,7 @@ import yaml
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import read_footer
 from dtap_dask.lake.schema import partition_schema
+from dtap_dask.storage import open_store
 
 _HEAD = """\
 # A starter job for {lake}. Look at what it would do, then run it:
@@ -50,8 +53,37 @@ def starter(lake: str) -> str:
     if groups["other"]:
         told = ", ".join(f"{name} ({columns.field(name).type})" for name in groups["other"])
         lines.append(f"# left out, as they need a decision of yours: {told}\n")
-    lines.append("output:\n  path: ./out\n")
+    beside = _beside(lake, is_file=len(files) == 1 and files[0].key == lake.rstrip("/").rpartition("/")[2])
+    lines.append(f"output:\n  path: {_quoted(beside)}\n")
     return "".join(lines)
+
+
+def _beside(lake: str, *, is_file: bool) -> str:
+    """A folder for the output next to the folder of the whole table, as nothing may be written inside the source."""
+    scheme, slashes, rest = lake.rpartition("://")
+    if not slashes:
+        return _beside_folder("/".join(_folders(os.path.expanduser(rest), is_file)) or "/" * rest.startswith("/"))
+    origin, *parts = _folders(rest, is_file)
+    while parts and "=" in parts[-1]:
+        parts.pop()
+    if parts:
+        return f"{scheme}://{'/'.join([origin, *parts])}-tfrecords"
+    mapped = open_store(f"{scheme}://{origin}").local_path()  # above the root of a tap or bucket there is nothing
+    return f"./{origin}-tfrecords" if mapped is None else _beside_folder(mapped)
+
+
+def _folders(path: str, is_file: bool) -> list[str]:
+    """The names of a path up to the first wildcard, without that of a file."""
+    parts = path.rstrip("/").split("/")
+    magic = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
+    return parts[:magic] if magic is not None else parts[:-1] if is_file else parts
+
+
+def _beside_folder(folder: str) -> str:
+    folder = folder or "."
+    while "=" in (name := os.path.basename(os.path.abspath(folder))):  # folders of partitions are the table's own
+        folder = os.path.join(folder, "..")
+    return os.path.normpath(os.path.join(folder, "..", f"{name or 'lake'}-tfrecords"))
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -44,7 +44,8 @@ class Output:
         if others and not mine and not overwrite:
             raise JobError(
                 f"{self.store.url} holds an unfinished run ({', '.join(others)}) of another job or of other source "
-                f"files: this one is {self.run_id}. Go on with that job as it was (--resume), or begin anew (--overwrite)."
+                f"files: this one is {self.run_id}. Go on with that job as it was (--resume), or begin anew "
+                "(--overwrite)."
             )
         return None
 

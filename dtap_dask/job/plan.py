@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from dtap_dask.errors import DtapError, ExpressionError, Problem, SourceError, StorageError, did_you_mean
 from dtap_dask.job.check import CheckedJob, check, check_expressions
+from dtap_dask.job.grouping import group_tasks, limited, task_order, warnings
 from dtap_dask.job.spec import Job
 from dtap_dask.lake import predicate
-from dtap_dask.lake.discover import SourceFile, list_source
-from dtap_dask.lake.footers import Footer, RowGroup, read_footer
+from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
+from dtap_dask.lake.footers import Footer, RowGroup, read_footer, read_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.lake.schema import parse_type, partition_schema
@@ -28,12 +28,6 @@ from dtap_dask.storage import Store, open_store
 # More footers than this are read in tasks on the workers (0.46 ms each, in one process).
 FOOTERS_ON_CLIENT = 1000
 FOOTERS_A_TASK = 256
-# A row group of more decoded bytes than this is a task of its own.
-OWN_TASK_BYTES = 512 << 20
-# So many tasks there are at least, that several workers have something to do.
-MIN_TASKS = 8
-# A shard mixed from fewer row groups than this is not much of a sample.
-MIXED_FROM = 8
 
 ReadFooters = Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]
 
@@ -113,7 +107,7 @@ def _plan(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> P
     lake = _look(loaded)
     checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
     groups, totals, pruning = _row_groups(loaded, lake, checked.scan, limit, read_footers)
-    write_tasks = _group_tasks(groups, _order(len(groups), loaded))
+    write_tasks = group_tasks(groups, task_order(len(groups), loaded))
     return Plan(
         job=loaded,
         checked=checked,
@@ -121,11 +115,11 @@ def _plan(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> P
         files=tuple(lake.kept),
         groups=tuple(groups),
         totals=totals,
-        fit_tasks=_group_tasks(groups, range(len(groups))),
+        fit_tasks=group_tasks(groups, range(len(groups))),
         write_tasks=write_tasks,
         fingerprint=_fingerprint(loaded, lake.kept, limit),
         limit=limit,
-        warnings=tuple(_warnings(loaded, totals, groups, write_tasks, pruning)),
+        warnings=tuple(warnings(loaded, totals.read.files, groups, write_tasks, pruning=pruning)),
     )
 
 
@@ -134,7 +128,7 @@ def plan_source(job: Job) -> tuple[Store, ScanSpec, list[ScanTask]]:
     lake = _look(job)
     scan = check_expressions(job, lake.schema, lake.partitions, lake.problems)
     groups, _, _ = _row_groups(job, lake, scan, None, None)
-    positions = _group_tasks(groups, range(len(groups)))
+    positions = group_tasks(groups, range(len(groups)))
     return lake.store, scan, [ScanTask(i, tuple(groups[p] for p in one)) for i, one in enumerate(positions)]
 
 
@@ -159,7 +153,7 @@ def _look(job: Job) -> _Lake:
     declared, problems = _declared(job, files)
     partitions = partition_schema(files, declared)
     kept = _prune_by_folders(job, files, partitions)
-    schema = read_footer(store, kept[0]).schema
+    schema = read_schema(store, kept)
     if job.source.where is not None:
         with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
             kept = prune_files(kept, partitions, predicate.compile(job.source.where, _all(schema, partitions)))
@@ -194,7 +188,7 @@ def _row_groups(
     footers = _footers(lake.store, lake.kept, scan, where.columns if where else frozenset(), read_footers)
     every = [group for footer in footers for group in footer.groups]
     matching = [group for footer in footers for group in prune_groups(footer, lake.partitions, where)]
-    groups = _limited(matching, limit)
+    groups = limited(matching, limit)
     if not sum(group.rows for group in groups):
         raise SourceError(
             f"No rows are left of {', '.join(job.source.path)}: {len(lake.files):,} files were found, "
@@ -241,34 +235,6 @@ def _footers(
     return [read_footer(source, file, scan.schema.names, scan.schema, columns) for file in files]
 
 
-def _limited(groups: list[RowGroup], limit: int | None) -> list[RowGroup]:
-    """The first row groups, up to the one in which `limit` rows are reached."""
-    if limit is None:
-        return groups
-    before = np.cumsum([0, *(group.rows for group in groups)])
-    return [group for group, rows in zip(groups, before, strict=False) if rows < limit]
-
-
-def _order(count: int, job: Job) -> Sequence[int]:
-    """The order in which write tasks take row groups: the source's, or a permutation that the seed decides."""
-    if job.output.shuffle == "none":
-        return range(count)
-    return [int(i) for i in np.random.Generator(np.random.PCG64(job.output.seed)).permutation(count)]
-
-
-def _group_tasks(groups: Sequence[RowGroup], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Cut the order into tasks of about eight row groups (sixteen where there are many), but into at least eight tasks.
-
-    A row group too large to share a task has one of its own, after the others.
-    """
-    alone = [position for position in order if groups[position].raw_bytes > OWN_TASK_BYTES]
-    shared = [position for position in order if groups[position].raw_bytes <= OWN_TASK_BYTES]
-    most = MIXED_FROM if len(shared) <= MIXED_FROM * 1000 else 2 * MIXED_FROM
-    count = min(len(shared), max(MIN_TASKS, -(-len(shared) // most)))
-    parts = np.array_split(np.array(shared, np.int64), count) if count else []
-    return (*(tuple(map(int, part)) for part in parts), *((position,) for position in alone))
-
-
 def _fingerprint(job: Job, files: Sequence[SourceFile], limit: int | None) -> str:
     """SHA-256 over what decides the bytes: the job, the source files with their sizes, the format's version."""
     shape = job.as_document()
@@ -286,43 +252,19 @@ def _fingerprint(job: Job, files: Sequence[SourceFile], limit: int | None) -> st
 
 
 def _output_problems(job: Job, source: Store) -> list[Problem]:
-    """An output inside the source would be read as source the next time; and one around it could be removed with it."""
+    """An output inside the source would be read as source the next time, one around it would mix both."""
     place = job.place("output", "path")
+    output = job.output.path
     try:
-        output = open_store(job.output.path, job.storage)
+        if not open_store(output, job.storage).same_filesystem(source):
+            return []
+        for path in job.source.path:
+            if contains(path, output, job.storage):
+                what = f"{output!r} lies inside the source {path!r}, and would be read as source next time."
+                return [Problem(place, f"{what} Choose a folder outside of it.")]
+            if lies_within(path, output, job.storage):
+                what = f"the source {path!r} lies inside {output!r}, among what will be written."
+                return [Problem(place, f"{what} Choose a folder of its own.")]
     except StorageError as error:
         return [Problem(place, str(error))]
-    if output.same_filesystem(source):
-        for path in job.source.path:
-            base = open_store(path.split("*")[0].rstrip("/") if "*" in path else path, job.storage).root
-            if f"{output.root}/".startswith(f"{base}/"):
-                message = f"{job.output.path!r} lies inside the source {path!r}, and would be read as source next time."
-                return [Problem(place, f"{message} Choose a folder outside of it.")]
     return []
-
-
-def _warnings(
-    job: Job, totals: SourceTotals, groups: Sequence[RowGroup], tasks: Sequence[tuple[int, ...]], pruning: bool
-) -> list[str]:
-    told = []
-    read = totals.read
-    if read.files > 1000 and read.bytes / read.files < 1 << 20:
-        told.append(
-            f"{read.files:,} files hold {read.bytes / read.files / 1024:.0f} KiB of the needed columns each: "
-            "reading many small files is slow. Compact the lake to files of 128 MiB and more."
-        )
-    smallest = min(len(task) for task in tasks)
-    if job.output.shuffle == "mixed" and len(groups) > 1 and smallest < MIXED_FROM:
-        told.append(
-            f"The rows of a shard come from as few as {smallest} row groups (8 or more mix well): the source has "
-            f"{len(groups)} row groups. load(shuffle=True) mixes shards further."
-        )
-    largest = max(group.raw_bytes for group in groups)
-    if largest > OWN_TASK_BYTES:
-        told.append(
-            f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
-            "rows are mixed only among themselves. Row groups of 16 to 128 MiB serve better."
-        )
-    if not pruning:
-        told.append("source.where prunes nothing: every row group is read and filtered row by row.")
-    return told

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import FittedState, Rows, Transform, fit_batches
+from dtap_dask.features import Rows, Transform, fit_batches
 from dtap_dask.job.plan import Plan, make_plan
 from dtap_dask.job.spec import Job
 from dtap_dask.job.tasks import fit_mask, in_parts
-from dtap_dask.lake.scan import ScanBatch, read_task
+from dtap_dask.lake.groups import planned_rows
+from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
 
+# The source rows that a preview reads, and how many at most where they hold too few to fit or to show.
 SAMPLE_ROWS = 20_000
+MOST_ROWS = 200_000
+FITTED_ROWS = 1000
 BATCH_ROWS = 4096
 
 
@@ -24,31 +30,74 @@ def preview(job: str | Path | Mapping[str, Any] | Job, rows: int = 5, *, overrid
     """The first `rows` rows as the records would hold them, with statistics fitted on a sample of the source.
 
     A sample's means and vocabularies differ from those of a run; names, types and shapes do not. Raises what `run`
-    would raise for the job, and DataError where the sample shows a null or an infinity that would stop it.
+    would raise for the job, and DataError where the sample shows a null or an infinity that would stop it, or holds
+    no row of the part that is fitted.
     """
-    plan = make_plan(job, overrides=overrides, limit=SAMPLE_ROWS)
-    batches = _sample(plan)
-    state = _fit(plan, batches)
-    transform = Transform(plan.checked.pipeline, state)
-    whole = pa.Table.from_batches([batch.rows for batch in batches]).combine_chunks()
-    return transform.apply(whole.slice(0, rows).to_batches()[0])
+    loaded = Job.load_leniently(job, overrides)
+    with loaded.redacting():
+        plan = make_plan(loaded, limit=MOST_ROWS)
+        sample = _sample(plan, rows)
+        state = fit_batches(plan.checked.pipeline, sample.batches, sample.fitted)
+        shown = pa.Table.from_batches(sample.batches).slice(0, rows).combine_chunks()
+        return Transform(plan.checked.pipeline, state).apply(shown.to_batches()[0])
 
 
-def _sample(plan: Plan) -> list[ScanBatch]:
-    tasks = (plan.task(i, one) for i, one in enumerate(plan.fit_tasks))
-    scan = plan.checked.scan
-    batches = (batch for task in tasks for batch in read_task(plan.source, scan, task, batch_rows=BATCH_ROWS))
-    sample = [batch for batch in islice(batches, SAMPLE_ROWS // BATCH_ROWS) if batch.rows.num_rows]
-    if not sample:
-        raise DataError(
-            f"None of the first {SAMPLE_ROWS:,} rows of {plan.source.url} passes source.where: "
-            f"{plan.job.source.where!r}. `dtap-dask run --limit ROWS` looks at more of them."
-        )
+@dataclass
+class _Sample:
+    """The rows that are in a part: `fitted` says which of each batch are in the one that is fitted."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    fitted: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    read: int = 0  # source rows
+    unmatched: int = 0  # that pass source.where, but are in no part
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+    @property
+    def fitted_rows(self) -> int:
+        return sum(int(mask.sum()) for mask in self.fitted)
+
+
+def _sample(plan: Plan, rows: int) -> _Sample:
+    """The first rows of the source, and more of them where these are too few."""
+    scan, sample = plan.checked.scan, _Sample()
+    for batch, read in _batches(plan):
+        matched, split = in_parts(batch)
+        sample.read += read
+        sample.unmatched += len(batch.split) - len(split)
+        if matched.num_rows:
+            sample.batches.append(matched)
+            sample.fitted.append(fit_mask(scan, split))
+        enough = sample.read >= SAMPLE_ROWS and sample.fitted_rows >= FITTED_ROWS and sample.rows >= rows
+        if enough or sample.read >= MOST_ROWS:
+            break
+    if not sample.fitted_rows:
+        raise DataError(_nothing_fitted(plan, sample))
     return sample
 
 
-def _fit(plan: Plan, batches: list[ScanBatch]) -> FittedState:
+def _batches(plan: Plan) -> Iterator[tuple[ScanBatch, int]]:
+    """The batches in the source's order, and how many source rows each comes from."""
     scan = plan.checked.scan
-    parts = [in_parts(batch) for batch in batches]
-    masks = [fit_mask(scan, split) for _, split in parts]
-    return fit_batches(plan.checked.pipeline, [rows for rows, _ in parts], masks)
+    for position, group in enumerate(plan.groups):
+        size = planned_rows(scan.schema, group, BATCH_ROWS)
+        batches = read_task(plan.source, scan, ScanTask(position, (group,)), batch_rows=size)
+        for number, batch in enumerate(batches):
+            yield batch, min(size, group.rows - number * size)
+
+
+def _nothing_fitted(plan: Plan, sample: _Sample) -> str:
+    read = f"{sample.read:,} rows of {plan.source.url} that a preview looks at"
+    further = "`dtap-dask run` looks at all rows."
+    if not sample.rows and not sample.unmatched:
+        where = plan.job.source.where
+        return f"None of the first {read} passes source.where: {where!r}. Have it begin elsewhere, or {further}"
+    split = plan.checked.scan.split
+    part = split.fit if split else "train"
+    return (
+        f"None of the first {read} is in the part {part!r}, which is fitted: {sample.rows:,} are in other parts, "
+        f"{sample.unmatched:,} in none. Begin where that part lies, by --set source.where=... or source.path=...; "
+        f"{further}"
+    )

@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
+T = TypeVar("T")
+
+
+class Redact(Protocol):
+    """Takes secrets out of a text, or out of the texts in a list or mapping."""
+
+    def __call__(self, told: T, /) -> T:
+        """The same without secrets."""
+
+
+def _as_it_is(told: T) -> T:
+    return told
 
 
 class Reporter(Protocol):
@@ -76,17 +88,20 @@ class _Counting:
 class Plain(_Counting):
     """A line at the start and end of each stage and every ten seconds between, for logs."""
 
-    def __init__(self, out: TextIO):
-        self._out = out
+    def __init__(self, out: TextIO, redact: Redact = _as_it_is):
+        self._out, self._redact = out, redact
 
     def note(self, text: str) -> None:
         """Print the text."""
+        self._print(self._redact(text))
+
+    def _print(self, text: str) -> None:
         print(text, file=self._out, flush=True)
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         """Print what the stage has before it."""
         super().begin(stage, tasks, rows, size)
-        self.note(f"{stage}: {tasks:,} tasks, {rows:,} rows, {human(size)}")
+        self._print(f"{stage}: {tasks:,} tasks, {rows:,} rows, {human(size)}")
 
     def advance(self, rows: int, size: int) -> None:
         """Print a line when the last is old."""
@@ -94,11 +109,11 @@ class Plain(_Counting):
         if time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
             left = self.seconds() * (self.tasks - self.done) / self.done
-            self.note(f"{self.stage}: {self.done:,} of {self.tasks:,} tasks, {self._rate()}, {left:,.0f} s left")
+            self._print(f"{self.stage}: {self.done:,} of {self.tasks:,} tasks, {self._rate()}, {left:,.0f} s left")
 
     def end(self) -> None:
         """Print what the stage did."""
-        self.note(f"{self.stage}: done in {self.seconds():.1f} s, {self._rate()}")
+        self._print(f"{self.stage}: done in {self.seconds():.1f} s, {self._rate()}")
 
     def _rate(self) -> str:
         rate = self.done_rows / max(self.seconds(), 1e-9)
@@ -108,8 +123,8 @@ class Plain(_Counting):
 class JsonLines(_Counting):
     """One JSON object a line: `{"event": "progress", "stage": ..., "tasks_done": ..., ...}`."""
 
-    def __init__(self, out: TextIO):
-        self._out = out
+    def __init__(self, out: TextIO, redact: Redact = _as_it_is):
+        self._out, self._redact = out, redact
 
     def emit(self, event: str, **values: Any) -> None:
         """Write one event."""
@@ -117,7 +132,7 @@ class JsonLines(_Counting):
 
     def note(self, text: str) -> None:
         """An event `note`."""
-        self.emit("note", text=text)
+        self.emit("note", text=self._redact(text))
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         """An event `begin`."""
@@ -136,19 +151,19 @@ class JsonLines(_Counting):
 
     def result(self, values: dict[str, Any]) -> None:
         """The last event, `done`."""
-        self.emit("done", **values)
+        self.emit("done", **self._redact(values))
 
 
 class Bars(_Counting):
     """One bar a stage, with rows, bytes and the time left."""
 
-    def __init__(self, progress: Progress):
-        self._progress = progress
+    def __init__(self, progress: Progress, redact: Redact = _as_it_is):
+        self._progress, self._redact = progress, redact
         self._bar = TaskID(0)
 
     def note(self, text: str) -> None:
         """Print the text above the bars."""
-        self._progress.console.print(text, highlight=False, soft_wrap=True)
+        self._progress.console.print(self._redact(text), highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         """A new bar."""
@@ -168,12 +183,12 @@ class Bars(_Counting):
 
 
 @contextmanager
-def reporter(kind: str, out: TextIO | None = None, redact: Callable[[str], str] = str) -> Iterator[Reporter]:
+def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -> Iterator[Reporter]:
     """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere).
 
-    All that it writes goes through `redact`.
+    Notes and the result go through `redact`; the rest is counts.
     """
-    out = cast("TextIO", _Redacted(out or (sys.stdout if kind == "json" else sys.stderr), redact))
+    out = out or (sys.stdout if kind == "json" else sys.stderr)
     if kind == "auto":
         kind = "bars" if out.isatty() else "plain"
     if kind == "bars":
@@ -185,24 +200,14 @@ def reporter(kind: str, out: TextIO | None = None, redact: Callable[[str], str] 
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(file=out)) as progress:
-            yield Bars(progress)
+            yield Bars(progress, redact)
     else:
-        reporters: dict[str, Reporter] = {"plain": Plain(out), "json": JsonLines(out), "silent": Silent()}
+        reporters: dict[str, Reporter] = {
+            "plain": Plain(out, redact),
+            "json": JsonLines(out, redact),
+            "silent": Silent(),
+        }
         yield reporters[kind]
-
-
-class _Redacted:
-    """A text stream that shows no secrets."""
-
-    def __init__(self, out: TextIO, redact: Callable[[str], str]):
-        self._out, self._redact = out, redact
-
-    def write(self, text: str) -> int:
-        """Write the text without secrets."""
-        return self._out.write(self._redact(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._out, name)
 
 
 def human(size: float) -> str:

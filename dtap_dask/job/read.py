@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import JobError, did_you_mean
 from dtap_dask.job.plan import plan_source
+from dtap_dask.job.secrets import Secrets
 from dtap_dask.job.spec import Job
 from dtap_dask.job.tasks import patiently
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task, scan_schema
@@ -35,11 +36,13 @@ def read(
     JobError for a mistake in the arguments, SourceError for files that cannot be read, or where no row group is left.
     """
     job = _as_job(source, where, storage)
-    store, scan, tasks = plan_source(job)
+    with job.redacting():
+        store, scan, tasks = plan_source(job)
     if columns is not None:
         scan = replace(scan, outputs=_chosen([columns] if isinstance(columns, str) else columns, scan.outputs))
     meta = _frame(_schema(scan).empty_table())
-    return dd.from_map(_read_frame, tasks, store=store, scan=scan, meta=meta, label="scan", enforce_metadata=False)
+    with_rows = {"store": store, "scan": scan, "secrets": job.secrets}
+    return dd.from_map(_read_frame, tasks, **with_rows, meta=meta, label="scan", enforce_metadata=False)
 
 
 def _chosen(columns: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -81,14 +84,15 @@ def _schema(scan: ScanSpec) -> pa.Schema:
     return pa.schema([known.field(name) for name in scan.outputs])
 
 
-def _read_frame(task: ScanTask, store: Store, scan: ScanSpec) -> pd.DataFrame:
+def _read_frame(task: ScanTask, store: Store, scan: ScanSpec, secrets: Secrets) -> pd.DataFrame:
     schema = _schema(scan)
 
     def tables() -> pa.Table:
         batches = (batch.rows for batch in read_task(store, scan, task))
         return pa.concat_tables([pa.Table.from_batches([batch]).cast(schema) for batch in batches])
 
-    return _frame(patiently(tables))
+    with secrets.redacting():
+        return _frame(patiently(tables))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

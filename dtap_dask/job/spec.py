@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PrivateAttr, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PrivateAttr
+from pydantic_core import PydanticCustomError
 
-from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, did_you_mean, nearest
+from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
-from dtap_dask.job.document import Document, Loc, expand, read_document, with_overrides
+from dtap_dask.job.document import Document, Loc, expand, plain_values, read_document, with_overrides
+from dtap_dask.job.lenient import right_parts
+from dtap_dask.job.secrets import Secrets
 from dtap_dask.lake import predicate
+
+T = TypeVar("T")
 
 
 def _listed(value: Any) -> Any:
@@ -36,11 +40,17 @@ def _step(value: Any) -> Step:
     if isinstance(value, dict) and len(value) == 1:
         [(name, options)] = value.items()
     if not isinstance(name, str):
-        raise PydanticCustomError("step", "a step is a name, or one name with its options: {{impute: {{...}}}}.")
+        raise PydanticCustomError("step", "a step is a name, or one name with its options: {impute: {...}}.")
     try:
         return parse_step(name, options)
     except JobError as error:
         raise PydanticCustomError("step", "{message}", {"message": str(error)}) from error
+
+
+def _place(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("path", "the path is empty")
+    return value
 
 
 def _available(value: Any) -> Any:
@@ -63,6 +73,8 @@ def _storage(value: Any) -> Any:
 LATER = ("backend", "mount_root", "default_tap", "jar", "hadoop_conf", "user", "kerb_ticket")
 Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Place = Annotated[str, AfterValidator(_place)]
+Places = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
 Sql = Annotated[str, BeforeValidator(_sql)]
 Steps = tuple[Annotated[Any, BeforeValidator(_step)], ...]
 
@@ -74,7 +86,7 @@ class _Part(BaseModel):
 class Source(_Part):
     """What is read: `path` (file, folder, glob or list), partition types, a SQL predicate, a fraction of the rows."""
 
-    path: Annotated[Names, Field(min_length=1)]
+    path: Annotated[Places, Field(min_length=1)]
     partitions: dict[str, str] | None = None
     where: Sql | None = None
     sample: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -109,7 +121,7 @@ class Block(_Part):
 class Output(_Part):
     """Where the records go and how they lie there."""
 
-    path: str
+    path: Place
     layout: Literal["blocks", "rows"] = "blocks"
     rows_per_record: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     shard_size: Annotated[ByteSize, Field(ge=1024)] = ByteSize(128 << 20)
@@ -142,7 +154,8 @@ class Job(_Part):
     output: Output
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
-    _secrets: dict[str, str] = PrivateAttr(default_factory=dict)
+    _parsed: dict[str, Any] = PrivateAttr(default_factory=dict)  # the fields that `_document` gave
+    _secrets: Secrets = PrivateAttr(default_factory=Secrets)
     _pending: tuple[Problem, ...] = PrivateAttr(default=())
     _broken: frozenset[Loc] = PrivateAttr(default=frozenset())
 
@@ -160,18 +173,26 @@ class Job(_Part):
         The parts that are wrong are left out, and the rest goes on to be checked against the lake, so that a
         person sees all mistakes of both kinds at once. Raises at once where too little is left to go on.
         """
+        known: Mapping[str, str] = {}
         if isinstance(job, Job):
-            document = Document(job.document) if job.document else Document(job.as_document())
+            document, known = job._as_written(), job._secrets.variables
         else:
             document = Document(dict(job)) if isinstance(job, Mapping) else read_document(job)
-        document = with_overrides(document, list(overrides))
-        filled, secrets, problems = expand(document)
-        parsed, mistakes, broken = _right_parts(document, filled)
+        document = plain_values(with_overrides(document, list(overrides)))
+        filled, secrets, unset = expand(document, known)
+        parsed, mistakes, broken = right_parts(cls, document, filled, frozenset(unset))
+        problems = (*document.problems, *unset.values(), *mistakes)
         if parsed is None:
-            raise JobError(_redacted([*problems, *mistakes], secrets))
-        parsed._document, parsed._secrets = document, secrets
-        parsed._pending, parsed._broken = (*problems, *mistakes), broken
+            raise JobError(secrets.redact_problems(problems))
+        parsed._document, parsed._parsed, parsed._secrets = document, dict(parsed), secrets
+        parsed._pending, parsed._broken = problems, broken
         return parsed
+
+    def _as_written(self) -> Document:
+        """The document that this job came from; of a changed copy (`model_copy`), or one built in Python, all keys."""
+        if self._document.raw and dict(self) == self._parsed:
+            return self._document
+        return Document(self._secrets.redact(self.as_document()))
 
     @property
     def document(self) -> dict[str, Any]:
@@ -180,15 +201,8 @@ class Job(_Part):
 
     def as_document(self) -> dict[str, Any]:
         """The job with every default written out, as the same keys that a job file has."""
-        shape = self.model_dump(mode="json", by_alias=True, exclude={"features": True, "label": True})
-        shape["label"] = [{"column": one.column, "steps": _step_documents(one.steps)} for one in self.label]
-        shape["features"] = [
-            {**block.model_dump(by_alias=True, exclude={"steps"}), "steps": _step_documents(block.steps)}
-            for block in self.features
-        ]
-        for block in shape["features"]:
-            block["columns"] = list(block["columns"])
-        return shape
+        written: dict[str, Any] = _written_out(self)
+        return written
 
     def place(self, *loc: str | int) -> str:
         """A place in the job for a message, with its line where the job came from a file."""
@@ -198,117 +212,38 @@ class Job(_Part):
         """Whether a part of the job, such as ('features', 2), has mistakes that wait in `raise_pending`."""
         return any(broken[: len(loc)] == loc or loc[: len(broken)] == broken for broken in self._broken)
 
-    @contextmanager
-    def redacting(self) -> Iterator[None]:
-        """Errors that leave this block show no value that came from the environment."""
-        try:
-            yield
-        except JobError:
-            raise  # a job redacts its own problems
-        except DtapError as error:
-            if self.redact(str(error)) == str(error):
-                raise
-            raise type(error)(self.redact(str(error))) from None
+    @property
+    def secrets(self) -> Secrets:
+        """The values that came from the environment."""
+        return self._secrets
 
-    def redact(self, text: str) -> str:
-        """`text` without the values that came from the environment."""
-        for value, name in sorted(self._secrets.items(), key=lambda pair: -len(pair[0])):
-            text = text.replace(value, name)
-        return text
+    def redacting(self) -> AbstractContextManager[None]:
+        """Errors that leave this block show no value that came from the environment."""
+        return self._secrets.redacting()
+
+    def redact(self, told: T) -> T:
+        """A text, or lists and mappings of them, without the values that came from the environment."""
+        return self._secrets.redact(told)
 
     def raise_pending(self, more: Iterable[Problem]) -> None:
         """Raise JobError with the mistakes found so far and `more`; nothing if there are none."""
         problems = [*self._pending, *more]
         if problems:
-            raise JobError(_redacted(problems, self._secrets))
+            raise JobError(self._secrets.redact_problems(problems))
 
 
-def _step_documents(steps: Iterable[Step]) -> list[Any]:
-    return [{step.name: step.model_dump(mode="json")} for step in steps]
+# Where these keys stand in a written job is part of its fingerprint: behind the others.
+_LAST = ("label", "features", "steps")
 
 
-def _redacted(problems: Iterable[Problem], secrets: Mapping[str, str]) -> list[Problem]:
-    def clean(text: str) -> str:
-        for value, name in secrets.items():
-            text = text.replace(value, name)
-        return text
-
-    return [Problem(problem.place, clean(problem.message)) for problem in problems]
-
-
-def _file_loc(document: Document, loc: Loc) -> Loc:
-    """pydantic's place as the file has it: one name or label that stands without a list has no position in one."""
-    short = loc
-    for n in range(1, len(loc)):
-        if loc[n] == 0 and not isinstance(document.value(loc[:n]), list):
-            short = (*loc[:n], *loc[n + 1 :])
-    return short
-
-
-def _right_parts(document: Document, filled: dict[str, Any]) -> tuple[Job | None, list[Problem], frozenset[Loc]]:
-    """The job without what is wrong in it (None where too little is left), the mistakes, and the parts they are in."""
-    problems: list[Problem] = []
-    told: set[Loc] = set()
-    while True:
-        try:
-            return Job.model_validate(filled), problems, frozenset(loc[:2] for loc in told)
-        except ValidationError as error:
-            found = {_file_loc(document, detail["loc"]): detail for detail in error.errors(include_url=False)}
-            # What was taken out for being wrong may be missing now: that has been said.
-            problems += [_problem(document, loc, detail) for loc, detail in found.items() if loc not in told]
-            told |= found.keys()
-            if not all([_remove(filled, loc) for loc in found]):  # noqa: C419  (every one is to be tried)
-                return None, problems, frozenset()
-
-
-def _problem(document: Document, loc: Loc, detail: ErrorDetails) -> Problem:
-    kind, found = detail["type"], document.value(loc)
-    if kind == "extra_forbidden":
-        known = _keys_at(loc[:-1])
-        return Problem(document.place(loc), f"unknown key {loc[-1]!r}.{did_you_mean(str(loc[-1]), known)}")
-    if kind == "missing":
-        return Problem(document.place(loc), "this key is required.")
-    message = detail["msg"].rstrip(".")
-    if kind in ("sql", "step", "later"):
-        return Problem(document.place(loc), detail["msg"])
-    if kind == "literal_error":
-        choices = [choice.strip("' ") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        near = nearest(str(found), choices)
-        hint = f" Did you mean {near!r}?" if near else ""
-        return Problem(document.place(loc), f"found {found!r}, valid are {detail['ctx']['expected']}.{hint}")
-    return Problem(document.place(loc), f"found {found!r}: {message[0].lower()}{message[1:]}.")
-
-
-def _keys_at(loc: Loc) -> list[str]:
-    """The keys that the model knows at a place."""
-    model: type[BaseModel] = Job
-    for part in loc:
-        field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
-        nested = _model_of(field.annotation) if field else None
-        model = nested or model
-    return [field.alias or key for key, field in model.model_fields.items()]
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_of, get_args(annotation))), None)
-
-
-def _remove(document: Any, loc: Loc) -> bool:
-    """Take the wrong part out of the document; False where the rest cannot do without it."""
-    if not loc or loc in (("source",), ("output",), ("features",), ("source", "path"), ("output", "path")):
-        return False
-    *parents, last = loc
-    for part in parents:
-        try:
-            document = document[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    if isinstance(document, list) and parents[-1:] == ["steps"] and isinstance(last, int):
-        document[last] = "passthrough"  # keeps the positions of the other steps, so that messages stay right
-        return True
-    if isinstance(document, dict) and last in document:
-        del document[last]
-        return True
-    return False
+def _written_out(value: Any) -> Any:
+    if isinstance(value, Step):
+        return {value.name: value.model_dump(mode="json")}
+    if isinstance(value, BaseModel):
+        fields = sorted(type(value).model_fields.items(), key=lambda field: field[0] in _LAST)
+        return {field.alias or name: _written_out(getattr(value, name)) for name, field in fields}
+    if isinstance(value, Mapping):
+        return {key: _written_out(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written_out(item) for item in value]
+    return int(value) if isinstance(value, ByteSize) else value

@@ -50,7 +50,8 @@ def print_rows(rows: Rows, *, as_json: bool = False) -> None:
     )
     for name in rows:
         table.add_row(name, *(_short(record[name]) for record in records))
-    Console(width=10_000, soft_wrap=True, highlight=False).print(table)  # a long line wraps, a cut one is lost
+    console = Console(width=10_000, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print(table)  # a long line wraps, a cut one is lost
 
 
 def _short(value: Any) -> str:

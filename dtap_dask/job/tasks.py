@@ -149,7 +149,7 @@ def fit(work: Work, level: int, task: ScanTask) -> FitPart:
         state = work.state(level)
         accumulator = Accumulator(state.pipeline, level, state)
 
-        def add(rows: pa.RecordBatch, split: npt.NDArray[np.int8]) -> None:
+        def add(rows: pa.RecordBatch, split: npt.NDArray[np.int16]) -> None:
             accumulator.add(rows, fit_mask(work.scan, split))
 
         counted = _counted(work.source(), work.scan, task, add)
@@ -158,14 +158,14 @@ def fit(work: Work, level: int, task: ScanTask) -> FitPart:
     return patiently(accumulate)
 
 
-def fit_mask(scan: ScanSpec, split: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+def fit_mask(scan: ScanSpec, split: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
     """Which rows are fitted, by the part that each is in."""
     part = scan.split.names.index(scan.split.fit) if scan.split else 0
     return np.asarray(split == part)
 
 
 def _counted(
-    source: Store, scan: ScanSpec, task: ScanTask, use: Callable[[pa.RecordBatch, npt.NDArray[np.int8]], None]
+    source: Store, scan: ScanSpec, task: ScanTask, use: Callable[[pa.RecordBatch, npt.NDArray[np.int16]], None]
 ) -> Counted:
     parts = len(scan.split.names) if scan.split else 1
     rows = np.zeros((len(task.groups), parts), np.int64)
@@ -238,7 +238,7 @@ def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Writte
 
 def transformed(
     source: Store, scan: ScanSpec, task: ScanTask, transform: Transform, *, mixed: bool
-) -> Iterator[tuple[npt.NDArray[np.int8], Rows]]:
+) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
     """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
     for batch in read_task(source, scan, task, mixed=mixed):
         rows, split = in_parts(batch)
@@ -246,7 +246,7 @@ def transformed(
             yield split, transform.apply(rows)
 
 
-def in_parts(batch: ScanBatch) -> tuple[pa.RecordBatch, npt.NDArray[np.int8]]:
+def in_parts(batch: ScanBatch) -> tuple[pa.RecordBatch, npt.NDArray[np.int16]]:
     """A batch without the rows that are in no part of the split."""
     matched = batch.split >= 0
     if matched.all():

@@ -54,7 +54,7 @@ def list_source(
     `._COPYING_`. Every other file counts as Parquet, whatever its name. SourceError when an item has no files, or
     when two files do not have the same partition columns.
     """
-    items = [_item(path) for path in ([paths] if isinstance(paths, str) else paths)]
+    items = [_item(path, settings) for path in ([paths] if isinstance(paths, str) else paths)]
     if not items:
         raise SourceError("`source.path` is empty. Name a file, a folder, a glob, or a list of them.")
     root = _common_root(items)
@@ -66,12 +66,67 @@ def list_source(
     return store, _same_partitions([found[path] for path in sorted(found)])
 
 
-def _item(written: str) -> _Item:
-    url = written if "://" in written else os.path.abspath(written)
+def contains(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
+    """Whether a folder `path` lies inside an item of `source.path`: files in it may be listed by the item.
+
+    `path` may be the item's own folder, and need not exist. Of a glob it lies inside when a folder on the way to
+    `path`, or something that may come to lie in it, matches. Symbolic links count as what they lead to, too.
+    """
+    parsed = _item(item, settings)
+    below = _ways_down(_base_store(parsed, settings), open_store(path, settings))
+    return any(way is not None and _may_match(way, parsed.pattern) for way in below)
+
+
+def lies_within(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
+    """Whether an item of `source.path` (of a glob: the folders before its first wildcard) is, or lies below, `path`."""
+    ways = _ways_down(open_store(path, settings), _base_store(_item(item, settings), settings))
+    return any(way is not None for way in ways)
+
+
+def _base_store(item: _Item, settings: Mapping[str, Any] | None) -> Store:
+    return open_store("/".join((item.origin, *item.base)) or "/", settings)
+
+
+def _ways_down(upper: Store, lower: Store) -> list[list[str] | None]:
+    """The names that lead from one folder down to another, as written and with links resolved; None if none do."""
+    if not upper.same_filesystem(lower):
+        return []
+    pairs = [(upper.root, lower.root)]
+    if upper.local_path() is not None:
+        pairs.append((os.path.realpath(upper.root), os.path.realpath(lower.root)))
+    return [_way_down(*pair) for pair in pairs]
+
+
+def _way_down(upper: str, lower: str) -> list[str] | None:
+    above, below = ([part for part in root.split("/") if part] for root in (upper, lower))
+    return below[len(above) :] if below[: len(above)] == above else None
+
+
+def _may_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a glob may name a folder, one above it or something in it."""
+    if not parts or not pattern or pattern[0] == "**":
+        return True
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _may_match(parts[1:], pattern[1:])
+
+
+def _item(written: str, settings: Mapping[str, Any] | None) -> _Item:
+    url = written.removeprefix("file://")
+    if "://" not in url:
+        url = os.path.abspath(os.path.expanduser(url))
     scheme, slashes, rest = url.rpartition("://")
     authority, *parts = rest.rstrip("/").split("/")
-    magic = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
-    return _Item(written, f"{scheme}{slashes}{authority}", tuple(parts[:magic]), tuple(parts[magic:]))
+    origin = f"{scheme}{slashes}{authority}"
+    magic = 0
+    while magic < len(parts) and _is_literal(origin, parts[: magic + 1], settings):
+        magic += 1
+    return _Item(written, origin, tuple(parts[:magic]), tuple(parts[magic:]))
+
+
+def _is_literal(origin: str, parts: Sequence[str], settings: Mapping[str, Any] | None) -> bool:
+    """Whether the last part is a plain name: one with brackets is, where there is such a file or folder."""
+    if not re.search(r"[*?\[]", parts[-1]):
+        return True
+    return not re.search(r"[*?]", parts[-1]) and open_store("/".join((origin, *parts)), settings).exists()
 
 
 def _common_root(items: Sequence[_Item]) -> tuple[str, ...]:
@@ -96,6 +151,8 @@ def _files_of(store: Store, depth: int, item: _Item) -> Iterable[SourceFile]:
     visible = [(key, info) for key, info in matching if not is_hidden(key)]
     if not visible:
         raise SourceError(_nothing_found(item, listed, matching))
+    for _, info in visible:
+        _refuse_broken(store, info)
     return [
         SourceFile(i.path, key, i.size, _hive([*_hive_tail(item.base), *key.split("/")[:-1]])) for key, i in visible
     ]
@@ -107,6 +164,14 @@ def is_hidden(key: str) -> bool:
     if name.startswith(("_", ".")) or name.endswith("._COPYING_"):
         return True
     return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in folders)
+
+
+def _refuse_broken(store: Store, info: FileInfo) -> None:
+    if info.broken:
+        raise SourceError(
+            f"{store.url}/{info.path} is a symbolic link that leads nowhere, or back to a folder around it. Repair or "
+            "remove it, or give it a name that begins with `_` to leave it out."
+        )
 
 
 def _matches(key: str, pattern: tuple[str, ...]) -> bool:

@@ -40,19 +40,6 @@ class RowGroup:
     partition: tuple[str | None, ...]
     file_size: int
 
-    def to_json(self) -> list[Any]:
-        """The fields in order, for plans kept as JSON."""
-        return [
-            self.file, self.key, self.index, self.rows, self.first_row, self.bytes, self.raw_bytes,
-            list(self.partition), self.file_size,
-        ]  # fmt: skip
-
-    @classmethod
-    def from_json(cls, fields: Sequence[Any]) -> RowGroup:
-        """The inverse of `to_json`."""
-        file, key, index, rows, first_row, size, raw_size, partition, file_size = fields
-        return cls(file, key, index, rows, first_row, size, raw_size, tuple(partition), file_size)
-
 
 @dataclass(frozen=True)
 class Footer:
@@ -66,11 +53,6 @@ class Footer:
     schema: pa.Schema
     groups: tuple[RowGroup, ...]
     stats: tuple[dict[str, ColumnStats], ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows of the whole file."""
-        return sum(group.rows for group in self.groups)
 
 
 def read_footer(
@@ -94,7 +76,8 @@ def read_footer(
     if columns is None:
         found = pa.schema([field for field in found if field.name not in hive])
     schema = select_columns(file, found, columns)
-    needed, stat_places = _leaves(metadata, schema.names, [name for name in stat_columns if name in found.names])
+    needed = leaf_places(metadata, schema.names)
+    stat_places = _stat_places(metadata, [name for name in stat_columns if name in found.names])
     groups, stats, first_row = [], [], 0
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
@@ -113,6 +96,27 @@ def read_footer(
         )
         first_row += group.num_rows
     return Footer(file.path, schema, tuple(groups), tuple(stats))
+
+
+def read_schema(store: Store, files: Sequence[SourceFile], most: int = 50) -> pa.Schema:
+    """The canonical types of the first file's columns, without hive partition columns; reads as few footers as it can.
+
+    A column of Arrow's null type (a file that holds no value of it, as pandas writes one) takes its type from the
+    next file that has another, among the first `most`; it stays null where none of them has. Columns that only later
+    files have are left out. SourceError as from `read_footer`.
+    """
+    fields: dict[str, pa.Field] = {}
+    for file in files[:most]:
+        found = read_footer(store, file).schema
+        fields = fields or {field.name: field for field in found}
+        fields.update({field.name: field for field in found if field.name in fields and _is_null(fields[field.name])})
+        if not any(map(_is_null, fields.values())):
+            break
+    return pa.schema(list(fields.values()))
+
+
+def _is_null(field: pa.Field) -> bool:
+    return bool(pa.types.is_null(field.type))
 
 
 def open_checked(store: Store, path: str, size: int) -> Any:
@@ -182,20 +186,22 @@ def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:
     return f"{path} ({size:,} bytes) has a Parquet footer that cannot be read ({one_line(error)}). {remedy}"
 
 
-def _leaves(
-    metadata: pq.FileMetaData, columns: Sequence[str], stat_columns: Sequence[str]
-) -> tuple[list[int], dict[str, int]]:
-    """Leaf columns below the needed top-level columns, and the place of each flat column with statistics."""
-    needed, places = [], {}
-    wanted, stat_wanted = set(columns), set(stat_columns)
+def leaf_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
+    """The places of the leaf columns below top-level columns, in the file's order."""
+    wanted, needed = set(columns), []
     for place in range(metadata.num_columns):
         leaf = metadata.schema.column(place)
         flat = leaf.path == leaf.name  # a nested leaf has a longer path than its own name
         if leaf.path in wanted if flat else any(leaf.path.startswith(f"{name}.") for name in wanted):
             needed.append(place)
-        if flat and leaf.path in stat_wanted and leaf.max_repetition_level == 0:
-            places[leaf.path] = place
-    return needed, places
+    return needed
+
+
+def _stat_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
+    """The place of each flat column among `columns`."""
+    leaves = [metadata.schema.column(place) for place in range(metadata.num_columns)] if columns else []
+    flat = {leaf.path: at for at, leaf in enumerate(leaves) if leaf.path == leaf.name and not leaf.max_repetition_level}
+    return {name: flat[name] for name in columns if name in flat}
 
 
 def _column_stats(chunk: Any, kind: pa.DataType, rows: int) -> ColumnStats:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake.footers import RowGroup, changed, one_line, open_checked, open_parquet
+from dtap_dask.lake.chunks import ChunkFile, chunk_ranges
+from dtap_dask.lake.footers import RowGroup, changed, leaf_places, one_line, open_checked, open_parquet
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.storage import Store
 
@@ -122,7 +123,7 @@ class _File:
         self.path = group.file
         self._size = group.file_size
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
-        self._source = open_checked(store, group.file, group.file_size)
+        self._source = ChunkFile(open_checked(store, group.file, group.file_size))
         try:
             with store.counters.reading_footer():
                 self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
@@ -147,6 +148,8 @@ class _File:
                 yield Piece(position, group.first_row + start, min(rows, group.rows - start), ())
             return
         first, reader = group.first_row, self._reader(schema, group)
+        needed = leaf_places(self.metadata, schema.names) if _coalesce(group) else []
+        self._source.expect(chunk_ranges(self.metadata.row_group(group.index), needed))
         batches = reader.iter_batches(rows, row_groups=[group.index], columns=schema.names, use_threads=False)
         while (batch := _next(batches, group)) is not None:
             yield Piece(position, first, batch.num_rows, tuple(_column(batch, field, group) for field in schema))
@@ -158,14 +161,14 @@ class _File:
         coalesce = _coalesce(group)
         text = tuple(field.name for field in schema if self._by_dictionary(field, group))
         if (coalesce, text) not in self._readers:
-            self._readers.clear()  # a reader may hold what it fetched
+            self._readers.clear()  # one at a time is in use
             self._readers[coalesce, text] = open_parquet(
                 self._source,
                 self.path,
                 self._size,
                 metadata=self.metadata,
                 read_dictionary=text,
-                pre_buffer=coalesce,
+                pre_buffer=False,  # ChunkFile does that, and reads no gaps along
                 buffer_size=0 if coalesce else STREAM_BUFFER,
             )
         return self._readers[coalesce, text]

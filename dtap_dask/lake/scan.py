@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from dtap_dask.lake.footers import RowGroup
 from dtap_dask.lake.groups import Piece, in_order, in_turns
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.schema import delivered_type, partition_scalar
-from dtap_dask.lake.split import SplitSpec, by_fraction, by_predicate, in_sample
+from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
 from dtap_dask.storage import Store
 
 
@@ -36,20 +35,6 @@ class ScanTask:
     def bytes(self) -> int:
         """Compressed bytes of the needed columns."""
         return sum(group.bytes for group in self.groups)
-
-    @property
-    def raw_bytes(self) -> int:
-        """Uncompressed bytes of the needed columns, as encoded."""
-        return sum(group.raw_bytes for group in self.groups)
-
-    def to_json(self) -> dict[str, Any]:
-        """For plans kept as JSON."""
-        return {"index": self.index, "groups": [group.to_json() for group in self.groups]}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ScanTask:
-        """The inverse of `to_json`."""
-        return cls(data["index"], tuple(RowGroup.from_json(group) for group in data["groups"]))
 
 
 @dataclass(frozen=True)
@@ -75,14 +60,13 @@ class ScanBatch:
     """Rows that passed the filter, perhaps none.
 
     `rows` has the columns of `ScanSpec.outputs`; text and binary source and partition columns are dictionary
-    arrays. `split` is the index into the split's names for each row, int8 [n]: -1 in no part, all 0 without a
-    split. `group` is the position in the task's groups, `rows_read` the number of rows before the filter.
+    arrays. `split` is the index into the split's names for each row, int16 [n]: -1 in no part, all 0 without a
+    split. `group` is the position in the task's groups.
     """
 
     rows: pa.RecordBatch
-    split: npt.NDArray[np.int8]
+    split: PartIndex
     group: int
-    rows_read: int
 
 
 def read_task(
@@ -159,11 +143,11 @@ class _Rows:
         for name, expression in self._derive:
             rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
         rows, split = self._split(group, rows, numbers)
-        return ScanBatch(rows.select(list(self._spec.outputs)), split, piece.position, piece.rows)
+        return ScanBatch(rows.select(list(self._spec.outputs)), split, piece.position)
 
     def _split(
         self, group: RowGroup, rows: pa.RecordBatch, numbers: npt.NDArray[np.int64]
-    ) -> tuple[pa.RecordBatch, npt.NDArray[np.int8]]:
+    ) -> tuple[pa.RecordBatch, PartIndex]:
         split, sample = self._spec.split, self._spec.sample
         by_hash = split is not None and split.fractions is not None
         hashes = self._hashes(group, rows, numbers) if by_hash or sample is not None else None
@@ -172,7 +156,7 @@ class _Rows:
             if not kept.all():
                 rows, hashes = rows.filter(pa.array(kept)), hashes[kept]
         if split is None:
-            return rows, np.zeros(rows.num_rows, np.int8)
+            return rows, np.zeros(rows.num_rows, np.int16)
         if split.fractions is not None and hashes is not None:
             return rows, by_fraction(hashes, split.fractions)
         return rows, by_predicate(rows, self._parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ import pyarrow as pa
 from dtap_dask.lake.hashing import U64, splitmix64
 from dtap_dask.lake.predicate import Expression
 
+# The index into the parts' names of each row, shape [n]; -1 where a row is in no part.
+PartIndex: TypeAlias = npt.NDArray[np.int16]
 # Folded into the key's hash once more, so that a sample of the rows is not all of the first part.
 _SAMPLE_SALT = np.uint64(0x243F6A8885A308D3)
 
@@ -50,15 +53,15 @@ def upper_bounds(fractions: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.array([*bounds[:-1], 1.0])
 
 
-def by_fraction(hashes: U64, fractions: Sequence[float]) -> npt.NDArray[np.int8]:
+def by_fraction(hashes: U64, fractions: Sequence[float]) -> PartIndex:
     """The index of the part whose interval holds each row, shape [n]."""
     inner = upper_bounds(fractions)[:-1]
-    return np.searchsorted(inner, to_unit(hashes), side="right").astype(np.int8)
+    return np.searchsorted(inner, to_unit(hashes), side="right").astype(np.int16)
 
 
-def by_predicate(rows: pa.RecordBatch, predicates: Sequence[Expression]) -> npt.NDArray[np.int8]:
+def by_predicate(rows: pa.RecordBatch, predicates: Sequence[Expression]) -> PartIndex:
     """The index of the first predicate that is true for each row, shape [n]; -1 where none is."""
-    parts = np.full(rows.num_rows, -1, np.int8)
+    parts = np.full(rows.num_rows, -1, np.int16)
     for index in reversed(range(len(predicates))):
         parts[predicates[index].keep(rows).to_numpy(zero_copy_only=False)] = index
     return parts

@@ -24,7 +24,7 @@ from dtap_dask.records.example import Encoder, Layout
 from dtap_dask.records.tfrecord import Gzip
 from dtap_dask.storage import Store
 
-Batch: TypeAlias = tuple[npt.NDArray[np.int8], Rows]
+Batch: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
 Shuffle = Literal["none", "mixed"]
 WINDOW_BYTES = 64 << 20  # rows held to be permuted: as many as `window` says, but never more bytes than this
 

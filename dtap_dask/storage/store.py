@@ -21,10 +21,14 @@ from dtap_dask.storage.counting import Counters, CountingReader, CountingWriter
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file: its path relative to the store's root, '/'-separated, and its size in bytes."""
+    """One file: its path relative to the store's root, '/'-separated, and its size in bytes.
+
+    `broken` is a symbolic link that leads nowhere or back to a folder around it; its size is 0.
+    """
 
     path: str
     size: int
+    broken: bool = False
 
 
 def open_store(url: str, settings: Mapping[str, Any] | None = None) -> Store:
@@ -67,17 +71,26 @@ class Store:
         return type(self._fs) is type(other._fs) and self._fs.storage_options == other._fs.storage_options
 
     def list_files(self, path: str = "") -> list[FileInfo]:
-        """Every file below `path`, hidden ones too, sorted by path; empty when there is no such folder."""
+        """Every file below `path`, hidden and broken ones too, sorted by path; empty when there is no such folder.
+
+        Files that are deleted while the listing goes on are left out.
+        """
         with self._speaking("list", path):
             found = self._walk_local(path) if self._local else self._walk(path)
         return sorted(found, key=lambda info: info.path)
 
     def _walk_local(self, path: str) -> list[FileInfo]:
         found = []
-        for folder, _, names in os.walk(self._full(path), onerror=_unless_missing, followlinks=True):
-            for name in names:
+        top = self._full(path)
+        for folder, folders, names in os.walk(top, onerror=_unless_missing, followlinks=True):
+            circles = [name for name in folders if _leads_back(top, os.path.join(folder, name))]
+            folders[:] = [name for name in folders if name not in circles]  # os.walk goes into what is left here
+            for name in (*names, *circles):
                 full = os.path.join(folder, name)
-                found.append(FileInfo(os.path.relpath(full, self.root).replace(os.sep, "/"), os.stat(full).st_size))
+                size = None if name in circles else _size(full)
+                if size is not None or os.path.islink(full):
+                    place = os.path.relpath(full, self.root).replace(os.sep, "/")
+                    found.append(FileInfo(place, size or 0, broken=size is None))
         return found
 
     def _walk(self, path: str) -> list[FileInfo]:
@@ -119,7 +132,7 @@ class Store:
         """A new file to write to. It is on stable storage when the block ends; an exception leaves no file."""
         full = self._full(path)
         with self._speaking("write", path):
-            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
+            self._make_parent(full)
             file = open(full, "wb") if self._local else self._fs.open(full, "wb")
             try:
                 yield CountingWriter(file, self.counters)
@@ -141,7 +154,7 @@ class Store:
         """
         source, target = self._full(src), self._full(dst)
         with self._speaking("publish", dst):
-            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            self._make_parent(target)
             if self._local:
                 _rename_unless_taken(source, target)
                 _sync_folder(target)
@@ -154,7 +167,7 @@ class Store:
         """Give the finished file `src` the name `dst`, replacing what was there; atomic where the store can."""
         source, target = self._full(src), self._full(dst)
         with self._speaking("replace", dst):
-            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            self._make_parent(target)
             if self._local:
                 os.replace(source, target)
                 _sync_folder(target)
@@ -194,6 +207,12 @@ class Store:
             raise StorageError(f"{path!r} leaves the folder {self.url}: paths with '..' are refused.")
         return f"{self.root.rstrip('/')}/{path}" if path else self.root
 
+    def _make_parent(self, full: str) -> None:
+        try:
+            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
+        except FileExistsError as error:  # which is for `publish` to say
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), full) from error
+
     @contextlib.contextmanager
     def _speaking(self, verb: str, path: str) -> Iterator[None]:
         """Turn the failures that a user can mend into one paragraph; missing and existing files stay as they are."""
@@ -207,11 +226,54 @@ class Store:
                 f"No permission to {verb} {place}. Ask for access, or check which user runs this process."
             ) from error
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageError(f"No space left to {verb} {place}. Free some, then go on with --resume.") from error
             if error.errno == errno.EROFS:
                 raise StorageError(f"{place} is read-only. Choose another output.path.") from error
+            if _may_pass(error):
+                raise  # whoever called may try again
+            remedy = _REMEDIES.get(error.errno or 0, "Check the path and its filesystem, then run again.")
+            raise StorageError(f"Cannot {verb} {place}: {error.strerror}. {remedy}") from error
+
+
+_PASSING = (  # ConnectionError and TimeoutError are passing by themselves
+    *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EPIPE, errno.ENOTCONN),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+)
+_REMEDIES = {
+    errno.ENOTDIR: "A part of this path is a file where a folder is meant: correct the path.",
+    errno.EISDIR: "This is a folder where a file is meant: correct the path.",
+    errno.ELOOP: "Symbolic links on this path lead in a circle: repair or remove them.",
+    errno.ENAMETOOLONG: "Choose a shorter path.",
+    errno.EMFILE: "Raise the limit of open files, `ulimit -n`, and run again.",
+}
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether trying again may help; so it may where a filesystem's client does not say what is wrong."""
+    return error.errno is None or error.errno in _PASSING or isinstance(error, ConnectionError | TimeoutError)
+
+
+def _size(path: str) -> int | None:
+    """The size of a file in bytes; None for a link that leads nowhere, and a file that is gone meanwhile."""
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
             raise
+        return None
+
+
+def _leads_back(top: str, path: str) -> bool:
+    """Whether a folder below `top` is a link to a folder that it lies in, by name or through other links."""
+    if not os.path.islink(path):
+        return False
+    target, around = os.path.realpath(path), path
+    while len(around) > len(top):
+        around = os.path.dirname(around)
+        if f"{os.path.realpath(around)}/".startswith(f"{target}/"):
+            return True
+    return False
 
 
 def _unless_missing(error: OSError) -> None:

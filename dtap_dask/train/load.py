@@ -6,6 +6,7 @@ operation for the whole window, and then cut into batches, which costs no copy: 
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +57,7 @@ def load(
     not there, OutputError for a dataset that is not finished or whose files are not those of its manifest, StorageError
     for one that is not on a local filesystem.
     """
-    _check(batch_size, seed)
+    batch_size, seed = _checked(batch_size, seed)
     found = open_split(path, split, storage)
     data = _windows(found, shuffle, seed)
     data = data.map(_decoder(found, kept), num_parallel_calls=tf.data.AUTOTUNE)
@@ -66,14 +67,27 @@ def load(
     return data.with_options(_options())
 
 
-def _check(batch_size: int, seed: int) -> None:
+def _checked(batch_size: int, seed: int) -> tuple[int, int]:
+    """Both as plain integers: NumPy's are taken too."""
     problems = []
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    rows, number = _integer(batch_size), _integer(seed)
+    if rows is None or rows < 1:
         problems.append(Problem("batch_size", f"{batch_size!r} is not a positive number of rows, such as 1024"))
-    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+    if number is None or not -(2**63) <= number < 2**63:
         problems.append(Problem("seed", f"{seed!r} is not an integer of 64 bits, such as 0"))
-    if problems:
+    if problems or rows is None or number is None:
         raise JobError(problems)
+    return rows, number
+
+
+def _integer(value: Any) -> int | None:
+    """`value` as an int, None for anything else; booleans are no numbers here."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _windows(split: Split, shuffle: bool, seed: int) -> tf.data.Dataset:

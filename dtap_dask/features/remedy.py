@@ -1,0 +1,63 @@
+"""What to do about nulls that would reach an output: only what the column, its steps and its role allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtap_dask.features.feature import Feature, Lane
+
+Cures = tuple[str, ...]
+
+_ROWS = 'leave such rows out with `source.where: "{where}"`'
+_USE = {"label": "make that the label", "weight": "make that the weight", "kept": "keep that"}
+_VALUES = {"text": "''", "bool": "false"}
+
+
+def cures(feature: Feature, lane: Lane) -> Cures:
+    """What can be done about nulls of a lane; {where} and {column} are to be filled in."""
+    role, source = feature.spec.role, lane.kinds[0]
+    if source.base == "list":
+        return _ROWS, "write the lists without nulls into the lake"
+    if role != "feature":
+        if source.width is not None:
+            return (_ROWS,)
+        value = "..." if source.base == "time" else _VALUES.get(source.base, "0")
+        return _ROWS, f"`derive` a column such as `coalesce({{column}}, {value})` and {_USE[role]}"
+    if any(getattr(step, "null", "") == "error" for step in lane.steps):
+        return _ROWS, "leave out `null: error`"
+    allowed = ("set `allow_null: true` to write NaN",) if _takes_nan(feature, lane) else ()
+    return *_filled(lane), _ROWS, *allowed
+
+
+def _filled(lane: Lane) -> Cures:
+    source, result = lane.kinds[0], lane.kinds[-1]
+    if source.width is not None:
+        return ()
+    if result.base in ("text", "bool"):
+        fill = f"`derive` a column such as `coalesce({{column}}, {_VALUES[result.base]})`"
+        encode = "encode it (`ordinal_encode` gives null the id 0)"
+        return (encode, fill) if result.base == source.base else (encode,)
+    if source.base in ("text", "time"):
+        return ("put `impute` behind the cast",)
+    return ("put `impute` before the other steps" if lane.steps else "put `impute` with it",)
+
+
+def _takes_nan(feature: Feature, lane: Lane) -> bool:
+    """Whether allow_null would help: in a vector every column is a float beside one that is."""
+    lanes = feature.lanes if feature.spec.vector else (lane,)
+    return feature.reduce is None and any(one.kinds[-1].base == "float" for one in lanes)
+
+
+def remedy(wrong: Sequence[tuple[str, Cures]]) -> str:
+    """What to do about nulls of columns, each with its cures: a sentence for all columns alike."""
+    groups: dict[Cures, list[str]] = {}
+    for column, known in wrong:
+        groups.setdefault(known, []).append(column)
+    sentences = []
+    for known, columns in groups.items():
+        where = " and ".join(f"{name} is not null" for name in columns[:3])
+        listed = [cure.format(where=where, column=columns[0]) for cure in known]
+        said = listed[0] if len(listed) == 1 else ", ".join(listed[:-1]) + ", or " + listed[-1]
+        names = ", ".join(map(repr, columns[:3])) + (", ..." if len(columns) > 3 else "")
+        sentences.append(f"For {names}: {said}." if len(groups) > 1 else f"{said[0].upper()}{said[1:]}.")
+    return " ".join(sentences[:4])

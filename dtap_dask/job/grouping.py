@@ -1,0 +1,76 @@
+"""Row groups into tasks: in which order, how many together, and what is odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dtap_dask.job.spec import Job
+from dtap_dask.lake.footers import RowGroup
+
+# A row group of more decoded bytes than this is a task of its own.
+OWN_TASK_BYTES = 512 << 20
+# So many tasks there are at least, that several workers have something to do.
+MIN_TASKS = 8
+# A shard mixed from fewer row groups than this is not much of a sample.
+MIXED_FROM = 8
+
+
+def limited(groups: list[RowGroup], limit: int | None) -> list[RowGroup]:
+    """The first row groups, up to the one in which `limit` rows are reached."""
+    if limit is None:
+        return groups
+    before = np.cumsum([0, *(group.rows for group in groups)])
+    return [group for group, rows in zip(groups, before, strict=False) if rows < limit]
+
+
+def task_order(count: int, job: Job) -> Sequence[int]:
+    """The order in which write tasks take row groups: the source's, or a permutation that the seed decides."""
+    if job.output.shuffle == "none":
+        return range(count)
+    return [int(i) for i in np.random.Generator(np.random.PCG64(job.output.seed)).permutation(count)]
+
+
+def group_tasks(groups: Sequence[RowGroup], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Cut the order into tasks of about eight row groups (sixteen where there are many), but into at least eight tasks.
+
+    A row group too large to share a task has one of its own, after the others.
+    """
+    alone = [position for position in order if groups[position].raw_bytes > OWN_TASK_BYTES]
+    shared = [position for position in order if groups[position].raw_bytes <= OWN_TASK_BYTES]
+    most = MIXED_FROM if len(shared) <= MIXED_FROM * 1000 else 2 * MIXED_FROM
+    count = min(len(shared), max(MIN_TASKS, -(-len(shared) // most)))
+    parts = np.array_split(np.array(shared, np.int64), count) if count else []
+    return (*(tuple(map(int, part)) for part in parts), *((position,) for position in alone))
+
+
+def warnings(
+    job: Job, files: int, groups: Sequence[RowGroup], tasks: Sequence[tuple[int, ...]], *, pruning: bool
+) -> list[str]:
+    """What is odd about the source, and what would mend it.
+
+    `files` is the number of files read, `pruning` whether the filter left anything out.
+    """
+    told = []
+    size = sum(group.bytes for group in groups)
+    if files > 1000 and size / files < 1 << 20:
+        told.append(
+            f"{files:,} files hold {size / files / 1024:.0f} KiB of the needed columns each: "
+            "reading many small files is slow. Compact the lake to files of 128 MiB and more."
+        )
+    smallest = min(len(task) for task in tasks)
+    if job.output.shuffle == "mixed" and len(groups) > 1 and smallest < MIXED_FROM:
+        told.append(
+            f"The rows of a shard come from as few as {smallest} row groups (8 or more mix well): the source has "
+            f"{len(groups)} row groups. load(shuffle=True) mixes shards further."
+        )
+    largest = max(group.raw_bytes for group in groups)
+    if largest > OWN_TASK_BYTES:
+        told.append(
+            f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
+            "rows are mixed only among themselves. Row groups of 16 to 128 MiB serve better."
+        )
+    if not pruning:
+        told.append("source.where prunes nothing: every row group is read and filtered row by row.")
+    return told
