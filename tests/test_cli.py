@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +24,7 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.cli import LATER, tfrecords
 from dtap_dask.job.plan import make_plan
+from dtap_dask.job.preview import preview
 from dtap_dask.job.progress import reporter
 
 Document = dict[str, Any]
@@ -120,6 +123,62 @@ def test_preview_shows_rows_and_writes_nothing(file: str, tmp_path: Path) -> Non
     assert len(rows[0]["sizes"]) == 2
     assert isinstance(rows[0]["trip_id"], int)
     assert set(tmp_path.rglob("*")) == before
+
+
+def lake_of(folder: Path, group_rows: int, **columns: Any) -> Document:
+    """A job over one file of the given columns, in row groups of so many rows."""
+    folder.mkdir()
+    pq.write_table(pa.table(columns), folder / "part.parquet", row_group_size=group_rows)
+    return {
+        "version": 1,
+        "source": {"path": str(folder)},
+        "keep": ["i"],
+        "features": [{"columns": ["x"], "steps": ["standard_scale"]}],
+        "output": {"path": str(folder.parent / "out")},
+    }
+
+
+@pytest.mark.parametrize("group_rows", [50, 100_000])
+def test_preview_fits_on_so_many_rows_however_small_row_groups_are(tmp_path: Path, group_rows: int) -> None:
+    """25,000 rows: the first 20,000 hold 1 and -1, those behind them are far away."""
+    rows = np.arange(25_000)
+    x = np.where(rows < 20_000, 1.0 - 2 * (rows % 2), 1e6)
+    shown = preview(lake_of(tmp_path / "lake", group_rows, i=rows, x=x), 2)
+    assert shown["i"].tolist() == [0, 1]
+    seen = x[:20_480] if group_rows > 20_000 else x[:20_000]  # whole batches of 4,096 rows, or whole row groups
+    assert shown["x"] == pytest.approx((x[:2] - seen.mean()) / seen.std(), rel=1e-4)
+
+
+def test_preview_shows_rows_that_are_in_a_part_only(tmp_path: Path) -> None:
+    rows = np.arange(1000)
+    job = lake_of(tmp_path / "lake", 100, i=rows, x=rows * 1.0)
+    job["split"] = {"where": {"train": "i % 7 = 3", "eval": "i % 7 = 5"}}
+    assert preview(job, 4)["i"].tolist() == [3, 5, 10, 12]
+    assert len(preview(job, 999)["i"]) == sum(rows % 7 == 3) + sum(rows % 7 == 5)
+
+
+def test_preview_reads_on_to_the_part_that_is_fitted(tmp_path: Path) -> None:
+    rows = np.arange(60_000)
+    job = lake_of(tmp_path / "lake", 5000, i=rows, x=rows * 1.0)
+    job["split"] = {"where": {"eval": "i < 50000", "train": "i >= 50000"}, "fit": "train"}
+    shown = preview(job, 3)
+    assert shown["i"].tolist() == [0, 1, 2]
+    assert (shown["x"] < -10).all()  # scaled by the rows behind 50,000
+
+
+def test_preview_says_why_there_is_nothing_to_show(tmp_path: Path) -> None:
+    job = lake_of(tmp_path / "lake", 500, i=np.arange(3000), x=np.arange(3000) * 1.0)
+    path = tmp_path / "job.yaml"
+    for split, where, says in [
+        (None, "i % 3 = 5", r"None of the first 3,000 rows of .*lake.* passes source\.where: 'i % 3 = 5'\. Have it"),
+        ({"where": {"train": "i < 0", "eval": "i < 10"}}, None, r"is in the part 'train', which is fitted: 10 are in other "
+         r"parts, 2,990 in none\. Begin where that part lies"),
+        ({"where": {"train": "i < 0"}}, None, r"first 3,000 rows .* is in the part 'train', .*: 0 are in other parts, 3,000"),
+    ]:  # fmt: skip
+        path.write_text(yaml.safe_dump({**job, "split": split, "source": {**job["source"], "where": where}}))
+        result = typed("preview", str(path))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert re.search(says, result.stderr), result.stderr
 
 
 def test_run_tells_plain_lines_where_there_is_no_terminal(file: str, client: Client, tmp_path: Path) -> None:
@@ -234,6 +293,66 @@ def test_init_quotes_what_yaml_would_read_otherwise(tmp_path: Path) -> None:
     assert document["source"]["path"] == str(folder)
     assert document["features"][0]["columns"] == names
     assert make_plan(document).checked.pipeline.outputs == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("lake_path", "output"),
+    [
+        ("trips", "trips-tfrecords"),
+        ("trips/", "trips-tfrecords"),
+        ("./trips/year=2013", "trips-tfrecords"),
+        ("trips/year=2013/month=1/part-00000.parquet", "trips-tfrecords"),
+        ("trips/year=*/month=1", "trips-tfrecords"),
+        ("trips/*/*/*.parquet", "trips-tfrecords"),
+        ("{here}/trips", "{here}/trips-tfrecords"),
+        ("file://{here}/trips", "file://{here}/trips-tfrecords"),
+        ("dtap://Tap/trips", "dtap://Tap/trips-tfrecords"),
+        ("dtap://Other", "{here}/trips-tfrecords"),
+        ("trips>.", "../trips-tfrecords"),
+        ("trips>*/month=2", "../trips-tfrecords"),
+        ("trips/year=2013>..", "../../trips-tfrecords"),
+        ("trips/year=2013>.", "../../trips-tfrecords"),
+    ],
+)
+def test_init_writes_a_job_whose_output_is_not_in_the_lake(
+    lake_path: str, output: str, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`a>b`: the lake is `b`, seen from the folder `a`."""
+    shutil.copytree(lake / "trips", tmp_path / "trips")
+    monkeypatch.setenv("DTAP_MAP", f"Tap={tmp_path},Other={tmp_path / 'trips'}")
+    folder, _, name = lake_path.rpartition(">")
+    monkeypatch.chdir(tmp_path / folder)
+    starter = typed("init", name.format(here=tmp_path))
+    assert starter.exit_code == 0, starter.stderr
+    document = yaml.safe_load(starter.stdout)
+    assert document["output"]["path"] == output.format(here=tmp_path)
+    (tmp_path / "job.yaml").write_text(starter.stdout)
+    planned = typed("plan", str(tmp_path / "job.yaml"))
+    assert planned.exit_code == 0, planned.stderr
+
+
+def test_taps_of_the_environment_serve_the_commands_that_take_no_job(
+    finished: str, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = (("show", "dtap://Out/out"), ("verify", "dtap://Out/out"), ("init", "dtap://Lake/trips"))
+    for words in commands:
+        unmapped = typed(*words)
+        assert unmapped.exit_code == 1
+        assert "is not mapped to any place" in unmapped.stderr
+        assert "DTAP_MAP=" in unmapped.stderr
+    monkeypatch.setenv("DTAP_MAP", f"Lake={lake},Out={Path(finished).parent}")
+    for words in commands:
+        assert typed(*words).exit_code == 0
+    assert typed("show", "dtap://Out/out").stdout.startswith("dtap://Out/out: 12 columns")
+
+
+def test_a_file_where_a_folder_is_meant(file: str) -> None:
+    for words in (("show", file), ("verify", file), ("sample", file), ("sample", f"{file}/below")):
+        result = typed(*words)
+        assert (result.exit_code, result.stdout) == (1, ""), words
+        assert result.stderr.startswith("Error: "), words
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert file in result.stderr
 
 
 @pytest.mark.parametrize("name", LATER)

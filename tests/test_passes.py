@@ -135,5 +135,5 @@ def test_a_run_says_how_often_it_read(job: Document, client: Client, capsys: pyt
     told = capsys.readouterr().err
     line = next(line for line in told.splitlines() if line.startswith("Read "))
     times = float(line.split(", ")[1].split(" times")[0])
-    assert 1.9 < times <= 2.3, line  # in a lake this small the gaps between columns, read along, weigh something
+    assert 1.99 <= times <= 2.1, line
     assert "(2 passes)" in line

@@ -161,17 +161,20 @@ def test_a_variable_that_is_set_but_empty_is_no_path(
     assert re.fullmatch(r"Error: output.path \(line \d+\): found '\$\{OUT\}': the path is empty\.\n", told)
 
 
-@given(st.dictionaries(st.sampled_from("ABC"), st.text(min_size=4, max_size=6), max_size=3), st.lists(st.text()))
+WORDS = st.text(st.characters(exclude_characters="|${}", exclude_categories=["Cs"]), min_size=4, max_size=6)
+
+
+@given(st.dictionaries(st.sampled_from("ABC"), WORDS, max_size=3), st.lists(WORDS))
 @settings(max_examples=200, deadline=None)
 @example({"A": "abcd", "B": "abcde"}, ["x", ""])
 @example({"A": "a\\b'\"c"}, [])
-@example({"A": "${A}", "B": "A}${"}, [])
+@example({"A": "2024", "B": "abcd"}, ["12024", "2024", "2024.5"])
 def test_redaction_leaves_no_value_and_can_be_repeated(values: dict[str, str], words: list[str]) -> None:
     secrets = Secrets(values)
     given_text = "|".join([*words, *values.values(), *map(repr, values.values())])
     told = secrets.redact({"a": [given_text, 7, None, ("x",)]})
     assert secrets.redact(told) == told
-    assert told["a"][1:] == [7, None, ["x"]]
+    assert told["a"][1:] == [7, None, ("x",)]
     rest = re.sub(r"\$\{\w+\}", "\0", told["a"][0])
     for value in values.values():
         if not re.fullmatch(r"[\d.,]+", value):

@@ -70,5 +70,5 @@ def _redacted(told: Any, pattern: re.Pattern[str], names: Mapping[str, str]) -> 
     if isinstance(told, Mapping):
         return {key: _redacted(value, pattern, names) for key, value in told.items()}
     if isinstance(told, list | tuple):
-        return [_redacted(value, pattern, names) for value in told]
+        return type(told)(_redacted(value, pattern, names) for value in told)
     return told
