@@ -135,5 +135,5 @@ def test_a_run_says_how_often_it_read(job: Document, client: Client, capsys: pyt
     told = capsys.readouterr().err
     line = next(line for line in told.splitlines() if line.startswith("Read "))
     times = float(line.split(", ")[1].split(" times")[0])
-    assert 1.99 <= times <= 2.1, line
+    assert 1.99 <= times <= 2.2, line  # gaps between chunks are read along, up to a tenth
     assert "(2 passes)" in line
