@@ -80,10 +80,12 @@ def _folders(path: str, is_file: bool) -> list[str]:
 
 
 def _beside_folder(folder: str) -> str:
+    """Relative as the folder is, unless the way there leads upward."""
     folder = folder or "."
     while "=" in (name := os.path.basename(os.path.abspath(folder))):  # folders of partitions are the table's own
         folder = os.path.join(folder, "..")
-    return os.path.normpath(os.path.join(folder, "..", f"{name or 'lake'}-tfrecords"))
+    beside = os.path.normpath(os.path.join(folder, "..", f"{name or 'lake'}-tfrecords"))
+    return os.path.abspath(beside) if beside.startswith("..") else beside
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -51,7 +51,7 @@ class Store:
         self.url = url.rstrip("/") if url.strip("/") else url
         self.settings = dtap.resolved(settings or {})
         self.counters = Counters()
-        target = dtap.resolve(url, self.settings) if url.startswith("dtap://") else os.path.expanduser(url)
+        target = dtap.resolve(url, self.settings) if url.startswith("dtap://") else _absolute(url)
         protocol = target.split("://", 1)[0] if "://" in target else "file"
         try:
             options = {} if protocol == "file" else {"use_listings_cache": False, **(self.settings.get(protocol) or {})}
@@ -294,6 +294,11 @@ def _rename_unless_taken(source: str, target: str) -> None:
         os.rename(source, target)
     else:
         os.unlink(source)
+
+
+def _absolute(url: str) -> str:
+    """A local path without `~`, `.` and `..`; a URL as it is."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _sync_folder(path: str) -> None:
