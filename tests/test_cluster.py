@@ -183,3 +183,20 @@ def test_a_cluster_of_our_own_is_closed_after_a_failure() -> None:
     with pytest.raises(KeyError, match="failed"):
         fail()
     assert opened[0].status.name == "closed"
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(job: Document, tmp_path: Path) -> None:
+    """Worker processes import the script that starts them; without the guard they would start workers themselves."""
+    (tmp_path / "script.py").write_text(f"import dtap_dask\ndtap_dask.run({job!r}, progress='silent')\n")
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode != 0
+    assert "must do so below `if __name__ == '__main__':`" in done.stderr
+
+
+def test_a_worker_needs_more_than_a_few_bytes() -> None:
+    with (
+        pytest.raises(JobError, match=r"--memory '4' is 4 bytes a worker.*Did you mean 4GiB\?"),
+        open_client(ClusterOptions(memory="4")),
+    ):
+        pass
