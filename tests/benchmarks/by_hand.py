@@ -8,6 +8,7 @@ import dask
 import dask.dataframe as dd
 import pandas as pd
 from dask_ml.preprocessing import Categorizer, OrdinalEncoder, StandardScaler
+
 from lake import CATEGORIES, COLUMNS, NUMBERS
 
 

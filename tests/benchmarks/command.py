@@ -7,11 +7,12 @@ import json
 import tempfile
 from pathlib import Path
 
+from distributed import Client
+
 import compare
 import lake
 import machine
 import measure
-from distributed import Client
 from table import table
 
 WARM_UP_ROWS = 20_000

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from lake import CATEGORIES, NUMBERS
-from loading import SPEC
 
 import dtap_dask
+from lake import CATEGORIES, NUMBERS
+from loading import SPEC
 
 Summary = dict[str, Any]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from distributed import Client
+
 from lake import COLUMNS
 
 _PIECE = os.urandom(1 << 20) * 8

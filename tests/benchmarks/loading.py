@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from lake import CATEGORIES, NUMBERS
 
 import dtap_dask
+from lake import CATEGORIES, NUMBERS
 
 SHUFFLE_ROWS = 65_536
 SPEC = {

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import by_hand
-import floor
-import loading
 import pyarrow.parquet as pq
 from distributed import Client, LocalCluster
 
+import by_hand
 import dtap_dask
+import floor
+import loading
 
 LAYOUTS = ("blocks", "rows")
 BATCHES = (1024, 4096)
