@@ -1,6 +1,6 @@
 """SQL expressions over the columns of a lake: parse once, bind to a schema, evaluate on batches, prune by statistics.
 
-The meaning is DuckDB's over the columns with NaN replaced by NULL, in time zone UTC (design.md, "SQL").
+The meaning is DuckDB's over the columns with NaN replaced by NULL, in time zone UTC.
 """
 
 from __future__ import annotations
