@@ -11,9 +11,9 @@ import numpy as np
 from dtap_dask.job.plan import Plan
 from dtap_dask.job.progress import human
 from dtap_dask.job.spec import Job
+from dtap_dask.lake.groups import OPEN_BYTES
 
 # What a worker's thread holds beside the libraries: row groups being read, a window of encoded rows and its copy.
-READING_BYTES = 256 << 20
 WINDOW_ROWS = 65_536
 
 
@@ -117,6 +117,6 @@ def _fixed(kind: Any) -> bool:
 def memory_bytes(plan: Plan) -> int:
     """What one worker thread needs at most, roughly: the row groups it has open, and two windows of encoded rows."""
     largest = sorted((group.raw_bytes for group in plan.groups), reverse=True)[:16]
-    reading = min(READING_BYTES, int(np.sum(largest)))
+    reading = min(OPEN_BYTES, int(np.sum(largest)))
     rows = min(WINDOW_ROWS, plan.totals.read.rows)
     return reading + 2 * rows * 8 * len(plan.checked.pipeline.outputs)
