@@ -222,7 +222,7 @@ def test_what_may_pass_stays_for_the_caller_to_try_again(
         raise error
 
     store = open_store(str(tmp_path))
-    monkeypatch.setattr(store._fs, "exists", fail)
+    monkeypatch.setattr(store._files, "exists", fail)
     with pytest.raises(OSError) as found:  # noqa: PT011 - the very same one, whatever it says
         store.exists("a")
     assert found.value is error

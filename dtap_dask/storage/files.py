@@ -1,0 +1,58 @@
+"""What a store asks of a filesystem. Paths are whole ones here, as the filesystem itself writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file: its path relative to the store's root, '/'-separated, and its size in bytes.
+
+    `broken` is a symbolic link that leads nowhere or back to a folder around it; its size is 0.
+    """
+
+    path: str
+    size: int
+    broken: bool = False
+
+
+class Files(Protocol):
+    """The operations; every one raises OSErrors of the kinds that Python's own files raise."""
+
+    def walk(self, root: str, top: str) -> list[FileInfo]:
+        """Every file below `top`, in any order, by its path relative to `root`; empty when there is no such folder."""
+
+    def is_file(self, path: str) -> bool:
+        """Whether this is a file."""
+
+    def exists(self, path: str) -> bool:
+        """Whether this is a file or folder."""
+
+    def size(self, path: str) -> int:
+        """The size of a file in bytes."""
+
+    def open_input(self, path: str) -> BinaryIO:
+        """A seekable file whose reads fetch what is asked for and no more."""
+
+    def open_output(self, path: str) -> BinaryIO:
+        """A new file, in place of any that is there. The folder must exist."""
+
+    def sync(self, file: BinaryIO) -> None:
+        """Put what was written to `file` on stable storage, if closing it does not."""
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those around it; one that is there is fine."""
+
+    def publish(self, source: str, target: str) -> None:
+        """Rename a file; FileExistsError where something has that name."""
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename a file, over one that is there."""
+
+    def delete(self, path: str) -> None:
+        """Remove a file; FileNotFoundError where there is none."""
+
+    def delete_tree(self, path: str) -> None:
+        """Remove a file, or a folder and all below it; a missing one is fine."""

@@ -1,0 +1,118 @@
+"""Files of the operating system: durable by fsync, published by link(2), which never replaces."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from typing import BinaryIO
+
+from dtap_dask.storage.files import FileInfo
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class LocalFiles:
+    """`Files` by system calls."""
+
+    def walk(self, root: str, top: str) -> list[FileInfo]:
+        found = []
+        for folder, folders, names in os.walk(top, onerror=_unless_missing, followlinks=True):
+            circles = [name for name in folders if _leads_back(top, os.path.join(folder, name))]
+            folders[:] = [name for name in folders if name not in circles]  # os.walk goes into what is left here
+            for name in (*names, *circles):
+                full = os.path.join(folder, name)
+                size = None if name in circles else _size(full)
+                if size is not None or os.path.islink(full):
+                    place = os.path.relpath(full, root).replace(os.sep, "/")
+                    found.append(FileInfo(place, size or 0, broken=size is None))
+        return found
+
+    def is_file(self, path: str) -> bool:
+        return os.path.isfile(path)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def open_input(self, path: str) -> BinaryIO:
+        return open(path, "rb")
+
+    def open_output(self, path: str) -> BinaryIO:
+        return open(path, "wb")
+
+    def sync(self, file: BinaryIO) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+
+    def make_folder(self, path: str) -> None:
+        try:
+            os.makedirs(path, exist_ok=True)
+        except FileExistsError as error:  # which is for `publish` to say
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+
+    def publish(self, source: str, target: str) -> None:
+        """Atomic against every other writer; on a mount without hard links a check comes as near as it can."""
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.exists(target):
+                raise FileExistsError(errno.EEXIST, "already published", target) from error
+            os.rename(source, target)
+        else:
+            os.unlink(source)
+        _sync_folder(target)
+
+    def replace(self, source: str, target: str) -> None:
+        os.replace(source, target)
+        _sync_folder(target)
+
+    def delete(self, path: str) -> None:
+        os.unlink(path)
+
+    def delete_tree(self, path: str) -> None:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+
+def _size(path: str) -> int | None:
+    """The size of a file in bytes; None for a link that leads nowhere, and a file that is gone meanwhile."""
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        return None
+
+
+def _leads_back(top: str, path: str) -> bool:
+    """Whether a folder below `top` is a link to a folder that it lies in, by name or through other links."""
+    if not os.path.islink(path):
+        return False
+    target, around = os.path.realpath(path), path
+    while len(around) > len(top):
+        around = os.path.dirname(around)
+        if f"{os.path.realpath(around)}/".startswith(f"{target}/"):
+            return True
+    return False
+
+
+def _unless_missing(error: OSError) -> None:
+    """os.walk passes errors here: a folder that is not there holds no files, any other failure is one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _sync_folder(path: str) -> None:
+    """Make a rename durable: the name lives in the folder, which is flushed on its own (POSIX fsync(2))."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,93 @@
+"""Files of any fsspec filesystem. Those of this package rename atomically; with others it takes a check and a move."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
+
+from fsspec import AbstractFileSystem
+
+from dtap_dask.storage.files import FileInfo
+
+# Makes check and move one step for the threads of this process, which is all there is to a filesystem in memory.
+_MOVING = threading.Lock()
+
+
+@runtime_checkable
+class Renaming(Protocol):
+    """What a filesystem offers that can rename in one step."""
+
+    def publish(self, source: str, target: str) -> None:
+        """Rename a file; FileExistsError where something has that name."""
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename a file, over one that is there."""
+
+
+class RemoteFiles:
+    """`Files` by the calls of an fsspec filesystem."""
+
+    def __init__(self, fs: AbstractFileSystem):
+        self._fs = fs
+
+    def walk(self, root: str, top: str) -> list[FileInfo]:
+        if not self._fs.isdir(top):
+            return []
+        start = len(root.rstrip("/")) + 1
+        found: dict[str, dict[str, Any]] = self._fs.find(top, detail=True)
+        return [FileInfo(name[start:], info["size"]) for name, info in found.items() if info["type"] == "file"]
+
+    def is_file(self, path: str) -> bool:
+        return bool(self._fs.isfile(path))
+
+    def exists(self, path: str) -> bool:
+        return bool(self._fs.exists(path))
+
+    def size(self, path: str) -> int:
+        return int(self._fs.size(path))
+
+    def open_input(self, path: str) -> BinaryIO:
+        # fsspec's caches read ahead, up to megabytes; this tool asks for what it needs, in large pieces.
+        return cast("BinaryIO", self._fs.open(path, "rb", cache_type="none"))
+
+    def open_output(self, path: str) -> BinaryIO:
+        return cast("BinaryIO", self._fs.open(path, "wb"))
+
+    def sync(self, file: BinaryIO) -> None:
+        """Closing is what such stores promise to keep."""
+
+    def make_folder(self, path: str) -> None:
+        try:
+            self._fs.makedirs(path, exist_ok=True)
+        except FileExistsError as error:  # which is for `publish` to say
+            raise NotADirectoryError(errno.ENOTDIR, "a part of this path is a file", path) from error
+
+    def publish(self, source: str, target: str) -> None:
+        """Atomic by the filesystem's own rename, or else against the other threads of this process only."""
+        if isinstance(self._fs, Renaming):
+            self._fs.publish(source, target)
+            return
+        with _MOVING:
+            if self._fs.exists(target):
+                raise FileExistsError(errno.EEXIST, "already published", target)
+            self._fs.mv(source, target)
+
+    def replace(self, source: str, target: str) -> None:
+        """Atomic by the filesystem's own rename; else a copy over the old file, as object stores do it."""
+        if isinstance(self._fs, Renaming):
+            self._fs.replace(source, target)
+            return
+        with _MOVING:
+            try:
+                self._fs.mv(source, target)
+            except FileExistsError:
+                self._fs.rm_file(target)
+                self._fs.mv(source, target)
+
+    def delete(self, path: str) -> None:
+        self._fs.rm_file(path)
+
+    def delete_tree(self, path: str) -> None:
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)

@@ -1,0 +1,60 @@
+"""The failures of filesystems that a user can mend, each as one paragraph."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from dtap_dask.errors import StorageError
+
+_PASSING = (  # ConnectionError and TimeoutError are passing by themselves
+    *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EPIPE, errno.ENOTCONN),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+)
+_REMEDIES = {
+    errno.ENOTDIR: "A part of this path is a file where a folder is meant: correct the path.",
+    errno.EISDIR: "This is a folder where a file is meant: correct the path.",
+    errno.ELOOP: "Symbolic links on this path lead in a circle: repair or remove them.",
+    errno.ENAMETOOLONG: "Choose a shorter path.",
+    errno.EMFILE: "Raise the limit of open files, `ulimit -n`, and run again.",
+}
+
+
+@contextlib.contextmanager
+def speaking(verb: str, place: str) -> Iterator[None]:
+    """Turn the failures that a user can mend into StorageError.
+
+    What is missing, what exists already, and what may pass by itself stays as it is, for the caller to decide.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except PermissionError as error:
+        raise StorageError(
+            f"No permission to {verb} {place}{_detail(error)}. Ask for access, or check which user runs this process."
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"No space left to {verb} {place}{_detail(error)}. Free some, then go on with --resume."
+            ) from error
+        if error.errno == errno.EROFS:
+            raise StorageError(f"{place} is read-only. Choose another output.path.") from error
+        if _may_pass(error):
+            raise  # whoever called may try again
+        remedy = _REMEDIES.get(error.errno or 0, "Check the path and its filesystem, then run again.")
+        raise StorageError(f"Cannot {verb} {place}: {error.strerror}. {remedy}") from error
+
+
+def _detail(error: OSError) -> str:
+    """What a filesystem's client says beyond the name of the error."""
+    said = (error.strerror or "").rstrip(".")
+    return "" if not said or said == os.strerror(error.errno or 0) else f" ({said})"
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether trying again may help; so it may where a filesystem's client does not say what is wrong."""
+    return error.errno is None or error.errno in _PASSING or isinstance(error, ConnectionError | TimeoutError)

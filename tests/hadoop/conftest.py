@@ -1,0 +1,145 @@
+"""A real HDFS for tests: one NameNode and one DataNode (Hadoop 3.3.6) on loopback, and what pyarrow's libhdfs needs.
+
+Where Java or Hadoop are missing the tests are skipped with the command that fetches them; where CI is set they fail.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from dtap_dask.storage import open_store
+
+HERE = Path(__file__).parent
+_DEBIAN = """
+jetty9-server jetty9-servlet jetty9-util jetty9-http jetty9-io jetty9-security jetty9-webapp jetty9-xml servlet-api
+jersey1-core jersey1-server jersey1-servlet jsr311-api commons-codec jackson-core jackson-databind jackson-annotations
+"""
+DEBIAN = _DEBIAN.split()
+JAVA = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+LOGGING = """log4j.rootLogger=WARN,A
+log4j.appender.A=org.apache.log4j.ConsoleAppender
+log4j.appender.A.target=System.err
+log4j.appender.A.layout=org.apache.log4j.SimpleLayout
+"""
+
+
+def _fetch() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fetch", HERE / "fetch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Hadoop:
+    """Hadoop on this machine: `home` holds libhdfs.so, `classpath` all jars and the compiled classes of this folder."""
+
+    home: Path
+    classpath: str
+    java: Path
+
+    def environment(self) -> dict[str, str]:
+        """What pyarrow's libhdfs needs in a process's environment."""
+        return {"JAVA_HOME": str(self.java), "ARROW_LIBHDFS_DIR": str(self.home), "CLASSPATH": self.classpath}
+
+
+@dataclass(frozen=True)
+class Hdfs:
+    """A running NameNode and DataNode. `url` is hdfs://127.0.0.1:PORT."""
+
+    url: str
+    folder: Path
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, hadoop: Hadoop, folder: Path, *settings: str) -> Hdfs:
+        """Start one; fails with its log when it is not up within 90 s."""
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [*JAVA, "-cp", hadoop.classpath, "MiniHdfs", str(folder), *settings]
+        with (folder / "hdfs.log").open("w") as log:
+            process = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=log, text=True)
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], 90)
+        words = process.stdout.readline().split() if ready else []
+        if words[:1] != ["READY"]:
+            process.kill()
+            pytest.fail("HDFS did not start:\n" + (folder / "hdfs.log").read_text()[-3000:])
+        return cls(f"hdfs://127.0.0.1:{words[1]}", folder, process)
+
+    def tell(self, command: str) -> None:
+        """One of MiniHdfs's commands: stop, start, quota PATH BYTES, leave."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        assert answer == "OK", answer
+
+    def calls(self) -> list[tuple[str, str]]:
+        """What the NameNode was asked for so far, in order: (operation, path)."""
+        lines = (self.folder / "calls.log").read_text().splitlines()
+        return [(words[0], words[1]) for words in (line.split("\t") for line in lines)]
+
+    def stop(self) -> None:
+        """End both."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Hadoop:
+    """Hadoop's jars, libhdfs.so and the classes of this folder, compiled."""
+    fetch = _fetch()
+    wanted = [fetch.HOME / name for name in (*(f"{jar}.jar" for jar in fetch.JARS), "libhdfs.so")]
+    debian = [Path(f"/usr/share/java/{name}.jar") for name in DEBIAN]
+    missing = [str(path) for path in (*wanted, *debian) if not path.exists()]
+    missing += [name for name in ("java", "javac") if shutil.which(name) is None]
+    if missing:
+        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        say(f"no Hadoop for tests ({missing[0]} and {len(missing) - 1} more): see .ci/run and tests/hadoop/fetch.py")
+    classes = tmp_path_factory.mktemp("classes")
+    for name in ("hdfs", "datanode"):
+        (classes / "webapps" / name).mkdir(parents=True)  # both look for their pages, which the jars lack
+    (classes / "log4j.properties").write_text(LOGGING)
+    # client-runtime is of another version and comes last: only its protobuf is wanted.
+    jars = sorted(fetch.HOME.glob("*.jar"), key=lambda path: ("client-runtime" in path.name, path.name))
+    classpath = os.pathsep.join(map(str, (classes, *jars, *debian)))
+    sources = [str(HERE / "MiniHdfs.java"), str(HERE / "Bdfs.java")]
+    subprocess.run(["javac", "-nowarn", "-cp", classpath, "-d", str(classes), *sources], check=True)
+    return Hadoop(fetch.HOME, classpath, fetch.java_home())
+
+
+@pytest.fixture(scope="session")
+def hdfs(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """An HDFS shared by all tests; not to be stopped."""
+    running = Hdfs.start(hadoop, tmp_path_factory.mktemp("hdfs"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def hdfs_url(hdfs: Hdfs) -> Iterator[str]:
+    """An empty folder of the test's own on HDFS, which does not exist yet."""
+    url = f"{hdfs.url}/{uuid.uuid4().hex[:8]}"
+    yield url
+    open_store(url).delete_tree("")
