@@ -69,7 +69,7 @@ class ClusterError(DtapError):
 
 
 class InterruptedRun(DtapError):
-    """The client, scheduler or workers were lost, or the user stopped the run; `--resume` goes on."""
+    """Client, scheduler, workers or storage were lost, or the user stopped the run; `--resume` goes on."""
 
     exit_code = 4
 

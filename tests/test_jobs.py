@@ -1,4 +1,4 @@
-"""The jobs in jobs/ run as they stand on the sample lake, and the training script learns from what they leave."""
+"""The jobs in jobs/ run as they stand on the sample lake; the training script learns from the tap and writes back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client
+from sklearn.metrics import roc_auc_score
 
 import dtap_dask
 from dtap_dask.lake.sample import write_sample
@@ -22,9 +26,9 @@ def test_every_job_runs_and_the_script_trains(client: Client, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     jobs = sorted(JOBS.glob("*.yaml"))
     assert {"local.yaml", "taxi.yaml"} <= {job.name for job in jobs}
-    for job in jobs:
-        manifest = dtap_dask.run(job, client=client, progress="silent")
-        assert all(split.rows > 0 for split in manifest.splits.values()), job.name
+    manifests = {job.name: dtap_dask.run(job, client=client, progress="silent") for job in jobs}
+    for name, manifest in manifests.items():
+        assert all(split.rows > 0 for split in manifest.splits.values()), name
 
     command = [sys.executable, str(JOBS / "train.py")]
     trained = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -33,3 +37,13 @@ def test_every_job_runs_and_the_script_trains(client: Client, tmp_path: Path, mo
     found = re.search(r"AUC on eval: ([0-9.]+)", trained.stdout)
     assert found, trained.stdout
     assert float(found[1]) > 0.7
+    results = tmp_path / "lake/models/trips"
+    told = pq.read_table(results / "predictions.parquet").to_pandas()
+    trips = dtap_dask.read(JOBS / "taxi.yaml").compute(scheduler="synchronous").set_index("trip_id")
+    assert len(told) == manifests["taxi.yaml"].splits["test"].rows
+    assert told["trip_id"].is_unique
+    joined = trips.loc[told["trip_id"].to_numpy()]
+    assert np.array_equal(joined["big_tipper"].to_numpy(dtype=float), told["big_tipper"])
+    assert roc_auc_score(told["big_tipper"], told["prediction"]) > 0.7
+    model = keras.models.load_model(results / "model.keras")
+    assert set(model.input) == set(dtap_dask.inputs(tmp_path / "lake/tfrecords/trips"))

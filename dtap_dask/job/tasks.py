@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.errors import DataError
+from dtap_dask.errors import DataError, InterruptedRun
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer, read_footer
@@ -23,7 +23,8 @@ from dtap_dask.records.example import Layout
 from dtap_dask.records.shard import ShardInfo, Shuffle, TaskShards
 from dtap_dask.storage import Store, open_store
 
-IO_ATTEMPTS = 3
+# Between attempts, in seconds: half a minute in all, in which a DataNode or a mount may come back.
+IO_PAUSES = (0.5, 1, 2, 4, 8, 15)
 T = TypeVar("T")
 
 
@@ -31,9 +32,9 @@ T = TypeVar("T")
 class Work:
     """What every task of a run must know; a few KB that travel with each task."""
 
-    source_url: str
-    output_url: str
-    settings: str  # the job's storage section as JSON
+    source_url: str = field(repr=False)  # Dask logs the arguments of what fails, and these may hold secrets
+    output_url: str = field(repr=False)
+    settings: str = field(repr=False)  # the job's storage section as JSON
     run_id: str
     token: str  # of this run alone: a process that lives on must not take another run's state for this one's
     scan: ScanSpec
@@ -120,15 +121,23 @@ class FitPart:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Try again, twice, when a filesystem fails for the moment; a missing file is missing at once."""
-    for attempt in range(1, IO_ATTEMPTS):
+    """Try again when a filesystem fails for the moment; a missing file is missing at once.
+
+    InterruptedRun where it fails still: whatever was written stays.
+    """
+    for pause in (*IO_PAUSES, None):
         try:
             return action()
         except FileNotFoundError:
             raise
-        except OSError:
-            time.sleep(0.5 * attempt)
-    return action()
+        except OSError as error:
+            if pause is None:
+                raise InterruptedRun(
+                    f"Reading or writing failed {len(IO_PAUSES) + 1} times in {sum(IO_PAUSES):.0f} s: {error}. "
+                    "What is written stays: once the storage answers again, go on with --resume."
+                ) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
 
 
 def read_footers(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:

@@ -50,7 +50,7 @@ def merged(ranges: Sequence[Range]) -> list[Range]:
 
 class ChunkFile:
     """A seekable binary file over `source`. Reads within the ranges of `expect` come from memory, each range fetched
-    once, when it is first touched; any other read goes to `source`."""
+    once, when it is first touched; any other read goes to `source`, which several of these may share."""
 
     def __init__(self, source: Any):
         self._source = source
@@ -93,9 +93,8 @@ class ChunkFile:
         return bool(self._source.closed)
 
     def close(self) -> None:
-        """Let go of what is held, and close the file below."""
+        """Let go of what is held; the file below stays open."""
         self.expect(())
-        self._source.close()
 
     def readable(self) -> bool:
         """True: this is for reading only."""

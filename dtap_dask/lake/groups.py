@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,49 +52,44 @@ def planned_rows(schema: pa.Schema, group: RowGroup, batch_rows: int) -> int:
 def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> Pieces:
     """All rows of the groups, group after group. Each file is opened once per run of its groups."""
     opened: _File | None = None
-    try:
+    with contextlib.ExitStack() as stack:
         for position, group in enumerate(groups):
             if opened is None or opened.path != group.file:
-                if opened is not None:
-                    opened.close()
-                opened = _File(store, group)
+                stack.close()
+                source = stack.enter_context(open_checked(store, group.file, group.file_size))
+                opened = _File(store, group, source)
             yield from opened.read(schema, group, position, planned_rows(schema, group, batch_rows))
-    finally:
-        if opened is not None:
-            opened.close()
 
 
 def in_turns(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> Pieces:
     """All rows of the groups, several groups open at once, each giving `batch_rows` / (groups open) rows a turn.
 
     As many are open as OPEN_BYTES allows by what the plan knows of them (at least one); the next one opens when
-    one has ended. The sequence depends on the arguments only.
+    one has ended. Each file is opened once, its footer read once. The sequence depends on the arguments only.
     """
     turn_rows = max(1, batch_rows // _open_at_first(schema, groups, batch_rows))
     costs = [_cost(schema, group, turn_rows) for group in groups]
     waiting = list(range(len(groups)))[::-1]
     running: dict[int, Pieces] = {}
-    footers: dict[str, pq.FileMetaData] = {}
+    sources: dict[str, tuple[Any, pq.FileMetaData]] = {}
     with contextlib.ExitStack() as stack:
         while running or waiting:
             while waiting and (not running or sum(costs[i] for i in (*running, waiting[-1])) <= OPEN_BYTES):
                 position = waiting.pop()
                 group = groups[position]
-                opened = stack.enter_context(contextlib.closing(_File(store, group, footers.get(group.file))))
-                footers[group.file] = opened.metadata
-                rows = planned_rows(schema, group, turn_rows)
-                running[position] = _closing(opened, opened.read(schema, group, position, rows))
+                if group.file in sources:
+                    opened = _File(store, group, *sources[group.file])
+                else:
+                    source = stack.enter_context(open_checked(store, group.file, group.file_size))
+                    opened = _File(store, group, source)
+                    sources[group.file] = source, opened.metadata
+                running[position] = opened.read(schema, group, position, planned_rows(schema, group, turn_rows))
             for position, reading in list(running.items()):
                 piece = next(reading, None)
                 if piece is None:
                     del running[position]
                 else:
                     yield piece
-
-
-def _closing(opened: _File, pieces: Pieces) -> Pieces:
-    with contextlib.closing(opened):
-        yield from pieces
 
 
 def _open_at_first(schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> int:
@@ -117,26 +113,17 @@ def _coalesce(group: RowGroup) -> bool:
 
 
 class _File:
-    """An open Parquet file, as far as its row groups are concerned."""
+    """An open Parquet file, as far as its row groups are concerned. `source` is for whoever opened it to close."""
 
-    def __init__(self, store: Store, group: RowGroup, footer: pq.FileMetaData | None = None):
+    def __init__(self, store: Store, group: RowGroup, source: Any, footer: pq.FileMetaData | None = None):
         self.path = group.file
         self._size = group.file_size
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
-        self._source = ChunkFile(open_checked(store, group.file, group.file_size))
-        try:
-            with store.counters.reading_footer():
-                self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
-        except BaseException:
-            self.close()
-            raise
+        self._source = ChunkFile(source)
+        with store.counters.reading_footer():
+            self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
         leaves = [self.metadata.schema.column(place) for place in range(self.metadata.num_columns)]
         self._places = {leaf.path: place for place, leaf in enumerate(leaves) if leaf.path == leaf.name}
-
-    def close(self) -> None:
-        """Close the file below and let go of what was fetched; twice is fine."""
-        self._readers.clear()
-        self._source.close()
 
     def read(self, schema: pa.Schema, group: RowGroup, position: int, rows: int) -> Pieces:
         """The columns of `schema` of one row group, at most `rows` rows at a time."""
