@@ -15,60 +15,91 @@ from pathlib import Path
 from dtap_dask.errors import OutputError
 from dtap_dask.storage import Store
 
+_LOCK = "_run/lock"
+
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. `born` tells a process from a later one with its number (None where /proc is missing)."""
+    """Who holds a lock. `born` tells a process from a later one with its number (None where /proc is missing).
+
+    `run` is the id under which the user knows the run; empty where it has none.
+    """
 
     host: str
     pid: int
     born: str | None
     since: str
     token: str
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that this process has taken."""
+
+    store: Store
+    holder: Holder
+
+    def is_mine(self) -> bool:
+        """Whether nobody has taken it over since."""
+        return _read(self.store, _LOCK) == self.holder
 
 
 @contextlib.contextmanager
-def lock(store: Store, *, steal: bool = False) -> Iterator[None]:
+def lock(store: Store, *, steal: bool = False, run: str = "") -> Iterator[Held]:
     """Hold `_run/lock` for the length of a block: it keeps every other run, of any job, out of this folder.
 
     The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
-    nobody can tell from here whether it lives. OutputError names a holder that lives, or may live.
+    nobody can tell from here whether it lives. That of the same `run` is taken over from wherever it is: whoever
+    begins a run again knows that its earlier attempt is gone. OutputError names a holder that lives, or may live.
+    Folders that this block made and left empty are removed.
     """
-    path = "_run/lock"
-    mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex)
+    made = None if store.exists("_run") else "_run" if store.exists() else ""
+    path = _LOCK
+    mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex, run)
     draft = f"{path}.{mine.token}"
     with store.create(draft) as file:
         file.write(json.dumps(asdict(mine)).encode())
     try:
-        _take(store, draft, path, steal)
+        _take(store, draft, mine, steal)
     except FileNotFoundError as error:  # whoever got the lock a moment ago has swept our draft away
-        raise _held(store, path, _holder(store, path)) from error
+        raise _held(store, path, _read(store, path)) from error
     finally:
         store.delete(draft)
     _sweep(store, path)
     try:
-        yield
+        yield Held(store, mine)
     finally:
-        if _holder(store, path) == mine:
+        if _read(store, path) == mine:
             store.delete(path)
+            if made is not None and not store.list_files(made):
+                store.delete_tree(made)
 
 
-def _take(store: Store, draft: str, path: str, steal: bool) -> None:
+def left_behind(store: Store, run: str) -> bool:
+    """Whether the process of a run is surely gone: it holds no lock, or did so on this host and has ended."""
+    found = _read(store, _LOCK)
+    return found is None or found.run != run or _gone(found)
+
+
+def _take(store: Store, draft: str, mine: Holder, steal: bool) -> None:
+    path = _LOCK
     try:
         store.publish(draft, path)
     except FileExistsError:
         pass
     else:
         return
-    holder = _holder(store, path)
-    if holder is not None:
-        if not _gone(holder) and not (steal and holder.host != socket.gethostname()):
-            raise _held(store, path, holder)
-        _remove(store, path, holder)
+    theirs = _read(store, path)
+    if theirs is not None:
+        same = bool(mine.run) and theirs.run == mine.run
+        if not (_gone(theirs) or same or (steal and theirs.host != mine.host)):
+            raise _held(store, path, theirs)
+        _remove(store, path, theirs)
     try:
         store.publish(draft, path)
     except FileExistsError as error:
-        raise _held(store, path, _holder(store, path)) from error
+        raise _held(store, path, _read(store, path)) from error
 
 
 def _remove(store: Store, path: str, stale: Holder) -> None:
@@ -78,7 +109,7 @@ def _remove(store: Store, path: str, stale: Holder) -> None:
         store.publish(path, aside)
     except FileNotFoundError:
         return
-    found = _holder(store, aside)
+    found = _read(store, aside)
     if found != stale:
         store.publish(aside, path)
         raise _held(store, path, found)
@@ -92,7 +123,7 @@ def _sweep(store: Store, path: str) -> None:
             store.delete(file.path)
 
 
-def _holder(store: Store, path: str) -> Holder | None:
+def _read(store: Store, path: str) -> Holder | None:
     try:
         return Holder(**json.loads(store.read_bytes(path)))
     except FileNotFoundError:
@@ -125,9 +156,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _held(store: Store, path: str, holder: Holder | None) -> OutputError:
-    who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "a process that just ended"
+def _held(store: Store, path: str, theirs: Holder | None) -> OutputError:
+    who = f"process {theirs.pid} on {theirs.host} since {theirs.since}" if theirs else "a process that just ended"
+    run = f" ({theirs.run})" if theirs and theirs.run else ""
     return OutputError(
-        f"Another run is writing {store.url}: {who} holds {path}. Wait until it has finished, or stop it; if it ran on "
-        "another host and is gone for sure, go on with `dtap-dask run JOB --resume`."
+        f"Another run{run} is writing {store.url}: {who} holds {path}. Wait until it has finished, or stop it; if it "
+        "ran on another host and is gone for sure, go on with `dtap-dask run JOB --resume` (in Python resume=True)."
     )
