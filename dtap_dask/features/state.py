@@ -111,10 +111,12 @@ class FittedState:
 
     def save(self, store: Store, prefix: str = "") -> None:
         """Write `transform.json` and the vocabularies below `prefix` of the store."""
+        vocabularies = {}
         for chain, path in self.vocabulary_files.items():
             sink = io.BytesIO()
             pq.write_table(pa.table(_arrays(self.fitted[chain])), sink, compression="zstd")
-            store.write_atomic(_below(prefix, path), sink.getvalue())
+            vocabularies[_below(prefix, path)] = sink.getvalue()
+        store.write_all(vocabularies)
         text = json.dumps(self.as_json(), indent=1, allow_nan=False) + "\n"
         store.write_atomic(_below(prefix, FILE), text.encode("ascii"))
 

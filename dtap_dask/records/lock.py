@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -54,15 +55,17 @@ def lock(store: Store, *, steal: bool = False, run: str = "") -> Iterator[Held]:
     begins a run again knows that its earlier attempt is gone. OutputError names a holder that lives, or may live.
     Folders that this block made and left empty are removed.
     """
-    made = None if store.exists("_run") else "_run" if store.exists() else ""
+    made = [folder for folder in ("_run", "") if not store.exists(folder)]
     path = _LOCK
     mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex, run)
     draft = f"{path}.{mine.token}"
-    with store.create(draft) as file:
-        file.write(json.dumps(asdict(mine)).encode())
     try:
+        with store.create(draft) as file:
+            file.write(json.dumps(asdict(mine)).encode())
         _take(store, draft, mine, steal)
-    except FileNotFoundError as error:  # whoever got the lock a moment ago has swept our draft away
+    except OSError as error:  # whoever got the lock a moment ago has swept our draft away, maybe while it was written
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
         raise _held(store, path, _read(store, path)) from error
     finally:
         store.delete(draft)
@@ -72,8 +75,8 @@ def lock(store: Store, *, steal: bool = False, run: str = "") -> Iterator[Held]:
     finally:
         if _read(store, path) == mine:
             store.delete(path)
-            if made is not None and not store.list_files(made):
-                store.delete_tree(made)
+            for folder in made:
+                store.delete_empty(folder)
 
 
 def left_behind(store: Store, run: str) -> bool:

@@ -27,7 +27,7 @@ from dtap_dask.storage import CountingWriter, Store
 
 Batch: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
 Shuffle = Literal["none", "mixed"]
-CLOSING = 8  # files closed at a time
+CLOSING = 16  # files closed at a time
 WINDOW_BYTES = 64 << 20  # rows held to be permuted: as many as `window` says, but never more bytes than this
 
 
@@ -133,7 +133,9 @@ def _created(store: Store, paths: Sequence[str]) -> Iterator[list[CountingWriter
         yield [stack.enter_context(context) for context in contexts]
         stack.pop_all()
         with ThreadPoolExecutor(CLOSING) as pool:
-            list(pool.map(lambda context: context.__exit__(None, None, None), contexts))
+            closing = [pool.submit(context.__exit__, None, None, None) for context in contexts]
+        for closed in closing:  # all of them are, whatever became of the first
+            closed.result()
 
 
 def _scatter(

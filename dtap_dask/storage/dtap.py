@@ -1,71 +1,320 @@
-"""From `dtap://TAP/path` to the place where the tap's files really are.
-
-A DataTap is HPE Ezmeral's (BlueData's) name for a folder of some file system, defined per tenant. Only the map is
-offered here: the user says which directory or URL a tap stands for, and nothing is ever guessed.
-"""
+"""All DataTaps as one fsspec filesystem: `dtap://Tap/path`, its paths `Tap/path`, wherever each tap really lies."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
-from pathlib import Path
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from dtap_dask.errors import StorageError, did_you_mean
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import make_instance
+from fsspec.utils import tokenize
 
-_TAP = re.compile(r"[A-Za-z0-9-]+")
+from dtap_dask.errors import StorageError
+from dtap_dask.storage import taps
+from dtap_dask.storage.files import Files
+from dtap_dask.storage.local import LocalFiles
+from dtap_dask.storage.places import Place, locate
+from dtap_dask.storage.remote import RemoteFiles, Renaming
+from dtap_dask.storage.settings import WAYS, resolved, sections
 
-
-def tap_map(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The taps and their targets: `DTAP_MAP` (`Tap=target,Tap=target`) below the job's `storage.dtap.map`."""
-    taps = {}
-    for entry in filter(None, os.environ.get("DTAP_MAP", "").split(",")):
-        tap, equals, target = entry.partition("=")
-        if not equals or not target.strip():
-            raise StorageError(
-                f"The environment variable DTAP_MAP holds {entry!r}, which is not of the form Tap=folder. "
-                "Write it as DTAP_MAP='TenantStorage=/mnt/lake,Other=hdfs://nameservice/base'."
-            )
-        taps[tap.strip()] = target.strip()
-    taps.update((settings.get("dtap") or {}).get("map") or {})
-    return taps
+_PIECE = 8 << 20
+_FSSPEC = ("skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop")
 
 
-def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the environment's taps in them, and folders by their absolute paths."""
-    taps = {
-        tap: target if "://" in target else os.path.abspath(os.path.expanduser(target))
-        for tap, target in tap_map(settings).items()
-    }
-    return {**settings, "dtap": {**(settings.get("dtap") or {}), "map": taps}} if taps else dict(settings)
+class DtapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
+    """DataTaps for fsspec, and so for pandas, pyarrow (`filesystem=`) and Dask: `fsspec.open("dtap://Tap/path")`.
 
+    Options are those of `dtap` (`map={"Tap": "/folder/or/url"}`, `mount_root`, `jar`, ...; see `settings`), with the
+    options of other filesystems by protocol (`hdfs={...}`), or a job's `storage` section as it is. The environment
+    counts below them. They are resolved here and travel with the pickled filesystem, so that workers need none.
 
-def resolve(url: str, settings: Mapping[str, Any]) -> str:
-    """The directory or URL behind a dtap:// URL, by resolved settings.
-
-    Raises StorageError for a tap that is not mapped, a mapped folder that does not exist, and a path that leaves
-    the tap (`..`), so that nothing outside the tap's root is ever touched.
+    Each call goes to the place of its tap; two taps may lie on different filesystems. Folders are made as files are
+    written. `exists`, `isfile` and `isdir` are False for what is not there, and raise where that cannot be told.
+    Raises StorageError for what settings do not allow, and the OSErrors of the filesystem behind.
     """
-    tap, _, path = url.removeprefix("dtap://").partition("/")
-    if not _TAP.fullmatch(tap):
-        raise StorageError(
-            f"{url} names no DataTap: between 'dtap://' and the next '/' there must be a name of letters, digits "
-            "and hyphens, such as dtap://TenantStorage/trips."
-        )
-    if ".." in path.split("/"):
-        raise StorageError(f"{url} contains '..', which could leave the DataTap. Write the path without it.")
-    taps = settings.get("dtap", {}).get("map", {})
-    if tap not in taps:
-        raise StorageError(
-            f"DataTap {tap!r} of {url} is not mapped to any place.{did_you_mean(tap, taps)} Say what it stands for in "
-            f"the job file, `storage: {{dtap: {{map: {{{tap}: /folder/or/url}}}}}}`, or in the environment, "
-            f"DTAP_MAP={tap}=/folder/or/url. (Reaching it through HPE's jar or a mount root is not available yet.)"
-        )
-    target = taps[tap]
-    if "://" not in target and not Path(target).is_dir():
-        raise StorageError(
-            f"DataTap {tap!r} is mapped to the folder {target}, which does not exist here. Create or mount it, or "
-            "correct storage.dtap.map."
-        )
-    return f"{target.rstrip('/')}/{path}".rstrip("/")
+
+    protocol = "dtap"
+    root_marker = ""
+    cachable = False  # the environment and the folders of a map may change between two instances
+
+    def __init__(self, **options: Any):
+        super().__init__(**{key: options.pop(key) for key in _FSSPEC if key in options})
+        self.settings = resolved(sections(options), self._below())
+        self._places: dict[str, Place] = {}
+        default = self.settings["dtap"].get("default_tap")
+        if default is not None:  # fsspec's own methods must see the names that come back
+            self.__dict__["_strip_protocol"] = lambda path: taps.stripped(path, default)
+
+    def _below(self) -> Mapping[str, Any]:
+        """Settings that count below the environment."""
+        return {}
+
+    # What fsspec, pickle and Dask ask of an instance: everything follows from the resolved settings.
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """The options that make an equal instance in any process."""
+        dtap, others = self.settings["dtap"], {key: value for key, value in self.settings.items() if key != "dtap"}
+        ways = dict(dtap.get(WAYS, {}))
+        for place in self._places.values():
+            ways |= place.settings["dtap"][WAYS]
+        return {**dtap, WAYS: ways, **others}
+
+    @storage_options.setter
+    def storage_options(self, given: Mapping[str, Any]) -> None:
+        """fsspec sets what was given here; what was made of it is what counts."""
+
+    @property
+    def _fs_token(self) -> str:
+        dtap = {key: value for key, value in self.settings["dtap"].items() if key != WAYS}  # which come with use
+        return str(tokenize("dtap", json.dumps({**self.settings, "dtap": dtap}, sort_keys=True, default=str)))
+
+    @property
+    def fsid(self) -> str:
+        """The same for instances with the same resolved settings."""
+        return f"dtap_{self._fs_token}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_instance, (type(self), (), self.storage_options)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DtapFileSystem) and self._fs_token == other._fs_token
+
+    def __hash__(self) -> int:
+        return int(self._fs_token, 16)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return taps.stripped(path)
+
+    def unstrip_protocol(self, name: str) -> str:
+        """`dtap://Tap/path` of a path."""
+        return f"{taps.SCHEME}{self._strip_protocol(name)}"
+
+    # From paths here to paths there, and back.
+
+    def _there(self, path: Any) -> tuple[AbstractFileSystem, str]:
+        at = taps.parse(self._strip_protocol(path))
+        place = self._place(at.tap)
+        return place.fs, f"{place.root.rstrip('/')}/{at.path}".rstrip("/") or "/"
+
+    def _place(self, tap: str) -> Place:
+        if tap not in self._places:
+            self._places[tap] = locate(f"{taps.SCHEME}{tap}", self.settings)
+        return self._places[tap]
+
+    def _entry(self, path: Any, info: Mapping[str, Any]) -> dict[str, Any]:
+        """What the filesystem of a path says of a file, by the file's name here."""
+        return {**info, "name": self._name(path, info["name"])}
+
+    def _name(self, path: Any, name: str) -> str:
+        tap = taps.parse(self._strip_protocol(path)).tap
+        place = self._place(tap)
+        root, inner = place.root.strip("/"), str(place.fs._strip_protocol(name)).strip("/")
+        if inner == root or not root:
+            return f"{tap}/{inner}" if inner != root else tap
+        if not inner.startswith(f"{root}/"):
+            raise StorageError(
+                f"A listing of {self.unstrip_protocol(path)} names {name}, which lies outside of the DataTap "
+                f"({place.way}). Nothing outside is touched: look at what answers there."
+            )
+        return f"{tap}{inner[len(root) :]}"
+
+    def _is_top(self, path: Any) -> bool:
+        """Whether a path means all taps together."""
+        return not self._strip_protocol(path)
+
+    # Looking.
+
+    def info(self, path: Any, **kwargs: Any) -> dict[str, Any]:
+        if self._is_top(path):
+            return _folder("")
+        fs, there = self._there(path)
+        return self._entry(path, fs.info(there, **kwargs))
+
+    def exists(self, path: Any, **kwargs: Any) -> bool:
+        return self._kind(path, **kwargs) is not None
+
+    def isfile(self, path: Any) -> bool:
+        return self._kind(path) == "file"
+
+    def isdir(self, path: Any) -> bool:
+        return self._kind(path) == "directory"
+
+    def _kind(self, path: Any, **kwargs: Any) -> str | None:
+        """What `info` says that a path is; None where nothing is, and only there."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return str(self.info(path, **kwargs)["type"])
+        return None
+
+    def ls(self, path: Any = "", detail: bool = True, **kwargs: Any) -> list[Any]:
+        """The files and folders at a path by name; at the top the taps that are mapped."""
+        if self._is_top(path):
+            entries = [_folder(tap) for tap in sorted(self.settings["dtap"]["map"])]
+        else:
+            fs, there = self._there(path)
+            listed = [self._entry(path, info) for info in fs.ls(there, detail=True, **kwargs)]
+            entries = sorted(listed, key=lambda info: str(info["name"]))
+        return entries if detail else [info["name"] for info in entries]
+
+    def walk(
+        self, path: Any, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kw: Any
+    ) -> Any:
+        """As fsspec's, but only what is missing is left out: a folder that may not be read is an error."""
+        on_error = _unless_missing if on_error == "omit" else on_error
+        return super().walk(path, maxdepth, topdown, on_error, **kw)
+
+    def find(
+        self, path: Any, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any
+    ) -> Any:
+        if self._is_top(path) or type(self._there(path)[0]).find is AbstractFileSystem.find:
+            return super().find(path, maxdepth, withdirs, detail, **kwargs)
+        fs, there = self._there(path)
+        found = fs.find(there, maxdepth=maxdepth, withdirs=withdirs, detail=True, **kwargs)
+        entries = sorted((self._entry(path, {"name": name, **info}) for name, info in found.items()), key=_by_name)
+        return {info["name"]: info for info in entries} if detail else [info["name"] for info in entries]
+
+    def created(self, path: Any) -> Any:
+        return self._on("created", path)
+
+    def modified(self, path: Any) -> Any:
+        return self._on("modified", path)
+
+    def invalidate_cache(self, path: Any = None) -> None:
+        super().invalidate_cache(path)
+        for place in self._places.values():
+            place.fs.invalidate_cache()
+
+    # Reading and writing.
+
+    def open(self, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        """A file of the filesystem behind, with what it makes of text, compression, caches and exceptions."""
+        if self._intrans or "autocommit" in kwargs:
+            return super().open(path, mode, *args, **kwargs)  # the file ends with our transaction, not with theirs
+        fs, there = self._there(path) if "r" in mode else self._to_write(path)
+        return fs.open(there, mode, *args, **kwargs)
+
+    def _open(self, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        """Within a transaction."""
+        fs, there = self._there(path) if "r" in mode else self._to_write(path)
+        known = isinstance(fs, LocalFileSystem | Renaming)
+        if not known:
+            raise NotImplementedError(
+                f"{self.unstrip_protocol(path)} lies on a filesystem ({type(fs).__name__}) of which it is not known "
+                "whether a transaction would keep its promise. Write under another name, then use mv or replace."
+            )
+        return fs._open(there, mode, *args, **kwargs)
+
+    def cat_file(self, path: Any, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        return bytes(self._on("cat_file", path, start=start, end=end, **kwargs))
+
+    def pipe_file(self, path: Any, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        fs, there = self._to_write(path)
+        fs.pipe_file(there, value, mode=mode, **kwargs)
+
+    def touch(self, path: Any, truncate: bool = True, **kwargs: Any) -> None:
+        fs, there = self._to_write(path)
+        fs.touch(there, truncate=truncate, **kwargs)
+
+    def mkdir(self, path: Any, create_parents: bool = True, **kwargs: Any) -> None:
+        self._on("mkdir", path, create_parents=create_parents, **kwargs)
+
+    def makedirs(self, path: Any, exist_ok: bool = False) -> None:
+        self._on("makedirs", path, exist_ok=exist_ok)
+
+    def cp_file(self, path1: Any, path2: Any, **kwargs: Any) -> None:
+        """Copy a file, or make the folder that `path1` is; between two filesystems the bytes pass through here."""
+        if self.isdir(path1):
+            self.makedirs(path2, exist_ok=True)
+            return
+        (source, one), (target, two) = self._there(path1), self._to_write(path2)
+        if source == target:
+            source.cp_file(one, two, **kwargs)
+            return
+        with source.open(one, "rb") as reading:
+            try:
+                with target.open(two, "wb") as writing:
+                    shutil.copyfileobj(reading, writing, _PIECE)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    target.rm_file(two)
+                raise
+
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
+        """Rename a file or folder; into `path2` where that is a folder. Between two filesystems: copy, then delete."""
+        one, two = self._strip_protocol(path1), self._strip_protocol(path2)
+        self._refuse_roots(one)
+        if self.isdir(two):
+            two = f"{two}/{one.rpartition('/')[2]}"
+        (source, inner), (target, outer) = self._there(one), self._to_write(two)
+        if source == target:
+            source.mv(inner, outer, **kwargs)
+        else:
+            super().mv(one, two, recursive=self.isdir(one), maxdepth=maxdepth)
+
+    def publish(self, source: Any, target: Any) -> None:
+        """Rename a file within a filesystem, never replacing: FileExistsError where something has that name."""
+        self._renaming(source, target, lambda files: files.publish)
+
+    def replace(self, source: Any, target: Any) -> None:
+        """Rename a file within a filesystem over one that may be there."""
+        self._renaming(source, target, lambda files: files.replace)
+
+    # Deleting.
+
+    def rm_file(self, path: Any) -> None:
+        self._refuse_roots(path)
+        self._on("rm_file", path)
+
+    def rmdir(self, path: Any) -> None:
+        self._refuse_roots(path)
+        self._on("rmdir", path)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        if maxdepth is not None:
+            super().rm(path, recursive=recursive, maxdepth=maxdepth)
+            return
+        for one in reversed(self.expand_path(path)):
+            self._refuse_roots(one)
+            self._on("rm", one, recursive=recursive)
+
+    def _on(self, method: str, path: Any, **kwargs: Any) -> Any:
+        fs, there = self._there(path)
+        return getattr(fs, method)(there, **kwargs)
+
+    def _to_write(self, path: Any) -> tuple[AbstractFileSystem, str]:
+        """As `_there`; the folder is made where a filesystem does not do it by itself."""
+        fs, there = self._there(path)
+        if isinstance(fs, LocalFileSystem):
+            fs.makedirs(fs._parent(there), exist_ok=True)
+        return fs, there
+
+    def _renaming(self, source: Any, target: Any, how: Callable[[Files], Callable[[str, str], None]]) -> None:
+        (fs, one), (other, two) = self._there(source), self._to_write(target)
+        if fs != other:
+            raise OSError(errno.EXDEV, "Between two filesystems there is no rename: copy, then delete", str(source))
+        how(LocalFiles() if isinstance(fs, LocalFileSystem) else RemoteFiles(fs))(one, two)
+
+    def _refuse_roots(self, path: Any) -> None:
+        if "/" not in self._strip_protocol(path):
+            told = self.unstrip_protocol(path)
+            raise PermissionError(errno.EPERM, "The root of a DataTap stays: delete what lies in it", told)
+
+
+def _folder(name: str) -> dict[str, Any]:
+    return {"name": name, "size": 0, "type": "directory"}
+
+
+def _by_name(info: Mapping[str, Any]) -> str:
+    return str(info["name"])
+
+
+def _unless_missing(error: OSError) -> None:
+    """fsspec's walk passes errors here."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error

@@ -54,5 +54,8 @@ class Files(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file; FileNotFoundError where there is none."""
 
+    def delete_empty(self, path: str) -> None:
+        """Remove an empty folder; OSError with ENOTEMPTY for any other."""
+
     def delete_tree(self, path: str) -> None:
         """Remove a file, or a folder and all below it; a missing one is fine."""

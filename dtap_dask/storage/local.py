@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from typing import BinaryIO
 
 from dtap_dask.storage.files import FileInfo
@@ -29,10 +30,11 @@ class LocalFiles:
         return found
 
     def is_file(self, path: str) -> bool:
-        return os.path.isfile(path)
+        mode = _mode(path)
+        return mode is not None and stat.S_ISREG(mode)
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(path)
+        return _mode(path) is not None
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size
@@ -74,11 +76,25 @@ class LocalFiles:
     def delete(self, path: str) -> None:
         os.unlink(path)
 
+    def delete_empty(self, path: str) -> None:
+        os.rmdir(path)
+
     def delete_tree(self, path: str) -> None:
-        if os.path.isdir(path):
+        mode = _mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
             shutil.rmtree(path)
-        elif os.path.lexists(path):
+        elif mode is not None or os.path.islink(path):
             os.unlink(path)
+
+
+def _mode(path: str) -> int | None:
+    """Kind and permissions of what a path leads to; None where that is nothing (os.path says so of any failure)."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return None
 
 
 def _size(path: str) -> int | None:

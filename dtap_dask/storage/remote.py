@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
@@ -49,10 +50,10 @@ class RemoteFiles:
 
     def open_input(self, path: str) -> BinaryIO:
         # fsspec's caches read ahead, up to megabytes; this tool asks for what it needs, in large pieces.
-        return cast("BinaryIO", self._fs.open(path, "rb", cache_type="none"))
+        return self._open(path, "rb", cache_type="none")
 
     def open_output(self, path: str) -> BinaryIO:
-        return cast("BinaryIO", self._fs.open(path, "wb"))
+        return self._open(path, "wb")
 
     def sync(self, file: BinaryIO) -> None:
         """Closing is what such stores promise to keep."""
@@ -62,6 +63,12 @@ class RemoteFiles:
             self._fs.makedirs(path, exist_ok=True)
         except FileExistsError as error:  # which is for `publish` to say
             raise NotADirectoryError(errno.ENOTDIR, "a part of this path is a file", path) from error
+
+    def _open(self, path: str, mode: str, **options: Any) -> BinaryIO:
+        try:
+            return cast("BinaryIO", self._fs.open(path, mode, **options))
+        except FileExistsError as error:  # so says fsspec's memory of a file where a folder is meant
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
 
     def publish(self, source: str, target: str) -> None:
         """Atomic by the filesystem's own rename, or else against the other threads of this process only."""
@@ -79,6 +86,8 @@ class RemoteFiles:
             self._fs.replace(source, target)
             return
         with _MOVING:
+            if self._fs.isdir(target):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
             try:
                 self._fs.mv(source, target)
             except FileExistsError:
@@ -87,6 +96,9 @@ class RemoteFiles:
 
     def delete(self, path: str) -> None:
         self._fs.rm_file(path)
+
+    def delete_empty(self, path: str) -> None:
+        self._fs.rmdir(path)
 
     def delete_tree(self, path: str) -> None:
         if self._fs.exists(path):

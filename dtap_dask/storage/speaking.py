@@ -13,6 +13,7 @@ _PASSING = (  # ConnectionError and TimeoutError are passing by themselves
     *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EPIPE, errno.ENOTCONN),
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
+_KINDS = {IsADirectoryError: errno.EISDIR, NotADirectoryError: errno.ENOTDIR}  # some filesystems give no number
 _REMEDIES = {
     errno.ENOTDIR: "A part of this path is a file where a folder is meant: correct the path.",
     errno.EISDIR: "This is a folder where a file is meant: correct the path.",
@@ -43,10 +44,11 @@ def speaking(verb: str, place: str) -> Iterator[None]:
             ) from error
         if error.errno == errno.EROFS:
             raise StorageError(f"{place} is read-only. Choose another output.path.") from error
-        if _may_pass(error):
+        number = error.errno or _KINDS.get(type(error))
+        if _may_pass(error, number):
             raise  # whoever called may try again
-        remedy = _REMEDIES.get(error.errno or 0, "Check the path and its filesystem, then run again.")
-        raise StorageError(f"Cannot {verb} {place}: {error.strerror}. {remedy}") from error
+        remedy = _REMEDIES.get(number or 0, "Check the path and its filesystem, then run again.")
+        raise StorageError(f"Cannot {verb} {place}: {error.strerror or os.strerror(number or 0)}. {remedy}") from error
 
 
 def _detail(error: OSError) -> str:
@@ -55,6 +57,6 @@ def _detail(error: OSError) -> str:
     return "" if not said or said == os.strerror(error.errno or 0) else f" ({said})"
 
 
-def _may_pass(error: OSError) -> bool:
+def _may_pass(error: OSError, number: int | None) -> bool:
     """Whether trying again may help; so it may where a filesystem's client does not say what is wrong."""
-    return error.errno is None or error.errno in _PASSING or isinstance(error, ConnectionError | TimeoutError)
+    return number is None or number in _PASSING or isinstance(error, ConnectionError | TimeoutError)

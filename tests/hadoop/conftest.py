@@ -143,3 +143,11 @@ def hdfs_url(hdfs: Hdfs) -> Iterator[str]:
     url = f"{hdfs.url}/{uuid.uuid4().hex[:8]}"
     yield url
     open_store(url).delete_tree("")
+
+
+@pytest.fixture
+def own_hdfs(hadoop: Hadoop, tmp_path: Path) -> Iterator[Hdfs]:
+    """An HDFS of the test's own, which may be stopped and hurt."""
+    running = Hdfs.start(hadoop, tmp_path / "own-hdfs")
+    yield running
+    running.stop()

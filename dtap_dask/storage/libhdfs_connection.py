@@ -1,0 +1,199 @@
+"""One connection of a process to a DataTap or HDFS by libhdfs: bytes by pyarrow, names by libhdfs's own calls."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from fsspec.utils import tokenize
+
+from dtap_dask.storage import jvm
+from dtap_dask.storage.handles import RangeReader
+from dtap_dask.storage.libhdfs_names import Address, Names, java
+from dtap_dask.storage.libhdfs_words import Attempt, told
+
+if TYPE_CHECKING:
+    from pyarrow import NativeFile
+
+T = TypeVar("T")
+
+PIECE = 4 << 20  # bytes that cross into Java at a time: each crossing takes an array of that size on Java's heap
+_BRIEF = {  # Hadoop's own defaults wait for minutes; a caller that wants to can try again
+    "ipc.client.connect.timeout": "2500",
+    "ipc.client.connect.max.retries": "1",
+    "ipc.client.connect.max.retries.on.timeouts": "0",
+    "ipc.client.rpc-timeout.ms": "10000",
+    "dfs.client.failover.max.attempts": "3",
+    "dfs.client.failover.sleep.max.millis": "1000",
+}
+_DTAP = {
+    "fs.dtap.impl": "com.bluedata.hadoop.bdfs.Bdfs",
+    "fs.AbstractFileSystem.dtap.impl": "com.bluedata.hadoop.bdfs.BdAbstractFS",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to connect, as whom, with what: plain values. `url` is scheme://authority, `conf` Hadoop's keys."""
+
+    url: str
+    user: str | None
+    kerb_ticket: str | None
+    jar: str | None
+    conf: tuple[tuple[str, str], ...]
+
+    def address(self) -> Address:
+        """The same for libhdfs, which knows the scheme dtap only as that of the default filesystem."""
+        scheme, _, place = self.url.partition("://")
+        if scheme == "dtap":
+            conf = {**_BRIEF, **_DTAP, "fs.defaultFS": self.url, **dict(self.conf)}
+            return Address("default", 0, self.user, self.kerb_ticket, conf)
+        host, _, port = place.partition(":")
+        return Address(f"{scheme}://{host}", int(port or 0), self.user, self.kerb_ticket, {**_BRIEF, **dict(self.conf)})
+
+
+class Connection:
+    """Threads may share it. It lives as long as the process: closing it would close the files of others."""
+
+    def __init__(self, endpoint: Endpoint):
+        from pyarrow.fs import HadoopFileSystem
+
+        self.endpoint = endpoint
+        address = endpoint.address()
+        # pyarrow asks for 3 copies whatever Hadoop's configuration says; 0 leaves it to that, which a tap may lack.
+        copies = address.conf.get("dfs.replication", "3" if address.host == "default" else "0")
+        self._names: Names | None = None
+        with self.telling("connect to", "/"):
+            self._bytes = HadoopFileSystem(
+                address.host,
+                address.port,
+                user=address.user,
+                replication=int(copies),
+                kerb_ticket=address.kerb_ticket,
+                extra_conf=dict(address.conf),
+            )
+            self._names = Names(address)
+
+    def ask(self, verb: str, path: str, call: Callable[[Names], T]) -> T:
+        """A call about names. `verb` and `path` are for the message of what goes wrong."""
+        assert self._names is not None
+        with self.telling(verb, path):
+            return call(self._names)
+
+    def reader(self, path: str, size: int) -> Reader:
+        """The file at `path`, of `size` bytes."""
+        with self.telling("open", path):
+            return Reader(self, path, self._bytes.open_input_file(java(path)), size)
+
+    def sink(self, path: str, *, append: bool = False) -> Sink:
+        """A new file, in place of any that is there, or the end of one; Hadoop makes the folders around it."""
+        create = self._bytes.open_append_stream if append else self._bytes.open_output_stream
+        with self.telling("append to" if append else "create", path):
+            return Sink(self, path, create(java(path), compression=None))
+
+    @contextlib.contextmanager
+    def telling(self, verb: str, path: str) -> Iterator[None]:
+        """Say of an OSError what it was about and what to do."""
+        jvm.check_process()
+        began = time.monotonic()
+        try:
+            yield
+        except OSError as error:
+            attempt = Attempt(verb, self.endpoint.url, path, self.endpoint.user)
+            raise told(error, attempt, self._names, time.monotonic() - began) from error
+
+
+class Reader(RangeReader):
+    """A file for reading; any range in pieces of at most PIECE bytes."""
+
+    def __init__(self, connection: Connection, path: str, file: NativeFile, size: int):
+        super().__init__(self.within, size)
+        self._connection, self._path, self._file = connection, path, file
+
+    def within(self, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset`, fewer only where the file has become shorter. Threads may call it."""
+        end = offset + size
+        with self._connection.telling("read", self._path):
+            parts = [self._piece(at, min(at + PIECE, end)) for at in range(offset, end, PIECE)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _piece(self, start: int, end: int) -> bytes:
+        """Hadoop may give less than it was asked for; nothing means the end."""
+        data: bytes = self._file.read_at(end - start, start)
+        while len(data) < end - start:
+            more = self._file.read_at(end - start - len(data), start + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Close Java's file too, in the process that opened it."""
+        if not self.closed:
+            super().close()
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+
+class Sink:
+    """Where a Writer's bytes go. `finish` is called after the file was closed well."""
+
+    def __init__(self, connection: Connection, path: str, stream: NativeFile):
+        self._connection, self._path, self._stream = connection, path, stream
+        self.finish: Callable[[], object] = lambda: None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of `data`, in pieces of at most PIECE bytes."""
+        view = memoryview(data)
+        with self._writing():
+            for at in range(0, len(view), PIECE):
+                self._stream.write(view[at : at + PIECE])
+
+    def close(self) -> None:
+        """Finish the file: it is durable then."""
+        with self._writing():
+            self._stream.close()
+        self.finish()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What goes wrong with a file that somebody deleted meanwhile is that: FileNotFoundError."""
+        try:
+            with self._connection.telling("write", self._path):
+                yield
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self._connection.ask("look at", self._path, lambda names: names.info(self._path))
+            raise
+
+    def remove(self) -> None:
+        """Leave no file. Hadoop cannot give up a file that is being written, so it is finished first."""
+        with contextlib.suppress(OSError):
+            self._stream.close()
+        self._connection.ask("delete", self._path, lambda names: names.delete(self._path, recursive=False))
+
+
+_CONNECTIONS: dict[str, Connection] = {}
+_CONNECTING = threading.Lock()
+
+
+def connected(endpoint: Endpoint) -> Connection:
+    """This process's connection. StorageError where parts are missing or after a fork; ConnectionError."""
+    jvm.check_process()
+    key = tokenize(endpoint)
+    found = _CONNECTIONS.get(key)
+    if found is not None:
+        return found
+    with _CONNECTING:
+        if key not in _CONNECTIONS:
+            jvm.prepare(endpoint.jar, dtap=endpoint.url.startswith("dtap://"))
+            try:
+                _CONNECTIONS[key] = Connection(endpoint)
+            finally:
+                jvm.started()
+        return _CONNECTIONS[key]

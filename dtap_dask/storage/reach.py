@@ -1,0 +1,69 @@
+"""Proof that this process reaches a place: it lists a folder, it writes a few bytes to another and reads them back."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from dtap_dask.errors import StorageError
+from dtap_dask.storage.places import Place, locate
+from dtap_dask.storage.speaking import speaking
+from dtap_dask.storage.store import open_store
+from dtap_dask.storage.taps import SCHEME
+
+_PROBE = b"dtap_dask was here to see whether it can write; this file can be deleted.\n"
+_MAY_BE_READ_ONLY = (
+    " A DataTap may be read-only from within a tenant's nodes, as TenantStorage can be, and the owner that a listing "
+    "shows may not be the real one: ask the platform's administrator."
+)
+
+
+def cannot_list(url: str, settings: Mapping[str, Any]) -> str | None:
+    """Why this process cannot list the folder at `url`, without what is below it; None where it can."""
+    shown = url
+    try:
+        place = locate(url, settings)
+        shown = _shown(url, place)
+        with speaking("list", url):
+            place.fs.ls(place.root, detail=False)
+    except FileNotFoundError:
+        return f"the source {shown} does not exist as seen from {_host()}. Mount it on every worker, or correct it."
+    except (StorageError, OSError) as error:
+        return f"the source {shown} cannot be listed from {_host()}: {_said(error)}"
+    return None
+
+
+def cannot_write(url: str, settings: Mapping[str, Any], folder: str) -> str | None:
+    """Why this process cannot write to `folder` in the one at `url`, where a file comes and goes; None where it can."""
+    shown = url
+    try:
+        shown = _shown(url, locate(url, settings))
+        store = open_store(url, settings)
+        name = f"{folder}/.probe-{uuid.uuid4().hex}"
+        try:
+            store.write_atomic(name, _PROBE)
+            found = store.read_bytes(name)
+        finally:
+            store.delete(name)
+        if found != _PROBE:
+            return f"the output {shown} does not give back on {_host()} what was written there. Check that filesystem."
+    except (StorageError, OSError) as error:
+        refused = url.startswith(SCHEME) and isinstance(error.__cause__, PermissionError)
+        return f"the output {shown} cannot be written from {_host()}: {_said(error)}{_MAY_BE_READ_ONLY * refused}"
+    return None
+
+
+def _shown(url: str, place: Place) -> str:
+    return f"{url} ({place.way})" if url.startswith(SCHEME) else url
+
+
+def _host() -> str:
+    return f"the host {socket.gethostname()}"
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, StorageError):
+        return str(error)
+    return f"{error}. Check that host's network and mounts, then run again."

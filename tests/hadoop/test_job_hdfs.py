@@ -1,0 +1,156 @@
+"""The main job on a real HDFS: the same bytes as on a local disk, little read, few questions to the NameNode."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.errors import DtapError
+from dtap_dask.job.cluster import ClusterOptions, open_client
+from dtap_dask.job.plan import make_plan
+from dtap_dask.lake.sample import write_sample
+from dtap_dask.storage import open_store
+
+Document = dict[str, Any]
+Hdfs = Any  # conftest.py's, which tests cannot import
+
+
+def digests(url: str, storage: Document | None = None) -> dict[str, str]:
+    """SHA-256 of the shards and vocabularies of a dataset by path; manifests name their own folders."""
+    store = open_store(url, storage)
+    paths = [info.path for info in store.list_files() if not info.path.startswith("_run")]
+    data = [path for path in paths if path.endswith((".tfrecord", ".parquet")) or path == "transform.json"]
+    return {path: hashlib.sha256(store.read_bytes(path)).hexdigest() for path in data}
+
+
+@pytest.fixture(scope="module")
+def lake_url(hdfs: Hdfs, lake: Path) -> str:
+    """The local sample lake once more, on HDFS."""
+    url = f"{hdfs.url}/lakes/sample"
+    write_sample(open_store(url), 20_000)
+    assert [(one.path, one.size) for one in open_store(url).list_files()] == [
+        (one.path, one.size) for one in open_store(str(lake)).list_files()
+    ]
+    return url
+
+
+@pytest.fixture
+def local(job: Document, client: Client) -> dict[str, str]:
+    """The bytes of the job from a local disk to a local disk."""
+    dtap_dask.run(job, client=client, progress="silent")
+    return digests(job["output"]["path"])
+
+
+def placed(job: Document, source: str, output: str, storage: Document | None = None) -> Document:
+    return {**job, "storage": storage or {}, "source": {**job["source"], "path": source}, "output": {"path": output}}
+
+
+def test_from_hdfs_to_hdfs(job: Document, local: dict[str, str], lake_url: str, hdfs_url: str, client: Client) -> None:
+    dtap_dask.run(placed(job, f"{lake_url}/trips", hdfs_url), client=client, progress="silent")
+    assert digests(hdfs_url) == local
+
+
+def test_from_a_tap_on_hdfs_to_a_tap_on_hdfs(
+    job: Document, local: dict[str, str], lake_url: str, hdfs_url: str, client: Client
+) -> None:
+    storage = {"dtap": {"map": {"TenantStorage": lake_url, "Out": hdfs_url}}}
+    there = placed(job, "dtap://TenantStorage/trips", "dtap://Out/trips", storage)
+    dtap_dask.run(there, client=client, progress="silent")
+    assert digests("dtap://Out/trips", storage) == local
+    assert [one.path for one in open_store(hdfs_url).list_files("trips") if "manifest" in one.path]
+
+
+@pytest.fixture(scope="module")
+def told(hdfs: Hdfs, lake_url: str, client: Client) -> SimpleNamespace:
+    job = {
+        "version": 1,
+        "source": {"path": f"{lake_url}/trips", "where": "month in (3, 4) and fare > 0"},
+        "features": [
+            {"columns": ["fare"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
+            {"columns": ["company"], "steps": ["ordinal_encode"]},
+        ],
+        "output": {"path": f"{hdfs.url}/little"},
+    }
+    before = len(hdfs.calls())
+    plan = make_plan(job)
+    planned = hdfs.calls()[before:]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        dtap_dask.run(job, client=client, progress="json")
+    ran = hdfs.calls()[before + len(planned) :]
+    result = json.loads(out.getvalue().splitlines()[-1])
+    return SimpleNamespace(plan=plan, planned=planned, ran=ran, result=result)
+
+
+class TestReadingLittle:
+    """What a run asks of the NameNode and reads from DataNodes, by the NameNode's audit log and our own counters."""
+
+    def test_files_that_folders_prune_are_never_opened(self, told: SimpleNamespace) -> None:
+        opened = {path for call, path in told.ran if call == "open" and path.endswith(".parquet")}
+        assert opened
+        assert all("/month=3/" in path or "/month=4/" in path for path in opened if "/trips/" in path)
+
+    def test_bytes_of_the_needed_columns_are_read_once_a_pass(self, told: SimpleNamespace) -> None:
+        needed = told.result["bytes_needed"]
+        assert needed == told.plan.totals.read.bytes
+        assert 2 * needed <= told.result["bytes_read"] <= 1.1 * 2 * needed
+
+    def test_listings_grow_with_folders_not_with_files(self, told: SimpleNamespace) -> None:
+        files = len(told.plan.files)
+        asked = Counter(call for call, path in told.planned if call != "open")
+        folders = {path for call, path in told.planned if call == "listStatus"}
+        assert len(folders) > 12
+        assert asked["listStatus"] <= 2 * len(folders)
+        assert asked.total() - asked["listStatus"] <= 5, (asked, files)
+
+    def test_one_call_for_each_file_that_a_task_opens(self, told: SimpleNamespace) -> None:
+        """In a pass, a file is opened once by each task that reads row groups of it, for one call to the NameNode."""
+        plan = told.plan
+        tasks = [{plan.groups[i].file for i in one} for one in (*plan.fit_tasks, *plan.write_tasks)]
+        asked = Counter(call for call in told.ran if "/trips/" in call[1] and call[1].endswith(".parquet"))
+        assert {call for call, _ in asked} == {"open"}
+        for file in plan.files:
+            (found,) = (count for (_, path), count in asked.items() if path.endswith(f"/{file.path}"))
+            footers = 2 if file is plan.files[0] else 1  # the schema is the first file's
+            assert found <= footers + sum(file.path in task for task in tasks)
+
+
+def test_a_datanode_that_restarts(own_hdfs: Hdfs, job: Document, local: dict[str, str]) -> None:
+    """The DataNode goes away for some seconds while shards are written."""
+    write_sample(open_store(f"{own_hdfs.url}/lake"), 20_000)
+    output = f"{own_hdfs.url}/out"
+
+    def restart() -> None:
+        store, end = open_store(output), time.monotonic() + 60
+        while not store.list_files("train"):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        own_hdfs.tell("stop")
+        time.sleep(4)
+        own_hdfs.tell("start")
+
+    with ThreadPoolExecutor(1) as pool, open_client(ClusterOptions(workers=2)) as client:
+        restarted = pool.submit(restart)
+        there = placed(job, f"{own_hdfs.url}/lake/trips", output)
+        said = None
+        try:
+            dtap_dask.run(there, client=client, progress="silent")
+        except DtapError as error:  # either end is right, but it must say how to go on
+            said = str(error)
+            restarted.result()
+            dtap_dask.run(there, client=client, progress="silent", resume=True)
+        restarted.result()
+    assert said is None or "--resume" in said
+    assert digests(output) == local
