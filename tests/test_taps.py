@@ -22,7 +22,8 @@ from dtap_dask.errors import JobError, StorageError
 from dtap_dask.job import taps as job_taps
 from dtap_dask.job.init import starter
 from dtap_dask.job.spec import Job
-from dtap_dask.storage import jvm, open_store, places, taps
+from dtap_dask.storage import open_store, places, taps
+from dtap_dask.storage.hadoop import jvm
 from dtap_dask.storage.places import locate
 from dtap_dask.storage.settings import check, environment, resolved
 from dtap_dask.train.dataset import open_dataset

@@ -90,13 +90,13 @@ def _by_map(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list[str
 
 
 def _by_libhdfs(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list[str]:
-    from dtap_dask.storage import jvm
+    from dtap_dask.storage.hadoop import jvm
 
     options = settings["dtap"]
     missing = jvm.missing(options.get("jar"), wait=_patience(options.get("jar")))
     if missing:
         return [f"cannot be reached through libhdfs: {missing[0]}", *missing[1:]]
-    from dtap_dask.storage.libhdfs import LibhdfsFileSystem
+    from dtap_dask.storage.hadoop.libhdfs import LibhdfsFileSystem
 
     fs = LibhdfsFileSystem(f"{taps.SCHEME}{path.tap}", **_given(options, "jar", "hadoop_conf", "user", "kerb_ticket"))
     jar = f"the jar {options['jar']}" if "jar" in options else "HPE's jar"
@@ -108,7 +108,7 @@ _WAITED: set[str | None] = set()
 
 def _patience(jar: str | None) -> float:
     """Seconds to wait for a jar that a sidecar may be about to bring: once in a process."""
-    from dtap_dask.storage import jvm
+    from dtap_dask.storage.hadoop import jvm
 
     wait = 0.0 if jar in _WAITED else jvm.PATIENCE
     _WAITED.add(jar)
@@ -155,7 +155,7 @@ def _opened(target: str, settings: Mapping[str, Any], way: str) -> Place:
 
 
 def _on_hdfs(target: str, settings: Mapping[str, Any], way: str) -> Place:
-    from dtap_dask.storage.hdfs import HdfsFileSystem, ViewfsFileSystem
+    from dtap_dask.storage.hadoop.native import HdfsFileSystem, ViewfsFileSystem
 
     try:
         named = HdfsFileSystem._get_kwargs_from_urls(target)
@@ -175,8 +175,8 @@ def _on_hdfs(target: str, settings: Mapping[str, Any], way: str) -> Place:
 
 
 def _on_hdfs_by_java(target: str, options: dict[str, Any], settings: Mapping[str, Any], way: str) -> Place:
-    from dtap_dask.storage import jvm
-    from dtap_dask.storage.libhdfs import LibhdfsFileSystem
+    from dtap_dask.storage.hadoop import jvm
+    from dtap_dask.storage.hadoop.libhdfs import LibhdfsFileSystem
 
     missing = jvm.missing(dtap=False)
     if missing:

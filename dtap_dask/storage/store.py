@@ -42,7 +42,7 @@ class Store:
         self.url = url.rstrip("/") if url.strip("/") else url
         self.counters = Counters()
         place = locate(url, settings or {})
-        self.root, self.way, self.settings = place.root, place.way, place.settings
+        self.root, self.way, self.settings = place.root, place.way, dict(place.settings)
         self._fs = place.fs
         self._local = isinstance(place.fs, LocalFileSystem)
         self._files: Files = LocalFiles() if self._local else RemoteFiles(place.fs)

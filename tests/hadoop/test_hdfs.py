@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.storage.hdfs import HdfsFileSystem, ViewfsFileSystem
+from dtap_dask.storage.hadoop.native import HdfsFileSystem, ViewfsFileSystem
 
 
 def connect(url: str, **options: Any) -> HdfsFileSystem:
@@ -109,7 +109,7 @@ def test_find_does_not_hide_what_may_not_be_seen(fs: HdfsFileSystem, root: str, 
 
 def as_other_user(url: str, root: str, verb: str) -> str:
     code = (
-        "import sys; from dtap_dask.storage.hdfs import HdfsFileSystem\n"
+        "import sys; from dtap_dask.storage.hadoop.native import HdfsFileSystem\n"
         "fs = HdfsFileSystem(**HdfsFileSystem._get_kwargs_from_urls(sys.argv[1])); root = sys.argv[2]\n"
         f"try: print({verb})\n"
         "except OSError as error: print(type(error).__name__, error.errno, error)"
@@ -511,7 +511,7 @@ def test_a_spawned_process(fs: HdfsFileSystem, root: str) -> None:
 
 FORK = """
 import multiprocessing, os, sys
-from dtap_dask.storage.hdfs import HdfsFileSystem
+from dtap_dask.storage.hadoop.native import HdfsFileSystem
 def use(): return HdfsFileSystem(**HdfsFileSystem._get_kwargs_from_urls(sys.argv[1])).exists("/")
 def child():
     if sys.argv[2] == "use":

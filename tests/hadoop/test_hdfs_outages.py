@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from dtap_dask.errors import StorageError
-from dtap_dask.storage.hdfs import HdfsFileSystem
-from dtap_dask.storage.namenode import translated
+from dtap_dask.storage.hadoop.namenode import translated
+from dtap_dask.storage.hadoop.native import HdfsFileSystem
 
 LIMIT = 15.0  # seconds within which an outage must be told
 CONTENT = bytes(range(256)) * 49
@@ -281,7 +281,7 @@ def secured() -> Iterator[str]:
 
 
 ASK = """
-import sys; from dtap_dask.storage.hdfs import HdfsFileSystem
+import sys; from dtap_dask.storage.hadoop.native import HdfsFileSystem
 options = {"hadoop.security.authentication": "kerberos"}
 fs = HdfsFileSystem(**HdfsFileSystem._get_kwargs_from_urls(sys.argv[1]), **options)
 try: fs.ls("/")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dtap_dask.errors import StorageError
-from dtap_dask.storage import jvm
+from dtap_dask.storage.hadoop import jvm
 
 VARIABLES = ("JAVA_HOME", "ARROW_LIBHDFS_DIR", "HADOOP_HOME", "CLASSPATH", "HADOOP_CONF_DIR", "LIBHDFS_OPTS")
 CLASS = "com/bluedata/hadoop/bdfs/Bdfs.class"

@@ -32,11 +32,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtap_dask.errors import StorageError
-from dtap_dask.storage import jvm
-from dtap_dask.storage.hdfs import HdfsFileSystem
-from dtap_dask.storage.libhdfs import LibhdfsFileSystem
-from dtap_dask.storage.libhdfs_names import java, text
-from dtap_dask.storage.libhdfs_words import Attempt, told
+from dtap_dask.storage.hadoop import jvm
+from dtap_dask.storage.hadoop.libhdfs import LibhdfsFileSystem
+from dtap_dask.storage.hadoop.names import java, text
+from dtap_dask.storage.hadoop.native import HdfsFileSystem
+from dtap_dask.storage.hadoop.words import Attempt, told
 
 ONE_COPY = {"dfs.replication": "1"}  # there is one DataNode
 
@@ -67,7 +67,7 @@ import errno, json, os, pickle, signal, sys, threading, time
 from typing import Any
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dtap_dask.storage.libhdfs import LibhdfsFileSystem
+from dtap_dask.storage.hadoop.libhdfs import LibhdfsFileSystem
 ONE_COPY = {ONE_COPY!r}
 {inspect.getsource(failure)}
 {inspect.getsource(open_place)}

@@ -16,7 +16,15 @@ from fsspec import AbstractFileSystem
 from fsspec.compression import compr as compressions
 from fsspec.core import get_compression, has_magic
 
-from dtap_dask.storage.handles import BufferedRange, CompressedWriter, RangeReader, Sink, TextWriter, Writer, reader
+from dtap_dask.storage.hadoop.handles import (
+    BufferedRange,
+    CompressedWriter,
+    RangeReader,
+    Sink,
+    TextWriter,
+    Writer,
+    reader,
+)
 
 PIECE = 4 << 20  # bytes copied at a time
 LISTERS = 8  # folders listed at a time

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from fsspec.utils import tokenize
 
 from dtap_dask.errors import did_you_mean
-from dtap_dask.storage.hadoop import HadoopFileSystem
-from dtap_dask.storage.namenode import SECONDS, NameNode
+from dtap_dask.storage.hadoop.filesystem import HadoopFileSystem
+from dtap_dask.storage.hadoop.namenode import SECONDS, NameNode
 
 if TYPE_CHECKING:
     from hdfs_native import Client, FileReader, FileStatus

@@ -15,10 +15,10 @@ from typing import Any, TypeVar, cast
 from fsspec.utils import tokenize
 
 from dtap_dask.errors import StorageError
-from dtap_dask.storage.hadoop import HadoopFileSystem
-from dtap_dask.storage.handles import BUFFER, BufferedRange, RangeReader, Writer
-from dtap_dask.storage.libhdfs_connection import Endpoint, Reader, Sink, connected
-from dtap_dask.storage.libhdfs_names import Names
+from dtap_dask.storage.hadoop.connection import Endpoint, Reader, Sink, connected
+from dtap_dask.storage.hadoop.filesystem import HadoopFileSystem
+from dtap_dask.storage.hadoop.handles import BUFFER, BufferedRange, RangeReader, Writer
+from dtap_dask.storage.hadoop.names import Names
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fsspec.utils import tokenize
 
-from dtap_dask.storage import jvm
-from dtap_dask.storage.handles import RangeReader
-from dtap_dask.storage.libhdfs_names import Address, Names, java
-from dtap_dask.storage.libhdfs_words import Attempt, told
+from dtap_dask.storage.hadoop import jvm
+from dtap_dask.storage.hadoop.handles import RangeReader
+from dtap_dask.storage.hadoop.names import Address, Names, java
+from dtap_dask.storage.hadoop.words import Attempt, told
 
 if TYPE_CHECKING:
     from pyarrow import NativeFile

@@ -7,7 +7,7 @@ import getpass
 import os
 from dataclasses import dataclass
 
-from dtap_dask.storage.libhdfs_names import REFUSED, Names
+from dtap_dask.storage.hadoop.names import REFUSED, Names
 
 _SLOW = 2.0  # seconds: a call about a name that fails after that long has waited for somebody
 _CHANGING = ("create", "write", "make", "delete", "rename")
