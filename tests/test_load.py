@@ -16,7 +16,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.errors import JobError, OutputError, StorageError
+from dtap_dask.errors import JobError, OutputError
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import MANIFEST, SourceTotals, build_manifest
@@ -314,6 +314,20 @@ def test_rows_of_different_windows_meet(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.mean([len(np.unique(part // 50)) for part in np.split(rows, 25)]) > 7
 
 
+def test_the_end_of_an_epoch_does_not_wait_for_autotune(plain_path: str) -> None:
+    assert load(plain_path).options().autotune.enabled is False
+
+
+def test_a_few_shards_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lets training begin while the other shards are still on their way; then all others in turns."""
+    monkeypatch.setattr("dtap_dask.train.load.WINDOW_ROWS", 1)
+    monkeypatch.setattr("dtap_dask.train.load.BUFFER_BYTES", 1)
+    rows = np.array(numbers(load(write(tmp_path, [40] * 12, Layout("blocks", 10), PLAIN), kept=True)))
+    shards = rows // 40
+    assert [len(set(part)) for part in (shards[: 4 * 40], shards[4 * 40 :])] == [4, 8]
+    assert len(set(shards[4 * 40 : 4 * 40 + 8 * 64])) == 8
+
+
 @pytest.mark.parametrize("kind", ["blocks", "rows"])
 @pytest.mark.parametrize("shards", [[], [0], [0, 0]])
 def test_an_empty_split_gives_no_batch(tmp_path: Path, kind: Any, shards: list[int]) -> None:
@@ -346,15 +360,10 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load(tmp_path)
 
 
-def test_a_dtap_path_is_followed_and_a_remote_one_refused(tmp_path: Path) -> None:
+def test_a_dtap_path_is_followed(tmp_path: Path) -> None:
     write(tmp_path / "trips", [9], Layout("blocks", 4), PLAIN)
-    taps = {"dtap": {"map": {"Lake": str(tmp_path), "Far": "memory://far"}}}
+    taps = {"dtap": {"map": {"Lake": str(tmp_path)}}}
     assert len(load("dtap://Lake/trips", batch_size=4, storage=taps)) == 3
-    near, far = open_store(str(tmp_path / "trips")), open_store("dtap://Far/trips", taps)
-    for info in near.list_files():
-        far.write_atomic(info.path, near.read_bytes(info.path))
-    with pytest.raises(StorageError, match="straight from dtap://Far/trips is not available yet"):
-        load("dtap://Far/trips", storage=taps)
 
 
 def shard_of(path: str) -> Path:

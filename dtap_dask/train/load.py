@@ -1,6 +1,6 @@
 """A finished dataset as a tf.data.Dataset, ready for Keras's fit.
 
-Records are read from many shards in turns, decoded and permuted in windows of many records, each column by one
+Records are read from several shards in turns, decoded and permuted in windows of many records, each column by one
 operation for the whole window, and then cut into batches, which costs no copy: there is no step per row, few per batch.
 """
 
@@ -14,9 +14,12 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.errors import JobError, Problem
+from dtap_dask.storage import near
 from dtap_dask.train import blocks, order, rows
 from dtap_dask.train.batches import arranged
 from dtap_dask.train.dataset import Split, open_split
+from dtap_dask.train.faults import SpeakingDataset
+from dtap_dask.train.shards import Staged, in_turns, one_by_one
 
 # A window is this many rows, or as many bytes of records if that is less. Larger ones mix better and cost memory: about
 # three are alive at a time, with ids widened to int64.
@@ -24,8 +27,9 @@ WINDOW_ROWS = 65_536
 WINDOW_BYTES = 64 << 20
 # Serialized blocks that the shuffle buffer holds before they meet in windows.
 BUFFER_BYTES = 64 << 20
-CYCLE = 16  # shards read in turns
-READ_BYTES = 1 << 20  # one read of a shard
+# What TensorFlow's autotune would choose: it is off, see _options.
+DECODERS = 4  # windows decoded at the same time, if there are as many processors
+READY = 8  # batches that are ready for training, if they hold no more rows than a window
 
 
 def load(
@@ -53,18 +57,28 @@ def load(
 
     (Keras 3 warns at every `fit` of a dataset that it will not shuffle it; `fit(..., shuffle=False)` keeps it quiet.)
 
-    `storage` is the job's `storage` section, for dtap:// paths. Raises JobError for a wrong argument or a split that is
-    not there, OutputError for a dataset that is not finished or whose files are not those of its manifest, StorageError
-    for one that is not on a local filesystem.
+    A dataset on a local filesystem or a mount is read in place. Any other is staged, while training goes on, to a cache
+    on local disk that all processes of this host share, each shard checked by its CRC; the batches are the same.
+
+    `storage` is the job's `storage` section: how path is reached, and `cache: {path: ~/.cache/dtap_dask, size: 20GiB}`
+    (also DTAP_CACHE and DTAP_CACHE_SIZE) and `mounts: {"hdfs://ns/base": /mnt/base}`, where the same files are found.
+
+    Raises JobError for a wrong argument or a split that is not there, OutputError for a dataset that is not finished or
+    whose files are not those of its manifest, StorageError for one that cannot be reached or whose cache is too small;
+    in the loop the same two. (Within `fit` these come as tf.errors.InvalidArgumentError, with the same message.)
     """
     batch_size, seed = _checked(batch_size, seed)
     found = open_split(path, split, storage)
-    data = _windows(found, shuffle, seed)
-    data = data.map(_decoder(found, kept), num_parallel_calls=tf.data.AUTOTUNE)
+    staged = _staged(found, shuffle, storage)
+    data = _windows(found, staged, shuffle, seed)
+    data = data.map(_decoder(found, kept), num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
     data = data.rebatch(batch_size, drop_remainder=drop_remainder)
     batches = found.rows // batch_size if drop_remainder else -(-found.rows // batch_size)
-    data = data.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(tf.data.AUTOTUNE)
-    return data.with_options(_options())
+    data = data.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(
+        max(2, min(READY, WINDOW_ROWS // batch_size))
+    )
+    data = data.with_options(_options())
+    return data if staged is None else SpeakingDataset(data, lambda: staged.failure)
 
 
 def _checked(batch_size: int, seed: int) -> tuple[int, int]:
@@ -90,31 +104,26 @@ def _integer(value: Any) -> int | None:
         return None
 
 
-def _windows(split: Split, shuffle: bool, seed: int) -> tf.data.Dataset:
+def _staged(split: Split, shuffle: bool, storage: Mapping[str, Any] | None) -> Staged | None:
+    """What brings the shards to local disk, None where they are on one."""
+    return Staged(split, near.cache(storage or {}), shuffle) if split.shards and not split.paths else None
+
+
+def _windows(split: Split, staged: Staged | None, shuffle: bool, seed: int) -> tf.data.Dataset:
     """Serialized records [b] of a window, with a seed [2] for its rows when they are shuffled."""
     record_rows = max(1, -(-split.rows // max(1, split.records)))
     size = max(1, min(-(-WINDOW_ROWS // record_rows), WINDOW_BYTES // split.record_bytes))
-    files = tf.constant(split.paths, tf.string, shape=[len(split.paths)])
     if not shuffle:
-        return _read(files, split).batch(size)
+        return one_by_one(split, staged).batch(size)
 
     def epoch(seed: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.Dataset.from_tensor_slices(order.permuted(files, seed)).interleave(
-            lambda file: _read(file, split),
-            cycle_length=max(1, min(CYCLE, len(split.paths))),
-            block_length=max(1, 64 // record_rows),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        shards = order.permuted(tf.range(len(split.shards), dtype=tf.int64), seed)
+        records = in_turns(split, staged, shards, max(1, 64 // record_rows))
         if split.layout.kind == "blocks":
             records = order.buffered(records, max(1, min(split.records, BUFFER_BYTES // split.record_bytes)), seed)
         return records.batch(size).enumerate(1).map(lambda number, window: (window, order.apart(seed, number)))
 
     return order.epoch_seeds(seed).flat_map(epoch)
-
-
-def _read(files: tf.Tensor, split: Split) -> tf.data.Dataset:
-    compression = "GZIP" if split.layout.compression == "gzip" else ""
-    return tf.data.TFRecordDataset(files, compression_type=compression, buffer_size=READ_BYTES)
 
 
 def _decoder(split: Split, kept: bool) -> Any:
@@ -132,6 +141,8 @@ def _decoder(split: Split, kept: bool) -> Any:
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
+    # Autotune may let the end of an iterator wait for the tuner's next turn, as long again as the epoch took (2.21).
+    options.autotune.enabled = False
     # Under tf.distribute every worker then takes its share of the batches; sharding by file can starve a worker.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

@@ -1,0 +1,274 @@
+"""A bounded folder on local disk where files of other stores are staged, shared by all processes of a user on a host.
+
+`<key>-<bytes>.shard` is a whole file, `.part` one that is being fetched, or was when its process died: whoever wants
+it next goes on where it stopped. The key holds address, path, size and CRC, so new bytes never meet old ones. All
+agreement between processes is by flock(2), which ends with its process:
+- a lock on a `.part` is held while it is fetched, so that nothing is fetched twice at the same time;
+- a shared lock on a `.shard` pins it: what is read is never evicted. What is not goes by last use, the oldest first;
+- a file in `reserved/`, locked, is an iterator's promise to pin no more bytes than its name says. All promises together
+  stay below the size of the cache; so whoever keeps his finds room whenever he needs it, and nobody waits for anybody;
+- the file `lock` is held for the moments in which room is counted and made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dtap_dask.errors import StorageError
+from dtap_dask.storage.fetch import Shard, crc_of, fetch, pause
+from dtap_dask.storage.store import Store
+
+POLL = 0.05  # seconds between two looks at a lock of another process
+PATIENCE = 10.0  # seconds to wait for room that others hold and may be about to give back
+_NAME = re.compile(r"[0-9a-f]{32}-(\d+)\.(shard|part)")
+_SET = "storage.cache.path (or DTAP_CACHE)"
+# Files, by path and inode, whose CRC this process has seen to be right: each is read through once a process.
+_sound: set[tuple[str, int]] = set()
+
+
+class Held:
+    """A lock that keeps a staged file, or so many bytes of room, until `release`; then a `passing` file is deleted."""
+
+    def __init__(self, file: int, path: str, size: int, *, passing: bool = False):
+        self._file, self.path, self.bytes, self._passing = file, path, size, passing
+        self._lock = threading.Lock()
+
+    def release(self) -> None:
+        """Let go; once or more often."""
+        with self._lock:
+            file, self._file = self._file, -1
+        if file >= 0:
+            if self._passing:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+            os.close(file)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: str
+    size: int  # of a part what it will be
+    used: int  # when, in nanoseconds
+
+
+class Cache:
+    """The cache in the folder `path`, of `size` bytes. Errors of its disk come as StorageError."""
+
+    def __init__(self, path: str, size: int):
+        self.path, self.size = path, size
+        with self._speaking():
+            os.makedirs(self._in("reserved"), mode=0o700, exist_ok=True)
+            with self._alone():
+                pass  # whether files can be made and locked here
+
+    def check_fits(self, size: int, what: str) -> None:
+        """StorageError if `size` bytes, of `what`, can never be held at once."""
+        if size > self.size:
+            raise StorageError(
+                f"The cache {self.path} of {self.size:,} bytes is too small: {what} take {size:,} bytes. Set "
+                f"storage.cache.size to {size:,} or more (or DTAP_CACHE_SIZE)."
+            )
+
+    def reserve(self, least: int, most: int) -> Held:
+        """Room for `least` to `most` bytes of pinned files, for as long as it is held; half of the rest is left free.
+
+        StorageError where other iterators hold so much that `least` bytes are not to be had within PATIENCE.
+        """
+        end = time.monotonic() + PATIENCE
+        with self._speaking():
+            while True:
+                with self._alone():
+                    taken = self._reserved()
+                    free = self.size - taken
+                    if free >= least:
+                        return self._promise(max(least, min(most, free // 2)))
+                if time.monotonic() > end:
+                    break
+                time.sleep(POLL)
+        raise StorageError(
+            f"The cache {self.path} of {self.size:,} bytes is in use: others that are reading now hold {taken:,} bytes "
+            f"of it, and {least:,} more are needed at once. Set storage.cache.size to {taken + least:,} or more (or "
+            "DTAP_CACHE_SIZE), or let them finish first."
+        )
+
+    def stage(self, store: Store, shard: Shard, stopped: Callable[[], bool]) -> Held:
+        """The file as a local one, pinned until released: taken from the cache, else fetched and verified.
+
+        A file that this process meets for the first time is read through and fetched again if its CRC is wrong. Raises
+        OutputError for a source that is not as the manifest says, StorageError where store or disk fail, Stopped.
+        """
+        name = f"{_key(store, shard)}-{shard.bytes}"
+        path, damaged = self._in(f"{name}.shard"), None
+        with self._speaking():
+            while True:
+                pin = _pinned(path)
+                if pin is not None:
+                    if _is_sound(pin, shard, stopped):
+                        return pin
+                    damaged = _inode(path)
+                    pin.release()
+                with _exclusive(self._in(f"{name}.part"), stopped) as part:
+                    if _inode(path) not in (None, damaged):
+                        continue  # another was faster
+                    self._make_room(name, shard.bytes, stopped)
+                    fetch(store, shard, part, stopped)
+                    os.rename(self._in(f"{name}.part"), path)
+                    _sound.add((path, os.fstat(part).st_ino))
+
+    def _make_room(self, name: str, size: int, stopped: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not self._evict_for(name, size):
+            if time.monotonic() > end:
+                raise StorageError(
+                    f"The cache {self.path} of {self.size:,} bytes is full of files that are being read: there is no "
+                    f"room for {size:,} bytes more. Set storage.cache.size (or DTAP_CACHE_SIZE) higher."
+                )
+            pause(POLL, stopped)
+
+    def _evict_for(self, name: str, size: int) -> bool:
+        """Whether `size` bytes fit, after what was used longest ago and by nobody now has been deleted."""
+        with self._alone():
+            entries = [entry for entry in self._entries() if os.path.basename(entry.path).partition(".")[0] != name]
+            excess = sum(entry.size for entry in entries) + size - self.size
+            for entry in sorted(entries, key=lambda entry: (entry.used, entry.path)):
+                if excess <= 0:
+                    break
+                excess -= entry.size if _evicted(entry.path) else 0
+        return excess <= 0
+
+    def _entries(self) -> Iterator[_Entry]:
+        with os.scandir(self.path) as files:
+            for file in files:
+                found = _NAME.fullmatch(file.name)
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    if found:
+                        yield _Entry(file.path, int(found[1]), file.stat().st_mtime_ns)
+
+    def _reserved(self) -> int:
+        """The bytes that are promised to living iterators; the promises of dead ones are swept."""
+        total = 0
+        with os.scandir(self._in("reserved")) as files:
+            for file in files:
+                if not _evicted(file.path):
+                    total += int(file.name.partition("-")[0])
+        return total
+
+    def _promise(self, size: int) -> Held:
+        path = self._in(f"reserved/{size}-{uuid.uuid4().hex}")
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return Held(file, path, size, passing=True)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        file = os.open(self._in("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(file)
+
+    def _in(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @contextlib.contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageError(
+                    f"No space left on the disk of the cache {self.path}, which may take {self.size:,} bytes. Free "
+                    f"some, set storage.cache.size (or DTAP_CACHE_SIZE) lower, or {_SET} to another disk."
+                ) from error
+            raise StorageError(
+                f"The cache {self.path} cannot be used: {error.strerror or error}. Set {_SET} to a folder on a local "
+                "disk that this user may write."
+            ) from error
+
+
+def _key(store: Store, shard: Shard) -> str:
+    told = "\n".join((store.address, shard.path, f"{shard.crc32c:08x}", str(shard.bytes)))
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _pinned(path: str) -> Held | None:
+    """The file, locked against eviction and marked as used now; None where there is none."""
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        fcntl.flock(file, fcntl.LOCK_SH)  # an evictor holds it for a moment only
+        found = os.fstat(file)
+        if found.st_ino == _inode(path):  # else it was evicted between the two
+            now = time.time_ns()  # the kernel's own stamp may be some milliseconds old
+            os.utime(file, ns=(now, now))
+            return Held(file, path, found.st_size)
+        os.close(file)
+
+
+def _is_sound(pin: Held, shard: Shard, stopped: Callable[[], bool]) -> bool:
+    known = (pin.path, os.fstat(pin._file).st_ino)
+    if pin.bytes != shard.bytes:
+        return False
+    if known not in _sound and crc_of(pin._file, stopped) != shard.crc32c:
+        return False
+    _sound.add(known)
+    return True
+
+
+def _evicted(path: str) -> bool:
+    """Delete a file unless somebody holds it; whether it is gone."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        if not _alone_with(file, path):
+            return False
+        os.unlink(path)
+    finally:
+        os.close(file)
+    return True
+
+
+@contextlib.contextmanager
+def _exclusive(path: str, stopped: Callable[[], bool]) -> Iterator[int]:
+    """The file at `path`, made if it is not there, held alone."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        if _alone_with(file, path):
+            break
+        os.close(file)
+        pause(POLL, stopped)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _alone_with(file: int, path: str) -> bool:
+    """Whether the open file could be locked against all others, and is still the one at `path`."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(file).st_ino == _inode(path)

@@ -1,0 +1,137 @@
+"""One file of a store to local disk: continued where an earlier fetch stopped, and held against its CRC32C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Generator
+from typing import Protocol
+
+import google_crc32c
+
+from dtap_dask.errors import OutputError, StorageError
+from dtap_dask.storage.store import Store
+
+CHUNK = 4 << 20  # bytes of one read; between two of them a fetch can be stopped
+TRIES = 4  # reads that fail in a row before a fetch gives up
+WAIT = 0.25  # seconds after the first of them, then twice as long each time
+_TICK = 0.05
+
+
+class Shard(Protocol):
+    """What must be known of a file: its path in the store, its size in bytes and its CRC32C."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the store, '/'-separated."""
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+
+    @property
+    def crc32c(self) -> int:
+        """Of the whole file."""
+
+
+class Stopped(Exception):
+    """A fetch was told to stop; what it has stays for the next one."""
+
+
+def fetch(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> None:
+    """Bring `shard` into the open file descriptor `file`, which may hold its beginning.
+
+    A wrong CRC is met by one more fetch from the start. Raises OutputError where the store's file is missing, shorter
+    or still another one, StorageError where it cannot be read, OSError where the local disk fails, Stopped.
+    """
+    for _ in range(2):
+        found = _filled(store, shard, file, stopped)
+        if found == shard.crc32c:
+            return
+        os.ftruncate(file, 0)
+    raise OutputError(
+        f"{store.url}/{shard.path} is damaged: its CRC32C is {found:08x}, the manifest states {shard.crc32c:08x} "
+        "(fetched twice). Run `dtap-dask verify` on the dataset; copy the file again, or write the dataset again with "
+        "`dtap-dask run JOB --overwrite`."
+    )
+
+
+def crc_of(file: int, stopped: Callable[[], bool]) -> int:
+    """The CRC32C of all bytes of an open file."""
+    crc = at = 0
+    while data := os.pread(file, CHUNK, at):
+        if stopped():
+            raise Stopped
+        crc, at = google_crc32c.extend(crc, data), at + len(data)
+    return int(crc)
+
+
+def pause(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Sleep, but no longer than until `stopped`, which raises Stopped."""
+    end = time.monotonic() + seconds
+    while not stopped():
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, _TICK))
+    raise Stopped
+
+
+def _filled(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> int:
+    """Append what is missing; the CRC32C of the whole."""
+    if os.fstat(file).st_size > shard.bytes:
+        os.ftruncate(file, 0)
+    crc, at, failed = crc_of(file, stopped), os.fstat(file).st_size, 0
+    while at < shard.bytes:
+        try:
+            with contextlib.closing(_pieces(store, shard, at)) as pieces:
+                for data in pieces:
+                    _write(file, data, at)
+                    crc, at, failed = google_crc32c.extend(crc, data), at + len(data), 0
+                    if stopped():
+                        raise Stopped
+        except _Unread as error:
+            failed += 1
+            if failed == TRIES:
+                raise StorageError(
+                    f"{store.url}/{shard.path} could not be read, {TRIES} times in a row: {error}. Check that its "
+                    "storage can be reached from this host, then go on: what was fetched is kept."
+                ) from error
+            pause(WAIT * 2 ** (failed - 1), stopped)
+    return crc
+
+
+class _Unread(Exception):
+    """The store failed in a way that may pass."""
+
+
+def _pieces(store: Store, shard: Shard, at: int) -> Generator[bytes, None, None]:
+    """The bytes of the store's file from `at` on."""
+    place = f"{store.url}/{shard.path}"
+    try:
+        with store.open_input(shard.path) as source:
+            source.seek(at)
+            while at < shard.bytes:
+                data = source.read(min(CHUNK, shard.bytes - at))
+                if not data:
+                    raise OutputError(f"{place} ends after {at:,} of its {shard.bytes:,} bytes. {_CHANGED}")
+                yield data
+                at += len(data)
+    except FileNotFoundError as error:
+        raise OutputError(f"{place} is missing. {_CHANGED}") from error
+    except OSError as error:
+        raise _Unread(str(error)) from error
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, at)
+        left, at = left[written:], at + written
+
+
+_CHANGED = (
+    "The dataset was changed or removed while it was being read: load it again, or write it again with `dtap-dask run "
+    "JOB`."
+)

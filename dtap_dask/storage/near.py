@@ -1,0 +1,69 @@
+"""What of far storage is near: the local cache, and folders where the same storage is mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from dtap_dask.errors import JobError, Problem, StorageError
+from dtap_dask.storage.cache import Cache
+from dtap_dask.storage.cache_settings import SECTIONS, SIZE, check, read_cache, read_size
+from dtap_dask.storage.store import Store, open_store
+
+
+def cache(settings: Mapping[str, Any]) -> Cache:
+    """The cache of a `storage` section, else of DTAP_CACHE and DTAP_CACHE_SIZE, else 20 GiB below ~/.cache.
+
+    JobError for wrong settings, StorageError where its folder cannot be used.
+    """
+    _raise(check(settings))
+    chosen = settings.get("cache") or {}
+    home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "dtap_dask")
+    path = read_cache("path", chosen.get("path")) or os.environ.get("DTAP_CACHE") or home
+    size = read_cache("size", chosen.get("size")) or _size_by_environment()
+    return Cache(os.path.abspath(os.path.expanduser(path)), size)
+
+
+def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | None:
+    """The store of the folder where `storage.mounts` says that `store` is mounted; None where it says nothing.
+
+    The file `name` must hold the same bytes in both: StorageError where it does not. Of several mounts the one of the
+    longest URL counts.
+    """
+    _raise(check(settings))
+    mounts = {url.rstrip("/"): str(folder) for url, folder in (settings.get("mounts") or {}).items()}
+    url = max((url for url in mounts if f"{store.url}/".startswith(f"{url}/")), key=len, default=None)
+    if url is None:
+        return None
+    folder = mounts[url]
+    local = open_store(f"{folder.rstrip('/')}{store.url[len(url) :]}")
+    try:
+        same = local.read_bytes(name) == store.read_bytes(name)
+    except FileNotFoundError:
+        same = None
+    if same:
+        return local
+    found = f"there is no {name}" if same is None else f"{name} is another one"
+    raise StorageError(
+        f"{local.url} is not {store.url}: {found}. Mount it there, wait until the mount shows what was written, or "
+        f"correct storage.mounts, which says that {url} is mounted at {folder}."
+    )
+
+
+def others(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that say how a store is reached."""
+    return {name: section for name, section in settings.items() if name not in SECTIONS}
+
+
+def _size_by_environment() -> int:
+    given = os.environ.get("DTAP_CACHE_SIZE")
+    try:
+        return read_size(given) if given else SIZE
+    except ValueError as error:
+        raise JobError(f"The environment variable DTAP_CACHE_SIZE: {error}") from error
+
+
+def _raise(problems: list[Problem]) -> None:
+    if problems:
+        raise JobError(problems)

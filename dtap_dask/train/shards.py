@@ -1,0 +1,155 @@
+"""The records of a split's shards, read in place or staged: the same records in the same order either way.
+
+The first few shards of an epoch are read in turns among themselves before all others: so training on staged shards
+begins when those few are there, while the next ones come. Which these are, and how many are read in turns, follows from
+the manifest alone.
+
+TensorFlow opens local files only. A staged shard enters the graph as an element of a Python generator, which TensorFlow
+asks for one element more, or discards, when it is done with the shard: the sign to let go of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from dtap_dask.errors import DtapError
+from dtap_dask.storage.cache import Cache
+from dtap_dask.train.dataset import Split
+from dtap_dask.train.staging import Session, open_sessions, stop_all
+
+HEAD = 4  # shards read in turns at the start of an epoch
+CYCLE = 16  # and afterwards
+CYCLE_BYTES = 2 << 30  # if they are no larger than this together; but always HEAD
+AHEAD = 4  # shards to be fetched beyond those
+READ_BYTES = 1 << 20  # one read of a shard
+LANE_BYTES = 2 << 20  # serialized records that are read ahead in each of the shards that take turns
+WAIT = 0.2  # seconds after which TensorFlow may look whether it was told to stop
+_DRAIN = 5.0  # seconds that the end of the program waits for TensorFlow's threads
+
+Open = Callable[[tf.Tensor], tf.data.Dataset]
+
+
+def in_turns(split: Split, source: Staged | None, order: tf.Tensor, block: int) -> tf.data.Dataset:
+    """The records of the shards numbered `order` (int64 [n]), `block` records of one shard, then of the next."""
+    count = len(split.shards)
+    ahead = max(1, min(2 * block, LANE_BYTES // split.record_bytes))
+
+    def lanes(read: Open) -> tf.data.Dataset:
+        parts: list[tf.data.Dataset] = []
+        for start, stop, cycle in ((0, min(HEAD, count), HEAD), (HEAD, count, turns(split))):
+            if start < stop or not parts:
+                numbers = tf.data.Dataset.range(start, stop)
+                each = lambda at: read(at).prefetch(ahead)  # noqa: E731
+                parts.append(
+                    numbers.interleave(each, cycle_length=max(1, min(cycle, stop - start)), block_length=block)
+                )
+        return parts[0] if len(parts) == 1 else parts[0].concatenate(parts[1])
+
+    return _opened(split, source, order, lanes)
+
+
+def one_by_one(split: Split, source: Staged | None) -> tf.data.Dataset:
+    """The records of all shards in the manifest's order."""
+    numbers = tf.data.Dataset.range(len(split.shards))
+    return _opened(split, source, tf.range(len(split.shards), dtype=tf.int64), numbers.flat_map)
+
+
+def turns(split: Split) -> int:
+    """How many shards are open at once when they are read in turns."""
+    largest = max((shard.bytes for shard in split.shards), default=1)
+    return max(HEAD, min(CYCLE, CYCLE_BYTES // largest))
+
+
+def _opened(
+    split: Split, source: Staged | None, order: tf.Tensor, lanes: Callable[[Open], tf.data.Dataset]
+) -> tf.data.Dataset:
+    if source is not None:
+        return source.epoch(order, lanes)
+    paths = tf.constant(split.paths, tf.string, shape=[len(split.shards)])
+    return lanes(lambda at: _read(split, paths[order[at]]))
+
+
+def _read(split: Split, path: tf.Tensor) -> tf.data.Dataset:
+    compression = "GZIP" if split.layout.compression == "gzip" else ""
+    return tf.data.TFRecordDataset(path, compression_type=compression, buffer_size=READ_BYTES)
+
+
+class Staged:
+    """The shards of a split that TensorFlow cannot open where they are."""
+
+    def __init__(self, split: Split, cache: Cache, shuffle: bool):
+        """StorageError where the shards that are open at once do not fit in the cache."""
+        self._split, self._cache = split, cache
+        sizes = sorted((shard.bytes for shard in split.shards), reverse=True)
+        together = turns(split) if shuffle else 1
+        self._least, self._most = sum(sizes[:together]), sum(sizes[: together + AHEAD])
+        cache.check_fits(self._least, f"the {len(sizes[:together])} shards of {split.store.url} that are read at once")
+        self.failure: DtapError | None = None  # of this epoch
+        self._sessions: dict[int, Session] = {}
+        self._numbers = itertools.count()
+
+    def epoch(self, order: tf.Tensor, lanes: Callable[[Open], tf.data.Dataset]) -> tf.data.Dataset:
+        """The records as `lanes` arranges the shards that it opens by their place in `order`."""
+        number = tf.TensorSpec([], tf.int64)
+        sessions = tf.data.Dataset.from_generator(self._session, args=(order,), output_signature=number)
+        return sessions.flat_map(lambda session: lanes(lambda at: self._lane(session, at)))
+
+    def _lane(self, session: tf.Tensor, at: tf.Tensor) -> tf.data.Dataset:
+        text = tf.TensorSpec([], tf.string)
+        paths = tf.data.Dataset.from_generator(self._path, args=(session, at), output_signature=(text, text))
+        paths = paths.filter(lambda path, failure: tf.strings.length(path) + tf.strings.length(failure) > 0)
+        return paths.map(_unless_failed).flat_map(lambda path: _read(self._split, path))
+
+    def _session(self, order: Any) -> Iterator[int]:
+        number, self.failure = next(self._numbers), None
+        shards = [self._split.shards[at] for at in order]
+        session = Session(self._cache, self._split.store, shards, self._least, self._most)
+        self._sessions[number] = session
+        try:
+            yield number
+        finally:
+            del self._sessions[number]
+            session.close()
+
+    def _path(self, number: int, at: int) -> Iterator[tuple[str, str]]:
+        """Nothing, as often as it takes; then (path, "") or ("", what failed)."""
+        session = self._sessions[int(number)]
+        try:
+            while (path := session.path(int(at), WAIT)) is None:
+                yield "", ""
+        except DtapError as error:
+            self.failure = error
+            yield "", str(error)
+            return
+        try:
+            yield path, ""
+        finally:
+            session.done(int(at))
+
+
+def _unless_failed(path: tf.Tensor, failure: tf.Tensor) -> tf.Tensor:
+    """An exception would come out of TensorFlow as a Python traceback in a text."""
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
+        return tf.identity(path)
+
+
+@atexit.register
+def _end() -> None:
+    """Let go of the iterators that still call Python: once it is taken down, they would wait for it for ever."""
+    stop_all()
+    if not open_sessions:
+        return
+    kind = type(iter(tf.data.Dataset.range(0)))
+    for each in gc.get_objects():
+        if isinstance(each, kind):
+            each._iterator_resource = None
+    end = time.monotonic() + _DRAIN
+    while open_sessions and time.monotonic() < end:  # a thread may be inside the last call
+        time.sleep(0.01)

@@ -1,0 +1,125 @@
+"""One epoch's shards on their way to local disk, while others are being read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from dtap_dask.errors import DtapError, StorageError
+from dtap_dask.storage import Store
+from dtap_dask.storage.cache import Cache, Held
+from dtap_dask.storage.fetch import Shard, Stopped
+
+FETCHERS = 3  # threads of one epoch
+_JOIN = 10.0  # seconds that a closing waits for a read to end
+open_sessions: set[Session] = set()
+_ending = threading.Event()  # the program is ending: TensorFlow's threads must not wait for Python any more
+
+
+class Session:
+    """Threads fetch `shards` in order, never holding more bytes than they reserved: `least`, `most` if there is room.
+
+    A shard is held from its fetch until `done`. Whoever reads keeps to this: shards are asked for in order, and those
+    in use at once with the next one fit in `least`; then `path` never waits for ever.
+    """
+
+    def __init__(self, cache: Cache, store: Store, shards: Sequence[Shard], least: int, most: int):
+        self._cache, self._store, self._shards = cache, store, shards
+        self._changed = threading.Condition()
+        self._found: dict[int, Held | DtapError] = {}
+        self._next = self._bytes = 0
+        self._room: Held | None = None
+        self._failure: DtapError | None = None
+        self._stopped = _ending.is_set()
+        self._threads: list[threading.Thread] = []
+        open_sessions.add(self)
+        if not self._stopped:
+            self._start(least, most)
+
+    def _start(self, least: int, most: int) -> None:
+        try:
+            self._room = self._cache.reserve(least, most)
+        except DtapError as error:
+            self._failure = error
+            return
+        names = [f"staging {self._store.url} {number}" for number in range(min(FETCHERS, len(self._shards)))]
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
+
+    def path(self, at: int, timeout: float) -> str | None:
+        """The local path of shard `at` in the order, None if it is not there within so many seconds.
+
+        Raises what its fetch raised: StorageError, OutputError.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: at in self._found or self._failure or self._stopped, timeout)
+            found = self._failure or self._found.get(at)
+            if found is None and (self._stopped or _ending.is_set()):
+                found = StorageError("Reading was stopped: this program is ending.")
+        if isinstance(found, DtapError):
+            raise found
+        return None if found is None else found.path
+
+    def done(self, at: int) -> None:
+        """Shard `at` is read, or nobody will read it."""
+        with self._changed:
+            held = self._found.pop(at, None)
+            if isinstance(held, Held):
+                held.release()
+                self._bytes -= self._shards[at].bytes
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End the threads."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(_JOIN)
+
+    def close(self) -> None:
+        """End the threads and let go of all."""
+        self.stop()
+        for at in list(self._found):
+            self.done(at)
+        if self._room is not None:
+            self._room.release()
+        open_sessions.discard(self)
+
+    def _work(self) -> None:
+        while (at := self._take()) is not None:
+            found: Held | DtapError
+            try:
+                found = self._cache.stage(self._store, self._shards[at], lambda: self._stopped)
+            except Stopped:
+                return
+            except DtapError as error:
+                found = error
+            except Exception as error:  # any client's any error: a thread that died in silence would hang the training
+                place = f"{self._store.url}/{self._shards[at].path}"
+                found = StorageError(f"{place} could not be fetched: {type(error).__name__}: {error}.")
+            with self._changed:
+                self._found[at] = found
+                self._changed.notify_all()
+
+    def _take(self) -> int | None:
+        """The next shard to fetch, once there is room for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._next == len(self._shards) or self._fits())
+            if self._stopped or self._next == len(self._shards):
+                return None
+            at = self._next
+            self._next += 1
+            self._bytes += self._shards[at].bytes
+            return at
+
+    def _fits(self) -> bool:
+        return self._room is not None and self._bytes + self._shards[self._next].bytes <= self._room.bytes
+
+
+def stop_all() -> None:
+    """The program is ending: stop every session, those to come too. Whoever has one open still has to close it."""
+    _ending.set()
+    for session in list(open_sessions):
+        session.stop()
