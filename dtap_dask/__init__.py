@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dtap_dask.job.read import read
     from dtap_dask.job.run import run
     from dtap_dask.job.spec import Job
+    from dtap_dask.job.submit import submit
     from dtap_dask.records.manifest import Manifest
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
@@ -34,6 +35,7 @@ _HOMES = {
     "plan": ("dtap_dask.job.plan", "make_plan"),
     "read": ("dtap_dask.job.read", "read"),
     "run": ("dtap_dask.job.run", "run"),
+    "submit": ("dtap_dask.job.submit", "submit"),
     "to_dask_ml": ("dtap_dask.job.interop", "to_dask_ml"),
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "plan",
     "read",
     "run",
+    "submit",
     "to_dask_ml",
 ]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -14,7 +15,7 @@ from dtap_dask import __version__
 from dtap_dask.errors import DtapError, JobError
 
 F = TypeVar("F", bound=Callable[..., Any])
-LATER = ("submit", "jobs", "status", "logs", "wait", "cancel", "validate", "export", "clean")
+LATER = ("validate", "export", "clean")
 
 
 class _Commands(click.Group):
@@ -33,8 +34,16 @@ class _Commands(click.Group):
                 traceback.print_exc()
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough: click knows what to do
+        except OSError as error:  # storage or network failed for the moment
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            place = f" ({error.filename})" if error.filename else ""
+            click.echo(f"Error: {error.strerror or error}{place}", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("Stopped. What is written stays: go on with --resume.", err=True)
+            click.echo("Stopped. What is written stays: go on with --resume (in Python resume=True).", err=True)
             ctx.exit(4)
 
 
@@ -55,11 +64,23 @@ def _json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
 
 
-def _cluster_options(function: F) -> F:
+def _scheduler_options(function: F) -> F:
     for option in (
-        click.option("--cluster", hidden=True),
+        click.option("--tls-key", metavar="FILE", help="Its key (distributed.comm.tls.client.key)."),
+        click.option("--tls-cert", metavar="FILE", help="Your certificate (distributed.comm.tls.client.cert)."),
+        click.option("--tls-ca-file", metavar="FILE", help="For tls://, unless Dask's distributed.comm.tls.ca-file."),
+        click.option("--insecure", is_flag=True, help="Take a scheduler on the network that is not tls://."),
         click.option("--scheduler-file", help="The file that `dask scheduler --scheduler-file` wrote."),
         click.option("--scheduler", metavar="ADDR", help="A Dask scheduler that runs already, e.g. tcp://host:8786."),
+    ):
+        function = option(function)
+    return function
+
+
+def _cluster_options(function: F) -> F:
+    cluster = click.option("--cluster", metavar="FILE", help="YAML that says which cluster to start (see the README).")
+    function = _scheduler_options(cluster(function))
+    for option in (
         click.option("--memory", metavar="SIZE", help="Memory of each local worker, e.g. 4GiB."),
         click.option("--threads", type=click.IntRange(1), help="Threads of each local worker (1)."),
         click.option("--workers", type=click.IntRange(1), help="Local worker processes (one a core)."),
@@ -79,17 +100,15 @@ def tfrecords(debug: bool) -> None:
 @click.argument("job")
 @_set_option
 @click.option("--limit", type=click.IntRange(1), help="Plan for this many source rows only.")
+@click.option("--probe", is_flag=True, help="Measure on a few row groups (about 4 s), to forecast time and sizes.")
+@click.option("--workers", type=click.IntRange(1), help="Forecast for this many worker threads (one a core).")
+@click.option("--memory", metavar="SIZE", help="Memory of each of them, e.g. 4GiB (its share of this machine's).")
 @_json_option
-def plan(job: str, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
-    """What JOB will read, fit and write; reads nothing but listings and footers."""
-    from dtap_dask.job import describe
-    from dtap_dask.job.plan import make_plan
+def plan(job: str, as_json: bool, **options: Any) -> None:
+    """What JOB will read, fit and write; reads nothing but listings and footers, unless it is to --probe."""
+    from dtap_dask.job.describe import print_plan
 
-    planned = make_plan(job, overrides=overrides, limit=limit)
-    redact = planned.job.redact
-    click.echo(
-        json.dumps(redact(describe.as_json(planned)), indent=2) if as_json else redact(describe.as_text(planned))
-    )
+    print_plan(job, as_json=as_json, **options)
 
 
 @tfrecords.command()
@@ -112,16 +131,102 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 @click.option("--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try.")
 @click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--probe", is_flag=True, help="Measure on a few row groups first, and forecast the time.")
 @_json_option
-def run(job: str, as_json: bool, cluster: str | None, **options: Any) -> None:
+def run(job: str, as_json: bool, **options: Any) -> None:
     """Plan, fit, write and commit JOB, on a Dask cluster of this machine or on one that runs already."""
-    if cluster is not None:
-        raise JobError("`--cluster` is not available yet. Start the cluster and give its --scheduler address.")
     from dtap_dask.job.cluster import ClusterOptions
     from dtap_dask.job.run import run as run_job
 
-    where = {name: options.pop(name) for name in ("workers", "threads", "memory", "scheduler", "scheduler_file")}
+    where = {name: options.pop(name) for name in ClusterOptions.__dataclass_fields__}
     run_job(job, cluster=ClusterOptions(**where), progress="json" if as_json else "auto", **options)
+
+
+@tfrecords.command()
+@click.argument("job")
+@_set_option
+@_scheduler_options
+@click.option("--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try.")
+@click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@_json_option
+def submit(job: str, as_json: bool, **options: Any) -> None:
+    """Give JOB to a cluster that runs already, print its id and leave: it goes on without you."""
+    from dtap_dask.job.cluster import ClusterOptions
+    from dtap_dask.job.submit import submit as submit_job
+
+    where = {name: options.pop(name) for name in ClusterOptions.__dataclass_fields__.keys() & options.keys()}
+    submitted = submit_job(job, cluster=ClusterOptions(**where), **options)
+    click.echo(json.dumps({"id": submitted.id, "note": submitted.note}) if as_json else submitted.id)
+    if not as_json:
+        click.echo(f"{submitted.note} How it goes: `dtap-dask wait {submitted.id}`.", err=True)
+
+
+@tfrecords.command()
+@_scheduler_options
+@_json_option
+def jobs(as_json: bool, **where: Any) -> None:
+    """The runs that the scheduler knows."""
+    from dtap_dask.job.ask import print_jobs
+
+    print_jobs(where, as_json=as_json)
+
+
+@tfrecords.command()
+@click.argument("target", metavar="ID|PATH")
+@_scheduler_options
+@_json_option
+def status(target: str, as_json: bool, **where: Any) -> None:
+    """How a run goes, by its id or by the path of its output, which needs no scheduler."""
+    from dtap_dask.job.ask import print_status
+
+    print_status(target, where, as_json=as_json)
+
+
+@tfrecords.command()
+@click.argument("target", metavar="ID|PATH")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@_scheduler_options
+@_json_option
+def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
+    """What a run has said, by its id or by the path of its output."""
+    from dtap_dask.job.ask import print_logs
+
+    with _leaving(target):
+        print_logs(target, where, follow=follow, as_json=as_json)
+
+
+@tfrecords.command()
+@click.argument("target", metavar="ID|PATH")
+@_scheduler_options
+@_json_option
+def wait(target: str, as_json: bool, **where: Any) -> None:
+    """Watch a run until it has ended, and return its exit code; Ctrl-C leaves it running."""
+    from dtap_dask.job.ask import wait_for
+
+    with _leaving(target):
+        wait_for(target, where, as_json=as_json)
+
+
+@contextmanager
+def _leaving(target: str) -> Iterator[None]:
+    """Ctrl-C stops the watching, not the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"You have left; the run goes on. Come back with `dtap-dask wait {target}`.", err=True)
+        click.get_current_context().exit(130)
+
+
+@tfrecords.command()
+@click.argument("run", metavar="ID")
+@_scheduler_options
+@_json_option
+def cancel(run: str, as_json: bool, **where: Any) -> None:
+    """Stop a run: what it is doing may end, nothing more is begun, and `--resume` goes on with it."""
+    from dtap_dask.job.ask import cancel_run
+
+    cancel_run(run, where, as_json=as_json)
 
 
 @tfrecords.command()
@@ -160,10 +265,11 @@ def init(lake: str) -> None:
 @click.option("--rows", type=click.IntRange(1), default=100_000, show_default=True, help="Rows in all.")
 def sample(folder: str, rows: int) -> None:
     """Write a small realistic lake of taxi trips to DIR/trips, to try things on."""
+    from dtap_dask.job import taps
     from dtap_dask.lake.sample import write_sample
     from dtap_dask.storage import open_store
 
-    written = write_sample(open_store(folder), rows)
+    written = write_sample(open_store(folder, taps.settings()), rows)
     click.echo(
         f"{folder}/{written.path}: {written.rows:,} rows in {written.row_groups:,} row groups of {written.files:,} "
         f"files, {written.bytes / 2**20:.1f} MiB"

@@ -68,7 +68,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("output/rows_per_record", 0, r"output.rows_per_record .*: found 0: input should be greater than or equal to 1."),
     ("output/shuffle", "global", r"output.shuffle .*: 'global' is not available yet"),
     ("output/seed", "x", r"output.seed .*: found 'x': input should be a valid integer"),
-    ("storage", {"dtap": {"mpa": {}}}, r"storage .*: `dtap` has no key 'mpa'. Did you mean 'map'?"),
+    ("storage", {"dtap": {"mpa": {}}}, r"storage\.dtap\.mpa .*: unknown key 'mpa'\. Did you mean 'map'\?"),
     # steps and their options
     (
         STEPS,

@@ -74,8 +74,8 @@ def test_plan_as_text(file: str, job: Document) -> None:
     assert result.stdout.startswith(f"taxi-tips  (fingerprint {plan.run_id})\n")
     assert "12 files" in result.stdout
     assert f"of {plan.totals.found.row_groups} row groups left" in result.stdout
-    assert "8 tasks for level 1: impute of trip_miles" in result.stdout
-    assert "split     train, eval, test (fitted on train)" in result.stdout
+    assert "│  ├─ fit               8 tasks\n│  │    impute          trip_miles, " in result.stdout
+    assert "│  ├─ train       up to about " in result.stdout
     assert not (Path(job["output"]["path"])).exists()
 
 

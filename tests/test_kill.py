@@ -151,6 +151,6 @@ def test_ctrl_c_ends_with_its_own_exit_code(larger_lake: Path, tmp_path: Path) -
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 4, told
-    assert "Stopped. What is written stays: go on with --resume." in told
+    assert "Stopped. What is written stays: go on with --resume (in Python resume=True)." in told
     assert "Traceback" not in told
     assert not (tmp_path / "out" / "_run" / "lock").exists()

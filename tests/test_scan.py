@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtap_dask.lake import footers as footers_module
 from dtap_dask.lake import groups as groups_module
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import list_source
@@ -195,8 +196,8 @@ def test_text_comes_alike_whether_the_file_has_a_dictionary(tmp_path, use_dictio
     words = [None if i % 11 == 0 else f"w{i % 50}" for i in range(5000)]
     write(tmp_path / "a", pa.table({"x": words}), use_dictionary=use_dictionary, row_group_size=2000)
     direct = read(tmp_path)
-    monkeypatch.setattr(groups_module, "DICTIONARY_BYTES", 0)
-    monkeypatch.setattr(groups_module, "CODE_BYTES", 0)
+    monkeypatch.setattr(footers_module, "DICTIONARY_BYTES", 0)
+    monkeypatch.setattr(footers_module, "CODE_BYTES", 0)
     decoded = read(tmp_path)
     assert direct.schema == decoded.schema
     assert direct["x"].to_pylist() == decoded["x"].to_pylist() == words

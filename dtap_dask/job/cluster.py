@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
-import os
-import socket
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import dask
-from dask.utils import parse_bytes
-from distributed import Client, LocalCluster, default_client
-from distributed.comm import parse_address
-from distributed.comm.registry import get_backend
+from distributed import Client, default_client
 
-from dtap_dask.errors import ClusterError, DtapError, JobError
+from dtap_dask.errors import ClusterError, JobError
+from dtap_dask.job import taps
+from dtap_dask.job.cluster_file import cluster_of, read_cluster_file
+from dtap_dask.job.local_cluster import local_cluster, refuse_unguarded
+from dtap_dask.job.security import reach, refuse_open, refuse_unknown, security_for
 from dtap_dask.storage import Store
+from dtap_dask.storage.reach import cannot_list, cannot_write
 
-WAIT_SECONDS = 15
-LEAST_MEMORY = 512 << 20
+WAIT_SECONDS = 15.0
+# What a batch system or an autoscaler may take to bring the first worker.
+WAIT_FOR_DUE_SECONDS = 1800.0
 _COMPARED = ("dtap_dask", "pyarrow", "numpy")
+Note = Callable[[str], None]
+
+
+def _unsaid(text: str) -> None:
+    """For who does not listen."""
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where to run. Without `scheduler` and `scheduler_file`: the current client, Dask's own config, or locally.
+    """Where to run. Without `scheduler`, `scheduler_file`, `cluster`: the current client, Dask's config, or locally.
 
-    `workers` processes of `threads` threads, each with `memory` (such as '4GiB'), are for a cluster of our own.
+    `workers` processes of `threads` threads, each with `memory` (such as '4GiB'), are for a cluster of our own on this
+    machine. `scheduler` is an address, `scheduler_file` what `dask scheduler --scheduler-file` wrote, `cluster` a YAML
+    file that says which cluster to start. A scheduler on the network must be encrypted (tls://) unless `insecure`; its
+    certificates are those of Dask's configuration, or the files `tls_ca_file`, `tls_cert` and `tls_key`. A client that
+    is open already is taken as it is.
     """
 
     workers: int | None = None
@@ -41,29 +49,45 @@ class ClusterOptions:
     memory: str | None = None
     scheduler: str | None = None
     scheduler_file: str | None = None
+    cluster: str | None = None
+    insecure: bool = False
+    tls_ca_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = field(default=None, repr=False)  # it may be the key itself
+
+    @property
+    def names_one(self) -> bool:
+        """Whether it says which cluster to take, or to start."""
+        return bool(self.scheduler or self.scheduler_file or self.cluster)
 
 
 @contextmanager
-def open_client(options: ClusterOptions, client: Client | None = None) -> Iterator[Client]:
-    """A connected client; what is opened here is closed again, what was open stays so."""
-    _refuse_contradictions(options)
+def open_client(options: ClusterOptions, client: Client | None = None, note: Note = _unsaid) -> Iterator[Client]:
+    """A connected client; what is opened here is closed again, what was open stays so. `note` is told what is started.
+
+    Raises JobError for options that contradict each other or the rules of safety, ClusterError where no scheduler
+    answers or no cluster starts.
+    """
+    _refuse_contradictions(options, client)
     client = client or _current(options)
     if client is not None:
-        _refuse_own_workers(options, "the current Dask client has its workers already. Close it, or leave them out.")
+        _refuse_own(options, "the current Dask client has its workers already. Close it, or leave them out.")
         yield client
         return
-    file = options.scheduler_file
-    address = _address_in(file) if file else options.scheduler or dask.config.get("scheduler-address", None)
+    address = _address(options)
     if address:
-        with _connect(address) as connected:
+        _refuse_own(options, f"{address} has its workers already. Leave them out, or leave out that scheduler.")
+        with _connect(address, options) as connected:
             yield connected
         return
-    with _local(options) as cluster, Client(cluster) as connected:
+    _refuse_certificates(options)
+    refuse_unguarded()
+    with _begun(options, note) as cluster, Client(cluster) as connected:
         yield connected
 
 
 def _current(options: ClusterOptions) -> Client | None:
-    if options.scheduler or options.scheduler_file:
+    if options.names_one:
         return None
     try:
         return default_client()
@@ -71,17 +95,42 @@ def _current(options: ClusterOptions) -> Client | None:
         return None
 
 
-def _refuse_contradictions(options: ClusterOptions) -> None:
-    if options.scheduler and options.scheduler_file:
-        raise JobError("--scheduler and --scheduler-file both say where to run. Give one of the two.")
-    if options.scheduler or options.scheduler_file:
-        _refuse_own_workers(options, "one that runs already has its workers. Leave them out, or leave out --scheduler.")
+def _refuse_contradictions(options: ClusterOptions, client: Client | None) -> None:
+    given = [f"--{_flag(name)}" for name in ("scheduler", "scheduler_file", "cluster") if getattr(options, name)]
+    given += ["client="] if client is not None and given else []
+    if len(given) > 1:
+        raise JobError(f"{' and '.join(given)} all say where to run. Give one of them.")
+    if given:
+        _refuse_own(options, f"{given[0]} says where to run. Leave them out, or leave that out.")
 
 
-def _refuse_own_workers(options: ClusterOptions, why: str) -> None:
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _refuse_own(options: ClusterOptions, why: str) -> None:
     own = [f"--{name}" for name in ("workers", "threads", "memory") if getattr(options, name) is not None]
     if own:
         raise JobError(f"{', '.join(own)} are for a cluster on this machine that the run starts itself; {why}")
+
+
+def _refuse_certificates(options: ClusterOptions) -> None:
+    given = [f"--{_flag(one.name)}" for one in fields(options) if one.name[:4] == "tls_" and getattr(options, one.name)]
+    if given:
+        raise JobError(
+            f"{', '.join(given)} are for a scheduler that runs already (--scheduler tls://...). A cluster that is "
+            "started here takes its certificates from Dask's configuration (distributed.comm.tls)."
+        )
+
+
+def _address(options: ClusterOptions) -> str | None:
+    """The address of a scheduler that runs already, if the options or Dask's own configuration name one."""
+    if options.scheduler_file:
+        return _address_in(options.scheduler_file)
+    if options.scheduler or options.cluster:
+        return options.scheduler
+    configured = dask.config.get("scheduler-address", None)
+    return str(configured) if configured else None
 
 
 def _address_in(file: str) -> str:
@@ -93,92 +142,83 @@ def _address_in(file: str) -> str:
         except (OSError, ValueError, KeyError, TypeError) as error:
             if time.monotonic() > end:
                 raise ClusterError(
-                    f"The scheduler file {file} names no scheduler after {WAIT_SECONDS} s ({type(error).__name__}: "
+                    f"The scheduler file {file} names no scheduler after {WAIT_SECONDS:g} s ({type(error).__name__}: "
                     f"{error}). Start one, `dask scheduler --scheduler-file {file}`, where this machine sees the file."
                 ) from error
             time.sleep(0.1)
 
 
-def _connect(address: str) -> Client:
+def _connect(address: str, options: ClusterOptions) -> Client:
+    """A client of the scheduler; a Client that fails would wait long, and stay the current one."""
+    refuse_unknown(address)
+    refuse_open(address, options.insecure)
+    security = security_for(address, options.tls_ca_file, options.tls_cert, options.tls_key)
+    reach(address, security, WAIT_SECONDS)
     try:
-        get_backend(parse_address(address)[0])  # a client that fails at this would stay the current one
-        return Client(address, timeout=WAIT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ClusterError(
-            f"No Dask scheduler answers at {address} within {WAIT_SECONDS} s ({error}). Check the address "
-            "(`dask scheduler` prints it) and that this machine may reach it; without --scheduler the job runs here."
-        ) from error
+        return Client(address, security=security, timeout=WAIT_SECONDS)
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"The Dask scheduler {address} answered, and does so no more ({error}).") from error
 
 
-def _local(options: ClusterOptions) -> LocalCluster:
-    """One process a core, as encoding holds Python's lock; the dashboard on loopback only."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = options.threads or 1
-    workers = options.workers or max(1, cores // threads)
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(_UNGUARDED)  # a worker process that imports the script which started it
-    try:
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            memory_limit=_memory(options.memory),
-            host="127.0.0.1",
-            dashboard_address=f"127.0.0.1:{_free_port(8787)}",
-            silence_logs=logging.ERROR,
-        )
-    except RuntimeError as error:
-        raise ClusterError(f"The worker processes did not start ({error}). {_UNGUARDED}") from error
+def _begun(options: ClusterOptions, note: Note) -> AbstractContextManager[Any]:
+    if not options.cluster:
+        own: AbstractContextManager[Any] = local_cluster(options.workers, options.threads, options.memory, note)
+        return own
+    file = read_cluster_file(options.cluster)
+    note(f"Dask: starting the {file.name} of {options.cluster}")
+    return cluster_of(file, lambda address: refuse_open(address, options.insecure))
 
 
-_UNGUARDED = (
-    "A script that runs a job must do so below `if __name__ == '__main__':`, as each worker process imports the script "
-    "once more."
-)
+def preflight(client: Client, source: Store, output: Store, note: Note = _unsaid) -> None:
+    """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output.
 
-
-def _memory(size: str | None) -> int | str:
-    if size is None:
-        return "auto"
-    try:
-        found = int(parse_bytes(size))
-    except ValueError as error:
-        raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error
-    if found < LEAST_MEMORY:
-        raise JobError(
-            f"--memory {size!r} is {found:,} bytes a worker, which needs 1GiB or more. Did you mean {size}GiB?"
-        )
-    return found
-
-
-def _free_port(preferred: int) -> int:
-    """`preferred`, or 0 (any) where something listens there already: Dask would warn and choose one itself."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            return 0
-    return preferred
-
-
-def preflight(client: Client, source: Store, output: Store) -> None:
-    """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output."""
-    try:
-        client.wait_for_workers(1, timeout=WAIT_SECONDS)
-    except TimeoutError as error:
-        raise ClusterError(
-            f"The scheduler {client.scheduler.address} has no workers after {WAIT_SECONDS} s. "
-            "Start some: `dask worker <address of the scheduler>`."
-        ) from error
-    _compare_versions(client)
-    answers = client.run(_probe, source, output)
-    failed = {worker: answer for worker, answer in answers.items() if answer}
+    Workers that are due (of a cluster object that has asked for some, or adapts) are waited for, and `note` is told.
+    """
+    _wait_for_workers(client, note)
+    compare_versions(client)
+    settings = taps.together(source, output)
+    answers = client.run(_probe, source.address, output.address, settings, on_error="return")
+    failed = {worker: answer for worker, answer in answers.items() if answer and not _gone(answer)}
     if failed:
         worker, answer = sorted(failed.items())[0]
         raise ClusterError(f"{len(failed)} of {len(answers)} workers cannot do the job. Worker {worker}: {answer}")
 
 
-def _compare_versions(client: Client) -> None:
+def _gone(answer: Any) -> bool:
+    """Whether a worker went away while it was asked, as some do: others will do the work. Other errors are raised."""
+    if isinstance(answer, Exception) and not isinstance(answer, OSError):
+        raise answer
+    return isinstance(answer, OSError)
+
+
+def _wait_for_workers(client: Client, note: Note) -> None:
+    if client.nthreads():
+        return
+    cluster = client.cluster
+    due = cluster is not None and bool(getattr(cluster, "plan", None) or getattr(cluster, "_adaptive", None))
+    end = time.monotonic() + (WAIT_FOR_DUE_SECONDS if due else WAIT_SECONDS)
+    if due:
+        note("Waiting for workers: none has come yet.")
+    asked = client.submit(int, key=f"preflight-{uuid.uuid4().hex[:8]}", pure=False)  # what adapts wants a task to do
+    try:
+        while not client.nthreads():
+            if time.monotonic() > end:
+                raise ClusterError(_no_workers(client.scheduler.address, due))
+            time.sleep(0.1)
+    finally:
+        asked.release()
+
+
+def _no_workers(address: str, due: bool) -> str:
+    if due:
+        return f"No worker has come to {address} for {WAIT_FOR_DUE_SECONDS / 60:.0f} minutes. Look at what starts them."
+    return (
+        f"The scheduler {address} has no workers after {WAIT_SECONDS:g} s. Start some: `dask worker <address of the "
+        "scheduler>`. Where something brings them once there is work, `dtap-dask submit` waits for them."
+    )
+
+
+def compare_versions(client: Client) -> None:
     """Dask's own check only warns, and leaves out the packages that decide the bytes."""
     versions = client.get_versions(packages=list(_COMPARED))
     mine = _relevant(versions["client"])
@@ -202,14 +242,6 @@ def _relevant(found: dict[str, Any]) -> dict[str, str | None]:
     return {"python": python, **{name: packages.get(name) for name in ("dask", "distributed", *_COMPARED)}}
 
 
-def _probe(source: Store, output: Store) -> str | None:
-    """Runs on each worker: None, or why it cannot read the source or write the output."""
-    try:
-        if not source.exists():
-            return f"the source {source.url} does not exist as seen from there. Mount it on every worker."
-        name = f"_run/.probe-{uuid.uuid4().hex}"
-        output.write_atomic(name, b"")
-        output.delete(name)
-    except (DtapError, OSError) as error:
-        return str(error)
-    return None
+def _probe(source: str, output: str, settings: dict[str, Any]) -> str | None:
+    """Runs on each worker, which is given plain values: a Store could fail to open before it is here to tell."""
+    return cannot_list(source, settings) or cannot_write(output, settings, "_run")

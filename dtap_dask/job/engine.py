@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
-from dtap_dask.errors import ClusterError, InterruptedRun
+from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
+from dtap_dask.job.secrets import Secrets
+from dtap_dask.job.telling import Cancelled
+from dtap_dask.job.watch import Watch
 
 # Enough to keep every thread busy while the client reacts, few enough that a lost client leaves little behind.
 WINDOW_PER_THREAD = 3
 FAN_IN = 8
+STOPPED = "Stopped. What is written stays: go on with --resume (in Python resume=True)."
+LOOK_SECONDS = 0.5
+# Tasks are made to take seconds, or a few minutes.
+LET_END_SECONDS = 300.0
 
 
 class Engine:
-    """Submits idempotent tasks under readable keys (`fit-<token>-00012`) and hands back their results in order."""
+    """Submits idempotent tasks under readable keys (`fit-<token>-1-00012`) and hands back their results in order.
 
-    def __init__(self, client: Client):
-        self._client = client
+    `watch` says when to stop and how many threads there are now, and has the run's id put into the keys; `secrets` are
+    taken out of what tasks raise before Dask logs it.
+    """
+
+    def __init__(self, client: Client, watch: Watch | None = None, secrets: Secrets | None = None):
+        self._client, self._watch, self._secrets = client, watch, secrets
         self._token = uuid.uuid4().hex[:8]
         self._stage = 0
 
     def each(
-        self, name: str, task: Callable[..., Any], items: Sequence[tuple[Any, ...]], done: Callable[[int], None]
+        self,
+        name: str,
+        task: Callable[..., Any],
+        items: Sequence[tuple[Any, ...]],
+        done: Callable[[int], None],
+        *,
+        took: Callable[[Any], None] = lambda result: None,
+        lasting: bool = False,
     ) -> list[Any]:
-        """`[task(*item) for item in items]` on the workers; `done(i)` is called as each ends, in any order."""
+        """`[task(*item) for item in items]` on the workers; `done(i)` is called as each ends, in any order.
+
+        `took` gets each result before that. What `lasting` tasks do outlives the run: when it is cancelled, those that
+        have begun may end.
+        """
         results: list[Any] = [None] * len(items)
 
         def ended(index: int, future: Future) -> list[Future]:
             results[index] = future.result()
             future.release()
+            took(results[index])
             done(index)
             return []
 
         with watching(self._client):
-            self._flow(name, task, items, ended)
+            self._flow(name, task, items, ended, lasting)
         return results
 
     def tree(
@@ -73,36 +98,105 @@ class Engine:
         task: Callable[..., Any],
         items: Sequence[tuple[Any, ...]],
         ended: Callable[[int, Future], list[Future]],
+        lasting: bool = False,
     ) -> None:
         """Keep a window of tasks under way; `ended` may return further futures to wait for (merges)."""
         self._stage += 1
-        waiting, indices = as_completed(loop=self._client.loop), {}
+        threads = sum(self._client.nthreads().values())
+        flow = _Flow()
         rest = iter(enumerate(items))
-        window = max(2, WINDOW_PER_THREAD * int(sum(self._client.nthreads().values())))
         try:
-            for index, item in rest:
-                future = self._submit(name, f"{index:05d}", task, *item)
-                indices[future.key] = index
-                waiting.add(future)
-                if len(indices) >= window:
-                    break
-            for future in waiting:
+            while True:
+                window = WINDOW_PER_THREAD * int(self._watch.threads if self._watch else threads)
+                while len(flow.indices) < max(2, window):
+                    index, item = next(rest, (-1, ()))
+                    if index < 0:
+                        break
+                    flow.follow(self._submit(name, f"{index:05d}", task, *item), index)
+                if not flow.pending:
+                    return
+                future = self._next(flow)
                 future.result()  # raises what the task raised
-                if future.key not in indices:
-                    continue
-                for merge in ended(indices.pop(future.key), future):
-                    waiting.add(merge)
-                for index, item in rest:
-                    following = self._submit(name, f"{index:05d}", task, *item)
-                    indices[following.key] = index
-                    waiting.add(following)
-                    break
+                if (ended_index := flow.indices.pop(future.key, None)) is not None:
+                    for merge in ended(ended_index, future):
+                        flow.follow(merge)
+        except Cancelled:
+            if lasting:
+                self._let_end(flow, ended)
+            self._client.cancel(list(flow.pending.values()), force=True)
+            raise
         except BaseException:
-            self._client.cancel(list(waiting.futures), force=True)
+            self._client.cancel(list(flow.pending.values()), force=True)
             raise
 
+    def _next(self, flow: _Flow) -> Future:
+        """The next future that has ended. Raises the reason to stop, should there come one first."""
+        while True:
+            if self._watch:
+                self._watch.check()
+            future = flow.next(LOOK_SECONDS)
+            if future is not None:
+                return future
+            if self._client.status != "running":
+                raise OSError("the Dask client is closed")
+
+    def _let_end(self, flow: _Flow, ended: Callable[[int, Future], list[Future]]) -> None:
+        """Cancel the tasks that wait and let those that run come to their end: their work is done already."""
+        stacks = self._client.call_stack().values()
+        running = {key for stack in stacks for key in stack} & flow.indices.keys()
+        self._client.cancel([future for key, future in flow.pending.items() if key not in running], force=True)
+        end = time.monotonic() + LET_END_SECONDS
+        while running and time.monotonic() < end:
+            future = flow.next(LOOK_SECONDS)
+            if future is not None and future.key in running:
+                running.remove(future.key)
+                if future.status == "finished":
+                    ended(flow.indices.pop(future.key), future)
+
     def _submit(self, name: str, suffix: str, task: Callable[..., Any], *args: Any) -> Future:
-        return self._client.submit(task, *args, key=f"{name}-{self._token}-{self._stage}-{suffix}", pure=False)
+        key = f"{name}-{self._token}-{self._stage}-{suffix}" + (f"-{self._watch.run}" if self._watch else "")
+        if self._secrets and self._secrets.variables:
+            return self._client.submit(_redacting, self._secrets, task, *args, key=key, pure=False)
+        return self._client.submit(task, *args, key=key, pure=False)
+
+
+def _redacting(secrets: Secrets, task: Callable[..., Any], *args: Any) -> Any:
+    """Runs on the workers, which log what tasks raise: that must hold no secret."""
+    with secrets.redacting():
+        try:
+            return task(*args)
+        except DtapError:
+            raise
+        except Exception as error:  # of any kind: what it says must be looked at
+            told = secrets.redact(str(error))
+            if told == str(error):
+                raise
+            raise DtapError(f"{type(error).__name__}: {told}") from None
+
+
+class _Flow:
+    """Futures under way; `indices` has those of the stage's own tasks, by key."""
+
+    def __init__(self) -> None:
+        self.pending: dict[str, Future] = {}
+        self.indices: dict[str, int] = {}
+        self._ended: SimpleQueue[Future] = SimpleQueue()
+
+    def follow(self, future: Future, index: int | None = None) -> None:
+        """One more future."""
+        self.pending[future.key] = future
+        if index is not None:
+            self.indices[future.key] = index
+        future.add_done_callback(self._ended.put)
+
+    def next(self, seconds: float) -> Future | None:
+        """The next future that has ended, well or not; None if none does for so long."""
+        try:
+            future = self._ended.get(timeout=seconds)
+        except Empty:
+            return None
+        self.pending.pop(future.key, None)
+        return future
 
 
 @contextmanager
@@ -114,17 +208,18 @@ def watching(client: Client) -> Iterator[None]:
         raise ClusterError(
             f"The task {error.task} lost its worker {error.allowed_failures + 1} times (last: {error.last_worker}"
             "). Most often the worker ran out of memory: give it more (--memory), or use fewer threads; the worker's "
-            "log says why it died. What is written stays: go on with --resume."
+            "log says why it died. What is written stays: go on with --resume (in Python resume=True)."
         ) from error
     except (FutureCancelledError, OSError, TimeoutError) as error:
         if isinstance(error, OSError) and client.status == "running":
             raise
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
         raise InterruptedRun(
-            f"The connection to the Dask scheduler was lost ({type(error).__name__}: {error}). "
-            "What is written stays: start the cluster again and go on with --resume."
+            f"The connection to the Dask scheduler was lost ({type(error).__name__}: {first}). "
+            "What is written stays: start the cluster again and go on with --resume (in Python resume=True)."
         ) from error
     except KeyboardInterrupt as error:
-        raise InterruptedRun("Stopped. What is written stays: go on with --resume.") from error
+        raise InterruptedRun(STOPPED) from error
 
 
 class _Tree:

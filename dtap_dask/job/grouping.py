@@ -1,4 +1,4 @@
-"""Row groups into tasks: in which order, how many together, and what is odd about them."""
+"""Row groups into tasks: in which order, how many together."""
 
 from __future__ import annotations
 
@@ -45,32 +45,8 @@ def group_tasks(groups: Sequence[RowGroup], order: Sequence[int]) -> tuple[tuple
     return (*(tuple(map(int, part)) for part in parts), *((position,) for position in alone))
 
 
-def warnings(
-    job: Job, files: int, groups: Sequence[RowGroup], tasks: Sequence[tuple[int, ...]], *, pruning: bool
-) -> list[str]:
-    """What is odd about the source, and what would mend it.
-
-    `files` is the number of files read, `pruning` whether the filter left anything out.
-    """
-    told = []
-    size = sum(group.bytes for group in groups)
-    if files > 1000 and size / files < 1 << 20:
-        told.append(
-            f"{files:,} files hold {size / files / 1024:.0f} KiB of the needed columns each: "
-            "reading many small files is slow. Compact the lake to files of 128 MiB and more."
-        )
-    smallest = min(len(task) for task in tasks)
-    if job.output.shuffle == "mixed" and len(groups) > 1 and smallest < MIXED_FROM:
-        told.append(
-            f"The rows of a shard come from as few as {smallest} row groups (8 or more mix well): the source has "
-            f"{len(groups)} row groups. load(shuffle=True) mixes shards further."
-        )
-    largest = max(group.raw_bytes for group in groups)
-    if largest > OWN_TASK_BYTES:
-        told.append(
-            f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
-            "rows are mixed only among themselves. Row groups of 16 to 128 MiB serve better."
-        )
-    if not pruning:
-        told.append("source.where prunes nothing: every row group is read and filtered row by row.")
-    return told
+def split_names(job: Job) -> list[str]:
+    """The parts of the split; a job without one writes all rows as `train`."""
+    if job.split is None:
+        return ["train"]
+    return list(job.split.parts or job.split.where or {})

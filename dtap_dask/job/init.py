@@ -9,6 +9,7 @@ import re
 import pyarrow as pa
 import yaml
 
+from dtap_dask.job import taps
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import read_footer
 from dtap_dask.lake.schema import partition_schema
@@ -30,7 +31,7 @@ def starter(lake: str) -> str:
 
     Columns that need a decision (dates, lists, structs) are listed in comments.
     """
-    store, files = list_source([lake], {})
+    store, files = list_source([lake], taps.settings())
     partitions = partition_schema(files, None)
     columns = read_footer(store, files[0]).schema
     lines = [_HEAD.format(lake=_quoted(lake))]
@@ -68,7 +69,8 @@ def _beside(lake: str, *, is_file: bool) -> str:
         parts.pop()
     if parts:
         return f"{scheme}://{'/'.join([origin, *parts])}-tfrecords"
-    mapped = open_store(f"{scheme}://{origin}").local_path()  # above the root of a tap or bucket there is nothing
+    # Above the root of a tap or bucket there is nothing.
+    mapped = open_store(f"{scheme}://{origin}", taps.settings()).local_path()
     return f"./{origin}-tfrecords" if mapped is None else _beside_folder(mapped)
 
 

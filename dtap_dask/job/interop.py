@@ -16,6 +16,7 @@ from dtap_dask.features import FittedState
 from dtap_dask.features.elementwise import Passthrough
 from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.step import Kind
+from dtap_dask.job import taps
 from dtap_dask.job.estimators import Refused, estimator_of, indicator_of, pca_of
 from dtap_dask.records.commit import sidecar_path
 from dtap_dask.records.manifest import read_manifest
@@ -83,7 +84,7 @@ def to_dask_ml(
 
 
 def _open(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> FittedState:
-    store = open_store(os.fspath(path), storage)
+    store = open_store(os.fspath(path), taps.settings(storage))
     file = "transform.json"
     return FittedState.load(store, sidecar_path(store, read_manifest(store), file).removesuffix(file))
 

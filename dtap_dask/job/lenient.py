@@ -76,7 +76,7 @@ def _problem(model: type[BaseModel], document: Document, loc: Loc, detail: Error
         return Problem(place, f"unknown key {loc[-1]!r}.{did_you_mean(str(loc[-1]), _keys_at(model, loc[:-1]))}")
     if kind == "missing":
         return Problem(place, "this key is required.")
-    if kind in ("sql", "step", "later"):
+    if kind in ("sql", "step", "later", "storage"):
         return Problem(place, detail["msg"])
     if kind == "literal_error":
         choices = [choice.strip("' ") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(",")]

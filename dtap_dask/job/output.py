@@ -28,24 +28,27 @@ class Output:
         mine, others = self.run_id in unfinished, [one for one in unfinished if one != self.run_id]
         manifest = self._standing(overwrite)
         if overwrite and resume:
-            raise JobError("--overwrite begins anew, --resume goes on: give one of the two.")
+            raise JobError(
+                "--overwrite (in Python overwrite=True) begins anew, --resume (resume=True) goes on: give one of the "
+                "two."
+            )
         if resume and manifest is not None and manifest.fingerprint == fingerprint:
             return manifest
         if manifest is not None and not overwrite and not (resume and mine):
             raise JobError(
-                f"{self.store.url} holds a dataset already. Replace it with --overwrite (it stays until the new one "
-                "is complete), or write to another folder: --set output.path=..."
+                f"{self.store.url} holds a dataset already. Replace it with --overwrite (in Python overwrite=True; it "
+                "stays until the new one is complete), or write to another folder: another output.path."
             )
         if mine and not resume and not overwrite:
             raise JobError(
-                f"{self.store.url} holds an unfinished run of this job. Go on with it: --resume; or begin anew: "
-                "--overwrite."
+                f"{self.store.url} holds an unfinished run of this job. Go on with it: --resume (in Python "
+                "resume=True); or begin anew: --overwrite (overwrite=True)."
             )
         if others and not mine and not overwrite:
             raise JobError(
                 f"{self.store.url} holds an unfinished run ({', '.join(others)}) of another job or of other source "
-                f"files: this one is {self.run_id}. Go on with that job as it was (--resume), or begin anew "
-                "(--overwrite)."
+                f"files: this one is {self.run_id}. Go on with that job as it was (--resume, in Python resume=True), "
+                "or begin anew (--overwrite, overwrite=True)."
             )
         return None
 
@@ -59,10 +62,11 @@ class Output:
         paths = [info.path.split("/") for info in self.store.list_files("_run")]
         return sorted({parts[1] for parts in paths if parts[2:] == [_PLAN]})
 
-    def seal(self, fingerprint: str, shards: Sequence[TaskShards]) -> None:
-        """Keep the shards as planned: from now on the run can be resumed."""
+    def seal(self, fingerprint: str, shards: Sequence[TaskShards], begun_by: str = "") -> None:
+        """Keep the shards as planned: from now on the run can be resumed. `begun_by` is the id that a user sees."""
         planned = [one.to_json() for one in shards]
-        document = {"format": 1, "fingerprint": fingerprint, "software": versions(), "shards": planned}
+        who = {"fingerprint": fingerprint, "begun_by": begun_by}
+        document = {"format": 1, **who, "software": versions(), "shards": planned}
         self.store.write_atomic(f"_run/{self.run_id}/{_PLAN}", json.dumps(document).encode())
 
     def sealed(self) -> list[TaskShards] | None:
@@ -78,9 +82,14 @@ class Output:
         if changed:
             raise JobError(
                 f"The unfinished run in {self.store.url} was begun with other software ({'; '.join(changed)}), which "
-                "may give other bytes. Install those versions and --resume, or begin anew: --overwrite."
+                "may give other bytes. Install those versions and go on with --resume (in Python resume=True), or "
+                "begin anew: --overwrite (overwrite=True)."
             )
         return [TaskShards.from_json(one) for one in document["shards"]]
+
+    def begun_by(self) -> str | None:
+        """The id of the run that planned the shards; None where none has."""
+        return self._plan(self.run_id).get("begun_by") if self.run_id in self.unfinished() else None
 
     def _plan(self, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.store.read_bytes(f"_run/{run_id}/{_PLAN}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from dtap_dask.errors import DtapError, ExpressionError, Problem, SourceError, StorageError, did_you_mean
+from dtap_dask.job import taps
 from dtap_dask.job.check import CheckedJob, check, check_expressions
-from dtap_dask.job.grouping import group_tasks, limited, task_order, warnings
+from dtap_dask.job.grouping import group_tasks, limited, task_order
 from dtap_dask.job.spec import Job
+from dtap_dask.job.warnings import Looked, of_source
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
 from dtap_dask.lake.footers import Footer, RowGroup, read_footer, read_schema
@@ -67,6 +70,7 @@ class Plan:
     write_tasks: tuple[tuple[int, ...], ...]
     fingerprint: str
     limit: int | None
+    looked: Looked
     warnings: tuple[str, ...]
 
     @property
@@ -100,13 +104,14 @@ def make_plan(
     """
     loaded = Job.load_leniently(job, overrides)
     with loaded.redacting():
-        return _plan(loaded, limit, read_footers)
+        return plan_of(loaded, limit, read_footers)
 
 
-def _plan(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
+def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
+    """`make_plan` of a job that is loaded: its paths and settings count as they are, its document as it was written."""
     lake = _look(loaded)
     checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
-    groups, totals, pruning = _row_groups(loaded, lake, checked.scan, limit, read_footers)
+    groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers)
     write_tasks = group_tasks(groups, task_order(len(groups), loaded))
     return Plan(
         job=loaded,
@@ -119,7 +124,8 @@ def _plan(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> P
         write_tasks=write_tasks,
         fingerprint=_fingerprint(loaded, lake.kept, limit),
         limit=limit,
-        warnings=tuple(warnings(loaded, totals.read.files, groups, write_tasks, pruning=pruning)),
+        looked=looked,
+        warnings=tuple(of_source(loaded, totals.read.files, groups, write_tasks, looked)),
     )
 
 
@@ -146,7 +152,7 @@ class _Lake:
 
 def _look(job: Job) -> _Lake:
     try:
-        store, files = list_source(job.source.path, job.storage)
+        store, files = list_source(job.source.path, taps.settings(job.storage))
     except DtapError:
         job.raise_pending(())  # mistakes in the job explain more than a folder that is not there
         raise
@@ -182,8 +188,8 @@ def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], li
 
 def _row_groups(
     job: Job, lake: _Lake, scan: ScanSpec, limit: int | None, read_footers: ReadFooters | None
-) -> tuple[list[RowGroup], SourceTotals, bool]:
-    """The row groups to read, how much that is of the source, and whether `where` pruned anything it could."""
+) -> tuple[list[RowGroup], SourceTotals, Looked]:
+    """The row groups to read, how much that is of the source, and what else the footers show."""
     where = predicate.compile(job.source.where, _all(lake.schema, lake.partitions)) if job.source.where else None
     footers = _footers(lake.store, lake.kept, scan, where.columns if where else frozenset(), read_footers)
     every = [group for footer in footers for group in footer.groups]
@@ -200,7 +206,24 @@ def _row_groups(
     files, rows = len({g.file for g in groups}), sum(g.rows for g in groups)
     totals = SourceTotals(found, folders, Amount(files, len(groups), rows, sum(g.bytes for g in groups)))
     idle = where is not None and len(matching) == len(every) and len(lake.kept) == len(lake.files)
-    return groups, totals, not idle
+    return groups, totals, Looked(len(every), idle, _lacking(footers), _plain_text(footers))
+
+
+def _lacking(footers: Sequence[Footer]) -> dict[str, int]:
+    """In how many row groups with rows each column of `where` has no statistics, where there are such."""
+    found: Counter[str] = Counter()
+    for footer in footers:
+        for stats in footer.stats:
+            found.update(name for name, one in stats.items() if one.rows and one.min is None and one.null_count is None)
+    return dict(sorted(found.items()))
+
+
+def _plain_text(footers: Sequence[Footer]) -> dict[str, int]:
+    """Bytes of each text column that has more distinct words than a dictionary holds."""
+    found: Counter[str] = Counter()
+    for footer in footers:
+        found.update(footer.plain_text)
+    return dict(sorted(found.items()))
 
 
 def _all(schema: pa.Schema, partitions: pa.Schema) -> pa.Schema:
@@ -256,13 +279,14 @@ def _output_problems(job: Job, source: Store) -> list[Problem]:
     place = job.place("output", "path")
     output = job.output.path
     try:
-        if not open_store(output, job.storage).same_filesystem(source):
+        settings = taps.settings(job.storage)
+        if not open_store(output, settings).same_filesystem(source):
             return []
         for path in job.source.path:
-            if contains(path, output, job.storage):
+            if contains(path, output, settings):
                 what = f"{output!r} lies inside the source {path!r}, and would be read as source next time."
                 return [Problem(place, f"{what} Choose a folder outside of it.")]
-            if lies_within(path, output, job.storage):
+            if lies_within(path, output, settings):
                 what = f"the source {path!r} lies inside {output!r}, among what will be written."
                 return [Problem(place, f"{what} Choose a folder of its own.")]
     except StorageError as error:

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from dtap_dask.job.snapshot import Snapshot, Stage
 
 PLAIN_SECONDS = 10.0
 T = TypeVar("T")
@@ -42,8 +45,18 @@ class Reporter(Protocol):
     def end(self) -> None:
         """The stage has ended."""
 
+    def state(self, snapshot: Snapshot) -> None:
+        """Everything that is known of the run, whenever something of it has changed."""
+
     def result(self, values: dict[str, Any]) -> None:
         """The run has ended; what came of it, for programs."""
+
+
+class Shown(Reporter, Protocol):
+    """A reporter that can also be told of a run that goes on elsewhere."""
+
+    def catch_up(self, stage: Stage) -> None:
+        """The stage under way is as far as this."""
 
 
 class Silent:
@@ -61,6 +74,12 @@ class Silent:
     def end(self) -> None:
         """Nothing."""
 
+    def catch_up(self, stage: Stage) -> None:
+        """Nothing."""
+
+    def state(self, snapshot: Snapshot) -> None:
+        """Nothing."""
+
     def result(self, values: dict[str, Any]) -> None:
         """Nothing."""
 
@@ -74,9 +93,25 @@ class _Counting:
         self.start = self.told = time.monotonic()
 
     def advance(self, rows: int, size: int) -> None:
+        """Count the task, and show it."""
         self.done += 1
         self.done_rows += rows
         self.done_bytes += size
+        self.moved()
+
+    def catch_up(self, stage: Stage) -> None:
+        """Count what has ended elsewhere, and show it."""
+        before, self.done = self.done, stage.tasks_done
+        self.done_rows, self.done_bytes = stage.rows_done, stage.bytes_done
+        self.start = time.monotonic() - stage.seconds
+        if self.done != before:
+            self.moved()
+
+    def moved(self) -> None:
+        """Show the counts as they are now."""
+
+    def state(self, snapshot: Snapshot) -> None:
+        """Nothing: the stages say enough."""
 
     def result(self, values: dict[str, Any]) -> None:
         """Nothing: a person has been told in words."""
@@ -103,9 +138,8 @@ class Plain(_Counting):
         super().begin(stage, tasks, rows, size)
         self._print(f"{stage}: {tasks:,} tasks, {rows:,} rows, {human(size)}")
 
-    def advance(self, rows: int, size: int) -> None:
+    def moved(self) -> None:
         """Print a line when the last is old."""
-        super().advance(rows, size)
         if time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
             left = self.seconds() * (self.tasks - self.done) / self.done
@@ -139,9 +173,8 @@ class JsonLines(_Counting):
         super().begin(stage, tasks, rows, size)
         self.emit("begin", stage=stage, tasks=tasks, rows=rows, bytes=size)
 
-    def advance(self, rows: int, size: int) -> None:
+    def moved(self) -> None:
         """An event `progress`."""
-        super().advance(rows, size)
         counts = {"tasks_done": self.done, "tasks": self.tasks, "rows": self.done_rows, "bytes": self.done_bytes}
         self.emit("progress", stage=self.stage, **counts)
 
@@ -154,10 +187,22 @@ class JsonLines(_Counting):
         self.emit("done", **self._redact(values))
 
 
-class Bars(_Counting):
-    """One bar a stage, with rows, bytes and the time left."""
+class _Screen(Progress):
+    """Bars, and a line below them."""
 
-    def __init__(self, progress: Progress, redact: Redact = _as_it_is):
+    line = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """What is drawn, from the top."""
+        yield from super().get_renderables()
+        if self.line:
+            yield Text(self.line, style="dim")
+
+
+class Bars(_Counting):
+    """One bar a stage, with rows, bytes and the time left; below them what concerns the whole run."""
+
+    def __init__(self, progress: _Screen, redact: Redact = _as_it_is):
         self._progress, self._redact = progress, redact
         self._bar = TaskID(0)
 
@@ -170,20 +215,23 @@ class Bars(_Counting):
         super().begin(stage, tasks, rows, size)
         self._bar = self._progress.add_task(stage, total=tasks, told="")
 
-    def advance(self, rows: int, size: int) -> None:
+    def moved(self) -> None:
         """Move the bar."""
-        super().advance(rows, size)
         rate = self.done_rows / max(self.seconds(), 1e-9)
         told = f"{self.done_rows:,} rows  {human(self.done_bytes)}  {rate:,.0f} rows/s"
-        self._progress.update(self._bar, advance=1, told=told)
+        self._progress.update(self._bar, completed=self.done, told=told)
 
     def end(self) -> None:
         """The bar stays as it is."""
         self._progress.update(self._bar, completed=self.tasks)
 
+    def state(self, snapshot: Snapshot) -> None:
+        """Change the line below the bars."""
+        self._progress.line = told(snapshot)
+
 
 @contextmanager
-def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -> Iterator[Reporter]:
+def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -> Iterator[Shown]:
     """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere).
 
     Notes and the result go through `redact`; the rest is counts.
@@ -199,15 +247,32 @@ def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -
             TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(file=out)) as progress:
+        with _Screen(*columns, console=Console(file=out)) as progress:
             yield Bars(progress, redact)
     else:
-        reporters: dict[str, Reporter] = {
+        reporters: dict[str, Shown] = {
             "plain": Plain(out, redact),
             "json": JsonLines(out, redact),
             "silent": Silent(),
         }
         yield reporters[kind]
+
+
+def told(snapshot: Snapshot) -> str:
+    """What concerns a whole run, in a line: its workers, shards and bytes."""
+    lost, again = snapshot.lost_workers, snapshot.retries
+    words = ["waiting for workers" if snapshot.state == "waiting" else _count(snapshot.workers, "worker")]
+    words += [f"{lost:,} lost"] if lost else []
+    words += [f"{_count(again, 'task')} begun again"] if again else []
+    if snapshot.shards_planned is not None:
+        words.append(f"{snapshot.shards_committed:,} of {_count(snapshot.shards_planned, 'shard')}")
+    words += [f"{human(snapshot.bytes_read)} read"] if snapshot.bytes_read else []
+    words += [f"{human(snapshot.bytes_written)} written"] if snapshot.bytes_written else []
+    return "  ".join(words)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def human(size: float) -> str:

@@ -13,32 +13,37 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from distributed import Client
 
 from dtap_dask.errors import InterruptedRun
 from dtap_dask.features import feature_infos
-from dtap_dask.job import tasks
+from dtap_dask.job import taps, tasks
 from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
-from dtap_dask.job.describe import passes, split_names
-from dtap_dask.job.engine import Engine
+from dtap_dask.job.compared import compare, keep
+from dtap_dask.job.conclude import conclude
+from dtap_dask.job.dashboard import install, page_link
+from dtap_dask.job.engine import STOPPED, Engine
+from dtap_dask.job.forecast import forecast
+from dtap_dask.job.grouping import split_names
+from dtap_dask.job.noticeboard import Noticeboard
 from dtap_dask.job.output import Output
-from dtap_dask.job.plan import FOOTERS_A_TASK, Plan, make_plan
-from dtap_dask.job.progress import Reporter, human, reporter
-from dtap_dask.job.seal import fixed_row_bytes, rows_by_group, seal
+from dtap_dask.job.plan import Plan, plan_of
+from dtap_dask.job.probe import probe as measure
+from dtap_dask.job.progress import reporter
+from dtap_dask.job.seal import layout_of, planned_row_bytes, rows_by_group, seal
+from dtap_dask.job.snapshot import Snapshot
 from dtap_dask.job.sources import source_totals, write_sources
 from dtap_dask.job.spec import Job
-from dtap_dask.job.table import summary, told
+from dtap_dask.job.stages import Finish, Lazily, fit_name, footers_on, stage_of, stages
 from dtap_dask.job.tasks import Counted, Reading, Work, Written
-from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.footers import Footer
-from dtap_dask.records.columns import is_fixed
+from dtap_dask.job.telling import EVENTS_SECONDS, FILES_SECONDS, InFolder, Superseded, Teller, run_name, told_run
+from dtap_dask.job.watch import Watch
 from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
-from dtap_dask.records.example import Layout
-from dtap_dask.records.lock import lock
+from dtap_dask.records.lock import Held, lock
 from dtap_dask.records.manifest import Manifest, build_manifest, standing_manifest
 from dtap_dask.records.shard import TaskShards
-from dtap_dask.storage import Store, open_store
+from dtap_dask.storage import open_store
+from dtap_dask.storage.places import absolute
 
 
 def run(
@@ -50,6 +55,7 @@ def run(
     limit: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    probe: bool = False,
     progress: str = "auto",
 ) -> Manifest:
     """Run a job (a path, a dict or a Job) to the end and return the manifest of the dataset.
@@ -57,67 +63,73 @@ def run(
     `client` None takes the current Dask client, else what `cluster` says, else a LocalCluster for the run.
     `overrides` are changes such as 'output.path=out'; `limit` stops after the row group in which that many source
     rows are reached; `overwrite` replaces a dataset once the new one stands, `resume` goes on with an interrupted
-    run; `progress` is 'bars', 'plain', 'json', 'silent' or 'auto'. Raises a DtapError that says what to do next;
-    InterruptedRun where `resume` can go on.
+    run; `probe` measures on a few row groups first, so that the time is forecast, too; `progress` is 'bars', 'plain',
+    'json', 'silent' or 'auto'. Raises a DtapError that says what to do next; InterruptedRun where `resume` can go on.
     """
     loaded = Job.load_leniently(job, overrides)
     with ExitStack() as stack:
         stack.enter_context(loaded.redacting())
-        report = stack.enter_context(reporter(progress, redact=loaded.redact))
-        opened = _Lazily(lambda: stack.enter_context(open_client(cluster or ClusterOptions(), client)))
+        show = stack.enter_context(reporter(progress, redact=loaded.redact))
+        teller = Teller(beginning(loaded), show, loaded.redact)
+
+        def opening() -> Client:
+            opened = stack.enter_context(open_client(cluster or ClusterOptions(), client, teller.note))
+            stack.enter_context(teller.telling(Noticeboard(opened).tell, EVENTS_SECONDS))
+            return opened
+
         try:
-            plan = make_plan(loaded, limit=limit, read_footers=_footers_on(opened, report))
-            return _Run(plan, report, opened).go(overwrite, resume)
+            return carry_out(loaded, teller, opening, How(limit, overwrite, resume, probe=probe))
         except KeyboardInterrupt as error:
-            raise InterruptedRun("Stopped. What is written stays: go on with --resume.") from error
+            raise InterruptedRun(STOPPED) from error
 
 
-class _Lazily:
-    """A Dask client that is opened when it is first needed: mistakes are told before processes are started."""
-
-    def __init__(self, opening: Callable[[], Client]):
-        self._opening = opening
-        self._client: Client | None = None
-
-    def __call__(self) -> Client:
-        if self._client is None:
-            self._client = self._opening()
-        return self._client
+def beginning(job: Job) -> Snapshot:
+    """A run of a job before anything has happened, under a new id."""
+    name, now = str(job.document.get("name", job.name)), time.time()
+    return Snapshot(run_name(name), name, job.redact(absolute(job.output.path)), "running", now, now)
 
 
-def _footers_on(
-    opened: _Lazily, report: Reporter
-) -> Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]:
-    """Read many footers in tasks."""
+@dataclass(frozen=True)
+class How:
+    """How a job is to be run. A driver that may be begun again elsewhere has a mark, `attempt`.
 
-    def read(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
-        parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
-        report.begin("scan", len(parts), 0, 0)
-        items = [(source, part, schema, stats) for part in parts]
-        found = Engine(opened()).each("scan", tasks.read_footers, items, lambda _: report.advance(0, 0))
-        report.end()
-        return [footer for part in found for footer in part]
+    It is begun `again` where an earlier attempt of the same run may have left something. `probe` measures first, so
+    that the time can be compared with its forecast.
+    """
 
-    return read
+    limit: int | None
+    overwrite: bool
+    resume: bool
+    attempt: str | None = None
+    again: bool = False
+    probe: bool = False
+
+
+def carry_out(job: Job, teller: Teller, opening: Callable[[], Client], how: How) -> Manifest:
+    """Run a loaded job, on a client that is opened when it is first needed."""
+    opened = Lazily(opening)
+    plan = plan_of(job, how.limit, footers_on(opened, teller))
+    return _Run(plan, teller, opened, how).go()
 
 
 @dataclass
 class _Run:
     plan: Plan
-    report: Reporter
-    opened: _Lazily
+    report: Teller
+    opened: Lazily
+    how: How
 
     def __post_init__(self) -> None:
         job = self.plan.job
-        self.store = open_store(job.output.path, job.storage)
+        self.store = open_store(job.output.path, taps.settings(job.storage))
         self.output = Output(self.store, self.plan.run_id)
-        self.layout = Layout(job.output.layout, job.output.rows_per_record, job.output.compression)
+        self.layout = layout_of(job)
         self.levels = self.plan.checked.pipeline.levels
         self.readings: list[Reading] = []
         self.work = Work(
             source_url=self.plan.source.address,
             output_url=self.store.address,
-            settings=json.dumps(self.store.settings),
+            settings=json.dumps(taps.together(self.plan.source, self.store)),
             run_id=self.plan.run_id,
             token=uuid.uuid4().hex,
             scan=self.plan.checked.scan,
@@ -128,34 +140,59 @@ class _Run:
             seed=job.output.seed,
         )
 
-    def go(self, overwrite: bool, resume: bool) -> Manifest:
+    def go(self) -> Manifest:
         start = time.monotonic()
-        with lock(self.store, steal=resume):
+        with ExitStack() as stack:
+            held = stack.enter_context(lock(self.store, steal=self.how.resume, run=self.report.snapshot.id))
             finish_commit(self.store)
+            overwrite, resume = self.wanted()
             finished = self.output.admit(self.plan.fingerprint, overwrite, resume)
             if finished is not None:
                 self.report.note(f"{self.store.url} is finished already; nothing was left to do.")
+                self.report.finish("done", self.report.snapshot.note, 0)
                 return finished
-            self.start_cluster()
+            self.start_cluster(stack)
             if overwrite:
                 self.begin_anew()
             sweep(self.store, self.plan.run_id)
             shards = self.output.sealed()
+            self.report.expect([stage for stage in stages(self.plan) if shards is None or stage.name == "write"])
             if shards is None:
                 shards = self.fit_and_seal()
             else:
                 self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
-            manifest = self.commit(self.write(shards))
-        self.conclude(manifest, time.monotonic() - start)
+            manifest = self.commit(self.write(shards), held)
+            compared = compare(self.expected, manifest, () if resume else self.report.snapshot.stages)
+            keep(self.store, self.report.snapshot.id, compared)
+            seconds = time.monotonic() - start
+            conclude(self.plan, self.report, manifest, self.readings, compared=compared, seconds=seconds)
         return manifest
 
-    def start_cluster(self) -> None:
+    def wanted(self) -> tuple[bool, bool]:
+        """Whether to overwrite and to resume. What an earlier attempt of this very run has left is gone on with."""
+        if self.how.again:
+            told = told_run(self.store, self.report.snapshot.id)
+            written = told is not None and told.shards_planned == told.shards_committed  # it may have committed, too
+            if written or self.output.begun_by() == self.report.snapshot.id:
+                return False, True
+        return self.how.overwrite, self.how.resume
+
+    def start_cluster(self, stack: ExitStack) -> None:
+        """From here on the run is told of in its folder and looked after."""
         client = self.opened()
         self.report.note(f"Dask dashboard: {client.dashboard_link}")
+        missing, page = install(client), page_link(client)
+        if missing or page:
+            self.report.note(missing or f"Page of the runs: {page}")
         for warning in self.plan.warnings:
             self.report.note(f"Note: {warning}")
-        preflight(client, self.plan.source, self.store)
-        self.engine = Engine(client)
+        preflight(client, self.plan.source, self.store, self.report.note)
+        stack.enter_context(self.report.telling(InFolder(self.store), FILES_SECONDS))
+        self.report.note(f"Run {self.report.snapshot.id}: `dtap-dask status {self.store.url}` says how it goes.")
+        watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
+        self.engine = Engine(client, watch, self.plan.job.secrets)
+        threads = sum(client.nthreads().values())
+        self.expected = forecast(self.plan, measure(self.plan) if self.how.probe else None, workers=max(1, threads))
 
     def begin_anew(self) -> None:
         """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
@@ -166,8 +203,9 @@ class _Run:
 
     def fit_and_seal(self) -> list[TaskShards]:
         rows = self.counted_rows()
-        shards = list(seal(self.plan, rows, self.row_bytes()))
-        self.output.seal(self.plan.fingerprint, shards)
+        infos = feature_infos(self.work.state(self.levels))
+        shards = list(seal(self.plan, rows, planned_row_bytes(self.plan, infos)))
+        self.output.seal(self.plan.fingerprint, shards, self.report.snapshot.id)
         return shards
 
     def counted_rows(self) -> npt.NDArray[np.int64]:
@@ -188,15 +226,15 @@ class _Run:
 
     def fit(self, level: int) -> tuple[Counted, ...]:
         items = [(self.work, level, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
-        self.begin("fit" if self.levels == 1 else f"fit {level + 1}", self.plan.fit_tasks)
-        finish = _Finish(self.work, level)
+        self.begin(fit_name(self.plan, level), self.plan.fit_tasks)
+        finish = Finish(self.work, level)
         names = ("fit", "merge-fit", "finish-fit")
         done = self.advancing([item[2] for item in items])
         counted: tuple[Counted, ...] = self.engine.tree(
             names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
         )
         self.report.end()
-        self.readings += [one.reading for one in counted]
+        self.took(counted)
         return counted
 
     def count(self) -> list[Counted]:
@@ -204,20 +242,32 @@ class _Run:
         self.begin("count", self.plan.fit_tasks)
         counted = self.engine.each("count", tasks.count, items, self.advancing([item[1] for item in items]))
         self.report.end()
-        self.readings += [one.reading for one in counted]
+        self.took(counted)
         return counted
 
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
         items = [
             (self.work, self.levels, self.plan.task(i, one), shards[i]) for i, one in enumerate(self.plan.write_tasks)
         ]
+        self.report.tell(shards_planned=sum(len(paths) for one in shards for paths in one.shards))
         self.begin("write", self.plan.write_tasks)
-        written = self.engine.each("write", tasks.write, items, self.advancing([item[2] for item in items]))
+        done = self.advancing([item[2] for item in items])
+        written = self.engine.each("write", tasks.write, items, done, took=self.took_shards, lasting=True)
         self.report.end()
-        self.readings += [one.reading for one in written]
         return written
 
-    def commit(self, written: Sequence[Written]) -> Manifest:
+    def took(self, ended: Sequence[Counted | Written]) -> None:
+        """Keep count of what tasks have read."""
+        self.readings += [one.reading for one in ended]
+        self.report.add(bytes_read=sum(one.reading.columns + one.reading.footers for one in ended))
+
+    def took_shards(self, one: Written) -> None:
+        """Keep count of shards; those that were there already cost no reading, and were not written now."""
+        self.took([one])
+        size = sum(shard.bytes for shard in one.shards) if one.reading.columns else 0
+        self.report.add(shards_committed=len(one.shards), bytes_written=size)
+
+    def commit(self, written: Sequence[Written], held: Held) -> Manifest:
         state = self.work.state(self.levels)
         folder = stage(self.store, self.plan.run_id)
         state.save(self.store, folder)
@@ -231,19 +281,14 @@ class _Run:
             splits=split_names(self.plan.job),
             shards=[shard for one in written for shard in one.shards],
         )
+        self.report.flush()  # a driver that is begun again after its commit must know of it
+        if not held.is_mine():
+            raise Superseded(f"Another run has taken over {self.store.url} from this one.")
         return commit_dataset(self.store, self.plan.run_id, manifest)
 
-    def row_bytes(self) -> float:
-        """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
-        infos = feature_infos(self.work.state(self.levels))
-        columns = max(1, len(self.plan.checked.scan.schema))
-        a_column = sum(group.raw_bytes for group in self.plan.groups) / max(1, self.plan.totals.read.rows) / columns
-        varying = sum(not is_fixed(info) for info in infos)
-        return fixed_row_bytes(infos, self.layout) + varying * a_column
-
-    def begin(self, stage_name: str, positions: Sequence[tuple[int, ...]]) -> None:
-        groups = [self.plan.groups[position] for one in positions for position in one]
-        self.report.begin(stage_name, len(positions), sum(g.rows for g in groups), sum(g.bytes for g in groups))
+    def begin(self, name: str, positions: Sequence[tuple[int, ...]]) -> None:
+        begun = stage_of(self.plan, name, positions)
+        self.report.begin(name, begun.tasks, begun.rows, begun.bytes)
 
     def advancing(self, planned: Sequence[Any]) -> Callable[[int], None]:
         return lambda index: self.report.advance(planned[index].rows, planned[index].bytes)
@@ -252,31 +297,3 @@ class _Run:
         unmatched = sum(one.unmatched for one in counted or ())
         if unmatched:
             self.report.note(f"Note: {unmatched:,} rows match no condition of split.where and are left out.")
-
-    def conclude(self, manifest: Manifest, seconds: float) -> None:
-        """Say what there is now, and how much was read for it."""
-        for line in told(self.store.url, manifest):
-            self.report.note(line)
-        rows = self.plan.totals.read.rows
-        needed = self.plan.totals.read.bytes
-        self.report.note(f"{rows:,} source rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
-        columns, footers = sum(one.columns for one in self.readings), sum(one.footers for one in self.readings)
-        times = f"{passes(self.plan)} pass{'es' if passes(self.plan) > 1 else ''}"
-        self.report.note(
-            f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
-            f"({times}), and {human(footers)} of footers"
-        )
-        done = {"path": self.store.url, "seconds": round(seconds, 3), "source_rows": rows}
-        read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
-        self.report.result({**done, **read, **summary(manifest)})
-
-
-@dataclass(frozen=True)
-class _Finish:
-    """`tasks.finish_fit` of one level, as a function of the merged statistics alone."""
-
-    work: Work
-    level: int
-
-    def __call__(self, part: tasks.FitPart) -> tuple[Counted, ...]:
-        return tasks.finish_fit(self.work, self.level, part)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.features import FeatureInfo
-from dtap_dask.job.describe import split_names
+from dtap_dask.job.grouping import split_names
 from dtap_dask.job.plan import Plan
+from dtap_dask.job.spec import Job
 from dtap_dask.job.tasks import Counted, refuse_empty
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Encoder, Layout
@@ -26,8 +28,7 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
     names = split_names(plan.job)
     refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
     tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
-    a_shard = max(1.0, plan.job.output.shard_size / row_bytes)
-    shards = np.where(tasks > 0, np.maximum(1, np.rint(tasks / a_shard)), 0).astype(int)
+    shards = shard_counts(plan, tasks, row_bytes)
     total = shards.sum(axis=0)
     first = np.cumsum(shards, axis=0) - shards
     return tuple(
@@ -45,6 +46,25 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
         )
         for index in range(len(tasks))
     )
+
+
+def shard_counts(plan: Plan, rows: npt.NDArray[np.number[Any]], row_bytes: float) -> npt.NDArray[np.int64]:
+    """How many shards each write task makes of each part, from the rows that it has of it, shape [tasks, parts]."""
+    a_shard = max(1.0, plan.job.output.shard_size / row_bytes)
+    return np.where(rows > 0, np.maximum(1, np.rint(rows / a_shard)), 0).astype(np.int64)
+
+
+def layout_of(job: Job) -> Layout:
+    """How rows lie in the job's records."""
+    return Layout(job.output.layout, job.output.rows_per_record, job.output.compression)
+
+
+def planned_row_bytes(plan: Plan, infos: Sequence[FeatureInfo]) -> float:
+    """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
+    columns = max(1, len(plan.checked.scan.schema))
+    a_column = sum(group.raw_bytes for group in plan.groups) / max(1, plan.totals.read.rows) / columns
+    varying = sum(not is_fixed(info) for info in infos)
+    return fixed_row_bytes(infos, layout_of(plan.job)) + varying * a_column
 
 
 def fixed_row_bytes(infos: Sequence[FeatureInfo], layout: Layout) -> float:

@@ -7,16 +7,26 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PrivateAttr
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
+from dtap_dask.errors import ExpressionError, JobError, Problem
 from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
 from dtap_dask.job.document import Document, Loc, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.lenient import right_parts
 from dtap_dask.job.secrets import Secrets
 from dtap_dask.lake import predicate
+from dtap_dask.storage.settings import check as check_settings
 
 T = TypeVar("T")
 
@@ -60,17 +70,14 @@ def _available(value: Any) -> Any:
 
 
 def _storage(value: Any) -> Any:
-    taps = value.get("dtap") if isinstance(value, dict) else None
-    for key in taps if isinstance(taps, dict) else ():
-        if key in LATER:
-            raise PydanticCustomError("later", f"`dtap.{key}` is not available yet; `dtap.map` is.")
-        if key != "map":
-            raise PydanticCustomError("later", f"`dtap` has no key {key!r}.{did_you_mean(str(key), ('map', *LATER))}")
-    return value
+    good, mistakes = check_settings(value)
+    if mistakes:
+        told = [(loc, PydanticCustomError("storage", "{message}", {"message": text})) for loc, text in mistakes]
+        found = [InitErrorDetails(type=error, loc=loc, input=None) for loc, error in told]
+        raise ValidationError.from_exception_data("storage", found)
+    return good
 
 
-# Further ways to reach a tap, which are to come.
-LATER = ("backend", "mount_root", "default_tap", "jar", "hadoop_conf", "user", "kerb_ticket")
 Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Place = Annotated[str, AfterValidator(_place)]

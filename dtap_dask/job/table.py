@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dtap_dask.features import Rows
+from dtap_dask.job import taps
 from dtap_dask.job.progress import human
 from dtap_dask.records.manifest import Manifest, read_manifest
 from dtap_dask.records.verify import first_rows
@@ -65,7 +66,7 @@ def _short(value: Any) -> str:
 
 def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = False) -> None:
     """Print a dataset's summary and the first `rows` rows of each part, or of `split`."""
-    store = open_store(path)
+    store = open_store(path, taps.settings())
     manifest = read_manifest(store)
     names = [split] if split is not None else list(manifest.splits)
     found = {name: first_rows(store, manifest, name, rows) for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -28,13 +28,13 @@ IO_PAUSES = (0.5, 1, 2, 4, 8, 15)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Work:
     """What every task of a run must know; a few KB that travel with each task."""
 
-    source_url: str = field(repr=False)  # Dask logs the arguments of what fails, and these may hold secrets
-    output_url: str = field(repr=False)
-    settings: str = field(repr=False)  # the job's storage section as JSON
+    source_url: str
+    output_url: str
+    settings: str  # the job's storage section as JSON
     run_id: str
     token: str  # of this run alone: a process that lives on must not take another run's state for this one's
     scan: ScanSpec
@@ -43,6 +43,9 @@ class Work:
     layout: Layout
     shuffle: Shuffle
     seed: int
+
+    def __repr__(self) -> str:
+        return f"Work({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets
 
     def source(self) -> Store:
         """The source, with counters of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from dtap_dask.job import taps
 from dtap_dask.job.progress import human
 from dtap_dask.records import verify as records
 from dtap_dask.records.manifest import read_manifest
@@ -13,7 +14,7 @@ from dtap_dask.storage import open_store
 
 def verify(path: str, *, as_json: bool = False) -> str:
     """Read every shard of the dataset at `path` again. VerificationError names everything that is wrong."""
-    store = open_store(path)
+    store = open_store(path, taps.settings())
     found = records.verify(store, read_manifest(store))
     if as_json:
         return json.dumps({"path": path, **asdict(found)})

@@ -17,6 +17,8 @@ from dtap_dask.lake.predicate import ColumnStats
 from dtap_dask.lake.schema import canonical_type, check_schema, select_columns
 from dtap_dask.storage import Store
 
+DICTIONARY_BYTES = 2 << 20  # writers give dictionaries up at about half of this
+CODE_BYTES = 4  # a row of a dictionary-encoded column takes no more, a word in a plain page does
 MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 _KEPT_AS_INTEGERS = (pa.types.is_integer, pa.types.is_date32, pa.types.is_timestamp, pa.types.is_time)
 
@@ -46,13 +48,15 @@ class Footer:
     """One file's footer, cut down to what a plan needs.
 
     `schema` has the canonical types of the needed columns, in the order asked for; `stats` holds, for each row
-    group, the statistics of the columns that a predicate looks at.
+    group, the statistics of the columns that a predicate looks at. `plain_text` has the bytes (uncompressed) of each
+    needed text column that the writer kept as they are, without a dictionary, as there are too many distinct words.
     """
 
     path: str
     schema: pa.Schema
     groups: tuple[RowGroup, ...]
     stats: tuple[dict[str, ColumnStats], ...]
+    plain_text: dict[str, int]
 
 
 def read_footer(
@@ -79,6 +83,7 @@ def read_footer(
     needed = leaf_places(metadata, schema.names)
     stat_places = _stat_places(metadata, [name for name in stat_columns if name in found.names])
     groups, stats, first_row = [], [], 0
+    plain_text: dict[str, int] = {}
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         chunks = [group.column(place) for place in needed]
@@ -90,12 +95,24 @@ def read_footer(
                 tuple(value for _, value in file.partition), file.size,
             )
         )  # fmt: skip
+        for chunk in chunks:
+            if is_plain_text(chunk, group.num_rows):
+                plain_text[chunk.path_in_schema] = (
+                    plain_text.get(chunk.path_in_schema, 0) + chunk.total_uncompressed_size
+                )
         kinds = {name: canonical_type(found.field(name).type) for name in stat_places}
         stats.append(
             {name: _column_stats(group.column(p), kinds[name], group.num_rows) for name, p in stat_places.items()}
         )
         first_row += group.num_rows
-    return Footer(file.path, schema, tuple(groups), tuple(stats))
+    return Footer(file.path, schema, tuple(groups), tuple(stats), plain_text)
+
+
+def is_plain_text(chunk: Any, rows: int) -> bool:
+    """Whether a column chunk is of texts, more of them than a dictionary holds: it is larger than one and its codes."""
+    return bool(
+        chunk.physical_type == "BYTE_ARRAY" and chunk.total_uncompressed_size > max(DICTIONARY_BYTES, CODE_BYTES * rows)
+    )
 
 
 def read_schema(store: Store, files: Sequence[SourceFile], most: int = 50) -> pa.Schema:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.chunks import ChunkFile, chunk_ranges
-from dtap_dask.lake.footers import RowGroup, changed, leaf_places, one_line, open_checked, open_parquet
+from dtap_dask.lake.footers import RowGroup, changed, is_plain_text, leaf_places, one_line, open_checked, open_parquet
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.storage import Store
 
@@ -20,8 +20,6 @@ MIB = 1 << 20
 COALESCE_BYTES = 64 * MIB  # a row group up to this is fetched in a few large reads, held until it is decoded
 STREAM_BUFFER = MIB  # a larger one is read through a buffer of this size for each column
 BATCH_BYTES = 32 * MIB  # no batch is planned larger than this
-DICTIONARY_BYTES = 2 * MIB  # writers give dictionaries up at about half of this
-CODE_BYTES = 4  # a row of a dictionary-encoded column takes no more, a word in a plain page does
 OPEN_BYTES = 256 * MIB  # what all row groups open at once may hold
 
 
@@ -169,8 +167,7 @@ class _File:
         if place is None or not pa.types.is_dictionary(delivered_type(field.type)):
             return False
         chunk = self.metadata.row_group(group.index).column(place)
-        size = chunk.total_uncompressed_size
-        return bool(chunk.physical_type == "BYTE_ARRAY" and size <= max(DICTIONARY_BYTES, CODE_BYTES * group.rows))
+        return chunk.physical_type == "BYTE_ARRAY" and not is_plain_text(chunk, group.rows)
 
 
 def _next(batches: Iterator[pa.RecordBatch], group: RowGroup) -> pa.RecordBatch | None:

@@ -40,6 +40,7 @@ def main() -> None:
         for _ in range(options.repeat):
             for place, rounds in found.items():
                 rounds.append(_job(client, place))
+        _load(options.places[0], f"{folder}/warm")  # TensorFlow's own start
         loaded = {place: _load(place, f"{folder}/cache-{i}") for i, place in enumerate(options.places)}
     print(f"{options.rows:,} rows; medians of {options.repeat} rounds in turns\n")
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")

@@ -6,6 +6,9 @@ import contextlib
 import hashlib
 import io
 import json
+import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from distributed import Client
 
 import dtap_dask
@@ -154,3 +158,18 @@ def test_a_datanode_that_restarts(own_hdfs: Hdfs, job: Document, local: dict[str
         restarted.result()
     assert said is None or "--resume" in said
     assert digests(output) == local
+
+
+@pytest.mark.parametrize("command", ["plan", "show"])
+def test_a_namenode_that_is_down_is_one_clear_error_within_15_seconds(
+    command: str, job: Document, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(placed(job, "hdfs://127.0.0.1:1/lake", str(tmp_path / "out"))))
+    target = {"plan": str(tmp_path / "job.yaml"), "show": "hdfs://127.0.0.1:1/out"}[command]
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dtap_dask", command, target], capture_output=True, text=True, check=False
+    )
+    assert time.monotonic() - start < 15
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: .*NameNode.* hdfs://127\.0\.0\.1:1 .*Check its host and port.*\n", done.stderr)

@@ -1,0 +1,121 @@
+"""The runs' numbers at the scheduler's /metrics, beside Dask's own, where prometheus_client is installed there.
+
+Every metric has the labels `run` (its id) and `job` (its name); those of stages also `stage`. Runs that have ended
+stay until fifty newer ones have spoken.
+
+| metric | type | what |
+|---|---|---|
+| dtap_dask_run_state | gauge | 1, with the label `state`: waiting, running, done, failed, interrupted or cancelled |
+| dtap_dask_run_seconds | gauge | seconds since the start, until the end |
+| dtap_dask_run_seconds_left | gauge | seconds left at the pace so far; absent while not known, and after the end |
+| dtap_dask_run_silent_seconds | gauge | seconds since the driver's last word; absent after the end |
+| dtap_dask_run_workers | gauge | workers of the cluster |
+| dtap_dask_bytes_read_total | counter | bytes that tasks read |
+| dtap_dask_bytes_written_total | counter | bytes that tasks wrote |
+| dtap_dask_shards_planned | gauge | shards of the dataset; absent until the plan is sealed |
+| dtap_dask_shards_committed | gauge | shards that stand |
+| dtap_dask_retries_total | counter | tasks that were begun again |
+| dtap_dask_lost_workers_total | counter | workers that went away unasked during the run |
+| dtap_dask_stage_tasks | gauge | tasks planned |
+| dtap_dask_stage_tasks_done | gauge | tasks that have ended |
+| dtap_dask_stage_rows | gauge | source rows planned |
+| dtap_dask_stage_rows_done | gauge | source rows of the tasks that have ended |
+| dtap_dask_stage_bytes_done | gauge | bytes of source columns of the tasks that have ended |
+| dtap_dask_stage_seconds | gauge | seconds the stage has taken so far |
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dtap_dask.job.dashboard.board import Board, Run, seconds_left
+from dtap_dask.job.snapshot import Stage
+
+# name, its line in /metrics, whether it only ever grows
+_OF_RUNS = (
+    ("run_state", "1, with the run's state as a label", False),
+    ("run_seconds", "Seconds since the start, until the end", False),
+    ("run_seconds_left", "Seconds left at the pace so far", False),
+    ("run_silent_seconds", "Seconds since the driver's last word", False),
+    ("run_workers", "Workers of the cluster", False),
+    ("bytes_read", "Bytes that tasks read", True),
+    ("bytes_written", "Bytes that tasks wrote", True),
+    ("shards_planned", "Shards of the dataset", False),
+    ("shards_committed", "Shards that stand", False),
+    ("retries", "Tasks that were begun again", True),
+    ("lost_workers", "Workers that went away unasked during the run", True),
+)
+_OF_STAGES = (
+    ("stage_tasks", "Tasks planned"),
+    ("stage_tasks_done", "Tasks that have ended"),
+    ("stage_rows", "Source rows planned"),
+    ("stage_rows_done", "Source rows of the tasks that have ended"),
+    ("stage_bytes_done", "Bytes of source columns of the tasks that have ended"),
+    ("stage_seconds", "Seconds the stage has taken so far"),
+)
+
+
+class Metrics:
+    """A collector for prometheus_client, which has one registry a process: as with Dask's own, the last scheduler's."""
+
+    def __init__(self) -> None:
+        self._boards: list[Board] = []
+        self._registered = False
+
+    def follow(self, board: Board) -> None:
+        """Give this board's numbers from now on; without prometheus_client, nothing: Dask's page says so itself."""
+        self._boards.append(board)
+        if not self._registered:
+            try:
+                from prometheus_client import REGISTRY
+            except ImportError:
+                return
+            REGISTRY.register(self)
+            self._registered = True
+
+    def leave(self, board: Board) -> None:
+        """Its scheduler has closed; in tests, one process has several."""
+        self._boards.remove(board)
+
+    def collect(self) -> Iterator[Any]:
+        """prometheus_client's hook, at each visit of /metrics."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        runs, now = list(self._boards[-1]) if self._boards else [], time.time()
+        for name, told, grows in _OF_RUNS:
+            labels = ["run", "job", "state"] if name == "run_state" else ["run", "job"]
+            family = (CounterMetricFamily if grows else GaugeMetricFamily)(f"dtap_dask_{name}", told, labels=labels)
+            for run in runs:
+                value = _of_run(run, name, now)
+                if value is not None:
+                    state = [run.said.state] if name == "run_state" else []
+                    family.add_metric([run.said.id, run.said.name, *state], value)
+            yield family
+        for name, told in _OF_STAGES:
+            family = GaugeMetricFamily(f"dtap_dask_{name}", told, labels=["run", "job", "stage"])
+            for run in runs:
+                for stage in run.said.stages:
+                    family.add_metric([run.said.id, run.said.name, stage.name], _of_stage(stage, name))
+            yield family
+
+
+METRICS = Metrics()
+
+
+def _of_run(run: Run, name: str, now: float) -> float | None:
+    snapshot = run.snapshot
+    own: dict[str, float | None] = {
+        "run_state": 1,
+        "run_seconds": run.seconds(now),
+        "run_seconds_left": seconds_left(snapshot),
+        "run_silent_seconds": None if run.ended else now - run.heard,
+        "run_workers": snapshot.workers,
+    }
+    return own[name] if name in own else getattr(snapshot, name)
+
+
+def _of_stage(stage: Stage, name: str) -> float:
+    value: float = getattr(stage, name.removeprefix("stage_"))
+    return value

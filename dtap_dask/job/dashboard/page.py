@@ -1,0 +1,180 @@
+"""The page /tfrecords on the scheduler's dashboard: what runs do now, and how those before ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from bokeh.models import InlineStyleSheet
+from bokeh.models.widgets import Div
+from bokeh.server.tornado import BokehTornado
+from distributed.dashboard.components.scheduler import BOKEH_THEME, env
+from distributed.dashboard.core import BokehApplication
+from distributed.dashboard.scheduler import template_variables
+from distributed.diagnostics.progress_stream import color_of
+from tornado.ioloop import IOLoop
+
+from dtap_dask.job.dashboard.board import Board, Run, seconds_left
+from dtap_dask.job.progress import human
+from dtap_dask.job.snapshot import Snapshot, Stage
+
+REFRESH_MS = 500
+_CSS = Path(__file__).with_name("page.css").read_text()
+# Dask's bar of links, with one link more, would take two lines in a window of this width and cover the page's head.
+_TEMPLATE = """{% extends "simple.html" %}{% block extra_resources %}
+<style>@media (max-width: 1060px) { .navbar li a { font-size: 15px; padding: 12px 8px; } }</style>{% endblock %}"""
+
+
+def add_page(scheduler: Any, board: Board, path: str) -> None:
+    """Serve the page of a board at /`path` of the scheduler's dashboard, and link it from every page there.
+
+    Raises a LookupError where there is no dashboard, and anything where Dask is made otherwise than in 2026.8.
+    """
+    application = scheduler.http_application
+    prefix = next((one.prefix for one in application.applications if isinstance(one, BokehTornado)), None)
+    if prefix is None:
+        raise LookupError("the scheduler runs without its dashboard")
+    variables = template_variables(scheduler)
+    pages = variables["pages"]  # the list that all of Dask's pages share
+
+    def show(_scheduler: Any, extra: dict[str, Any], document: Any) -> None:
+        page = Div(
+            text=render(board, scheduler.address, color_of),
+            stylesheets=[InlineStyleSheet(css=_CSS)],
+            sizing_mode="stretch_width",
+            disable_math=True,  # else Bokeh takes what stands between dollar signs for a formula
+        )
+        document.add_root(page)
+        document.add_periodic_callback(lambda: page.update(text=render(board, scheduler.address, color_of)), REFRESH_MS)
+        document.title = "Dask: TFRecords"
+        document.template = env.from_string(_TEMPLATE)
+        document.template_variables.update(extra)
+        document.theme = BOKEH_THEME
+
+    served = BokehApplication({f"/{path}": show}, scheduler, prefix=prefix, template_variables=variables)
+    served.initialize(IOLoop.current())
+    application.add_application(served)
+    served.start()
+    if path not in pages:
+        pages.append(path)
+
+
+def render(board: Iterable[Run], address: str, colour: Callable[[str], str]) -> str:
+    """The page as HTML: runs that go on as cards, those that ended as lines below. All texts are escaped."""
+    now = time.time()
+    runs = list(board)
+    going = [_card(run, now, colour) for run in runs if not run.ended]
+    ended = [_line(run, now) for run in runs if run.ended]
+    before = f"<h3>Ended</h3><div class='ended'>{''.join(ended)}</div>" if ended else ""
+    return f"<main>{''.join(going) or _nothing(address)}{before}</main>"
+
+
+def _nothing(address: str) -> str:
+    return (
+        "<section class='nothing'><h2>No job is running</h2><p>Submit one from any machine that reaches this "
+        f"scheduler, and watch it here:</p><code>dtap-dask submit JOB --scheduler {escape(address)}</code></section>"
+    )
+
+
+def _card(run: Run, now: float, colour: Callable[[str], str]) -> str:
+    snapshot, silent = run.snapshot, run.silent(now)
+    left = seconds_left(snapshot)
+    clock = [f"{duration(run.seconds(now))} so far", f"about {duration(left)} left" if left is not None else ""]
+    warning = f"<p class='silent'>No word from its driver for {duration(silent)}.</p>" if silent else ""
+    return (
+        f"<section class='run'><header><h2>{escape(snapshot.name)}</h2>{_state(snapshot)}"
+        f"<span class='clock'>{' &middot; '.join(filter(None, clock))}</span></header>{_where(snapshot)}{warning}"
+        f"<div class='stages'>{''.join(_stage(stage, colour) for stage in snapshot.stages)}</div>"
+        f"<dl>{_facts(snapshot)}</dl>{_note(snapshot)}</section>"
+    )
+
+
+def _line(run: Run, now: float) -> str:
+    snapshot = run.snapshot
+    when = datetime.fromtimestamp(snapshot.told, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    took = f"took {duration(run.seconds(now))}, until {when}"
+    return (
+        f"<section class='run'><header><h2>{escape(snapshot.name)}</h2>{_state(snapshot)}"
+        f"<span class='clock'>{took}</span></header>{_where(snapshot)}"
+        f"<p class='told'>{_shards(snapshot)} shards &middot; {human(snapshot.bytes_read)} read &middot; "
+        f"{human(snapshot.bytes_written)} written &middot; retries: {snapshot.retries:,} &middot; "
+        f"lost workers: {snapshot.lost_workers:,}</p>{_note(snapshot)}</section>"
+    )
+
+
+def _state(snapshot: Snapshot) -> str:
+    return f"<span class='state {escape(snapshot.state)}'>{escape(snapshot.state)}</span>"
+
+
+def _where(snapshot: Snapshot) -> str:
+    return f"<p class='where'>{escape(snapshot.id)} &rarr; {escape(snapshot.output)}</p>"
+
+
+def _note(snapshot: Snapshot) -> str:
+    return f"<p class='note'>{escape(snapshot.note)}</p>" if snapshot.note else ""
+
+
+def _stage(stage: Stage, colour: Callable[[str], str]) -> str:
+    """One bar, in the colour that Dask's own panels give to the stage's tasks."""
+    done = min(1.0, stage.tasks_done / stage.tasks) if stage.tasks else float(stage.ended)
+    begun = stage.ended or stage.tasks_done or stage.seconds
+    rate = f"{short(stage.rows_per_second)} rows/s" if stage.rows_done else ""
+    left = stage.seconds_left
+    time_told = (
+        f"took {duration(stage.seconds)}" if stage.ended else f"{duration(left)} left" if left is not None else ""
+    )
+    cells = (
+        ("tasks", f"{stage.tasks_done:,} of {stage.tasks:,} tasks"),
+        ("rows", f"{short(stage.rows_done)} of {short(stage.rows)} rows" if stage.rows else ""),
+        ("rate", rate),
+        ("bytes", human(stage.bytes_done) if stage.bytes else ""),
+        ("left", time_told),
+    )
+    told = "".join(f"<span class='{name}'>{text if begun or name == 'tasks' else ''}</span>" for name, text in cells)
+    return (
+        f"<div class='stage{'' if begun else ' later'}'><span class='name'>{escape(stage.name)}</span>"
+        f"<span class='bar'><span style='width:{done:.2%};background:{colour(stage.name.split(' ')[0])}'></span></span>"
+        f"{told}</div>"
+    )
+
+
+def _facts(snapshot: Snapshot) -> str:
+    current = next((stage for stage in reversed(snapshot.stages) if stage.rows_done), None)
+    facts = (
+        ("rows/s", short(current.rows_per_second) if current else "&ndash;", ""),
+        ("read", human(snapshot.bytes_read), ""),
+        ("written", human(snapshot.bytes_written), ""),
+        ("shards", _shards(snapshot), ""),
+        ("workers", f"{snapshot.workers:,}", "bad" if snapshot.state == "waiting" and not snapshot.workers else ""),
+        ("lost workers", f"{snapshot.lost_workers:,}", "bad" if snapshot.lost_workers else ""),
+        ("retries", f"{snapshot.retries:,}", "bad" if snapshot.retries else ""),
+    )
+    return "".join(f"<div class='{kind}'><dt>{name}</dt><dd>{value}</dd></div>" for name, value, kind in facts)
+
+
+def _shards(snapshot: Snapshot) -> str:
+    planned = snapshot.shards_planned
+    return f"{snapshot.shards_committed:,}" + (f" of {planned:,}" if planned is not None else "")
+
+
+def short(count: float) -> str:
+    """A count for a person: 950, 12.3 k, 4.56 M."""
+    for unit in ("", " k", " M", " G"):
+        if count < 1000 or unit == " G":
+            return f"{count:.0f}{unit}" if not unit or count >= 100 else f"{count:.3g}{unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: 12 s, 3 min 05 s, 2 h 07 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,34 @@
+"""What this machine has for workers, asked of the system alone: a plan does not wait for Dask's import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from dtap_dask.errors import JobError
+
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def cores() -> int:
+    """Processors that this process may use; a cluster of our own starts a worker on each."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or less where its control group says so."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for limit in map(Path, _LIMITS):
+        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+            found.append(int(text))
+    return min(found)
+
+
+def parse_size(size: str) -> int:
+    """A size such as 4GiB in bytes; JobError for anything else."""
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(size))
+    except ValidationError as error:
+        raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error

@@ -1,0 +1,335 @@
+"""What a run tells of itself: whole states, never in the way of the run, there to be read when it is gone."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.cli import tfrecords
+from dtap_dask.errors import DataError, InterruptedRun, JobError
+from dtap_dask.job.follow import duration, follow, in_words
+from dtap_dask.job.progress import Silent, told
+from dtap_dask.job.snapshot import Note, Snapshot, Stage
+from dtap_dask.job.status import InFolder, Look, is_path
+from dtap_dask.job.telling import Cancelled, Superseded, Teller, run_name, told_runs
+from dtap_dask.job.telling import InFolder as ToFolder
+from dtap_dask.records.lock import lock
+from dtap_dask.storage import open_store
+
+Document = dict[str, Any]
+BEGUN = Snapshot("trips-00000a", "trips", "/out", "running", 1000.0, 1000.0)
+
+
+def typed(*words: str) -> Result:
+    return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
+
+
+def status(path: Path | str) -> Document:
+    found: Document = json.loads(typed("status", str(path), "--json").stdout)
+    return found
+
+
+class Listener:
+    """Keeps what it is told; each telling takes a while."""
+
+    def __init__(self, seconds: float = 0.0):
+        self.seconds = seconds
+        self.heard: list[tuple[Snapshot, Sequence[Note]]] = []
+
+    def __call__(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
+        time.sleep(self.seconds)
+        self.heard.append((snapshot, notes))
+
+
+def teller() -> Teller:
+    return Teller(BEGUN, Silent(), lambda told: told)
+
+
+def a_run(report: Teller) -> None:
+    report.note("It begins.")
+    report.begin("fit", 2, 30, 300)
+    report.advance(10, 100)
+    report.advance(20, 200)
+    report.end()
+    report.tell(shards_planned=2)
+    report.begin("write", 100, 30, 300)
+    for _ in range(100):
+        report.advance(0, 3)
+        report.add(shards_committed=1, bytes_written=5)
+    report.end()
+    report.result({})
+
+
+def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
+    slow, quick = Listener(0.2), Listener()
+    report = teller()
+    with report.telling(slow, 60.0), report.telling(quick, 60.0):
+        start = time.monotonic()
+        a_run(report)
+        assert time.monotonic() - start < 0.2
+    assert len(slow.heard) <= 3
+    last, notes = slow.heard[-1]
+    assert last == quick.heard[-1][0]
+    assert (last.state, last.exit_code, last.shards_committed, last.bytes_written) == ("done", 0, 100, 500)
+    fit, write = last.stages
+    assert (fit.name, fit.ended, fit.tasks_done, fit.rows_done, fit.bytes_done) == ("fit", True, 2, 30, 300)
+    assert (write.name, write.ended, write.tasks_done) == ("write", True, 100)
+    assert [(note.number, note.text) for note in notes] == [(0, "It begins.")]
+
+
+def test_between_the_stages_states_are_told_at_the_pace_asked_for() -> None:
+    listener, report = Listener(), teller()
+    with report.telling(listener, 0.2):
+        report.begin("fit", 1000, 0, 0)
+        for _ in range(50):
+            report.advance(1, 1)
+            time.sleep(0.01)
+    assert 3 <= len(listener.heard) <= 7
+
+
+def test_a_listener_that_fails_does_not_fail_the_run() -> None:
+    def broken(snapshot: Snapshot, notes: Sequence[Note]) -> None:
+        raise OSError("no space left")
+
+    report = teller()
+    with report.telling(broken, 0.0):
+        a_run(report)
+    assert report.snapshot.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "exit_code"),
+    [
+        (DataError("Row 7 is bad."), "failed", 1),
+        (JobError("The job is wrong."), "failed", 2),
+        (InterruptedRun("The scheduler is gone."), "interrupted", 4),
+        (Cancelled("Cancelled."), "cancelled", 4),
+        (KeyboardInterrupt(), "interrupted", 4),
+        (ZeroDivisionError("division by zero"), "failed", 1),
+    ],
+)
+def test_an_error_is_the_last_word(error: BaseException, state: str, exit_code: int) -> None:
+    listener, report = Listener(), teller()
+    with pytest.raises(type(error)), report.telling(listener, 60.0):
+        raise error
+    report.tell(state="running")
+    last = listener.heard[-1][0]
+    assert (last.state, last.exit_code) == (state, exit_code)
+    assert report.snapshot == last
+    assert str(error) in last.note
+
+
+def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
+    listener, report = Listener(), teller()
+
+    def superseded() -> None:
+        with report.telling(listener, 60.0):
+            report.begin("fit", 1, 1, 1)
+            report.flush()
+            report.advance(1, 1)
+            raise Superseded("Elsewhere.")
+
+    with pytest.raises(Superseded):
+        superseded()
+    assert all(snapshot.state == "running" for snapshot, _ in listener.heard)
+    assert listener.heard[-1][0].stages[0].tasks_done == 0
+
+
+def test_a_snapshot_survives_json_and_newer_versions() -> None:
+    report = teller()
+    a_run(report)
+    written = json.loads(json.dumps(report.snapshot.to_json()))
+    assert Snapshot.from_json(written) == report.snapshot
+    assert Snapshot.from_json({**written, "weather": "fine"}) == report.snapshot
+
+
+def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("Taxi: Tips / 2024", "", "ä", "x" * 100):
+        assert re.fullmatch(r"[a-z0-9-]{1,48}", run_name(name))
+        assert not is_path(run_name(name))
+    assert run_name("a") != run_name("a")
+    assert all(is_path(path) for path in ("out", "dtap://Tap/out", "./trips-00000a", "/trips-00000a"))
+    (tmp_path / "trips-00000a" / "_run").mkdir(parents=True)
+    assert is_path("trips-00000a")
+
+
+def test_the_folder_keeps_the_last_runs(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    for i in range(8):
+        ToFolder(store)(replace(BEGUN, id=f"trips-00000{i}", started=float(i)), [Note(0, 0.0, "a\nb")])
+    assert [one.id for one in told_runs(store)] == [f"trips-00000{i}" for i in range(3, 8)]
+    assert len(list(tmp_path.rglob("*.log"))) == 5
+    assert InFolder(store).notes() == [Note(0, 0.0, "a\nb")]
+
+
+def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    ToFolder(store)(replace(BEGUN, told=time.time() - 90), [])
+    with lock(store, run=BEGUN.id):
+        holder = json.loads((tmp_path / "_run" / "lock").read_text())
+        assert status(tmp_path)["remark"] == "Running when last heard of, 90 s ago."
+        (tmp_path / "_run" / "lock").write_text(json.dumps({**holder, "born": "1"}))
+        assert re.match(
+            r"Running when last heard of, 90 s ago; its process is gone\..*--resume", status(tmp_path)["remark"]
+        )
+        (tmp_path / "_run" / "lock").write_text(json.dumps({**holder, "host": "elsewhere"}))
+        assert not status(tmp_path)["gone"]
+        (tmp_path / "_run" / "lock").write_text(json.dumps(holder))
+    waited = typed("wait", str(tmp_path))
+    assert waited.exit_code == 4
+    assert "its process is gone" in waited.stderr
+
+
+@pytest.fixture
+def file(job: Document, tmp_path: Path) -> str:
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job, sort_keys=False))
+    return str(path)
+
+
+def test_a_local_run_is_known_by_its_folder(file: str, tmp_path: Path, client: Client) -> None:
+    output = tmp_path / "out"
+    empty = typed("status", str(output))
+    assert empty.exit_code == 1
+    assert "No run has told of itself in" in empty.stderr
+    with client.as_current():
+        ran = typed("run", file, "--limit", "2000")
+    [run] = re.findall(r"^Run (\S+): `dtap-dask status", ran.stderr, re.MULTILINE)
+    assert re.fullmatch(r"taxi-tips-[0-9a-f]{6}", run)
+    told = status(output)
+    assert (told["id"], told["state"], told["exit_code"], told["gone"]) == (run, "done", 0, False)
+    assert told["shards_committed"] == told["shards_planned"] == len(list(output.rglob("*.tfrecord")))
+    assert told["bytes_written"] == sum(path.stat().st_size for path in output.rglob("*.tfrecord"))
+    assert told["bytes_read"] > 0
+    assert [(stage["name"], stage["ended"]) for stage in told["stages"]] == [("fit", True), ("write", True)]
+    words = typed("status", str(output)).stdout
+    assert words.startswith(f"{run}  done  ")
+    assert f"{told['shards_planned']} of {told['shards_planned']} shards" in words
+    assert "Dask dashboard: " in typed("logs", str(output)).stdout
+    waited = typed("wait", str(output), "--json")
+    assert waited.exit_code == 0
+    assert json.loads(waited.stdout.splitlines()[-1])["event"] == "done"
+
+
+def test_a_run_that_fails_leaves_its_reason(job: Document, tmp_path: Path, client: Client) -> None:
+    del job["source"]["where"]
+    job["features"] = [{"columns": ["company"], "steps": []}]
+    with pytest.raises(dtap_dask.DtapError, match="company") as caught:
+        dtap_dask.run(job, client=client, progress="silent")
+    told = status(tmp_path / "out")
+    assert (told["state"], told["note"], told["exit_code"]) == ("failed", str(caught.value), 1)
+    waited = typed("wait", str(tmp_path / "out"))
+    assert (waited.exit_code, waited.stderr.splitlines()[-1]) == (1, f"Error: {caught.value}")
+
+
+def test_a_run_that_does_not_begin_leaves_nothing(job: Document, tmp_path: Path) -> None:
+    missing = dtap_dask.job.cluster.ClusterOptions(scheduler="tcp://127.0.0.1:9")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dtap_dask.job.cluster.WAIT_SECONDS", 0.3)
+        with pytest.raises(dtap_dask.DtapError, match="No Dask scheduler answers"):
+            dtap_dask.run(job, cluster=missing, progress="silent")
+        assert not (tmp_path / "out").exists()
+        (tmp_path / "out").mkdir()
+        with pytest.raises(dtap_dask.DtapError, match="No Dask scheduler answers"):
+            dtap_dask.run(job, cluster=missing, progress="silent")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_killed_run_is_told_from_one_that_goes_on(file: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dtap_dask", "run", file, "--workers", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("fit: ") for line in process.stderr)
+        told = status(tmp_path / "out")
+        assert (told["state"], told["gone"]) == ("running", False)
+        process.send_signal(signal.SIGKILL)
+    told = status(tmp_path / "out")
+    assert (told["state"], told["gone"]) == ("running", True)
+    assert re.match(r"Running when last heard of, \d+ s ago; its process is gone", told["remark"])
+
+
+class Story:
+    """A run that has come further at each look."""
+
+    seconds = 0.01
+
+    def __init__(self, looks: Sequence[Look], said: Sequence[str]):
+        self._looks, self._said = iter(looks), said
+        self._count = 0
+
+    def look(self) -> Look:
+        self._count += 1
+        return next(self._looks)
+
+    def notes(self) -> list[Note]:
+        return [Note(i, 0.0, text) for i, text in enumerate(self._said[: self._count])]
+
+
+def story(end: Snapshot) -> Story:
+    stage = Stage("write", 4, 1, 40, 10, 400, 100, 5.0, False)
+    half = replace(BEGUN, stages=(stage,), workers=3, shards_planned=4, shards_committed=1)
+    more = replace(half, stages=(replace(stage, tasks_done=3, rows_done=30, bytes_done=300),), shards_committed=3)
+    full = replace(stage, tasks_done=4, rows_done=40, bytes_done=400, seconds=20.0, ended=True)
+    looks = [Look(BEGUN), Look(half), Look(more), Look(replace(end, stages=(full,)))]
+    return Story(looks, ["Dashboard", "Going", "Still going", "Done"])
+
+
+def test_who_comes_later_sees_what_run_shows() -> None:
+    out = io.StringIO()
+    ended = follow(story(replace(BEGUN, state="done", exit_code=0)), "plain", whole=True, out=out)
+    assert (ended.over, ended.error) == (True, None)
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "Dashboard",
+        "Going",
+        "write: 4 tasks, 40 rows, 400 B",
+        "Still going",
+        "write: done in 20.0 s, 40 rows, 400 B, 2 rows/s",
+        "Done",
+    ]
+    bars = io.StringIO()
+    follow(story(replace(BEGUN, state="done", workers=3, shards_planned=4, shards_committed=4)), "bars", out=bars)
+    assert re.search(r"write +━+ 4/4 40 rows +400 B", bars.getvalue())
+    assert "3 workers  4 of 4 shards" in bars.getvalue()
+    events = io.StringIO()
+    look = follow(story(replace(BEGUN, state="cancelled", exit_code=4, note="Stopped.")), "json", out=events)
+    assert isinstance(look.error, Cancelled)
+    told = [json.loads(line) for line in events.getvalue().splitlines()]
+    assert [one["tasks_done"] for one in told if one["event"] == "progress"] == [1, 3, 4]
+
+
+def test_a_run_in_words() -> None:
+    stage = Stage("fit", 4, 1, 40, 10, 4096, 1024, 5.0, False)
+    run = replace(BEGUN, stages=(stage, replace(stage, name="write", tasks_done=0, seconds=0.0)), state="waiting")
+    lines = list(in_words(Look(replace(run, lost_workers=1, retries=2), "Nothing heard.")))
+    assert lines[2] == "  fit      1 of 4 tasks, 10 rows, 1.0 KiB, 2 rows/s, 15 s left"
+    assert lines[3] == "  write    4 tasks, 40 rows, 4.0 KiB to come"
+    assert lines[4] == "  run      waiting for workers  1 lost  2 tasks begun again"
+    assert lines[-1] == "  note     Nothing heard."
+    assert told(replace(BEGUN, workers=1, bytes_read=2048)) == "1 worker  2.0 KiB read"
+    assert [duration(one) for one in (0.4, 59.6, 200, 7260)] == ["0 s", "1 m 0 s", "3 m 20 s", "2 h 1 m"]
+
+
+@pytest.fixture(autouse=True)
+def no_threads_stay() -> Iterator[None]:
+    """What tells and watches ends with the run."""
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("dtap_dask")]
+    assert left == []

@@ -1,0 +1,441 @@
+"""Jobs that are left behind: the client dies, the driver's worker dies, somebody cancels; the bytes stay the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from distributed import Client, LocalCluster
+
+import dtap_dask
+from dtap_dask.cli import tfrecords
+from dtap_dask.job import cluster as cluster_module
+from dtap_dask.job.cluster import ClusterOptions
+from dtap_dask.job.noticeboard import Noticeboard
+from dtap_dask.job.snapshot import ENDED, TOPIC
+from dtap_dask.job.submit import Submitted
+from dtap_dask.records.lock import lock
+from dtap_dask.storage import open_store
+
+Document = dict[str, Any]
+Digests = Callable[[Path], dict[str, str]]
+TASKS = 8
+SECRET = "Tr0ub4dor-and-3"
+# Loaded by every worker: while the file `pace` says so, a write task takes that many seconds longer.
+PRELOAD = """
+import time
+from pathlib import Path
+from dtap_dask.records import commit
+from dtap_dask.job import tasks
+def slowly(*args, **options):
+    time.sleep(float(Path({pace!r}).read_text()))
+    return commit.run_write_task(*args, **options)
+tasks.run_write_task = slowly
+"""
+
+
+@dataclass
+class Processes:
+    """A scheduler and its workers as processes of their own."""
+
+    folder: Path
+    scheduler: subprocess.Popen[bytes]
+
+    @property
+    def file(self) -> str:
+        return str(self.folder / "scheduler.json")
+
+    def pace(self, seconds: float) -> None:
+        (self.folder / "pace").write_text(str(seconds))
+
+    @property
+    def where(self) -> list[str]:
+        return ["--scheduler-file", self.file]
+
+    def logs(self) -> str:
+        return "".join(path.read_text() for path in self.folder.glob("*.log"))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """As an administrator would start it: `dask scheduler` and three times `dask worker`, a nanny beside each."""
+    folder = tmp_path_factory.mktemp("cluster")
+    dask = str(Path(sys.executable).with_name("dask"))
+    preload = preloaded(folder)
+    file = ["--scheduler-file", str(folder / "scheduler.json")]
+    plain = ["--host", "127.0.0.1", "--no-dashboard"]
+    started = [begin(folder / "scheduler.log", [dask, "scheduler", "--port", "0", *file, *plain])]
+    for i in range(3):
+        started.append(
+            begin(folder / f"worker-{i}.log", [dask, "worker", "--nthreads", "1", "--preload", preload, *file, *plain])
+        )
+    try:
+        until((folder / "scheduler.json").exists)
+        with Client(scheduler_file=file[1], set_as_default=False, timeout=60) as client:
+            client.wait_for_workers(3, timeout=60)
+        yield Processes(folder, started[0])
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait(30)
+
+
+def preloaded(folder: Path) -> str:
+    (folder / "slowly.py").write_text(PRELOAD.format(pace=str(folder / "pace")))
+    (folder / "pace").write_text("0")
+    return str(folder / "slowly.py")
+
+
+def begin(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
+
+
+@pytest.fixture
+def client(cluster: Processes) -> Iterator[Client]:
+    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Processes, digests: Digests
+) -> dict[str, str]:
+    """The bytes of a `run` in which nothing happens; all jobs write to a folder of the same name."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with working_in(folder):
+        cluster.pace(0)
+        dtap_dask.run(small_job(lake), cluster=ClusterOptions(scheduler_file=cluster.file), progress="silent")
+    return digests(folder / "out")
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def small_job(lake: Path) -> Document:
+    """Eight tasks of each kind."""
+    return {
+        "version": 1,
+        "name": "Small trips",
+        "source": {"path": str(lake / "trips")},
+        "split": {"parts": {"train": 0.9, "eval": 0.1}},
+        "keep": ["trip_id"],
+        "features": [
+            {"columns": ["trip_miles", "trip_seconds"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
+            {"columns": ["company", "payment_type"], "steps": ["ordinal_encode"]},
+        ],
+        "output": {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "100KiB"},
+    }
+
+
+@pytest.fixture
+def place(lake: Path, tmp_path: Path, cluster: Processes) -> Iterator[Path]:
+    """A current folder with the small job as a file; the workers are as fast as they can."""
+    cluster.pace(0)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(small_job(lake), sort_keys=False))
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+def typed(*words: str) -> Result:
+    return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
+
+
+def until(condition: Callable[[], Any], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "what the test waits for did not happen"
+        time.sleep(0.01)
+
+
+def finished_tasks(output: Path) -> int:
+    return len(list(output.glob("_run/*/tasks/*.json")))
+
+
+def worker_of_the_driver(client: Client, run: str) -> int:
+    """The process that carries the driver."""
+    [address] = [worker for worker, keys in client.processing().items() if f"driver-{run}" in keys]
+    found: int = client.run(os.getpid, workers=[address])[address]
+    return found
+
+
+def test_neither_the_client_nor_the_driver_s_worker_is_needed(
+    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str], digests: Digests
+) -> None:
+    """The client is killed as soon as it has printed the id, the worker that carries the driver in the middle."""
+    cluster.pace(0.6)
+    command = [sys.executable, "-m", "dtap_dask", "submit", "job.yaml", *cluster.where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        run = process.stdout.readline().strip()
+        process.kill()
+    assert re.fullmatch(r"small-trips-[0-9a-f]{6}", run)
+    until(lambda: finished_tasks(place / "out") >= 1)
+    during = json.loads(typed("status", "out", "--json").stdout)
+    assert (during["id"], during["state"], during["gone"]) == (run, "running", False)
+    os.kill(worker_of_the_driver(client, run), signal.SIGKILL)
+    before = finished_tasks(place / "out")
+
+    waited = typed("wait", run, *cluster.where)
+    assert waited.exit_code == 0, waited.stderr
+    assert 1 <= before < TASKS
+    assert "The worker that carried the driver is gone: it was begun again here, and goes on." in waited.stderr
+    assert digests(place / "out") == undisturbed
+    assert not list((place / "out").glob("_run/lock*"))
+    assert not list((place / "out").glob("_run/*/plan.json"))
+    ended = json.loads(typed("status", run, *cluster.where, "--json").stdout)
+    assert (ended["state"], ended["exit_code"], ended["output"]) == ("done", 0, str(place / "out"))
+    assert ended["lost_workers"] >= 1
+    assert ended["retries"] >= 1
+    assert ended["shards_committed"] == ended["shards_planned"] == len([one for one in undisturbed if "part-" in one])
+    in_folder = json.loads(typed("status", "out", "--json").stdout)
+    same = ended.keys() - {"told", "forecast"}  # the folder knows more of the plan
+    assert {name: in_folder[name] for name in same} == {name: ended[name] for name in same}
+
+
+def test_a_cancelled_job_can_be_resumed(
+    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str], digests: Digests
+) -> None:
+    cluster.pace(1.2)
+    run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
+    until(lambda: finished_tasks(place / "out") >= 1)
+    told = typed("cancel", run, *cluster.where)
+    assert (told.exit_code, told.stderr) == (0, "")
+    again = typed("cancel", run, *cluster.where)
+    assert again.exit_code == 2
+    assert re.match(rf"Error: {run} (is being cancelled|has ended) already", again.stderr)
+
+    waited = typed("wait", run, *cluster.where)
+    assert waited.exit_code == 4
+    assert waited.stderr.splitlines()[-1].startswith("Error: Cancelled. What is written stays: go on with --resume")
+    third = typed("cancel", run, *cluster.where)
+    assert third.exit_code == 2
+    assert third.stderr == f"Error: {run} has ended already (cancelled): there is nothing to cancel.\n"
+    assert json.loads(typed("status", "out", "--json").stdout)["state"] == "cancelled"
+    assert not (place / "out" / "manifest.json").exists()
+    kept = finished_tasks(place / "out")
+    assert 1 <= kept < TASKS
+    until(lambda: not any(key for keys in client.processing().values() for key in keys))
+    assert finished_tasks(place / "out") == kept, "what was running has ended before the run did"
+
+    resumed = typed("run", "job.yaml", "--resume", *cluster.where)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "what was fitted is kept" in resumed.stderr
+    assert digests(place / "out") == undisturbed
+
+
+def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
+    cluster.pace(2)
+    first = dtap_dask.submit("job.yaml", cluster=ClusterOptions(scheduler_file=cluster.file))
+    until((place / "out" / "_run" / "status" / f"{first.id}.json").exists)
+    second = typed("submit", "job.yaml", *cluster.where).stdout.strip()
+    waited = typed("wait", second, *cluster.where)
+    assert waited.exit_code == 1
+    assert f"Another run ({first.id}) is writing {place}/out: process " in waited.stderr
+    assert first.status().state == "running"
+    command = [sys.executable, "-m", "dtap_dask", "wait", first.id, *cluster.where]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"You have left; the run goes on. Come back with `dtap-dask wait {first.id}`." in told
+    assert json.loads(typed("status", "out", "--json").stdout)["id"] == first.id
+    cluster.pace(0)
+    assert first.wait("silent").exit_code == 0
+    listed = json.loads(typed("jobs", *cluster.where, "--json").stdout)
+    assert {one["id"]: one["state"] for one in listed}.items() >= {first.id: "done", second: "failed"}.items()
+    table = typed("jobs", *cluster.where).stdout
+    assert re.search(rf"^{second} +failed ", table, re.MULTILINE)
+    third = dtap_dask.submit("job.yaml", cluster=ClusterOptions(scheduler_file=cluster.file))
+    with pytest.raises(dtap_dask.DtapError, match=r"holds a dataset already.*overwrite=True") as caught:
+        third.wait("silent")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_secrets_travel_and_are_seen_nowhere(
+    fails: bool, place: Path, cluster: Processes, client: Client, monkeypatch: pytest.MonkeyPatch, lake: Path
+) -> None:
+    """In the output's path, a condition, a storage setting; of a job that ends well, and of one whose tasks fail."""
+    monkeypatch.setenv("PASSWORD", SECRET)
+    job = small_job(lake)
+    job["source"]["where"] = "company <> '${PASSWORD}'" + (
+        " and cast(company || '${PASSWORD}' as int) > 0" if fails else ""
+    )
+    job["output"]["path"] = "${PASSWORD}/out"
+    job["storage"] = {"memory": {"password": "${PASSWORD}"}}
+    job["name"] = "with ${PASSWORD}"
+    (place / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+    submitted = typed("submit", "job.yaml", *cluster.where)
+    run = submitted.stdout.strip()
+    waited = typed("wait", run, *cluster.where)
+    assert waited.exit_code == (1 if fails else 0), waited.stderr
+    status, logs = typed("status", run, *cluster.where), typed("logs", run, *cluster.where)
+    assert "${PASSWORD}" in status.stdout
+    [output] = [path.parent for path in place.glob("*/out/_run")]
+    assert output.parent.name == SECRET
+    kept = "".join(path.read_text(errors="replace") for path in output.glob("_run/status/*"))
+    assert run in kept
+    seen = client.run_on_scheduler(everything)
+    assert f"driver-{run}" in seen
+    told = [one for result in (submitted, waited, status, logs) for one in (result.stdout, result.stderr)]
+    for text in (
+        seen,
+        kept,
+        cluster.logs(),
+        *told,
+        *((output / "manifest.json").read_text() for _ in range(not fails)),
+    ):
+        assert SECRET not in text
+
+
+def everything(dask_scheduler: Any) -> str:
+    """What the scheduler shows to whoever looks: keys, prefixes, events, metadata, names, and its log of tasks."""
+    dask = dask_scheduler
+    names = [*dask.tasks, *dask.task_prefixes, *dask.extensions["publish"].datasets]
+    return repr([names, dask.get_events(), dask.task_metadata, list(dask.transition_log), dask.get_logs()])
+
+
+def test_events_are_whole_snapshots(place: Path, cluster: Processes, client: Client) -> None:
+    run = typed("submit", "job.yaml", *cluster.where, "--limit", "2000", "--set", "name=eventful").stdout.strip()
+    assert typed("logs", "-f", run, *cluster.where).exit_code == 0
+    told = [(when, one) for when, one in client.get_events(TOPIC) if one["id"] == run]
+    assert [one["state"] for _, one in (told[0], told[-1])] == ["waiting", "done"]
+    assert [stage["name"] for stage in told[-1][1]["stages"]] == ["fit", "write"]
+    assert all(stage["ended"] and stage["tasks_done"] == stage["tasks"] for stage in told[-1][1]["stages"])
+    said = typed("logs", run, *cluster.where, "--json").stdout.splitlines()
+    assert any("Dask dashboard" in json.loads(line)["text"] for line in said)
+    assert typed("logs", "out", "--json").stdout.splitlines() == said
+
+
+def test_what_cannot_be_found_is_told(place: Path, cluster: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "WAIT_SECONDS", 0.5)
+    for command in ("status", "wait", "logs", "cancel"):
+        unknown = typed(command, "small-trips-000000", *cluster.where)
+        assert unknown.exit_code == 2, command
+        assert "knows no run small-trips-000000" in unknown.stderr
+        nowhere = typed(command, "small-trips-000000")
+        assert nowhere.exit_code == 2
+        assert "Which scheduler? Give its address: --scheduler" in nowhere.stderr
+    assert typed("submit", "job.yaml").exit_code == 2
+    wrong = typed("submit", "job.yaml", *cluster.where, "--set", "output.layuot=rows")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "unknown key 'layuot'" in wrong.stderr
+    gone = typed("jobs", "--scheduler", "tcp://127.0.0.1:9")
+    assert gone.exit_code == 1
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in gone.stderr
+
+
+def test_one_thread_is_enough_and_none_is_waited_for(place: Path, lake: Path) -> None:
+    """A driver must not take the thread that its own tasks need. A job that waits can be cancelled, too."""
+    job = {**small_job(lake), "name": "patient"}
+    with (
+        LocalCluster(n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        waiting = dtap_dask.submit(job, client=client)
+        assert "has no workers yet: the job waits for some." in waiting.note
+        assert waiting.status().state == "waiting"
+        other = dtap_dask.submit(job, client=client)
+        other.cancel()
+        with pytest.raises(dtap_dask.DtapError, match="Cancelled before it began") as caught:
+            other.wait("silent")
+        assert caught.value.exit_code == 4
+        local.scale(1)
+        assert waiting.wait("silent").state == "done"
+        assert other.status().state == "cancelled"
+    assert (place / "out" / "_SUCCESS").exists()
+
+
+def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, str], digests: Digests) -> None:
+    slowly = preloaded(place)
+    (place / "pace").write_text("0.6")
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, preload=[slowly], **here) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        seen: list[str] = []
+        command = [sys.executable, "-m", "dtap_dask", "run", "job.yaml", "--scheduler", local.scheduler_address]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            until(lambda: finished_tasks(place / "out") >= 1)
+            local.scale(0)
+            assert process.stderr is not None
+            for line in process.stderr:
+                seen.append(line)
+                if line.startswith("Waiting for workers"):
+                    [snapshot] = Noticeboard(client).snapshots().values()
+                    assert snapshot.state not in ENDED
+                    local.scale(1)
+        assert process.returncode == 0, seen
+    assert any(line.startswith("Waiting for workers: all are gone.") for line in seen)
+    assert "Going on with 1 worker.\n" in seen
+    assert digests(place / "out") == undisturbed
+
+
+def test_the_folder_knows_what_a_lost_scheduler_has_left(
+    place: Path, cluster: Processes, undisturbed: dict[str, str], digests: Digests
+) -> None:
+    """The last test of the cluster: it kills the scheduler. Waiting ends, the folder tells, and the job can go on."""
+    cluster.pace(2)
+    run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
+    until(lambda: finished_tasks(place / "out") >= 1)
+    command = [sys.executable, "-m", "dtap_dask", "wait", run, *cluster.where]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline()
+        cluster.scheduler.kill()
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 4, told
+    assert "answers no more" in told
+    until(lambda: json.loads(typed("status", "out", "--json").stdout)["state"] != "running" or gone_in("out"))
+    shown = typed("status", "out")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(f"{run}  ")
+    assert "--resume" in shown.stdout
+    waited = typed("wait", "out")
+    assert waited.exit_code == 4
+    resumed = dtap_dask.run("job.yaml", cluster=ClusterOptions(workers=2), resume=True, progress="silent")
+    assert resumed.splits["train"].rows > 0
+    assert digests(place / "out") == undisturbed
+
+
+def gone_in(path: str) -> bool:
+    found: bool = json.loads(typed("status", path, "--json").stdout)["gone"]
+    return found
+
+
+def test_a_lock_is_taken_over_by_the_same_run_only(tmp_path: Path) -> None:
+    """From another process, of which nobody here knows whether it lives; it notices that before it commits."""
+    store = open_store(str(tmp_path))
+    with lock(store, run="trips-000001") as first:
+        with pytest.raises(dtap_dask.DtapError, match=r"Another run \(trips-000001\) is writing"), lock(store, run="b"):
+            pass
+        assert first.is_mine()
+        with lock(store, run="trips-000001") as second:
+            assert second.is_mine()
+            assert not first.is_mine()
+    assert Submitted("trips-000001").note == ""
