@@ -230,11 +230,11 @@ def test_a_file_that_is_no_job(text: str, says: str, tmp_path: Path) -> None:
         (["plan", "{job}", "--set", "output"], r"--set 'output' is not of the form key=value"),
         (["plan", "{job}", "--set", "features.9.name=x"], r"--set 'features.9.name=x' names no place in the job"),
         (["plan", "{job}", "--set", "output.layout=cols"], r"output.layout.*found 'cols'"),
-        (["run", "{job}", "--cluster", "x.yaml"], r"`--cluster` is not available yet"),
+        (["run", "{job}", "--cluster", "x.yaml"], r"The cluster file x.yaml cannot be read"),
         (["run", "{job}", "--memory", "lots"], r"--memory 'lots' is not a size such as 4GiB"),
         (["run", "{job}", "--workers", "0"], r"0 is not in the range x>=1"),
         (["run", "{job}", "--limit", "0"], r"0 is not in the range x>=1"),
-        *(([name], rf"`{name}` is not available yet") for name in ("submit", "validate", "export", "jobs", "wait")),
+        *(([name], rf"`{name}` is not available yet") for name in ("validate", "export", "clean")),
         (["nonsense"], r"No such command 'nonsense'"),
     ],
 )
@@ -345,14 +345,14 @@ def test_a_file_that_vanishes_between_plan_and_read(
 
     job = small(tmp_path / "source", x=[1.0, 2.0])
     job["source"]["where"] = "x > 0"
-    planned = run_module.make_plan
+    planned = run_module.plan_of
 
     def plan_and_remove(*arguments: Any, **options: Any) -> Any:
         plan = planned(*arguments, **options)
         (tmp_path / "source" / "part.parquet").unlink()
         return plan
 
-    monkeypatch.setattr(run_module, "make_plan", plan_and_remove)
+    monkeypatch.setattr(run_module, "plan_of", plan_and_remove)
     with pytest.raises(DtapError, match="part.parquet is gone from .* since the source was listed"):
         dtap_dask.run(job, client=client, progress="silent")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from dtap_dask.errors import StorageError
-from dtap_dask.job.forecast import Forecast
+from dtap_dask.job.forecast import Forecast, forecast
+from dtap_dask.job.plan import Plan
+from dtap_dask.job.probe import probe
 from dtap_dask.job.progress import human
 from dtap_dask.job.snapshot import Stage
 from dtap_dask.job.telling import STATUS
@@ -34,6 +36,14 @@ class Compared:
         low, high = shown(self.low), shown(self.high)
         forecast = f"{self.certainty} {low if low == high else f'{low} to {high}'}"
         return f"{self.what:<18}{forecast:<34}{shown(self.measured)}"
+
+
+def expect(plan: Plan, threads: int, probing: bool, note: Callable[[str], None]) -> Forecast:
+    """The forecast of a run on so many threads; after a probe its time is noted."""
+    expected = forecast(plan, probe(plan) if probing else None, workers=max(1, threads))
+    if expected.seconds:
+        note(f"Forecast by a probe: {sum(expected.seconds.values()):,.1f} s on {threads:,} threads.")
+    return expected
 
 
 def compare(expected: Forecast, manifest: Manifest, stages: Sequence[Stage]) -> list[Compared]:

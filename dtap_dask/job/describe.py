@@ -262,9 +262,14 @@ def _time(told: Told) -> Sequence[Line]:
         takes = f"about {_seconds(pace['forecast_seconds'])}, at " if pace["forecast_seconds"] is not None else ""
         lines.append((stage, f"{takes}{pace['rows_per_second']:,} rows/s a thread"))
     if probe["distinct"]:
-        words = [f"{name} {one['expected']:,} ({one['seen']:,} seen)" for name, one in probe["distinct"].items()]
-        lines.append(("distinct", f"about {', '.join(words)}"))
+        words = [f"{name} {_distinct(one)}" for name, one in probe["distinct"].items()]
+        lines.append(("distinct", ", ".join(words)))
     return [*lines, ("rests on", rests)]
+
+
+def _distinct(found: Mapping[str, int]) -> str:
+    growing = found["expected"] > 2 * found["seen"]  # what grows so fast in a probe may end at any number
+    return f"{'up to' if growing else 'about'} {found['expected']:,} ({found['seen']:,} seen)"
 
 
 def _seconds(seconds: float) -> str:

@@ -50,3 +50,8 @@ def split_names(job: Job) -> list[str]:
     if job.split is None:
         return ["train"]
     return list(job.split.parts or job.split.where or {})
+
+
+def fit_name(levels: int, level: int) -> str:
+    """What the fitting of one of so many levels is called, as a stage."""
+    return "fit" if levels == 1 else f"fit {level + 1}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
@@ -16,7 +16,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish, merge
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
-from dtap_dask.job.grouping import MIXED_FROM, split_names
+from dtap_dask.job.grouping import MIXED_FROM, fit_name, split_names
 from dtap_dask.job.plan import Plan
 from dtap_dask.job.seal import layout_of
 from dtap_dask.job.tasks import fit_mask, in_parts, unfitted
@@ -27,7 +27,8 @@ from dtap_dask.records.shard import Batch, TaskShards, write_shards
 from dtap_dask.storage import Store
 
 SECONDS = 4.0
-GROUP_ROWS = 1 << 17  # no more of one row group: the probe is to see many places
+GROUP_ROWS = 1 << 17  # no more of one row group, as the probe is to see many places;
+FEW_ROWS = 1 << 20  # or as many as make this together, where row groups are few
 BATCH_ROWS = 1 << 16
 
 
@@ -128,7 +129,8 @@ class _Measuring:
         self._plan, self._seconds = plan, seconds
         self._scan, self._pipeline = plan.checked.scan, plan.checked.pipeline
         self._state: FittedState = unfitted(plan.checked.specs, self._pipeline.schema)
-        self._taken: list[int] = []  # positions of row groups
+        self._taken: dict[int, int] = {}  # rows of each row group, by its position
+        self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
         self._paces: list[Pace] = []
         self._halves: list[_Halves] = []
         self._rows = 0
@@ -164,13 +166,13 @@ class _Measuring:
         for _ in self._read(self._scan, next(spread(len(self._plan.groups))), rows=1):
             pass
 
-    def _read(self, scan: ScanSpec, position: int, rows: int = GROUP_ROWS) -> Iterator[tuple[ScanBatch, int]]:
+    def _read(self, scan: ScanSpec, position: int, rows: int) -> Iterator[tuple[ScanBatch, int]]:
         """Batches of the first rows of a row group, and how many source rows each comes from."""
         group = self._plan.groups[position]
         size = planned_rows(scan.schema, group, min(BATCH_ROWS, max(rows, 1024)))
         batches = read_task(self._plan.source, scan, ScanTask(position, (group,)), batch_rows=size)
         with contextlib.closing(cast("Any", batches)):
-            for number, batch in enumerate(islice(batches, max(1, rows // size))):
+            for number, batch in enumerate(islice(batches, -(-rows // size))):
                 yield batch, min(size, group.rows - number * size)
 
     def _count(self) -> None:
@@ -181,7 +183,7 @@ class _Measuring:
             group = self._plan.groups[position]
             for batch in read_task(self._plan.source, scan, ScanTask(position, (group,))):
                 self._keep(batch)
-            self._taken.append(position)
+            self._taken[position] = min(group.rows, self._most)
             self._rows += group.rows
             if time.monotonic() > ends:
                 break
@@ -198,18 +200,20 @@ class _Measuring:
         ends = start + self._seconds if level == 0 else math.inf
         halves = [Accumulator(self._pipeline, level, self._state) for _ in range(2)]
         rows = number = 0
-        for position in spread(len(self._plan.groups)) if level == 0 else list(self._taken):
-            for batch, source_rows in self._read(self._scan, position):
+        places = ((position, self._most) for position in spread(len(self._plan.groups)))
+        for position, most in places if level == 0 else list(self._taken.items()):
+            for batch, source_rows in self._read(self._scan, position, most):
                 matched, split = in_parts(batch)
                 halves[number % 2].add(matched, fit_mask(self._scan, split))
                 rows, number = rows + source_rows, number + 1
                 if level == 0:
                     self._keep(batch)
-            if level == 0:
-                self._taken.append(position)
-                self._rows = rows
+                    self._taken[position] = self._taken.get(position, 0) + source_rows
+                if time.monotonic() > ends:
+                    break
             if time.monotonic() > ends:
                 break
+        self._rows = rows
         first, second = (half.partial() for half in halves)
         whole = merge([first, second])
         self._halves.append(_Halves(level, (first, second), whole))
@@ -220,10 +224,10 @@ class _Measuring:
         """Row groups as a write task takes them, several together, through all that writes them but the files."""
         transform = Transform(self._pipeline, self._state)
         start, size, kept, rows = time.monotonic(), 0, 0, 0
-        for unit in _units(self._taken, [group.rows for group in self._plan.groups]):
+        for unit in _units(self._taken):
             batches: list[Batch] = []
             for position in unit:
-                for batch, source_rows in self._read(self._scan, position):
+                for batch, source_rows in self._read(self._scan, position, self._taken[position]):
                     matched, split = in_parts(batch)
                     rows += source_rows
                     if matched.num_rows:
@@ -268,17 +272,12 @@ class _Measuring:
                 yield Words(measure.chains[0].column, seen, expected, round(expected * each))
 
 
-def fit_name(levels: int, level: int) -> str:
-    """What the fitting of a level is called, as a run's stages are."""
-    return "fit" if levels == 1 else f"fit {level + 1}"
-
-
-def _units(taken: Sequence[int], rows: Sequence[int]) -> Iterator[list[int]]:
+def _units(taken: Mapping[int, int]) -> Iterator[list[int]]:
     """Row groups together as a write task has them, or fewer where they are large."""
     unit: list[int] = []
     for position in taken:
         unit.append(position)
-        if len(unit) == MIXED_FROM or sum(min(rows[one], GROUP_ROWS) for one in unit) >= GROUP_ROWS:
+        if len(unit) == MIXED_FROM or sum(taken[one] for one in unit) >= GROUP_ROWS:
             yield unit
             unit = []
     if unit:

@@ -19,22 +19,20 @@ from dtap_dask.errors import InterruptedRun
 from dtap_dask.features import feature_infos
 from dtap_dask.job import taps, tasks
 from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
-from dtap_dask.job.compared import compare, keep
+from dtap_dask.job.compared import compare, expect, keep
 from dtap_dask.job.conclude import conclude
 from dtap_dask.job.dashboard import install, page_link
 from dtap_dask.job.engine import STOPPED, Engine
-from dtap_dask.job.forecast import forecast
-from dtap_dask.job.grouping import split_names
+from dtap_dask.job.grouping import fit_name, split_names
 from dtap_dask.job.noticeboard import Noticeboard
 from dtap_dask.job.output import Output
 from dtap_dask.job.plan import Plan, plan_of
-from dtap_dask.job.probe import probe as measure
 from dtap_dask.job.progress import reporter
 from dtap_dask.job.seal import layout_of, planned_row_bytes, rows_by_group, seal
 from dtap_dask.job.snapshot import Snapshot
 from dtap_dask.job.sources import source_totals, write_sources
 from dtap_dask.job.spec import Job
-from dtap_dask.job.stages import Finish, Lazily, fit_name, footers_on, stage_of, stages
+from dtap_dask.job.stages import Finish, Lazily, footers_on, stage_of, stages
 from dtap_dask.job.tasks import Counted, Reading, Work, Written
 from dtap_dask.job.telling import EVENTS_SECONDS, FILES_SECONDS, InFolder, Superseded, Teller, run_name, told_run
 from dtap_dask.job.watch import Watch
@@ -191,8 +189,7 @@ class _Run:
         self.report.note(f"Run {self.report.snapshot.id}: `dtap-dask status {self.store.url}` says how it goes.")
         watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
         self.engine = Engine(client, watch, self.plan.job.secrets)
-        threads = sum(client.nthreads().values())
-        self.expected = forecast(self.plan, measure(self.plan) if self.how.probe else None, workers=max(1, threads))
+        self.expected = expect(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)
 
     def begin_anew(self) -> None:
         """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
@@ -226,7 +223,7 @@ class _Run:
 
     def fit(self, level: int) -> tuple[Counted, ...]:
         items = [(self.work, level, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
-        self.begin(fit_name(self.plan, level), self.plan.fit_tasks)
+        self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
         finish = Finish(self.work, level)
         names = ("fit", "merge-fit", "finish-fit")
         done = self.advancing([item[2] for item in items])

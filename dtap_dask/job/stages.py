@@ -10,9 +10,11 @@ from distributed import Client
 
 from dtap_dask.job import tasks
 from dtap_dask.job.engine import Engine
+from dtap_dask.job.grouping import fit_name
 from dtap_dask.job.plan import FOOTERS_A_TASK, Plan
 from dtap_dask.job.progress import Reporter
 from dtap_dask.job.snapshot import Stage
+from dtap_dask.job.tasks import Counted, Work
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer
 from dtap_dask.storage import Store
@@ -51,7 +53,7 @@ def stages(plan: Plan) -> list[Stage]:
     """The stages to come, as far as the plan knows them."""
     levels, found = plan.checked.pipeline.levels, []
     if plan.job.fit == "fused" and levels:
-        found = [stage_of(plan, fit_name(plan, level), plan.fit_tasks) for level in range(levels)]
+        found = [stage_of(plan, fit_name(levels, level), plan.fit_tasks) for level in range(levels)]
     elif not levels and plan.needs_counting:
         found = [stage_of(plan, "count", plan.fit_tasks)]
     return [*found, stage_of(plan, "write", plan.write_tasks)]
@@ -64,17 +66,12 @@ def stage_of(plan: Plan, name: str, positions: Sequence[tuple[int, ...]]) -> Sta
     return Stage(name, len(positions), 0, rows, 0, size, 0, 0.0, False)
 
 
-def fit_name(plan: Plan, level: int) -> str:
-    """What the fitting of a level is called."""
-    return "fit" if plan.checked.pipeline.levels == 1 else f"fit {level + 1}"
-
-
 @dataclass(frozen=True)
 class Finish:
     """`tasks.finish_fit` of one level, as a function of the merged statistics alone."""
 
-    work: tasks.Work
+    work: Work
     level: int
 
-    def __call__(self, part: tasks.FitPart) -> tuple[tasks.Counted, ...]:
+    def __call__(self, part: tasks.FitPart) -> tuple[Counted, ...]:
         return tasks.finish_fit(self.work, self.level, part)
