@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.job.secrets import Secrets
+from dtap_dask.job.secrets import Secrets, written_in
 
 Loc = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -180,7 +180,7 @@ def _scalar(value: Any) -> Any:
 def expand(
     document: Document, known: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], Secrets, dict[Loc, Problem]]:
-    """The document with `${NAME}` replaced, the values that came so, and a problem for each unset variable.
+    """The document with `${NAME}` replaced, the secrets in it, and a problem for each unset variable.
 
     `known` values go before those of the environment.
     """
@@ -202,4 +202,5 @@ def expand(
         found[name] = value
         return value
 
-    return fill(document.raw, ()), Secrets(found), unset
+    filled = fill(document.raw, ())
+    return filled, Secrets(found | {name: one for name, one in written_in(filled).items() if name not in found}), unset

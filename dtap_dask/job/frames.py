@@ -59,7 +59,8 @@ class _Rows:
     make: Make
 
     def __call__(self, task: ScanTask) -> pd.DataFrame:
-        return patiently(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
+        with self.work.secrets.redacting():  # Dask logs what tasks raise
+            return patiently(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
 
     def empty(self) -> pd.DataFrame:
         """The frame without rows."""

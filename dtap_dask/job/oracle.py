@@ -71,7 +71,8 @@ def _check(client: Client, work: Work, tasks: tuple[ScanTask, ...], pipeline: Pi
     def done(index: int) -> None:
         report.advance(tasks[index].rows, tasks[index].bytes)
 
-    found: list[tuple[Findings, int]] = Engine(client).each("check", check_task, [(work, task) for task in tasks], done)
+    engine = Engine(client, secrets=work.secrets)
+    found: list[tuple[Findings, int]] = engine.each("check", check_task, [(work, task) for task in tasks], done)
     report.end()
     Findings.together(findings for findings, _ in found).refuse(watches(pipeline))
     return sum(rows for _, rows in found)

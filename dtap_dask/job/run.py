@@ -106,7 +106,7 @@ class How:
 def carry_out(job: Job, teller: Teller, opening: Callable[[], Client], how: How) -> Manifest:
     """Run a loaded job, on a client that is opened when it is first needed."""
     opened = Lazily(opening)
-    plan = plan_of(job, how.limit, footers_on(opened, teller))
+    plan = plan_of(job, how.limit, footers_on(opened, teller, job.secrets))
     return _Run(plan, teller, opened, how).go()
 
 
@@ -136,6 +136,7 @@ class _Run:
             layout=self.layout,
             shuffle=job.output.shuffle,
             seed=job.output.seed,
+            secrets=job.secrets,
         )
 
     def go(self) -> Manifest:

@@ -6,14 +6,18 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from distributed.comm import connect, parse_address, parse_host_port
+from distributed.comm import parse_address, parse_host_port
+from distributed.comm.core import FatalCommClosedError
 from distributed.comm.registry import get_backend
 from distributed.security import Security
 
 from dtap_dask.errors import ClusterError, JobError
 
+_PAUSE = 0.2
 _ENCRYPTED = ("tls", "wss", "gateway")
 # Flag, field of Dask's Security, setting of Dask's configuration.
 _NAMES = {
@@ -126,20 +130,38 @@ async def _asked(address: str, security: Security, seconds: float) -> str:
 
 
 async def _kind(address: str, security: Security, seconds: float) -> str:
-    """What kind of Dask server answers."""
-    comm = await connect(address, timeout=seconds, **security.get_connection_args("client"))
+    """What kind of Dask server answers. Greets it as Dask's `connect` does, which leaves connections open that fail."""
+    comm = await _connected(address, security, seconds)
     try:
+        await comm.write(comm.handshake_info())
+        await comm.read()
         await comm.write({"op": "identity", "reply": True})
         return str((await comm.read())["type"])
     finally:
         comm.abort()
 
 
+async def _connected(address: str, security: Security, seconds: float) -> Any:
+    """A connection; one that is refused is tried again, as schedulers take some seconds to start."""
+    scheme, location = parse_address(address)
+    connector = get_backend(scheme).get_connector()
+    end = time.monotonic() + seconds - _PAUSE
+    while True:
+        try:
+            return await connector.connect(location, **security.get_connection_args("client"))
+        except FatalCommClosedError:
+            raise
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(_PAUSE)
+
+
 def _why(error: Exception) -> str:
     said = f"{error} {error.__cause__ or ''}"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return "its certificate is not of the certificate authority that is configured here"
-    if "ALERT" in said:
+    if "ALERT" in said or "SSLEOFError" in said:
         return "it does not accept the certificate that is configured here"
     if "WRONG_VERSION_NUMBER" in said or "cannot convert to SSL" in said:
         return "what listens there does not speak TLS"

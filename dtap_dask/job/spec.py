@@ -24,7 +24,7 @@ from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
 from dtap_dask.job.document import Document, Loc, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.lenient import right_parts
-from dtap_dask.job.secrets import Secrets
+from dtap_dask.job.secrets import Secrets, written_in
 from dtap_dask.lake import predicate
 from dtap_dask.storage.settings import check as check_settings
 
@@ -166,6 +166,11 @@ class Job(_Part):
     _pending: tuple[Problem, ...] = PrivateAttr(default=())
     _broken: frozenset[Loc] = PrivateAttr(default=frozenset())
 
+    def __repr__(self) -> str:
+        return f"Job({self.redact(self.name)!r})"  # the rest may hold secrets, and tracebacks may show it
+
+    __str__ = __repr__
+
     @classmethod
     def load(cls, job: str | Path | Mapping[str, Any] | Job, overrides: Iterable[str] = ()) -> Job:
         """A job from a file, a dict of the same keys, or a Job. JobError lists every mistake in its shape."""
@@ -203,8 +208,8 @@ class Job(_Part):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The job as written, with `${NAME}` in place of what the environment holds."""
-        return self._document.raw
+        """The job as written, with `${NAME}` in place of what the environment holds, and of what is secret by name."""
+        return Secrets(written_in(self._document.raw)).redact(self._document.raw)
 
     def as_document(self) -> dict[str, Any]:
         """The job with every default written out, as the same keys that a job file has."""

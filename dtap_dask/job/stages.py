@@ -13,6 +13,7 @@ from dtap_dask.job.engine import Engine
 from dtap_dask.job.grouping import fit_name
 from dtap_dask.job.plan import FOOTERS_A_TASK, Plan
 from dtap_dask.job.progress import Reporter
+from dtap_dask.job.secrets import Secrets
 from dtap_dask.job.snapshot import Stage
 from dtap_dask.job.tasks import Counted, Work
 from dtap_dask.lake.discover import SourceFile
@@ -34,7 +35,7 @@ class Lazily:
 
 
 def footers_on(
-    opened: Lazily, report: Reporter
+    opened: Lazily, report: Reporter, secrets: Secrets
 ) -> Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]:
     """Read many footers in tasks."""
 
@@ -42,7 +43,9 @@ def footers_on(
         parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
         report.begin("scan", len(parts), 0, 0)
         items = [(source, part, schema, stats) for part in parts]
-        found = Engine(opened()).each("scan", tasks.read_footers, items, lambda _: report.advance(0, 0))
+        found = Engine(opened(), secrets=secrets).each(
+            "scan", tasks.read_footers, items, lambda _: report.advance(0, 0)
+        )
         report.end()
         return [footer for part in found for footer in part]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import DataError, InterruptedRun
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
+from dtap_dask.job.secrets import Secrets
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer, read_footer
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
@@ -43,6 +44,7 @@ class Work:
     layout: Layout
     shuffle: Shuffle
     seed: int
+    secrets: Secrets = field(default_factory=Secrets)
 
     def __repr__(self) -> str:
         return f"Work({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets

@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
@@ -35,7 +35,7 @@ class Place:
     fs: AbstractFileSystem
     root: str
     way: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(repr=False)  # options of filesystems hold passwords
 
 
 def locate(url: str, settings: Mapping[str, Any]) -> Place:

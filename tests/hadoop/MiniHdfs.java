@@ -19,9 +19,10 @@ import org.apache.hadoop.metrics2.lib.DefaultMetricsSystem;
 
 /**
  * A NameNode and a DataNode in this JVM, on loopback, until standard input closes. Arguments: a folder, then KEY=VALUE
- * settings. Prints READY and the NameNode's port. Each line of input is a command that is answered by OK or a reason:
- * "stop" and "start" (the DataNode, which keeps its port), "quota PATH BYTES", "leave" (safe mode).
- * FOLDER/calls.log gets one line for each file operation that the NameNode was asked for.
+ * settings; fs.defaultFS and those of the DataNode may name another address. Prints READY and the NameNode's port. Each
+ * line of input is a command that is answered by OK or a reason: "stop" and "start" (the DataNode, which keeps its
+ * port), "quota PATH BYTES", "leave" (safe mode). FOLDER/calls.log gets one line for each file operation that the
+ * NameNode was asked for.
  */
 public class MiniHdfs {
   private static PrintWriter calls;
@@ -60,9 +61,10 @@ public class MiniHdfs {
       NameNode.format(settings);
     }
     NameNode names = NameNode.createNameNode(new String[0], settings);
-    settings.set("fs.defaultFS", "hdfs://127.0.0.1:" + names.getNameNodeAddress().getPort());
+    String host = java.net.URI.create(settings.get("fs.defaultFS")).getHost();
+    settings.set("fs.defaultFS", "hdfs://" + host + ":" + names.getNameNodeAddress().getPort());
     DataNode data = DataNode.createDataNode(new String[0], settings);
-    settings.set("dfs.datanode.address", "127.0.0.1:" + data.getXferPort());
+    settings.set("dfs.datanode.address", host + ":" + data.getXferPort());
     wait(names, data);
     System.out.println("READY " + names.getNameNodeAddress().getPort());
     BufferedReader commands = new BufferedReader(new InputStreamReader(System.in));

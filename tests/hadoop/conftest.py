@@ -5,13 +5,14 @@ Where Java or Hadoop are missing the tests are skipped with the command that fet
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import select
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -58,17 +59,21 @@ class Hadoop:
 
 @dataclass(frozen=True)
 class Hdfs:
-    """A running NameNode and DataNode. `url` is hdfs://127.0.0.1:PORT."""
+    """A running NameNode and DataNode. `url` is hdfs://127.0.0.1:PORT, or of the address where they were started."""
 
     url: str
     folder: Path
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, hadoop: Hadoop, folder: Path, *settings: str) -> Hdfs:
-        """Start one; fails with its log when it is not up within 90 s."""
+    def start(
+        cls, hadoop: Hadoop, folder: Path, *settings: str, at: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> Hdfs:
+        """Start one, `within` another command; fails with its log when it is not up within 90 s."""
         folder.mkdir(parents=True, exist_ok=True)
-        command = [*JAVA, "-cp", hadoop.classpath, "MiniHdfs", str(folder), *settings]
+        datanode = [f"dfs.datanode{kind}address={at}:0" for kind in (".", ".ipc.", ".http.")]
+        place = [f"fs.defaultFS=hdfs://{at}:0", f"dfs.datanode.hostname={at}", *datanode]
+        command = [*within, *JAVA, "-cp", hadoop.classpath, "MiniHdfs", str(folder), *place, *settings]
         with (folder / "hdfs.log").open("w") as log:
             process = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=log, text=True)
         assert process.stdout is not None
@@ -77,7 +82,7 @@ class Hdfs:
         if words[:1] != ["READY"]:
             process.kill()
             pytest.fail("HDFS did not start:\n" + (folder / "hdfs.log").read_text()[-3000:])
-        return cls(f"hdfs://127.0.0.1:{words[1]}", folder, process)
+        return cls(f"hdfs://{at}:{words[1]}", folder, process)
 
     def tell(self, command: str) -> None:
         """One of MiniHdfs's commands: stop, start, quota PATH BYTES, leave."""
@@ -127,6 +132,12 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Hadoop:
     sources = [str(HERE / "MiniHdfs.java"), str(HERE / "Bdfs.java")]
     subprocess.run(["javac", "-nowarn", "-cp", classpath, "-d", str(classes), *sources], check=True)
     return Hadoop(fetch.HOME, classpath, fetch.java_home())
+
+
+@pytest.fixture(scope="session")
+def start_hdfs(hadoop: Hadoop) -> Callable[..., Hdfs]:
+    """`Hdfs.start`, for tests that need one elsewhere."""
+    return functools.partial(Hdfs.start, hadoop)
 
 
 @pytest.fixture(scope="session")
