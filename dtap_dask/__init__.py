@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtap_dask.errors import DtapError
     from dtap_dask.features import FittedState
-    from dtap_dask.job.interop import to_dask_ml
-    from dtap_dask.job.plan import Plan
-    from dtap_dask.job.plan import make_plan as plan
+    from dtap_dask.job.cluster.client import ClusterOptions
+    from dtap_dask.job.estimators.interop import to_dask_ml
+    from dtap_dask.job.jobfile.spec import Job
+    from dtap_dask.job.planning.plan import Plan
+    from dtap_dask.job.planning.plan import make_plan as plan
     from dtap_dask.job.read import read
-    from dtap_dask.job.run import run
-    from dtap_dask.job.spec import Job
-    from dtap_dask.job.submit import submit
+    from dtap_dask.job.running.run import run
+    from dtap_dask.job.running.submit import submit
     from dtap_dask.records.manifest import Manifest
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
@@ -25,21 +26,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClusterOptions": ("dtap_dask.job.cluster.client", "ClusterOptions"),
     "DtapError": ("dtap_dask.errors", "DtapError"),
     "FittedState": ("dtap_dask.features", "FittedState"),
-    "Job": ("dtap_dask.job.spec", "Job"),
+    "Job": ("dtap_dask.job.jobfile.spec", "Job"),
     "Manifest": ("dtap_dask.records.manifest", "Manifest"),
-    "Plan": ("dtap_dask.job.plan", "Plan"),
+    "Plan": ("dtap_dask.job.planning.plan", "Plan"),
     "inputs": ("dtap_dask.train.inputs", "inputs"),
     "load": ("dtap_dask.train.load", "load"),
-    "plan": ("dtap_dask.job.plan", "make_plan"),
+    "plan": ("dtap_dask.job.planning.plan", "make_plan"),
     "read": ("dtap_dask.job.read", "read"),
-    "run": ("dtap_dask.job.run", "run"),
-    "submit": ("dtap_dask.job.submit", "submit"),
-    "to_dask_ml": ("dtap_dask.job.interop", "to_dask_ml"),
+    "run": ("dtap_dask.job.running.run", "run"),
+    "submit": ("dtap_dask.job.running.submit", "submit"),
+    "to_dask_ml": ("dtap_dask.job.estimators.interop", "to_dask_ml"),
 }
 
 __all__ = [
+    "ClusterOptions",
     "DtapError",
     "FittedState",
     "Job",

@@ -106,7 +106,7 @@ def tfrecords(debug: bool) -> None:
 @_json_option
 def plan(job: str, as_json: bool, **options: Any) -> None:
     """What JOB will read, fit and write; reads nothing but listings and footers, unless it is to --probe."""
-    from dtap_dask.job.describe import print_plan
+    from dtap_dask.job.planning.describe import print_plan
 
     print_plan(job, as_json=as_json, **options)
 
@@ -135,8 +135,8 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 @_json_option
 def run(job: str, as_json: bool, **options: Any) -> None:
     """Plan, fit, write and commit JOB, on a Dask cluster of this machine or on one that runs already."""
-    from dtap_dask.job.cluster import ClusterOptions
-    from dtap_dask.job.run import run as run_job
+    from dtap_dask.job.cluster.client import ClusterOptions
+    from dtap_dask.job.running.run import run as run_job
 
     where = {name: options.pop(name) for name in ClusterOptions.__dataclass_fields__}
     run_job(job, cluster=ClusterOptions(**where), progress="json" if as_json else "auto", **options)
@@ -152,8 +152,8 @@ def run(job: str, as_json: bool, **options: Any) -> None:
 @_json_option
 def submit(job: str, as_json: bool, **options: Any) -> None:
     """Give JOB to a cluster that runs already, print its id and leave: it goes on without you."""
-    from dtap_dask.job.cluster import ClusterOptions
-    from dtap_dask.job.submit import submit as submit_job
+    from dtap_dask.job.cluster.client import ClusterOptions
+    from dtap_dask.job.running.submit import submit as submit_job
 
     where = {name: options.pop(name) for name in ClusterOptions.__dataclass_fields__.keys() & options.keys()}
     submitted = submit_job(job, cluster=ClusterOptions(**where), **options)
@@ -167,7 +167,7 @@ def submit(job: str, as_json: bool, **options: Any) -> None:
 @_json_option
 def jobs(as_json: bool, **where: Any) -> None:
     """The runs that the scheduler knows."""
-    from dtap_dask.job.ask import print_jobs
+    from dtap_dask.job.telling.ask import print_jobs
 
     print_jobs(where, as_json=as_json)
 
@@ -178,7 +178,7 @@ def jobs(as_json: bool, **where: Any) -> None:
 @_json_option
 def status(target: str, as_json: bool, **where: Any) -> None:
     """How a run goes, by its id or by the path of its output, which needs no scheduler."""
-    from dtap_dask.job.ask import print_status
+    from dtap_dask.job.telling.ask import print_status
 
     print_status(target, where, as_json=as_json)
 
@@ -190,7 +190,7 @@ def status(target: str, as_json: bool, **where: Any) -> None:
 @_json_option
 def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
     """What a run has said, by its id or by the path of its output."""
-    from dtap_dask.job.ask import print_logs
+    from dtap_dask.job.telling.ask import print_logs
 
     with _leaving(target):
         print_logs(target, where, follow=follow, as_json=as_json)
@@ -202,7 +202,7 @@ def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
 @_json_option
 def wait(target: str, as_json: bool, **where: Any) -> None:
     """Watch a run until it has ended, and return its exit code; Ctrl-C leaves it running."""
-    from dtap_dask.job.ask import wait_for
+    from dtap_dask.job.telling.ask import wait_for
 
     with _leaving(target):
         wait_for(target, where, as_json=as_json)
@@ -224,7 +224,7 @@ def _leaving(target: str) -> Iterator[None]:
 @_json_option
 def cancel(run: str, as_json: bool, **where: Any) -> None:
     """Stop a run: what it is doing may end, nothing more is begun, and `--resume` goes on with it."""
-    from dtap_dask.job.ask import cancel_run
+    from dtap_dask.job.telling.ask import cancel_run
 
     cancel_run(run, where, as_json=as_json)
 

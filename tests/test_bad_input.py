@@ -341,7 +341,7 @@ def test_a_fault_in_the_data(
 def test_a_file_that_vanishes_between_plan_and_read(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dtap_dask.job import run as run_module
+    from dtap_dask.job.running import run as run_module
 
     job = small(tmp_path / "source", x=[1.0, 2.0])
     job["source"]["where"] = "x > 0"

@@ -143,6 +143,7 @@ def test_processes_that_want_the_same_fetch_it_once(tmp_path: Path, shards: list
     for other in others:
         assert ended(other).split() == [str(SIZE)] * len(shards)
         assert other.returncode == 0
+    assert not list((tmp_path / "cache").glob("*.part"))
     assert sorted(taken(log)) == sorted((shard.path, at, 1000) for shard in shards for at in range(0, SIZE, 1000))
 
 
@@ -264,10 +265,11 @@ def test_promises_stay_below_the_size_and_end_with_their_process(
         kept.reserve(2 * SIZE, 3 * SIZE)
     other.kill()
     ended(other)
+    Path(kept.path, "reserved", ".nfs0000000000a1b2c3").touch()
     second = kept.reserve(5 * SIZE, 5 * SIZE)
     for held in (first, second):
         held.release()
-    assert os.listdir(os.path.join(kept.path, "reserved")) == []
+    assert os.listdir(os.path.join(kept.path, "reserved")) == [".nfs0000000000a1b2c3"]
 
 
 def test_a_rewritten_file_never_meets_old_bytes(tmp_path: Path, store: Store, shards: list[Shard]) -> None:

@@ -23,9 +23,9 @@ from distributed import Client
 
 import dtap_dask
 from dtap_dask.cli import LATER, tfrecords
-from dtap_dask.job.plan import make_plan
+from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.job.progress import reporter
+from dtap_dask.job.telling.progress import reporter
 
 Document = dict[str, Any]
 

@@ -31,10 +31,10 @@ from distributed.security import Security
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, JobError
-from dtap_dask.job import cluster as module
-from dtap_dask.job import local_cluster
-from dtap_dask.job.cluster import ClusterOptions, open_client, preflight
-from dtap_dask.job.security import is_safe
+from dtap_dask.job.cluster import client as module
+from dtap_dask.job.cluster import local as local_cluster
+from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
+from dtap_dask.job.cluster.security import is_safe
 from dtap_dask.storage import open_store
 
 Document = dict[str, Any]

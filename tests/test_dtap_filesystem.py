@@ -263,6 +263,22 @@ def test_deleting(fs: DtapFileSystem, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tap", ["A", "Mem"])
+def test_a_name_that_looks_like_a_pattern_is_that_name(fs: DtapFileSystem, tap: str) -> None:
+    for one, other in (("x[1]", "x1"), ("a*b", "axb"), ("d[1]/f", "d1/f"), ("e[1]/f", "e1/f")):
+        with fs.open(f"{tap}/{one}", "wb") as file:
+            file.write(b"mine")
+        fs.pipe_file(f"{tap}/{other}", b"theirs")
+    fs.rm(f"{tap}/x[1]")
+    fs.rm(f"{tap}/d[1]", recursive=True)
+    fs.mv(f"{tap}/a*b", "B/moved")
+    fs.mv(f"{tap}/e[1]", f"{tap}/new", recursive=True)
+    assert fs.find(tap) == [f"{tap}/{name}" for name in ("axb", "d1/f", "e1/f", "new/f", "x1")]
+    assert fs.cat("B/moved") == b"mine" == fs.cat(f"{tap}/new/f")
+    fs.rm(f"{tap}/x*")
+    assert not fs.exists(f"{tap}/x1")
+
+
+@pytest.mark.parametrize("tap", ["A", "Mem"])
 def test_publishing_never_replaces(fs: DtapFileSystem, tap: str) -> None:
     fs.pipe({f"{tap}/new": b"new", f"{tap}/old": b"old"})
     with pytest.raises(FileExistsError):

@@ -11,8 +11,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dtap_dask.errors import ClusterError, DataError
-from dtap_dask.job.cluster import ClusterOptions, open_client
-from dtap_dask.job.engine import FAN_IN, Engine
+from dtap_dask.job.cluster.client import ClusterOptions, open_client
+from dtap_dask.job.running.engine import FAN_IN, Engine
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
-from dtap_dask.job import machine, warnings
-from dtap_dask.job.compared import kept
-from dtap_dask.job.describe import WIDTH, in_numbers, in_text
-from dtap_dask.job.forecast import Forecast, forecast
-from dtap_dask.job.plan import Plan, make_plan
-from dtap_dask.job.probe import distinct, probe, spread
-from dtap_dask.job.telling import told_runs
+from dtap_dask.job.cluster import machine
+from dtap_dask.job.planning import warnings
+from dtap_dask.job.planning.describe import WIDTH, in_numbers, in_text
+from dtap_dask.job.planning.forecast import Forecast, forecast
+from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.planning.probe import distinct, probe, spread
+from dtap_dask.job.running.compared import kept
+from dtap_dask.job.telling.teller import told_runs
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
@@ -274,7 +275,7 @@ def test_it_looks_at_nothing_but_listings_and_footers(job: Document, tmp_path: P
 
 
 def test_a_plan_waits_for_no_cluster_and_no_training_library() -> None:
-    code = "import sys, dtap_dask.job.describe; print(*{name.split('.')[0] for name in sys.modules})"
+    code = "import sys, dtap_dask.job.planning.describe; print(*{name.split('.')[0] for name in sys.modules})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"distributed", "dask_ml", "tensorflow", "pandas", "sklearn", "bokeh"} & set(found)
 

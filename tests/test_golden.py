@@ -24,7 +24,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
-from dtap_dask.job import grouping
+from dtap_dask.job.planning import grouping
 
 Document = dict[str, Any]
 

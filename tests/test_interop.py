@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 import dtap_dask
 from dtap_dask.errors import DtapError, OutputError
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Pipeline, Transform, finish, parse_step
-from dtap_dask.job.interop import Estimators, Refused
+from dtap_dask.job.estimators.interop import Estimators, Refused
 
 RNG = np.random.default_rng(3)
 ROWS = 400

@@ -250,3 +250,13 @@ def test_the_form_of_the_manifest_is_pinned(tmp_path):
         "path": "eval/a", "split": "eval", "rows": 0, "records": 0, "bytes": 0, "crc32c": 0,
         "record_bytes": None, "offsets": [],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["../x", "train/../../x", "/etc/hosts", "train//a", "./a", "", "manifest.json", "a\0"])
+def test_a_manifest_that_names_other_files_is_refused(tmp_path, path):
+    store = open_store(str(tmp_path))
+    found = json.loads(write(store, Layout("blocks", 4)).to_bytes())
+    found["splits"]["train"]["shards"][0]["path"] = path
+    store.write_atomic("manifest.json", json.dumps(found).encode())
+    with pytest.raises(OutputError, match=r"is no manifest.*is no path of a shard"):
+        read_manifest(store)

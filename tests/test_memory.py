@@ -14,8 +14,8 @@ import pytest
 from distributed import Client
 
 import dtap_dask
-from dtap_dask.job.cluster import ClusterOptions, open_client
-from dtap_dask.job.plan import make_plan
+from dtap_dask.job.cluster.client import ClusterOptions, open_client
+from dtap_dask.job.planning.plan import make_plan
 
 Document = dict[str, Any]
 

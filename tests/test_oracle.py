@@ -16,11 +16,11 @@ from distributed import Client, LocalCluster
 import dtap_dask
 from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState
-from dtap_dask.job import tasks
-from dtap_dask.job.oracle import fit_with_dask_ml
-from dtap_dask.job.plan import Plan, make_plan
-from dtap_dask.job.progress import Silent
-from dtap_dask.job.tasks import Work
+from dtap_dask.job.estimators.oracle import fit_with_dask_ml
+from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.running import tasks
+from dtap_dask.job.running.tasks import Work
+from dtap_dask.job.telling.progress import Silent
 from dtap_dask.lake.sample import write_sample
 from dtap_dask.records.example import Layout
 from dtap_dask.storage import open_store

@@ -16,8 +16,8 @@ from distributed import Client
 
 import dtap_dask
 from dtap_dask.errors import JobError, OutputError
-from dtap_dask.job import run as run_module
-from dtap_dask.job.plan import make_plan
+from dtap_dask.job.planning.plan import make_plan
+from dtap_dask.job.running import run as run_module
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows, verify

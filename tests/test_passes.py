@@ -13,8 +13,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dtap_dask
-from dtap_dask.job.describe import passes
-from dtap_dask.job.plan import make_plan
+from dtap_dask.job.planning.describe import passes
+from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.storage import Counters, Store
 
 Document = dict[str, Any]

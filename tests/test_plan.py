@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import DataError
-from dtap_dask.job import engine, plan, tasks, warnings
-from dtap_dask.job.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks
-from dtap_dask.job.plan import Plan, make_plan
-from dtap_dask.job.seal import seal
+from dtap_dask.job.planning import plan, warnings
+from dtap_dask.job.planning.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks
+from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.planning.seal import seal
+from dtap_dask.job.running import engine, tasks
 from dtap_dask.lake.footers import RowGroup
 from dtap_dask.storage import Store
 
@@ -44,7 +45,7 @@ def test_many_footers_are_read_in_tasks_named_scan(
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
     monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.stages.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.running.stages.FOOTERS_A_TASK", 5)
     calls: list[tuple[str, int]] = []
     each = engine.Engine.each
 

@@ -18,7 +18,7 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.errors import ClusterError
 from dtap_dask.job import taps
-from dtap_dask.job.cluster import preflight
+from dtap_dask.job.cluster.client import preflight
 from dtap_dask.storage import open_store, reach
 from dtap_dask.storage.local import LocalFiles
 

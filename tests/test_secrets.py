@@ -27,8 +27,8 @@ from bokeh.client import pull_session
 from distributed import Client
 
 from dtap_dask.errors import DtapError
-from dtap_dask.job.secrets import Secrets, written_in
-from dtap_dask.job.spec import Job
+from dtap_dask.job.jobfile.secrets import Secrets, written_in
+from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import locate
 

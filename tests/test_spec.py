@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, JobError, SourceError, VerificationError
-from dtap_dask.job.plan import make_plan
+from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.job.progress import reporter
-from dtap_dask.job.secrets import Secrets
-from dtap_dask.job.spec import Job
+from dtap_dask.job.telling.progress import reporter
 
 Document = dict[str, Any]
 SECRET = "päss-w0rd"

@@ -23,12 +23,12 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DataError, InterruptedRun, JobError
-from dtap_dask.job.follow import duration, follow, in_words
-from dtap_dask.job.progress import Silent, told
-from dtap_dask.job.snapshot import Note, Snapshot, Stage
-from dtap_dask.job.status import InFolder, Look, is_path
-from dtap_dask.job.telling import Cancelled, Superseded, Teller, run_name, told_runs
-from dtap_dask.job.telling import InFolder as ToFolder
+from dtap_dask.job.telling.follow import duration, follow, in_words
+from dtap_dask.job.telling.progress import Silent, told
+from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
+from dtap_dask.job.telling.status import InFolder, Look, is_path
+from dtap_dask.job.telling.teller import Cancelled, Superseded, Teller, run_name, told_runs
+from dtap_dask.job.telling.teller import InFolder as ToFolder
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
@@ -240,9 +240,9 @@ def test_a_run_that_fails_leaves_its_reason(job: Document, tmp_path: Path, clien
 
 
 def test_a_run_that_does_not_begin_leaves_nothing(job: Document, tmp_path: Path) -> None:
-    missing = dtap_dask.job.cluster.ClusterOptions(scheduler="tcp://127.0.0.1:9")
+    missing = dtap_dask.job.cluster.client.ClusterOptions(scheduler="tcp://127.0.0.1:9")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dtap_dask.job.cluster.WAIT_SECONDS", 0.3)
+        patch.setattr("dtap_dask.job.cluster.client.WAIT_SECONDS", 0.3)
         with pytest.raises(dtap_dask.DtapError, match="No Dask scheduler answers"):
             dtap_dask.run(job, cluster=missing, progress="silent")
         assert not (tmp_path / "out").exists()

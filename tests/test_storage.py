@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,52 @@ def test_local_path_is_for_local_stores(tmp_path: Path) -> None:
     assert open_store(str(tmp_path)).local_path("x") == str(tmp_path / "x")
     assert tapped.local_path("x") == str(tmp_path / "deep" / "er" / "x")
     assert open_store(f"memory://{uuid.uuid4().hex}").local_path("x") is None
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run?", "r*"])
+def test_a_name_that_looks_like_a_pattern_is_that_name_only(name: str) -> None:
+    base = f"memory://{uuid.uuid4().hex}"
+    store, other = open_store(f"{base}/{name}"), open_store(f"{base}/run1")
+    for each in (store, other):
+        put(each, "_run/deep/a", b"1")
+    store.publish("_run/deep/a", "train/a")
+    put(store, "_run/deep/a", b"2")
+    store.replace("_run/deep/a", "train/a")
+    put(store, "_run/deep/b", b"3")
+    store.delete_tree("_run")
+    assert store.read_bytes("train/a") == b"2"
+    assert [file.path for file in store.list_files()] == ["train/a"]
+    assert not store.exists("_run")
+    assert [file.path for file in other.list_files()] == ["_run/deep/a"]
+
+
+def test_a_folder_is_removed_without_what_links_in_it_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "precious").write_text("1")
+    (tmp_path / "store" / "_run").mkdir(parents=True)
+    (tmp_path / "store" / "_run" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "store" / "link").symlink_to(tmp_path / "far")
+    store = open_store(str(tmp_path / "store"))
+    store.delete_tree("_run")
+    store.delete_tree("link")
+    assert os.listdir(tmp_path / "store") == []
+    assert os.listdir(tmp_path / "far") == ["precious"]
+
+
+def test_a_mount_that_flushes_no_folders_can_be_published_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = open_store(str(tmp_path))
+    put(store, "draft", b"1")
+    store.publish("draft", "final")
+    store.write_atomic("final", b"2")
+    assert store.read_bytes("final") == b"2"
 
 
 def test_a_mount_without_hard_links_can_be_published_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,11 @@ from distributed import Client, LocalCluster
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
-from dtap_dask.job import cluster as cluster_module
-from dtap_dask.job.cluster import ClusterOptions
-from dtap_dask.job.noticeboard import Noticeboard
-from dtap_dask.job.snapshot import ENDED, TOPIC
-from dtap_dask.job.submit import Submitted
+from dtap_dask.job.cluster import client as cluster_module
+from dtap_dask.job.cluster.client import ClusterOptions
+from dtap_dask.job.running.submit import Submitted
+from dtap_dask.job.telling.noticeboard import Noticeboard
+from dtap_dask.job.telling.snapshot import ENDED, TOPIC
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
@@ -39,7 +39,7 @@ PRELOAD = """
 import time
 from pathlib import Path
 from dtap_dask.records import commit
-from dtap_dask.job import tasks
+from dtap_dask.job.running import tasks
 def slowly(*args, **options):
     time.sleep(float(Path({pace!r}).read_text()))
     return commit.run_write_task(*args, **options)

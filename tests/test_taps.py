@@ -21,7 +21,7 @@ import dtap_dask
 from dtap_dask.errors import JobError, StorageError
 from dtap_dask.job import taps as job_taps
 from dtap_dask.job.init import starter
-from dtap_dask.job.spec import Job
+from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store, places, taps
 from dtap_dask.storage.hadoop import jvm
 from dtap_dask.storage.places import locate

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from dtap_dask.features import Rows
 from dtap_dask.job import taps
-from dtap_dask.job.progress import human
+from dtap_dask.job.telling.progress import human
 from dtap_dask.records.manifest import Manifest, read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dtap_dask.errors import OutputError
 from dtap_dask.features.state import FeatureInfo, Role
@@ -132,6 +132,14 @@ class Manifest(_Model):
     splits: dict[str, Split]
     sidecars: tuple[Sidecar, ...] = ()
     software: dict[str, str]
+
+    @model_validator(mode="after")
+    def _files_lie_beside_it(self) -> Manifest:
+        """One by hand may name any file: what is read must be of the dataset, and so must what a later run removes."""
+        for path in self.files:
+            if path in (MANIFEST, SUCCESS) or "\0" in path or {"", ".", ".."} & set(path.split("/")):
+                raise ValueError(f"{path!r} is no path of a shard or sidecar")
+        return self
 
     @property
     def infos(self) -> tuple[FeatureInfo, ...]:

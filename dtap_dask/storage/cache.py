@@ -31,6 +31,7 @@ from dtap_dask.storage.store import Store
 POLL = 0.05  # seconds between two looks at a lock of another process
 PATIENCE = 10.0  # seconds to wait for room that others hold and may be about to give back
 _NAME = re.compile(r"[0-9a-f]{32}-(\d+)\.(shard|part)")
+_PROMISE = re.compile(r"(\d+)-[0-9a-f]{32}")
 _SET = "storage.cache.path (or DTAP_CACHE)"
 # Files, by path and inode, whose CRC this process has seen to be right: each is read through once a process.
 _sound: set[tuple[str, int]] = set()
@@ -118,8 +119,9 @@ class Cache:
                     damaged = _inode(path)
                     pin.release()
                 with _exclusive(self._in(f"{name}.part"), stopped) as part:
-                    if _inode(path) not in (None, damaged):
-                        continue  # another was faster
+                    if _inode(path) not in (None, damaged):  # another was faster
+                        os.unlink(self._in(f"{name}.part"))  # empty, and held by nobody else
+                        continue
                     self._make_room(name, shard.bytes, stopped)
                     fetch(store, shard, part, stopped)
                     os.rename(self._in(f"{name}.part"), path)
@@ -159,8 +161,9 @@ class Cache:
         total = 0
         with os.scandir(self._in("reserved")) as files:
             for file in files:
-                if not _evicted(file.path):
-                    total += int(file.name.partition("-")[0])
+                found = _PROMISE.fullmatch(file.name)  # NFS shows deleted files that are open by names of its own
+                if found and not _evicted(file.path):
+                    total += int(found[1])
         return total
 
     def _promise(self, size: int) -> Held:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import make_instance
 from fsspec.utils import tokenize
@@ -19,7 +20,7 @@ from dtap_dask.storage import taps
 from dtap_dask.storage.files import Files
 from dtap_dask.storage.local import LocalFiles
 from dtap_dask.storage.places import Place, locate
-from dtap_dask.storage.remote import RemoteFiles, Renaming
+from dtap_dask.storage.remote import RemoteFiles, Renaming, reads_patterns, remove
 from dtap_dask.storage.settings import WAYS, resolved, sections
 
 _PIECE = 8 << 20
@@ -252,8 +253,12 @@ class DtapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
         if self.isdir(two):
             two = f"{two}/{one.rpartition('/')[2]}"
         (source, inner), (target, outer) = self._there(one), self._to_write(two)
-        if source == target:
+        if source == target and not reads_patterns(source, inner):
             source.mv(inner, outer, **kwargs)
+        elif has_magic(one) and self.exists(one):
+            for each in self.find(one, withdirs=True) if self.isdir(one) else [one]:
+                self.cp_file(each, f"{two}{each[len(one) :]}")
+            self.rm(one, recursive=True)
         else:
             super().mv(one, two, recursive=self.isdir(one), maxdepth=maxdepth)
 
@@ -276,12 +281,16 @@ class DtapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
         self._on("rmdir", path)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove a path, or each of a list; one with `*`, `?` or `[` is a pattern only where nothing has that name."""
         if maxdepth is not None:
             super().rm(path, recursive=recursive, maxdepth=maxdepth)
             return
-        for one in reversed(self.expand_path(path)):
-            self._refuse_roots(one)
-            self._on("rm", one, recursive=recursive)
+        for given in path if isinstance(path, list) else [path]:
+            name = self._strip_protocol(given)
+            literal = has_magic(name) and self.exists(name)
+            for one in [name] if literal else reversed(self.expand_path(name)):
+                self._refuse_roots(one)
+                remove(*self._there(one), recursive=recursive)
 
     def _on(self, method: str, path: Any, **kwargs: Any) -> Any:
         fs, there = self._there(path)

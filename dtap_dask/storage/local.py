@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from dtap_dask.storage.files import FileInfo
 
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # some mounts do not flush folders at all
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -81,9 +82,11 @@ class LocalFiles:
 
     def delete_tree(self, path: str) -> None:
         mode = _mode(path)
-        if mode is not None and stat.S_ISDIR(mode):
+        if os.path.islink(path):
+            os.unlink(path)  # what it leads to is not below
+        elif mode is not None and stat.S_ISDIR(mode):
             shutil.rmtree(path)
-        elif mode is not None or os.path.islink(path):
+        elif mode is not None:
             os.unlink(path)
 
 
@@ -130,5 +133,8 @@ def _sync_folder(path: str) -> None:
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(folder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem
 
 from dtap_dask.storage.files import FileInfo
 
@@ -24,6 +27,32 @@ class Renaming(Protocol):
 
     def replace(self, source: str, target: str) -> None:
         """Rename a file, over one that is there."""
+
+
+def reads_patterns(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether the filesystem's `rm` and `mv` would take the path for a pattern, and reach files of other names."""
+    return has_magic(path) and not isinstance(fs, LocalFileSystem | Renaming)
+
+
+def remove(fs: AbstractFileSystem, path: str, *, recursive: bool) -> None:
+    """Remove the file or folder of exactly this name."""
+    if not reads_patterns(fs, path):
+        fs.rm(path, recursive=recursive)
+    elif not fs.isdir(path):
+        fs.rm_file(path)
+    else:
+        below = fs.find(path, withdirs=True, detail=True) if recursive else {}
+        for name in sorted(below, reverse=True):  # what lies in a folder before it
+            if below[name]["type"] != "directory":
+                fs.rm_file(name)
+            elif name != path:
+                _remove_folder(fs, name)
+        _remove_folder(fs, path)
+
+
+def _remove_folder(fs: AbstractFileSystem, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # on object stores a folder goes with its last file
+        fs.rmdir(path)
 
 
 class RemoteFiles:
@@ -78,7 +107,7 @@ class RemoteFiles:
         with _MOVING:
             if self._fs.exists(target):
                 raise FileExistsError(errno.EEXIST, "already published", target)
-            self._fs.mv(source, target)
+            self._move(source, target)
 
     def replace(self, source: str, target: str) -> None:
         """Atomic by the filesystem's own rename; else a copy over the old file, as object stores do it."""
@@ -89,10 +118,10 @@ class RemoteFiles:
             if self._fs.isdir(target):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
             try:
-                self._fs.mv(source, target)
+                self._move(source, target)
             except FileExistsError:
                 self._fs.rm_file(target)
-                self._fs.mv(source, target)
+                self._move(source, target)
 
     def delete(self, path: str) -> None:
         self._fs.rm_file(path)
@@ -102,4 +131,11 @@ class RemoteFiles:
 
     def delete_tree(self, path: str) -> None:
         if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+            remove(self._fs, path, recursive=True)
+
+    def _move(self, source: str, target: str) -> None:
+        if reads_patterns(self._fs, source):
+            self._fs.cp_file(source, target)
+            self._fs.rm_file(source)
+        else:
+            self._fs.mv(source, target)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dtap_dask.job.snapshot import ENDED, TOPIC, Snapshot
+from dtap_dask.job.telling.snapshot import ENDED, TOPIC, Snapshot
 
 RUNS_KEPT = 50
 # Of a driver that has said nothing for so long, that is said.

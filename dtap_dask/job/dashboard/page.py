@@ -19,8 +19,8 @@ from distributed.diagnostics.progress_stream import color_of
 from tornado.ioloop import IOLoop
 
 from dtap_dask.job.dashboard.board import Board, Run, seconds_left
-from dtap_dask.job.progress import human
-from dtap_dask.job.snapshot import Snapshot, Stage
+from dtap_dask.job.telling.progress import human
+from dtap_dask.job.telling.snapshot import Snapshot, Stage
 
 REFRESH_MS = 500
 _CSS = Path(__file__).with_name("page.css").read_text()

@@ -1,0 +1,247 @@
+"""A Dask cluster to run on: the current client, one that runs already, or one of our own on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, default_client
+
+from dtap_dask.errors import ClusterError, JobError
+from dtap_dask.job import taps
+from dtap_dask.job.cluster.file import cluster_of, read_cluster_file
+from dtap_dask.job.cluster.local import local_cluster, refuse_unguarded
+from dtap_dask.job.cluster.security import reach, refuse_open, refuse_unknown, security_for
+from dtap_dask.storage import Store
+from dtap_dask.storage.reach import cannot_list, cannot_write
+
+WAIT_SECONDS = 15.0
+# What a batch system or an autoscaler may take to bring the first worker.
+WAIT_FOR_DUE_SECONDS = 1800.0
+_COMPARED = ("dtap_dask", "pyarrow", "numpy")
+Note = Callable[[str], None]
+
+
+def _unsaid(text: str) -> None:
+    """For who does not listen."""
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where to run. Without `scheduler`, `scheduler_file`, `cluster`: the current client, Dask's config, or locally.
+
+    `workers` processes of `threads` threads, each with `memory` (such as '4GiB'), are for a cluster of our own on this
+    machine. `scheduler` is an address, `scheduler_file` what `dask scheduler --scheduler-file` wrote, `cluster` a YAML
+    file that says which cluster to start. A scheduler on the network must be encrypted (tls://) unless `insecure`; its
+    certificates are those of Dask's configuration, or the files `tls_ca_file`, `tls_cert` and `tls_key`. A client that
+    is open already is taken as it is.
+    """
+
+    workers: int | None = None
+    threads: int | None = None
+    memory: str | None = None
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+    cluster: str | None = None
+    insecure: bool = False
+    tls_ca_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = field(default=None, repr=False)  # it may be the key itself
+
+    @property
+    def names_one(self) -> bool:
+        """Whether it says which cluster to take, or to start."""
+        return bool(self.scheduler or self.scheduler_file or self.cluster)
+
+
+@contextmanager
+def open_client(options: ClusterOptions, client: Client | None = None, note: Note = _unsaid) -> Iterator[Client]:
+    """A connected client; what is opened here is closed again, what was open stays so. `note` is told what is started.
+
+    Raises JobError for options that contradict each other or the rules of safety, ClusterError where no scheduler
+    answers or no cluster starts.
+    """
+    _refuse_contradictions(options, client)
+    client = client or _current(options)
+    if client is not None:
+        _refuse_own(options, "the current Dask client has its workers already. Close it, or leave them out.")
+        yield client
+        return
+    address = _address(options)
+    if address:
+        _refuse_own(options, f"{address} has its workers already. Leave them out, or leave out that scheduler.")
+        with _connect(address, options) as connected:
+            yield connected
+        return
+    _refuse_certificates(options)
+    refuse_unguarded()
+    with _begun(options, note) as cluster, Client(cluster) as connected:
+        yield connected
+
+
+def _current(options: ClusterOptions) -> Client | None:
+    if options.names_one:
+        return None
+    try:
+        return default_client()
+    except ValueError:  # there is none
+        return None
+
+
+def _refuse_contradictions(options: ClusterOptions, client: Client | None) -> None:
+    given = [f"--{_flag(name)}" for name in ("scheduler", "scheduler_file", "cluster") if getattr(options, name)]
+    given += ["client="] if client is not None and given else []
+    if len(given) > 1:
+        raise JobError(f"{' and '.join(given)} all say where to run. Give one of them.")
+    if given:
+        _refuse_own(options, f"{given[0]} says where to run. Leave them out, or leave that out.")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _refuse_own(options: ClusterOptions, why: str) -> None:
+    own = [f"--{name}" for name in ("workers", "threads", "memory") if getattr(options, name) is not None]
+    if own:
+        raise JobError(f"{', '.join(own)} are for a cluster on this machine that the run starts itself; {why}")
+
+
+def _refuse_certificates(options: ClusterOptions) -> None:
+    given = [f"--{_flag(one.name)}" for one in fields(options) if one.name[:4] == "tls_" and getattr(options, one.name)]
+    if given:
+        raise JobError(
+            f"{', '.join(given)} are for a scheduler that runs already (--scheduler tls://...). A cluster that is "
+            "started here takes its certificates from Dask's configuration (distributed.comm.tls)."
+        )
+
+
+def _address(options: ClusterOptions) -> str | None:
+    """The address of a scheduler that runs already, if the options or Dask's own configuration name one."""
+    if options.scheduler_file:
+        return _address_in(options.scheduler_file)
+    if options.scheduler or options.cluster:
+        return options.scheduler
+    configured = dask.config.get("scheduler-address", None)
+    return str(configured) if configured else None
+
+
+def _address_in(file: str) -> str:
+    """The address in a scheduler's file, which may be about to be written: Dask's own client waits for ever."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return str(json.loads(Path(file).read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if time.monotonic() > end:
+                raise ClusterError(
+                    f"The scheduler file {file} names no scheduler after {WAIT_SECONDS:g} s ({type(error).__name__}: "
+                    f"{error}). Start one, `dask scheduler --scheduler-file {file}`, where this machine sees the file."
+                ) from error
+            time.sleep(0.1)
+
+
+def _connect(address: str, options: ClusterOptions) -> Client:
+    """A client of the scheduler; a Client that fails would wait long, and stay the current one."""
+    refuse_unknown(address)
+    refuse_open(address, options.insecure)
+    security = security_for(address, options.tls_ca_file, options.tls_cert, options.tls_key)
+    reach(address, security, WAIT_SECONDS)
+    try:
+        return Client(address, security=security, timeout=WAIT_SECONDS)
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"The Dask scheduler {address} answered, and does so no more ({error}).") from error
+
+
+def _begun(options: ClusterOptions, note: Note) -> AbstractContextManager[Any]:
+    if not options.cluster:
+        own: AbstractContextManager[Any] = local_cluster(options.workers, options.threads, options.memory, note)
+        return own
+    file = read_cluster_file(options.cluster)
+    note(f"Dask: starting the {file.name} of {options.cluster}")
+    return cluster_of(file, lambda address: refuse_open(address, options.insecure))
+
+
+def preflight(client: Client, source: Store, output: Store, note: Note = _unsaid) -> None:
+    """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output.
+
+    Workers that are due (of a cluster object that has asked for some, or adapts) are waited for, and `note` is told.
+    """
+    _wait_for_workers(client, note)
+    compare_versions(client)
+    settings = taps.together(source, output)
+    answers = client.run(_probe, source.address, output.address, settings, on_error="return")
+    failed = {worker: answer for worker, answer in answers.items() if answer and not _gone(answer)}
+    if failed:
+        worker, answer = sorted(failed.items())[0]
+        raise ClusterError(f"{len(failed)} of {len(answers)} workers cannot do the job. Worker {worker}: {answer}")
+
+
+def _gone(answer: Any) -> bool:
+    """Whether a worker went away while it was asked, as some do: others will do the work. Other errors are raised."""
+    if isinstance(answer, Exception) and not isinstance(answer, OSError):
+        raise answer
+    return isinstance(answer, OSError)
+
+
+def _wait_for_workers(client: Client, note: Note) -> None:
+    if client.nthreads():
+        return
+    cluster = client.cluster
+    due = cluster is not None and bool(getattr(cluster, "plan", None) or getattr(cluster, "_adaptive", None))
+    end = time.monotonic() + (WAIT_FOR_DUE_SECONDS if due else WAIT_SECONDS)
+    if due:
+        note("Waiting for workers: none has come yet.")
+    asked = client.submit(int, key=f"preflight-{uuid.uuid4().hex[:8]}", pure=False)  # what adapts wants a task to do
+    try:
+        while not client.nthreads():
+            if time.monotonic() > end:
+                raise ClusterError(_no_workers(client.scheduler.address, due))
+            time.sleep(0.1)
+    finally:
+        asked.release()
+
+
+def _no_workers(address: str, due: bool) -> str:
+    if due:
+        return f"No worker has come to {address} for {WAIT_FOR_DUE_SECONDS / 60:.0f} minutes. Look at what starts them."
+    return (
+        f"The scheduler {address} has no workers after {WAIT_SECONDS:g} s. Start some: `dask worker <address of the "
+        "scheduler>`. Where something brings them once there is work, `dtap-dask submit` waits for them."
+    )
+
+
+def compare_versions(client: Client) -> None:
+    """Dask's own check only warns, and leaves out the packages that decide the bytes."""
+    versions = client.get_versions(packages=list(_COMPARED))
+    mine = _relevant(versions["client"])
+    differences = [
+        f"{worker} has {name} {theirs}, the client {mine[name]}"
+        for worker, found in sorted(versions["workers"].items())
+        for name, theirs in sorted(_relevant(found).items())
+        if theirs != mine[name]
+    ]
+    if differences:
+        more = f" ({len(differences) - 3} more)" if len(differences) > 3 else ""
+        raise ClusterError(
+            f"Workers and client run different software: {'; '.join(differences[:3])}{more}. "
+            "Install the same versions on both."
+        )
+
+
+def _relevant(found: dict[str, Any]) -> dict[str, str | None]:
+    packages = found["packages"]
+    python = ".".join(str(packages.get("python") or "").split(".")[:2])
+    return {"python": python, **{name: packages.get(name) for name in ("dask", "distributed", *_COMPARED)}}
+
+
+def _probe(source: str, output: str, settings: dict[str, Any]) -> str | None:
+    """Runs on each worker, which is given plain values: a Store could fail to open before it is here to tell."""
+    return cannot_list(source, settings) or cannot_write(output, settings, "_run")

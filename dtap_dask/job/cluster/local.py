@@ -1,0 +1,82 @@
+"""A Dask cluster of our own on this machine, of a size that suits it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable
+
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed import LocalCluster
+from distributed.system import MEMORY_LIMIT
+
+from dtap_dask.errors import ClusterError, JobError
+from dtap_dask.job.cluster.security import on_loopback
+from dtap_dask.job.telling.progress import human
+
+LEAST_MEMORY = 512 << 20
+# What a worker works well with: the libraries, and the most that a task takes.
+GOOD_MEMORY = 2 << 30
+_UNGUARDED = (
+    "A script that runs a job must do so below `if __name__ == '__main__':`, as each worker process imports the script "
+    "once more."
+)
+
+
+def refuse_unguarded() -> None:
+    """End a worker process that, importing the script which started it, would start workers itself."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(_UNGUARDED)
+
+
+def local_cluster(
+    workers: int | None, threads: int | None, memory: str | None, note: Callable[[str], None]
+) -> LocalCluster:
+    """One process a core, as encoding holds Python's lock, but no more than fit into memory; all on loopback."""
+    workers, threads, each = _sizes(workers, threads or 1, _memory(memory))
+    note(
+        f"Dask on this machine: {_count(workers, 'worker process')} of {_count(threads, 'thread')}, {human(each)} each"
+    )
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=each,
+            host="127.0.0.1",
+            dashboard_address=on_loopback(8787),
+            silence_logs=logging.ERROR,
+        )
+    except RuntimeError as error:
+        raise ClusterError(f"The worker processes did not start ({error}). {_UNGUARDED}") from error
+
+
+def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, int, int]:
+    """Workers, threads and bytes of memory of each, as said or as they suit the machine (or the container)."""
+    fitting = max(1, MEMORY_LIMIT // (memory or GOOD_MEMORY))
+    workers = workers or max(1, min(CPU_COUNT // threads, fitting))
+    memory = memory or MEMORY_LIMIT // workers
+    if memory < LEAST_MEMORY:
+        raise JobError(
+            f"--workers {workers} leaves {human(memory)} of this machine's {human(MEMORY_LIMIT)} to each, which needs "
+            f"{human(LEAST_MEMORY)} at least. Give --workers {fitting} or fewer."
+        )
+    return workers, threads, memory
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}"
+
+
+def _memory(size: str | None) -> int | None:
+    if size is None:
+        return None
+    try:
+        found = int(parse_bytes(size))
+    except ValueError as error:
+        raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error
+    if found < LEAST_MEMORY:
+        raise JobError(
+            f"--memory {size!r} is {found:,} bytes a worker, which needs 1GiB or more. Did you mean {size}GiB?"
+        )
+    return found

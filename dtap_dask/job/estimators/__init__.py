@@ -1,0 +1,1 @@
+"""dask-ml's and scikit-learn's estimators: made of fitted state, or fitted themselves."""

@@ -1,0 +1,289 @@
+"""What dask-ml's estimators, Dask DataFrame reductions, scikit-learn and NumPy learn of columns of a lake."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from dask_ml.impute import SimpleImputer
+from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
+from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer as PlainImputer
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.bucketize import Bucketize
+from dtap_dask.features.checks import infinite
+from dtap_dask.features.column import Floats
+from dtap_dask.features.counts import Counts
+from dtap_dask.features.encode import LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.feature import Block, Chain
+from dtap_dask.features.impute import Impute
+from dtap_dask.features.reduce import Pca
+from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.statistic import Covariance, Extremes, Moments, Statistic
+from dtap_dask.features.step import Fitted, Place, Step
+from dtap_dask.job.estimators.frames import VALUES, Frames
+
+
+@dataclass(frozen=True)
+class Target:
+    """A step to be fitted on `inputs` (one column, or for pca all of a block); `learnt_before` is how many learning
+    steps they have been through."""
+
+    name: Chain | Block
+    step: Step
+    inputs: tuple[Chain, ...]
+    place: Place
+    learnt_before: int
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How many values a column has, and from where to where they go."""
+
+    count: int
+    low: float
+    high: float
+
+
+def _look(frame: dd.DataFrame, targets: Sequence[Target], rows: int) -> list[_Seen]:
+    """Count the values of each column; DataError where there are none, or infinite ones."""
+    found = frame.map_partitions(_seen, meta=_seen(frame._meta)).compute()
+    seen = []
+    for number, target in enumerate(targets):
+        part = found[found.index == str(number)]
+        count = int(part["count"].sum())
+        _refuse(target, target.step.statistic, rows - count, count, int(part["infinite"].sum()))
+        seen.append(_Seen(count, float(part["low"].min()), float(part["high"].max())))
+    return seen
+
+
+def _seen(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"count": frame.count(), "infinite": np.isinf(frame).sum(), "low": frame.min(), "high": frame.max()}
+    )
+
+
+def _refuse(target: Target, kind: type[Statistic] | None, nulls: int, count: int, infinities: int) -> None:
+    if infinities:
+        raise infinite(infinities, target.place.column, target.place.feature, target.step.name)
+    if count == 0 and kind is not None:
+        nothing = kind()
+        nothing.nulls = nulls
+        target.step.fit(nothing, target.place)  # says that there is nothing to learn
+
+
+def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """dask_ml.preprocessing.StandardScaler, with scikit-learn's guard against a variance that is only rounding."""
+    step = targets[0].step
+    assert isinstance(step, StandardScale)
+    frame = frames.floats([target.inputs[0] for target in targets])
+    seen = _look(frame, targets, rows)
+    scaler = StandardScaler(with_mean=step.with_mean, with_std=step.with_std).fit(frame)
+    names = [name for name in ("mean_", "var_", "scale_") if hasattr(scaler, name)]
+    learnt: list[Fitted] = []
+    for number, (target, one) in enumerate(zip(targets, seen, strict=True)):
+        own = {name: float(getattr(scaler, name)[number]) for name in names}
+        moments = Moments()
+        moments.count, moments.mean = one.count, own.get("mean_", 0.0)
+        moments.squares = own.get("var_", 0.0) * one.count
+        fitted = step.fit(moments, target.place)  # says if squares overflow
+        if step.with_std and _is_constant(one, own["var_"]):
+            own |= {"var_": 0.0, "scale_": 1.0}
+        learnt.append({**fitted, **own})
+    return learnt
+
+
+def _is_constant(seen: _Seen, variance: float) -> bool:
+    """sklearn.preprocessing._data._is_constant_feature."""
+    rounding = seen.count * np.finfo(np.float64).eps
+    return bool(variance <= rounding * variance + (rounding * max(abs(seen.low), abs(seen.high))) ** 2)
+
+
+def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """dask_ml.preprocessing.MinMaxScaler, on a frame: on arrays one NaN poisons a column."""
+    step = targets[0].step
+    assert isinstance(step, MinMaxScale)
+    frame = frames.floats([target.inputs[0] for target in targets])
+    seen = _look(frame, targets, rows)
+    scaler = MinMaxScaler(feature_range=step.feature_range).fit(frame)
+    learnt: list[Fitted] = []
+    for number, (target, one) in enumerate(zip(targets, seen, strict=True)):
+        names = ("data_min_", "data_max_", "data_range_", "scale_", "min_")
+        own = {name: float(getattr(scaler, name)[str(number)]) for name in names}
+        extremes = _extremes(one)
+        fitted = step.fit(extremes, target.place)
+        learnt.append({**fitted, **own} if math.isfinite(own["scale_"]) else fitted)
+    return learnt
+
+
+def maxabs(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """Dask DataFrame's min and max: dask-ml has no MaxAbsScaler."""
+    frame = frames.floats([target.inputs[0] for target in targets])
+    seen = _look(frame, targets, rows)
+    return [target.step.fit(_extremes(one), target.place) for target, one in zip(targets, seen, strict=True)]
+
+
+def _extremes(seen: _Seen) -> Extremes:
+    extremes = Extremes()
+    extremes.count, extremes.smallest, extremes.largest = seen.count, seen.low, seen.high
+    return extremes
+
+
+def mean(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """dask_ml.impute.SimpleImputer."""
+    frame = frames.floats([target.inputs[0] for target in targets])
+    _look(frame, targets, rows)
+    imputer = SimpleImputer(strategy="mean").fit(frame)
+    learnt: list[Fitted] = []
+    for number, target in enumerate(targets):
+        value = float(imputer.statistics_[str(number)])
+        if not math.isfinite(value):
+            raise DataError(
+                f"The values of {target.place} are so large that dask-ml's sum of them overflows float64. Use `fit: "
+                "fused`, or put `clip` before it."
+            )
+        learnt.append({"statistics_": value})
+    return learnt
+
+
+def most_frequent(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """Dask DataFrame's value_counts, the smallest of several as scikit-learn: dask-ml takes any of them."""
+    return [target.step.fit(_counts(_tally(frames, target, rows), rows), target.place) for target in targets]
+
+
+def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """dask_ml.preprocessing.Categorizer, and Dask DataFrame's value_counts for the order."""
+    learnt = []
+    for target in targets:
+        tally = _tally(frames, target, rows)
+        known = Categorizer(columns=[VALUES]).fit(frames.values(target.inputs[0]))
+        in_order = tally.loc[known.categories_[VALUES].categories]
+        learnt.append(target.step.fit(_counts(in_order, rows), target.place))
+    return learnt
+
+
+def _tally(frames: Frames, target: Target, rows: int) -> Any:
+    """How often each value came: a pandas Series."""
+    frame = frames.values(target.inputs[0])
+    tally = frame[VALUES].value_counts(split_out=1).compute()
+    own = frame._meta[VALUES].dtype
+    if pd.api.types.is_numeric_dtype(own):
+        tally.index = tally.index.astype(own)
+    endless = int(tally[np.isinf(tally.index)].sum()) if own == np.float64 else 0
+    count = int(tally.sum())
+    _refuse(target, Counts, rows - count, count, endless)
+    return tally
+
+
+def _counts(tally: Any, rows: int) -> Counts:
+    """As the steps take it: numbers of their own type, text as large_binary."""
+    counts = Counts()
+    index = tally.index
+    if pd.api.types.is_numeric_dtype(index.dtype):
+        counts.values = pa.array(index.to_numpy())
+    else:
+        counts.values = pa.array([word.encode("latin-1") for word in index], pa.large_binary())
+    counts.tally = tally.to_numpy().astype(np.int64)
+    counts.count = int(counts.tally.sum())
+    counts.nulls = rows - counts.count
+    return counts
+
+
+def median(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """scikit-learn's SimpleImputer on the one column, gathered by a worker: dask-ml's median is approximate."""
+    return [_gathered(frames, target, rows, _median) for target in targets]
+
+
+def _median(target: Target, column: Floats) -> Fitted:
+    return {"statistics_": float(PlainImputer(strategy="median").fit(column).statistics_[0])}
+
+
+def quantiles(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """numpy.quantile on the one column, gathered by a worker: dask-ml's percentiles are approximate."""
+    return [_gathered(frames, target, rows, _quantiles) for target in targets]
+
+
+def _quantiles(target: Target, column: Floats) -> Fitted:
+    step = target.step
+    assert isinstance(step, Bucketize)
+    assert step.quantiles is not None
+    values = column[~np.isnan(column)]
+    inner = np.quantile(values, np.arange(1, step.quantiles) / step.quantiles)
+    return {"boundaries_": tuple(np.unique(inner).tolist()), "n_samples_seen_": len(values)}
+
+
+def components(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """scikit-learn's PCA on the block, gathered by a worker: dask-ml's fails with today's scikit-learn."""
+    return [_gathered(frames, target, rows, _components) for target in targets]
+
+
+def _components(target: Target, block: Floats) -> Fitted:
+    step = target.step
+    assert isinstance(step, Pca)
+    infinities = int(np.isinf(block).sum())
+    if infinities:
+        raise infinite(infinities, target.place.column, target.place.feature, step.name)
+    block = block[~np.isnan(block).any(axis=1)]
+    covariance = Covariance(block.shape[1])
+    covariance.count = len(block)
+    if len(block) < max(2, step.n_components):
+        step.fit_block(covariance, target.place)  # says that there are too few rows
+    with np.errstate(invalid="ignore", over="ignore"):  # scikit-learn divides by the whole variance, which may be 0
+        pca = PCA(step.n_components, svd_solver="full").fit(block)
+    if not np.isfinite(pca.explained_variance_).all():
+        covariance.products[:] = np.inf
+        step.fit_block(covariance, target.place)  # says that squares overflow
+    largest = pca.components_[np.arange(step.n_components), np.abs(pca.components_).argmax(axis=1)]
+    return {
+        "components_": tuple(map(tuple, (pca.components_ * np.where(largest < 0, -1.0, 1.0)[:, None]).tolist())),
+        "explained_variance_": tuple(pca.explained_variance_.tolist()),
+        "explained_variance_ratio_": tuple(np.nan_to_num(pca.explained_variance_ratio_).tolist()),
+        "singular_values_": tuple(pca.singular_values_.tolist()),
+        "mean_": tuple(pca.mean_.tolist()),
+        "n_components_": step.n_components,
+        "n_features_in_": block.shape[1],
+        "n_samples_": len(block),
+        "noise_variance_": float(pca.noise_variance_),
+    }
+
+
+def _gathered(frames: Frames, target: Target, rows: int, learn: Callable[[Target, Floats], Fitted]) -> Fitted:
+    """What `learn` makes of all values [rows, columns], brought together on one worker in the order of the source."""
+    frame = frames.floats(target.inputs)
+    if not isinstance(target.step, Pca):
+        _look(frame, [target], rows)
+    fitted: Fitted = dask.delayed(_together)(frame.to_delayed(), target, learn).compute()
+    return fitted
+
+
+def _together(parts: Sequence[pd.DataFrame], target: Target, learn: Callable[[Target, Floats], Fitted]) -> Fitted:
+    return learn(target, np.concatenate([part.to_numpy() for part in parts]))
+
+
+Fit = Callable[[Frames, Sequence[Target], int], list[Fitted]]
+
+_FITS: dict[type[Step], Fit] = {
+    StandardScale: standard,
+    MinMaxScale: minmax,
+    MaxAbsScale: maxabs,
+    OrdinalEncode: categories,
+    LabelEncode: categories,
+    OneHotEncode: categories,
+    Bucketize: quantiles,
+    Pca: components,
+}
+
+
+def fit_of(step: Step) -> Fit:
+    """What fits a step: a function of frames, of targets that have this same step, and of the number of fitted rows."""
+    if isinstance(step, Impute):
+        return {"mean": mean, "median": median, "most_frequent": most_frequent}[step.strategy]
+    return _FITS[type(step)]

@@ -1,0 +1,101 @@
+"""Columns of the rows that are fitted, on their way through the steps, as Dask DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dtap_dask.features.column import Column, Text, numbers, present
+from dtap_dask.features.feature import Block, Chain
+from dtap_dask.features.program import Program
+from dtap_dask.features.step import Fitted
+from dtap_dask.job.running.tasks import Work, fit_mask, patiently
+from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
+
+# The column of a frame that holds one column's values without their nulls.
+VALUES = "values"
+
+Make = Callable[[Sequence[Column]], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Dask DataFrames of the fitted rows, a partition a task, in plain NumPy dtypes as dask-ml needs them.
+
+    `learnt` is what the steps before have learnt: columns come as those steps give them.
+    """
+
+    work: Work
+    tasks: tuple[ScanTask, ...]
+    learnt: Mapping[Chain | Block, Fitted]
+
+    def floats(self, chains: Sequence[Chain]) -> dd.DataFrame:
+        """One float64 column a chain, named '0', '1', ..., NaN where null."""
+        return self._frame(_floats, tuple(chains))
+
+    def values(self, chain: Chain) -> dd.DataFrame:
+        """One column VALUES of the non-null values in their own dtype; the bytes of text as one letter each."""
+        return self._frame(_values, (chain,))
+
+    def _frame(self, make: Make, chains: tuple[Chain, ...]) -> dd.DataFrame:
+        known = {Chain(one.column, one.steps[:count]) for one in chains for count in range(1, len(one.steps) + 1)}
+        fitted = {chain: self.learnt[chain] for chain in known if chain in self.learnt}
+        rows = _Rows(self.work, chains, fitted, make)
+        return dd.from_map(rows, self.tasks, meta=rows.empty(), label="rows", enforce_metadata=False)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The fitted rows of a task as a frame that `make` builds of each batch."""
+
+    work: Work
+    chains: tuple[Chain, ...]
+    fitted: dict[Chain, Fitted]
+    make: Make
+
+    def __call__(self, task: ScanTask) -> pd.DataFrame:
+        with self.work.secrets.redacting():  # Dask logs what tasks raise
+            return patiently(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
+
+    def empty(self) -> pd.DataFrame:
+        """The frame without rows."""
+        known = scan_schema(self.work.scan)
+        fields = [known.field(name) for name in self.work.scan.outputs]
+        rows = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in fields], schema=pa.schema(fields))
+        return self._frame(self._program(), rows)
+
+    def _program(self) -> Program:
+        return Program(self.chains, self.fitted, {})
+
+    def _batches(self, task: ScanTask) -> Iterator[pd.DataFrame]:
+        program = self._program()
+        for batch in read_task(self.work.source(), self.work.scan, task):
+            mask = fit_mask(self.work.scan, batch.split)
+            rows = batch.rows if mask is None else batch.rows.filter(pa.array(mask))
+            if rows.num_rows:
+                yield self._frame(program, rows)
+
+    def _frame(self, program: Program, rows: pa.RecordBatch) -> pd.DataFrame:
+        columns = program.run(rows)
+        return self.make([columns[program.places[chain]] for chain in self.chains])
+
+
+def _floats(columns: Sequence[Column]) -> pd.DataFrame:
+    return pd.DataFrame({str(number): numbers(column).floats() for number, column in enumerate(columns)})
+
+
+def _values(columns: Sequence[Column]) -> pd.DataFrame:
+    column = present(columns[0])
+    if isinstance(column, Text):
+        # not every text is UTF-8; Latin-1 has a letter for each byte, and orders text as its bytes
+        words = [word.decode("latin-1") for word in column.coded.words.binary.to_pylist()]
+        return pd.DataFrame({VALUES: pd.array(words, dtype="str").take(column.coded.codes)})
+    values = numbers(column).values
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64) + 0.0  # -0.0 is 0.0
+    return pd.DataFrame({VALUES: values.astype(np.uint8) if values.dtype.kind == "b" else values})

@@ -1,0 +1,131 @@
+"""What a job has fitted, as fitted dask-ml estimators where dask-ml is right, and as scikit-learn's otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from dask_ml.preprocessing import Categorizer
+
+from dtap_dask.errors import DtapError
+from dtap_dask.features import FittedState
+from dtap_dask.features.elementwise import Passthrough
+from dtap_dask.features.feature import Feature, Lane
+from dtap_dask.features.step import Kind
+from dtap_dask.job import taps
+from dtap_dask.job.estimators.dask_ml import Refused, estimator_of, indicator_of, pca_of
+from dtap_dask.records.commit import sidecar_path
+from dtap_dask.records.manifest import read_manifest
+from dtap_dask.storage import open_store
+
+__all__ = ["Estimators", "Refused", "to_dask_ml"]
+
+
+@dataclass(frozen=True)
+class Estimators:
+    """The steps of one column of a feature, or the one on all its columns (pca), in order.
+
+    `steps` holds (name, fitted estimator or `Refused`), the names unique as in scikit-learn's make_pipeline.
+    """
+
+    feature: str
+    columns: tuple[str, ...]
+    steps: tuple[tuple[str, Any], ...]
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """The steps without an estimator."""
+        return tuple(estimator for _, estimator in self.steps if isinstance(estimator, Refused))
+
+
+def to_dask_ml(
+    state: FittedState | str | os.PathLike[str], *, storage: Mapping[str, Any] | None = None
+) -> dict[str, list[Estimators]]:
+    """The fitted estimators of every feature: of each of its columns, and then, for pca, of all of them together.
+
+    `state` is a fitted state, or the folder of a finished dataset (`storage` as in a job file). Nothing is read but
+    the fitted state. Each estimator takes the frame of its `columns` that the one before gives:
+
+        for entry in to_dask_ml("out/taxi")["fare"]:
+            frame = source[list(entry.columns)].copy()      # StandardScaler.transform changes a pandas frame in place
+            for name, estimator in entry.steps:
+                frame = estimator.transform(frame)
+
+    | step | estimator |
+    |---|---|
+    | standard_scale, minmax_scale | dask_ml.preprocessing.StandardScaler, MinMaxScaler |
+    | impute: mean, constant | dask_ml.impute.SimpleImputer |
+    | impute: median, most_frequent | sklearn.impute.SimpleImputer; the feature of `indicator`: MissingIndicator |
+    | ordinal_encode | dask_ml.preprocessing.Categorizer, its categories the vocabulary by falling count |
+    | ordinal_encode of text, `oov_buckets: 0` or a label | sklearn.preprocessing.OrdinalEncoder |
+    | one_hot_encode, maxabs_scale, pca | sklearn: OneHotEncoder, MaxAbsScaler, PCA |
+    | bucketize: quantiles; boundaries | sklearn: KBinsDiscretizer; FunctionTransformer of numpy.digitize |
+    | clip, log1p, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
+    | hash_encode, other casts, what follows a Categorizer | `Refused`, with the reason |
+
+    A vocabulary's id in the dataset is code + 1 + oov_buckets, where the code is the place among `categories_`
+    (`frame[column].cat.codes`); a label's id is the code. Categorizer makes null and unseen values alike missing,
+    code -1, and pandas warns of unseen ones. dask-ml's estimators take pandas and Dask DataFrames; scikit-learn's
+    take pandas ones, so use `ddf.map_partitions(estimator.transform)`. Columns must have plain NumPy or text dtypes
+    with NaN or None for null, not Arrow-backed numbers. Raises OutputError where there is no finished dataset.
+    """
+    if not isinstance(state, FittedState):
+        state = _open(state, storage)
+    if state.levels < state.pipeline.levels:
+        raise DtapError(
+            f"The state has {state.levels} of {state.pipeline.levels} levels fitted. Finish the run first, with "
+            "--resume, then give its folder."
+        )
+    return {feature.spec.name: _feature(state, feature) for feature in state.pipeline.features}
+
+
+def _open(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> FittedState:
+    store = open_store(os.fspath(path), taps.settings(storage))
+    file = "transform.json"
+    return FittedState.load(store, sidecar_path(store, read_manifest(store), file).removesuffix(file))
+
+
+def _feature(state: FittedState, feature: Feature) -> list[Estimators]:
+    spec = feature.spec
+    made = []
+    for lane in feature.lanes:
+        estimators = _lane(state, lane)
+        if feature.indicator is not None:
+            estimators.append(("missing_indicator", indicator_of(lane.column, lane.kinds[-1])))
+        made.append(Estimators(spec.name, (lane.column,), _named(estimators)))
+    reduced = state.reduced(feature)
+    if reduced is not None:
+        kind = Kind("float", pa.float64(), nulls=False)
+        tail = [(step.name, estimator_of(step, {}, "", kind)) for step in feature.tail]
+        pca = pca_of(reduced.fitted, spec.columns)
+        made.append(Estimators(spec.name, spec.columns, _named([(reduced.step.name, pca), *tail])))
+    return made
+
+
+def _lane(state: FittedState, lane: Lane) -> list[tuple[str, Any]]:
+    estimators: list[tuple[str, Any]] = []
+    coded = ""
+    for index, step in enumerate(lane.steps):
+        fitted = state.fitted.get(lane.chain(index + 1), {})
+        estimator = estimator_of(step, fitted, lane.column, lane.kinds[index])
+        if coded and not isinstance(step, Passthrough):
+            estimator = Refused(step.name, f"it works on the ids of {coded}, and Categorizer gives categories.")
+        estimators.append((step.name, estimator))
+        if isinstance(estimator, Categorizer):
+            coded = step.name
+    return estimators
+
+
+def _named(estimators: Sequence[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    """Numbers for names that come more than once, as make_pipeline gives them."""
+    counts = Counter(name for name, _ in estimators)
+    seen: Counter[str] = Counter()
+    named = []
+    for name, estimator in estimators:
+        seen[name] += 1
+        named.append((f"{name}-{seen[name]}" if counts[name] > 1 else name, estimator))
+    return tuple(named)

@@ -1,0 +1,134 @@
+"""`fit: dask_ml`: fitting by dask-ml's own estimators on Dask DataFrames, step after step of every column.
+
+Slower than the fused passes, which must give the same numbers: it is what they are tested and measured against.
+
+| step | fitted by |
+|---|---|
+| standard_scale, minmax_scale | dask_ml.preprocessing.StandardScaler, MinMaxScaler, fitted on all columns at once |
+| impute: mean | dask_ml.impute.SimpleImputer |
+| impute: constant, hash_encode, bucketize with boundaries, clip, log1p, cast | nothing is learnt |
+| ordinal_encode, one_hot_encode, labels | dask_ml.preprocessing.Categorizer, and value_counts of the Dask DataFrame |
+| impute: most_frequent | value_counts of the Dask DataFrame: dask-ml breaks ties otherwise than scikit-learn |
+| maxabs_scale | min and max of the Dask DataFrame: dask-ml has no such scaler |
+| impute: median | scikit-learn's SimpleImputer, the column gathered by one worker: dask-ml's is approximate |
+| bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
+| pca | scikit-learn's PCA, the block gathered by one worker: dask-ml's fails with today's scikit-learn |
+
+The steps before a step are applied as the job applies them: dask-ml's `transform` changes its input, ignores names,
+and lets unseen values pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dask
+import numpy as np
+from distributed import Client
+
+from dtap_dask.features import Accumulator, FittedState, Pipeline
+from dtap_dask.features.checks import Findings, watches
+from dtap_dask.features.encode import LabelEncode
+from dtap_dask.features.feature import Block, Chain, Feature
+from dtap_dask.features.step import Fitted, Place
+from dtap_dask.job.estimators.fits import Target, fit_of
+from dtap_dask.job.estimators.frames import Frames
+from dtap_dask.job.planning.plan import Plan
+from dtap_dask.job.running.engine import Engine, watching
+from dtap_dask.job.running.tasks import Work, fit_mask, fitted_folder, in_parts, patiently
+from dtap_dask.job.telling.progress import Reporter
+from dtap_dask.lake.scan import ScanTask, read_task
+
+
+def fit_with_dask_ml(client: Client, plan: Plan, work: Work, report: Reporter) -> None:
+    """Fit every level on the client's workers and keep the state where the fused passes would.
+
+    DataError for what they refuse: nulls and infinities that would reach an output, columns without a value, ...
+    """
+    pipeline = Pipeline.build(work.specs, work.schema)
+    tasks = tuple(plan.task(index, one) for index, one in enumerate(plan.fit_tasks))
+    rows = _check(client, work, tasks, pipeline, report)
+    targets = list(_targets(pipeline))
+    groups = _groups(targets)
+    learnt: dict[Chain | Block, Fitted] = {}
+    read, size = sum(task.rows for task in tasks), sum(task.bytes for task in tasks)
+    report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
+    with dask.config.set(scheduler=client), client.as_current(), watching(client):
+        for group in groups:
+            fitted = fit_of(group[0].step)(Frames(work, tasks, learnt), group, rows)
+            learnt.update(zip((target.name for target in group), fitted, strict=True))
+            report.advance(read, size)
+    report.end()
+    in_order = {target.name: learnt[target.name] for target in targets}
+    state = FittedState(pipeline.specs, pipeline.schema, pipeline.levels, rows, in_order)
+    state.save(work.output(), fitted_folder(work.run_id, pipeline.levels))
+
+
+def _check(client: Client, work: Work, tasks: tuple[ScanTask, ...], pipeline: Pipeline, report: Reporter) -> int:
+    """Refuse rows that would not come out, as the first fused pass does; the number of rows to be fitted."""
+    report.begin("check", len(tasks), sum(task.rows for task in tasks), sum(task.bytes for task in tasks))
+
+    def done(index: int) -> None:
+        report.advance(tasks[index].rows, tasks[index].bytes)
+
+    engine = Engine(client, secrets=work.secrets)
+    found: list[tuple[Findings, int]] = engine.each("check", check_task, [(work, task) for task in tasks], done)
+    report.end()
+    Findings.together(findings for findings, _ in found).refuse(watches(pipeline))
+    return sum(rows for _, rows in found)
+
+
+def check_task(work: Work, task: ScanTask) -> tuple[Findings, int]:
+    """What is wrong with the rows of a task, and how many of them are fitted."""
+
+    def check() -> tuple[Findings, int]:
+        accumulator = Accumulator(work.state(0).pipeline, 0)
+        fitted = 0
+        for batch in read_task(work.source(), work.scan, task):
+            rows, split = in_parts(batch)
+            mask = fit_mask(work.scan, split)
+            fitted += rows.num_rows if mask is None else int(mask.sum())
+            accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # looks at every row, and fits none
+        return accumulator.partial().findings, fitted
+
+    return patiently(check)
+
+
+def _targets(pipeline: Pipeline) -> Iterator[Target]:
+    """Every step that learns, once, in the order of the features."""
+    seen: set[Chain | Block] = set()
+    for feature in pipeline.features:
+        for target in _of_feature(feature):
+            if target.name not in seen:
+                seen.add(target.name)
+                yield target
+
+
+def _of_feature(feature: Feature) -> Iterator[Target]:
+    for lane in feature.lanes:
+        for index, step in enumerate(lane.steps):
+            if step.statistic is not None:
+                of_label = " of the label" if isinstance(step, LabelEncode) else ""
+                place = Place(feature.spec.name, lane.column, step.name + of_label)
+                yield Target(lane.chain(index + 1), step, (lane.chain(index),), place, _learning(lane.chain(index)))
+    if feature.reduce is not None:
+        inputs = tuple(lane.result for lane in feature.lanes)
+        place = Place(feature.spec.name, ", ".join(lane.column for lane in feature.lanes[:4]), feature.reduce.name)
+        yield Target(feature.block, feature.reduce, inputs, place, max(map(_learning, inputs)))
+
+
+def _learning(chain: Chain) -> int:
+    return sum(step.statistic is not None for step in chain.steps)
+
+
+def _groups(targets: list[Target]) -> list[list[Target]]:
+    """Targets of equal steps with as many learning steps before them are fitted at once, those with fewer first."""
+    groups: list[list[Target]] = []
+    for target in sorted(targets, key=lambda target: target.learnt_before):
+        for group in groups:
+            if (group[0].learnt_before, group[0].step) == (target.learnt_before, target.step):
+                group.append(target)
+                break
+        else:
+            groups.append([target])
+    return groups

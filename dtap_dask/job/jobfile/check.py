@@ -1,0 +1,230 @@
+"""A job held against the lake's columns: every name, expression and type, and what the tasks are to do with them."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
+from dtap_dask.features import FeatureSpec, Pipeline
+from dtap_dask.job.jobfile.spec import Block, Job
+from dtap_dask.lake import predicate
+from dtap_dask.lake.hashing import is_key_type
+from dtap_dask.lake.scan import ScanSpec
+from dtap_dask.lake.split import SplitSpec
+
+
+@dataclass(frozen=True)
+class CheckedJob:
+    """A job whose every name and type is right: what to read (`scan`), and what to make of it (`pipeline`)."""
+
+    scan: ScanSpec
+    specs: tuple[FeatureSpec, ...]
+    pipeline: Pipeline
+
+
+def check(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Problem] = ()) -> CheckedJob:
+    """Check a job against the columns of the files and of the folders. JobError holds all that is wrong."""
+    return _Check(job, source, partitions, list(more)).run()
+
+
+def check_expressions(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Problem]) -> ScanSpec:
+    """Check `where`, `derive` and `split` alone: what to read for every column, derived ones too, to come out."""
+    checking = _Check(job, source, partitions, list(more))
+    checking.expressions()
+    job.raise_pending(checking.problems)
+    return checking.scan(tuple(checking.schema.names))
+
+
+@dataclass
+class _Check:
+    job: Job
+    source: pa.Schema
+    partitions: pa.Schema
+    problems: list[Problem]
+    unusable: set[str] = field(default_factory=set)  # derived columns that are wrong themselves: said once
+
+    def __post_init__(self) -> None:
+        self.schema = pa.schema([*self.source, *self.partitions])
+
+    def run(self) -> CheckedJob:
+        self.expressions()
+        specs = [*self.features(), *self.others()]
+        pipeline = None
+        try:
+            pipeline = Pipeline.build([spec for spec in specs if self.usable(spec)], self.schema)
+        except JobError as error:
+            self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
+        self.job.raise_pending(self.problems)
+        if pipeline is None:
+            raise AssertionError("a pipeline without problems was not built")
+        return CheckedJob(self.scan(pipeline.columns), tuple(specs), pipeline)
+
+    def expressions(self) -> None:
+        """`where`, `derive` and `split`, in the order in which they may use each other's columns."""
+        self.condition(self.job.source.where, "source", "where")
+        for name, sql in self.job.derive.items():
+            self.derived(name, sql)
+        if self.job.split is not None and not self.job.is_broken("split"):
+            self.split(self.job.split.key)
+
+    def report(self, message: str, *loc: str | int) -> None:
+        self.problems.append(Problem(self.job.place(*loc), message))
+
+    def located(self, place: str) -> str:
+        """`features[1].steps[0]` with its line in the job file."""
+        found = re.findall(r"\[(\d+)\]|([^.\[\]]+)", place)
+        return self.job.place(*(int(number) if number else word for number, word in found))
+
+    def known(self, name: str, *loc: str | int) -> bool:
+        """Whether there is such a column; a problem at `loc` if not."""
+        if name in self.unusable:
+            return False
+        if name not in self.schema.names:
+            self.report(f"there is no column {name!r}.{did_you_mean(name, self.schema.names)}", *loc)
+            return False
+        return True
+
+    def bind(self, sql: str, *loc: str | int) -> pa.DataType | None:
+        """The type of an expression; None after reporting why it has none."""
+        parsed = predicate.parse(sql)
+        if self.unusable.intersection(parsed.columns):
+            return None
+        try:
+            return parsed.bind(self.schema).type
+        except ExpressionError as error:
+            self.report(str(error), *loc)
+            return None
+
+    def condition(self, sql: str | None, *loc: str | int) -> None:
+        kind = self.bind(sql, *loc) if sql is not None else None
+        if kind is not None and not pa.types.is_boolean(kind):
+            self.report(f"{sql!r} gives {kind}, but a condition is true or false. Compare it with something.", *loc)
+
+    def derived(self, name: str, sql: str) -> None:
+        kind = self.bind(sql, "derive", name)
+        if name in self.schema.names:
+            self.report(f"the lake already has a column {name!r}. Give the derived one another name.", "derive", name)
+        elif kind is None or pa.types.is_null(kind):
+            self.unusable.add(name)
+        else:
+            self.schema = self.schema.append(pa.field(name, kind))
+
+    def split(self, key: tuple[str, ...]) -> None:
+        split = self.job.split
+        if split is None or (split.parts is None) == (split.where is None):
+            self.report("give either `parts` (fractions by hash) or `where` (predicates), one of the two.", "split")
+            return
+        names = list(split.parts or split.where or {})
+        if split.parts is not None and abs(sum(split.parts.values()) - 1) > 1e-9:
+            total = f"{sum(split.parts.values()):.6g}"
+            self.report(f"the fractions add up to {total}, but must add up to 1.", "split", "parts")
+        for name, sql in (split.where or {}).items():
+            self.condition(sql, "split", "where", name)
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                self.report(f"{name!r} cannot be a folder's name: use letters, digits, '_' and '-'.", "split")
+        if split.fit not in names:
+            self.report(f"found {split.fit!r}, but the parts are {', '.join(names)}.", "split", "fit")
+        if key and split.where is not None:
+            self.report("`key` goes with `parts`; predicates need no key.", "split", "key")
+        for name in key:
+            if self.known(name, "split", "key") and not is_key_type(self.schema.field(name).type):
+                message = f"{name!r} is {self.schema.field(name).type}: a key must be text, whole numbers, booleans, "
+                self.report(message + "dates or timestamps.", "split", "key")
+
+    def features(self) -> Iterator[FeatureSpec]:
+        for index, block in enumerate(self.job.features):
+            columns = list(dict.fromkeys(self.expanded(index, block)))
+            yield from self.block(index, block, columns)
+
+    def block(self, index: int, block: Block, columns: list[str]) -> Iterator[FeatureSpec]:
+        place = f"features[{index}]"
+        if block.name is not None and block.as_ is not None:
+            message = "`name` makes one vector of all columns, `as` names each one: give one of the two."
+            self.report(message, "features", index)
+        elif block.name is not None:
+            if columns:
+                yield FeatureSpec(block.name, "feature", tuple(columns), block.steps, True, block.allow_null, place)
+        elif block.as_ is not None and "{column}" not in block.as_ and len(columns) > 1:
+            message = f"{block.as_!r} names {len(columns)} outputs alike: put {{column}} into it."
+            self.report(message, "features", index, "as")
+        else:
+            for column in columns:
+                name = (block.as_ or "{column}").replace("{column}", column)
+                yield FeatureSpec(name, "feature", (column,), block.steps, False, block.allow_null, place)
+
+    def expanded(self, index: int, block: Block) -> Iterator[str]:
+        """The columns of a block, globs written out."""
+        for position, pattern in enumerate(block.columns):
+            loc = ("features", index, "columns", position)
+            if pattern in self.schema.names or not re.search(r"[*?\[]", pattern):
+                if self.known(pattern, *loc):
+                    yield pattern
+                continue
+            matching = [name for name in self.candidates() if fnmatch.fnmatchcase(name, pattern)]
+            if not matching:
+                self.report(f"no column matches {pattern!r}. Columns: {', '.join(self.candidates())}.", *loc)
+            yield from matching
+
+    def candidates(self) -> list[str]:
+        """The columns that a glob may mean: not the label, the weight, the key, nor those of the folders."""
+        out = {*(label.column for label in self.job.label), self.job.weight, *self.partitions.names}
+        out.update(self.job.split.key if self.job.split else ())
+        return [name for name in self.schema.names if name not in out]
+
+    def others(self) -> Iterator[FeatureSpec]:
+        listed = isinstance(self.job.document.get("label"), list)
+        for index, label in enumerate(self.job.label):
+            loc = ("label", index) if listed else ("label",)
+            if self.known(label.column, *loc):
+                place = f"label[{index}]" if listed else "label"
+                yield FeatureSpec(label.column, "label", (label.column,), label.steps, False, False, place)
+        if self.job.weight is not None and self.known(self.job.weight, "weight"):
+            yield FeatureSpec(self.job.weight, "weight", (self.job.weight,), (), False, False, "weight")
+        for index, name in enumerate(self.job.keep):
+            if self.known(name, "keep", index):
+                yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
+
+    def usable(self, spec: FeatureSpec) -> bool:
+        words = re.findall(r"\w+", spec.place)
+        return not self.job.is_broken(*(int(word) if word.isdigit() else word for word in words[:2]))
+
+    def scan(self, outputs: tuple[str, ...]) -> ScanSpec:
+        """Only the columns that something needs, and of the derived ones only those."""
+        split = self.job.split
+        needed = {*outputs, *(split.key if split else ())}
+        for sql in (self.job.source.where, *((split.where or {}).values() if split else ())):
+            needed.update(_columns(sql, self.schema))
+        derive: list[tuple[str, str]] = []
+        for name, sql in reversed(self.job.derive.items()):
+            if name in needed:
+                derive.insert(0, (name, sql))
+                needed.update(_columns(sql, self.schema))
+        in_files = needed - set(self.partitions.names)
+        return ScanSpec(
+            schema=pa.schema([field for field in self.source if field.name in in_files]),
+            partitions=self.partitions,
+            where=self.job.source.where,
+            derive=tuple(derive),
+            sample=None if self.job.source.sample == 1 else self.job.source.sample,
+            split=_split_spec(self.job),
+            outputs=outputs,
+        )
+
+
+def _columns(sql: str | None, schema: pa.Schema) -> frozenset[str]:
+    return predicate.parse(sql).bind(schema).columns if sql is not None else frozenset()
+
+
+def _split_spec(job: Job) -> SplitSpec | None:
+    split = job.split
+    if split is None:
+        return None
+    parts = tuple(split.parts.values()) if split.parts is not None else None
+    where = tuple(split.where.values()) if split.where is not None else None
+    return SplitSpec(tuple(split.parts or split.where or ()), parts, split.key, where, split.fit)

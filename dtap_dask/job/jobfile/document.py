@@ -1,0 +1,206 @@
+"""The job file as text: YAML with line numbers, `${NAME}` from the environment, `--set key=value`."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dtap_dask.errors import JobError, Problem
+from dtap_dask.job.jobfile.secrets import Secrets, written_in
+
+Loc = tuple[str | int, ...]
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A job as written: `raw` still holds `${NAME}`, `lines` gives the line of each place in the file (1-based).
+
+    `problems` are mistakes that only the file shows: keys that stand twice.
+    """
+
+    raw: dict[str, Any]
+    lines: Mapping[Loc, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def place(self, loc: Loc) -> str:
+        """`features[1].steps[0]`, followed by the line of the file where that is known."""
+        text = ""
+        for part in loc:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        line = next((self.lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in self.lines), None)
+        return f"{text} (line {line})" if line else text
+
+    def value(self, loc: Loc) -> Any:
+        """What the file holds at a place, with `${NAME}` as written, so that no secret is shown; None if nothing."""
+        value: Any = self.raw
+        for part in loc:
+            if isinstance(value, dict):
+                value = value.get(part)
+            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+                value = value[part]
+            else:
+                return None
+        return value
+
+
+def read_document(path: str | Path) -> Document:
+    """Read a job file. JobError where it is missing, is not YAML, or is not a mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise JobError(
+            f"The job file {path} cannot be read ({error.strerror}). "
+            "`dtap-dask init LAKE` writes a starter for your own lake; jobs/ holds examples."
+        ) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+        lines = list(_lines(node))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise JobError(f"The job file {path} is not valid YAML{where}: {getattr(error, 'problem', error)}.") from error
+    except RecursionError as error:
+        raise JobError(
+            f"The job file {path} holds an alias of itself (`&x` ... `*x`), or is nested too deep."
+        ) from error
+    if not isinstance(raw, dict):
+        raise JobError(
+            f"The job file {path} must hold keys such as `version`, `source` and `output`; it is {type(raw).__name__}."
+        )
+    return Document(raw, dict(lines), tuple(_repeated(lines)))
+
+
+def _lines(node: yaml.Node | None, loc: Loc = ()) -> Iterable[tuple[Loc, int]]:
+    """Each place and its line; a key that stands twice comes twice."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*loc, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*loc, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*loc, index), value.start_mark.line + 1
+            yield from _lines(value, (*loc, index))
+
+
+def _repeated(lines: Iterable[tuple[Loc, int]]) -> Iterable[Problem]:
+    """A problem for each key that stands twice; not for those below it, which come twice for that alone."""
+    first: dict[Loc, int] = {}
+    twice: set[Loc] = set()
+    for loc, line in lines:
+        if loc in first and loc[:-1] not in twice:
+            message = f"the key {loc[-1]!r} stands twice, first in line {first[loc]}: only one would count. Keep one."
+            yield Problem(Document({}, {loc: line}).place(loc), message)
+        if loc in first or loc[:-1] in twice:
+            twice.add(loc)
+        first.setdefault(loc, line)
+
+
+def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
+    """Apply `--set output.path=...`: dotted keys, list positions as numbers, values read as YAML."""
+    raw = copy.deepcopy(document.raw)  # in its order, which decides what parts and derived columns mean
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise JobError(f"--set {text!r} is not of the form key=value, such as --set output.layout=rows.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise JobError(f"--set {text!r}: {value!r} is not valid YAML. Put text with signs in quotes.") from error
+        _assign(raw, key.strip().split("."), parsed, text)
+    return replace(document, raw=raw)
+
+
+def _assign(target: Any, keys: list[str], value: Any, text: str) -> None:
+    *parents, last = keys
+    try:
+        for key in parents:
+            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+        if isinstance(target, list):
+            target[int(last)] = value
+        else:
+            target[last] = value
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise JobError(f"--set {text!r} names no place in the job: {'.'.join(keys)}.") from error
+
+
+def plain_values(document: Document) -> Document:
+    """The document of nothing but what JSON can hold: NumPy's numbers, tuples and paths as plain ones, dates as text.
+
+    JobError names each place that holds something else.
+    """
+    problems: list[Problem] = []
+
+    def plain(value: Any, loc: Loc) -> Any:
+        if isinstance(value, Mapping):
+            return {_scalar(key): plain(item, (*loc, key)) for key, item in value.items()}
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            return [plain(item, (*loc, index)) for index, item in enumerate(value)]
+        found = _scalar(value)
+        if found is not None and not isinstance(found, str | bool | int | float):
+            message = (
+                f"a {type(value).__name__} cannot stand in a job: use text, numbers, true, false, lists, mappings."
+            )
+            problems.append(Problem(document.place(loc), message))
+        return found
+
+    raw = plain(document.raw, ())
+    if problems:
+        raise JobError(problems)
+    return replace(document, raw=raw)
+
+
+def _scalar(value: Any) -> Any:
+    """A value as one of Python's own types, where there is one."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # of an enumeration its text, not its name
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
+
+
+def expand(
+    document: Document, known: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], Secrets, dict[Loc, Problem]]:
+    """The document with `${NAME}` replaced, the secrets in it, and a problem for each unset variable.
+
+    `known` values go before those of the environment.
+    """
+    found: dict[str, str] = {}
+    unset: dict[Loc, Problem] = {}
+
+    def fill(value: Any, loc: Loc) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(item, (*loc, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [fill(item, (*loc, index)) for index, item in enumerate(value)]
+        return _VARIABLE.sub(lambda match: lookup(match[1], loc), value) if isinstance(value, str) else value
+
+    def lookup(name: str, loc: Loc) -> str:
+        value = (known or {}).get(name, os.environ.get(name))
+        if value is None:
+            unset[loc] = Problem(document.place(loc), f"the environment variable {name} is not set.")
+            return ""
+        found[name] = value
+        return value
+
+    filled = fill(document.raw, ())
+    return filled, Secrets(found | {name: one for name, one in written_in(filled).items() if name not in found}), unset

@@ -1,0 +1,261 @@
+"""The job file as a model: every key, its type and its default; all mistakes reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from dtap_dask.errors import ExpressionError, JobError, Problem
+from dtap_dask.features import parse_step
+from dtap_dask.features.step import Step
+from dtap_dask.job.jobfile.document import Document, Loc, expand, plain_values, read_document, with_overrides
+from dtap_dask.job.jobfile.lenient import right_parts
+from dtap_dask.job.jobfile.secrets import Secrets, written_in
+from dtap_dask.lake import predicate
+from dtap_dask.storage.settings import check as check_settings
+
+T = TypeVar("T")
+
+
+def _listed(value: Any) -> Any:
+    """One name is as good as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _sql(value: Any) -> Any:
+    try:
+        predicate.parse(value)
+    except ExpressionError as error:
+        raise PydanticCustomError("sql", "{message}", {"message": str(error)}) from error
+    return value
+
+
+def _step(value: Any) -> Step:
+    """`standard_scale` or `{impute: {strategy: mean}}`."""
+    name, options = value, None
+    if isinstance(value, dict) and len(value) == 1:
+        [(name, options)] = value.items()
+    if not isinstance(name, str):
+        raise PydanticCustomError("step", "a step is a name, or one name with its options: {impute: {...}}.")
+    try:
+        return parse_step(name, options)
+    except JobError as error:
+        raise PydanticCustomError("step", "{message}", {"message": str(error)}) from error
+
+
+def _place(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("path", "the path is empty")
+    return value
+
+
+def _available(value: Any) -> Any:
+    if value == "global":
+        raise PydanticCustomError("later", "'global' is not available yet; 'mixed' shuffles within write tasks.")
+    return value
+
+
+def _storage(value: Any) -> Any:
+    good, mistakes = check_settings(value)
+    if mistakes:
+        told = [(loc, PydanticCustomError("storage", "{message}", {"message": text})) for loc, text in mistakes]
+        found = [InitErrorDetails(type=error, loc=loc, input=None) for loc, error in told]
+        raise ValidationError.from_exception_data("storage", found)
+    return good
+
+
+Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Place = Annotated[str, AfterValidator(_place)]
+Places = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
+Sql = Annotated[str, BeforeValidator(_sql)]
+Steps = tuple[Annotated[Any, BeforeValidator(_step)], ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Source(_Part):
+    """What is read: `path` (file, folder, glob or list), partition types, a SQL predicate, a fraction of the rows."""
+
+    path: Annotated[Places, Field(min_length=1)]
+    partitions: dict[str, str] | None = None
+    where: Sql | None = None
+    sample: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class Split(_Part):
+    """Parts by hash of a key (`parts`, `key`) or by predicates (`where`); `fit` names the part that is fitted."""
+
+    parts: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = None
+    key: Names = ()
+    where: dict[str, Sql] | None = None
+    fit: str = "train"
+
+
+class Label(_Part):
+    """A label column, with steps of its own."""
+
+    column: str
+    steps: Steps = ()
+
+
+class Block(_Part):
+    """Columns (names or globs) that go through the same steps, in order."""
+
+    columns: Annotated[Names, Field(min_length=1)]
+    steps: Steps = ()
+    as_: str | None = Field(default=None, alias="as")
+    name: str | None = None
+    allow_null: bool = False
+
+
+class Output(_Part):
+    """Where the records go and how they lie there."""
+
+    path: Place
+    layout: Literal["blocks", "rows"] = "blocks"
+    rows_per_record: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    shard_size: Annotated[ByteSize, Field(ge=1024)] = ByteSize(128 << 20)
+    compression: Literal["none", "gzip"] = "none"
+    shuffle: Annotated[Literal["none", "mixed"], BeforeValidator(_available)] = "mixed"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+def _labels(value: Any) -> Any:
+    if value is None:
+        return []
+    items = value if isinstance(value, list) else [value]
+    return [{"column": item} if isinstance(item, str) else item for item in items]
+
+
+class Job(_Part):
+    """A whole job, as the job file holds it. Build one with `Job.load`, or from the same keys in Python."""
+
+    version: Literal[1]
+    name: str = "job"
+    storage: Storage = Field(default_factory=dict)
+    source: Source
+    derive: dict[str, Sql] = Field(default_factory=dict)
+    label: Annotated[tuple[Label, ...], BeforeValidator(_labels)] = ()
+    weight: str | None = None
+    keep: Names = ()
+    split: Split | None = None
+    features: Annotated[tuple[Block, ...], Field(min_length=1)]
+    fit: Literal["fused", "dask_ml"] = "fused"
+    output: Output
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document({}))
+    _parsed: dict[str, Any] = PrivateAttr(default_factory=dict)  # the fields that `_document` gave
+    _secrets: Secrets = PrivateAttr(default_factory=Secrets)
+    _pending: tuple[Problem, ...] = PrivateAttr(default=())
+    _broken: frozenset[Loc] = PrivateAttr(default=frozenset())
+
+    def __repr__(self) -> str:
+        return f"Job({self.redact(self.name)!r})"  # the rest may hold secrets, and tracebacks may show it
+
+    __str__ = __repr__
+
+    @classmethod
+    def load(cls, job: str | Path | Mapping[str, Any] | Job, overrides: Iterable[str] = ()) -> Job:
+        """A job from a file, a dict of the same keys, or a Job. JobError lists every mistake in its shape."""
+        parsed = cls.load_leniently(job, overrides)
+        parsed.raise_pending(())
+        return parsed
+
+    @classmethod
+    def load_leniently(cls, job: str | Path | Mapping[str, Any] | Job, overrides: Iterable[str] = ()) -> Job:
+        """As `load`, but what can be checked later still is: the mistakes found wait in `raise_pending`.
+
+        The parts that are wrong are left out, and the rest goes on to be checked against the lake, so that a
+        person sees all mistakes of both kinds at once. Raises at once where too little is left to go on.
+        """
+        known: Mapping[str, str] = {}
+        if isinstance(job, Job):
+            document, known = job._as_written(), job._secrets.variables
+        else:
+            document = Document(dict(job)) if isinstance(job, Mapping) else read_document(job)
+        document = plain_values(with_overrides(document, list(overrides)))
+        filled, secrets, unset = expand(document, known)
+        parsed, mistakes, broken = right_parts(cls, document, filled, frozenset(unset))
+        problems = (*document.problems, *unset.values(), *mistakes)
+        if parsed is None:
+            raise JobError(secrets.redact_problems(problems))
+        parsed._document, parsed._parsed, parsed._secrets = document, dict(parsed), secrets
+        parsed._pending, parsed._broken = problems, broken
+        return parsed
+
+    def _as_written(self) -> Document:
+        """The document that this job came from; of a changed copy (`model_copy`), or one built in Python, all keys."""
+        if self._document.raw and dict(self) == self._parsed:
+            return self._document
+        return Document(self._secrets.redact(self.as_document()))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The job as written, with `${NAME}` in place of what the environment holds, and of what is secret by name."""
+        return Secrets(written_in(self._document.raw)).redact(self._document.raw)
+
+    def as_document(self) -> dict[str, Any]:
+        """The job with every default written out, as the same keys that a job file has."""
+        written: dict[str, Any] = _written_out(self)
+        return written
+
+    def place(self, *loc: str | int) -> str:
+        """A place in the job for a message, with its line where the job came from a file."""
+        return self._document.place(loc)
+
+    def is_broken(self, *loc: str | int) -> bool:
+        """Whether a part of the job, such as ('features', 2), has mistakes that wait in `raise_pending`."""
+        return any(broken[: len(loc)] == loc or loc[: len(broken)] == broken for broken in self._broken)
+
+    @property
+    def secrets(self) -> Secrets:
+        """The values that came from the environment."""
+        return self._secrets
+
+    def redacting(self) -> AbstractContextManager[None]:
+        """Errors that leave this block show no value that came from the environment."""
+        return self._secrets.redacting()
+
+    def redact(self, told: T) -> T:
+        """A text, or lists and mappings of them, without the values that came from the environment."""
+        return self._secrets.redact(told)
+
+    def raise_pending(self, more: Iterable[Problem]) -> None:
+        """Raise JobError with the mistakes found so far and `more`; nothing if there are none."""
+        problems = [*self._pending, *more]
+        if problems:
+            raise JobError(self._secrets.redact_problems(problems))
+
+
+# Where these keys stand in a written job is part of its fingerprint: behind the others.
+_LAST = ("label", "features", "steps")
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, Step):
+        return {value.name: value.model_dump(mode="json")}
+    if isinstance(value, BaseModel):
+        fields = sorted(type(value).model_fields.items(), key=lambda field: field[0] in _LAST)
+        return {field.alias or name: _written_out(getattr(value, name)) for name, field in fields}
+    if isinstance(value, Mapping):
+        return {key: _written_out(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written_out(item) for item in value]
+    return int(value) if isinstance(value, ByteSize) else value

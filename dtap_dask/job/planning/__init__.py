@@ -1,0 +1,1 @@
+"""What a job will read, fit and write, and how that is told."""

@@ -1,0 +1,290 @@
+"""A plan as a person reads it, and as JSON for programs: the text is made of the JSON, so that both say the same."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dtap_dask.job import taps
+from dtap_dask.job.cluster.machine import parse_size
+from dtap_dask.job.planning.forecast import Forecast, forecast
+from dtap_dask.job.planning.grouping import split_names
+from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.planning.probe import probe as measure
+from dtap_dask.job.planning.warnings import cannot_write, of_tasks, of_vocabularies
+from dtap_dask.job.telling.progress import human
+
+WIDTH = 120
+Told = Mapping[str, Any]
+
+
+def print_plan(
+    job: str,
+    *,
+    overrides: Iterable[str] = (),
+    limit: int | None = None,
+    probe: bool = False,
+    workers: int | None = None,
+    memory: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print what a job will do."""
+    size = parse_size(memory) if memory is not None else None
+    plan = make_plan(job, overrides=overrides, limit=limit)
+    with plan.job.redacting():
+        measured = measure(plan) if probe else None
+        told = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
+    print(json.dumps(told, indent=2) if as_json else in_text(told))
+
+
+def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
+    """Every number of the plan and of what is expected of it, for programs."""
+    mixed = sorted(len(task) for task in plan.write_tasks)
+    low, high = expected.bytes
+    return {
+        "name": plan.job.name,
+        "fingerprint": plan.fingerprint,
+        "source": {"url": plan.source.url, **asdict(plan.totals)},
+        "paths": list(plan.job.source.path),
+        "where": plan.job.source.where,
+        "columns": len(plan.checked.scan.schema),
+        "passes": passes(plan),
+        "levels": [
+            {"level": number + 1, "because": reason, "steps": fitted_in(plan, number)}
+            for number, reason in enumerate(plan.checked.pipeline.reasons)
+        ],
+        "tasks": {"fit": len(plan.fit_tasks) if passes(plan) > 1 else 0, "write": len(plan.write_tasks)},
+        "row_groups_a_shard": {"least": mixed[0], "most": mixed[-1]},
+        "splits": split_names(plan.job),
+        "fitted": plan.job.split.fit if plan.job.split else "train",
+        "features": list(plan.checked.pipeline.outputs),
+        "output": {
+            "path": plan.job.output.path,
+            "layout": plan.job.output.layout,
+            "compression": plan.job.output.compression,
+            "rows_at_most": plan.totals.read.rows,
+            "rows": expected.rows,
+            "certainty": expected.certainty,
+            "shards": expected.shards,
+            "bytes_at_most": high,
+            "bytes_at_least": low,
+            "row_bytes": [round(size, 1) for size in expected.row_bytes],
+            "parts": {part.name: _part(part) for part in expected.parts},
+        },
+        "memory_bytes_per_thread": expected.memory,
+        "worker": {
+            "threads": expected.threads,
+            "memory_bytes": expected.worker_memory,
+            "vocabulary_bytes": expected.vocabularies,
+        },
+        "probe": _probe(plan, expected) if expected.probe else None,
+        "warnings": [*plan.warnings, *_warnings(plan, expected)],
+    }
+
+
+def _part(part: Any) -> dict[str, Any]:
+    told = asdict(part)
+    del told["name"]
+    return {**told, "shard_bytes": round(part.bytes_high / part.shards) if part.shards else 0}
+
+
+def _probe(plan: Plan, expected: Forecast) -> dict[str, Any]:
+    probe = expected.probe
+    assert probe is not None
+    return {
+        "row_groups": probe.row_groups,
+        "row_groups_of": len(plan.groups),
+        "rows": probe.rows,
+        "kept": sum(probe.kept) / max(1, probe.rows),
+        "stages": {
+            pace.stage: {
+                "rows": pace.rows,
+                "seconds": round(pace.seconds, 3),
+                "rows_per_second": round(pace.rows_per_second),
+                "forecast_seconds": round(expected.seconds[pace.stage], 1) if expected.seconds else None,
+            }
+            for pace in probe.paces
+        },
+        "forecast_seconds": round(sum(expected.seconds.values()), 1) if expected.seconds else None,
+        "distinct": {words.column: {"seen": words.seen, "expected": words.expected} for words in probe.words},
+        "trouble": probe.trouble,
+    }
+
+
+def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
+    refused = cannot_write(plan.job, taps.settings(plan.job.storage))
+    if refused:
+        yield refused
+    size = sum(group.raw_bytes for group in plan.groups)
+    yield from of_tasks(len(plan.write_tasks), size, expected.threads, asked=expected.asked)
+    words = {words.column: words.bytes for words in expected.probe.words} if expected.probe else None
+    yield from of_vocabularies(plan.checked.pipeline, plan.looked, words, expected.worker_memory)
+    if expected.probe and expected.probe.trouble:
+        yield f"The probe ended early, and a run may, too: {expected.probe.trouble}"
+
+
+def passes(plan: Plan) -> int:
+    """How often the needed columns are read: once a level, once to write, and once to count where nothing is fitted."""
+    levels = plan.checked.pipeline.levels
+    return levels + 1 if levels else 1 + plan.needs_counting
+
+
+def fitted_in(plan: Plan, level: int) -> dict[str, list[str]]:
+    """The steps that a level fits, each with its features."""
+    found: dict[str, dict[str, None]] = {}
+    for feature in plan.checked.pipeline.features:
+        for lane in feature.lanes:
+            for step, at in zip(lane.steps, lane.levels, strict=True):
+                if at == level:
+                    found.setdefault(step.name, {})[feature.spec.name] = None
+        if feature.reduce is not None and feature.reduce_level == level:
+            found.setdefault(feature.reduce.name, {})[feature.spec.name] = None
+    return {step: list(names) for step, names in found.items()}
+
+
+def in_text(told: Told) -> str:
+    """What `in_numbers` gave, as a tree with its warnings below."""
+    branches = [_source(told), _passes(told), _splits(told), _output(told), _memory(told)]
+    if told["probe"]:
+        branches.append(_time(told))
+    lines = [f"{told['name']}  (fingerprint {told['fingerprint'][:8]})"]
+    for branch in branches:
+        lines += _branch(branch, last=branch is branches[-1])
+    for warning in told["warnings"]:
+        lines += textwrap.wrap(f"! {warning}", WIDTH, subsequent_indent="  ", **_WHOLE)
+    return "\n".join(lines)
+
+
+Line = tuple[str, str]
+_WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
+
+
+def _branch(branch: Sequence[Line], *, last: bool) -> Iterator[str]:
+    first, *below = branch
+    trunk = "   " if last else "│  "
+    yield from _wrapped("└─ " if last else "├─ ", trunk + ("│" if below else ""), first, 12)
+    column = max([12, *(len(name) + 2 for name, _ in below)])
+    for number, line in enumerate(below, 1):
+        twig = "│  " if line[0].startswith(" ") else "└─ " if number == len(below) else "├─ "
+        yield from _wrapped(trunk + twig, trunk + ("" if number == len(below) else "│"), line, column)
+
+
+def _wrapped(first: str, later: str, line: Line, column: int) -> list[str]:
+    start = first + line[0].ljust(column)
+    return textwrap.wrap(
+        line[1], WIDTH, initial_indent=start, subsequent_indent=later.ljust(len(start)), drop_whitespace=True, **_WHOLE
+    )
+
+
+def _source(told: Told) -> Sequence[Line]:
+    found, left, read = (told["source"][name] for name in ("found", "partitions", "read"))
+    gone = found["files"] - left["files"]
+    lines = [
+        ("source", f"{', '.join(told['paths'])}: {_count(found['files'], 'file')}, {human(found['bytes'])}"),
+        ("folders", f"{_count(left['files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"),
+        (
+            "statistics",
+            f"{read['row_groups']:,} of {found['row_groups']:,} row groups left, {_count(read['rows'], 'row')} "
+            + ("before the row filter" if told["where"] else "and no filter"),
+        ),
+        ("columns", f"{told['columns']} needed, {human(read['bytes'])} a pass"),
+    ]
+    if told["probe"] and told["where"]:
+        lines.append(("filter", f"keeps about {told['probe']['kept']:.1%} of the rows"))
+    return lines
+
+
+def _passes(told: Told) -> Sequence[Line]:
+    lines = [("passes", f"{told['passes']} over these columns")]
+    for level in told["levels"]:
+        lines.append(
+            (f"fit {level['level']}" if len(told["levels"]) > 1 else "fit", _count(told["tasks"]["fit"], "task"))
+        )
+        lines += [(f"  {step}", _few(names)) for step, names in level["steps"].items()]
+    if not told["levels"] and told["tasks"]["fit"]:
+        lines.append(("count", f"{_count(told['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))
+    least, most = told["row_groups_a_shard"].values()
+    groups = f"{least} to {most} row groups" if least < most else _count(least, "row group")
+    lines.append(("write", f"{_count(told['tasks']['write'], 'task')}; the rows of a shard come from {groups}"))
+    return lines
+
+
+def _splits(told: Told) -> Sequence[Line]:
+    output, fitted = told["output"], told["fitted"]
+    about = "" if output["certainty"] == "exactly" else f"{output['certainty']} "
+    each = "up to about " if output["certainty"] == "at most" else about
+    lines = [("splits", f"{about}{_count(output['rows'], 'row')} in {_count(output['shards'], 'shard')}")]
+    learns = " (fitted)" if told["levels"] else ""
+    for name, part in output["parts"].items():
+        size = f"{_range(part['bytes_low'], part['bytes_high'])}"
+        shards = f"{_count(part['shards'], 'shard')} of about {human(part['shard_bytes'])}"
+        lines.append(
+            (name, f"{each}{_count(part['rows'], 'row')}, {size}, in {shards}{learns if name == fitted else ''}")
+        )
+    return lines
+
+
+def _output(told: Told) -> Sequence[Line]:
+    output = told["output"]
+    low, high = output["row_bytes"]
+    size = f"{low:,.0f} B" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f} B"
+    packed = output["compression"] != "none"
+    before = ", before compression" if packed and not told["probe"] else ""
+    kind = f"layout {output['layout']}, {len(told['features'])} columns, compression {output['compression']}"
+    amount = f"{_range(output['bytes_at_least'], output['bytes_at_most'])}, {size} a row{before}"
+    bound = "at most " if output["certainty"] == "at most" else "about "
+    return [("output", output["path"]), ("records", kind), ("size", bound + amount)]
+
+
+def _memory(told: Told) -> Sequence[Line]:
+    worker = told["worker"]
+    of_words = f", {human(worker['vocabulary_bytes'])} of it for vocabularies" if worker["vocabulary_bytes"] else ""
+    text = f"about {human(told['memory_bytes_per_thread'])} a worker thread beside the libraries{of_words}"
+    on = f"{_count(worker['threads'], 'worker')} of one thread would have {human(worker['memory_bytes'])} each"
+    return [("memory", text), ("here", on)]
+
+
+def _time(told: Told) -> Sequence[Line]:
+    probe, threads = told["probe"], told["worker"]["threads"]
+    whole = probe["forecast_seconds"]
+    rests = (
+        f"measured on {probe['row_groups']:,} of {probe['row_groups_of']:,} row groups ({probe['rows']:,} rows), with "
+        "one thread of this machine; starting workers and the storage's writing come on top"
+    )
+    if whole is None:
+        rests += "; fit: dask_ml is not what was measured, so the run's time is not known"
+    first = f"about {_seconds(whole)} on {_count(threads, 'thread')}" if whole is not None else "not known"
+    lines = [("time", first)]
+    for stage, pace in probe["stages"].items():
+        takes = f"about {_seconds(pace['forecast_seconds'])}, at " if pace["forecast_seconds"] is not None else ""
+        lines.append((stage, f"{takes}{pace['rows_per_second']:,} rows/s a thread"))
+    if probe["distinct"]:
+        words = [f"{name} {_distinct(one)}" for name, one in probe["distinct"].items()]
+        lines.append(("distinct", ", ".join(words)))
+    return [*lines, ("rests on", rests)]
+
+
+def _distinct(found: Mapping[str, int]) -> str:
+    growing = found["expected"] > 2 * found["seen"]  # what grows so fast in a probe may end at any number
+    return f"{'up to' if growing else 'about'} {found['expected']:,} ({found['seen']:,} seen)"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 3600:.0f} h {seconds // 60 % 60:.0f} m" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def _range(low: int, high: int) -> str:
+    return human(low) if human(low) == human(high) else f"{human(low)} to {human(high)}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def _few(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -1,0 +1,294 @@
+"""What a job will read, fit and write, decided before anything runs and without looking at the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dtap_dask.errors import DtapError, ExpressionError, Problem, SourceError, StorageError, did_you_mean
+from dtap_dask.job import taps
+from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.grouping import group_tasks, limited, task_order
+from dtap_dask.job.planning.warnings import Looked, of_source
+from dtap_dask.lake import predicate
+from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
+from dtap_dask.lake.footers import Footer, RowGroup, read_footer, read_schema
+from dtap_dask.lake.pruning import prune_files, prune_groups
+from dtap_dask.lake.scan import ScanSpec, ScanTask
+from dtap_dask.lake.schema import parse_type, partition_schema
+from dtap_dask.records.manifest import FORMAT_VERSION
+from dtap_dask.storage import Store, open_store
+
+# More footers than this are read in tasks on the workers (0.46 ms each, in one process).
+FOOTERS_ON_CLIENT = 1000
+FOOTERS_A_TASK = 256
+
+ReadFooters = Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """So many files, row groups, rows and bytes (of whole files, or of the columns needed: as `SourceTotals` says)."""
+
+    files: int
+    row_groups: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SourceTotals:
+    """`found` by listing (bytes of whole files; row groups and rows only of files whose footer was read),
+    `partitions` what is left after pruning by folders, `read` what is left after pruning by statistics (both in
+    compressed bytes of the needed columns)."""
+
+    found: Amount
+    partitions: Amount
+    read: Amount
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job, checked against the lake, as tasks. `groups` is every row group to be read, in the source's order."""
+
+    job: Job
+    checked: CheckedJob
+    source: Store
+    files: tuple[SourceFile, ...]
+    groups: tuple[RowGroup, ...]
+    totals: SourceTotals
+    fit_tasks: tuple[tuple[int, ...], ...]
+    write_tasks: tuple[tuple[int, ...], ...]
+    fingerprint: str
+    limit: int | None
+    looked: Looked
+    warnings: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder under `_run/`, and of its shards: the fingerprint's first eight letters."""
+        return self.fingerprint[:8]
+
+    def task(self, index: int, positions: Sequence[int]) -> ScanTask:
+        """The task that reads the row groups at these positions of `groups`."""
+        return ScanTask(index, tuple(self.groups[position] for position in positions))
+
+    @property
+    def needs_counting(self) -> bool:
+        """Whether rows must be counted before shards can be planned: footers know no filter, sample or split."""
+        scan = self.checked.scan
+        return not (scan.where is None and scan.sample is None and scan.split is None)
+
+
+def make_plan(
+    job: str | Path | Mapping[str, Any] | Job,
+    *,
+    overrides: Iterable[str] = (),
+    limit: int | None = None,
+    read_footers: ReadFooters | None = None,
+) -> Plan:
+    """Plan a job (a path, a dict or a Job): list, prune by folders, read footers, prune by statistics, make tasks.
+
+    `overrides` are changes such as 'output.path=out'. `limit` stops after the row group in which that many source
+    rows are reached. `read_footers` reads many footers elsewhere, on a cluster. Raises JobError with every mistake
+    in the job, SourceError where the lake is not fit to be read.
+    """
+    loaded = Job.load_leniently(job, overrides)
+    with loaded.redacting():
+        return plan_of(loaded, limit, read_footers)
+
+
+def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
+    """`make_plan` of a job that is loaded: its paths and settings count as they are, its document as it was written."""
+    lake = _look(loaded)
+    checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
+    groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers)
+    write_tasks = group_tasks(groups, task_order(len(groups), loaded))
+    return Plan(
+        job=loaded,
+        checked=checked,
+        source=lake.store,
+        files=tuple(lake.kept),
+        groups=tuple(groups),
+        totals=totals,
+        fit_tasks=group_tasks(groups, range(len(groups))),
+        write_tasks=write_tasks,
+        fingerprint=_fingerprint(loaded, lake.kept, limit),
+        limit=limit,
+        looked=looked,
+        warnings=tuple(of_source(loaded, totals.read.files, groups, write_tasks, looked)),
+    )
+
+
+def plan_source(job: Job) -> tuple[Store, ScanSpec, list[ScanTask]]:
+    """The store, what to do with the rows, and the tasks that read them, of the source alone."""
+    lake = _look(job)
+    scan = check_expressions(job, lake.schema, lake.partitions, lake.problems)
+    groups, _, _ = _row_groups(job, lake, scan, None, None)
+    positions = group_tasks(groups, range(len(groups)))
+    return lake.store, scan, [ScanTask(i, tuple(groups[p] for p in one)) for i, one in enumerate(positions)]
+
+
+@dataclass(frozen=True)
+class _Lake:
+    """What listing and one footer say: every file, those that folders do not prune, and the columns."""
+
+    store: Store
+    files: list[SourceFile]
+    kept: list[SourceFile]
+    partitions: pa.Schema
+    schema: pa.Schema
+    problems: list[Problem]
+
+
+def _look(job: Job) -> _Lake:
+    try:
+        store, files = list_source(job.source.path, taps.settings(job.storage))
+    except DtapError:
+        job.raise_pending(())  # mistakes in the job explain more than a folder that is not there
+        raise
+    declared, problems = _declared(job, files)
+    partitions = partition_schema(files, declared)
+    kept = _prune_by_folders(job, files, partitions)
+    schema = read_schema(store, kept)
+    if job.source.where is not None:
+        with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
+            kept = prune_files(kept, partitions, predicate.compile(job.source.where, _all(schema, partitions)))
+    _refuse_none(job, files, kept, partitions)
+    return _Lake(store, files, kept, partitions, schema, problems)
+
+
+def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], list[Problem]]:
+    """The declared partition types that make sense, and what is wrong with the others."""
+    names = [name for name, _ in files[0].partition]
+    good, problems = {}, []
+    for name, kind in (job.source.partitions or {}).items():
+        place = job.place("source", "partitions", name)
+        if name not in names:
+            message = f"the source has no folders {name}=..., only {', '.join(names) or 'plain ones'}."
+            problems.append(Problem(place, message + did_you_mean(name, names)))
+            continue
+        try:
+            parse_type(name, kind)
+        except SourceError as error:
+            problems.append(Problem(place, str(error)))
+        else:
+            good[name] = kind
+    return good, problems
+
+
+def _row_groups(
+    job: Job, lake: _Lake, scan: ScanSpec, limit: int | None, read_footers: ReadFooters | None
+) -> tuple[list[RowGroup], SourceTotals, Looked]:
+    """The row groups to read, how much that is of the source, and what else the footers show."""
+    where = predicate.compile(job.source.where, _all(lake.schema, lake.partitions)) if job.source.where else None
+    footers = _footers(lake.store, lake.kept, scan, where.columns if where else frozenset(), read_footers)
+    every = [group for footer in footers for group in footer.groups]
+    matching = [group for footer in footers for group in prune_groups(footer, lake.partitions, where)]
+    groups = limited(matching, limit)
+    if not sum(group.rows for group in groups):
+        raise SourceError(
+            f"No rows are left of {', '.join(job.source.path)}: {len(lake.files):,} files were found, "
+            f"{len(lake.kept):,} are left after pruning by folders, with {sum(g.rows for g in every):,} rows, and none "
+            f"of their row groups can hold a row that source.where keeps: {job.source.where!r}."
+        )
+    found = Amount(len(lake.files), len(every), sum(g.rows for g in every), sum(f.size for f in lake.files))
+    folders = Amount(len(lake.kept), found.row_groups, found.rows, sum(g.bytes for g in every))
+    files, rows = len({g.file for g in groups}), sum(g.rows for g in groups)
+    totals = SourceTotals(found, folders, Amount(files, len(groups), rows, sum(g.bytes for g in groups)))
+    idle = where is not None and len(matching) == len(every) and len(lake.kept) == len(lake.files)
+    return groups, totals, Looked(len(every), idle, _lacking(footers), _plain_text(footers))
+
+
+def _lacking(footers: Sequence[Footer]) -> dict[str, int]:
+    """In how many row groups with rows each column of `where` has no statistics, where there are such."""
+    found: Counter[str] = Counter()
+    for footer in footers:
+        for stats in footer.stats:
+            found.update(name for name, one in stats.items() if one.rows and one.min is None and one.null_count is None)
+    return dict(sorted(found.items()))
+
+
+def _plain_text(footers: Sequence[Footer]) -> dict[str, int]:
+    """Bytes of each text column that has more distinct words than a dictionary holds."""
+    found: Counter[str] = Counter()
+    for footer in footers:
+        found.update(footer.plain_text)
+    return dict(sorted(found.items()))
+
+
+def _all(schema: pa.Schema, partitions: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *partitions])
+
+
+def _prune_by_folders(job: Job, files: list[SourceFile], partitions: pa.Schema) -> list[SourceFile]:
+    """Drop files by the conditions that need nothing but folder names, before any footer is read."""
+    kept = files
+    if job.source.where is not None and len(partitions):
+        for part in predicate.parse(job.source.where).conjuncts():
+            with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
+                kept = prune_files(kept, partitions, part.bind(partitions))
+    _refuse_none(job, files, kept, partitions)
+    return kept
+
+
+def _refuse_none(job: Job, files: Sequence[SourceFile], kept: Sequence[SourceFile], partitions: pa.Schema) -> None:
+    if not kept:
+        raise SourceError(
+            f"No file is left of {len(files):,} after pruning by folders ({', '.join(partitions.names)}). "
+            f"Check source.where: {job.source.where!r}."
+        )
+
+
+def _footers(
+    source: Store, files: list[SourceFile], scan: ScanSpec, stats: frozenset[str], read_footers: ReadFooters | None
+) -> list[Footer]:
+    columns = sorted(stats)
+    if read_footers is not None and len(files) > FOOTERS_ON_CLIENT:
+        return read_footers(source, files, scan.schema, columns)
+    return [read_footer(source, file, scan.schema.names, scan.schema, columns) for file in files]
+
+
+def _fingerprint(job: Job, files: Sequence[SourceFile], limit: int | None) -> str:
+    """SHA-256 over what decides the bytes: the job, the source files with their sizes, the format's version."""
+    shape = job.as_document()
+    shape.pop("name")
+    shape.pop("storage")
+    shape["source"].pop("path")
+    shape["output"].pop("path")
+    told = {
+        "job": shape,
+        "files": [[file.key, file.size, file.partition] for file in files],
+        "limit": limit,
+        "format": FORMAT_VERSION,
+    }
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()  # keys stay as written: the order of parts counts
+
+
+def _output_problems(job: Job, source: Store) -> list[Problem]:
+    """An output inside the source would be read as source the next time, one around it would mix both."""
+    place = job.place("output", "path")
+    output = job.output.path
+    try:
+        settings = taps.settings(job.storage)
+        if not open_store(output, settings).same_filesystem(source):
+            return []
+        for path in job.source.path:
+            if contains(path, output, settings):
+                what = f"{output!r} lies inside the source {path!r}, and would be read as source next time."
+                return [Problem(place, f"{what} Choose a folder outside of it.")]
+            if lies_within(path, output, settings):
+                what = f"the source {path!r} lies inside {output!r}, among what will be written."
+                return [Problem(place, f"{what} Choose a folder of its own.")]
+    except StorageError as error:
+        return [Problem(place, str(error))]
+    return []

@@ -1,0 +1,297 @@
+"""A short measurement: fit, transform and encode a few row groups here, with nothing written, to forecast a run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, cast
+
+import numpy as np
+
+from dtap_dask.errors import DataError
+from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish, merge
+from dtap_dask.features.counts import Counts
+from dtap_dask.features.fit import measures
+from dtap_dask.job.planning.grouping import MIXED_FROM, fit_name, split_names
+from dtap_dask.job.planning.plan import Plan
+from dtap_dask.job.planning.seal import layout_of
+from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
+from dtap_dask.job.running.tasks import fit_mask, in_parts, unfitted
+from dtap_dask.lake.groups import planned_rows
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
+from dtap_dask.records.shard import Batch, TaskShards, write_shards
+from dtap_dask.storage import Store
+
+SECONDS = 4.0
+GROUP_ROWS = 1 << 17  # no more of one row group, as the probe is to see many places;
+FEW_ROWS = 1 << 20  # or as many as make this together, where row groups are few
+BATCH_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast one thread was in a stage: source rows (before the filter) and seconds."""
+
+    stage: str
+    rows: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Source rows a second."""
+        return self.rows / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The distinct values that a step counts in a column: `seen` in the probe, `expected` in the run.
+
+    `bytes` is the memory that their exact counts are expected to take at their peak, in one worker.
+    """
+
+    column: str
+    seen: int
+    expected: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured on `row_groups` of the plan: `rows` source rows, of which `kept` are in each part.
+
+    `row_bytes` is the size of a row of the output, compressed as the job wants it; `infos` the output columns as
+    fitted on the rows seen. `trouble` says what went wrong, where the probe ended early.
+    """
+
+    row_groups: int
+    rows: int
+    kept: tuple[int, ...]
+    paces: tuple[Pace, ...]
+    row_bytes: float | None
+    infos: tuple[FeatureInfo, ...]
+    words: tuple[Words, ...]
+    trouble: str = ""
+
+
+def probe(plan: Plan, seconds: float = SECONDS) -> Probe:
+    """Measure for about so many seconds, in this process, with one thread."""
+    measuring = _Measuring(plan, seconds / passes_measured(plan))
+    try:
+        measuring.measure()
+    except DataError as error:
+        measuring.trouble = str(error)
+    return measuring.result()
+
+
+def passes_measured(plan: Plan) -> int:
+    """The passes over the rows that a probe makes: a level each, or one to count, and one to write."""
+    return max(1, plan.checked.pipeline.levels) + 1
+
+
+def spread(count: int) -> Iterator[int]:
+    """0 to count - 1 so that the first few lie far apart: van der Corput's sequence."""
+    bits = max(1, (count - 1).bit_length())
+    for i in range(1 << bits):
+        place = int(f"{i:0{bits}b}"[::-1], 2)
+        if place < count:
+            yield place
+
+
+def distinct(seen: int, in_half: float, rows: float, rows_in_half: float, all_rows: float) -> int:
+    """The distinct values to be expected of `all_rows` rows, of which `rows` held `seen`, and a half of them `in_half`.
+
+    By Heaps' law distinct = k * rows ** b, with b from the growth between the half and the whole: 0 for a vocabulary
+    that is complete, 1 for values that never repeat. Without a half of its own nothing is known, and b is 1.
+    """
+    if not seen or rows <= 0:
+        return 0
+    growth = 1.0
+    if in_half and rows > rows_in_half > 0:
+        growth = min(1.0, max(0.0, math.log(seen / in_half) / math.log(rows / rows_in_half)))
+    return round(min(seen * math.pow(max(1.0, all_rows / rows), growth), max(seen, all_rows)))
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """What a level has counted in every other batch, in the others, and in all."""
+
+    level: int
+    parts: tuple[Partial, Partial]
+    whole: Partial
+
+
+class _Measuring:
+    def __init__(self, plan: Plan, seconds: float):
+        self._plan, self._seconds = plan, seconds
+        self._scan, self._pipeline = plan.checked.scan, plan.checked.pipeline
+        self._state: FittedState = unfitted(plan.checked.specs, self._pipeline.schema)
+        self._taken: dict[int, int] = {}  # rows of each row group, by its position
+        self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
+        self._paces: list[Pace] = []
+        self._halves: list[_Halves] = []
+        self._rows = 0
+        self._kept = np.zeros(len(split_names(plan.job)), np.int64)
+        self._row_bytes: float | None = None
+        self.trouble = ""
+
+    def measure(self) -> None:
+        """Every pass that a run makes."""
+        self._warm_up()
+        if not self._pipeline.levels:
+            self._count()
+        for level in range(self._pipeline.levels):
+            self._fit(level)
+        self._write()
+
+    def result(self) -> Probe:
+        """What is known so far."""
+        fitted = self._state.levels >= self._pipeline.levels
+        return Probe(
+            len(self._taken),
+            self._rows,
+            tuple(int(rows) for rows in self._kept),
+            tuple(self._paces),
+            self._row_bytes,
+            feature_infos(self._state) if fitted else (),
+            tuple(self._words()),
+            self.trouble,
+        )
+
+    def _warm_up(self) -> None:
+        """What is done once in a process is no part of a pace: a few rows of the first row group through the scan."""
+        for _ in self._read(self._scan, next(spread(len(self._plan.groups))), rows=1):
+            pass
+
+    def _read(self, scan: ScanSpec, position: int, rows: int) -> Iterator[tuple[ScanBatch, int]]:
+        """Batches of the first rows of a row group, and how many source rows each comes from."""
+        group = self._plan.groups[position]
+        size = planned_rows(scan.schema, group, min(BATCH_ROWS, max(rows, 1024)))
+        batches = read_task(self._plan.source, scan, ScanTask(position, (group,)), batch_rows=size)
+        with contextlib.closing(cast("Any", batches)):
+            for number, batch in enumerate(islice(batches, -(-rows // size))):
+                yield batch, min(size, group.rows - number * size)
+
+    def _count(self) -> None:
+        """Where nothing is fitted, a run counts first, and reads no more columns than that takes."""
+        start, ends = time.monotonic(), time.monotonic() + self._seconds
+        scan = replace(self._scan, outputs=())
+        for position in spread(len(self._plan.groups)):
+            group = self._plan.groups[position]
+            for batch in read_task(self._plan.source, scan, ScanTask(position, (group,))):
+                self._keep(batch)
+            self._taken[position] = min(group.rows, self._most)
+            self._rows += group.rows
+            if time.monotonic() > ends:
+                break
+        if self._plan.needs_counting:
+            self._paces.append(Pace("count", self._rows, time.monotonic() - start))
+
+    def _keep(self, batch: ScanBatch) -> None:
+        split = batch.split[batch.split >= 0]
+        self._kept += np.bincount(split, minlength=len(self._kept))
+
+    def _fit(self, level: int) -> None:
+        """The first level takes row groups until its time is over; later ones take the same."""
+        start = time.monotonic()
+        ends = start + self._seconds if level == 0 else math.inf
+        halves = [Accumulator(self._pipeline, level, self._state) for _ in range(2)]
+        rows = number = 0
+        places = ((position, self._most) for position in spread(len(self._plan.groups)))
+        for position, most in places if level == 0 else list(self._taken.items()):
+            for batch, source_rows in self._read(self._scan, position, most):
+                matched, split = in_parts(batch)
+                halves[number % 2].add(matched, fit_mask(self._scan, split))
+                rows, number = rows + source_rows, number + 1
+                if level == 0:
+                    self._keep(batch)
+                    self._taken[position] = self._taken.get(position, 0) + source_rows
+                if time.monotonic() > ends:
+                    break
+            if time.monotonic() > ends:
+                break
+        self._rows = rows
+        first, second = (half.partial() for half in halves)
+        whole = merge([first, second])
+        self._halves.append(_Halves(level, (first, second), whole))
+        self._state = finish(self._pipeline, level, whole, self._state)
+        self._paces.append(Pace(fit_name(self._pipeline.levels, level), rows, time.monotonic() - start))
+
+    def _write(self) -> None:
+        """Row groups as a write task takes them, several together, through all that writes them but the files."""
+        transform = Transform(self._pipeline, self._state)
+        start, size, kept, rows = time.monotonic(), 0, 0, 0
+        for unit in _units(self._taken):
+            batches: list[Batch] = []
+            for position in unit:
+                for batch, source_rows in self._read(self._scan, position, self._taken[position]):
+                    matched, split = in_parts(batch)
+                    rows += source_rows
+                    if matched.num_rows:
+                        batches.append((split, transform.apply(matched)))
+            size += self._encode(batches, transform.infos)
+            kept += sum(len(split) for split, _ in batches)
+            if time.monotonic() - start > self._seconds:
+                break
+        self._paces.append(Pace("write", rows, time.monotonic() - start))
+        self._row_bytes = size / kept if kept else None
+
+    def _encode(self, batches: Sequence[Batch], infos: Sequence[FeatureInfo]) -> int:
+        names, output = split_names(self._plan.job), self._plan.job.output
+        parts = np.concatenate([split for split, _ in batches]) if batches else np.empty(0, np.int16)
+        rows = tuple(int(count) for count in np.bincount(parts, minlength=len(names)))
+        paths = tuple((name,) if count else () for name, count in zip(names, rows, strict=True))
+        written = write_shards(
+            cast("Store", _Nowhere()),
+            "",
+            TaskShards(0, tuple(names), rows, paths),
+            batches,
+            infos=infos,
+            layout=layout_of(self._plan.job),
+            shuffle=output.shuffle,
+            seed=output.seed,
+        )
+        return sum(shard.bytes for shard in written)
+
+    def _words(self) -> Iterator[Words]:
+        """The distinct values of every column that is counted, each once."""
+        share = self._plan.totals.read.rows / max(1, self._rows)
+        for halves in self._halves:
+            for number, measure in enumerate(measures(self._pipeline, halves.level)):
+                whole, *parts = (one.statistics[number] for one in (halves.whole, *halves.parts))
+                if not isinstance(whole, Counts):
+                    continue
+                seen = len(whole.tally)
+                counted = [part for part in parts if isinstance(part, Counts) and part.count]
+                in_half = float(np.mean([len(part.tally) for part in counted])) if len(counted) == 2 else 0.0
+                expected = distinct(seen, in_half, whole.count, whole.count / 2, whole.count * share)
+                each = (whole.values.nbytes / seen if whole.values is not None and seen else 0) * COPIES + WORD_BYTES
+                yield Words(measure.chains[0].column, seen, expected, round(expected * each))
+
+
+def _units(taken: Mapping[int, int]) -> Iterator[list[int]]:
+    """Row groups together as a write task has them, or fewer where they are large."""
+    unit: list[int] = []
+    for position in taken:
+        unit.append(position)
+        if len(unit) == MIXED_FROM or sum(taken[one] for one in unit) >= GROUP_ROWS:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
+
+
+class _Nowhere:
+    """A store as far as shards need one, that keeps nothing."""
+
+    @contextlib.contextmanager
+    def create(self, path: str) -> Iterator[_Nowhere]:
+        """A file."""
+        yield self
+
+    def write(self, data: Any) -> int:
+        """All of it, gone."""
+        return len(data)

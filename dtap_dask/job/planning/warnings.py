@@ -1,0 +1,174 @@
+"""What is odd about a plan, each with what would mend it: nothing is told that does no harm."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dtap_dask.errors import StorageError
+from dtap_dask.features import Pipeline
+from dtap_dask.features.counts import Counts
+from dtap_dask.features.step import Step
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
+from dtap_dask.job.telling.progress import human
+from dtap_dask.lake.footers import RowGroup
+from dtap_dask.storage import Store, open_store
+from dtap_dask.storage.taps import SCHEME
+
+# More files than this, each with fewer bytes of the needed columns than that, are many small ones.
+MANY_FILES = 1000
+SMALL_FILE = 1 << 20
+# load(shuffle=True) mixes so many rows at a time: a source that is no larger needs no mixed shards.
+LOADED_ROWS = 65_536
+# Dask takes about a millisecond for a task: more tasks than this, of fewer bytes than that, cost more than they read.
+MANY_TASKS = 20_000
+SMALL_TASK = 4 << 20
+# Less is read in seconds, however few threads do it.
+WORTH_SHARING = 64 << 20
+# Exact counts of distinct values take this many times their bytes at their peak, when tasks' counts are merged, and so
+# much a value: measured with 2.4 million words of 8 to 200 letters (within 15 %).
+COPIES = 5
+WORD_BYTES = 100
+# Of a worker's memory vocabularies may take so much: Dask pauses a worker at 80 %.
+ROOM = 0.6
+_FOLDERS = ("file", "dtap", "hdfs", "viewfs", "har", "maprfs")  # filesystems whose folders are there or are not
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the footers show beside the row groups that are to be read: of all row groups in the files that are opened.
+
+    `idle`: a filter left out neither a file nor a row group. `lacking`: in how many row groups columns of the filter
+    have no statistics. `plain_text`: bytes of text columns in row groups that hold more words than a dictionary.
+    """
+
+    row_groups: int
+    idle: bool
+    lacking: Mapping[str, int]
+    plain_text: Mapping[str, int]
+
+
+def of_source(
+    job: Job, files: int, groups: Sequence[RowGroup], tasks: Sequence[tuple[int, ...]], looked: Looked
+) -> Iterator[str]:
+    """What is odd about the source, by its listing and footers alone. `files` is the number of files read."""
+    size, rows = sum(group.bytes for group in groups), sum(group.rows for group in groups)
+    if files > MANY_FILES and size / files < SMALL_FILE:
+        yield (
+            f"{files:,} files hold {size / files / 1024:.0f} KiB of the needed columns each: reading many small files "
+            "is slow. Compact the lake to files of 128 MiB and more."
+        )
+    smallest = min(len(task) for task in tasks)
+    if job.output.shuffle == "mixed" and len(tasks) > 1 and smallest < MIXED_FROM and rows > LOADED_ROWS:
+        yield (
+            f"The rows of a shard come from only {_count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
+            f"source has {len(groups):,}. Write it with smaller ones; load(shuffle=True) mixes shards further."
+        )
+    largest = max(group.raw_bytes for group in groups)
+    if largest > OWN_TASK_BYTES:
+        yield (
+            f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
+            "rows are mixed only among themselves. Row groups of 16 to 128 MiB serve better."
+        )
+    yield from _of_pruning(job, looked)
+
+
+def _of_pruning(job: Job, looked: Looked) -> Iterator[str]:
+    if looked.lacking:
+        most, every = max(looked.lacking.values()), looked.row_groups
+        names, them = ", ".join(looked.lacking), "it" if len(looked.lacking) == 1 else "them"
+        yield (
+            f"Statistics of {names} are missing in {most:,} of {every:,} row groups ({most / every:.0%}), so that "
+            f"source.where can leave nothing out there by {them}. Write the lake with statistics, as Spark and pyarrow "
+            "do unless they are told not to, and timestamps not as INT96."
+        )
+    elif looked.idle:
+        yield (
+            "source.where prunes nothing: every row group is read and filtered row by row. That is fine where most "
+            "rows pass; else sort the lake by a column of the filter, or lay it out in folders by one."
+        )
+
+
+def of_tasks(tasks: int, size: int, threads: int, *, asked: bool) -> Iterator[str]:
+    """Too few or too many write tasks of `size` bytes together, on so many threads. `asked`: someone named them."""
+    if tasks < threads and (asked or size > WORTH_SHARING):
+        yield (
+            f"There {'is' if tasks == 1 else 'are'} {_count(tasks, 'task')} to write for {threads:,} threads: "
+            f"{threads - tasks:,} will stand idle. Use fewer workers, or write the lake with more, smaller row groups."
+        )
+    if tasks > MANY_TASKS and size / tasks < SMALL_TASK:
+        yield (
+            f"{tasks:,} tasks read {size / tasks / 1024:,.0f} KiB each: Dask's scheduler alone takes about "
+            f"{tasks / 1000:,.0f} s for them. Write the lake with larger row groups, 16 to 128 MiB each."
+        )
+
+
+def of_vocabularies(
+    pipeline: Pipeline, looked: Looked, measured: Mapping[str, int] | None, memory: int
+) -> Iterator[str]:
+    """Columns whose distinct values may not fit into a worker's memory: all are counted before any is left out.
+
+    `measured` is the memory that a probe expects for each column. Without one, text that lies in the files as it is
+    might be of words that never repeat: no more can be known of it by footers.
+    """
+    counted = {lane.column for one in pipeline.features for lane in one.lanes for step in lane.steps if _counts(step)}
+    plain = {name: COPIES * size for name, size in looked.plain_text.items()}
+    needs = {name: size for name, size in (plain if measured is None else measured).items() if name in counted}
+    if sum(needs.values()) > ROOM * memory:
+        largest = sorted(needs, key=lambda name: (-needs[name], name))[:3]
+        may = "would take" if measured is not None else "may take up to"
+        check = "" if measured is not None else " `plan --probe` estimates it;"
+        yield (
+            f"The distinct values of {', '.join(largest)} {may} {human(sum(needs.values()))} to count, and a worker "
+            f"has {human(memory)}:{check} use `hash_encode`, which learns nothing, or fewer workers with more memory "
+            "each."
+        )
+
+
+def _counts(step: Step) -> bool:
+    return step.statistic is Counts
+
+
+def cannot_write(job: Job, settings: Mapping[str, Any]) -> str | None:
+    """Why this process cannot write the output; None where it can, or where that cannot be told without making folders.
+
+    A file is made and deleted in the nearest folder that is there, as making a folder in it takes the same right.
+    """
+    output = job.output.path
+    try:
+        store = _nearest(output, settings)
+        if store is None:
+            return None
+        name = f".probe-{uuid.uuid4().hex}"
+        with store.create(name) as file:
+            file.write(b"dtap_dask was here to see whether it can write; this file can be deleted.\n")
+        store.delete(name)
+    except (StorageError, OSError) as error:
+        tap = (
+            " A DataTap may be read-only from within a tenant's nodes, as TenantStorage can be: ask the platform's "
+            "administrator, or choose another output.path."
+        )
+        return f"The output {output} cannot be written from this machine: {error}{tap * output.startswith(SCHEME)}"
+    return None
+
+
+def _nearest(url: str, settings: Mapping[str, Any]) -> Store | None:
+    """The output's folder, or the one above it that is there."""
+    protocol, mark, path = url.rpartition("://")
+    if not mark:
+        path = open_store(url, settings).root  # absolute
+    prefix, parts = protocol + mark, path.rstrip("/").split("/")
+    for count in range(len(parts), 0, -1):
+        store = open_store(prefix + ("/".join(parts[:count]) or "/"), settings)
+        if store.exists():
+            return store
+        if mark and protocol not in _FOLDERS:
+            return None  # on an object store a folder is only a name
+    return None
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""A run on a cluster, from its plan to its manifest."""

@@ -1,0 +1,100 @@
+"""A run whose driver is a task on the cluster: it outlives the client, and is begun again when its worker dies."""
+
+from __future__ import annotations
+
+import traceback
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from distributed import Client, Reschedule, Worker, get_worker, secede
+from distributed.security import Security
+
+from dtap_dask.errors import DtapError
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.running.run import How, carry_out
+from dtap_dask.job.telling.noticeboard import Noticeboard
+from dtap_dask.job.telling.progress import Silent
+from dtap_dask.job.telling.snapshot import ENDED, Snapshot
+from dtap_dask.job.telling.teller import EVENTS_SECONDS, Teller
+
+CONNECT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a driver needs: everything resolved where the job was submitted, secrets as values."""
+
+    beginning: Snapshot
+    job: Job = field(repr=False)
+    limit: int | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+
+def driver_key(run: str) -> str:
+    """The key of a run's driver among the scheduler's tasks."""
+    return f"driver-{run}"
+
+
+def drive(order: Order) -> str:
+    """Runs on a worker, beside its threads: carry out the order, and tell how it ended; returns the state.
+
+    The scheduler may begin this again at any time: when the worker dies, when the result is lost with it, or when it
+    takes a worker for dead that lives. Each attempt leaves its mark on the noticeboard; an older one that sees another
+    mark leaves everything to it. Until it does, both write the same bytes under the same names.
+    """
+    secede()
+    worker: Worker = get_worker()
+    with Client(
+        worker.scheduler.address,
+        security=_as_client(worker.security),
+        set_as_default=False,
+        timeout=CONNECT_SECONDS,
+        name=driver_key(order.beginning.id),
+    ) as client:
+        board = Noticeboard(client)
+        told = board.snapshot(order.beginning.id) or order.beginning
+        if told.state in ENDED:
+            return told.state
+        earlier = board.orders(told.id).get("attempt")
+        attempt = uuid.uuid4().hex
+        board.order(told.id, attempt=attempt)
+        how = How(order.limit, order.overwrite, order.resume, attempt, again=earlier is not None)
+        teller = Teller(_begun(order.beginning, told, how.again), Silent(), order.job.redact, board.notes(told.id))
+        _carry_out(order.job, teller, client, how)
+        if teller.snapshot.state == "interrupted" and client.status != "running":
+            raise Reschedule  # this driver has lost the scheduler; does the scheduler live, then it begins it again
+        return teller.snapshot.state
+
+
+def _begun(beginning: Snapshot, told: Snapshot, again: bool) -> Snapshot:
+    """The state in which an attempt begins: what was lost with the earlier one counts."""
+    if not again:
+        return replace(beginning, state="running")
+    lost, retries = told.lost_workers + 1, told.retries + 1
+    return replace(beginning, state="running", lost_workers=lost, retries=retries)
+
+
+def _carry_out(job: Job, teller: Teller, client: Client, how: How) -> None:
+    """An error of any kind ends here: it has been told, and Dask would log it with what it holds."""
+    with suppress(Exception), teller.telling(Noticeboard(client).tell, EVENTS_SECONDS):
+        if how.again:
+            teller.note("The worker that carried the driver is gone: it was begun again here, and goes on.")
+        try:
+            carry_out(job, teller, lambda: client, how)
+        except DtapError:
+            raise
+        except Exception:  # nobody else will see where it came from
+            teller.note(traceback.format_exc())
+            raise
+
+
+def _as_client(security: Security) -> Security:
+    """A worker's certificate serves its driver as a client's, where the worker was started without one of that kind."""
+    return Security(
+        require_encryption=security.require_encryption,
+        tls_ca_file=security.tls_ca_file,
+        tls_client_cert=security.tls_client_cert or security.tls_worker_cert,
+        tls_client_key=security.tls_client_key or security.tls_worker_key,
+    )

@@ -1,0 +1,300 @@
+"""A whole run: plan, fit, seal, write, commit; each stage idempotent, so that an interrupted run can go on."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from distributed import Client
+
+from dtap_dask.errors import InterruptedRun
+from dtap_dask.features import feature_infos
+from dtap_dask.job import taps
+from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
+from dtap_dask.job.dashboard import install, page_link
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.grouping import fit_name, split_names
+from dtap_dask.job.planning.plan import Plan, plan_of
+from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
+from dtap_dask.job.running import tasks
+from dtap_dask.job.running.compared import compare, expect, keep
+from dtap_dask.job.running.conclude import conclude
+from dtap_dask.job.running.engine import STOPPED, Engine
+from dtap_dask.job.running.output import Output
+from dtap_dask.job.running.sources import source_totals, write_sources
+from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
+from dtap_dask.job.running.tasks import Counted, Reading, Work, Written
+from dtap_dask.job.running.watch import Watch
+from dtap_dask.job.telling.noticeboard import Noticeboard
+from dtap_dask.job.telling.progress import reporter
+from dtap_dask.job.telling.snapshot import Snapshot
+from dtap_dask.job.telling.teller import EVENTS_SECONDS, FILES_SECONDS, InFolder, Superseded, Teller, run_name, told_run
+from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
+from dtap_dask.records.lock import Held, lock
+from dtap_dask.records.manifest import Manifest, build_manifest, standing_manifest
+from dtap_dask.records.shard import TaskShards
+from dtap_dask.storage import open_store
+from dtap_dask.storage.places import absolute
+
+
+def run(
+    job: str | Path | Mapping[str, Any] | Job,
+    *,
+    client: Client | None = None,
+    cluster: ClusterOptions | None = None,
+    overrides: Iterable[str] = (),
+    limit: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    probe: bool = False,
+    progress: str = "auto",
+) -> Manifest:
+    """Run a job (a path, a dict or a Job) to the end and return the manifest of the dataset.
+
+    `client` None takes the current Dask client, else what `cluster` says, else a LocalCluster for the run.
+    `overrides` are changes such as 'output.path=out'; `limit` stops after the row group in which that many source
+    rows are reached; `overwrite` replaces a dataset once the new one stands, `resume` goes on with an interrupted
+    run; `probe` measures on a few row groups first, so that the time is forecast, too; `progress` is 'bars', 'plain',
+    'json', 'silent' or 'auto'. Raises a DtapError that says what to do next; InterruptedRun where `resume` can go on.
+    """
+    loaded = Job.load_leniently(job, overrides)
+    with ExitStack() as stack:
+        stack.enter_context(loaded.redacting())
+        show = stack.enter_context(reporter(progress, redact=loaded.redact))
+        teller = Teller(beginning(loaded), show, loaded.redact)
+
+        def opening() -> Client:
+            opened = stack.enter_context(open_client(cluster or ClusterOptions(), client, teller.note))
+            stack.enter_context(teller.telling(Noticeboard(opened).tell, EVENTS_SECONDS))
+            return opened
+
+        try:
+            return carry_out(loaded, teller, opening, How(limit, overwrite, resume, probe=probe))
+        except KeyboardInterrupt as error:
+            raise InterruptedRun(STOPPED) from error
+
+
+def beginning(job: Job) -> Snapshot:
+    """A run of a job before anything has happened, under a new id."""
+    name, now = str(job.document.get("name", job.name)), time.time()
+    return Snapshot(run_name(name), name, job.redact(absolute(job.output.path)), "running", now, now)
+
+
+@dataclass(frozen=True)
+class How:
+    """How a job is to be run. A driver that may be begun again elsewhere has a mark, `attempt`.
+
+    It is begun `again` where an earlier attempt of the same run may have left something. `probe` measures first, so
+    that the time can be compared with its forecast.
+    """
+
+    limit: int | None
+    overwrite: bool
+    resume: bool
+    attempt: str | None = None
+    again: bool = False
+    probe: bool = False
+
+
+def carry_out(job: Job, teller: Teller, opening: Callable[[], Client], how: How) -> Manifest:
+    """Run a loaded job, on a client that is opened when it is first needed."""
+    opened = Lazily(opening)
+    plan = plan_of(job, how.limit, footers_on(opened, teller, job.secrets))
+    return _Run(plan, teller, opened, how).go()
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    report: Teller
+    opened: Lazily
+    how: How
+
+    def __post_init__(self) -> None:
+        job = self.plan.job
+        self.store = open_store(job.output.path, taps.settings(job.storage))
+        self.output = Output(self.store, self.plan.run_id)
+        self.layout = layout_of(job)
+        self.levels = self.plan.checked.pipeline.levels
+        self.readings: list[Reading] = []
+        self.work = Work(
+            source_url=self.plan.source.address,
+            output_url=self.store.address,
+            settings=json.dumps(taps.together(self.plan.source, self.store)),
+            run_id=self.plan.run_id,
+            token=uuid.uuid4().hex,
+            scan=self.plan.checked.scan,
+            specs=self.plan.checked.specs,
+            schema=self.plan.checked.pipeline.schema,
+            layout=self.layout,
+            shuffle=job.output.shuffle,
+            seed=job.output.seed,
+            secrets=job.secrets,
+        )
+
+    def go(self) -> Manifest:
+        start = time.monotonic()
+        with ExitStack() as stack:
+            held = stack.enter_context(lock(self.store, steal=self.how.resume, run=self.report.snapshot.id))
+            finish_commit(self.store)
+            overwrite, resume = self.wanted()
+            finished = self.output.admit(self.plan.fingerprint, overwrite, resume)
+            if finished is not None:
+                self.report.note(f"{self.store.url} is finished already; nothing was left to do.")
+                self.report.finish("done", self.report.snapshot.note, 0)
+                return finished
+            self.start_cluster(stack)
+            if overwrite:
+                self.begin_anew()
+            sweep(self.store, self.plan.run_id)
+            shards = self.output.sealed()
+            self.report.expect([stage for stage in stages(self.plan) if shards is None or stage.name == "write"])
+            if shards is None:
+                shards = self.fit_and_seal()
+            else:
+                self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
+            manifest = self.commit(self.write(shards), held)
+            compared = compare(self.expected, manifest, () if resume else self.report.snapshot.stages)
+            keep(self.store, self.report.snapshot.id, compared)
+            seconds = time.monotonic() - start
+            conclude(self.plan, self.report, manifest, self.readings, compared=compared, seconds=seconds)
+        return manifest
+
+    def wanted(self) -> tuple[bool, bool]:
+        """Whether to overwrite and to resume. What an earlier attempt of this very run has left is gone on with."""
+        if self.how.again:
+            told = told_run(self.store, self.report.snapshot.id)
+            written = told is not None and told.shards_planned == told.shards_committed  # it may have committed, too
+            if written or self.output.begun_by() == self.report.snapshot.id:
+                return False, True
+        return self.how.overwrite, self.how.resume
+
+    def start_cluster(self, stack: ExitStack) -> None:
+        """From here on the run is told of in its folder and looked after."""
+        client = self.opened()
+        self.report.note(f"Dask dashboard: {client.dashboard_link}")
+        missing, page = install(client), page_link(client)
+        if missing or page:
+            self.report.note(missing or f"Page of the runs: {page}")
+        for warning in self.plan.warnings:
+            self.report.note(f"Note: {warning}")
+        preflight(client, self.plan.source, self.store, self.report.note)
+        stack.enter_context(self.report.telling(InFolder(self.store), FILES_SECONDS))
+        self.report.note(f"Run {self.report.snapshot.id}: `dtap-dask status {self.store.url}` says how it goes.")
+        watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
+        self.engine = Engine(client, watch, self.plan.job.secrets)
+        self.expected = expect(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)
+
+    def begin_anew(self) -> None:
+        """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
+        standing = standing_manifest(self.store)
+        keep = standing.files if standing else frozenset()
+        for run_id in self.output.unfinished():
+            self.output.forget(run_id, keep)
+
+    def fit_and_seal(self) -> list[TaskShards]:
+        rows = self.counted_rows()
+        infos = feature_infos(self.work.state(self.levels))
+        shards = list(seal(self.plan, rows, planned_row_bytes(self.plan, infos)))
+        self.output.seal(self.plan.fingerprint, shards, self.report.snapshot.id)
+        return shards
+
+    def counted_rows(self) -> npt.NDArray[np.int64]:
+        """Fit every level; the exact rows of each row group in each part, which the first pass counts on its way."""
+        counted: Sequence[Counted] | None = None
+        if self.plan.job.fit == "dask_ml" and self.levels:
+            from dtap_dask.job.estimators.oracle import (
+                fit_with_dask_ml,  # brings dask-ml and scikit-learn: seconds to import
+            )
+
+            fit_with_dask_ml(self.opened(), self.plan, self.work, self.report)
+            counted = self.count()
+        else:
+            for level in range(self.levels):
+                counted = self.fit(level)
+            if not self.levels and self.plan.needs_counting:
+                counted = self.count()
+        self.tell_unmatched(counted)
+        return rows_by_group(self.plan, counted)
+
+    def fit(self, level: int) -> tuple[Counted, ...]:
+        items = [(self.work, level, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
+        self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
+        finish = Finish(self.work, level)
+        names = ("fit", "merge-fit", "finish-fit")
+        done = self.advancing([item[2] for item in items])
+        counted: tuple[Counted, ...] = self.engine.tree(
+            names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
+        )
+        self.report.end()
+        self.took(counted)
+        return counted
+
+    def count(self) -> list[Counted]:
+        items = [(self.work, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
+        self.begin("count", self.plan.fit_tasks)
+        counted = self.engine.each("count", tasks.count, items, self.advancing([item[1] for item in items]))
+        self.report.end()
+        self.took(counted)
+        return counted
+
+    def write(self, shards: Sequence[TaskShards]) -> list[Written]:
+        items = [
+            (self.work, self.levels, self.plan.task(i, one), shards[i]) for i, one in enumerate(self.plan.write_tasks)
+        ]
+        self.report.tell(shards_planned=sum(len(paths) for one in shards for paths in one.shards))
+        self.begin("write", self.plan.write_tasks)
+        done = self.advancing([item[2] for item in items])
+        written = self.engine.each("write", tasks.write, items, done, took=self.took_shards, lasting=True)
+        self.report.end()
+        return written
+
+    def took(self, ended: Sequence[Counted | Written]) -> None:
+        """Keep count of what tasks have read."""
+        self.readings += [one.reading for one in ended]
+        self.report.add(bytes_read=sum(one.reading.columns + one.reading.footers for one in ended))
+
+    def took_shards(self, one: Written) -> None:
+        """Keep count of shards; those that were there already cost no reading, and were not written now."""
+        self.took([one])
+        size = sum(shard.bytes for shard in one.shards) if one.reading.columns else 0
+        self.report.add(shards_committed=len(one.shards), bytes_written=size)
+
+    def commit(self, written: Sequence[Written], held: Held) -> Manifest:
+        state = self.work.state(self.levels)
+        folder = stage(self.store, self.plan.run_id)
+        state.save(self.store, folder)
+        write_sources(self.store, f"{folder}sources.parquet", self.plan)
+        manifest = build_manifest(
+            job=self.plan.job.document,
+            fingerprint=self.plan.fingerprint,
+            source=source_totals(self.plan),
+            infos=feature_infos(state),
+            layout=self.layout,
+            splits=split_names(self.plan.job),
+            shards=[shard for one in written for shard in one.shards],
+        )
+        self.report.flush()  # a driver that is begun again after its commit must know of it
+        if not held.is_mine():
+            raise Superseded(f"Another run has taken over {self.store.url} from this one.")
+        return commit_dataset(self.store, self.plan.run_id, manifest)
+
+    def begin(self, name: str, positions: Sequence[tuple[int, ...]]) -> None:
+        begun = stage_of(self.plan, name, positions)
+        self.report.begin(name, begun.tasks, begun.rows, begun.bytes)
+
+    def advancing(self, planned: Sequence[Any]) -> Callable[[int], None]:
+        return lambda index: self.report.advance(planned[index].rows, planned[index].bytes)
+
+    def tell_unmatched(self, counted: Sequence[Counted] | None) -> None:
+        unmatched = sum(one.unmatched for one in counted or ())
+        if unmatched:
+            self.report.note(f"Note: {unmatched:,} rows match no condition of split.where and are left out.")

@@ -1,0 +1,80 @@
+"""The stages of a run as its plan knows them, and those that are needed to make the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from distributed import Client
+
+from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.planning.grouping import fit_name
+from dtap_dask.job.planning.plan import FOOTERS_A_TASK, Plan
+from dtap_dask.job.running import tasks
+from dtap_dask.job.running.engine import Engine
+from dtap_dask.job.running.tasks import Counted, Work
+from dtap_dask.job.telling.progress import Reporter
+from dtap_dask.job.telling.snapshot import Stage
+from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.footers import Footer
+from dtap_dask.storage import Store
+
+
+class Lazily:
+    """A Dask client that is opened when it is first needed: mistakes are told before processes are started."""
+
+    def __init__(self, opening: Callable[[], Client]):
+        self._opening = opening
+        self._client: Client | None = None
+
+    def __call__(self) -> Client:
+        if self._client is None:
+            self._client = self._opening()
+        return self._client
+
+
+def footers_on(
+    opened: Lazily, report: Reporter, secrets: Secrets
+) -> Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]:
+    """Read many footers in tasks."""
+
+    def read(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
+        parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
+        report.begin("scan", len(parts), 0, 0)
+        items = [(source, part, schema, stats) for part in parts]
+        found = Engine(opened(), secrets=secrets).each(
+            "scan", tasks.read_footers, items, lambda _: report.advance(0, 0)
+        )
+        report.end()
+        return [footer for part in found for footer in part]
+
+    return read
+
+
+def stages(plan: Plan) -> list[Stage]:
+    """The stages to come, as far as the plan knows them."""
+    levels, found = plan.checked.pipeline.levels, []
+    if plan.job.fit == "fused" and levels:
+        found = [stage_of(plan, fit_name(levels, level), plan.fit_tasks) for level in range(levels)]
+    elif not levels and plan.needs_counting:
+        found = [stage_of(plan, "count", plan.fit_tasks)]
+    return [*found, stage_of(plan, "write", plan.write_tasks)]
+
+
+def stage_of(plan: Plan, name: str, positions: Sequence[tuple[int, ...]]) -> Stage:
+    """A stage before it begins, by the row groups that each of its tasks reads."""
+    groups = [plan.groups[position] for one in positions for position in one]
+    rows, size = sum(group.rows for group in groups), sum(group.bytes for group in groups)
+    return Stage(name, len(positions), 0, rows, 0, size, 0, 0.0, False)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """`tasks.finish_fit` of one level, as a function of the merged statistics alone."""
+
+    work: Work
+    level: int
+
+    def __call__(self, part: tasks.FitPart) -> tuple[Counted, ...]:
+        return tasks.finish_fit(self.work, self.level, part)

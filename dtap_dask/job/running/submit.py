@@ -1,0 +1,148 @@
+"""Submit and leave: give a job to a cluster that runs already, ask how it goes, wait for it, cancel it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, default_client
+
+from dtap_dask.errors import JobError
+from dtap_dask.job import taps
+from dtap_dask.job.cluster.client import ClusterOptions, compare_versions, open_client
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.running.driver import Order, drive, driver_key
+from dtap_dask.job.running.run import beginning
+from dtap_dask.job.telling.follow import follow
+from dtap_dask.job.telling.noticeboard import Noticeboard
+from dtap_dask.job.telling.snapshot import ENDED, Snapshot
+from dtap_dask.job.telling.status import OnScheduler
+from dtap_dask.storage import open_store
+from dtap_dask.storage.places import absolute
+
+# A driver that waits in the scheduler's queue goes before the tasks of others: it takes no thread for long.
+PRIORITY = 100
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job on a cluster, by its id. `client` is used where it is given; else one is opened for each question.
+
+    `note` is what there was to say when it was submitted.
+    """
+
+    id: str
+    note: str = ""
+    cluster: ClusterOptions | None = None
+    client: Client | None = None
+
+    def status(self) -> Snapshot:
+        """How it goes. JobError where the scheduler knows no such job, InterruptedRun where it is gone."""
+        with asking(self.cluster, self.client) as client:
+            return OnScheduler(Noticeboard(client), self.id).look().snapshot
+
+    def wait(self, progress: str = "auto") -> Snapshot:
+        """Wait until the job has ended, and tell how it goes meanwhile; raises what `run` would raise."""
+        with asking(self.cluster, self.client) as client:
+            ended = follow(OnScheduler(Noticeboard(client), self.id), progress)
+        if ended.error is not None:
+            raise ended.error
+        return ended.snapshot
+
+    def cancel(self) -> None:
+        """Stop it: no further tasks, those that run may end, the output can be resumed. JobError if it has ended."""
+        with asking(self.cluster, self.client) as client:
+            cancel(client, self.id)
+
+
+def submit(
+    job: str | Path | Mapping[str, Any] | Job,
+    *,
+    client: Client | None = None,
+    cluster: ClusterOptions | None = None,
+    overrides: Iterable[str] = (),
+    limit: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Submitted:
+    """Give a job to a Dask cluster that runs already, and return within seconds; options are those of `run`.
+
+    The job file is checked here, and its relative paths, `${NAME}` and storage settings are resolved here; nothing of
+    the lake is listed here, as that may take minutes: what is wrong with its columns, the job's status tells. The
+    cluster is `client`, else what `cluster` says, else the current client or Dask's own configuration.
+    """
+    loaded = Job.load(job, overrides)
+    with loaded.redacting():
+        if overwrite and resume:
+            raise JobError("overwrite begins anew, resume goes on: give one of the two.")
+        placed = _placed(loaded)
+        with asking(cluster, client) as opened:
+            order = Order(beginning(placed), placed, limit, overwrite, resume)
+            note = _hand_over(opened, order)
+            return Submitted(order.beginning.id, note, cluster, client)
+
+
+def _placed(job: Job) -> Job:
+    """The job with paths and settings that mean the same on any machine; its document stays as it was written."""
+    settings = taps.settings(job.storage)
+    for path in (*job.source.path, job.output.path):
+        open_store(path, settings)  # refuses what cannot be understood
+    source = job.source.model_copy(update={"path": tuple(map(absolute, job.source.path))})
+    output = job.output.model_copy(update={"path": absolute(job.output.path)})
+    return job.model_copy(update={"source": source, "output": output, "storage": settings})
+
+
+def _hand_over(client: Client, order: Order) -> str:
+    """Once it is published, the scheduler keeps the driver alive without us. Returns what there is to say."""
+    if client.nthreads():
+        compare_versions(client)  # workers of other versions may not even understand the order
+    run = order.beginning.id
+    board = Noticeboard(client)
+    board.order(run, driver=driver_key(run))
+    note = _waiting(client)
+    board.tell(replace(order.beginning, state="waiting", note=note), [])
+    future = client.submit(drive, order, key=driver_key(run), pure=False, priority=PRIORITY)
+    client.publish_dataset(future, name=driver_key(run))
+    return note
+
+
+def _waiting(client: Client) -> str:
+    if client.nthreads():
+        return f"Submitted to {client.scheduler.address}."
+    return f"The scheduler {client.scheduler.address} has no workers yet: the job waits for some."
+
+
+@contextmanager
+def asking(cluster: ClusterOptions | None, client: Client | None = None) -> Iterator[Client]:
+    """A client of a scheduler that runs already: a job that is left behind needs one that stays."""
+    options = cluster or ClusterOptions()
+    named = options.scheduler or options.scheduler_file or dask.config.get("scheduler-address", None)
+    if client is None and not named:
+        try:
+            client = default_client()
+        except ValueError as error:
+            raise JobError(
+                "Which scheduler? Give its address: --scheduler tcp://host:8786, --scheduler-file F, or Dask's setting "
+                "scheduler-address; in Python client=... For one on this machine: `dask scheduler` and `dask worker`."
+            ) from error
+    with open_client(options, client) as opened:
+        yield opened
+
+
+def cancel(client: Client, run: str) -> None:
+    """Have a run stop: its driver sees it within a second or two. JobError where there is nothing to stop."""
+    board = Noticeboard(client)
+    snapshot = OnScheduler(board, run).look().snapshot
+    if snapshot.state in ENDED:
+        raise JobError(f"{run} has ended already ({snapshot.state}): there is nothing to cancel.")
+    if board.orders(run).get("cancel"):
+        raise JobError(f"{run} is being cancelled already: `dtap-dask wait {run}` says when it has ended.")
+    board.order(run, cancel=True)
+    if board.orders(run).get("driver") and not board.orders(run).get("attempt"):
+        note = "Cancelled before it began."  # nobody is there to see the order; a driver that comes does
+        board.tell(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
+        client.unpublish_dataset(driver_key(run))

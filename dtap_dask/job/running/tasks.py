@@ -1,0 +1,268 @@
+"""What runs on the workers: plain functions over plain values, safe to run twice. No Dask in here, no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.errors import DataError, InterruptedRun
+from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
+from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.footers import Footer, read_footer
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
+from dtap_dask.records.commit import run_write_task
+from dtap_dask.records.example import Layout
+from dtap_dask.records.shard import ShardInfo, Shuffle, TaskShards
+from dtap_dask.storage import Store, open_store
+
+# Between attempts, in seconds: half a minute in all, in which a DataNode or a mount may come back.
+IO_PAUSES = (0.5, 1, 2, 4, 8, 15)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, repr=False)
+class Work:
+    """What every task of a run must know; a few KB that travel with each task."""
+
+    source_url: str
+    output_url: str
+    settings: str  # the job's storage section as JSON
+    run_id: str
+    token: str  # of this run alone: a process that lives on must not take another run's state for this one's
+    scan: ScanSpec
+    specs: tuple[FeatureSpec, ...]
+    schema: pa.Schema
+    layout: Layout
+    shuffle: Shuffle
+    seed: int
+    secrets: Secrets = field(default_factory=Secrets)
+
+    def __repr__(self) -> str:
+        return f"Work({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets
+
+    def source(self) -> Store:
+        """The source, with counters of its own."""
+        return open_store(self.source_url, json.loads(self.settings))
+
+    def output(self) -> Store:
+        """The output folder."""
+        return open_store(self.output_url, json.loads(self.settings))
+
+    def state(self, levels: int) -> FittedState:
+        """The state with so many levels fitted."""
+        if levels == 0:
+            return unfitted(self.specs, self.schema)
+        return _load_state(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
+
+    def transform(self, levels: int) -> Transform:
+        """The features by that state."""
+        if levels == 0:
+            state = self.state(0)
+            return Transform(state.pipeline, state)
+        return _load_transform(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
+
+
+def unfitted(specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
+    """The state before anything is fitted."""
+    return FittedState(specs, schema, 0, 0, {})
+
+
+def fitted_folder(run_id: str, levels: int) -> str:
+    """Where a run keeps the state with so many levels fitted."""
+    return f"_run/{run_id}/fitted-{levels}"
+
+
+@lru_cache(maxsize=2)
+def _load_state(output_url: str, settings: str, folder: str, token: str) -> FittedState:
+    return FittedState.load(open_store(output_url, json.loads(settings)), folder)
+
+
+@lru_cache(maxsize=1)
+def _load_transform(output_url: str, settings: str, folder: str, token: str) -> Transform:
+    """Its tables of words are made once in a process, not once a task."""
+    state = _load_state(output_url, settings, folder, token)
+    return Transform(state.pipeline, state)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Bytes that a task read of column chunks, and of footers."""
+
+    columns: int
+    footers: int
+
+    @classmethod
+    def of(cls, store: Store) -> Reading:
+        """What a store of the task's own has counted."""
+        counters = store.counters
+        return cls(counters.bytes_read - counters.footer_bytes, counters.footer_bytes)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Rows of each row group of a task in each part of the split, shape [groups, parts], and what reading it took."""
+
+    task: int
+    rows: npt.NDArray[np.int64]
+    unmatched: int
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class FitPart:
+    """What fitting has seen of some tasks: the counts of each, and the statistics of all."""
+
+    counted: tuple[Counted, ...]
+    partial: Partial
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Try again when a filesystem fails for the moment; a missing file is missing at once.
+
+    InterruptedRun where it fails still: whatever was written stays.
+    """
+    for pause in (*IO_PAUSES, None):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if pause is None:
+                raise InterruptedRun(
+                    f"Reading or writing failed {len(IO_PAUSES) + 1} times in {sum(IO_PAUSES):.0f} s: {error}. "
+                    "What is written stays: once the storage answers again, go on with --resume."
+                ) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def read_footers(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
+    """The footers of some files."""
+    return patiently(lambda: [read_footer(source, file, schema.names, schema, stats) for file in files])
+
+
+def count(work: Work, task: ScanTask) -> Counted:
+    """How many rows of a task survive, row group by row group and part by part; nothing else is read."""
+    scan = replace(work.scan, outputs=())
+    return patiently(lambda: _counted(work.source(), scan, task, lambda rows, split: None))
+
+
+def fit(work: Work, level: int, task: ScanTask) -> FitPart:
+    """The statistics of one level over one task's rows, and the counts."""
+
+    def accumulate() -> FitPart:
+        state = work.state(level)
+        accumulator = Accumulator(state.pipeline, level, state)
+
+        def add(rows: pa.RecordBatch, split: npt.NDArray[np.int16]) -> None:
+            accumulator.add(rows, fit_mask(work.scan, split))
+
+        counted = _counted(work.source(), work.scan, task, add)
+        return FitPart((counted,), accumulator.partial())
+
+    return patiently(accumulate)
+
+
+def fit_mask(scan: ScanSpec, split: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Which rows are fitted, by the part that each is in."""
+    part = scan.split.names.index(scan.split.fit) if scan.split else 0
+    return np.asarray(split == part)
+
+
+def _counted(
+    source: Store, scan: ScanSpec, task: ScanTask, use: Callable[[pa.RecordBatch, npt.NDArray[np.int16]], None]
+) -> Counted:
+    parts = len(scan.split.names) if scan.split else 1
+    rows = np.zeros((len(task.groups), parts), np.int64)
+    unmatched = 0
+    for batch in read_task(source, scan, task):
+        matched, split = in_parts(batch)
+        unmatched += len(batch.split) - len(split)
+        rows[batch.group] += np.bincount(split, minlength=parts)
+        use(matched, split)
+    return Counted(task.index, rows, unmatched, Reading.of(source))
+
+
+def merge_fits(parts: Sequence[FitPart]) -> FitPart:
+    """The statistics of neighbouring tasks as one."""
+    counted = tuple(one for part in parts for one in part.counted)
+    return FitPart(counted, merge([part.partial for part in parts]))
+
+
+def finish_fit(work: Work, level: int, part: FitPart) -> tuple[Counted, ...]:
+    """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
+    refuse_empty(work.scan, work.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
+    before = work.state(level)
+    state = finish(before.pipeline, level, part.partial, before)
+    state.save(work.output(), fitted_folder(work.run_id, level + 1))
+    return part.counted
+
+
+def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> None:
+    """DataError where no row is left, or none in the part that is fitted; `totals` has the rows of each part."""
+    if not totals.sum():
+        asked = [f"source.where: {scan.where!r}"] if scan.where else []
+        asked += [f"source.sample: {scan.sample}"] if scan.sample is not None else []
+        asked += ["the conditions of split.where"] if scan.split and scan.split.where else []
+        raise DataError(f"No row of {source} is left: none passed. Check {', '.join(asked)}.")
+    if scan.split and not totals[scan.split.names.index(scan.split.fit)]:
+        told = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
+        raise DataError(
+            f"The part {scan.split.fit!r}, which is fitted, has no rows ({told}). Check split and split.fit."
+        )
+
+
+@dataclass(frozen=True)
+class Written:
+    """The shards of one task, and what reading its rows took (nothing when they were there already)."""
+
+    shards: tuple[ShardInfo, ...]
+    reading: Reading
+
+
+def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Written:
+    """Write one task's shards, unless an earlier attempt has: they are published under their final names."""
+    source = work.source()
+
+    def attempt() -> tuple[ShardInfo, ...]:
+        transform = work.transform(levels)
+        batches = transformed(source, work.scan, task, transform, mixed=work.shuffle == "mixed")
+        return run_write_task(
+            work.output(),
+            work.run_id,
+            shards,
+            batches,
+            infos=transform.infos,
+            layout=work.layout,
+            shuffle=work.shuffle,
+            seed=work.seed,
+        )
+
+    return Written(patiently(attempt), Reading.of(source))
+
+
+def transformed(
+    source: Store, scan: ScanSpec, task: ScanTask, transform: Transform, *, mixed: bool
+) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
+    """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
+    for batch in read_task(source, scan, task, mixed=mixed):
+        rows, split = in_parts(batch)
+        if rows.num_rows:
+            yield split, transform.apply(rows)
+
+
+def in_parts(batch: ScanBatch) -> tuple[pa.RecordBatch, npt.NDArray[np.int16]]:
+    """A batch without the rows that are in no part of the split."""
+    matched = batch.split >= 0
+    if matched.all():
+        return batch.rows, batch.split
+    return batch.rows.filter(pa.array(matched)), batch.split[matched]

@@ -1,0 +1,1 @@
+"""How a run goes, for whoever watches it, here or elsewhere."""

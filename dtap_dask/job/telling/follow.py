@@ -1,0 +1,123 @@
+"""Runs for a person who was not there: shown as `run` shows its own, listed, and told in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from dtap_dask.job.running.compared import in_lines
+from dtap_dask.job.telling.progress import Shown, human, reporter, told
+from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
+from dtap_dask.job.telling.status import Look, Place
+
+
+def follow(place: Place, progress: str = "auto", *, whole: bool = False, out: TextIO | None = None) -> Look:
+    """Show how a run goes until it has ended; the last look at it.
+
+    Of what was said before, the last is shown, or the `whole` of it. KeyboardInterrupt leaves the run alone.
+    """
+    with reporter(progress, out) as show:
+        replay = _Replay(show, 0 if whole else max(0, len(place.notes()) - 1))
+        while True:
+            look = place.look()  # before the notes: so none is missed at the end
+            replay.show(look, place.notes())
+            if look.over:
+                break
+            time.sleep(place.seconds)
+        if look.error is None:
+            show.result(look.snapshot.to_json())
+    return look
+
+
+class _Replay:
+    """Tells a reporter what is new in each snapshot."""
+
+    def __init__(self, show: Shown, noted: int):
+        self._show, self._noted = show, noted
+        self._begun: list[str] = []
+        self._ended: set[str] = set()
+        self._remark = ""
+
+    def show(self, look: Look, notes: Sequence[Note]) -> None:
+        """One look at the run. What is said before a stage comes before it, what is said at the end after all."""
+        if not look.over:
+            self._say(notes)
+        for stage in look.snapshot.stages:
+            if stage.seconds and stage.name not in self._ended:
+                self._stage(stage)
+        self._say(notes)
+        if look.remark and not self._remark and not look.gone:
+            self._show.note(look.remark)
+        self._remark = look.remark
+        self._show.state(look.snapshot)
+
+    def _say(self, notes: Sequence[Note]) -> None:
+        for note in notes[self._noted :]:
+            self._show.note(note.text)
+        self._noted = max(self._noted, len(notes))
+
+    def _stage(self, stage: Stage) -> None:
+        if stage.name not in self._begun:
+            self._begun.append(stage.name)
+            self._show.begin(stage.name, stage.tasks, stage.rows, stage.bytes)
+        self._show.catch_up(stage)
+        if stage.ended:
+            self._ended.add(stage.name)
+            self._show.end()
+
+
+def in_words(look: Look) -> Iterator[str]:
+    """A run as lines for a person."""
+    run = look.snapshot
+    until = time.time() if not look.over else run.told
+    yield f"{run.id}  {run.state}  {duration(until - run.started)}"
+    yield f"  output   {run.output}"
+    for stage in run.stages:
+        yield f"  {stage.name:<8} {_progress(stage)}"
+    yield f"  run      {told(run)}"
+    for line in in_lines(look.compared) if look.compared else ():
+        yield f"           {line}"
+    if run.note:
+        yield f"  last     {run.note}"
+    if look.remark:
+        yield f"  note     {look.remark}"
+
+
+def _progress(stage: Stage) -> str:
+    counted = f"{stage.tasks_done:,} of {stage.tasks:,} tasks, {stage.rows_done:,} rows, {human(stage.bytes_done)}"
+    if not stage.seconds:
+        return f"{stage.tasks:,} tasks, {stage.rows:,} rows, {human(stage.bytes)} to come"
+    if stage.ended:
+        return f"{counted} in {stage.seconds:,.1f} s, {stage.rows_per_second:,.0f} rows/s"
+    left = f", {duration(stage.seconds_left)} left" if stage.seconds_left is not None else ""
+    return f"{counted}, {stage.rows_per_second:,.0f} rows/s{left}"
+
+
+def print_runs(runs: Sequence[Snapshot]) -> None:
+    """A table of runs."""
+    table = Table("id", "state", "started", "stage", "shards", "output", box=None, header_style="bold", pad_edge=False)
+    for run in runs:
+        begun = [stage for stage in run.stages if stage.seconds]
+        stage = f"{begun[-1].name} {begun[-1].tasks_done}/{begun[-1].tasks}" if begun else ""
+        shards = f"{run.shards_committed}/{run.shards_planned}" if run.shards_planned is not None else ""
+        started = datetime.fromtimestamp(run.started).isoformat(" ", "seconds")
+        table.add_row(run.id, run.state, started, stage, shards, run.output)
+    console = Console(width=10_000, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print(table)
+
+
+def stamped(note: Note) -> str:
+    """A note with its time of day."""
+    return f"{datetime.fromtimestamp(note.time).isoformat(' ', 'seconds')}  {note.text}"
+
+
+def duration(seconds: float) -> str:
+    """A time span for a person: 3 m 20 s."""
+    whole = max(0, round(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes} m" if hours else f"{minutes} m {whole % 60} s" if minutes else f"{whole} s"
