@@ -360,6 +360,31 @@ def test_the_lock_of_a_dead_process_is_taken_over(store):
     assert store.list_files() == []
 
 
+@pytest.mark.parametrize("data", [b"", b'{"host"', b"[]", b'{"later": 1}'])
+def test_a_lock_that_cannot_be_read_is_told(store, data):
+    store.write_atomic("_run/lock", data)
+    with pytest.raises(OutputError, match=r"_run/lock is no lock of this software .* delete that file"), lock(store):
+        pass
+    assert [file.path for file in store.list_files()] == ["_run/lock"]
+
+
+def test_a_fresh_lock_that_cannot_go_back_is_told(store, monkeypatch):
+    _left_lock(store, pid=2**22 + 1, token="stale")
+    publish = Store.publish
+
+    def racing(self, source, target):
+        if source == "_run/lock":  # another run took the stale one over a moment ago
+            self.write_atomic(source, self.read_bytes(source).replace(b"stale", b"fresh"))
+        publish(self, source, target)
+        if source == "_run/lock":  # and a third run found none
+            self.write_atomic(source, self.read_bytes(target).replace(b"fresh", b"third"))
+
+    monkeypatch.setattr(Store, "publish", racing)
+    with pytest.raises(OutputError, match="Another run is writing"), lock(store):
+        pass
+    assert json.loads(store.read_bytes("_run/lock"))["token"] == "third"
+
+
 def test_the_lock_of_another_host_is_taken_over_only_on_demand(store):
     _left_lock(store, host="elsewhere", token="t")
     with pytest.raises(OutputError, match=r"on elsewhere .*--resume"), lock(store):

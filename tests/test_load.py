@@ -347,6 +347,8 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = write(tmp_path / "here", [9, 4], Layout("blocks", 4), PLAIN)
     with pytest.raises(JobError, match=r"no split 'tain'. Did you mean 'train'\?"):
         load(path, "tain")
+    with pytest.raises(JobError, match=r"storage: found '/cache': a mapping such as"):
+        load(tmp_path, storage="/cache")
     with pytest.raises(JobError, match=r"Known here: train\."):
         load(path, "xyz")
     for wrong in (0, -1, 2.5, True, None, np.int64(0), np.True_, np.float64(3)):

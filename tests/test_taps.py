@@ -349,6 +349,7 @@ def test_the_way_is_logged_once_for_a_tap(tmp_path: Path, caplog: pytest.LogCapt
     ("url", "hdfs", "says"),
     [
         ("hdfs://me@host:port/x", {}, r"hdfs://host:port/x is not of the form hdfs://HOST:PORT/path"),
+        ("hdfs://host:99999/x", {}, r"hdfs://host:99999/x is not of the form hdfs://HOST:PORT/path: 99999 is no port"),
         (
             "hdfs://host/x",
             {"user": "nobody-here"},

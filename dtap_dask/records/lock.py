@@ -64,7 +64,7 @@ def lock(store: Store, *, steal: bool = False, run: str = "") -> Iterator[Held]:
             file.write(json.dumps(asdict(mine)).encode())
         _take(store, draft, mine, steal)
     except OSError as error:  # whoever got the lock a moment ago has swept our draft away, maybe while it was written
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
+        if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EEXIST):
             raise
         raise _held(store, path, _read(store, path)) from error
     finally:
@@ -131,6 +131,11 @@ def _read(store: Store, path: str) -> Holder | None:
         return Holder(**json.loads(store.read_bytes(path)))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        raise OutputError(
+            f"{store.url}/{path} is no lock of this software ({error}). If no run is writing there, delete that file, "
+            "then go on with `dtap-dask run JOB --resume`."
+        ) from error
 
 
 def _gone(holder: Holder) -> bool:

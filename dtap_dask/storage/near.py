@@ -52,7 +52,9 @@ def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | Non
 
 
 def others(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that say how a store is reached."""
+    """The sections that say how a store is reached. JobError where `settings` holds no sections."""
+    if not isinstance(settings, Mapping):
+        raise JobError(Problem("storage", f"found {settings!r}: a mapping such as {{'dtap': {{...}}}} is needed."))
     return {name: section for name, section in settings.items() if name not in SECTIONS}
 
 

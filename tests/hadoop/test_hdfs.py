@@ -472,6 +472,7 @@ def test_put_and_get(fs: HdfsFileSystem, root: str, tmp_path: Path) -> None:
         ("hdfs://my_ns", {"host": "my_ns"}, "/"),
         ("hdfs:///a//b", {}, "/a/b"),
         ("hdfs://me@h:1/a", {"host": "h", "port": 1, "user": "me"}, "/a"),
+        ("hdfs://me:secret@h:1/a", {"host": "h", "port": 1, "user": "me"}, "/a"),
         ("hdfs://[::1]:8020/a", {"host": "[::1]", "port": 8020}, "/a"),
         ("hdfs://[::1]/a", {"host": "[::1]"}, "/a"),
     ],

@@ -86,6 +86,9 @@ class HdfsFileSystem(HadoopFileSystem):
         host, colon, port = place.rpartition(":")
         if not colon or port.endswith("]"):
             host, port = place, ""
+        if port and not 0 < int(port) < 65536:
+            raise ValueError(f"{port} is no port")
+        user = user.partition(":")[0]  # what follows would be a password, which HDFS does not take
         found = {"host": host or None, "port": int(port) if port else None, "user": user or None}
         return {key: value for key, value in found.items() if value is not None}
 
