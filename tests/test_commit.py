@@ -318,10 +318,10 @@ def test_a_damaged_manifest_can_be_overwritten(store):
 
 
 def test_small_files_of_a_run_stay_and_all_else_goes(store):
-    for name in ("plan.json", "events.jsonl", "fitted-1/transform.json", "attempts/x/part"):
+    for name in ("plan.json", "fitted-1/transform.json", "attempts/x/part"):
         store.write_atomic(f"_run/new/{name}", b"1")
     run(store, "new")
-    assert [file.path for file in store.list_files("_run")] == ["_run/new/events.jsonl"]
+    assert [file.path for file in store.list_files("_run")] == []
 
 
 def test_a_sidecar_that_is_not_what_the_manifest_states_is_told(store):

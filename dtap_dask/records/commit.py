@@ -29,8 +29,6 @@ from dtap_dask.records.shard import Batch, ShardInfo, Shuffle, TaskShards, write
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
 
-# What stays of a run's folder once its dataset stands: small files for people and for `status`.
-KEPT = ("events", "submit")
 _STEPS = "commit.json"
 _DRAFTS = (_STEPS, MANIFEST, SUCCESS)  # what the commit itself puts beside the staged sidecars
 
@@ -205,7 +203,7 @@ def _clean(store: Store, run_id: str) -> None:
     folder = f"{RUNS}/{run_id}/"
     for file in store.list_files(folder.rstrip("/")):
         name, _, below = file.path.removeprefix(folder).partition("/")
-        if name == "commit" or name.startswith(KEPT):
+        if name == "commit":
             continue
         if below:
             store.delete_tree(folder + name)
