@@ -317,7 +317,7 @@ def test_a_damaged_manifest_can_be_overwritten(store):
     assert seen_by_a_reader(store.url) == "new"
 
 
-def test_small_files_of_a_run_stay_and_all_else_goes(store):
+def test_nothing_of_a_finished_run_s_folder_stays(store):
     for name in ("plan.json", "fitted-1/transform.json", "attempts/x/part"):
         store.write_atomic(f"_run/new/{name}", b"1")
     run(store, "new")
