@@ -249,11 +249,12 @@ class InFolder:
         """Write what is new. Runs in a thread of its own, so with a store of its own."""
         first = self._store is None
         store = self._store = self._store or open_store(self._address, self._settings)
-        store.write_atomic(f"{STATUS}/{snapshot.id}.json", json.dumps(snapshot.to_json()).encode())
+        files = {f"{STATUS}/{snapshot.id}.json": json.dumps(snapshot.to_json()).encode()}
         if notes and notes[-1].number != self._noted:
             lines = [json.dumps({"number": one.number, "time": one.time, "text": one.text}) for one in notes]
-            store.write_atomic(f"{STATUS}/{snapshot.id}.log", "".join(f"{line}\n" for line in lines).encode())
+            files[f"{STATUS}/{snapshot.id}.log"] = "".join(f"{line}\n" for line in lines).encode()
             self._noted = notes[-1].number
+        store.write_all(files)
         if first:
             _sweep(store, snapshot.id)
 
