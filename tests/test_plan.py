@@ -166,7 +166,7 @@ def test_the_fingerprint_tells_the_limit_and_the_files(job: Document, tmp_path: 
 
 
 def group(number: int, raw_bytes: int) -> RowGroup:
-    return RowGroup("f", "f", number, 1, number, raw_bytes, raw_bytes, (), 1)
+    return RowGroup("f", "f", number, 1, number, raw_bytes, raw_bytes, (), 1, 1)
 
 
 SIZES = st.lists(st.sampled_from([1, 1000, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400)

@@ -257,6 +257,29 @@ def test_changed_files(lake):
         list(read_task(whole.store, whole.spec(), ScanTask(0, (other,))))
 
 
+def test_a_footer_is_read_once_a_task_and_no_byte_more(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    files = {group.file: group.footer_bytes for group in task.groups}
+    for path, size in files.items():
+        assert int.from_bytes((lake.parent / path).read_bytes()[-8:-4], "little") == size - 8
+    for mixed in (True, False):
+        before = whole.store.counters.footer_bytes
+        list(read_task(whole.store, whole.spec(), task, mixed=mixed))
+        assert whole.store.counters.footer_bytes - before == sum(files.values())
+
+
+def test_a_footer_that_was_damaged_since(lake):
+    whole = Lake(lake)
+    task = whole.task()
+    path, size = lake.parent / task.groups[0].file, task.groups[0].footer_bytes
+    data = bytearray(path.read_bytes())
+    data[-size:-8] = b"\xff" * (size - 8)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"has a Parquet footer that cannot be read"):
+        list(read_task(whole.store, whole.spec(), task))
+
+
 def test_a_column_that_went_away(lake):
     whole = Lake(lake)
     task = whole.task()

@@ -12,7 +12,16 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.chunks import ChunkFile, chunk_ranges
-from dtap_dask.lake.footers import RowGroup, changed, is_plain_text, leaf_places, one_line, open_checked, open_parquet
+from dtap_dask.lake.footers import (
+    RowGroup,
+    changed,
+    is_plain_text,
+    known_footer,
+    leaf_places,
+    one_line,
+    open_checked,
+    open_parquet,
+)
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.storage import Store
 
@@ -119,7 +128,7 @@ class _File:
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
         self._source = ChunkFile(source)
         with store.counters.reading_footer():
-            self.metadata = footer or open_parquet(self._source, self.path, self._size).metadata
+            self.metadata = footer or known_footer(self._source, group)
         leaves = [self.metadata.schema.column(place) for place in range(self.metadata.num_columns)]
         self._places = {leaf.path: place for place, leaf in enumerate(leaves) if leaf.path == leaf.name}
 
