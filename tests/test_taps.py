@@ -333,6 +333,7 @@ def test_a_backend_is_the_only_way(backend: str, says: str, tmp_path: Path) -> N
 
 
 def test_the_way_is_logged_once_for_a_tap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    places._log_once.cache_clear()  # for this process
     (tmp_path / "U").mkdir()
     found = {"dtap": {"map": {"T": str(tmp_path)}, "mount_root": str(tmp_path)}}
     with caplog.at_level(logging.INFO, logger="dtap_dask.storage"):
