@@ -48,32 +48,30 @@ def open_tap(url: str, **dtap: Any) -> Any:
 @needs_proc
 @pytest.mark.parametrize("blind", [1, 2])
 def test_workers_without_the_mount_are_named(client: Client, at: Path, blind: int) -> None:
-    (at / "mount").mkdir()
+    (at / "disk").mkdir()
     workers = sorted(client.run(os.getcwd))
     client.run(os.chdir, str(at), workers=workers[blind:])
-    source = open_tap("dtap://T/trips", map={"T": f"{HERE}/mount"})
-    (at / "mount" / "trips").mkdir()
+    source = open_tap("dtap://T/trips", map={"T": f"{HERE}/disk"})
+    (at / "disk" / "trips").mkdir()
     with pytest.raises(ClusterError) as caught:
         preflight(client, source, open_store(str(at / "out")))
     assert str(caught.value) == (
         f"{blind} of 2 workers cannot do the job. Worker {workers[0]}: the source dtap://T/trips cannot be listed from "
-        f"the host {HOST}: DataTap 'T' is mapped to the folder {HERE}/mount, which does not exist here. Create or mount "
+        f"the host {HOST}: DataTap 'T' is mapped to the folder {HERE}/disk, which does not exist here. Create or mount "
         "it, or correct dtap.map (DTAP_MAP)."
     )
 
 
 @needs_proc
 def test_a_worker_with_another_mount_is_told_what_it_lacks(client: Client, at: Path, tmp_path: Path) -> None:
-    for folder in ("mount/trips", "worker/mount"):
+    for folder in ("disk/trips", "worker/disk"):
         (tmp_path / folder).mkdir(parents=True)
     client.run(os.chdir, str(tmp_path / "worker"))
-    source = open_tap("dtap://T/trips", map={"T": f"{HERE}/mount"})
-    wanted = (
-        rf"the source dtap://T/trips \(mapped to {HERE}/mount\) does not exist as seen from the host {HOST}\. Mount"
-    )
+    source = open_tap("dtap://T/trips", map={"T": f"{HERE}/disk"})
+    wanted = rf"the source dtap://T/trips \(mapped to {HERE}/disk\) does not exist as seen from the host {HOST}\. Mount"
     with pytest.raises(ClusterError, match=wanted):
         preflight(client, source, open_store(str(at / "out")))
-    (tmp_path / "worker" / "mount" / "trips").mkdir()
+    (tmp_path / "worker" / "disk" / "trips").mkdir()
     preflight(client, source, open_store(str(at / "out")))
 
 
@@ -82,16 +80,14 @@ def test_a_worker_takes_the_way_of_the_client_only(client: Client, at: Path) -> 
     """The workers' environment names another place for the tap, which might hold other data."""
     for folder in ("mounts/T/trips", "other/trips"):
         (at / folder).mkdir(parents=True)
-    source = open_tap("dtap://T/trips", mount_root=f"{HERE}/mounts")
+    source = open_tap("dtap://T/trips", mount_root=f"{HERE}/disks")
     client.run(_set_map, f"T={at}/other")
     try:
-        wanted = (
-            rf"DataTap 'T' of dtap://T/trips has no mount: the mount root {HERE}/mounts holds no folder 'T'\. .*way"
-        )
+        wanted = rf"DataTap 'T' of dtap://T/trips has no mount: the mount root {HERE}/disks holds no folder 'T'\. .*way"
         with pytest.raises(ClusterError, match=wanted):
             preflight(client, source, open_store(str(at / "out")))
         client.run(os.chdir, str(at))
-        preflight(client, source, open_tap("dtap://T/out", mount_root=f"{HERE}/mounts"))
+        preflight(client, source, open_tap("dtap://T/out", mount_root=f"{HERE}/disks"))
     finally:
         client.run(_set_map, "")
 
@@ -115,10 +111,10 @@ def test_a_worker_without_java_is_told_which_parts_it_lacks(
 
 @needs_proc
 def test_a_job_is_refused_before_it_starts(client: Client, at: Path, job: dict[str, Any], lake: Path) -> None:
-    (at / "mount").symlink_to(lake)
-    job["storage"] = {"dtap": {"map": {"T": f"{HERE}/mount"}}}
+    (at / "disk").symlink_to(lake)
+    job["storage"] = {"dtap": {"map": {"T": f"{HERE}/disk"}}}
     job["source"]["path"] = "dtap://T/trips"
-    with pytest.raises(ClusterError, match=r"2 of 2 workers .*'T' is mapped to the folder /proc/self/cwd/mount"):
+    with pytest.raises(ClusterError, match=r"2 of 2 workers .*'T' is mapped to the folder /proc/self/cwd/disk"):
         dtap_dask.run(job, client=client, progress="silent")
     assert not (at / "out" / "manifest.json").exists()
 
