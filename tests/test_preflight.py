@@ -80,14 +80,16 @@ def test_a_worker_takes_the_way_of_the_client_only(client: Client, at: Path) -> 
     """The workers' environment names another place for the tap, which might hold other data."""
     for folder in ("mounts/T/trips", "other/trips"):
         (at / folder).mkdir(parents=True)
-    source = open_tap("dtap://T/trips", mount_root=f"{HERE}/disks")
+    source = open_tap("dtap://T/trips", mount_root=f"{HERE}/mounts")
     client.run(_set_map, f"T={at}/other")
     try:
-        wanted = rf"DataTap 'T' of dtap://T/trips has no mount: the mount root {HERE}/disks holds no folder 'T'\. .*way"
+        wanted = (
+            rf"DataTap 'T' of dtap://T/trips has no mount: the mount root {HERE}/mounts holds no folder 'T'\. .*way"
+        )
         with pytest.raises(ClusterError, match=wanted):
             preflight(client, source, open_store(str(at / "out")))
         client.run(os.chdir, str(at))
-        preflight(client, source, open_tap("dtap://T/out", mount_root=f"{HERE}/disks"))
+        preflight(client, source, open_tap("dtap://T/out", mount_root=f"{HERE}/mounts"))
     finally:
         client.run(_set_map, "")
 
