@@ -188,7 +188,11 @@ class LibhdfsFileSystem(HadoopFileSystem):
                 raise self._error(IsADirectoryError, errno.EISDIR, target)
             elif source != target:
                 self._info(source)  # raises where it is missing, before anything is lost
-                self._delete(target, recursive=False)
+                try:
+                    self._delete(target, recursive=False)
+                except OSError as error:  # a rival may have deleted it first, and put its own there
+                    if error.errno != errno.EIO or attempt == _TRIES - 1:
+                        raise
         return None
 
     def _rename_unless_taken(self, source: str, target: str) -> None:
