@@ -89,6 +89,18 @@ def _cluster_options(function: F) -> F:
     return function
 
 
+def _run_options(function: F) -> F:
+    for option in (
+        click.option("--resume", is_flag=True, help="Go on with a run that was interrupted."),
+        click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands."),
+        click.option(
+            "--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 @click.group(cls=_Commands, name="tfrecords", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dtap-dask")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -128,9 +140,7 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 @click.argument("job")
 @_set_option
 @_cluster_options
-@click.option("--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try.")
-@click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@_run_options
 @click.option("--probe", is_flag=True, help="Measure on a few row groups first, and forecast the time.")
 @_json_option
 def run(job: str, as_json: bool, **options: Any) -> None:
@@ -146,9 +156,7 @@ def run(job: str, as_json: bool, **options: Any) -> None:
 @click.argument("job")
 @_set_option
 @_scheduler_options
-@click.option("--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try.")
-@click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@_run_options
 @_json_option
 def submit(job: str, as_json: bool, **options: Any) -> None:
     """Give JOB to a cluster that runs already, print its id and leave: it goes on without you."""
