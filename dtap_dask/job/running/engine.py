@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
-from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
+from dtap_dask.errors import ClusterError, InterruptedRun
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.teller import Cancelled
@@ -163,15 +163,7 @@ class Engine:
 def _redacting(secrets: Secrets, task: Callable[..., Any], *args: Any) -> Any:
     """Runs on the workers, which log what tasks raise: that must hold no secret."""
     with secrets.redacting():
-        try:
-            return task(*args)
-        except DtapError:
-            raise
-        except Exception as error:  # of any kind: what it says must be looked at
-            told = secrets.redact(str(error))
-            if told == str(error):
-                raise
-            raise DtapError(f"{type(error).__name__}: {told}") from None
+        return task(*args)
 
 
 class _Flow:
