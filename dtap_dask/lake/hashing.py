@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import farmhash
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
+from dtap_dask.lake.fingerprint import fingerprints
 
 U64 = npt.NDArray[np.uint64]
 
@@ -54,15 +54,11 @@ def fingerprint64(values: pa.Array) -> U64:
 def _fingerprint_each(values: pa.Array) -> U64:
     if not pa.types.is_large_binary(values.type):
         values = values.cast(pa.large_binary())
-    hashes = np.empty(len(values), np.uint64)
     if len(values) == 0:
-        return hashes
+        return np.empty(0, np.uint64)
     _, offsets, data = values.buffers()
-    ends = np.frombuffer(offsets, np.int64, len(values) + 1, values.offset * 8).tolist()
-    view = memoryview(data) if data is not None else memoryview(b"")
-    block = bytes(view[ends[0] : ends[-1]])  # slices of bytes are what farmhash takes fastest
-    base, hash_one = ends[0], farmhash.Fingerprint64
-    hashes[:] = [hash_one(block[a - base : b - base]) for a, b in pairwise(ends)]
+    ends = np.frombuffer(offsets, np.int64, len(values) + 1, values.offset * 8)
+    hashes = fingerprints(np.frombuffer(data if data is not None else b"", np.uint8), ends)
     if values.null_count:
         hashes[values.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
     return hashes
