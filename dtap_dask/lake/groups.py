@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +30,7 @@ COALESCE_BYTES = 64 * MIB  # a row group up to this is fetched in a few large re
 STREAM_BUFFER = MIB  # a larger one is read through a buffer of this size for each column
 BATCH_BYTES = 32 * MIB  # no batch is planned larger than this
 OPEN_BYTES = 256 * MIB  # what all row groups open at once may hold
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,32 @@ def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_
             yield from opened.read(schema, group, position, planned_rows(schema, group, batch_rows))
 
 
-def in_turns(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> Pieces:
-    """All rows of the groups, several groups open at once, each giving `batch_rows` / (groups open) rows a turn.
+def in_turns(
+    store: Store,
+    schema: pa.Schema,
+    groups: Sequence[RowGroup],
+    batch_rows: int,
+    each: Callable[[Piece, int], Iterable[T]],
+    *,
+    made_bytes: int = 0,
+) -> Generator[T, None, None]:
+    """What `each` makes of all rows of the groups, several groups open at once, each giving one result a turn.
 
-    As many are open as OPEN_BYTES allows by what the plan knows of them (at least one); the next one opens when
-    one has ended. Each file is opened once, its footer read once. The sequence depends on the arguments only.
+    `each(piece, turns)` gives about `turns` results for a piece; one stands for `batch_rows` / (groups open) rows. As
+    many groups are open as OPEN_BYTES allows by what the plan knows of them and of a result, which takes `made_bytes`
+    a row (at least one group); the next one opens when one has ended. Pieces are as large as what is left of that
+    allows. Each file is opened once, its footer read once. The sequence depends on the arguments only.
     """
-    turn_rows = max(1, batch_rows // _open_at_first(schema, groups, batch_rows))
-    costs = [_cost(schema, group, turn_rows) for group in groups]
+    turn_rows, read_rows = _rows_at_once(schema, groups, batch_rows, made_bytes)
+    costs = [_cost(schema, group, read_rows, made_bytes) for group in groups]
     waiting = list(range(len(groups)))[::-1]
-    running: dict[int, Pieces] = {}
+    running: dict[int, Iterator[T]] = {}
     sources: dict[str, tuple[Any, pq.FileMetaData]] = {}
+
+    def results(pieces: Pieces) -> Iterator[T]:
+        for piece in pieces:
+            yield from each(piece, -(-piece.rows // turn_rows))
+
     with contextlib.ExitStack() as stack:
         while running or waiting:
             while waiting and (not running or sum(costs[i] for i in (*running, waiting[-1])) <= OPEN_BYTES):
@@ -90,29 +106,38 @@ def in_turns(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_
                     source = stack.enter_context(open_checked(store, group.file, group.file_size))
                     opened = _File(store, group, source)
                     sources[group.file] = source, opened.metadata
-                running[position] = opened.read(schema, group, position, planned_rows(schema, group, turn_rows))
+                rows = planned_rows(schema, group, read_rows)
+                running[position] = results(opened.read(schema, group, position, rows))
             for position, reading in list(running.items()):
-                piece = next(reading, None)
-                if piece is None:
+                try:
+                    result = next(reading)
+                except StopIteration:
                     del running[position]
                 else:
-                    yield piece
+                    yield result
 
 
-def _open_at_first(schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int) -> int:
+def _rows_at_once(schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, made_bytes: int) -> tuple[int, int]:
+    """Rows of a turn, and rows to decode at once: so many turns as the groups open at first leave memory for."""
     held = count = 0
     for group in groups:
-        held += _cost(schema, group, batch_rows // (count + 1))
-        if held > OPEN_BYTES:
+        more = _cost(schema, group, batch_rows // (count + 1), made_bytes)
+        if held + more > OPEN_BYTES:
             break
+        held += more
         count += 1
-    return max(count, 1)
+    turn_rows = max(1, batch_rows // max(count, 1))
+    held = sum(_cost(schema, group, turn_rows, made_bytes) for group in groups[:count])
+    widest = max((row_bytes(schema, group) + made_bytes for group in groups[:count]), default=1)
+    more_turns = max(0, OPEN_BYTES - held) // max(count, 1) // (widest * turn_rows)
+    return turn_rows, turn_rows * (1 + more_turns)
 
 
-def _cost(schema: pa.Schema, group: RowGroup, rows: int) -> int:
-    """Bytes that an open row group holds: what is fetched of it, and the batch being decoded."""
+def _cost(schema: pa.Schema, group: RowGroup, rows: int, made_bytes: int = 0) -> int:
+    """Bytes that an open row group holds: what is fetched of it, and the batch being decoded with what comes of it."""
     fetched = group.bytes if _coalesce(group) else STREAM_BUFFER * max(len(schema), 1)
-    return fetched + planned_rows(schema, group, max(rows, 1)) * row_bytes(schema, group)
+    rows = min(planned_rows(schema, group, max(rows, 1)), max(group.rows, 1))
+    return fetched + rows * (row_bytes(schema, group) + made_bytes)
 
 
 def _coalesce(group: RowGroup) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,9 @@ from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.schema import delivered_type, partition_scalar
 from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
 from dtap_dask.storage import Store
+
+BATCH_ROWS = 65536
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class ScanBatch:
 
 
 def read_task(
-    store: Store, spec: ScanSpec, task: ScanTask, *, batch_rows: int = 65536, mixed: bool = False
+    store: Store, spec: ScanSpec, task: ScanTask, *, batch_rows: int = BATCH_ROWS, mixed: bool = False
 ) -> Iterator[ScanBatch]:
     """All rows of a task, filtered, sampled, derived and split, batch by batch; one batch is at most `batch_rows`.
 
@@ -78,11 +83,53 @@ def read_task(
     memory allows, each giving its share of `batch_rows` a turn. Either way the sequence depends on the arguments
     only. SourceError when a file is gone, changed since it was planned, or damaged.
     """
+    return read_as(store, spec, task, _in_turns, batch_rows=batch_rows, mixed=mixed)
+
+
+def read_as(
+    store: Store,
+    spec: ScanSpec,
+    task: ScanTask,
+    each: Callable[[ScanBatch, int], Iterable[T]],
+    *,
+    batch_rows: int = BATCH_ROWS,
+    mixed: bool = False,
+    made_bytes: int = 0,
+) -> Iterator[T]:
+    """What `each(batch, turns)` makes of a task's batches, in as many parts as it is given turns.
+
+    The parts come in the order of `read_task`'s batches, but with `mixed` the batches that `each` gets are larger: as
+    large as memory allows, if a row of the parts takes about `made_bytes`. So what is costly by the batch is done once
+    for many turns.
+    """
     rows = _Rows(spec)
-    read = in_turns if mixed else in_order
-    with contextlib.closing(read(store, rows.columns, task.groups, batch_rows)) as pieces:
+
+    def made(piece: Piece, turns: int) -> Iterable[T]:
+        return each(rows.batch(task.groups[piece.position], piece), turns)
+
+    if mixed:
+        with contextlib.closing(
+            in_turns(store, rows.columns, task.groups, batch_rows, made, made_bytes=made_bytes)
+        ) as parts:
+            yield from parts
+        return
+    with contextlib.closing(in_order(store, rows.columns, task.groups, batch_rows)) as pieces:
         for piece in pieces:
-            yield rows.batch(task.groups[piece.position], piece)
+            yield from made(piece, 1)
+
+
+def _in_turns(batch: ScanBatch, turns: int) -> Iterator[ScanBatch]:
+    """A batch in parts of about as many rows."""
+    if turns == 1:
+        yield batch
+        return
+    for start, stop in even(len(batch.split), turns):
+        yield ScanBatch(batch.rows.slice(start, stop - start), batch.split[start:stop], batch.group)
+
+
+def even(rows: int, parts: int) -> Iterator[tuple[int, int]]:
+    """Where `parts` parts of about as many of `rows` rows begin and end."""
+    return pairwise(rows * i // parts for i in range(parts + 1))
 
 
 def scan_schema(spec: ScanSpec) -> pa.Schema:

@@ -18,7 +18,8 @@ from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, R
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer, read_footer
-from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task
+from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
 from dtap_dask.records.shard import ShardInfo, Shuffle, TaskShards
@@ -254,10 +255,16 @@ def transformed(
     source: Store, scan: ScanSpec, task: ScanTask, transform: Transform, *, mixed: bool
 ) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
     """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
-    for batch in read_task(source, scan, task, mixed=mixed):
+
+    def parts(batch: ScanBatch, turns: int) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
         rows, split = in_parts(batch)
         if rows.num_rows:
-            yield split, transform.apply(rows)
+            made = transform.apply(rows)
+            for start, stop in even(rows.num_rows, turns):
+                yield split[start:stop], cut(made, start, stop)
+
+    row_bytes = sum(map(fixed_bytes, transform.infos))
+    return read_as(source, scan, task, parts, mixed=mixed, made_bytes=row_bytes)
 
 
 def in_parts(batch: ScanBatch) -> tuple[pa.RecordBatch, npt.NDArray[np.int16]]:
