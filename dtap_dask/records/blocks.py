@@ -42,7 +42,6 @@ ROWS = "rows"
 _TEXT = 1 + LENGTH_BYTES  # the most that a text takes besides its bytes
 _LENGTH = 4  # a list's number of elements
 Part: TypeAlias = bytes | npt.NDArray[np.generic]
-Fixed: TypeAlias = dict[str, list[npt.NDArray[np.generic]]]
 
 
 def matrices(infos: Sequence[FeatureInfo]) -> dict[str, list[FeatureInfo]]:
@@ -87,14 +86,22 @@ class BlocksEncoder:
             raise too_wide(self._row)
         self.rows_per_record = min(rows_per_record, (MOST_BYTES - 1 - self._around) // max(1, self._row))
 
-    def encode(self, rows: Rows) -> Encoded:
+    def pack(self, rows: Rows) -> Rows:
+        """The rows in the form that `encode` takes: the matrix of each stored dtype, and the columns that vary."""
+        packed: Rows = {
+            stored: _side_by_side(stored, [columns.matrix(info, rows) for info in infos])
+            for stored, infos in self._matrices.items()
+        }
+        packed.update({keys(info)[0]: rows[info.name] for info in self._variable})
+        return packed
+
+    def encode(self, packed: Rows) -> Encoded:
         """Framed records of all rows, in order."""
-        fixed = {stored: [columns.matrix(info, rows) for info in infos] for stored, infos in self._matrices.items()}
         parts: list[Part] = []
         lengths = []
-        spans = list(self._spans(rows))
+        spans = list(self._spans(packed))
         for start, stop in spans:
-            record = self._record(start, stop, fixed, rows)
+            record = self._record(columns.cut(packed, start, stop), stop - start)
             lengths.append(sum(map(_size, record)) + OVERHEAD)
             parts += _framed(record)
         data = b"".join(
@@ -102,10 +109,10 @@ class BlocksEncoder:
         )
         return Encoded(data, np.array(lengths, np.int64), np.array([stop - start for start, stop in spans], np.int64))
 
-    def _spans(self, rows: Rows) -> Iterator[tuple[int, int]]:
+    def _spans(self, packed: Rows) -> Iterator[tuple[int, int]]:
         """Which rows share a record: `rows_per_record`, or fewer where texts and lists demand it."""
-        total = columns.count(rows)
-        ends = columns.offsets_of(self._sizes(rows)) if self._variable else None
+        total = columns.count(packed)
+        ends = columns.offsets_of(self._sizes(packed)) if self._variable else None
         for first in range(0, total, self.rows_per_record):
             start, last = first, min(first + self.rows_per_record, total)
             while start < last:
@@ -118,21 +125,22 @@ class BlocksEncoder:
                 yield start, stop
                 start = stop
 
-    def _sizes(self, rows: Rows) -> npt.NDArray[np.int64]:
+    def _sizes(self, packed: Rows) -> npt.NDArray[np.int64]:
         """The most bytes that every row adds to a record."""
+        rows = {info.name: packed[keys(info)[0]] for info in self._variable}
         sizes = columns.row_bytes(self._infos, rows) + self._besides
         for info in self._variable:
             if info.stored == "bytes" and not columns.is_text(info):
                 sizes += _TEXT * columns.lists(info, rows)[0]
         return sizes
 
-    def _record(self, start: int, stop: int, fixed: Fixed, rows: Rows) -> list[Part]:
-        """The pieces of one serialized Example of the rows from start to stop."""
-        parts: list[Part] = [_int64_entry(ROWS, stop - start)]
-        for stored, arrays in fixed.items():
-            parts += _raw_entry(stored, _side_by_side(stored, [array[start:stop] for array in arrays]))
+    def _record(self, packed: Rows, count: int) -> list[Part]:
+        """The pieces of one serialized Example of all these rows."""
+        parts: list[Part] = [_int64_entry(ROWS, count)]
+        for stored in self._matrices:
+            parts += _raw_entry(stored, packed[stored])
         for info in self._variable:
-            parts += _variable_entries(info, {info.name: rows[info.name][start:stop]})
+            parts += _variable_entries(info, {info.name: packed[keys(info)[0]]})
         return [b"\x0a" + varint(sum(map(_size, parts))), *parts]
 
 
@@ -148,7 +156,9 @@ def _framed(payload: list[Part]) -> list[Part]:
 
 
 def _side_by_side(stored: str, arrays: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
-    """Arrays [n, width] of one dtype as one C-contiguous little-endian matrix."""
+    """Arrays [n, width] of one dtype as one C-contiguous little-endian matrix; a single one as it is, if it can be."""
+    if len(arrays) == 1:
+        return np.ascontiguousarray(arrays[0], np.dtype(stored).newbyteorder("<"))
     widths = [array.shape[1] for array in arrays]
     out: npt.NDArray[np.generic] = np.empty((len(arrays[0]), sum(widths)), np.dtype(stored).newbyteorder("<"))
     at = 0

@@ -49,7 +49,18 @@ class Encoder:
         blocks: a record for every `rows_per_record` rows and one for the rest; a record whose texts or lists would
         bring it above 16 MiB is cut into several. rows: a record a row.
         """
-        return self._encoder.encode(data)
+        return self.encode_packed(self.pack(data))
+
+    def pack(self, data: Rows) -> Rows:
+        """`data` in the form from which it is encoded at least cost, by names of the encoder's own.
+
+        Its rows can be cut, taken and joined as those of `data`, only faster: columns lie side by side in few matrices.
+        """
+        return self._encoder.pack(data)
+
+    def encode_packed(self, packed: Rows) -> Encoded:
+        """`encode` of what `pack` gave."""
+        return self._encoder.encode(packed)
 
 
 def decode(infos: Sequence[FeatureInfo], layout: Layout, record: bytes) -> Rows:

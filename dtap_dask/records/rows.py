@@ -84,6 +84,10 @@ class RowsEncoder:
         if len(self.template) + OVERHEAD >= MOST_BYTES:
             raise too_wide(len(self.template))
 
+    def pack(self, rows: Rows) -> Rows:
+        """The rows in the form that `encode` takes: as they are."""
+        return rows
+
     def encode(self, rows: Rows) -> Encoded:
         """Framed records of all rows, in order."""
         total = columns.count(rows)

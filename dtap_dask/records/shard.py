@@ -20,7 +20,6 @@ from dtap_dask.errors import SourceError
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records import columns
 from dtap_dask.records.columns import Rows
-from dtap_dask.records.encoded import Encoded
 from dtap_dask.records.example import Encoder, Layout
 from dtap_dask.records.tfrecord import Gzip
 from dtap_dask.storage import CountingWriter, Store
@@ -28,6 +27,7 @@ from dtap_dask.storage import CountingWriter, Store
 Batch: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
 Shuffle = Literal["none", "mixed"]
 CLOSING = 16  # files closed at a time
+ENCODED_ROWS = 4096  # encoded, summed and written together, if a record holds no more: they stay near the processor
 WINDOW_BYTES = 64 << 20  # rows held to be permuted: as many as `window` says, but never more bytes than this
 
 
@@ -115,7 +115,7 @@ def write_shards(
     with _created(store, [f"{attempt}/{path}" for paths in plan.shards for path in paths]) as files:
         each = iter(files)
         writers = [[_ShardWriter(next(each), encoder) for _ in paths] for paths in plan.shards]
-        chunks = _windows(batches, infos, window) if shuffle == "mixed" else _chosen(batches)
+        chunks = _windows(batches, encoder, window) if shuffle == "mixed" else _packed(batches, encoder)
         _scatter(plan, chunks, writers, shuffle, seed)
         finished = [[writer.finish() for writer in group] for group in writers]
     return tuple(
@@ -197,17 +197,24 @@ def _chosen(batches: Iterable[Batch]) -> Iterator[Batch]:
             yield assigned[index], columns.take(rows, index)
 
 
-def _windows(batches: Iterable[Batch], infos: Sequence[FeatureInfo], most_rows: int) -> Iterator[Batch]:
-    """The same rows in pieces of `most_rows`, or of the fewest rows that reach 64 MiB of values."""
+def _packed(batches: Iterable[Batch], encoder: Encoder) -> Iterator[Batch]:
+    """The batches without the rows that are in no split, packed for the encoder."""
+    for assigned, rows in _chosen(batches):
+        yield assigned, encoder.pack(rows)
+
+
+def _windows(batches: Iterable[Batch], encoder: Encoder, most_rows: int) -> Iterator[Batch]:
+    """The same rows in pieces of `most_rows`, or of the fewest rows that reach 64 MiB of values; packed."""
     held: list[Batch] = []
     held_rows = held_bytes = 0
     for assigned, rows in _chosen(batches):
-        ends = columns.offsets_of(columns.row_bytes(infos, rows))
+        ends = columns.offsets_of(columns.row_bytes(encoder.infos, rows))
+        packed = encoder.pack(rows)
         start = 0
         while start < len(assigned):
             full = int(np.searchsorted(ends, ends[start] + WINDOW_BYTES - held_bytes, side="left"))
             stop = min(start + most_rows - held_rows, full, len(assigned))
-            held.append((assigned[start:stop], columns.cut(rows, start, stop)))
+            held.append((assigned[start:stop], columns.cut(packed, start, stop)))
             held_rows += stop - start
             held_bytes += int(ends[stop] - ends[start])
             start = stop
@@ -228,33 +235,47 @@ class _ShardWriter:
     def __init__(self, file: Any, encoder: Encoder):
         self._file = file
         self._encoder = encoder
-        self._waiting: list[Rows] = []
+        self._waiting: list[Rows] = []  # fewer rows than a record holds
         self._waiting_rows = 0
         self._gzip = Gzip() if encoder.layout.compression == "gzip" else None
         self._rows = self._records = self._bytes = self._crc = 0
         self._lengths: list[npt.NDArray[np.int64]] = []
 
     def add(self, rows: Rows) -> None:
-        """Append rows."""
+        """Append packed rows."""
+        total, a_record = columns.count(rows), self._encoder.rows_per_record
+        at = 0
+        if self._waiting_rows:
+            at = min(total, a_record - self._waiting_rows)
+            self._wait(columns.cut(rows, 0, at))
+            if self._waiting_rows < a_record:
+                return
+            self._write_waiting()
+        whole = total - (total - at) % a_record
+        step = a_record * max(1, ENCODED_ROWS // a_record)
+        for start in range(at, whole, step):
+            self._write(columns.cut(rows, start, min(start + step, whole)))
+        if whole < total:
+            self._wait(columns.take(rows, np.arange(whole, total)))  # a copy: the rows written can be freed
+
+    def _wait(self, rows: Rows) -> None:
         self._waiting.append(rows)
         self._waiting_rows += columns.count(rows)
-        whole = self._waiting_rows // self._encoder.rows_per_record * self._encoder.rows_per_record
-        if whole:
-            everything = columns.join(self._waiting)
-            self._write(self._encoder.encode(columns.cut(everything, 0, whole)))
-            rest = np.arange(whole, self._waiting_rows)  # a copy, so that the rows written can be freed
-            self._waiting = [columns.take(everything, rest)]
-            self._waiting_rows -= whole
+
+    def _write_waiting(self) -> None:
+        self._write(columns.join(self._waiting))
+        self._waiting, self._waiting_rows = [], 0
 
     def finish(self) -> tuple[int, int, int, int, int | None, tuple[int, ...] | None]:
         """Write what waits; gives ShardInfo's rows, records, bytes, crc32c, record_bytes, offsets."""
         if self._waiting_rows:
-            self._write(self._encoder.encode(columns.join(self._waiting)))
+            self._write_waiting()
         if self._gzip:
             self._put(self._gzip.finish())
         return (self._rows, self._records, self._bytes, self._crc, *self._places())
 
-    def _write(self, encoded: Encoded) -> None:
+    def _write(self, rows: Rows) -> None:
+        encoded = self._encoder.encode_packed(rows)
         self._rows += int(encoded.rows.sum())
         self._records += len(encoded.lengths)
         self._lengths.append(encoded.lengths)
