@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,7 +29,8 @@ from dtap_dask.job.planning import warnings
 from dtap_dask.job.planning.describe import WIDTH, in_numbers, in_text
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.planning.probe import distinct, probe, spread
+from dtap_dask.job.planning.probe import probe, spread
+from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.running.compared import kept
 from dtap_dask.job.telling.teller import told_runs
 from dtap_dask.records.manifest import Manifest
@@ -216,20 +218,36 @@ def test_the_first_places_are_spread_over_all(count: int) -> None:
         assert np.diff(sorted(islice(spread(count), 8))).max() <= count // 4
 
 
-@given(st.integers(1, 10**6), st.floats(0, 1), st.integers(1, 10**6), st.floats(1, 1e6))
-def test_distinct_values_stay_within_what_is_possible(seen: int, share: float, rows: int, more: float) -> None:
-    rows = max(rows, seen)
-    found = distinct(seen, seen * share, rows, rows / 2, rows * more)
-    assert seen <= found <= round(rows * more)
+@given(st.lists(st.integers(1, 9), max_size=50), st.floats(1, 1e6))
+def test_distinct_values_stay_within_what_is_possible(tally: list[int], more: float) -> None:
+    rows = sum(tally)
+    assert len(tally) <= expected_distinct(np.array(tally, np.int64), rows, rows * more) <= max(round(rows * more), 0)
+
+
+def tally_of(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.unique(values, return_counts=True)[1]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([20, 300]))
 def test_a_vocabulary_that_is_complete_is_expected_to_stay_so(seed: int, words: int) -> None:
     values = np.random.default_rng(seed).integers(0, words, 20_000)
-    half = np.mean([len(np.unique(values[i::2])) for i in range(2)])
-    assert distinct(len(np.unique(values)), float(half), 20_000, 10_000, 10**9) == words
-    assert distinct(20_000, 10_000, 20_000, 10_000, 10**7) == 10**7  # values that never repeat
+    assert expected_distinct(tally_of(values), 20_000, 10**9) == words
+
+
+def test_values_that_never_repeat_are_expected_to_go_on_so() -> None:
+    assert expected_distinct(np.ones(20_000, np.int64), 20_000, 10**7) == 10**7
+
+
+@pytest.mark.parametrize("exponent", [0, 0.5, 0.8, 1.05, 1.3])
+@pytest.mark.parametrize("words", [30_000, 300_000, 3_000_000])
+def test_distinct_values_of_ten_times_the_rows(exponent: float, words: int) -> None:
+    """From all values alike to Zipf's law with a short tail."""
+    random, rows = np.random.default_rng(0), 2_000_000
+    chances = np.cumsum(np.arange(1, words + 1, dtype=np.float64) ** -exponent)
+    values = np.searchsorted(chances / chances[-1], random.random(rows))
+    found = expected_distinct(tally_of(values[: rows // 10]), rows // 10, rows)
+    assert found == pytest.approx(len(np.unique(values)), rel=0.3)
 
 
 # How it reads

@@ -13,12 +13,13 @@ from typing import Any, cast
 import numpy as np
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish, merge
+from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
 from dtap_dask.job.planning.grouping import MIXED_FROM, fit_name, split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.seal import layout_of
+from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
 from dtap_dask.job.running.tasks import fit_mask, in_parts, unfitted
 from dtap_dask.lake.groups import planned_rows
@@ -101,29 +102,6 @@ def spread(count: int) -> Iterator[int]:
             yield place
 
 
-def distinct(seen: int, in_half: float, rows: float, rows_in_half: float, all_rows: float) -> int:
-    """The distinct values to be expected of `all_rows` rows, of which `rows` held `seen`, and a half of them `in_half`.
-
-    By Heaps' law distinct = k * rows ** b, with b from the growth between the half and the whole: 0 for a vocabulary
-    that is complete, 1 for values that never repeat. Without a half of its own nothing is known, and b is 1.
-    """
-    if not seen or rows <= 0:
-        return 0
-    growth = 1.0
-    if in_half and rows > rows_in_half > 0:
-        growth = min(1.0, max(0.0, math.log(seen / in_half) / math.log(rows / rows_in_half)))
-    return round(min(seen * math.pow(max(1.0, all_rows / rows), growth), max(seen, all_rows)))
-
-
-@dataclass(frozen=True)
-class _Halves:
-    """What a level has counted in every other batch, in the others, and in all."""
-
-    level: int
-    parts: tuple[Partial, Partial]
-    whole: Partial
-
-
 class _Measuring:
     def __init__(self, plan: Plan, seconds: float):
         self._plan, self._seconds = plan, seconds
@@ -132,7 +110,7 @@ class _Measuring:
         self._taken: dict[int, int] = {}  # rows of each row group, by its position
         self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
         self._paces: list[Pace] = []
-        self._halves: list[_Halves] = []
+        self._learnt: list[Partial] = []  # by level
         self._rows = 0
         self._kept = np.zeros(len(split_names(plan.job)), np.int64)
         self._row_bytes: float | None = None
@@ -198,14 +176,14 @@ class _Measuring:
         """The first level takes row groups until its time is over; later ones take the same."""
         start = time.monotonic()
         ends = start + self._seconds if level == 0 else math.inf
-        halves = [Accumulator(self._pipeline, level, self._state) for _ in range(2)]
-        rows = number = 0
+        accumulator = Accumulator(self._pipeline, level, self._state)
+        rows = 0
         places = ((position, self._most) for position in spread(len(self._plan.groups)))
         for position, most in places if level == 0 else list(self._taken.items()):
             for batch, source_rows in self._read(self._scan, position, most):
                 matched, split = in_parts(batch)
-                halves[number % 2].add(matched, fit_mask(self._scan, split))
-                rows, number = rows + source_rows, number + 1
+                accumulator.add(matched, fit_mask(self._scan, split))
+                rows += source_rows
                 if level == 0:
                     self._keep(batch)
                     self._taken[position] = self._taken.get(position, 0) + source_rows
@@ -214,10 +192,9 @@ class _Measuring:
             if time.monotonic() > ends:
                 break
         self._rows = rows
-        first, second = (half.partial() for half in halves)
-        whole = merge([first, second])
-        self._halves.append(_Halves(level, (first, second), whole))
-        self._state = finish(self._pipeline, level, whole, self._state)
+        learnt = accumulator.partial()
+        self._learnt.append(learnt)
+        self._state = finish(self._pipeline, level, learnt, self._state)
         self._paces.append(Pace(fit_name(self._pipeline.levels, level), rows, time.monotonic() - start))
 
     def _write(self) -> None:
@@ -259,16 +236,13 @@ class _Measuring:
     def _words(self) -> Iterator[Words]:
         """The distinct values of every column that is counted, each once."""
         share = self._plan.totals.read.rows / max(1, self._rows)
-        for halves in self._halves:
-            for number, measure in enumerate(measures(self._pipeline, halves.level)):
-                whole, *parts = (one.statistics[number] for one in (halves.whole, *halves.parts))
-                if not isinstance(whole, Counts):
+        for learnt in self._learnt:
+            for measure, counts in zip(measures(self._pipeline, learnt.level), learnt.statistics, strict=True):
+                if not isinstance(counts, Counts):
                     continue
-                seen = len(whole.tally)
-                counted = [part for part in parts if isinstance(part, Counts) and part.count]
-                in_half = float(np.mean([len(part.tally) for part in counted])) if len(counted) == 2 else 0.0
-                expected = distinct(seen, in_half, whole.count, whole.count / 2, whole.count * share)
-                each = (whole.values.nbytes / seen if whole.values is not None and seen else 0) * COPIES + WORD_BYTES
+                seen = len(counts.tally)
+                expected = expected_distinct(counts.tally, counts.count, counts.count * share)
+                each = (counts.values.nbytes / seen if counts.values is not None and seen else 0) * COPIES + WORD_BYTES
                 yield Words(measure.chains[0].column, seen, expected, round(expected * each))
 
 
