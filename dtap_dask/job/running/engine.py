@@ -6,11 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
+from distributed.protocol.pickle import dumps, loads
 
 from dtap_dask.errors import ClusterError, InterruptedRun
 from dtap_dask.job.jobfile.secrets import Secrets
@@ -112,7 +114,7 @@ class Engine:
                     index, item = next(rest, (-1, ()))
                     if index < 0:
                         break
-                    flow.follow(self._submit(name, f"{index:05d}", task, *item), index)
+                    flow.follow(self._submit(name, f"{index:05d}", _unpacked, _Packed.of(task, *item)), index)
                 if not flow.pending:
                     return
                 future = self._next(flow)
@@ -158,6 +160,26 @@ class Engine:
         if self._secrets and self._secrets.variables:
             return self._client.submit(_redacting, self._secrets, task, *args, key=key, pure=False)
         return self._client.submit(task, *args, key=key, pure=False)
+
+
+@dataclass(frozen=True, repr=False)
+class _Packed:
+    """A task with what it is given, as bytes.
+
+    The scheduler keeps every task whose result went into another that is still there, to begin it again should that be
+    lost: as the objects that they are, 100,000 tasks would take 1.7 GB there.
+    """
+
+    data: bytes
+
+    @classmethod
+    def of(cls, task: Callable[..., Any], *args: Any) -> _Packed:
+        return cls(dumps((task, args)))
+
+
+def _unpacked(packed: _Packed) -> Any:
+    task, args = loads(packed.data)
+    return task(*args)
 
 
 def _redacting(secrets: Secrets, task: Callable[..., Any], *args: Any) -> Any:
