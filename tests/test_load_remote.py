@@ -290,15 +290,27 @@ def test_an_iterator_left_in_the_middle_lets_go_of_all(far: Far, batches_read: i
     assert not staging_threads()
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "next(iterator)",
-        "next(iterator); del iterator",
-        "threading.Thread(target=lambda: next(iterator), daemon=True).start(); time.sleep(1)",
-    ],
-)
+IN_A_THREAD = "threading.Thread(target=lambda: next(iterator), daemon=True).start()"
+
+
+@pytest.mark.parametrize("how", ["next(iterator)", "next(iterator); del iterator", f"{IN_A_THREAD}; time.sleep(1)"])
 def test_a_program_may_end_in_the_middle(far: Far, how: str) -> None:
+    ends(far, how)
+
+
+@pytest.mark.parametrize("at", ["__init__", "close"])
+def test_a_program_may_end_while_tensorflow_calls_python(far: Far, at: str) -> None:
+    """As a session is opened, so that there is none yet, and as it is closed, so that there is none any more."""
+    slow = (
+        "from dtap_dask.train.staging import Session; "
+        f"called, function = threading.Event(), Session.{at}; "
+        f"Session.{at} = lambda *given: (called.set(), time.sleep(0.5), function(*given), time.sleep(0.5)) and None; "
+    )
+    ends(far, f"{slow}{IN_A_THREAD}; {'called.wait' if at == '__init__' else 'time.sleep'}(1)")
+
+
+def ends(far: Far, how: str) -> None:
+    """A program that does so with an iterator prints its last words and exits with 0."""
     code = (
         f"import sys, threading, time; sys.path.insert(0, {str(HERE)!r})\n"
         "import elsewhere, dtap_dask\n"

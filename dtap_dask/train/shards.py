@@ -10,10 +10,7 @@ asks for one element more, or discards, when it is done with the shard: the sign
 
 from __future__ import annotations
 
-import atexit
-import gc
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,8 +18,9 @@ import tensorflow as tf
 
 from dtap_dask.errors import DtapError
 from dtap_dask.storage.cache import Cache
+from dtap_dask.train import ending
 from dtap_dask.train.dataset import Split
-from dtap_dask.train.staging import Session, open_sessions, stop_all
+from dtap_dask.train.staging import Session
 
 HEAD = 4  # shards read in turns at the start of an epoch
 CYCLE = 16  # and afterwards
@@ -31,7 +29,6 @@ AHEAD = 4  # shards to be fetched beyond those
 READ_BYTES = 1 << 20  # one read of a shard
 LANE_BYTES = 2 << 20  # serialized records that are read ahead in each of the shards that take turns
 WAIT = 0.2  # seconds after which TensorFlow may look whether it was told to stop
-_DRAIN = 5.0  # seconds that the end of the program waits for TensorFlow's threads
 
 Open = Callable[[tf.Tensor], tf.data.Dataset]
 
@@ -94,6 +91,7 @@ class Staged:
         self.failure: DtapError | None = None  # of this epoch
         self._sessions: dict[int, Session] = {}
         self._numbers = itertools.count()
+        ending.prepare()
 
     def epoch(self, order: tf.Tensor, lanes: Callable[[Open], tf.data.Dataset]) -> tf.data.Dataset:
         """The records as `lanes` arranges the shards that it opens by their place in `order`."""
@@ -138,18 +136,3 @@ def _unless_failed(path: tf.Tensor, failure: tf.Tensor) -> tf.Tensor:
     """An exception would come out of TensorFlow as a Python traceback in a text."""
     with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
         return tf.identity(path)
-
-
-@atexit.register
-def _end() -> None:
-    """Let go of the iterators that still call Python: once it is taken down, they would wait for it for ever."""
-    stop_all()
-    if not open_sessions:
-        return
-    kind = type(iter(tf.data.Dataset.range(0)))
-    for each in gc.get_objects():
-        if isinstance(each, kind):
-            each._iterator_resource = None
-    end = time.monotonic() + _DRAIN
-    while open_sessions and time.monotonic() < end:  # a thread may be inside the last call
-        time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from dtap_dask.errors import DtapError, StorageError
@@ -11,7 +12,8 @@ from dtap_dask.storage.cache import Cache, Held
 from dtap_dask.storage.fetch import Shard, Stopped
 
 FETCHERS = 3  # threads of one epoch
-_JOIN = 10.0  # seconds that a closing waits for a read to end
+_JOIN = 10.0  # seconds that a closing waits for reads to end
+_LAST_JOIN = 2.0  # and the end of the program
 open_sessions: set[Session] = set()
 _ending = threading.Event()  # the program is ending: TensorFlow's threads must not wait for Python any more
 
@@ -71,16 +73,21 @@ class Session:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End the threads."""
+        """Tell the threads to end."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def join(self, until: float) -> None:
+        """Wait for the threads to end, but only until that time of time.monotonic."""
         for thread in self._threads:
-            thread.join(_JOIN)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def close(self) -> None:
         """End the threads and let go of all."""
         self.stop()
+        if not _ending.is_set():  # then `stop_all` waits for them, and TensorFlow, which calls this, need not
+            self.join(time.monotonic() + _JOIN)
         for at in list(self._found):
             self.done(at)
         if self._room is not None:
@@ -121,5 +128,8 @@ class Session:
 def stop_all() -> None:
     """The program is ending: stop every session, those to come too. Whoever has one open still has to close it."""
     _ending.set()
-    for session in list(open_sessions):
+    sessions, until = list(open_sessions), time.monotonic() + _LAST_JOIN
+    for session in sessions:
         session.stop()
+    for session in sessions:
+        session.join(until)
