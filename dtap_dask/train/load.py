@@ -16,7 +16,7 @@ import tensorflow as tf
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.storage import near
 from dtap_dask.train import blocks, order, rows
-from dtap_dask.train.batches import arranged
+from dtap_dask.train.batches import arranged, rebatched
 from dtap_dask.train.dataset import Split, open_split
 from dtap_dask.train.loop import LoopDataset
 from dtap_dask.train.shards import Staged, in_turns, one_by_one
@@ -71,7 +71,7 @@ def load(
     found = open_split(path, split, storage)
     staged = _staged(found, shuffle, storage)
     data = _windows(found, staged, shuffle, seed, kept)
-    data = data.rebatch(batch_size, drop_remainder=drop_remainder)
+    data = rebatched(data, batch_size, drop_remainder)
     batches = found.rows // batch_size if drop_remainder else -(-found.rows // batch_size)
     data = data.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(
         max(2, min(READY, WINDOW_ROWS // batch_size))
@@ -114,22 +114,20 @@ def _windows(split: Split, staged: Staged | None, shuffle: bool, seed: int, kept
     decode = blocks.decode if split.layout.kind == "blocks" else rows.decode
     names = {info.name for info in split.infos if kept or info.role != "kept"}
 
-    def decoded(data: tf.data.Dataset, epoch: tf.Tensor | None) -> tf.data.Dataset:
-        def window(number: tf.Tensor, records: tf.Tensor) -> Any:
-            seed = None if epoch is None else order.apart(epoch, number)
-            return arranged(split.infos, decode(split, names, records, seed), kept)
-
-        windows = data.batch(size).enumerate(1)
-        return windows.map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
+    def window(number: tf.Tensor, records: tf.Tensor, epoch: tf.Tensor | None = None) -> Any:
+        seed = None if epoch is None else order.apart(epoch, number)
+        return arranged(split.infos, decode(split, names, records, seed), kept)
 
     def epoch(seed: tf.Tensor) -> tf.data.Dataset:
         shards = order.permuted(tf.range(len(split.shards), dtype=tf.int64), seed)
         records = in_turns(split, staged, shards, max(1, 64 // record_rows))
         if split.layout.kind == "blocks":
             records = order.buffered(records, max(1, min(split.records, BUFFER_BYTES // split.record_bytes)), seed)
-        return decoded(records, seed)
+        return tf.data.Dataset.zip(tf.data.Dataset.range(1, 2**62), records.batch(size), tf.data.Dataset.from_tensors(seed).repeat())
 
-    return order.epoch_seeds(seed).flat_map(epoch) if shuffle else decoded(one_by_one(split, staged), None)
+    windows = order.epoch_seeds(seed).flat_map(epoch) if shuffle else one_by_one(split, staged).batch(size).enumerate(1)
+    # Not within the epoch: TensorFlow would optimize this large function twice whenever an epoch begins.
+    return windows.map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
 
 
 def _options() -> tf.data.Options:
