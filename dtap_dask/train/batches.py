@@ -1,4 +1,4 @@
-"""Columns to the structure that Keras's fit takes: (features, label[, weight])."""
+"""Columns to the structure that Keras's fit takes, (features, label[, weight]), and windows of them to batches."""
 
 from __future__ import annotations
 
@@ -30,3 +30,22 @@ def _of(role: Role, infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tenso
 def _label(values: tf.Tensor) -> tf.Tensor:
     """Keras's losses do not take booleans."""
     return tf.cast(values, tf.float32) if values.dtype == tf.bool else values
+
+
+def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:
+    """The rows of `windows` in batches of `size`; ragged columns are TensorFlow's own `rebatch`'s to cut.
+
+    That passes every window through one more function, with a node a column, which matters when an epoch begins.
+    """
+    if not all(type(part) is tf.TensorSpec for part in tf.nest.flatten(windows.element_spec)):
+        return windows.rebatch(size, drop_remainder=drop_remainder)
+    rows = size if drop_remainder else None
+    spec = tf.nest.map_structure(lambda part: tf.TensorSpec([rows, *part.shape[1:]], part.dtype), windows.element_spec)
+    variant = tf.raw_ops.RebatchDatasetV2(
+        input_dataset=tf.data.experimental.to_variant(windows),
+        batch_sizes=tf.constant([size], tf.int64),
+        drop_remainder=drop_remainder,
+        output_types=[part.dtype for part in tf.nest.flatten(spec)],
+        output_shapes=[part.shape for part in tf.nest.flatten(spec)],
+    )
+    return tf.data.experimental.from_variant(variant, spec)

@@ -16,9 +16,9 @@ import tensorflow as tf
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.storage import near
 from dtap_dask.train import blocks, order, rows
-from dtap_dask.train.batches import arranged
+from dtap_dask.train.batches import arranged, rebatched
 from dtap_dask.train.dataset import Split, open_split
-from dtap_dask.train.faults import SpeakingDataset
+from dtap_dask.train.loop import LoopDataset
 from dtap_dask.train.shards import Staged, in_turns, one_by_one
 
 # A window is this many rows, or as many bytes of records if that is less. Larger ones mix better and cost memory: about
@@ -70,15 +70,13 @@ def load(
     batch_size, seed = _checked(batch_size, seed)
     found = open_split(path, split, storage)
     staged = _staged(found, shuffle, storage)
-    data = _windows(found, staged, shuffle, seed)
-    data = data.map(_decoder(found, kept), num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
-    data = data.rebatch(batch_size, drop_remainder=drop_remainder)
+    data = _windows(found, staged, shuffle, seed, kept)
+    data = rebatched(data, batch_size, drop_remainder)
     batches = found.rows // batch_size if drop_remainder else -(-found.rows // batch_size)
     data = data.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(
         max(2, min(READY, WINDOW_ROWS // batch_size))
     )
-    data = data.with_options(_options())
-    return data if staged is None else SpeakingDataset(data, lambda: staged.failure)
+    return LoopDataset(data.with_options(_options()), lambda: staged.failure if staged else None)
 
 
 def _checked(batch_size: int, seed: int) -> tuple[int, int]:
@@ -109,33 +107,27 @@ def _staged(split: Split, shuffle: bool, storage: Mapping[str, Any] | None) -> S
     return Staged(split, near.cache(storage or {}), shuffle) if split.shards and not split.paths else None
 
 
-def _windows(split: Split, staged: Staged | None, shuffle: bool, seed: int) -> tf.data.Dataset:
-    """Serialized records [b] of a window, with a seed [2] for its rows when they are shuffled."""
+def _windows(split: Split, staged: Staged | None, shuffle: bool, seed: int, kept: bool) -> tf.data.Dataset:
+    """The columns of one window of records after the other, in the structure of a batch."""
     record_rows = max(1, -(-split.rows // max(1, split.records)))
     size = max(1, min(-(-WINDOW_ROWS // record_rows), WINDOW_BYTES // split.record_bytes))
-    if not shuffle:
-        return one_by_one(split, staged).batch(size)
+    decode = blocks.decode if split.layout.kind == "blocks" else rows.decode
+    names = {info.name for info in split.infos if kept or info.role != "kept"}
+
+    def window(number: tf.Tensor, records: tf.Tensor, epoch: tf.Tensor | None = None) -> Any:
+        seed = None if epoch is None else order.apart(epoch, number)
+        return arranged(split.infos, decode(split, names, records, seed), kept)
 
     def epoch(seed: tf.Tensor) -> tf.data.Dataset:
         shards = order.permuted(tf.range(len(split.shards), dtype=tf.int64), seed)
         records = in_turns(split, staged, shards, max(1, 64 // record_rows))
         if split.layout.kind == "blocks":
             records = order.buffered(records, max(1, min(split.records, BUFFER_BYTES // split.record_bytes)), seed)
-        return records.batch(size).enumerate(1).map(lambda number, window: (window, order.apart(seed, number)))
+        return tf.data.Dataset.zip(tf.data.Dataset.range(1, 2**62), records.batch(size), tf.data.Dataset.from_tensors(seed).repeat())
 
-    return order.epoch_seeds(seed).flat_map(epoch)
-
-
-def _decoder(split: Split, kept: bool) -> Any:
-    """(records, seed or nothing) -> a window's columns in the structure of a batch."""
-    decode = blocks.decode if split.layout.kind == "blocks" else rows.decode
-
-    names = {info.name for info in split.infos if kept or info.role != "kept"}
-
-    def window(records: tf.Tensor, seed: tf.Tensor | None = None) -> Any:
-        return arranged(split.infos, decode(split, names, records, seed), kept)
-
-    return window
+    windows = order.epoch_seeds(seed).flat_map(epoch) if shuffle else one_by_one(split, staged).batch(size).enumerate(1)
+    # Not within the epoch: TensorFlow would optimize this large function twice whenever an epoch begins.
+    return windows.map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
 
 
 def _options() -> tf.data.Options:
