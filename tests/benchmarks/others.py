@@ -1,0 +1,118 @@
+"""The other tools: each runs as a script of peers/ in an environment of its own, and becomes a figure or a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environments
+from environments import Unavailable
+from lake import lake_of
+from ours import cleared
+from results import Aim, Figure, Ratio, Section, at_least, marginal_rate
+
+PEERS = tuple(environments.REQUIREMENTS)
+LOADERS = {
+    "ray": ("Ray iter_tf_batches from Parquet", "ray_load.py"),
+    "grain": ("Grain from ArrayRecord", "grain_load.py"),
+    "petastorm": ("Petastorm from Parquet", "petastorm_load.py"),
+}
+
+
+@dataclass(frozen=True)
+class Others:
+    """Which tools, on how many rows (the slowest on `slow_rows`), and where their environments lie."""
+
+    peers: Sequence[str]
+    rows: int
+    slow_rows: int
+    larger: int
+    """Rows of the second run of a tool whose start-up is most of the first."""
+    warm_up: int
+    cache: Path
+
+    def jobs(self, folder: Path) -> list[tuple[Figure, Aim]]:
+        """The whole job once with each tool that can do it, and how many times as fast we should be."""
+        ways = {"ray": self._ray, "tft": self._tft, "spark": self._spark, "nvtabular": self._nvtabular}
+        return [found for peer, way in ways.items() if peer in self.peers for found in way(folder)]
+
+    def loaders(self, parquet: Path, batches: Sequence[int]) -> list[tuple[int, Figure]]:
+        """Rows a second of each loading tool over the transformed rows, by batch size."""
+        found = []
+        for peer in LOADERS:
+            if peer in self.peers:
+                figures = {batch: Figure(f"load {batch}: {LOADERS[peer][0]}") for batch in batches}
+                told = self._told(list(figures.values()), peer, LOADERS[peer][1], parquet, *batches)
+                for batch, rounds in told.get("batches", {}).items():
+                    figures[int(batch)].add(*rounds)
+                found += list(figures.items())
+        return found
+
+    def encoder(self, parquet: Path, rounds: int) -> Figure:
+        """Rows a second of tfx_bsl's encoder on one core."""
+        figure = Figure("encode: tfx_bsl, C++")
+        if told := self._told([figure], "tft", "tfx_bsl_encode.py", parquet, rounds):
+            for seconds in told["seconds"]:
+                figure.add(told["rows"], seconds)
+        return figure
+
+    def _ray(self, folder: Path) -> list[tuple[Figure, Aim]]:
+        figure = Figure("job: Ray Data, preprocessors and write_tfrecords")
+        self._job(figure, "ray", self.slow_rows, folder)
+        return [(figure, at_least(250))]
+
+    def _spark(self, folder: Path) -> list[tuple[Figure, Aim]]:
+        figure = Figure("job: Spark ML, local[2], to Parquet")
+        self._job(figure, "spark", self.rows, folder)
+        return [(figure, at_least(1))]
+
+    def _tft(self, folder: Path) -> list[tuple[Figure, Aim]]:
+        whole, marginal = (Figure(f"job: TensorFlow Transform on Beam{what}") for what in ("", ", marginal"))
+        runs = [
+            self._job(figure, "tft", rows, folder) for figure, rows in ((whole, self.rows), (marginal, self.larger))
+        ]
+        marginal.values.clear()
+        if runs[0] and runs[1]:
+            try:
+                marginal.values = [marginal_rate(runs[0], runs[1])]
+                marginal.note = f"of what {runs[1][0]:,} rows took beyond {runs[0][0]:,}"
+            except ValueError as why:
+                marginal.note = str(why)
+        return [(whole, at_least(100)), (marginal, at_least(10))]
+
+    def _nvtabular(self, _folder: Path) -> list[tuple[Figure, Aim]]:
+        figure = Figure("job: NVTabular", note="can be installed, but nothing here runs it")
+        try:
+            environments.python_of("nvtabular", self.cache)
+        except Unavailable as why:
+            figure.note = f"cannot be installed: {why}"
+        return [(figure, at_least(1))]
+
+    def _job(self, figure: Figure, peer: str, rows: int, folder: Path) -> tuple[int, float] | None:
+        """One whole job, into the figure; returns its rows and seconds, or None where it did not work."""
+        places = lake_of(folder, rows), cleared(folder / "others"), lake_of(folder, self.warm_up)
+        told = self._told([figure], peer, f"{peer}_job.py", *places)
+        cleared(folder / "others")
+        if not told:
+            return None
+        figure.add(told["rows"], told["seconds"])
+        figure.note = f"{told['version']}; its process took {told['whole'] - told['seconds']:.0f} s more"
+        return told["rows"], told["seconds"]
+
+    def _told(self, figures: Sequence[Figure], peer: str, script: str, *arguments: object) -> dict[str, Any]:
+        """What a peer's script prints; where it cannot, nothing, and the figures say why."""
+        try:
+            return environments.run(peer, script, *arguments, cache=self.cache)
+        except Unavailable as why:
+            for figure in figures:
+                figure.note = str(why)
+            return {}
+
+
+def held_against(section: Section, others: Sequence[tuple[Figure, Aim]], of: Sequence[Figure]) -> None:
+    """Add the others' figures to the section, and how each of `of` stands against them."""
+    for figure, aim in others:
+        section.figures.append(figure)
+        section.ratios += [Ratio(one, figure, "x as fast", aim) for one in of]
