@@ -27,8 +27,9 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "tft": ("tensorflow-transform==1.21.0",),
     "spark": ("pyspark==4.3.0", "numpy"),
     "grain": ("grain==0.2.18", "array_record==0.8.6", "pyarrow"),
-    "petastorm": ("petastorm==0.13.1", "tensorflow"),
-    "nvtabular": ("nvtabular==23.8.0",),
+    # Petastorm 0.13 does not import with pyarrow 13 and later.
+    "petastorm": ("petastorm==0.13.1", "pyarrow==12.0.1", "numpy<2", "pandas<2.3", "tensorflow==2.18.1"),
+    "nvtabular": ("nvtabular==23.8.0", "numpy<2", "pandas<2"),
 }
 
 

@@ -8,17 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import environments
-from environments import Unavailable
 from lake import lake_of
 from ours import cleared
 from results import Aim, Figure, Ratio, Section, at_least, marginal_rate
 
 PEERS = tuple(environments.REQUIREMENTS)
-LOADERS = {
-    "ray": ("Ray iter_tf_batches from Parquet", "ray_load.py"),
-    "grain": ("Grain from ArrayRecord", "grain_load.py"),
-    "petastorm": ("Petastorm from Parquet", "petastorm_load.py"),
-}
+LOADERS = {"ray": "Ray iter_tf_batches", "grain": "Grain", "petastorm": "Petastorm"}
 
 
 @dataclass(frozen=True)
@@ -41,13 +36,17 @@ class Others:
     def loaders(self, parquet: Path, batches: Sequence[int]) -> list[tuple[int, Figure]]:
         """Rows a second of each loading tool over the transformed rows, by batch size."""
         found = []
-        for peer in LOADERS:
+        for peer, tool in LOADERS.items():
             if peer in self.peers:
-                figures = {batch: Figure(f"load {batch}: {LOADERS[peer][0]}") for batch in batches}
-                told = self._told(list(figures.values()), peer, LOADERS[peer][1], parquet, *batches)
-                for batch, rounds in told.get("batches", {}).items():
-                    figures[int(batch)].add(*rounds)
-                found += list(figures.items())
+                failed = Figure(f"load: {tool}")
+                told = self._told([failed], peer, f"{peer}_load.py", parquet, *batches)
+                if not told:
+                    found.append((batches[0], failed))
+                for way, by_batch in told.get("ways", {}).items():
+                    for batch, (rows, seconds) in by_batch.items():
+                        figure = Figure(f"load {batch}: {tool} {way}", note=told["version"])
+                        figure.add(rows, seconds)
+                        found.append((int(batch), figure))
         return found
 
     def encoder(self, parquet: Path, rounds: int) -> Figure:
@@ -82,12 +81,9 @@ class Others:
                 marginal.note = str(why)
         return [(whole, at_least(100)), (marginal, at_least(10))]
 
-    def _nvtabular(self, _folder: Path) -> list[tuple[Figure, Aim]]:
-        figure = Figure("job: NVTabular", note="can be installed, but nothing here runs it")
-        try:
-            environments.python_of("nvtabular", self.cache)
-        except Unavailable as why:
-            figure.note = f"cannot be installed: {why}"
+    def _nvtabular(self, folder: Path) -> list[tuple[Figure, Aim]]:
+        figure = Figure("job: NVTabular on the processor, to Parquet")
+        self._job(figure, "nvtabular", self.rows, folder)
         return [(figure, at_least(1))]
 
     def _job(self, figure: Figure, peer: str, rows: int, folder: Path) -> tuple[int, float] | None:
@@ -105,7 +101,7 @@ class Others:
         """What a peer's script prints; where it cannot, nothing, and the figures say why."""
         try:
             return environments.run(peer, script, *arguments, cache=self.cache)
-        except Unavailable as why:
+        except environments.Unavailable as why:
             for figure in figures:
                 figure.note = str(why)
             return {}

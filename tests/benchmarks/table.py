@@ -39,7 +39,8 @@ def _aims(section: Section) -> Iterator[tuple[str, ...]]:
 
 
 def _names(ratio: Ratio) -> str:
-    return f"{ratio.of.name} / {ratio.to.name.partition(': ')[2] or ratio.to.name}"
+    """Both names, without the section of the second and without what stands in brackets."""
+    return f"{ratio.of.name} / {ratio.to.name.partition(': ')[2].partition(' (')[0]}"
 
 
 def _verdict(value: float | None, aim: Aim | None, unit: str) -> tuple[str, str, str]:

@@ -1,6 +1,7 @@
 """Loading with Petastorm's make_batch_reader into tf.data, shuffled: petastorm_load.py FOLDER BATCH...
 
-The first epoch warms up; the second is timed.
+Row groups come in random order and their rows are shuffled, then cut into batches: the usual
+unbatch().shuffle().batch() is far slower. The first epoch warms up; the second is timed.
 """
 
 import json
@@ -11,13 +12,11 @@ from importlib.metadata import version
 from petastorm import make_batch_reader
 from petastorm.tf_utils import make_petastorm_dataset
 
-SHUFFLE_ROWS = 65_536
-
 
 def epoch(folder: str, batch: int) -> int:
     """Go through all batches of tensors by column; returns the rows."""
-    with make_batch_reader(f"file://{folder}", num_epochs=1, workers_count=2, shuffle_row_groups=True) as reader:
-        data = make_petastorm_dataset(reader).unbatch().shuffle(SHUFFLE_ROWS).batch(batch)
+    with make_batch_reader(f"file://{folder}", num_epochs=1, workers_count=2, shuffle_rows=True) as reader:
+        data = make_petastorm_dataset(reader).rebatch(batch)
         return sum(int(features.label.shape[0]) for features in data)
 
 
@@ -30,7 +29,7 @@ def main() -> None:
         start = time.perf_counter()
         rows = epoch(folder, int(batch))
         found[batch] = [rows, time.perf_counter() - start]
-    print(json.dumps({"version": version("petastorm"), "batches": found}))
+    print(json.dumps({"version": version("petastorm"), "ways": {"from Parquet": found}}))
 
 
 main()
