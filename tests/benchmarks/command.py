@@ -7,13 +7,12 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
+import arguments
 import by_hand
 import compare
 import encoders
-import environments
 import growth
 import jobs
 import loads
@@ -23,17 +22,16 @@ import starts
 import table
 import transformed
 from lake import lake_of
-from others import PEERS, Others, held_against
+from others import Others, held_against
 from ours import LAYOUTS
 from results import Section, at_least
 
 WARM_UP_ROWS = 20_000
-SECTIONS = ("job", "encode", "load", "start", "growth")
 
 
 def main() -> None:
     """Parse the arguments, measure, print."""
-    options = _arguments()
+    options = arguments.parse()
     print(machine.description(), flush=True)
     print(f"Medians of {options.repeat} rounds, in which all take turns; other tools once.", flush=True)
     if options.folder is not None:
@@ -117,35 +115,3 @@ def _others(options: argparse.Namespace) -> Others:
         warm_up=min(options.rows, WARM_UP_ROWS),
         cache=options.cache,
     )
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tests/benchmarks/run.py",
-        description="Measure the whole job, encoding, loading, start-up and growth, against other tools.",
-    )
-    add = parser.add_argument
-    names = partial(_names, PEERS)
-    add("--peers", type=names, default=(), help=f"all, none (default), or some of {','.join(PEERS)}")
-    add("--only", type=partial(_names, SECTIONS), default=SECTIONS, help=f"sections: some of {','.join(SECTIONS)}")
-    add("--rows", type=int, default=400_000, help="rows of our job")
-    add("--hand-rows", type=int, default=400_000, help="rows of the job by hand, at most")
-    add("--other-rows", type=int, default=400_000, help="rows of the other tools' jobs")
-    add("--slow-rows", type=int, default=100_000, help="rows of the slowest one's job")
-    add("--larger-rows", type=int, default=1_200_000, help="rows of a second job, where start-up is most of the first")
-    add("--load-rows", type=int, default=2_000_000, help="rows a loading is timed over, at most")
-    add("--sizes", type=int, nargs="+", default=growth.SIZES, help="rows of the jobs that show growth")
-    add("--repeat", type=int, default=3, help="rounds")
-    add("--folder", type=Path, help="where the lakes and datasets go for the time being")
-    add("--cache", type=Path, default=environments.CACHE, help="where the other tools' environments are kept")
-    add("--json", type=Path, help="also write the numbers to this file")
-    return parser.parse_args()
-
-
-def _names(known: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """The names of a list with commas, `all` or `none`, in the order of `known`."""
-    asked = {"all": known, "none": ()}.get(text, text.split(","))
-    unknown = [name for name in asked if name not in known]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
-    return tuple(name for name in known if name in asked)

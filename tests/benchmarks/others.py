@@ -12,7 +12,6 @@ from lake import lake_of
 from ours import cleared
 from results import Aim, Figure, Ratio, Section, at_least, marginal_rate
 
-PEERS = tuple(environments.REQUIREMENTS)
 LOADERS = {"ray": "Ray iter_tf_batches", "grain": "Grain", "petastorm": "Petastorm"}
 
 
@@ -68,15 +67,13 @@ class Others:
         return [(figure, at_least(1))]
 
     def _tft(self, folder: Path) -> list[tuple[Figure, Aim]]:
-        whole, marginal = (Figure(f"job: TensorFlow Transform on Beam{what}") for what in ("", ", marginal"))
-        runs = [
-            self._job(figure, "tft", rows, folder) for figure, rows in ((whole, self.rows), (marginal, self.larger))
-        ]
-        marginal.values.clear()
-        if runs[0] and runs[1]:
+        whole, second = Figure("job: TensorFlow Transform on Beam"), Figure("job: the second run")
+        small, large = self._job(whole, "tft", self.rows, folder), self._job(second, "tft", self.larger, folder)
+        marginal = Figure("job: TensorFlow Transform, marginal", rows=second.rows, note=second.note)
+        if small and large:
+            marginal.note = f"of what it took beyond {self.rows:,} rows"
             try:
-                marginal.values = [marginal_rate(runs[0], runs[1])]
-                marginal.note = f"of what {runs[1][0]:,} rows took beyond {runs[0][0]:,}"
+                marginal.values = [marginal_rate(small, large)]
             except ValueError as why:
                 marginal.note = str(why)
         return [(whole, at_least(100)), (marginal, at_least(10))]

@@ -1,6 +1,7 @@
-"""The whole job with TensorFlow Transform on Beam's DirectRunner: tft_job.py LAKE OUT
+"""The whole job with TensorFlow Transform on Beam's DirectRunner: tft_job.py LAKE OUT WARM_UP_LAKE
 
-Imports are not in the seconds; building and starting the pipeline is, as it is done anew for every job.
+Imports are not in the seconds; building and starting the pipeline is, as it is done anew for every job: nothing can be
+warmed up.
 """
 
 import json
@@ -78,7 +79,7 @@ class Encode(beam.DoFn):
 
 def main() -> None:
     """Measure, print."""
-    lake, out = sys.argv[1:]
+    lake, out, _ = sys.argv[1:]
     files = sorted(map(str, Path(lake).glob("*.parquet")))
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     schema = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(SPEC)).schema
