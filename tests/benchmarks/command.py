@@ -1,57 +1,62 @@
-"""The command: make the lakes, warm everybody up, measure, print the table."""
+"""The command: make the lakes, warm everybody up, measure section by section, print the table."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from distributed import Client
-
+import arguments
+import by_hand
 import compare
-import lake
+import encoders
+import growth
+import jobs
+import loads
 import machine
-import measure
-from table import table
+import ours
+import starts
+import table
+import transformed
+from lake import lake_of
+from others import Others, held_against
+from ours import LAYOUTS
+from results import Section, at_least
 
 WARM_UP_ROWS = 20_000
 
 
 def main() -> None:
     """Parse the arguments, measure, print."""
-    options = _arguments()
+    options = arguments.parse()
     print(machine.description(), flush=True)
+    print(f"Medians of {options.repeat} rounds, in which all take turns; other tools once.", flush=True)
     if options.folder is not None:
-        Path(options.folder).mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        lakes = _lakes(folder, options)
-        cold = measure.cold(folder / "cold", lakes.small)
-        with measure.workers() as ours, measure.workers() as theirs:
-            held = _warm_up(ours, theirs, lakes.small, folder / "warm")
-            results = measure.whole_job(ours, theirs, lakes, folder, options.repeat)
-        results += measure.loads(folder, options.repeat, options.load_rows)
-    print(_introduction(options, cold), flush=True)
-    print(table(results))
+        held = _agreed(folder, min(options.rows, WARM_UP_ROWS))
+        sections = []
+        for section in _sections(folder, options):
+            print("", table.figures(section), sep="\n", flush=True)
+            sections.append(section)
+    print("", table.aims(sections), sep="\n")
     if options.json:
-        found = {"held": held, "results": [vars(result) for result in results]}
+        found = {"machine": machine.description(), "held": held, "sections": list(map(asdict, sections))}
         options.json.write_text(json.dumps(found, indent=2))
 
 
-def _lakes(folder: Path, options: argparse.Namespace) -> measure.Lakes:
-    whole = lake.write_lake(folder / "lake", options.rows)
-    small = lake.write_lake(folder / "small", min(options.rows, WARM_UP_ROWS))
-    if options.rows <= options.hand_rows:
-        return measure.Lakes(whole, whole, small)
-    return measure.Lakes(whole, lake.write_lake(folder / "by-hand-lake", options.hand_rows), small)
-
-
-def _warm_up(ours: Client, theirs: Client, small: Path, folder: Path) -> dict[str, compare.Summary]:
-    """Run everybody once on the small lake; returns what each dataset holds, or raises where the numbers differ."""
-    measure.run_by_hand(theirs, small, folder / "by_hand")
-    for layout in measure.LAYOUTS:
-        measure.run_ours(ours, small, folder / layout, layout)
+def _agreed(folder: Path, rows: int) -> dict[str, compare.Summary]:
+    """Do a small job in every way; returns what each dataset holds, or stops where the numbers differ."""
+    small, folder = lake_of(folder, rows), folder / "agreed"
+    with ours.workers() as client:
+        with client.as_current():
+            by_hand.run(small, folder / "by_hand")
+        for layout in LAYOUTS:
+            ours.run(client, small, folder / layout, layout)
     held = {
         "by hand": compare.summary_of_records(folder / "by_hand"),
         "blocks": compare.summary_of_loaded(folder / "blocks"),
@@ -65,30 +70,48 @@ def _warm_up(ours: Client, theirs: Client, small: Path, folder: Path) -> dict[st
     return held
 
 
-def _introduction(options: argparse.Namespace, cold: dict[str, float]) -> str:
-    scaled = options.rows > options.hand_rows
-    return "\n".join(
-        [
-            f"The job: fill and z-score {len(lake.NUMBERS)} numbers, vocabulary-encode {len(lake.CATEGORIES)} string"
-            f" columns, write TFRecords; {options.rows:,} rows; LocalCluster of 2 processes of 1 thread.",
-            "Loading: shuffled, into the process that trains; the number is the batch size.",
-            f"Medians of {options.repeat} rounds, in which all take turns.",
-            *[f"By hand works on {options.hand_rows:,} rows only, as it is slow; its rows/s stands for more."] * scaled,
-            "Before the clock: by hand, blocks and rows held equal numbers.",
-            "Cold: " + "; ".join(f"{what} {seconds:.2f} s" for what, seconds in cold.items()) + ".",
-            "",
-        ]
-    )
+def _sections(folder: Path, options: argparse.Namespace) -> Iterator[Section]:
+    """One after the other, as each is done. Encoding and loading need the datasets that the jobs leave."""
+    others = _others(options)
+    if "job" in options.only:
+        yield _job(folder, options, others)
+    elif {"encode", "load"} & set(options.only):
+        with ours.workers() as client:
+            for layout in LAYOUTS:
+                ours.run(client, lake_of(folder, options.rows), folder / layout, layout)
+    if {"encode", "load"} & set(options.only):
+        parquet = transformed.write(folder / "blocks", folder / "transformed")
+    if "encode" in options.only:
+        yield encoders.measure(folder, parquet, options.repeat, others)
+    if "load" in options.only:
+        section = loads.measure(folder, options.repeat, options.load_rows)
+        for batch, figure in others.loaders(parquet, loads.BATCHES):
+            held_against(section, [(figure, at_least(1))], [loads.ours(section, batch)])
+        yield section
+    if "start" in options.only:
+        yield starts.measure(folder, options.repeat)
+    if "growth" in options.only:
+        yield growth.measure(folder, options.sizes, options.repeat)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tests/benchmarks/run.py", description="Measure the whole job and the loading."
+def _job(folder: Path, options: argparse.Namespace, others: Others) -> Section:
+    small = lake_of(folder, others.warm_up)
+    with ours.workers() as mine, ours.workers() as theirs:
+        for layout in LAYOUTS:
+            ours.run(mine, small, folder / "warm-up" / layout, layout)
+        with theirs.as_current():
+            by_hand.run(small, folder / "warm-up" / "by_hand")
+        section = jobs.measure(mine, theirs, folder, options.rows, options.hand_rows, options.repeat)
+    held_against(section, others.jobs(folder), section.figures[: len(LAYOUTS)])
+    return section
+
+
+def _others(options: argparse.Namespace) -> Others:
+    return Others(
+        peers=options.peers,
+        rows=options.other_rows,
+        slow_rows=options.slow_rows,
+        larger=options.larger_rows,
+        warm_up=min(options.rows, WARM_UP_ROWS),
+        cache=options.cache,
     )
-    parser.add_argument("--rows", type=int, default=400_000, help="rows of the lake")
-    parser.add_argument("--hand-rows", type=int, default=400_000, help="rows of the job by hand, at most")
-    parser.add_argument("--load-rows", type=int, default=2_000_000, help="rows a loading is timed over, at most")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds")
-    parser.add_argument("--folder", type=Path, help="where the lakes and datasets go for the time being")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    return parser.parse_args()

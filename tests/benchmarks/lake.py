@@ -22,6 +22,12 @@ ROW_GROUP_ROWS = 50_000
 VOCABULARIES = [round(size) for size in np.geomspace(3, 100_000, len(CATEGORIES))]
 
 
+def lake_of(folder: Path, rows: int) -> Path:
+    """The lake of so many rows in `folder`, which is written where it is not there yet."""
+    lake = folder / f"lake-{rows}"
+    return lake if lake.exists() else write_lake(lake, rows)
+
+
 def write_lake(folder: str | Path, rows: int, *, files: int = 8, seed: int = 0) -> Path:
     """Write `rows` rows below `folder` as up to `files` files of row groups of at most 50,000 rows; returns the folder.
 

@@ -26,12 +26,12 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import lake
     import machine
-    import measure
+    import ours
     from dtap_dask.storage import open_store
 
     options = _arguments()
     print(machine.description(), flush=True)
-    with tempfile.TemporaryDirectory() as folder, measure.workers() as client:
+    with tempfile.TemporaryDirectory() as folder, ours.workers() as client:
         local = lake.write_lake(Path(folder) / "lake", options.rows)
         for place in options.places:
             _copy(local, open_store(f"{place}/lake"))
@@ -63,10 +63,10 @@ def _copy(local: Path, there: Any) -> None:
 def _job(client: Any, place: str) -> dict[str, Any]:
     """One run, from listing to manifest: what it tells programs, with its seconds as the user waits them."""
     import dtap_dask
-    import measure
+    import ours
 
     out = io.StringIO()
-    document = measure.job(Path("lake"), Path("out"), "blocks")
+    document = ours.document(Path("lake"), Path("out"), "blocks")
     document["source"]["path"], document["output"]["path"] = f"{place}/lake", f"{place}/out"
     start = time.perf_counter()
     with client.as_current(), contextlib.redirect_stdout(out):

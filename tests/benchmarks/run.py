@@ -1,10 +1,11 @@
-"""Measure the whole job and the loading against what people write by hand, on this machine, in one table.
+"""Measure the whole job, encoding, loading, start-up and growth against other tools, on this machine, in one table.
 
-    python tests/benchmarks/run.py                    # 400,000 rows, three rounds: some minutes
-    python tests/benchmarks/run.py --rows 2000000
+    python tests/benchmarks/run.py --peers all            # everything; twenty minutes and more
+    python tests/benchmarks/run.py                        # without the tools that must be installed
+    python tests/benchmarks/run.py --only job --rows 2000000
 
 Every ratio compares numbers of this one run. The contenders take turns, round after round, and the table shows
-medians. Before the clock starts, all of them do the job on a small lake and must agree on what they wrote.
+medians; other tools run once. Before the clock starts, ours and the job by hand must agree on what they wrote.
 """
 
 from __future__ import annotations

@@ -1,44 +1,72 @@
-"""The one table: medians, their spread over the rounds, and ratios of medians of the same run."""
+"""Sections as aligned Markdown: a table of figures each, and one of everything that is aimed at or compared."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Iterator, Sequence
 
-from measure import Measurement
+from results import Aim, Figure, Ratio, Section
 
-HEAD = ("contender", "rows", "rows/s (median)", "least - most", "ratios")
-
-
-def table(results: Sequence[Measurement]) -> str:
-    """The results as aligned Markdown."""
-    medians = {result.name: median(result.rates) for result in results}
-    lines = [HEAD, *(_line(result, medians) for result in results)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(HEAD))]
-    printed = ["| " + " | ".join(map(_aligned, line, widths, range(len(HEAD)))) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([printed[0], rule, *printed[1:]])
+FIGURES = ("what", "rows", "median", "least - most", "remarks")
+AIMS = ("against each other", "measured", "aim", "")
 
 
-def _line(result: Measurement, medians: dict[str, float]) -> tuple[str, ...]:
-    ratios = [_ratio(medians[result.name], medians[other], other) for other in result.against]
-    return (
-        result.name,
-        f"{result.rows:,}",
-        f"{medians[result.name]:,.0f}",
-        f"{min(result.rates):,.0f} - {max(result.rates):,.0f}",
-        "; ".join(ratios),
-    )
+def figures(section: Section) -> str:
+    """The section's title, notes and figures."""
+    lines = [FIGURES, *map(_figure, section.figures)]
+    return "\n".join([f"### {section.title}", "", *section.notes, "", _aligned(lines, "lrrrl")])
 
 
-def _ratio(own: float, other: float, name: str) -> str:
-    """Against the floor by time taken, against anything else by speed."""
-    short = name.partition(": ")[2].partition(" (")[0]
-    if short.startswith("floor"):
-        return f"{other / own:.1f} x the time of the {short}"
-    return f"{own / other:.2f} x as fast as {short}" if own < 10 * other else f"{own / other:.0f} x as fast as {short}"
+def aims(sections: Sequence[Section]) -> str:
+    """Every ratio and every figure with an aim, of all sections: measured, aimed at, met or missed."""
+    return _aligned([AIMS, *(line for section in sections for line in _aims(section))], "llll")
 
 
-def _aligned(cell: str, width: int, place: int) -> str:
-    """Names and ratios to the left, numbers to the right."""
-    return cell.ljust(width) if place in (0, len(HEAD) - 1) else cell.rjust(width)
+def _figure(figure: Figure) -> tuple[str, ...]:
+    rows = "" if figure.rows is None else f"{figure.rows:,}"
+    if not figure.values:
+        return figure.name, rows, "none", "", figure.note
+    spread = f"{_number(min(figure.values))} - {_number(max(figure.values))}" if len(figure.values) > 1 else ""
+    return figure.name, rows, f"{_number(figure.median)} {figure.unit}", spread, figure.note
+
+
+def _aims(section: Section) -> Iterator[tuple[str, ...]]:
+    for figure in section.figures:
+        if figure.aim is not None:
+            value = figure.median if figure.values else None
+            yield figure.name, *_verdict(value, figure.aim, figure.unit)
+    for ratio in section.ratios:
+        yield _names(ratio), *_verdict(ratio.value, ratio.aim, ratio.words)
+
+
+def _names(ratio: Ratio) -> str:
+    """Both names, without the section of the second and without what stands in brackets."""
+    return f"{ratio.of.name} / {ratio.to.name.partition(': ')[2].partition(' (')[0]}"
+
+
+def _verdict(value: float | None, aim: Aim | None, unit: str) -> tuple[str, str, str]:
+    aimed = f"{aim.kind} {aim.bound:g}" if aim else ""
+    if value is None:
+        return "not measured", aimed, ""
+    return f"{_number(value)} {unit}", aimed, ("met" if aim.met(value) else "missed") if aim else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]], sides: str) -> str:
+    """Markdown of the lines, the first of them the head; a column of side `r` is set to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = [
+        [
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(line, widths, sides, strict=True)
+        ]
+        for line in lines
+    ]
+    head, *rest = ("| " + " | ".join(line) + " |" for line in cells)
+    rule = [
+        ("-" * (width + 1) + ":") if side == "r" else "-" * (width + 2)
+        for width, side in zip(widths, sides, strict=True)
+    ]
+    return "\n".join([head, "|" + "|".join(rule) + "|", *rest])
