@@ -21,6 +21,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.job.planning import plan, warnings
 from dtap_dask.job.planning.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks
 from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.seal import seal
 from dtap_dask.job.running import engine, tasks
 from dtap_dask.storage import Store
@@ -73,6 +74,21 @@ def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: C
         there = make_plan(job, read_footers=elsewhere)
     assert asked == [12]
     assert comparable(here) == comparable(there)
+
+
+def test_the_plan_is_the_same_from_many_processes(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+    job["source"]["where"] = "fare > 0"
+    here = make_plan(job)
+    monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.processes.FOOTERS_A_TASK", 5)
+    asked: list[int] = []
+
+    def spy(source: Store, files: Any, wanted: Any) -> Any:
+        asked.append(len(files))
+        return look_in_processes(source, files, wanted)
+
+    assert comparable(make_plan(job, read_footers=spy)) == comparable(here)
+    assert asked == [12]
 
 
 def test_few_footers_are_read_here(job: Document) -> None:
