@@ -469,7 +469,7 @@ def test_workers_that_are_due_are_waited_for(tmp_path: Path, monkeypatch: pytest
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        cluster.adapt(minimum=0, maximum=1, interval="100ms")
+        cluster.adapt(minimum=0, maximum=1, interval="100ms", wait_count=1000)  # so that it is there still when counted
         preflight(client, open_store(str(tmp_path)), open_store(str(tmp_path / "out")), told.append)
         assert set(told) == {"Waiting for workers: none has come yet."}
         assert len(client.nthreads()) == 1

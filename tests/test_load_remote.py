@@ -300,26 +300,32 @@ def test_a_program_may_end_in_the_middle(far: Far, how: str) -> None:
 
 @pytest.mark.parametrize("at", ["__init__", "close"])
 def test_a_program_may_end_while_tensorflow_calls_python(far: Far, at: str) -> None:
-    """As a session is opened, so that there is none yet, and as it is closed, so that there is none any more."""
+    """As a session is opened, so that there is none yet, and as it is closed, so that there is none any more.
+
+    When Python is taken down, after what is registered with atexit, no such call is under way.
+    """
     slow = (
-        "from dtap_dask.train.staging import Session; "
-        f"called, function = threading.Event(), Session.{at}; "
-        f"Session.{at} = lambda *given: (called.set(), time.sleep(0.5), function(*given), time.sleep(0.5)) and None; "
+        "from dtap_dask.train.staging import Session\n"
+        "begun, under_way = threading.Event(), []\n"
+        f"def slow(*given, function=Session.{at}):\n"
+        "    begun.set(); under_way.append(1); time.sleep(0.5); function(*given); time.sleep(0.5); under_way.pop()\n"
+        f"Session.{at} = slow\n"
     )
-    ends(far, f"{slow}{IN_A_THREAD}; {'called.wait' if at == '__init__' else 'time.sleep'}(1)")
+    wait = "begun.wait()" if at == "__init__" else "time.sleep(1)"
+    ends(far, f"{slow}{IN_A_THREAD}; {wait}", first="atexit.register(lambda: print(len(under_way)))", last="0\n")
 
 
-def ends(far: Far, how: str) -> None:
+def ends(far: Far, how: str, first: str = "", last: str = "") -> None:
     """A program that does so with an iterator prints its last words and exits with 0."""
     code = (
-        f"import sys, threading, time; sys.path.insert(0, {str(HERE)!r})\n"
+        f"import atexit, sys, threading, time; sys.path.insert(0, {str(HERE)!r}); {first}\n"
         "import elsewhere, dtap_dask\n"
         f"iterator = iter(dtap_dask.load({far.url!r}, batch_size=7, storage={far.storage(pause=0.3)!r}))\n"
         f"{how}\nprint('end', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "end\n"
+    assert done.stdout == "end\n" + last
 
 
 def test_a_mount_is_read_in_place(far: Far) -> None:

@@ -257,6 +257,9 @@ def test_a_killed_run_is_told_from_one_that_goes_on(file: str, tmp_path: Path) -
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any(line.startswith("fit: ") for line in process.stderr)
+        while not list(tmp_path.glob("out/_run/status/*.json")):  # its first is written beside what it prints
+            assert process.poll() is None
+            time.sleep(0.02)
         told = status(tmp_path / "out")
         assert (told["state"], told["gone"]) == ("running", False)
         process.send_signal(signal.SIGKILL)
