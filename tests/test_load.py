@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ _VALUE = {
     "big": lambda row: 2**32 - 1 - row,
     "weight": lambda row: 1 + row % 4,
     "row": lambda row: row,
+    "none": lambda row: [],
     "note": lambda row: b"" if row % 4 == 0 else b"\x00\xff" + str(row).encode() * (row % 4),
     "tags": lambda row: list(range(row, row + row % 3)),
     "words": lambda row: [b"w%d" % (row + i) for i in range(row % 4)],
@@ -173,6 +175,58 @@ def test_shapes_and_dtypes_are_static(tmp_path: Path, kind: Any, drop: bool) -> 
     assert label == weight == tf.TensorSpec([n], tf.float32)
     assert kept == {"row": tf.TensorSpec([n], tf.int64)}
     assert load(path, batch_size=6, drop_remainder=drop).element_spec == (features, label, weight)
+
+
+@given(records=st.lists(st.integers(1, 9), min_size=1, max_size=5), shuffled=st.booleans())
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_records_of_different_sizes_decode_as_they_do_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, *, records: list[int], shuffled: bool
+) -> None:
+    infos = (*INFOS, FeatureInfo("none", "feature", "float64", "float64", (0,)))
+    path = write(tmp_path_factory.mktemp("data"), records, Layout("blocks", 9), infos)
+    split = open_split(path, "train", None)
+    shards = sorted(str(file) for file in Path(path).rglob("*.tfrecord"))
+    serialized = [record for shard in shards for record in tf.data.TFRecordDataset(shard)]
+    names = {info.name for info in infos}
+    seed = tf.constant([3, 4], tf.int64) if shuffled else None
+    together = blocks.decode(split, names, tf.stack(serialized), seed)
+    one_by_one = [blocks.decode(split, names, record[None], None) for record in serialized]
+    order = together["row"].numpy().tolist()
+    assert sorted(order) == list(range(sum(records)))
+    assert shuffled or order == list(range(sum(records)))
+    for name in names:
+        rows = [row for part in one_by_one for row in plain(part[name])]
+        assert plain(together[name]) == [rows[row] for row in order], name
+        assert together[name].dtype == one_by_one[0][name].dtype
+
+
+def test_records_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
+    narrow, wide = (FeatureInfo("flags", "feature", "int64", "uint8", (size,)) for size in (1, 2))
+    number = FeatureInfo("row", "kept", "int64", "int64")
+    split = open_split(write(tmp_path / "one", [6], Layout("blocks", 4), (wide, number)), "train", None)
+    foreign = dataclasses.replace(split, infos=(narrow, number))
+    records = tf.stack(list(tf.data.TFRecordDataset(list(split.paths))))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not of the manifest's widths"):
+        blocks.decode(foreign, {"row"}, records, None)
+
+
+@pytest.mark.parametrize("infos", [PLAIN, INFOS])
+def test_a_plain_loop_gives_what_tensorflows_own_iterator_gives(tmp_path: Path, infos: tuple[FeatureInfo, ...]) -> None:
+    path = write(tmp_path, [30, 0, 12], Layout("blocks", 4), infos)
+    quick = load(path, batch_size=5, kept=True)
+    own = load(path, batch_size=5, kept=True).take(-1)  # another dataset: its iterator is TensorFlow's
+    assert type(iter(quick)) is not type(iter(own))
+    for _ in range(2):
+        pairs = list(zip(quick, own, strict=True))
+        assert len(pairs) == 9
+        for one, other in pairs:
+            tf.nest.assert_same_structure(one, other, expand_composites=True)
+            for left, right in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+                assert plain(left) == plain(right)
+                assert (left.dtype, left.shape) == (right.dtype, right.shape)
+    iterator = iter(quick)
+    assert len(list(iterator)) == 9
+    assert next(iterator, None) is None
 
 
 def infos_with(*roles: Any) -> tuple[FeatureInfo, ...]:

@@ -29,7 +29,7 @@ def decode(split: Split, names: Container[str], records: tf.Tensor, seed: tf.Ten
     used = {ROWS, *matrices(infos), *(key for info in wanted for key in keys(info))}
     spec = {key: feature for key, feature in split.spec.items() if key in used}
     parsed = tf.io.parse_example(records, parse_features(spec))
-    counts = tf.reshape(parsed[ROWS], [-1])
+    counts = parsed[ROWS]
     rows = tf.reduce_sum(counts)
     order = None if seed is None else permuted(tf.range(rows), seed)
     found: dict[str, tf.Tensor] = {}
@@ -45,21 +45,22 @@ def _matrices(
 ) -> list[tf.Tensor]:
     """The matrices of all records as one [rows, width] for each stored dtype; `counts` [b] are the records' rows.
 
-    First each record has as many lines as the largest has rows, the last ones zeros: so the bytes are copied once, where
-    joining the strings would copy them twice. There are few operations here because TensorFlow looks at each of them
-    anew, for tenths of milliseconds, whenever an epoch begins.
+    First each record has as many lines as the largest has rows, the last ones zeros: so the bytes are copied once,
+    where joining the strings would copy them twice. Operations are few because TensorFlow optimizes each of them anew,
+    for tenths of a millisecond, whenever an epoch begins.
     """
     widths = {stored: sum(map(width, group)) for stored, group in matrices(infos).items()}
     if not widths:
         return []
-    texts = tf.stack([tf.reshape(parsed[stored], [-1]) for stored in widths])
-    row = tf.constant([[wide * tf.as_dtype(stored).size] for stored, wide in widths.items()])
+    lengths = tf.stack([tf.strings.length(parsed[stored]) for stored in widths], axis=1)
+    row_bytes = tf.constant([wide * tf.as_dtype(stored).size for stored, wide in widths.items()])
     counts = tf.cast(counts, tf.int32)
     most = tf.reduce_max(counts)
-    right = tf.reduce_all(tf.equal(tf.strings.length(texts), row * counts))
-    with tf.control_dependencies([tf.debugging.Assert(right, ["A record's matrices are not of the manifest's widths."])]):
-        sizes = tf.unstack(tf.squeeze(row * most, 1))
-    lines = tf.where(tf.reshape(tf.sequence_mask(counts, most), [-1]))[:, 0]
+    right = tf.reduce_all(tf.equal(lengths, tf.expand_dims(counts, 1) * row_bytes))
+    refused = tf.debugging.Assert(right, ["A record's matrices are not of the manifest's widths."])
+    with tf.control_dependencies([refused]):
+        sizes = tf.unstack(most * row_bytes, len(widths))
+    lines = tf.reshape(tf.where(tf.reshape(tf.sequence_mask(counts, most), [-1])), [-1])
     lines = lines if order is None else tf.gather(lines, order)
     found = []
     for (stored, wide), size in zip(widths.items(), sizes, strict=True):

@@ -123,7 +123,8 @@ def _windows(split: Split, staged: Staged | None, shuffle: bool, seed: int, kept
         records = in_turns(split, staged, shards, max(1, 64 // record_rows))
         if split.layout.kind == "blocks":
             records = order.buffered(records, max(1, min(split.records, BUFFER_BYTES // split.record_bytes)), seed)
-        return tf.data.Dataset.zip(tf.data.Dataset.range(1, 2**62), records.batch(size), tf.data.Dataset.from_tensors(seed).repeat())
+        seeds = tf.data.Dataset.from_tensors(seed).repeat()
+        return tf.data.Dataset.zip(tf.data.Dataset.counter(1), records.batch(size), seeds)
 
     windows = order.epoch_seeds(seed).flat_map(epoch) if shuffle else one_by_one(split, staged).batch(size).enumerate(1)
     # Not within the epoch: TensorFlow would optimize this large function twice whenever an epoch begins.

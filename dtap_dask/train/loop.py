@@ -71,7 +71,7 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
 
 
 def _places(spec: Any) -> tuple[Any, list[int]]:
-    """The structure with numbers for tensors, and their dtypes; (None, []) unless each component is one plain tensor."""
+    """The structure with numbers for tensors, and their dtypes; (None, []) unless all components are plain tensors."""
     parts = tf.nest.flatten(spec)
     if not all(type(part) is tf.TensorSpec for part in parts) or not tf.config.experimental.get_synchronous_execution():
         return None, []

@@ -29,7 +29,8 @@ def epoch_seeds(seed: int) -> tf.data.Dataset:
 
 def apart(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     """Another pair for each `number` (int64), all following from the epoch's."""
-    return tf.stack([seed[0], seed[1] + number])
+    first, second = tf.unstack(seed, 2)
+    return tf.stack([first, second + number])
 
 
 def permuted(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -40,11 +41,12 @@ def permuted(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def buffered(data: tf.data.Dataset, size: int, seed: tf.Tensor) -> tf.data.Dataset:
     """`data` (scalars) through a shuffle buffer of `size` elements; the order follows from the epoch's `seed`."""
     spec = data.element_spec
+    first, second = tf.unstack(seed, 2)
     variant = tf.raw_ops.ShuffleDataset(
         input_dataset=tf.data.experimental.to_variant(data),
         buffer_size=tf.constant(size, tf.int64),
-        seed=seed[0],
-        seed2=seed[1] + 1,  # two zeros would mean: any order
+        seed=first,
+        seed2=second + 1,  # two zeros would mean: any order
         reshuffle_each_iteration=False,
         output_types=[spec.dtype],
         output_shapes=[spec.shape],
