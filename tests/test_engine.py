@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from distributed import Client, LocalCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dtap_dask.errors import ClusterError, DataError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
+from dtap_dask.job.running import engine
 from dtap_dask.job.running.engine import FAN_IN, Engine
 
 
@@ -104,3 +109,46 @@ def test_no_scheduler_is_one_clear_error() -> None:
     options = ClusterOptions(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"), open_client(options):
         pass
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What stands for a future: the leaves it holds, from and to, and how many merges lie between it and a leaf."""
+
+    first: int
+    end: int
+    depth: int
+
+
+def merged(count: int, order: Sequence[int]) -> tuple[Merged, list[Merged]]:
+    """The root of the engine's tree, and all merges, when leaves end in some order."""
+    made: list[Merged] = []
+
+    def merge(parts: list[Any], level: int, index: int) -> Any:
+        assert 1 <= len(parts) <= FAN_IN
+        assert [one.first for one in parts[1:]] == [one.end for one in parts[:-1]]
+        made.append(Merged(parts[0].first, parts[-1].end, 1 + max(one.depth for one in parts)))
+        return made[-1]
+
+    tree = engine._Tree(count, merge)
+    for index in order:
+        tree.leaf(index, cast("Any", Merged(index, index + 1, 0)))
+    return cast("Merged", tree.root()), made
+
+
+@pytest.mark.parametrize(("count", "depth"), [(1, 0), (2, 1), (8, 1), (9, 2), (1000, 4), (100_000, 6)])
+def test_merging_is_as_deep_as_the_logarithm_of_the_tasks(count: int, depth: int) -> None:
+    root, merges = merged(count, range(count))
+    assert root == Merged(0, count, depth)
+    assert len(merges) <= count / (FAN_IN - 1) + depth
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.randoms(use_true_random=False))
+def test_what_is_merged_with_what_depends_on_the_plan_alone(count: int, random: Any) -> None:
+    order = list(range(count))
+    random.shuffle(order)
+    root, merges = merged(count, order)
+    in_order, others = merged(count, range(count))
+    assert root == in_order
+    assert set(merges) == set(others)

@@ -21,9 +21,9 @@ from dtap_dask.errors import DataError
 from dtap_dask.job.planning import plan, warnings
 from dtap_dask.job.planning.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks
 from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.seal import seal
 from dtap_dask.job.running import engine, tasks
-from dtap_dask.lake.footers import RowGroup
 from dtap_dask.storage import Store
 
 Document = dict[str, Any]
@@ -67,13 +67,28 @@ def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: C
         patch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
         asked: list[int] = []
 
-        def elsewhere(source: Store, files: Any, schema: pa.Schema, stats: Any) -> Any:
+        def elsewhere(source: Store, files: Any, wanted: Any) -> Any:
             asked.append(len(files))
-            return client.submit(tasks.read_footers, source, files, schema, stats, pure=False).result()
+            return client.submit(tasks.read_footers, source, files, wanted, pure=False).result()
 
         there = make_plan(job, read_footers=elsewhere)
     assert asked == [12]
     assert comparable(here) == comparable(there)
+
+
+def test_the_plan_is_the_same_from_many_processes(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+    job["source"]["where"] = "fare > 0"
+    here = make_plan(job)
+    monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.processes.FOOTERS_A_TASK", 5)
+    asked: list[int] = []
+
+    def spy(source: Store, files: Any, wanted: Any) -> Any:
+        asked.append(len(files))
+        return look_in_processes(source, files, wanted)
+
+    assert comparable(make_plan(job, read_footers=spy)) == comparable(here)
+    assert asked == [12]
 
 
 def test_few_footers_are_read_here(job: Document) -> None:
@@ -165,32 +180,27 @@ def test_the_fingerprint_tells_the_limit_and_the_files(job: Document, tmp_path: 
 # Tasks
 
 
-def group(number: int, raw_bytes: int) -> RowGroup:
-    return RowGroup("f", "f", number, 1, number, raw_bytes, raw_bytes, (), 1, 1)
-
-
 SIZES = st.lists(st.sampled_from([1, 1000, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400)
 
 
 @settings(max_examples=150, deadline=None)
 @given(SIZES, st.randoms(use_true_random=False))
 def test_every_row_group_is_in_exactly_one_task(sizes: list[int], random: Any) -> None:
-    groups = [group(number, size) for number, size in enumerate(sizes)]
-    order = list(range(len(groups)))
+    order = list(range(len(sizes)))
     random.shuffle(order)
-    made = group_tasks(groups, order)
-    assert sorted(position for task in made for position in task) == list(range(len(groups)))
+    made = group_tasks(np.array(sizes), order)
+    assert sorted(position for task in made for position in task) == list(range(len(sizes)))
     giants = [position for position in order if sizes[position] > OWN_TASK_BYTES]
     shared = [task for task in made if not set(task) & set(giants)]
     assert [task for task in made if set(task) & set(giants)] == [(position,) for position in giants]
     assert [position for task in shared for position in task] == [p for p in order if p not in set(giants)]
-    assert len(shared) >= min(MIN_TASKS, len(groups) - len(giants))
+    assert len(shared) >= min(MIN_TASKS, len(sizes) - len(giants))
     assert all(1 <= len(task) <= MIXED_FROM for task in shared)
     assert max(map(len, shared), default=0) - min(map(len, shared), default=0) <= 1
 
 
 def test_of_very_many_row_groups_a_task_takes_sixteen() -> None:
-    made = group_tasks([group(number, 1) for number in range(100_000)], range(100_000))
+    made = group_tasks(np.ones(100_000, np.int64), range(100_000))
     assert {len(task) for task in made} == {16}
 
 

@@ -19,7 +19,7 @@ from dtap_dask.lake import footers as footers_module
 from dtap_dask.lake import groups as groups_module
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import Footer, read_footer, read_schema
+from dtap_dask.lake.footers import Footer, FooterReader, RowGroups, read_footer, read_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task, scan_schema
 from dtap_dask.lake.schema import partition_schema
@@ -344,3 +344,42 @@ def test_pruned_unpruned_and_duckdb_agree(tmp_path_factory, files, where):
     numbers = [value for value in found["i"].to_pylist() if value is not None]
     texts = [value for value in found["s"].to_pylist() if value is not None]
     assert expected == (found.num_rows, len(numbers), sum(numbers) if numbers else None, len(texts))
+
+
+def test_a_reader_of_many_footers_says_of_each_what_a_fresh_one_says(tmp_path: Path) -> None:
+    """It works out once what follows from a schema: files whose schemas differ must not be taken for the same."""
+    x, y = pa.array([3, 1, None, 2]), pa.array(["b", "a", "c", None])
+    nested = pa.array([{"y": 1}, {"y": 5}, None, {"y": 2}])
+    tables = [
+        {"x": x, "y": y, "z": nested},
+        {"y": y, "x": x, "z": nested},
+        {"z": nested, "w": x, "y": y.cast(pa.large_string()), "x": x},
+        {"x": x, "y": y.dictionary_encode(), "z": nested},
+        {"x": x.cast(pa.timestamp("us")), "y": y, "z": nested},
+        {"x": x, "y": y, "z": nested},
+    ]
+    for number, columns in enumerate(tables):
+        write(tmp_path / f"{number}.parquet", pa.table(columns), row_group_size=3)
+    store, files = list_source([str(tmp_path)], {})
+    reader = FooterReader(store, ["x", "y", "z"], stat_columns=["x", "y", "z"])
+    for file in files:
+        assert reader.read(file) == read_footer(store, file, ["x", "y", "z"], stat_columns=["x", "y", "z"])
+
+
+def test_row_groups_are_the_same_as_objects_and_as_numbers(tmp_path: Path) -> None:
+    for folder in ("a=1", "a=2"):
+        write(tmp_path / folder / "part.parquet", pa.table({"x": range(1000)}), row_group_size=300)
+    store, files = list_source([str(tmp_path)], {})
+    parts = [read_footer(store, file).groups for file in files]
+    every = RowGroups.together(parts)
+    assert list(every) == [group for part in parts for group in part]
+    assert [(group.file, group.partition, group.first_row) for group in every] == [
+        (file.path, (value,), first) for file, value in zip(files, "12", strict=True) for first in (0, 300, 600, 900)
+    ]
+    assert every.rows.tolist() == [group.rows for group in every] == 2 * [300, 300, 300, 100]
+    assert every[2:4] == every.take([2, 3]) == every.take(np.arange(8) // 2 == 1)
+    assert every[-1] == list(every)[-1]
+    assert every != every[1:]
+    with pytest.raises(IndexError):
+        every[8]
+    assert len(RowGroups.together([])) == 0

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from dtap_dask.storage import FileInfo, Store, open_store
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """One Parquet file of the source, before anything is known of its content.
 
@@ -153,9 +154,9 @@ def _files_of(store: Store, depth: int, item: _Item) -> Iterable[SourceFile]:
         raise SourceError(_nothing_found(item, listed, matching))
     for _, info in visible:
         _refuse_broken(store, info)
-    return [
-        SourceFile(i.path, key, i.size, _hive([*_hive_tail(item.base), *key.split("/")[:-1]])) for key, i in visible
-    ]
+    above = _hive_tail(item.base)
+    partition = cache(lambda folder: _hive([*above, *folder.split("/")]))
+    return [SourceFile(info.path, key, info.size, partition(key.rpartition("/")[0])) for key, info in visible]
 
 
 def is_hidden(key: str) -> bool:
@@ -201,15 +202,18 @@ def _hive(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
 
 def _same_partitions(files: list[SourceFile]) -> list[SourceFile]:
     order = [name for name, _ in files[0].partition]
+    ordered = []
     for file in files:
         names = [name for name, _ in file.partition]
-        if sorted(names) != sorted(order):
+        if names != order and sorted(names) != sorted(order):
             raise SourceError(
                 f"The source's files do not have the same partition columns: {files[0].path} has "
                 f"{_listed(order)}, {file.path} has {_listed(names)}. Point `source.path` at one table, "
                 "or move the files that do not belong to it into a folder whose name begins with `_`."
             )
-    return [replace(file, partition=tuple((name, dict(file.partition)[name]) for name in order)) for file in files]
+        same = names == order
+        ordered.append(file if same else replace(file, partition=tuple((n, dict(file.partition)[n]) for n in order)))
+    return ordered
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,8 @@ from dtap_dask.lake.casts import cast
 from dtap_dask.lake.expression import family, plain_type
 
 Truth = frozenset[bool | None]
+_TEMPORAL = (pa.Date32Scalar, pa.Date64Scalar, pa.TimestampScalar, pa.Time32Scalar, pa.Time64Scalar)
+_FLOATS = (pa.HalfFloatScalar, pa.FloatScalar, pa.DoubleScalar)
 _EXACT = frozenset(("bool", "int", "decimal", "date", "timestamp", "time"))
 
 
@@ -57,7 +60,7 @@ def order_key(value: pa.Scalar | None) -> Any:
     """A Python value that sorts as the scalar does in SQL."""
     if value is None or not value.is_valid:
         return None
-    return value.value if family(value.type) in ("date", "timestamp", "time") else value.as_py()
+    return value.value if isinstance(value, _TEMPORAL) else value.as_py()
 
 
 def from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
@@ -65,9 +68,10 @@ def from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
     floats = family(dtype) == "float"
     some_null = stats.null_count is None or stats.null_count > 0 or (floats and not stats.exact)
     all_null = stats.null_count is not None and stats.null_count >= stats.rows
-    if low is not None and high is not None and order_key(low) > order_key(high):
-        low = high = None
-    return Domain(low, high, some_null, not all_null, stats.exact or family(dtype) in _EXACT)
+    domain = Domain(low, high, some_null, not all_null, stats.exact or family(dtype) in _EXACT)
+    if low is not None and high is not None and operator.gt(*domain.bounds):
+        return replace(domain, low=None, high=None)
+    return domain
 
 
 def _bound(value: pa.Scalar | None, dtype: pa.DataType) -> pa.Scalar | None:
@@ -86,8 +90,9 @@ def _bound(value: pa.Scalar | None, dtype: pa.DataType) -> pa.Scalar | None:
 
 def _usable(bound: pa.Scalar) -> pa.Scalar | None:
     """The bound, None if it is null or NaN."""
-    key = order_key(bound)
-    return None if key is None or (isinstance(key, float) and math.isnan(key)) else bound
+    if not bound.is_valid or (isinstance(bound, _FLOATS) and math.isnan(bound.as_py())):
+        return None
+    return bound
 
 
 def within(key: Any, low: Any, high: Any) -> bool:

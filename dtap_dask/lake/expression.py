@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -60,6 +60,7 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
+@lru_cache(maxsize=1024)
 def family(dtype: pa.DataType) -> Family:
     """What kind of value a plain type holds, as far as comparing and computing go."""
     types = pa.types
@@ -94,6 +95,11 @@ class Node:
     def columns(self) -> frozenset[str]:
         """Top-level columns this value is computed from."""
         return frozenset().union(*(child.columns for child in self.children))
+
+    @cached_property
+    def leaves(self) -> frozenset[Column]:
+        """The columns, and fields of columns, that this value is computed from."""
+        return frozenset(part for part in self.walk() if isinstance(part, Column))
 
     def walk(self) -> Iterator[Node]:
         yield self

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -47,6 +49,72 @@ class RowGroup:
     footer_bytes: int
 
 
+_COLUMNS = ("file", "index", "rows", "first_row", "bytes", "raw_bytes", "footer_bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class RowGroups(Sequence[RowGroup]):
+    """Many row groups in little memory: a million take 56 MB beside their files; a RowGroup is made when asked for.
+
+    `numbers` has a row for each: the place of its file in `files`, then RowGroup's fields index, rows, first_row,
+    bytes, raw_bytes and footer_bytes; int64, shape [groups, 7].
+    """
+
+    files: Sequence[SourceFile]
+    numbers: npt.NDArray[np.int64]
+
+    @classmethod
+    def together(cls, parts: Sequence[RowGroups]) -> RowGroups:
+        """The row groups of all parts, one after the other."""
+        first = np.cumsum([0, *(len(part.files) for part in parts)])
+        numbers = np.concatenate([np.empty((0, len(_COLUMNS)), np.int64), *(part.numbers for part in parts)])
+        numbers[:, 0] += np.repeat(first[:-1], [len(part) for part in parts])
+        return cls([file for part in parts for file in part.files], numbers)
+
+    def column(self, name: str) -> npt.NDArray[np.int64]:
+        """One field of all; `file` is the place in `files`."""
+        return self.numbers[:, _COLUMNS.index(name)]
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The rows of each."""
+        return self.column("rows")
+
+    @property
+    def bytes(self) -> npt.NDArray[np.int64]:
+        """The compressed bytes of each, of the needed columns."""
+        return self.column("bytes")
+
+    @property
+    def raw_bytes(self) -> npt.NDArray[np.int64]:
+        """The uncompressed bytes of each, of the needed columns."""
+        return self.column("raw_bytes")
+
+    def take(self, chosen: npt.ArrayLike) -> RowGroups:
+        """Some of them, by a mask or by their positions."""
+        return RowGroups(self.files, self.numbers[np.asarray(chosen)])
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> RowGroup: ...
+    @overload
+    def __getitem__(self, at: slice) -> RowGroups: ...
+    def __getitem__(self, at: int | slice) -> RowGroup | RowGroups:
+        if isinstance(at, slice):
+            return RowGroups(self.files, self.numbers[at])
+        place, index, rows, first_row, size, raw, footer = self.numbers[at].tolist()
+        file = self.files[place]
+        partition = tuple(value for _, value in file.partition)
+        return RowGroup(file.path, file.key, index, rows, first_row, size, raw, partition, file.size, footer)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RowGroups) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Footer:
     """One file's footer, cut down to what a plan needs.
@@ -58,9 +126,81 @@ class Footer:
 
     path: str
     schema: pa.Schema
-    groups: tuple[RowGroup, ...]
+    groups: RowGroups
     stats: tuple[dict[str, ColumnStats], ...]
     plain_text: dict[str, int]
+
+
+class FooterReader:
+    """Reads footers, reduced to `columns` (None: all) and to the statistics of `stat_columns`.
+
+    With `expected`, SourceError unless a file has all of its columns in these types. SourceError also for a file
+    that is empty, cut off, encrypted or not Parquet. Hive partition columns are no columns of the files here.
+    What follows from a file's schema is worked out once for all files that have the same.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        columns: Sequence[str] | None = None,
+        expected: pa.Schema | None = None,
+        stat_columns: Sequence[str] = (),
+    ):
+        self._store, self._columns, self._expected, self._stat_columns = store, columns, expected, stat_columns
+        self._shape: _Shape | None = None
+
+    def read(self, file: SourceFile) -> Footer:
+        """The footer of one file."""
+        store = self._store
+        with store.counters.reading_footer(), open_checked(store, file.path, file.size) as source:
+            parquet = open_parquet(source, file.path, file.size)
+            found, metadata = parquet.schema_arrow, parquet.metadata
+        hive = tuple(name for name, _ in file.partition)
+        if self._shape is None or not (found.equals(self._shape.found) and hive == self._shape.hive):
+            self._shape = self._shape_of(file, found, hive, metadata)
+        shape = self._shape
+        footer_bytes = metadata.serialized_size + TAIL
+        numbers, stats, first_row = [], [], 0
+        plain_text: Counter[str] = Counter()
+        for index in range(metadata.num_row_groups):
+            group = metadata.row_group(index)
+            rows, packed, raw = group.num_rows, 0, 0
+            for place in shape.needed:
+                chunk = group.column(place)
+                packed += chunk.total_compressed_size
+                size = chunk.total_uncompressed_size
+                raw += size
+                if size > DICTIONARY_BYTES and is_plain_text(chunk, rows):
+                    plain_text[chunk.path_in_schema] += size
+            numbers.append((0, index, rows, first_row, packed, raw, footer_bytes))
+            stats.append({name: _column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats})
+            first_row += rows
+        groups = RowGroups((file,), np.array(numbers, np.int64).reshape(-1, len(_COLUMNS)))
+        return Footer(file.path, shape.schema, groups, tuple(stats), dict(plain_text))
+
+    def _shape_of(self, file: SourceFile, found: pa.Schema, hive: tuple[str, ...], metadata: pq.FileMetaData) -> _Shape:
+        if self._expected is not None:
+            check_schema(file, found, self._expected)
+        names = found.names if self._columns is not None else [name for name in found.names if name not in hive]
+        schema = select_columns(file, found, names if self._columns is None else self._columns)
+        places = _stat_places(metadata, [name for name in self._stat_columns if name in names])
+        stats = [(name, place, _Kind.of(canonical_type(found.field(name).type))) for name, place in places.items()]
+        return _Shape(found, hive, schema, leaf_places(metadata, schema.names), stats)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What follows from the whole schema `found` of a file and its partition folders `hive`.
+
+    `needed`: the place of each leaf column to be read; `stats`: name, place and type of each column whose statistics
+    are asked for.
+    """
+
+    found: pa.Schema
+    hive: tuple[str, ...]
+    schema: pa.Schema
+    needed: Sequence[int]
+    stats: Sequence[tuple[str, int, _Kind]]
 
 
 def read_footer(
@@ -70,52 +210,14 @@ def read_footer(
     expected: pa.Schema | None = None,
     stat_columns: Sequence[str] = (),
 ) -> Footer:
-    """The footer of one file, reduced to `columns` (None: all) and to the statistics of `stat_columns`.
-
-    With `expected`, SourceError unless the file has all of its columns in these types. SourceError also for a file
-    that is empty, cut off, encrypted or not Parquet. Hive partition columns are no columns of the files here.
-    """
-    hive = {name for name, _ in file.partition}
-    with store.counters.reading_footer(), open_checked(store, file.path, file.size) as source:
-        parquet = open_parquet(source, file.path, file.size)
-        found, metadata = parquet.schema_arrow, parquet.metadata
-    if expected is not None:
-        check_schema(file, found, expected)
-    if columns is None:
-        found = pa.schema([field for field in found if field.name not in hive])
-    schema = select_columns(file, found, columns)
-    needed = leaf_places(metadata, schema.names)
-    stat_places = _stat_places(metadata, [name for name in stat_columns if name in found.names])
-    groups, stats, first_row = [], [], 0
-    plain_text: dict[str, int] = {}
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        chunks = [group.column(place) for place in needed]
-        groups.append(
-            RowGroup(
-                file.path, file.key, index, group.num_rows, first_row,
-                sum(chunk.total_compressed_size for chunk in chunks),
-                sum(chunk.total_uncompressed_size for chunk in chunks),
-                tuple(value for _, value in file.partition), file.size, metadata.serialized_size + TAIL,
-            )
-        )  # fmt: skip
-        for chunk in chunks:
-            if is_plain_text(chunk, group.num_rows):
-                plain_text[chunk.path_in_schema] = (
-                    plain_text.get(chunk.path_in_schema, 0) + chunk.total_uncompressed_size
-                )
-        kinds = {name: canonical_type(found.field(name).type) for name in stat_places}
-        stats.append(
-            {name: _column_stats(group.column(p), kinds[name], group.num_rows) for name, p in stat_places.items()}
-        )
-        first_row += group.num_rows
-    return Footer(file.path, schema, tuple(groups), tuple(stats), plain_text)
+    """The footer of one file, as a FooterReader reads it."""
+    return FooterReader(store, columns, expected, stat_columns).read(file)
 
 
 def is_plain_text(chunk: Any, rows: int) -> bool:
     """Whether a column chunk is of texts, more of them than a dictionary holds: it is larger than one and its codes."""
     return bool(
-        chunk.physical_type == "BYTE_ARRAY" and chunk.total_uncompressed_size > max(DICTIONARY_BYTES, CODE_BYTES * rows)
+        chunk.total_uncompressed_size > max(DICTIONARY_BYTES, CODE_BYTES * rows) and chunk.physical_type == "BYTE_ARRAY"
     )
 
 
@@ -239,45 +341,74 @@ def _stat_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str,
     return {name: flat[name] for name in columns if name in flat}
 
 
-def _column_stats(chunk: Any, kind: pa.DataType, rows: int) -> ColumnStats:
+def _column_stats(chunk: Any, kind: _Kind, rows: int) -> ColumnStats:
     stats = chunk.statistics if chunk.is_stats_set else None
     if stats is None:
         return ColumnStats(min=None, max=None, null_count=None, rows=rows)
     nulls = stats.null_count if stats.has_null_count else None
-    if pa.types.is_floating(kind) and nulls != rows:
+    if kind.floats and nulls != rows:
         nulls = None  # NaN counts as null here, and Parquet does not count NaNs
-    low, high = _bound(stats, kind, "min"), _bound(stats, kind, "max")
-    if low is None or high is None:
-        low = high = None
+    low = high = None
+    if stats.has_min_max and kind.bound is not None:
+        low, high = kind.bound(stats, "min", kind.type), kind.bound(stats, "max", kind.type)
+        if low is None or high is None:
+            low = high = None
     return ColumnStats(min=low, max=high, null_count=nulls, rows=rows)
 
 
-def _bound(stats: Any, kind: pa.DataType, side: str) -> pa.Scalar | None:
-    """A minimum or maximum as a scalar of the column's type; None when it is unknown."""
-    if not stats.has_min_max:
-        return None
-    types, raw = pa.types, getattr(stats, f"{side}_raw")
-    value: Any = None
-    if any(is_kind(kind) for is_kind in _KEPT_AS_INTEGERS):
-        return _from_integer(raw, kind) if stats.physical_type in ("INT32", "INT64") else None
-    if types.is_boolean(kind):
-        value = raw
-    elif types.is_float32(kind) or types.is_float64(kind):
-        value = None if math.isnan(raw) else raw
-    elif types.is_string(kind):
-        value = _decoded(raw)
-    elif types.is_binary(kind) and stats.physical_type == "BYTE_ARRAY":
-        value = raw
-    elif types.is_decimal128(kind):
-        value = getattr(stats, side)
-    return None if value is None else pa.scalar(value, kind)
+def _integer_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
+    return _from_integer(getattr(stats, f"{side}_raw"), kind) if stats.physical_type in ("INT32", "INT64") else None
 
 
-def _decoded(raw: bytes) -> str | None:
+def _boolean_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
+    return pa.scalar(getattr(stats, f"{side}_raw"), kind)
+
+
+def _float_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
+    raw = getattr(stats, f"{side}_raw")
+    return None if math.isnan(raw) else pa.scalar(raw, kind)
+
+
+def _text_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
     try:
-        return raw.decode("utf-8")
+        return pa.scalar(getattr(stats, f"{side}_raw").decode("utf-8"), kind)
     except UnicodeDecodeError:
         return None  # a bound that was shortened within a character
+
+
+def _binary_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
+    return pa.scalar(getattr(stats, f"{side}_raw"), kind) if stats.physical_type == "BYTE_ARRAY" else None
+
+
+def _decimal_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
+    return pa.scalar(getattr(stats, side), kind)
+
+
+# How a minimum or maximum (`side`) becomes a scalar of the column's type, None where it is unknown.
+_Bound = Callable[[Any, str, pa.DataType], "pa.Scalar | None"]
+_BOUNDS: Sequence[tuple[Callable[[pa.DataType], bool], _Bound]] = (
+    *((is_kind, _integer_bound) for is_kind in _KEPT_AS_INTEGERS),
+    (pa.types.is_boolean, _boolean_bound),
+    (pa.types.is_float32, _float_bound),
+    (pa.types.is_float64, _float_bound),
+    (pa.types.is_string, _text_bound),
+    (pa.types.is_binary, _binary_bound),
+    (pa.types.is_decimal128, _decimal_bound),
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A column's type, and what gives its bounds; None where they are never known."""
+
+    type: pa.DataType
+    floats: bool
+    bound: _Bound | None
+
+    @classmethod
+    def of(cls, kind: pa.DataType) -> _Kind:
+        """The kind of a canonical type."""
+        return cls(kind, pa.types.is_floating(kind), next((bound for fits, bound in _BOUNDS if fits(kind)), None))
 
 
 def _from_integer(raw: int, kind: pa.DataType) -> pa.Scalar:

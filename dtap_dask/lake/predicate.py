@@ -16,10 +16,10 @@ from sqlglot.errors import ParseError, SqlglotError
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.binding import bind
-from dtap_dask.lake.domain import ColumnStats
+from dtap_dask.lake.domain import ColumnStats, Domain
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import BOOL, Node
-from dtap_dask.lake.prune import may_match
+from dtap_dask.lake.prune import constants_of, may_match
 
 __all__ = ["ColumnStats", "Expression", "Parsed", "compile", "parse"]
 
@@ -52,7 +52,11 @@ class Expression:
     def may_match(self, stats: Mapping[str, ColumnStats]) -> bool:
         """False only if no row of a chunk with these statistics can make the condition true; no entry: unknown."""
         self._need_condition()
-        return may_match(self.tree, stats)
+        return may_match(self.tree, stats, self._constants)
+
+    @cached_property
+    def _constants(self) -> Mapping[int, Domain]:
+        return constants_of(self.tree)
 
     def _need_condition(self) -> None:
         if self.type not in (BOOL, pa.null()):

@@ -38,17 +38,26 @@ _ANYTHING: Truth = frozenset((True, False, None))
 _INCREASING = frozenset(("floor", "ceil", "trunc", "round", "year", "date_trunc", "epoch", "exp"))
 
 
-def may_match(predicate: Node, stats: Mapping[str, ColumnStats]) -> bool:
-    """False only if no row of the chunk can make `predicate` TRUE."""
+def may_match(predicate: Node, stats: Mapping[str, ColumnStats], constants: Mapping[int, Domain]) -> bool:
+    """False only if no row of the chunk can make `predicate` TRUE; `constants` is what `constants_of` says of it."""
     if any(column.rows == 0 for column in stats.values()):
         return False
-    return True in _Pruner(stats).truth(predicate)
+    return True in _Pruner(stats, constants).truth(predicate)
+
+
+def constants_of(predicate: Node) -> Mapping[int, Domain]:
+    """What is known of the constants in a predicate, by the ids of the nodes: the same for every chunk."""
+    return {id(node): _constant(node.value) for node in predicate.walk() if isinstance(node, Constant)}
+
+
+def _constant(value: pa.Scalar) -> Domain:
+    return Domain(value, value, not value.is_valid, value.is_valid, True)
 
 
 class _Pruner:
-    def __init__(self, stats: Mapping[str, ColumnStats]):
+    def __init__(self, stats: Mapping[str, ColumnStats], constants: Mapping[int, Domain]):
         self.stats = stats
-        self.known: dict[Column, Domain] = {}
+        self.known = dict(constants)  # by a node's id: hashing a node takes longer than all else here
 
     def truth(self, node: Node) -> Truth:
         """The outcomes that a boolean `node` may have."""
@@ -60,9 +69,11 @@ class _Pruner:
 
     def domain(self, node: Node) -> Domain:
         """The values that `node` may have."""
+        if id(node) in self.known:
+            return self.known[id(node)]
         fixed = self.fixed(node)
         if fixed is not None:
-            return Domain(fixed, fixed, not fixed.is_valid, fixed.is_valid, True)
+            return _constant(fixed)
         rule = _DOMAINS.get(type(node))
         if rule is not None:
             return rule(self, node)
@@ -77,24 +88,23 @@ class _Pruner:
         return self.image(node, node.arg) if _keeps_order(node) else Domain()
 
     def column(self, node: Column) -> Domain:
-        if node not in self.known:
+        if id(node) not in self.known:
             stats = self.stats.get(node.name)
             usable = stats is not None and not node.path and family(node.type) not in ("nested", "other")
-            self.known[node] = from_stats(node.type, stats) if stats is not None and usable else Domain()
-        return self.known[node]
+            self.known[id(node)] = from_stats(node.type, stats) if stats is not None and usable else Domain()
+        return self.known[id(node)]
 
     def fixed(self, node: Node) -> pa.Scalar | None:
         """The one value `node` has on every row, if the columns it needs have only one; else None."""
         if isinstance(node, Constant):
             return node.value
-        needed = {part for part in node.walk() if isinstance(part, Column)}
         values: dict[str, pa.Array] = {}
-        for column in needed:
+        for column in node.leaves:
             domain = self.column(column)
             if column.path or not (domain.values ^ domain.nulls and (domain.nulls or domain.single)):
                 return None
             values[column.name] = pa.array([domain.low if domain.values else None], column.type)
-        if not values or any(len({part.type for part in needed if part.name == name}) > 1 for name in values):
+        if not values or any(len({part.type for part in node.leaves if part.name == name}) > 1 for name in values):
             return None
         try:
             return evaluate(node, pa.record_batch(values))[0]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
+from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.footers import Footer, RowGroup
+from dtap_dask.lake.footers import Footer, FooterReader, RowGroups
 from dtap_dask.lake.predicate import ColumnStats, Expression
 from dtap_dask.lake.schema import partition_scalar
+from dtap_dask.storage import Store
 
 
 def partition_stats(values: Sequence[str | None], partitions: pa.Schema, rows: int = 1) -> dict[str, ColumnStats]:
@@ -38,13 +42,89 @@ def prune_files(files: Sequence[SourceFile], partitions: pa.Schema, where: Expre
     return kept
 
 
-def prune_groups(footer: Footer, partitions: pa.Schema, where: Expression | None) -> list[RowGroup]:
+def prune_groups(footer: Footer, partitions: pa.Schema, where: Expression | None) -> RowGroups:
     """A file's row groups without those that have no rows, or whose statistics rule out every row."""
-    kept = []
-    for group, stats in zip(footer.groups, footer.stats, strict=True):
-        if group.rows == 0:
-            continue
-        known = {**stats, **partition_stats(group.partition, partitions, group.rows)}
-        if where is None or where.may_match(known):
-            kept.append(group)
-    return kept
+    kept = footer.groups.rows > 0
+    if where is not None and len(footer.groups):
+        values = footer.groups[0].partition
+        of_folders: dict[int, dict[str, ColumnStats]] = {}
+        for at, (stats, rows) in enumerate(zip(footer.stats, footer.groups.rows.tolist(), strict=True)):
+            if rows not in of_folders:
+                of_folders[rows] = partition_stats(values, partitions, rows)
+            kept[at] = rows > 0 and where.may_match({**stats, **of_folders[rows]})
+    return footer.groups.take(kept)
+
+
+@dataclass(frozen=True, repr=False)
+class Asked:
+    """What is to be found in footers: the columns to be read, as they must be, and the condition to prune by.
+
+    It has no `repr`: Dask logs the arguments of what fails, and the condition may hold secrets.
+    """
+
+    schema: pa.Schema
+    partitions: pa.Schema
+    where: str | None
+
+    @property
+    def condition(self) -> Expression | None:
+        """`where`, bound to columns and folders."""
+        every = pa.schema([*self.schema, *self.partitions])
+        return predicate.compile(self.where, every) if self.where is not None else None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the footers of some files show.
+
+    `groups` are the row groups that are left after pruning; `row_groups`, `rows` and `bytes` count all. `lacking`: in
+    how many row groups with rows a column of the condition has no statistics, where there are such. `plain_text`: the
+    bytes of text columns that hold more distinct words than a dictionary.
+    """
+
+    groups: RowGroups
+    row_groups: int
+    rows: int
+    bytes: int
+    lacking: Mapping[str, int]
+    plain_text: Mapping[str, int]
+
+    @classmethod
+    def together(cls, parts: Sequence[Seen]) -> Seen:
+        """What the footers of all parts show, one after the other."""
+        lacking, plain_text = Counter[str](), Counter[str]()
+        for part in parts:
+            lacking.update(part.lacking)
+            plain_text.update(part.plain_text)
+        return cls(
+            RowGroups.together([part.groups for part in parts]),
+            sum(part.row_groups for part in parts),
+            sum(part.rows for part in parts),
+            sum(part.bytes for part in parts),
+            dict(sorted(lacking.items())),
+            dict(sorted(plain_text.items())),
+        )
+
+
+def look(store: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
+    """Read the footers of some files, and leave out the row groups that no row is wanted of."""
+    where = asked.condition
+    reader = FooterReader(store, asked.schema.names, asked.schema, sorted(where.columns) if where else ())
+    return Seen.together([_seen(reader.read(file), asked, where) for file in files])
+
+
+def _seen(footer: Footer, asked: Asked, where: Expression | None) -> Seen:
+    every = footer.groups
+    unknown = (name for stats in footer.stats for name, one in stats.items() if _is_unknown(one))
+    return Seen(
+        prune_groups(footer, asked.partitions, where),
+        len(every),
+        int(every.rows.sum()),
+        int(every.bytes.sum()),
+        Counter(unknown),
+        footer.plain_text,
+    )
+
+
+def _is_unknown(stats: ColumnStats) -> bool:
+    return stats.rows > 0 and stats.min is None and stats.null_count is None

@@ -136,7 +136,8 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
     folder = f"{RUNS}/{run_id}/commit/"
     _check_shards(store, manifest)
     names = [file.path.removeprefix(folder) for file in store.list_files(folder.rstrip("/"))]
-    sidecars = [_sidecar(store, folder, name) for name in names if name not in _DRAFTS and not name.startswith(".")]
+    staged = [name for name in names if name not in _DRAFTS and not name.startswith(".")]
+    sidecars = store.at_once(lambda name: _sidecar(store, folder, name), staged)
     complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
     data = complete.to_bytes()
     standing = standing_manifest(store)
@@ -172,9 +173,12 @@ def finish_commit(store: Store) -> None:
         steps = _steps(store, folder)
         if steps is None or steps["manifest"] != google_crc32c.value(store.read_bytes(MANIFEST)):
             continue
-        for sidecar in read_manifest(store).sidecars:
+
+        def move(sidecar: Sidecar, folder: str = folder) -> None:
             with contextlib.suppress(FileNotFoundError):  # moved already, or by another process just now
                 store.replace(folder + sidecar.path, sidecar.path)
+
+        store.at_once(move, read_manifest(store).sidecars)
         for path in steps["remove"]:
             store.delete(path)
         if not store.is_file(SUCCESS):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -208,7 +209,10 @@ def build_manifest(
 
 def versions(packages: Sequence[str] = ("dtap-dask", "numpy", "pyarrow", "google-crc32c")) -> dict[str, str]:
     """The installed versions of packages."""
-    return {name: version(name) for name in packages}
+    return {name: _version(name) for name in packages}
+
+
+_version = cache(version)  # which looks through all that is installed: some milliseconds each
 
 
 def places(infos: Sequence[FeatureInfo], layout: Layout) -> list[Place]:

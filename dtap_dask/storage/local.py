@@ -22,11 +22,12 @@ class LocalFiles:
         for folder, folders, names in os.walk(top, onerror=_unless_missing, followlinks=True):
             circles = [name for name in folders if _leads_back(top, os.path.join(folder, name))]
             folders[:] = [name for name in folders if name not in circles]  # os.walk goes into what is left here
+            below = os.path.relpath(folder, root).replace(os.sep, "/")
             for name in (*names, *circles):
                 full = os.path.join(folder, name)
                 size = None if name in circles else _size(full)
                 if size is not None or os.path.islink(full):
-                    place = os.path.relpath(full, root).replace(os.sep, "/")
+                    place = name if below == "." else f"{below}/{name}"
                     found.append(FileInfo(place, size or 0, broken=size is None))
         return found
 

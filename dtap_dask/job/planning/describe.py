@@ -14,6 +14,7 @@ from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe as measure
+from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.warnings import cannot_write, of_tasks, of_vocabularies
 from dtap_dask.job.telling.progress import human
 
@@ -33,7 +34,7 @@ def print_plan(
 ) -> None:
     """Print what a job will do."""
     size = parse_size(memory) if memory is not None else None
-    plan = make_plan(job, overrides=overrides, limit=limit)
+    plan = make_plan(job, overrides=overrides, limit=limit, read_footers=look_in_processes)
     with plan.job.redacting():
         measured = measure(plan) if probe else None
         told = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
@@ -118,7 +119,7 @@ def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
     refused = cannot_write(plan.job, taps.settings(plan.job.storage))
     if refused:
         yield refused
-    size = sum(group.raw_bytes for group in plan.groups)
+    size = int(plan.groups.raw_bytes.sum())
     yield from of_tasks(len(plan.write_tasks), size, expected.threads, asked=expected.asked)
     words = {words.column: words.bytes for words in expected.probe.words} if expected.probe else None
     yield from of_vocabularies(plan.checked.pipeline, plan.looked, words, expected.worker_memory)

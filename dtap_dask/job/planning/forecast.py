@@ -113,7 +113,7 @@ def forecast(
 
 
 def _task_rows(plan: Plan) -> npt.NDArray[np.float64]:
-    return np.array([sum(plan.groups[position].rows for position in task) for task in plan.write_tasks], np.float64)
+    return plan.amounts(plan.write_tasks)[:, 0].astype(np.float64)
 
 
 def _shares(plan: Plan, probe: Probe | None) -> tuple[Certainty, npt.NDArray[np.float64]]:
@@ -162,9 +162,9 @@ def _as_if_learnt(step: Step, rows: int, which: int) -> Fitted:
 
 def _memory(plan: Plan, row_bytes: float) -> int:
     """What one worker thread needs at most, roughly: row groups that are open, and two windows of encoded rows."""
-    largest = sorted((group.raw_bytes for group in plan.groups), reverse=True)[:16]
+    largest = np.sort(plan.groups.raw_bytes)[-16:]
     window = min(WINDOW_BYTES, min(WINDOW_ROWS, plan.totals.read.rows) * row_bytes)
-    return min(OPEN_BYTES, sum(largest)) + round(2 * window)
+    return min(OPEN_BYTES, int(largest.sum())) + round(2 * window)
 
 
 def _seconds(plan: Plan, probe: Probe, threads: int) -> Iterator[tuple[str, float]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.lake.footers import RowGroup
+from dtap_dask.lake.footers import RowGroups
 
 # A row group of more decoded bytes than this is a task of its own.
 OWN_TASK_BYTES = 512 << 20
@@ -17,32 +18,34 @@ MIN_TASKS = 8
 MIXED_FROM = 8
 
 
-def limited(groups: list[RowGroup], limit: int | None) -> list[RowGroup]:
+def limited(groups: RowGroups, limit: int | None) -> RowGroups:
     """The first row groups, up to the one in which `limit` rows are reached."""
     if limit is None:
         return groups
-    before = np.cumsum([0, *(group.rows for group in groups)])
-    return [group for group, rows in zip(groups, before, strict=False) if rows < limit]
+    return groups.take(np.cumsum(groups.rows) - groups.rows < limit)
 
 
 def task_order(count: int, job: Job) -> Sequence[int]:
     """The order in which write tasks take row groups: the source's, or a permutation that the seed decides."""
     if job.output.shuffle == "none":
         return range(count)
-    return [int(i) for i in np.random.Generator(np.random.PCG64(job.output.seed)).permutation(count)]
+    order: list[int] = np.random.Generator(np.random.PCG64(job.output.seed)).permutation(count).tolist()
+    return order
 
 
-def group_tasks(groups: Sequence[RowGroup], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def group_tasks(raw_bytes: npt.NDArray[np.int64], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Cut the order into tasks of about eight row groups (sixteen where there are many), but into at least eight tasks.
 
-    A row group too large to share a task has one of its own, after the others.
+    `raw_bytes` has the uncompressed bytes of each row group. One too large to share a task has one of its own, after
+    the others.
     """
-    alone = [position for position in order if groups[position].raw_bytes > OWN_TASK_BYTES]
-    shared = [position for position in order if groups[position].raw_bytes <= OWN_TASK_BYTES]
+    positions = np.array(order, np.int64)
+    large = raw_bytes[positions] > OWN_TASK_BYTES
+    shared = positions[~large]
     most = MIXED_FROM if len(shared) <= MIXED_FROM * 1000 else 2 * MIXED_FROM
     count = min(len(shared), max(MIN_TASKS, -(-len(shared) // most)))
-    parts = np.array_split(np.array(shared, np.int64), count) if count else []
-    return (*(tuple(map(int, part)) for part in parts), *((position,) for position in alone))
+    parts = np.array_split(shared, count) if count else []
+    return (*(tuple(part.tolist()) for part in parts), *((position,) for position in positions[large].tolist()))
 
 
 def split_names(job: Job) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import DtapError, ExpressionError, Problem, SourceError, StorageError, did_you_mean
@@ -21,8 +23,8 @@ from dtap_dask.job.planning.grouping import group_tasks, limited, task_order
 from dtap_dask.job.planning.warnings import Looked, of_source
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
-from dtap_dask.lake.footers import Footer, RowGroup, read_footer, read_schema
-from dtap_dask.lake.pruning import prune_files, prune_groups
+from dtap_dask.lake.footers import RowGroups, read_schema
+from dtap_dask.lake.pruning import Asked, Seen, look, prune_files
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.lake.schema import parse_type, partition_schema
 from dtap_dask.records.manifest import FORMAT_VERSION
@@ -32,7 +34,7 @@ from dtap_dask.storage import Store, open_store
 FOOTERS_ON_CLIENT = 1000
 FOOTERS_A_TASK = 256
 
-ReadFooters = Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]
+ReadFooters = Callable[[Store, Sequence[SourceFile], Asked], Seen]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Plan:
     checked: CheckedJob
     source: Store
     files: tuple[SourceFile, ...]
-    groups: tuple[RowGroup, ...]
+    groups: RowGroups
     totals: SourceTotals
     fit_tasks: tuple[tuple[int, ...], ...]
     write_tasks: tuple[tuple[int, ...], ...]
@@ -80,7 +82,14 @@ class Plan:
 
     def task(self, index: int, positions: Sequence[int]) -> ScanTask:
         """The task that reads the row groups at these positions of `groups`."""
-        return ScanTask(index, tuple(self.groups[position] for position in positions))
+        return ScanTask(index, tuple(self.groups.take(positions)))
+
+    def amounts(self, tasks: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+        """The source rows and the bytes to read of each task (given by its positions in `groups`), shape [tasks, 2]."""
+        positions = np.fromiter(chain.from_iterable(tasks), np.int64)
+        first = np.cumsum([0, *map(len, tasks)])[:-1]
+        found = np.stack([self.groups.rows[positions], self.groups.bytes[positions]], axis=1)
+        return np.add.reduceat(found, first) if len(first) else found
 
     @property
     def needs_counting(self) -> bool:
@@ -112,15 +121,15 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
     lake = _look(loaded)
     checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
     groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers)
-    write_tasks = group_tasks(groups, task_order(len(groups), loaded))
+    write_tasks = group_tasks(groups.raw_bytes, task_order(len(groups), loaded))
     return Plan(
         job=loaded,
         checked=checked,
         source=lake.store,
         files=tuple(lake.kept),
-        groups=tuple(groups),
+        groups=groups,
         totals=totals,
-        fit_tasks=group_tasks(groups, range(len(groups))),
+        fit_tasks=group_tasks(groups.raw_bytes, range(len(groups))),
         write_tasks=write_tasks,
         fingerprint=_fingerprint(loaded, lake.kept, limit),
         limit=limit,
@@ -134,8 +143,8 @@ def plan_source(job: Job) -> tuple[Store, ScanSpec, list[ScanTask]]:
     lake = _look(job)
     scan = check_expressions(job, lake.schema, lake.partitions, lake.problems)
     groups, _, _ = _row_groups(job, lake, scan, None, None)
-    positions = group_tasks(groups, range(len(groups)))
-    return lake.store, scan, [ScanTask(i, tuple(groups[p] for p in one)) for i, one in enumerate(positions)]
+    positions = group_tasks(groups.raw_bytes, range(len(groups)))
+    return lake.store, scan, [ScanTask(i, tuple(groups.take(one))) for i, one in enumerate(positions)]
 
 
 @dataclass(frozen=True)
@@ -188,42 +197,24 @@ def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], li
 
 def _row_groups(
     job: Job, lake: _Lake, scan: ScanSpec, limit: int | None, read_footers: ReadFooters | None
-) -> tuple[list[RowGroup], SourceTotals, Looked]:
+) -> tuple[RowGroups, SourceTotals, Looked]:
     """The row groups to read, how much that is of the source, and what else the footers show."""
-    where = predicate.compile(job.source.where, _all(lake.schema, lake.partitions)) if job.source.where else None
-    footers = _footers(lake.store, lake.kept, scan, where.columns if where else frozenset(), read_footers)
-    every = [group for footer in footers for group in footer.groups]
-    matching = [group for footer in footers for group in prune_groups(footer, lake.partitions, where)]
-    groups = limited(matching, limit)
-    if not sum(group.rows for group in groups):
+    asked = Asked(scan.schema, lake.partitions, job.source.where or None)
+    elsewhere = read_footers is not None and len(lake.kept) > FOOTERS_ON_CLIENT
+    seen = (read_footers if read_footers and elsewhere else look)(lake.store, lake.kept, asked)
+    groups = limited(seen.groups, limit)
+    rows = int(groups.rows.sum())
+    if not rows:
         raise SourceError(
             f"No rows are left of {', '.join(job.source.path)}: {len(lake.files):,} files were found, "
-            f"{len(lake.kept):,} are left after pruning by folders, with {sum(g.rows for g in every):,} rows, and none "
+            f"{len(lake.kept):,} are left after pruning by folders, with {seen.rows:,} rows, and none "
             f"of their row groups can hold a row that source.where keeps: {job.source.where!r}."
         )
-    found = Amount(len(lake.files), len(every), sum(g.rows for g in every), sum(f.size for f in lake.files))
-    folders = Amount(len(lake.kept), found.row_groups, found.rows, sum(g.bytes for g in every))
-    files, rows = len({g.file for g in groups}), sum(g.rows for g in groups)
-    totals = SourceTotals(found, folders, Amount(files, len(groups), rows, sum(g.bytes for g in groups)))
-    idle = where is not None and len(matching) == len(every) and len(lake.kept) == len(lake.files)
-    return groups, totals, Looked(len(every), idle, _lacking(footers), _plain_text(footers))
-
-
-def _lacking(footers: Sequence[Footer]) -> dict[str, int]:
-    """In how many row groups with rows each column of `where` has no statistics, where there are such."""
-    found: Counter[str] = Counter()
-    for footer in footers:
-        for stats in footer.stats:
-            found.update(name for name, one in stats.items() if one.rows and one.min is None and one.null_count is None)
-    return dict(sorted(found.items()))
-
-
-def _plain_text(footers: Sequence[Footer]) -> dict[str, int]:
-    """Bytes of each text column that has more distinct words than a dictionary holds."""
-    found: Counter[str] = Counter()
-    for footer in footers:
-        found.update(footer.plain_text)
-    return dict(sorted(found.items()))
+    found = Amount(len(lake.files), seen.row_groups, seen.rows, sum(f.size for f in lake.files))
+    folders = Amount(len(lake.kept), seen.row_groups, seen.rows, seen.bytes)
+    read = Amount(len(np.unique(groups.column("file"))), len(groups), rows, int(groups.bytes.sum()))
+    idle = bool(asked.where) and len(seen.groups) == seen.row_groups and len(lake.kept) == len(lake.files)
+    return groups, SourceTotals(found, folders, read), Looked(seen.row_groups, idle, seen.lacking, seen.plain_text)
 
 
 def _all(schema: pa.Schema, partitions: pa.Schema) -> pa.Schema:
@@ -247,15 +238,6 @@ def _refuse_none(job: Job, files: Sequence[SourceFile], kept: Sequence[SourceFil
             f"No file is left of {len(files):,} after pruning by folders ({', '.join(partitions.names)}). "
             f"Check source.where: {job.source.where!r}."
         )
-
-
-def _footers(
-    source: Store, files: list[SourceFile], scan: ScanSpec, stats: frozenset[str], read_footers: ReadFooters | None
-) -> list[Footer]:
-    columns = sorted(stats)
-    if read_footers is not None and len(files) > FOOTERS_ON_CLIENT:
-        return read_footers(source, files, scan.schema, columns)
-    return [read_footer(source, file, scan.schema.names, scan.schema, columns) for file in files]
 
 
 def _fingerprint(job: Job, files: Sequence[SourceFile], limit: int | None) -> str:

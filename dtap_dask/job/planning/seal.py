@@ -62,7 +62,7 @@ def layout_of(job: Job) -> Layout:
 def planned_row_bytes(plan: Plan, infos: Sequence[FeatureInfo]) -> float:
     """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
     columns = max(1, len(plan.checked.scan.schema))
-    a_column = sum(group.raw_bytes for group in plan.groups) / max(1, plan.totals.read.rows) / columns
+    a_column = int(plan.groups.raw_bytes.sum()) / max(1, plan.totals.read.rows) / columns
     varying = sum(not is_fixed(info) for info in infos)
     return fixed_row_bytes(infos, layout_of(plan.job)) + varying * a_column
 
@@ -83,7 +83,7 @@ def fixed_row_bytes(infos: Sequence[FeatureInfo], layout: Layout) -> float:
 def rows_by_group(plan: Plan, counted: Sequence[Counted] | None) -> npt.NDArray[np.int64]:
     """Rows of each row group in each part, shape [groups, parts]: as counted, else (nothing filters) by the footers."""
     if counted is None:
-        return np.array([[group.rows] for group in plan.groups], np.int64)
+        return plan.groups.rows[:, None]
     rows = np.zeros((len(plan.groups), len(split_names(plan.job))), np.int64)
     for one in counted:
         rows[list(plan.fit_tasks[one.task])] = one.rows

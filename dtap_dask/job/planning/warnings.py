@@ -14,7 +14,7 @@ from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
 from dtap_dask.job.telling.progress import human
-from dtap_dask.lake.footers import RowGroup
+from dtap_dask.lake.footers import RowGroups
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.taps import SCHEME
 
@@ -52,10 +52,10 @@ class Looked:
 
 
 def of_source(
-    job: Job, files: int, groups: Sequence[RowGroup], tasks: Sequence[tuple[int, ...]], looked: Looked
+    job: Job, files: int, groups: RowGroups, tasks: Sequence[tuple[int, ...]], looked: Looked
 ) -> Iterator[str]:
     """What is odd about the source, by its listing and footers alone. `files` is the number of files read."""
-    size, rows = sum(group.bytes for group in groups), sum(group.rows for group in groups)
+    size, rows = int(groups.bytes.sum()), int(groups.rows.sum())
     if files > MANY_FILES and size / files < SMALL_FILE:
         yield (
             f"{files:,} files hold {size / files / 1024:.0f} KiB of the needed columns each: reading many small files "
@@ -67,7 +67,7 @@ def of_source(
             f"The rows of a shard come from only {_count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
             f"source has {len(groups):,}. Write it with smaller ones; load(shuffle=True) mixes shards further."
         )
-    largest = max(group.raw_bytes for group in groups)
+    largest = int(groups.raw_bytes.max())
     if largest > OWN_TASK_BYTES:
         yield (
             f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "

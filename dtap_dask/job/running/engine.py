@@ -6,11 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
+from distributed.protocol.pickle import dumps, loads
 
 from dtap_dask.errors import ClusterError, InterruptedRun
 from dtap_dask.job.jobfile.secrets import Secrets
@@ -112,11 +114,12 @@ class Engine:
                     index, item = next(rest, (-1, ()))
                     if index < 0:
                         break
-                    flow.follow(self._submit(name, f"{index:05d}", task, *item), index)
+                    flow.follow(self._submit(name, f"{index:05d}", _unpacked, task, _Packed(dumps(item))), index)
                 if not flow.pending:
                     return
                 future = self._next(flow)
-                future.result()  # raises what the task raised
+                if future.status != "finished":
+                    future.result()  # raises what the task raised
                 if (ended_index := flow.indices.pop(future.key, None)) is not None:
                     for merge in ended(ended_index, future):
                         flow.follow(merge)
@@ -158,6 +161,21 @@ class Engine:
         if self._secrets and self._secrets.variables:
             return self._client.submit(_redacting, self._secrets, task, *args, key=key, pure=False)
         return self._client.submit(task, *args, key=key, pure=False)
+
+
+@dataclass(frozen=True, repr=False)
+class _Packed:
+    """What a task is given, as bytes.
+
+    The scheduler keeps every task whose result went into another that is still there, to begin it again should that be
+    lost: as the objects that they are, what 100,000 tasks are given would take more than a gigabyte there.
+    """
+
+    data: bytes
+
+
+def _unpacked(task: Callable[..., Any], packed: _Packed) -> Any:
+    return task(*loads(packed.data))
 
 
 def _redacting(secrets: Secrets, task: Callable[..., Any], *args: Any) -> Any:

@@ -30,7 +30,7 @@ from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.engine import STOPPED, Engine
 from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.sources import source_totals, write_sources
-from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
+from dtap_dask.job.running.stages import Finish, Lazily, Made, footers_on, stage_of, stages
 from dtap_dask.job.running.tasks import Counted, Reading, Work, Written
 from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.noticeboard import Noticeboard
@@ -226,11 +226,11 @@ class _Run:
         return rows_by_group(self.plan, counted)
 
     def fit(self, level: int) -> tuple[Counted, ...]:
-        items = [(self.work, level, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
-        self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
+        plan = self.plan
+        items = Made(len(plan.fit_tasks), lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i])))
+        done = self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
         finish = Finish(self.work, level)
         names = ("fit", "merge-fit", "finish-fit")
-        done = self.advancing([item[2] for item in items])
         counted: tuple[Counted, ...] = self.engine.tree(
             names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
         )
@@ -239,20 +239,20 @@ class _Run:
         return counted
 
     def count(self) -> list[Counted]:
-        items = [(self.work, self.plan.task(i, one)) for i, one in enumerate(self.plan.fit_tasks)]
-        self.begin("count", self.plan.fit_tasks)
-        counted = self.engine.each("count", tasks.count, items, self.advancing([item[1] for item in items]))
+        plan = self.plan
+        items = Made(len(plan.fit_tasks), lambda i: (self.work, plan.task(i, plan.fit_tasks[i])))
+        counted = self.engine.each("count", tasks.count, items, self.begin("count", plan.fit_tasks))
         self.report.end()
         self.took(counted)
         return counted
 
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
-        items = [
-            (self.work, self.levels, self.plan.task(i, one), shards[i]) for i, one in enumerate(self.plan.write_tasks)
-        ]
+        plan = self.plan
+        items = Made(
+            len(plan.write_tasks), lambda i: (self.work, self.levels, plan.task(i, plan.write_tasks[i]), shards[i])
+        )
         self.report.tell(shards_planned=sum(len(paths) for one in shards for paths in one.shards))
-        self.begin("write", self.plan.write_tasks)
-        done = self.advancing([item[2] for item in items])
+        done = self.begin("write", plan.write_tasks)
         written = self.engine.each("write", tasks.write, items, done, took=self.took_shards, lasting=True)
         self.report.end()
         return written
@@ -287,12 +287,12 @@ class _Run:
             raise Superseded(f"Another run has taken over {self.store.url} from this one.")
         return commit_dataset(self.store, self.plan.run_id, manifest)
 
-    def begin(self, name: str, positions: Sequence[tuple[int, ...]]) -> None:
+    def begin(self, name: str, positions: Sequence[tuple[int, ...]]) -> Callable[[int], None]:
+        """Tell that a stage begins; what is returned tells that a task of it has ended."""
         begun = stage_of(self.plan, name, positions)
         self.report.begin(name, begun.tasks, begun.rows, begun.bytes)
-
-    def advancing(self, planned: Sequence[Any]) -> Callable[[int], None]:
-        return lambda index: self.report.advance(planned[index].rows, planned[index].bytes)
+        amounts = self.plan.amounts(positions)
+        return lambda index: self.report.advance(*amounts[index].tolist())
 
     def tell_unmatched(self, counted: Sequence[Counted] | None) -> None:
         unmatched = sum(one.unmatched for one in counted or ())

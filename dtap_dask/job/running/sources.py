@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,15 +26,18 @@ def source_totals(plan: Plan) -> SourceTotals:
 def write_sources(store: Store, path: str, plan: Plan) -> None:
     """sources.parquet: a row for each row group read: file, file_size, row_group, rows, first_row, bytes (compressed,
     of the needed columns), and the raw values of the partition folders."""
+    groups = plan.groups
+    files, place = groups.files, pa.array(groups.column("file"))
+    partitions = [[value for _, value in file.partition] for file in files]
     table = pa.table(
         {
-            "file": pa.array([group.file for group in plan.groups], pa.string()),
-            "file_size": pa.array([group.file_size for group in plan.groups], pa.int64()),
-            "row_group": pa.array([group.index for group in plan.groups], pa.int32()),
-            "rows": pa.array([group.rows for group in plan.groups], pa.int64()),
-            "first_row": pa.array([group.first_row for group in plan.groups], pa.int64()),
-            "bytes": pa.array([group.bytes for group in plan.groups], pa.int64()),
-            "partition": pa.array([list(group.partition) for group in plan.groups], pa.list_(pa.string())),
+            "file": pa.array([file.path for file in files], pa.string()).take(place),
+            "file_size": pa.array([file.size for file in files], pa.int64()).take(place),
+            "row_group": pa.array(groups.column("index").astype(np.int32)),
+            "rows": pa.array(groups.rows),
+            "first_row": pa.array(groups.column("first_row")),
+            "bytes": pa.array(groups.bytes),
+            "partition": pa.array(partitions, pa.list_(pa.string())).take(place),
         }
     )
     buffer = pa.BufferOutputStream()

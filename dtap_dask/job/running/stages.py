@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, overload
 
-import pyarrow as pa
 from distributed import Client
 
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.grouping import fit_name
-from dtap_dask.job.planning.plan import FOOTERS_A_TASK, Plan
+from dtap_dask.job.planning.plan import FOOTERS_A_TASK, Plan, ReadFooters
 from dtap_dask.job.running import tasks
 from dtap_dask.job.running.engine import Engine
 from dtap_dask.job.running.tasks import Counted, Work
 from dtap_dask.job.telling.progress import Reporter
 from dtap_dask.job.telling.snapshot import Stage
 from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.footers import Footer
+from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.storage import Store
+
+T = TypeVar("T")
 
 
 class Lazily:
@@ -34,20 +36,18 @@ class Lazily:
         return self._client
 
 
-def footers_on(
-    opened: Lazily, report: Reporter, secrets: Secrets
-) -> Callable[[Store, Sequence[SourceFile], pa.Schema, Sequence[str]], list[Footer]]:
+def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooters:
     """Read many footers in tasks."""
 
-    def read(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
+    def read(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
         parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
         report.begin("scan", len(parts), 0, 0)
-        items = [(source, part, schema, stats) for part in parts]
+        items = [(source, part, asked) for part in parts]
         found = Engine(opened(), secrets=secrets).each(
             "scan", tasks.read_footers, items, lambda _: report.advance(0, 0)
         )
         report.end()
-        return [footer for part in found for footer in part]
+        return Seen.together(found)
 
     return read
 
@@ -64,9 +64,27 @@ def stages(plan: Plan) -> list[Stage]:
 
 def stage_of(plan: Plan, name: str, positions: Sequence[tuple[int, ...]]) -> Stage:
     """A stage before it begins, by the row groups that each of its tasks reads."""
-    groups = [plan.groups[position] for one in positions for position in one]
-    rows, size = sum(group.rows for group in groups), sum(group.bytes for group in groups)
+    rows, size = plan.amounts(positions).sum(axis=0).tolist()
     return Stage(name, len(positions), 0, rows, 0, size, 0, 0.0, False)
+
+
+class Made(Sequence[T]):
+    """So many items, made when they are asked for: what all tasks are given would fill the client's memory."""
+
+    def __init__(self, length: int, make: Callable[[int], T]):
+        self._places, self._make = range(length), make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        if isinstance(at, slice):
+            return [self._make(place) for place in self._places[at]]
+        return self._make(self._places[at])
 
 
 @dataclass(frozen=True)

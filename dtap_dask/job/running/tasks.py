@@ -17,7 +17,7 @@ from dtap_dask.errors import DataError, InterruptedRun
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.footers import Footer, read_footer
+from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
@@ -145,9 +145,9 @@ def patiently(action: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def read_footers(source: Store, files: Sequence[SourceFile], schema: pa.Schema, stats: Sequence[str]) -> list[Footer]:
-    """The footers of some files."""
-    return patiently(lambda: [read_footer(source, file, schema.names, schema, stats) for file in files])
+def read_footers(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
+    """What the footers of some files show."""
+    return patiently(lambda: look(source, files, asked))
 
 
 def count(work: Work, task: ScanTask) -> Counted:

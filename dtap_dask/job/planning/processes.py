@@ -1,0 +1,26 @@
+"""Footers of many files read by all cores of this machine, for those who plan without a cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from dtap_dask.job.cluster import machine
+from dtap_dask.job.planning.plan import FOOTERS_A_TASK
+from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.pruning import Asked, Seen, look
+from dtap_dask.storage import Store
+
+
+def look_in_processes(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
+    """`look` at many files, in a process a core.
+
+    The processes are spawned: they import the main module once more, so it must be one that allows that, as the
+    command is.
+    """
+    parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
+    spawning = multiprocessing.get_context("spawn")  # what filesystems' clients hold does not survive a fork
+    with ProcessPoolExecutor(machine.cores(), mp_context=spawning) as pool:
+        return Seen.together(list(pool.map(partial(look, source, asked=asked), parts)))
