@@ -78,9 +78,11 @@ def _checked(command: Sequence[object]) -> str:
         try:
             out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             raise Unavailable(f"not done after {SECONDS} s") from None
+        finally:
+            if process.poll() is None:  # too slow, or somebody pressed Ctrl-C: nothing of it is left behind
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     if process.returncode:
         raise Unavailable(reason(err) or reason(out) or f"exit code {process.returncode}")
     return out
