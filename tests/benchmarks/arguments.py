@@ -33,7 +33,10 @@ def parse() -> argparse.Namespace:
     add("--folder", type=Path, help="where the lakes and datasets go for the time being")
     add("--cache", type=Path, default=environments.CACHE, help="where the other tools' environments are kept")
     add("--json", type=Path, help="also write the numbers to this file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if len(options.sizes) < 2:
+        parser.error("--sizes needs two sizes or more: a line goes through them")
+    return options
 
 
 def names_of(known: tuple[str, ...], text: str) -> tuple[str, ...]:

@@ -65,8 +65,9 @@ def _checked(command: Sequence[object]) -> str:
     """What a command prints, run from an empty folder: modules beside it could shadow what the tools import."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
-    with tempfile.TemporaryDirectory() as empty:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        subprocess.Popen(
             list(map(str, command)),
             cwd=empty,
             env=environment,
@@ -74,13 +75,15 @@ def _checked(command: Sequence[object]) -> str:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-        )
+        ) as process,
+    ):
         try:
             out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             raise Unavailable(f"not done after {SECONDS} s") from None
+        finally:
+            if process.poll() is None:  # too slow, or somebody pressed Ctrl-C: nothing of it is left behind
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise Unavailable(reason(err) or reason(out) or f"exit code {process.returncode}")
     return out

@@ -28,9 +28,7 @@ WARM_UP_ROWS = 20_000
 
 
 def measure(folder: Path, sizes: Sequence[int], rounds: int) -> Section:
-    """Each size on two new workers; the largest on one as well. Raises ValueError for fewer than two sizes."""
-    if len(sizes) < 2:
-        raise ValueError("growth needs two sizes or more")
+    """Each size, of two or more, on two new workers; the largest on one as well."""
     sizes = sorted(sizes)
     costs, peaks = [], []
     for rows in sizes:
@@ -88,6 +86,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="jobs a size")
     parser.add_argument("--folder", type=Path, help="where the lakes and datasets go for the time being")
     options = parser.parse_args()
+    if len(options.sizes) < 2:
+        parser.error("--sizes needs two sizes or more: a line goes through them")
     print(machine.description(), flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         section = measure(Path(name), options.sizes, options.rounds)

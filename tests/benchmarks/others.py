@@ -52,6 +52,7 @@ class Others:
         """Rows a second of tfx_bsl's encoder on one core."""
         figure = Figure("encode: tfx_bsl, C++")
         if told := self._told([figure], "tft", "tfx_bsl_encode.py", parquet, rounds):
+            figure.note = told["version"]
             for seconds in told["seconds"]:
                 figure.add(told["rows"], seconds)
         return figure

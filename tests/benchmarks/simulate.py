@@ -118,14 +118,14 @@ class Measured:
 
 def run(lake: Path, out: Path, workers: int) -> Measured:
     """One job on a warm cluster of so many workers, the third time."""
-    import measure
+    import ours
 
     with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
         for warm in range(2):
-            measure.run_ours(client, lake, out / f"warm-{warm}", "blocks")
+            ours.run(client, lake, out / f"warm-{warm}", "blocks")
         with get_task_stream(client) as stream:
             start = time.perf_counter()
-            measure.run_ours(client, lake, out / "timed", "blocks")
+            ours.run(client, lake, out / "timed", "blocks")
             seconds = time.perf_counter() - start
     tasks = defaultdict(list)
     for record in stream.data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -135,6 +136,16 @@ def test_script_that_fails_says_why(tmp_path: Path) -> None:
     script.write_text("import no_such_tool")
     with pytest.raises(environments.Unavailable, match="^ModuleNotFoundError: No module named 'no_such_tool'$"):
         environments.run_script(sys.executable, script)
+
+
+def test_script_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, told = tmp_path / "script.py", tmp_path / "pid"
+    script.write_text(f"import os, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    monkeypatch.setattr(environments, "SECONDS", 5)
+    with pytest.raises(environments.Unavailable, match="not done after 5 s"):
+        environments.run_script(sys.executable, script)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
 
 
 def test_environment_that_cannot_be_made_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
