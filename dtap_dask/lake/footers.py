@@ -381,7 +381,8 @@ def _binary_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
 
 
 def _decimal_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    return pa.scalar(getattr(stats, side), kind)
+    value = getattr(stats, side)
+    return None if value is None else pa.scalar(value, kind)
 
 
 # How a minimum or maximum (`side`) becomes a scalar of the column's type, None where it is unknown.
