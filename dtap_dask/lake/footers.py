@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -18,13 +17,13 @@ from dtap_dask.errors import SourceError
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.predicate import ColumnStats
 from dtap_dask.lake.schema import canonical_type, check_schema, select_columns
+from dtap_dask.lake.statistics import Kind, column_stats
 from dtap_dask.storage import Store
 
 DICTIONARY_BYTES = 2 << 20  # writers give dictionaries up at about half of this
 CODE_BYTES = 4  # a row of a dictionary-encoded column takes no more, a word in a plain page does
 MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 TAIL = 8  # behind the footer: its length and the magic
-_KEPT_AS_INTEGERS = (pa.types.is_integer, pa.types.is_date32, pa.types.is_timestamp, pa.types.is_time)
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ class FooterReader:
                 if size > DICTIONARY_BYTES and is_plain_text(chunk, rows):
                     plain_text[chunk.path_in_schema] += size
             numbers.append((0, index, rows, first_row, packed, raw, footer_bytes))
-            stats.append({name: _column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats})
+            stats.append({name: column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats})
             first_row += rows
         groups = RowGroups((file,), np.array(numbers, np.int64).reshape(-1, len(_COLUMNS)))
         return Footer(file.path, shape.schema, groups, tuple(stats), dict(plain_text))
@@ -184,7 +183,7 @@ class FooterReader:
         names = found.names if self._columns is not None else [name for name in found.names if name not in hive]
         schema = select_columns(file, found, names if self._columns is None else self._columns)
         places = _stat_places(metadata, [name for name in self._stat_columns if name in names])
-        stats = [(name, place, _Kind.of(canonical_type(found.field(name).type))) for name, place in places.items()]
+        stats = [(name, place, Kind.of(canonical_type(found.field(name).type))) for name, place in places.items()]
         return _Shape(found, hive, schema, leaf_places(metadata, schema.names), stats)
 
 
@@ -200,7 +199,7 @@ class _Shape:
     hive: tuple[str, ...]
     schema: pa.Schema
     needed: Sequence[int]
-    stats: Sequence[tuple[str, int, _Kind]]
+    stats: Sequence[tuple[str, int, Kind]]
 
 
 def read_footer(
@@ -339,84 +338,3 @@ def _stat_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str,
     leaves = [metadata.schema.column(place) for place in range(metadata.num_columns)] if columns else []
     flat = {leaf.path: at for at, leaf in enumerate(leaves) if leaf.path == leaf.name and not leaf.max_repetition_level}
     return {name: flat[name] for name in columns if name in flat}
-
-
-def _column_stats(chunk: Any, kind: _Kind, rows: int) -> ColumnStats:
-    stats = chunk.statistics if chunk.is_stats_set else None
-    if stats is None:
-        return ColumnStats(min=None, max=None, null_count=None, rows=rows)
-    nulls = stats.null_count if stats.has_null_count else None
-    if kind.floats and nulls != rows:
-        nulls = None  # NaN counts as null here, and Parquet does not count NaNs
-    low = high = None
-    if stats.has_min_max and kind.bound is not None:
-        low, high = kind.bound(stats, "min", kind.type), kind.bound(stats, "max", kind.type)
-        if low is None or high is None:
-            low = high = None
-    return ColumnStats(min=low, max=high, null_count=nulls, rows=rows)
-
-
-def _integer_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    return _from_integer(getattr(stats, f"{side}_raw"), kind) if stats.physical_type in ("INT32", "INT64") else None
-
-
-def _boolean_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    return pa.scalar(getattr(stats, f"{side}_raw"), kind)
-
-
-def _float_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    raw = getattr(stats, f"{side}_raw")
-    return None if math.isnan(raw) else pa.scalar(raw, kind)
-
-
-def _text_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    try:
-        return pa.scalar(getattr(stats, f"{side}_raw").decode("utf-8"), kind)
-    except UnicodeDecodeError:
-        return None  # a bound that was shortened within a character
-
-
-def _binary_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    return pa.scalar(getattr(stats, f"{side}_raw"), kind) if stats.physical_type == "BYTE_ARRAY" else None
-
-
-def _decimal_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    return pa.scalar(getattr(stats, side), kind)
-
-
-# How a minimum or maximum (`side`) becomes a scalar of the column's type, None where it is unknown.
-_Bound = Callable[[Any, str, pa.DataType], "pa.Scalar | None"]
-_BOUNDS: Sequence[tuple[Callable[[pa.DataType], bool], _Bound]] = (
-    *((is_kind, _integer_bound) for is_kind in _KEPT_AS_INTEGERS),
-    (pa.types.is_boolean, _boolean_bound),
-    (pa.types.is_float32, _float_bound),
-    (pa.types.is_float64, _float_bound),
-    (pa.types.is_string, _text_bound),
-    (pa.types.is_binary, _binary_bound),
-    (pa.types.is_decimal128, _decimal_bound),
-)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A column's type, and what gives its bounds; None where they are never known."""
-
-    type: pa.DataType
-    floats: bool
-    bound: _Bound | None
-
-    @classmethod
-    def of(cls, kind: pa.DataType) -> _Kind:
-        """The kind of a canonical type."""
-        return cls(kind, pa.types.is_floating(kind), next((bound for fits, bound in _BOUNDS if fits(kind)), None))
-
-
-def _from_integer(raw: int, kind: pa.DataType) -> pa.Scalar:
-    """Parquet keeps small and unsigned integers, dates and times in signed 32 or 64 bits."""
-    if pa.types.is_unsigned_integer(kind):
-        raw &= (1 << kind.bit_width) - 1
-        return pa.scalar(raw, kind)
-    if pa.types.is_integer(kind):
-        return pa.scalar(raw, kind)
-    storage = np.array([raw], np.int32 if kind.bit_width == 32 else np.int64)
-    return pa.array(storage).view(kind)[0]
