@@ -138,6 +138,15 @@ def test_script_that_fails_says_why(tmp_path: Path) -> None:
         environments.run_script(sys.executable, script)
 
 
+def test_script_that_is_killed_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys\nprint('a notice', file=sys.stderr)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with pytest.raises(environments.Unavailable, match="^ended by signal 9$"):
+        environments.run_script(sys.executable, script)
+
+
 def test_script_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, told = tmp_path / "script.py", tmp_path / "pid"
     script.write_text(f"import os, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
