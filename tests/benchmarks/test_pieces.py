@@ -64,6 +64,9 @@ def test_ratios_by_speed_time_and_size() -> None:
     assert Ratio(fast, slow, "x as fast").value == 4
     assert Ratio(slow, fast, "x the time").value == 4
     assert Ratio(slow, fast, "x as much").value == 0.25
+    two, one = Figure("two workers", "s", [4.0]), Figure("one worker", "s", [7.0])
+    assert Ratio(two, one, "x as fast").value == 1.75
+    assert Ratio(one, two, "x the time").value == 1.75
     assert Ratio(fast, nothing, "x as fast").value is None
 
 
