@@ -84,6 +84,8 @@ def _checked(command: Sequence[object]) -> str:
         finally:
             if process.poll() is None:  # too slow, or somebody pressed Ctrl-C: nothing of it is left behind
                 os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode < 0:
+        raise Unavailable(f"ended by signal {-process.returncode}")
     if process.returncode:
         raise Unavailable(reason(err) or reason(out) or f"exit code {process.returncode}")
     return out

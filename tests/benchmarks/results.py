@@ -68,7 +68,8 @@ class Ratio:
         if not (self.of.values and self.to.values):
             return None
         of, to = self.of.median, self.to.median
-        return to / of if self.words == "x the time" else of / to
+        turned = self.words == "x the time" if self.of.unit != "s" else self.words == "x as fast"
+        return to / of if turned else of / to
 
 
 @dataclass

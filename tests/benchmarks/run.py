@@ -1,6 +1,6 @@
 """Measure the whole job, encoding, loading, start-up and growth against other tools, on this machine, in one table.
 
-    python tests/benchmarks/run.py --peers all            # everything; twenty minutes and more
+    python tests/benchmarks/run.py --peers all            # everything; installs the tools on first use
     python tests/benchmarks/run.py                        # without the tools that must be installed
     python tests/benchmarks/run.py --only job --rows 2000000
 

@@ -64,6 +64,9 @@ def test_ratios_by_speed_time_and_size() -> None:
     assert Ratio(fast, slow, "x as fast").value == 4
     assert Ratio(slow, fast, "x the time").value == 4
     assert Ratio(slow, fast, "x as much").value == 0.25
+    two, one = Figure("two workers", "s", [4.0]), Figure("one worker", "s", [7.0])
+    assert Ratio(two, one, "x as fast").value == 1.75
+    assert Ratio(one, two, "x the time").value == 1.75
     assert Ratio(fast, nothing, "x as fast").value is None
 
 
@@ -135,6 +138,15 @@ def test_script_that_fails_says_why(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import no_such_tool")
     with pytest.raises(environments.Unavailable, match="^ModuleNotFoundError: No module named 'no_such_tool'$"):
+        environments.run_script(sys.executable, script)
+
+
+def test_script_that_is_killed_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys\nprint('a notice', file=sys.stderr)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with pytest.raises(environments.Unavailable, match="^ended by signal 9$"):
         environments.run_script(sys.executable, script)
 
 
