@@ -26,7 +26,11 @@ REFRESH_MS = 500
 _CSS = Path(__file__).with_name("page.css").read_text()
 # Dask's bar of links, with one link more, would take two lines in a window of this width and cover the page's head.
 _TEMPLATE = """{% extends "simple.html" %}{% block extra_resources %}
-<style>@media (max-width: 1060px) { .navbar li a { font-size: 15px; padding: 12px 8px; } }</style>{% endblock %}"""
+<style>
+  /* Dask's bar lies above the page, which it covers where it takes two lines: here it takes its own place. */
+  body { padding-top: 0; } .navbar { position: sticky; margin: 0 -10px; }
+  @media (max-width: 1060px) { .navbar li a { font-size: 15px; padding: 12px 8px; } }
+</style>{% endblock %}"""
 
 
 def add_page(scheduler: Any, board: Board, path: str) -> None:
