@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 from dtap_dask.errors import DataError, InterruptedRun
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
 from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.running.memory import keep_freed_memory
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task
@@ -53,7 +53,7 @@ class Work:
 
     def source(self) -> Store:
         """The source, with counters of its own."""
-        _keep_memory()
+        keep_freed_memory()
         return open_store(self.source_url, json.loads(self.settings))
 
     def output(self) -> Store:
@@ -72,17 +72,6 @@ class Work:
             state = self.state(0)
             return Transform(state.pipeline, state)
         return _load_transform(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
-
-
-@cache
-def _keep_memory() -> None:
-    """Let Arrow take memory from the C library, once in a worker process, unless the environment says otherwise.
-
-    That keeps what is freed for the next batch; Arrow's own allocator (seen with pyarrow 26) gives it back to the
-    system, which has to clear it again: write tasks took a fifth more time, and no less memory.
-    """
-    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
-        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def unfitted(specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
