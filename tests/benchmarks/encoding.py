@@ -19,24 +19,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH = 16_384  # rows that a write task hands to the encoder at a time, about
 SLOW = 20  # protobuf encodes one row of so many
 
 
 def main() -> None:
     """Read, measure, print one line of JSON: for each contender rows, bytes and the seconds of each round."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from dtap_dask.job.running.memory import keep_freed_memory
     from dtap_dask.records.example import Encoder, Layout
     from dtap_dask.records.manifest import read_manifest
+    from dtap_dask.records.shard import ENCODED_ROWS
     from dtap_dask.storage import open_store
 
+    keep_freed_memory()  # as workers do
     path, dataset, rounds = sys.argv[1:]
     table = pq.read_table(path)
     infos = read_manifest(open_store(dataset)).infos
     columns = {info.name: table.column(info.name).to_numpy().astype(info.stored) for info in infos}
     pieces = [
-        {name: column[start : start + BATCH] for name, column in columns.items()}
-        for start in range(0, len(table), BATCH)
+        {name: column[start : start + ENCODED_ROWS] for name, column in columns.items()}
+        for start in range(0, len(table), ENCODED_ROWS)
     ]
     ways: dict[str, tuple[int, Callable[[], int]]] = {}
     for kind in ("blocks", "rows"):

@@ -47,5 +47,5 @@ def _contenders(section: Section, folder: Path, batch: int, most: int) -> list[t
         (mine, lambda: loading.ours(blocks, batch), most),
         (mine_rows, lambda: loading.ours(rows, batch), most // 5),
         (together, lambda: loading.parse_batch(rows, batch), most // 5),
-        (each, lambda: loading.parse_each(rows, batch), most // 40),
+        (each, lambda: loading.parse_each(rows, batch), most // 20),
     ]
