@@ -83,7 +83,8 @@ def in_turns(
     `each(piece, turns)` gives about `turns` results for a piece; one stands for `batch_rows` / (groups open) rows. As
     many groups are open as OPEN_BYTES allows by what the plan knows of them and of a result, which takes `made_bytes`
     a row (at least one group); the next one opens when one has ended. Pieces are of so many turns as
-    what is left of that allows. Each file is opened once, its footer read once. The sequence depends on the arguments only.
+    what is left of that allows. Each file is opened once, its footer read once. The sequence depends on the arguments
+    only.
     """
     turn_rows, read_rows = _rows_at_once(schema, groups, batch_rows, made_bytes)
     costs = [_cost(schema, group, read_rows, made_bytes) for group in groups]
@@ -118,8 +119,10 @@ def in_turns(
 
 
 def _rows_at_once(schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, made_bytes: int) -> tuple[int, int]:
-    """Rows of a turn, and rows to decode at once: as many turns as the groups open at first leave memory for, but no more
-    than `batch_rows`."""
+    """Rows of a turn, and rows to decode at once: as many turns as the groups open at first leave memory for.
+
+    No more than `batch_rows` either way.
+    """
     held = count = 0
     for group in groups:
         more = _cost(schema, group, batch_rows // (count + 1), made_bytes)
