@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -106,26 +107,11 @@ class _Ids:
         self._step, self._place = step, place
         self._vocabulary = Vocabulary(fitted["vocabulary"])
         self._dtype = np.dtype(narrow(max(0, (step.ids(fitted) or 0) - 1)))
-        self._tables = WordTables(self._look_up)
+        # not a method of this object, which would then stay in memory, tables and all, until Python looks for cycles
+        self._tables = WordTables(partial(_ids_of, step, self._vocabulary, self._dtype))
 
     def __call__(self, column: Column) -> Numbers:
         return self._text(column) if isinstance(column, Text) else self._integers(numbers(column))
-
-    def _look_up(self, words: Words) -> tuple[Array, Mask | None]:
-        """The id of every word, then that of null; and which words are refused."""
-        step = self._step
-        found = self._vocabulary.find_words(words.binary)
-        unseen = found < 0
-        ids = found + step.first
-        if step.oov_buckets == 1:
-            ids[unseen] = 1
-        elif step.oov_buckets and unseen.any():
-            hashes = fingerprint64(words.binary.filter(pa.array(unseen)))
-            ids[unseen] = 1 + (hashes % np.uint64(step.oov_buckets)).astype(np.int64)
-        elif unseen.any():
-            ids[unseen] = 0
-            return np.append(ids, 0).astype(self._dtype), np.append(unseen, False)
-        return np.append(ids, 0).astype(self._dtype), None
 
     def _text(self, column: Text) -> Numbers:
         coded = column.coded
@@ -155,6 +141,24 @@ class _Ids:
         if column.valid is not None:
             ids[~column.valid] = 0
         return Numbers(ids.astype(self._dtype), column.valid if step.keeps_nulls else None)
+
+
+def _ids_of(
+    step: OrdinalEncode, vocabulary: Vocabulary, dtype: np.dtype[Any], words: Words
+) -> tuple[Array, Mask | None]:
+    """The id of every word, then that of null; and which words are refused."""
+    found = vocabulary.find_words(words.binary)
+    unseen = found < 0
+    ids = found + step.first
+    if step.oov_buckets == 1:
+        ids[unseen] = 1
+    elif step.oov_buckets and unseen.any():
+        hashes = fingerprint64(words.binary.filter(pa.array(unseen)))
+        ids[unseen] = 1 + (hashes % np.uint64(step.oov_buckets)).astype(np.int64)
+    elif unseen.any():
+        ids[unseen] = 0
+        return np.append(ids, 0).astype(dtype), np.append(unseen, False)
+    return np.append(ids, 0).astype(dtype), None
 
 
 class OneHotEncode(Encoder):
