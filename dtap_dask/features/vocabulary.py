@@ -17,7 +17,7 @@ from dtap_dask.lake.hashing import fingerprint64
 
 Places = npt.NDArray[np.int64]
 
-KEPT_WORDS = 1 << 20  # dictionary entries whose looked-up ids one step keeps
+KEPT_WORDS = 1 << 18  # dictionary entries whose looked-up ids one step keeps
 DENSE = 1 << 16  # integers over a range this wide, or 16 times the vocabulary, go through a table
 
 
