@@ -1,10 +1,11 @@
 """The end of a program in the middle of an epoch: when Python is taken down, TensorFlow must be calling it no more.
 
-From that moment on Python ends each thread that asks for it, wherever in TensorFlow's code the thread is. The operation
-that it was in then never ends, and the main thread, which deletes TensorFlow's objects, waits for it for ever. So at
-the end of the program the sessions are stopped, which makes each call short, all iterators are let go of, which makes
-TensorFlow call no more, and the calls that are under way are waited for. That the last session is closed is no sign
-that they are over: its closing is itself a part of such a call.
+From that moment on Python ends each thread that asks for it, wherever in TensorFlow's code the thread is. An operation
+that it was in then cannot end, and the main thread, which deletes TensorFlow's objects, may wait for it: programs that
+hung at their end were seen, though never with the stack that would prove this. So at the end of the program the
+sessions are stopped, which makes each call short, all iterators are let go of, which makes TensorFlow call no more, and
+the calls that are under way are waited for. That the last session is closed is no sign that they are over: its closing
+is itself a part of such a call.
 """
 
 from __future__ import annotations
