@@ -45,7 +45,7 @@ def test_many_footers_are_read_in_tasks_named_scan(
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
     monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.running.stages.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.plan.FOOTERS_A_TASK", 5)
     calls: list[tuple[str, int]] = []
     each = engine.Engine.each
 
@@ -80,7 +80,7 @@ def test_the_plan_is_the_same_from_many_processes(job: Document, monkeypatch: py
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
     monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.planning.processes.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.plan.FOOTERS_A_TASK", 5)
     asked: list[int] = []
 
     def spy(source: Store, files: Any, wanted: Any) -> Any:

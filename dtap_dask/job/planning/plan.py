@@ -37,6 +37,11 @@ FOOTERS_A_TASK = 256
 ReadFooters = Callable[[Store, Sequence[SourceFile], Asked], Seen]
 
 
+def footer_parts(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
+    """Files in parts whose footers are read together."""
+    return [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
+
+
 @dataclass(frozen=True)
 class Amount:
     """So many files, row groups, rows and bytes (of whole files, or of the columns needed: as `SourceTotals` says)."""

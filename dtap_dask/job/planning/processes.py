@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from dtap_dask.job.cluster import machine
-from dtap_dask.job.planning.plan import FOOTERS_A_TASK
+from dtap_dask.job.planning.plan import footer_parts
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.storage import Store
@@ -20,7 +20,6 @@ def look_in_processes(source: Store, files: Sequence[SourceFile], asked: Asked) 
     The processes are spawned: they import the main module once more, so it must be one that allows that, as the
     command is.
     """
-    parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
     spawning = multiprocessing.get_context("spawn")  # what filesystems' clients hold does not survive a fork
     with ProcessPoolExecutor(machine.cores(), mp_context=spawning) as pool:
-        return Seen.together(list(pool.map(partial(look, source, asked=asked), parts)))
+        return Seen.together(list(pool.map(partial(look, source, asked=asked), footer_parts(files))))

@@ -10,7 +10,7 @@ from distributed import Client
 
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.grouping import fit_name
-from dtap_dask.job.planning.plan import FOOTERS_A_TASK, Plan, ReadFooters
+from dtap_dask.job.planning.plan import Plan, ReadFooters, footer_parts
 from dtap_dask.job.running import tasks
 from dtap_dask.job.running.engine import Engine
 from dtap_dask.job.running.tasks import Counted, Work
@@ -40,7 +40,7 @@ def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooter
     """Read many footers in tasks."""
 
     def read(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
-        parts = [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
+        parts = footer_parts(files)
         report.begin("scan", len(parts), 0, 0)
         items = [(source, part, asked) for part in parts]
         found = Engine(opened(), secrets=secrets).each(
