@@ -9,11 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from dtap_dask.words import visible
+
 
 class DtapError(Exception):
     """A failure the user can act on. Raise it (or a child) with the whole paragraph as its only argument."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return visible(super().__str__())  # names and values of the data are in it
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from distributed import Client, LocalCluster
 import dtap_dask
 from dtap_dask.job.dashboard import install, metrics, page_link
 from dtap_dask.job.dashboard.board import RUNS_KEPT, SILENT_SECONDS, Board, seconds_left
-from dtap_dask.job.dashboard.page import duration, render, short
+from dtap_dask.job.dashboard.page import render, short
 from dtap_dask.job.telling.snapshot import TOPIC, Snapshot, Stage
 
 MIB = 1 << 20
@@ -345,13 +345,6 @@ def test_numbers_for_a_person() -> None:
     assert [short(n) for n in (0, 950, 12_345, 112_860_000, 2.4e9, 3e15)] == [
         "0", "950", "12.3 k", "113 M", "2.4 G", "3000000 G",
     ]  # fmt: skip
-    assert [duration(s) for s in (0.4, 59.4, 59.6, 185, 7_640)] == [
-        "0 s",
-        "59 s",
-        "1 min 00 s",
-        "3 min 05 s",
-        "2 h 07 min",
-    ]
 
 
 def test_a_scheduler_without_a_dashboard() -> None:

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from dtap_dask.features import Rows
 from dtap_dask.job import taps
-from dtap_dask.job.telling.progress import human
 from dtap_dask.records.manifest import Manifest, read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
+from dtap_dask.words import human
 
 
 def plain(value: Any) -> Any:

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 
 from dtap_dask.job import taps
-from dtap_dask.job.telling.progress import human
 from dtap_dask.records import verify as records
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.storage import open_store
+from dtap_dask.words import human
 
 
 def verify(path: str, *, as_json: bool = False) -> str:

@@ -13,7 +13,7 @@ from distributed.system import MEMORY_LIMIT
 
 from dtap_dask.errors import ClusterError, JobError
 from dtap_dask.job.cluster.security import on_loopback
-from dtap_dask.job.telling.progress import human
+from dtap_dask.words import count, human
 
 LEAST_MEMORY = 512 << 20
 # What a worker works well with: the libraries, and the most that a task takes.
@@ -35,9 +35,7 @@ def local_cluster(
 ) -> LocalCluster:
     """One process a core, as encoding holds Python's lock, but no more than fit into memory; all on loopback."""
     workers, threads, each = _sizes(workers, threads or 1, _memory(memory))
-    note(
-        f"Dask on this machine: {_count(workers, 'worker process')} of {_count(threads, 'thread')}, {human(each)} each"
-    )
+    note(f"Dask on this machine: {count(workers, 'worker process')} of {count(threads, 'thread')}, {human(each)} each")
     try:
         return LocalCluster(
             n_workers=workers,
@@ -62,10 +60,6 @@ def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, 
             f"{human(LEAST_MEMORY)} at least. Give --workers {fitting} or fewer."
         )
     return workers, threads, memory
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}"
 
 
 def _memory(size: str | None) -> int | None:

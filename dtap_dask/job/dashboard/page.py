@@ -19,8 +19,8 @@ from distributed.diagnostics.progress_stream import color_of
 from tornado.ioloop import IOLoop
 
 from dtap_dask.job.dashboard.board import Board, Run, seconds_left
-from dtap_dask.job.telling.progress import human
 from dtap_dask.job.telling.snapshot import Snapshot, Stage
+from dtap_dask.words import duration, human
 
 REFRESH_MS = 500
 _CSS = Path(__file__).with_name("page.css").read_text()
@@ -172,13 +172,3 @@ def short(count: float) -> str:
             return f"{count:.0f}{unit}" if not unit or count >= 100 else f"{count:.3g}{unit}"
         count /= 1000
     raise AssertionError("unreachable")
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: 12 s, 3 min 05 s, 2 h 07 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"

@@ -16,7 +16,7 @@ from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe as measure
 from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.warnings import cannot_write, of_tasks, of_vocabularies
-from dtap_dask.job.telling.progress import human
+from dtap_dask.words import count, duration, human
 
 WIDTH = 120
 Told = Mapping[str, Any]
@@ -184,11 +184,11 @@ def _source(told: Told) -> Sequence[Line]:
     found, left, read = (told["source"][name] for name in ("found", "partitions", "read"))
     gone = found["files"] - left["files"]
     lines = [
-        ("source", f"{', '.join(told['paths'])}: {_count(found['files'], 'file')}, {human(found['bytes'])}"),
-        ("folders", f"{_count(left['files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"),
+        ("source", f"{', '.join(told['paths'])}: {count(found['files'], 'file')}, {human(found['bytes'])}"),
+        ("folders", f"{count(left['files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"),
         (
             "statistics",
-            f"{read['row_groups']:,} of {found['row_groups']:,} row groups left, {_count(read['rows'], 'row')} "
+            f"{read['row_groups']:,} of {found['row_groups']:,} row groups left, {count(read['rows'], 'row')} "
             + ("before the row filter" if told["where"] else "and no filter"),
         ),
         ("columns", f"{told['columns']} needed, {human(read['bytes'])} a pass"),
@@ -202,14 +202,14 @@ def _passes(told: Told) -> Sequence[Line]:
     lines = [("passes", f"{told['passes']} over these columns")]
     for level in told["levels"]:
         lines.append(
-            (f"fit {level['level']}" if len(told["levels"]) > 1 else "fit", _count(told["tasks"]["fit"], "task"))
+            (f"fit {level['level']}" if len(told["levels"]) > 1 else "fit", count(told["tasks"]["fit"], "task"))
         )
         lines += [(f"  {step}", _few(names)) for step, names in level["steps"].items()]
     if not told["levels"] and told["tasks"]["fit"]:
-        lines.append(("count", f"{_count(told['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))
+        lines.append(("count", f"{count(told['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))
     least, most = told["row_groups_a_shard"].values()
-    groups = f"{least} to {most} row groups" if least < most else _count(least, "row group")
-    lines.append(("write", f"{_count(told['tasks']['write'], 'task')}; the rows of a shard come from {groups}"))
+    groups = f"{least} to {most} row groups" if least < most else count(least, "row group")
+    lines.append(("write", f"{count(told['tasks']['write'], 'task')}; the rows of a shard come from {groups}"))
     return lines
 
 
@@ -217,13 +217,13 @@ def _splits(told: Told) -> Sequence[Line]:
     output, fitted = told["output"], told["fitted"]
     about = "" if output["certainty"] == "exactly" else f"{output['certainty']} "
     each = "up to about " if output["certainty"] == "at most" else about
-    lines = [("splits", f"{about}{_count(output['rows'], 'row')} in {_count(output['shards'], 'shard')}")]
+    lines = [("splits", f"{about}{count(output['rows'], 'row')} in {count(output['shards'], 'shard')}")]
     learns = " (fitted)" if told["levels"] else ""
     for name, part in output["parts"].items():
         size = f"{_range(part['bytes_low'], part['bytes_high'])}"
-        shards = f"{_count(part['shards'], 'shard')} of about {human(part['shard_bytes'])}"
+        shards = f"{count(part['shards'], 'shard')} of about {human(part['shard_bytes'])}"
         lines.append(
-            (name, f"{each}{_count(part['rows'], 'row')}, {size}, in {shards}{learns if name == fitted else ''}")
+            (name, f"{each}{count(part['rows'], 'row')}, {size}, in {shards}{learns if name == fitted else ''}")
         )
     return lines
 
@@ -244,7 +244,7 @@ def _memory(told: Told) -> Sequence[Line]:
     worker = told["worker"]
     of_words = f", {human(worker['vocabulary_bytes'])} of it for vocabularies" if worker["vocabulary_bytes"] else ""
     text = f"about {human(told['memory_bytes_per_thread'])} a worker thread beside the libraries{of_words}"
-    on = f"{_count(worker['threads'], 'worker')} of one thread would have {human(worker['memory_bytes'])} each"
+    on = f"{count(worker['threads'], 'worker')} of one thread would have {human(worker['memory_bytes'])} each"
     return [("memory", text), ("here", on)]
 
 
@@ -257,7 +257,7 @@ def _time(told: Told) -> Sequence[Line]:
     )
     if whole is None:
         rests += "; fit: dask_ml is not what was measured, so the run's time is not known"
-    first = f"about {_seconds(whole)} on {_count(threads, 'thread')}" if whole is not None else "not known"
+    first = f"about {_seconds(whole)} on {count(threads, 'thread')}" if whole is not None else "not known"
     lines = [("time", first)]
     for stage, pace in probe["stages"].items():
         takes = f"about {_seconds(pace['forecast_seconds'])}, at " if pace["forecast_seconds"] is not None else ""
@@ -274,17 +274,11 @@ def _distinct(found: Mapping[str, int]) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds // 3600:.0f} h {seconds // 60 % 60:.0f} m" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
 
 
 def _range(low: int, high: int) -> str:
     return human(low) if human(low) == human(high) else f"{human(low)} to {human(high)}"
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _few(names: Sequence[str], most: int = 12) -> str:

@@ -13,10 +13,10 @@ from dtap_dask.features.counts import Counts
 from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
-from dtap_dask.job.telling.progress import human
 from dtap_dask.lake.footers import RowGroups
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.taps import SCHEME
+from dtap_dask.words import count, human
 
 # More files than this, each with fewer bytes of the needed columns than that, are many small ones.
 MANY_FILES = 1000
@@ -64,7 +64,7 @@ def of_source(
     smallest = min(len(task) for task in tasks)
     if job.output.shuffle == "mixed" and len(tasks) > 1 and smallest < MIXED_FROM and rows > LOADED_ROWS:
         yield (
-            f"The rows of a shard come from only {_count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
+            f"The rows of a shard come from only {count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
             f"source has {len(groups):,}. Write it with smaller ones; load(shuffle=True) mixes shards further."
         )
     largest = int(groups.raw_bytes.max())
@@ -96,7 +96,7 @@ def of_tasks(tasks: int, size: int, threads: int, *, asked: bool) -> Iterator[st
     """Too few or too many write tasks of `size` bytes together, on so many threads. `asked`: someone named them."""
     if tasks < threads and (asked or size > WORTH_SHARING):
         yield (
-            f"There {'is' if tasks == 1 else 'are'} {_count(tasks, 'task')} to write for {threads:,} threads: "
+            f"There {'is' if tasks == 1 else 'are'} {count(tasks, 'task')} to write for {threads:,} threads: "
             f"{threads - tasks:,} will stand idle. Use fewer workers, or write the lake with more, smaller row groups."
         )
     if tasks > MANY_TASKS and size / tasks < SMALL_TASK:
@@ -161,14 +161,10 @@ def _nearest(url: str, settings: Mapping[str, Any]) -> Store | None:
     if not mark:
         path = open_store(url, settings).root  # absolute
     prefix, parts = protocol + mark, path.rstrip("/").split("/")
-    for count in range(len(parts), 0, -1):
-        store = open_store(prefix + ("/".join(parts[:count]) or "/"), settings)
+    for depth in range(len(parts), 0, -1):
+        store = open_store(prefix + ("/".join(parts[:depth]) or "/"), settings)
         if store.exists():
             return store
         if mark and protocol not in _FOLDERS:
             return None  # on an object store a folder is only a name
     return None
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -11,11 +11,11 @@ from dtap_dask.errors import StorageError
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import probe
-from dtap_dask.job.telling.progress import human
 from dtap_dask.job.telling.snapshot import Stage
 from dtap_dask.job.telling.teller import STATUS
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
+from dtap_dask.words import human
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.running.compared import Compared, in_lines
 from dtap_dask.job.running.tasks import Reading
 from dtap_dask.job.table import summary, told
-from dtap_dask.job.telling.progress import Reporter, human
+from dtap_dask.job.telling.progress import Reporter
 from dtap_dask.records.manifest import Manifest
+from dtap_dask.words import human
 
 
 def conclude(

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dtap_dask.job.running.compared import in_lines
-from dtap_dask.job.telling.progress import Shown, human, reporter, told
+from dtap_dask.job.telling.progress import Shown, reporter, told
 from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
 from dtap_dask.job.telling.status import Look, Place
+from dtap_dask.words import duration, human
 
 
 def follow(place: Place, progress: str = "auto", *, whole: bool = False, out: TextIO | None = None) -> Look:
@@ -114,10 +115,3 @@ def print_runs(runs: Sequence[Snapshot]) -> None:
 def stamped(note: Note) -> str:
     """A note with its time of day."""
     return f"{datetime.fromtimestamp(note.time).isoformat(' ', 'seconds')}  {note.text}"
-
-
-def duration(seconds: float) -> str:
-    """A time span for a person: 3 m 20 s."""
-    whole = max(0, round(seconds))
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours} h {minutes} m" if hours else f"{minutes} m {whole % 60} s" if minutes else f"{whole} s"

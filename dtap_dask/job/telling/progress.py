@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from dtap_dask.job.telling.snapshot import Snapshot, Stage
+from dtap_dask.words import count, human
 
 PLAIN_SECONDS = 10.0
 T = TypeVar("T")
@@ -261,24 +262,11 @@ def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -
 def told(snapshot: Snapshot) -> str:
     """What concerns a whole run, in a line: its workers, shards and bytes."""
     lost, again = snapshot.lost_workers, snapshot.retries
-    words = ["waiting for workers" if snapshot.state == "waiting" else _count(snapshot.workers, "worker")]
+    words = ["waiting for workers" if snapshot.state == "waiting" else count(snapshot.workers, "worker")]
     words += [f"{lost:,} lost"] if lost else []
-    words += [f"{_count(again, 'task')} begun again"] if again else []
+    words += [f"{count(again, 'task')} begun again"] if again else []
     if snapshot.shards_planned is not None:
-        words.append(f"{snapshot.shards_committed:,} of {_count(snapshot.shards_planned, 'shard')}")
+        words.append(f"{snapshot.shards_committed:,} of {count(snapshot.shards_planned, 'shard')}")
     words += [f"{human(snapshot.bytes_read)} read"] if snapshot.bytes_read else []
     words += [f"{human(snapshot.bytes_written)} written"] if snapshot.bytes_written else []
     return "  ".join(words)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
-
-
-def human(size: float) -> str:
-    """A number of bytes for a person: 1.5 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size) < 1024 or unit == "TiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("unreachable")

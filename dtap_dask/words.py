@@ -1,0 +1,48 @@
+"""Numbers, sizes, time spans and foreign text as they are shown to a person."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters (C0, DEL, C1) and those that move, hide or reorder the text around them; lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def human(size: float) -> str:
+    """A number of bytes: 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024 or unit == "TiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun, in the plural where it needs one: 1 row, 2,000 rows, 2 processes."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def duration(seconds: float) -> str:
+    """A time span: 12 s, 3 min 05 s, 2 h 07 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+
+
+def visible(text: str, keep: str = "\n") -> str:
+    """A text that cannot control a terminal: control characters and the like as escapes such as `\\x1b`.
+
+    Names and values of the data, of files and of other people's datasets are shown through this. Characters in
+    `keep` stay as they are.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or (
+        f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+    )
