@@ -314,7 +314,7 @@ DATA: list[tuple[str, Callable[[Path], Document], str, int]] = [
     ("an empty file", lambda f: (small(f, x=[1.0]), (f / "p2.parquet").touch())[0], r"p2.parquet is empty \(0 bytes\)", 1),
     ("a truncated file", truncated, r"part2.parquet \(\d+ bytes\) begins as Parquet but has no footer: it is cut off", 1),
     ("a damaged file", damaged, r"part.parquet cannot be read in row group 0: .*damaged", 1),
-    ("a text file", lambda f: (small(f, x=[1.0]), (f / "readme.txt").write_text("hello"))[0], r"readme.txt .* is not a Parquet file", 1),
+    ("a text file", lambda f: (small(f, x=[1.0]), (f / "readme").write_text("hello"))[0], r"readme .* is not a Parquet file", 1),
     ("another schema", another_schema, r"part2.parquet does not have .*x: is string, expected double; y: is missing", 1),
     ("a null", lambda f: small(f, x=[1.0, None]), r"1 of 2 rows .*column 'x' are null.*impute", 1),
     ("NaN is null", lambda f: small(f, x=[1.0, float("nan")]), r"1 of 2 rows .*column 'x' are null.*impute", 1),

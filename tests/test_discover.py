@@ -19,8 +19,9 @@ from dtap_dask.errors import SourceError
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile, contains, is_hidden, lies_within, list_source
 from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.partitions import partition_scalar, partition_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
-from dtap_dask.lake.schema import canonical_type, partition_scalar, partition_schema
+from dtap_dask.lake.schema import canonical_type
 from dtap_dask.storage import open_store
 
 ONE = pa.table({"x": [1, 2, 3]})

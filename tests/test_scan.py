@@ -20,9 +20,9 @@ from dtap_dask.lake import groups as groups_module
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import Footer, FooterReader, RowGroups, read_footer, read_schema
+from dtap_dask.lake.partitions import partition_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task, scan_schema
-from dtap_dask.lake.schema import partition_schema
 from dtap_dask.lake.split import SplitSpec
 
 THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")

@@ -23,9 +23,9 @@ from dtap_dask.lake import predicate
 from dtap_dask.lake.chunks import ChunkFile, merged
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.partitions import partition_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
-from dtap_dask.lake.schema import partition_schema
 from dtap_dask.lake.split import SplitSpec
 from dtap_dask.storage import Store
 

@@ -12,7 +12,7 @@ import yaml
 from dtap_dask.job import taps
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import read_footer
-from dtap_dask.lake.schema import partition_schema
+from dtap_dask.lake.partitions import partition_schema
 from dtap_dask.storage import open_store
 
 _HEAD = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ def read(
     """
     job = _as_job(source, where, storage)
     with job.redacting():
-        store, scan, tasks = plan_source(job)
+        store, scan, tasks = plan_source(job, lambda text: warnings.warn(job.redact(text), stacklevel=4))
     if columns is not None:
         scan = replace(scan, outputs=_chosen([columns] if isinstance(columns, str) else columns, scan.outputs))
     meta = _frame(_schema(scan).empty_table())

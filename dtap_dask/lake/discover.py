@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from dtap_dask.errors import SourceError
+from dtap_dask.lake.folders import hive, hive_tail
+from dtap_dask.lake.globs import Item, parse_item
+from dtap_dask.lake.tables import of_streams, refuse_table_at, refuse_tables
 from dtap_dask.storage import FileInfo, Store, open_store
 
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+Found = Sequence[tuple[str, FileInfo]]  # files by their paths below an item
+_PARQUET = (".parquet", ".parq", ".pq")
+_NOT_PARQUET = (
+    *(".md", ".markdown", ".rst", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"),
+    *(".html", ".htm", ".pdf", ".png", ".crc", ".md5", ".sha256", ".log", ".sql", ".py", ".ipynb", ".sh"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,46 +31,100 @@ class SourceFile:
     `path` is relative to the store's root, `key` to the item of `source.path` that it was found by (for a glob: to
     the folders before its first wildcard); `key` is part of the split key of rows without key columns. `size` is in
     bytes. `partition` holds the hive partition values as text (url-decoded, None for hive's null), all files in
-    the same order.
+    the same order. `version` is what the store says of the file's content (see FileInfo), if anything.
     """
 
     path: str
     key: str
     size: int
     partition: tuple[tuple[str, str | None], ...] = ()
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One item of `source.path`: `origin` is scheme and authority (empty for a local path), `base` the folders before
-    any wildcard (the last may be a file), `pattern` the rest."""
-
-    written: str
-    origin: str
-    base: tuple[str, ...]
-    pattern: tuple[str, ...]
+    version: str | None = field(default=None, compare=False)
 
 
 def list_source(
-    paths: str | Sequence[str], settings: Mapping[str, Any] | None = None
+    paths: str | Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Store, list[SourceFile]]:
     """The store that holds all of `paths` (files, folders, globs; any URLs of one filesystem) and its source files.
 
     Files come sorted by path, each once. Hidden files are left out: those with a folder or name, below the item,
     that begins with `_` or `.` (a partition folder such as `_x=1` is not hidden) or a name that ends in
-    `._COPYING_`. Every other file counts as Parquet, whatever its name. SourceError when an item has no files, or
-    when two files do not have the same partition columns.
+    `._COPYING_`. So is, with one call of `warn`, what lies beside the data (`is_beside`), but not what an item names
+    itself. Every other file counts as Parquet, whatever its name. SourceError when an item has no files, when two
+    files do not have the same partition columns, and for the folder of a table format, or one within it.
     """
-    items = [_item(path, settings) for path in ([paths] if isinstance(paths, str) else paths)]
+    items = [parse_item(path, settings) for path in ([paths] if isinstance(paths, str) else paths)]
     if not items:
         raise SourceError("`source.path` is empty. Name a file, a folder, a glob, or a list of them.")
     root = _common_root(items)
     store = open_store("/".join((items[0].origin, *root)) or "/", settings)
+    lister = _Lister(store, len(root), settings)
     found: dict[str, SourceFile] = {}
     for item in items:
-        for file in _files_of(store, len(root), item):
+        for file in lister.files(item):
             found.setdefault(file.path, file)
+    for warning in lister.warnings():
+        warn(warning)
     return store, _same_partitions([found[path] for path in sorted(found)])
+
+
+class _Lister:
+    """Lists items of a source in `store`, whose root is the first `depth` folders of each item.
+
+    It keeps what it comes across beside the data: files `beside` it, `streams`, and the folders looked at above.
+    """
+
+    def __init__(self, store: Store, depth: int, settings: Mapping[str, Any] | None):
+        self._store, self._depth, self._settings = store, depth, settings
+        self._beside: set[str] = set()
+        self._streams: set[str] = set()
+        self._above: set[str] = set()
+
+    def files(self, item: Item) -> Iterable[SourceFile]:
+        """The files of data of one item."""
+        store, start = self._store, "/".join(item.base[self._depth :])
+        if not item.patterns and start and store.is_file(start):
+            info = store.info(start)
+            return [SourceFile(start, item.base[-1], info.size, hive(start, hive_tail(item.base[:-1])), info.version)]
+        listed = [(info.path[len(start) :].lstrip("/"), info) for info in store.list_files(start)]
+        matching = [(key, info) for key, info in listed if item.matches(key)]
+        visible = [(key, info) for key, info in matching if not is_hidden(key)]
+        data = [(key, info) for key, info in visible if info.broken or not is_beside(key, info.size)]
+        if not data:
+            raise SourceError(_nothing_found(item, listed, matching, visible))
+        self._refuse_tables(item, [key for key, _ in listed], [key for key, _ in data])
+        for _, info in data:
+            _refuse_broken(store, info)
+        if len(data) < len(visible):
+            self._beside.update({info.path for _, info in visible} - {info.path for _, info in data})
+        above = hive_tail(item.base)
+        partition = cache(lambda folder: hive(folder, [*above, *folder.split("/")]))
+        return [
+            SourceFile(info.path, key, info.size, partition(key.rpartition("/")[0]), info.version) for key, info in data
+        ]
+
+    def _refuse_tables(self, item: Item, listed: Sequence[str], chosen: Sequence[str]) -> None:
+        """SourceError where chosen files lie in a table: by what is listed, or by the folders around the item."""
+        refuse_tables("/".join((item.origin, *item.base)) or "/", listed, chosen)
+        for folder in _folders_above(item, self._settings):
+            if folder not in self._above:
+                self._above.add(folder)
+                refuse_table_at(open_store(folder, self._settings))
+        stream = of_streams(listed)
+        if stream:
+            self._streams.add(stream)
+
+    def warnings(self) -> Iterable[str]:
+        """What somebody who reads this source should know."""
+        if self._beside:
+            many = len(self._beside)
+            yield (
+                f"{many:,} file{'s' * (many > 1)} beside the data {'are' if many > 1 else 'is'} skipped, as "
+                f"{'they are' if many > 1 else 'it is'} empty, or not Parquet by name: "
+                f"{', '.join(sorted(self._beside)[:3])}{f' and {many - 3:,} more' if many > 3 else ''}."
+            )
+        yield from sorted(self._streams)
 
 
 def contains(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
@@ -73,18 +133,18 @@ def contains(item: str, path: str, settings: Mapping[str, Any] | None = None) ->
     `path` may be the item's own folder, and need not exist. Of a glob it lies inside when a folder on the way to
     `path`, or something that may come to lie in it, matches. Symbolic links count as what they lead to, too.
     """
-    parsed = _item(item, settings)
+    parsed = parse_item(item, settings)
     below = _ways_down(_base_store(parsed, settings), open_store(path, settings))
-    return any(way is not None and _may_match(way, parsed.pattern) for way in below)
+    return any(way is not None and parsed.may_match(way) for way in below)
 
 
 def lies_within(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
     """Whether an item of `source.path` (of a glob: the folders before its first wildcard) is, or lies below, `path`."""
-    ways = _ways_down(open_store(path, settings), _base_store(_item(item, settings), settings))
+    ways = _ways_down(open_store(path, settings), _base_store(parse_item(item, settings), settings))
     return any(way is not None for way in ways)
 
 
-def _base_store(item: _Item, settings: Mapping[str, Any] | None) -> Store:
+def _base_store(item: Item, settings: Mapping[str, Any] | None) -> Store:
     return open_store("/".join((item.origin, *item.base)) or "/", settings)
 
 
@@ -103,34 +163,7 @@ def _way_down(upper: str, lower: str) -> list[str] | None:
     return below[len(above) :] if below[: len(above)] == above else None
 
 
-def _may_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a glob may name a folder, one above it or something in it."""
-    if not parts or not pattern or pattern[0] == "**":
-        return True
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _may_match(parts[1:], pattern[1:])
-
-
-def _item(written: str, settings: Mapping[str, Any] | None) -> _Item:
-    url = written.removeprefix("file://")
-    if "://" not in url:
-        url = os.path.abspath(os.path.expanduser(url))
-    scheme, slashes, rest = url.rpartition("://")
-    authority, *parts = rest.rstrip("/").split("/")
-    origin = f"{scheme}{slashes}{authority}"
-    magic = 0
-    while magic < len(parts) and _is_literal(origin, parts[: magic + 1], settings):
-        magic += 1
-    return _Item(written, origin, tuple(parts[:magic]), tuple(parts[magic:]))
-
-
-def _is_literal(origin: str, parts: Sequence[str], settings: Mapping[str, Any] | None) -> bool:
-    """Whether the last part is a plain name: one with brackets is, where there is such a file or folder."""
-    if not re.search(r"[*?\[]", parts[-1]):
-        return True
-    return not re.search(r"[*?]", parts[-1]) and open_store("/".join((origin, *parts)), settings).exists()
-
-
-def _common_root(items: Sequence[_Item]) -> tuple[str, ...]:
+def _common_root(items: Sequence[Item]) -> tuple[str, ...]:
     """The deepest folder above all items; a plain item may be a file, so its parent."""
     origins = {item.origin or "the local filesystem" for item in items}
     if len(origins) > 1:
@@ -138,25 +171,18 @@ def _common_root(items: Sequence[_Item]) -> tuple[str, ...]:
             f"`source.path` names places on several filesystems: {', '.join(sorted(origins))}. "
             "All items of one source must be on one; copy the others there, or make a job for each."
         )
-    folders = [item.base if item.pattern else item.base[:-1] for item in items]
+    folders = [item.base if item.patterns else item.base[:-1] for item in items]
     levels = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
     return tuple(names[0] for names in levels)
 
 
-def _files_of(store: Store, depth: int, item: _Item) -> Iterable[SourceFile]:
-    start = "/".join(item.base[depth:])
-    if not item.pattern and start and store.is_file(start):
-        return [SourceFile(start, item.base[-1], store.size(start), _hive(_hive_tail(item.base[:-1])))]
-    listed = [(info.path[len(start) :].lstrip("/"), info) for info in store.list_files(start)]
-    matching = [(key, info) for key, info in listed if not item.pattern or _matches(key, item.pattern)]
-    visible = [(key, info) for key, info in matching if not is_hidden(key)]
-    if not visible:
-        raise SourceError(_nothing_found(item, listed, matching))
-    for _, info in visible:
-        _refuse_broken(store, info)
-    above = _hive_tail(item.base)
-    partition = cache(lambda folder: _hive([*above, *folder.split("/")]))
-    return [SourceFile(info.path, key, info.size, partition(key.rpartition("/")[0])) for key, info in visible]
+def _folders_above(item: Item, settings: Mapping[str, Any] | None) -> list[str]:
+    """The folders around an item, for a local one by its real path, too, nearest first."""
+    local = _base_store(item, settings).local_path()
+    if local is None:
+        return ["/".join((item.origin, *item.base[:count])) for count in range(len(item.base) - 1, -1, -1)]
+    ways = dict.fromkeys((local, os.path.realpath(local)))
+    return list(dict.fromkeys(str(parent) for way in ways for parent in PurePosixPath(way).parents))
 
 
 def is_hidden(key: str) -> bool:
@@ -167,37 +193,20 @@ def is_hidden(key: str) -> bool:
     return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in folders)
 
 
+def is_beside(key: str, size: int) -> bool:
+    """Whether a file holds no rows by its name or size: a marker, a note, an empty file that is not called Parquet."""
+    name = key.rpartition("/")[2].lower()
+    if name.endswith("_$folder$"):  # of S3's older clients, for folders
+        return True
+    return not name.endswith(_PARQUET) and (size == 0 or name.endswith(_NOT_PARQUET))
+
+
 def _refuse_broken(store: Store, info: FileInfo) -> None:
     if info.broken:
         raise SourceError(
             f"{store.url}/{info.path} is a symbolic link that leads nowhere, or back to a folder around it. Repair or "
             "remove it, or give it a name that begins with `_` to leave it out."
         )
-
-
-def _matches(key: str, pattern: tuple[str, ...]) -> bool:
-    """Whether the glob names the file itself or a folder above it; `**` stands for any number of folders."""
-    parts = key.split("/")
-    return any(_matches_parts(parts[:end], pattern) for end in range(1, len(parts) + 1))
-
-
-def _matches_parts(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches_parts(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches_parts(parts[1:], pattern[1:])
-
-
-def _hive_tail(folders: Sequence[str]) -> list[str]:
-    """The partition folders that an item itself ends in, as in `lake/trips/year=2013`."""
-    return list(itertools.takewhile(lambda folder: "=" in folder, reversed(folders)))[::-1]
-
-
-def _hive(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
-    pairs = [folder.partition("=") for folder in folders if "=" in folder]
-    values = {unquote(key): None if raw == HIVE_NULL else unquote(raw) for key, _, raw in pairs}
-    return tuple(values.items())
 
 
 def _same_partitions(files: list[SourceFile]) -> list[SourceFile]:
@@ -220,23 +229,28 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _nothing_found(
-    item: _Item, listed: Sequence[tuple[str, FileInfo]], matching: Sequence[tuple[str, FileInfo]]
-) -> str:
+def _nothing_found(item: Item, listed: Found, matching: Found, visible: Found) -> str:
     if not listed:
         return (
             f"No files at {item.written}: the place is missing or empty. Check the path, and that the job that "
             "writes it has finished."
         )
     if not matching:
-        shown = ", ".join(key for key, _ in listed[:3])
         return (
-            f"No files match {item.written}: {len(listed)} files lie below its first wildcard ({shown}"
-            f"{', ...' if len(listed) > 3 else ''}), none of which the glob names. Correct the glob."
+            f"No files match {item.written}: {len(listed)} files lie below its first wildcard ({_shown(listed)}), none "
+            "of which the glob names. Correct the glob."
         )
-    shown = ", ".join(key for key, _ in matching[:3])
+    if visible:
+        return (
+            f"No Parquet files at {item.written}: all {len(visible)} files there are empty, or not Parquet by name "
+            f"({_shown(visible)}). Check the path, and that the job that writes it has finished."
+        )
     return (
-        f"No Parquet files at {item.written}: all {len(matching)} files there are hidden ({shown}"
-        f"{', ...' if len(matching) > 3 else ''}), as a folder or a name in their path begins with `_` or `.`; these "
-        "are scratch space or markers. Check that the job that writes it has finished."
+        f"No Parquet files at {item.written}: all {len(matching)} files there are hidden ({_shown(matching)}), as a "
+        "folder or a name in their path begins with `_` or `.`; these are scratch space or markers. Check that the job "
+        "that writes it has finished."
     )
+
+
+def _shown(found: Found) -> str:
+    return ", ".join(key for key, _ in found[:3]) + ", ..." * (len(found) > 3)

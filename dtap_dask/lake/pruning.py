@@ -11,8 +11,8 @@ import pyarrow as pa
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer, FooterReader, RowGroups
+from dtap_dask.lake.partitions import partition_scalar
 from dtap_dask.lake.predicate import ColumnStats, Expression
-from dtap_dask.lake.schema import partition_scalar
 from dtap_dask.storage import Store
 
 

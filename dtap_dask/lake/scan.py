@@ -16,7 +16,8 @@ from dtap_dask.lake import predicate
 from dtap_dask.lake.footers import RowGroup
 from dtap_dask.lake.groups import Piece, in_order, in_turns
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
-from dtap_dask.lake.schema import delivered_type, partition_scalar
+from dtap_dask.lake.partitions import partition_scalar
+from dtap_dask.lake.schema import delivered_type
 from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
 from dtap_dask.storage import Store
 

@@ -58,6 +58,11 @@ class CountingReader:
         self._closed = False
         counters.opened()
 
+    @property
+    def below(self) -> BinaryIO:
+        """The filesystem's own file."""
+        return self._file
+
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes from the current position; all that is left when negative."""
         data = self._file.read(size)

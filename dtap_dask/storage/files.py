@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 
@@ -10,12 +10,21 @@ from typing import BinaryIO, Protocol
 class FileInfo:
     """One file: its path relative to the store's root, '/'-separated, and its size in bytes.
 
-    `broken` is a symbolic link that leads nowhere or back to a folder around it; its size is 0.
+    `broken` is a symbolic link that leads nowhere or back to a folder around it; its size is 0. `version` changes
+    when the file's content does (`mtime=...`, `etag=...`); None where the filesystem says nothing of the kind.
     """
 
     path: str
     size: int
     broken: bool = False
+    version: str | None = field(default=None, compare=False)
+
+
+def replaced(then: str | None, now: str | None) -> bool:
+    """Whether two versions of one file are of the same kind and differ."""
+    if then is None or now is None or then.partition("=")[0] != now.partition("=")[0]:
+        return False
+    return then != now
 
 
 class Files(Protocol):
@@ -32,6 +41,12 @@ class Files(Protocol):
 
     def size(self, path: str) -> int:
         """The size of a file in bytes."""
+
+    def info(self, path: str) -> FileInfo:
+        """Size and version of a file, under the path given."""
+
+    def version(self, file: BinaryIO, path: str) -> str | None:
+        """The version of a file that `open_input` has opened."""
 
     def open_input(self, path: str) -> BinaryIO:
         """A seekable file whose reads fetch what is asked for and no more."""

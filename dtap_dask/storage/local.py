@@ -25,10 +25,12 @@ class LocalFiles:
             below = os.path.relpath(folder, root).replace(os.sep, "/")
             for name in (*names, *circles):
                 full = os.path.join(folder, name)
-                size = None if name in circles else _size(full)
-                if size is not None or os.path.islink(full):
-                    place = name if below == "." else f"{below}/{name}"
-                    found.append(FileInfo(place, size or 0, broken=size is None))
+                found_here = None if name in circles else _stat(full)
+                place = name if below == "." else f"{below}/{name}"
+                if found_here is not None:
+                    found.append(_info(place, found_here))
+                elif os.path.islink(full):
+                    found.append(FileInfo(place, 0, broken=True))
         return found
 
     def is_file(self, path: str) -> bool:
@@ -40,6 +42,12 @@ class LocalFiles:
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size
+
+    def info(self, path: str) -> FileInfo:
+        return _info(path, os.stat(path))
+
+    def version(self, file: BinaryIO, path: str) -> str | None:
+        return _info(path, os.fstat(file.fileno())).version
 
     def open_input(self, path: str) -> BinaryIO:
         return open(path, "rb")
@@ -101,10 +109,14 @@ def _mode(path: str) -> int | None:
         return None
 
 
-def _size(path: str) -> int | None:
-    """The size of a file in bytes; None for a link that leads nowhere, and a file that is gone meanwhile."""
+def _info(path: str, found: os.stat_result) -> FileInfo:
+    return FileInfo(path, found.st_size, version=f"mtime={found.st_mtime_ns}")
+
+
+def _stat(path: str) -> os.stat_result | None:
+    """What a path leads to; None for a link that leads nowhere, and a file that is gone meanwhile."""
     try:
-        return os.stat(path).st_size
+        return os.stat(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ELOOP):
             raise

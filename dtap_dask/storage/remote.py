@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 from fsspec import AbstractFileSystem
@@ -16,6 +17,21 @@ from dtap_dask.storage.files import FileInfo
 
 # Makes check and move one step for the threads of this process, which is all there is to a filesystem in memory.
 _MOVING = threading.Lock()
+
+
+# What filesystems call that which changes with a file's content: the first that is there counts.
+_VERSIONS = (
+    *("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "modificationTime", "modified"),
+    *("updated", "created"),
+)
+
+
+def _version(info: Mapping[str, Any]) -> str | None:
+    return next((f"{key}={info[key]}" for key in _VERSIONS if info.get(key) is not None), None)
+
+
+def _info(path: str, info: Mapping[str, Any]) -> FileInfo:
+    return FileInfo(path, info["size"], version=_version(info))
 
 
 @runtime_checkable
@@ -66,7 +82,7 @@ class RemoteFiles:
             return []
         start = len(root.rstrip("/")) + 1
         found: dict[str, dict[str, Any]] = self._fs.find(top, detail=True)
-        return [FileInfo(name[start:], info["size"]) for name, info in found.items() if info["type"] == "file"]
+        return [_info(name[start:], info) for name, info in found.items() if info["type"] == "file"]
 
     def is_file(self, path: str) -> bool:
         return bool(self._fs.isfile(path))
@@ -76,6 +92,14 @@ class RemoteFiles:
 
     def size(self, path: str) -> int:
         return int(self._fs.size(path))
+
+    def info(self, path: str) -> FileInfo:
+        return _info(path, self._fs.info(path))
+
+    def version(self, file: BinaryIO, path: str) -> str | None:
+        """By what the open file knows of itself, as those of object stores do, else by one more request."""
+        known = getattr(file, "details", None)
+        return _version(known if isinstance(known, Mapping) else self._fs.info(path))
 
     def open_input(self, path: str) -> BinaryIO:
         # fsspec's caches read ahead, up to megabytes; this tool asks for what it needs, in large pieces.

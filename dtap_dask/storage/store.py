@@ -7,6 +7,7 @@ import errno
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, BinaryIO, TypeVar, cast
 
 from fsspec.implementations.local import LocalFileSystem
@@ -80,6 +81,17 @@ class Store:
         """The size of a file in bytes; FileNotFoundError where there is none."""
         with self._speaking("look at", path):
             return self._files.size(self._full(path))
+
+    def info(self, path: str) -> FileInfo:
+        """Size and version of a file; FileNotFoundError where there is none."""
+        with self._speaking("look at", path):
+            return replace(self._files.info(self._full(path)), path=path)
+
+    def version(self, path: str, file: BinaryIO) -> str | None:
+        """The version of the file at `path` that `open_input` gave as `file`: see FileInfo."""
+        below = file.below if isinstance(file, CountingReader) else file
+        with self._speaking("look at", path):
+            return self._files.version(below, self._full(path))
 
     def open_input(self, path: str) -> BinaryIO:
         """The file at `path`, seekable, its reads counted in `counters`. FileNotFoundError where there is none."""

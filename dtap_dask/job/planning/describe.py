@@ -52,6 +52,10 @@ def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
         "paths": list(plan.job.source.path),
         "where": plan.job.source.where,
         "columns": len(plan.checked.scan.schema),
+        "partitions": {
+            field.name: {"type": str(field.type), "declared": field.name in (plan.job.source.partitions or {})}
+            for field in plan.checked.scan.partitions
+        },
         "passes": passes(plan),
         "levels": [
             {"level": number + 1, "because": reason, "steps": fitted_in(plan, number)}
@@ -185,7 +189,11 @@ def _source(told: Told) -> Sequence[Line]:
     gone = found["files"] - left["files"]
     lines = [
         ("source", f"{', '.join(told['paths'])}: {count(found['files'], 'file')}, {human(found['bytes'])}"),
-        ("folders", f"{count(left['files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"),
+        (
+            "folders",
+            f"{count(left['files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"
+            + "".join(f"; {name} {_partition(one)}" for name, one in told["partitions"].items()),
+        ),
         (
             "statistics",
             f"{read['row_groups']:,} of {found['row_groups']:,} row groups left, {count(read['rows'], 'row')} "
@@ -196,6 +204,10 @@ def _source(told: Told) -> Sequence[Line]:
     if told["probe"] and told["where"]:
         lines.append(("filter", f"keeps about {told['probe']['kept']:.1%} of the rows"))
     return lines
+
+
+def _partition(told: Told) -> str:
+    return f"{told['type']}{'' if told['declared'] else ' (inferred)'}"
 
 
 def _passes(told: Told) -> Sequence[Line]:

@@ -24,9 +24,9 @@ from dtap_dask.job.planning.warnings import Looked, of_source
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
 from dtap_dask.lake.footers import RowGroups, read_schema
+from dtap_dask.lake.partitions import below_folders, parse_type, partition_schema
 from dtap_dask.lake.pruning import Asked, Seen, look, prune_files
 from dtap_dask.lake.scan import ScanSpec, ScanTask
-from dtap_dask.lake.schema import parse_type, partition_schema
 from dtap_dask.records.manifest import FORMAT_VERSION
 from dtap_dask.storage import Store, open_store
 
@@ -139,16 +139,18 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         fingerprint=_fingerprint(loaded, lake.kept, limit),
         limit=limit,
         looked=looked,
-        warnings=tuple(of_source(loaded, totals.read.files, groups, write_tasks, looked)),
+        warnings=(*lake.warnings, *of_source(loaded, totals.read.files, groups, write_tasks, looked)),
     )
 
 
-def plan_source(job: Job) -> tuple[Store, ScanSpec, list[ScanTask]]:
+def plan_source(job: Job, warn: Callable[[str], None]) -> tuple[Store, ScanSpec, list[ScanTask]]:
     """The store, what to do with the rows, and the tasks that read them, of the source alone."""
     lake = _look(job)
     scan = check_expressions(job, lake.schema, lake.partitions, lake.problems)
     groups, _, _ = _row_groups(job, lake, scan, None, None)
     positions = group_tasks(groups.raw_bytes, range(len(groups)))
+    for warning in lake.warnings:
+        warn(warning)
     return lake.store, scan, [ScanTask(i, tuple(groups.take(one))) for i, one in enumerate(positions)]
 
 
@@ -162,23 +164,25 @@ class _Lake:
     partitions: pa.Schema
     schema: pa.Schema
     problems: list[Problem]
+    warnings: list[str]
 
 
 def _look(job: Job) -> _Lake:
     try:
-        store, files = list_source(job.source.path, taps.settings(job.storage))
+        warnings: list[str] = []
+        store, files = list_source(job.source.path, taps.settings(job.storage), warnings.append)
     except DtapError:
         job.raise_pending(())  # mistakes in the job explain more than a folder that is not there
         raise
     declared, problems = _declared(job, files)
-    partitions = partition_schema(files, declared)
+    partitions = partition_schema(files, declared, warnings.append)
     kept = _prune_by_folders(job, files, partitions)
-    schema = read_schema(store, kept)
+    schema = below_folders(read_schema(store, kept), partitions, warnings.append)
     if job.source.where is not None:
         with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
             kept = prune_files(kept, partitions, predicate.compile(job.source.where, _all(schema, partitions)))
     _refuse_none(job, files, kept, partitions)
-    return _Lake(store, files, kept, partitions, schema, problems)
+    return _Lake(store, files, kept, partitions, schema, problems, warnings)
 
 
 def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], list[Problem]]:
