@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dtap_dask.features.column import Array, Text
 from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Statistic
+from dtap_dask.features.vocabulary import distance
 
 Tally = npt.NDArray[np.int64]
 
@@ -98,9 +99,11 @@ def _count_numbers(values: Array) -> tuple[pa.Array, Tally]:
     elif values.dtype.itemsize > 2 or len(values) < 1 << 16:
         low, high = int(values.min()), int(values.max())
         if high - low < 4 * len(values):
-            tally = np.bincount((values - values.dtype.type(low)).astype(np.int64))
+            tally = np.bincount(distance(values, low).astype(np.int64))
             there = np.flatnonzero(tally)
-            return pa.array(there.astype(values.dtype) + values.dtype.type(low)), tally[there]
+            # modulo 2^64 and then cut to the column's own width, which holds every sum
+            found = (there.astype(np.uint64) + np.uint64(low % 2**64)).astype(values.dtype)
+            return pa.array(found), tally[there]
     counted = pa.array(values).value_counts()
     return counted.field(0), counted.field(1).to_numpy()
 

@@ -36,7 +36,11 @@ class Clip(Step):
 
     def kind(self, given: Kind, index: int) -> Kind:
         self.number_only(given)
-        return given.become("int" if given.base == "int" and self._whole else "float")
+        if given.base != "int" or not self._whole:
+            return given.become("float")
+        limits = np.iinfo(given.holds)
+        outside = (self.min is not None and self.min > limits.max) or (self.max is not None and self.max < limits.min)
+        return given.become("int", holds="int64" if outside else given.holds)
 
     @property
     def _whole(self) -> bool:
@@ -115,7 +119,16 @@ class Cast(Step):
         if self.dtype == "string":
             return given.become("text")
         keep = given.encoder if self.dtype != "bool" else None
-        return given.become(_base(self.dtype), cast=self.dtype, encoder=keep)
+        return given.become(_base(self.dtype), cast=self.dtype, encoder=keep, holds=self._holds(given))
+
+    def _holds(self, given: Kind) -> str:
+        """The integer dtype of the result: no wider than that of integers that are cast."""
+        if _base(self.dtype) != "int":
+            return "int64"
+        if given.base != "int":
+            return self.dtype
+        inner, outer = np.iinfo(given.holds), np.iinfo(self.dtype)
+        return given.holds if outer.min <= inner.min and inner.max <= outer.max else self.dtype
 
     def bind(self, fitted: Fitted, place: Place) -> Bound:
         def apply(column: Column) -> Column:

@@ -13,7 +13,7 @@ from dtap_dask.features.column import Coded, Column, Numbers, Text, Words, numbe
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Moments, Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, is_finite
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, fits, is_finite
 
 Value = bool | int | float | str
 
@@ -48,9 +48,12 @@ class Impute(Step):
             return given.become("float", nulls=False)
         if given.base not in ("float", "int", "bool", "text") or given.width is not None:
             self.number_only(given)
+        holds = given.holds
         if self.strategy == "constant":
             self._check_value(given)
-        return given.become(given.base, nulls=False)
+            if given.base == "int" and not fits(int(self.value or 0), holds):
+                holds = "int64"
+        return given.become(given.base, nulls=False, holds=holds)
 
     def _check_value(self, given: Kind) -> None:
         value = self.value
@@ -62,11 +65,10 @@ class Impute(Step):
             return
         if int(value or 0) != value:
             raise Unfit(f"value {value!r} does not go with an integer column. Put `cast: float64` before it.")
-        kind = given.source
-        if pa.types.is_integer(kind) and given.cast is None and given.encoder is None:
-            limits = np.iinfo(kind.to_pandas_dtype())
-            if not limits.min <= int(value or 0) <= limits.max:
-                raise Unfit(f"value {value!r} does not fit {kind}. Put `cast: int64` before it.")
+        dtype = given.cast or given.holds
+        if not fits(int(value or 0), dtype):
+            wider = "int64" if fits(int(value or 0), "int64") else "float64"
+            raise Unfit(f"value {value!r} does not fit {dtype}. Put `cast: {wider}` before it.")
 
     @property
     def statistic(self) -> type[Statistic] | None:
@@ -104,7 +106,10 @@ class Impute(Step):
                 return Numbers(np.where(missing, float(value), plain) if missing.any() else plain)
             if given.valid is None:
                 return given
-            return Numbers(np.where(given.valid, given.values, given.values.dtype.type(value)))
+            values = given.values
+            if values.dtype.kind in "iu" and not fits(value, values.dtype.name):
+                values = values.astype(np.int64)  # ids lie in the narrowest dtype that holds them
+            return Numbers(np.where(given.valid, values, values.dtype.type(value)))
 
         return fill
 

@@ -88,15 +88,12 @@ def _number_dtypes(kind: Kind, role: str) -> tuple[str, str]:
         return "float32", "float32"
     if kind.base == "bool":
         return ("float32" if role == "label" else "int64"), "uint8"
-    return "int64", _integer_store(kind.source.value_type if kind.width is not None else kind.source)
+    return "int64", _integer_store(kind.holds)
 
 
-def _integer_store(source: pa.DataType) -> str:
-    """As wide as the lake has it, among the dtypes that tf.io.decode_raw reads."""
-    if pa.types.is_dictionary(source):
-        source = source.value_type
-    narrow_types = {pa.int8(): "int8", pa.uint8(): "uint8", pa.int16(): "int16", pa.uint16(): "uint16"}
-    return narrow_types.get(source, "int32" if source == pa.int32() else "int64")
+def _integer_store(dtype: str) -> str:
+    """As wide as the values need it, among the dtypes that tf.io.decode_raw reads."""
+    return dtype if dtype in ("int8", "uint8", "int16", "uint16", "int32") else "int64"
 
 
 def _list_dtypes(kind: Kind, role: str) -> tuple[str, str]:
@@ -108,7 +105,7 @@ def _list_dtypes(kind: Kind, role: str) -> tuple[str, str]:
     if pa.types.is_floating(item) or pa.types.is_decimal(item):
         double = role == "kept" and pa.types.is_float64(item)
         return ("float64", "float64") if double else ("float32", "float32")
-    return "int64", "uint8" if pa.types.is_boolean(item) else _integer_store(item)
+    return "int64", "uint8" if pa.types.is_boolean(item) else _integer_store(str(item))
 
 
 def feature_infos(state: FittedState) -> tuple[FeatureInfo, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
@@ -24,7 +25,7 @@ class Kind:
 
     `nulls`: a null of the source may still be there. `cast`: the dtype that the last step, a cast, gave it.
     `encoder`: the index of the step that made ids of it. `source`: its Arrow type in the lake. `width`: the
-    places of a fixed-size list.
+    places of a fixed-size list. `holds`: of integers, the dtype that holds every value that may be there.
     """
 
     base: Base
@@ -33,10 +34,11 @@ class Kind:
     cast: str | None = None
     encoder: int | None = None
     width: int | None = None
+    holds: str = "int64"
 
     def become(self, base: Base, **changes: Any) -> Kind:
-        """The kind after a step: no longer as cast, no ids, unless `changes` say so."""
-        return replace(self, **{"cast": None, "encoder": None, "base": base, **changes})
+        """The kind after a step: no longer as cast, no ids, any integers, unless `changes` say so."""
+        return replace(self, **{"cast": None, "encoder": None, "holds": "int64", "base": base, **changes})
 
     @property
     def is_number(self) -> bool:
@@ -137,13 +139,13 @@ def source_kind(source: pa.DataType) -> Kind:
         inner = source_kind(base.value_type)
         if not inner.is_number:
             raise Unfit(f"it is {source}; of fixed-size lists only those of numbers can be features.")
-        return Kind(inner.base, source, width=base.list_size)
+        return Kind(inner.base, source, width=base.list_size, holds=inner.holds)
     if pa.types.is_list(base) or pa.types.is_large_list(base):
         inner = source_kind(base.value_type)
         if not inner.is_number and inner.base != "text":
             raise Unfit(f"it is {source}; of lists only those of numbers or text can be features.")
         return Kind("list", source)
-    return Kind(_plain(base), source)
+    return Kind(_plain(base), source, holds=str(base) if pa.types.is_integer(base) else "int64")
 
 
 def _plain(kind: pa.DataType) -> Base:
@@ -167,6 +169,12 @@ def narrow(largest: int) -> str:
     if largest <= 0xFFFF:
         return "uint16"
     return "int32" if largest <= 0x7FFFFFFF else "int64"
+
+
+def fits(number: float, dtype: str) -> bool:
+    """Whether a whole number lies in the range of an integer dtype."""
+    limits = np.iinfo(dtype)
+    return int(limits.min) <= number <= int(limits.max)
 
 
 def is_finite(number: float) -> bool:

@@ -83,8 +83,9 @@ class Transform:
         rows = len(results[0]) if results else 0
         block = np.empty((rows, sum(output.width for output in outputs)), np.dtype(info.stored))
         at = 0
-        for result, output in zip(results, outputs, strict=True):
+        for lane, result, output in zip(feature.lanes, results, outputs, strict=True):
             values = result.floats() if block.dtype.kind == "f" else result.values
+            self._refuse_narrow(feature, lane, values, block.dtype)
             with np.errstate(over="ignore"):
                 block[:, at : at + output.width] = values if values.ndim == 2 else values[:, None]
             at += output.width
@@ -99,14 +100,7 @@ class Transform:
         """The values in their stored dtype, checked for infinities."""
         values = result.values
         dtype = np.dtype(info.stored)
-        if values.dtype == np.uint64 and dtype.kind == "i" and (values > np.iinfo(np.int64).max).any():
-            column = feature.lanes[0].column
-            way = "Put `cast: float64` with it, or encode it."
-            if feature.spec.role == "kept":
-                way = f"`derive` a column such as `cast({column} as varchar)` and keep that."
-            raise DataError(
-                f"Column {column!r} holds integers beyond int64, which is what {info.name!r} is written as. {way}"
-            )
+        self._refuse_narrow(feature, feature.lanes[0], values, dtype)
         if values.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 values = values.astype(dtype, copy=False)
@@ -117,6 +111,22 @@ class Transform:
         if feature.spec.role == "weight" and (values < 0).any():
             raise negative(int((values < 0).sum()), feature.lanes[0].column)
         return np.ascontiguousarray(values.astype(dtype, copy=False))
+
+    @staticmethod
+    def _refuse_narrow(feature: Feature, lane: Lane, values: Array, dtype: np.dtype[Any]) -> None:
+        """DataError for integers that the stored dtype would wrap."""
+        if values.dtype.kind not in "iu" or dtype.kind not in "iu" or np.can_cast(values.dtype, dtype):
+            return
+        limits = np.iinfo(dtype)
+        if len(values) == 0 or (limits.min <= int(values.min()) and int(values.max()) <= limits.max):
+            return
+        way = "Put `cast: float64` with it, or encode it."
+        if feature.spec.role == "kept":
+            way = f"`derive` a column such as `cast({lane.column} as varchar)` and keep that."
+        raise DataError(
+            f"Column {lane.column!r} holds integers beyond {dtype}, which is what {feature.spec.name!r} is written "
+            f"as. {way}"
+        )
 
     def _refuse_nulls(self, feature: Feature, lane: Lane, result: Column, columns: list[Column]) -> None:
         if not null_is_wrong(feature, lane):

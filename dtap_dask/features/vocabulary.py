@@ -98,8 +98,9 @@ class Vocabulary:
         if len(values):
             low, high = int(self._numbers[0]), int(self._numbers[-1])
             if high - low < max(DENSE, 16 * len(values)):
-                self._table = np.full(high - low + 1, -1, np.int64)
-                self._table[(self._numbers - self._numbers[0]).astype(np.int64)] = self._order
+                # one place more than the range: all that lies outside of it goes there
+                self._table = np.full(high - low + 2, -1, np.int64)
+                self._table[distance(self._numbers, low).astype(np.int64)] = self._order
 
     def find_numbers(self, values: Array) -> Places:
         """The place of each integer, shape [n]; -1 for one that is not there."""
@@ -108,12 +109,32 @@ class Vocabulary:
         if len(self._numbers) == 0 or len(values) == 0:
             return np.full(len(values), -1, np.int64)
         if self._table is not None:
-            low, high = self._numbers[0], self._numbers[-1]
-            inside = (values >= low) & (values <= high)
-            at = np.where(inside, values, low) - low
-            return np.where(inside, self._table[at.astype(np.int64)], -1)
+            at = distance(values, int(self._numbers[0]))
+            found = self._table[np.minimum(at, np.uint64(len(self._table) - 1)).astype(np.int64)]
+            if _signs_differ(values, self._numbers):
+                found = np.where(values < 0 if values.dtype.kind == "i" else values > _INT64_MAX, -1, found)
+            return np.asarray(found)
         encoded = pa.array(values).dictionary_encode()
         distinct = encoded.dictionary.to_numpy()
+        inside = (distinct >= self._numbers[0]) & (distinct <= self._numbers[-1])
+        # never across signs: NumPy would bring int64 and uint64 together as float64
+        distinct = np.where(inside, distinct, distinct[:1]).astype(self._numbers.dtype)
         place = np.minimum(np.searchsorted(self._numbers, distinct), len(self._numbers) - 1)
-        found = np.where(self._numbers[place] == distinct, self._order[place], -1)
+        found = np.where(inside & (self._numbers[place] == distinct), self._order[place], -1)
         return np.asarray(found[encoded.indices.to_numpy()])
+
+
+_INT64_MAX = np.iinfo(np.int64).max
+
+
+def distance(values: Array, low: int) -> npt.NDArray[np.uint64]:
+    """`values - low` of integers of any width, shape [n], modulo 2^64.
+
+    Among signed integers, and among unsigned ones, no two values share a result, so what lies between `low` and a
+    larger value is exactly what comes out below their distance.
+    """
+    return np.asarray(values.astype(np.uint64) - np.uint64(low % 2**64))
+
+
+def _signs_differ(one: Array, other: Array) -> bool:
+    return (one.dtype.kind == "u") != (other.dtype.kind == "u") and np.uint64 in (one.dtype, other.dtype)

@@ -1,0 +1,169 @@
+"""Integers of every width, signed and not, through every step that takes categories: each value stays itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import farmhash
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtap_dask.errors import DataError
+from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features.vocabulary import Vocabulary
+
+WIDTHS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+
+
+def limits(kind: pa.DataType) -> tuple[int, int]:
+    info = np.iinfo(kind.to_pandas_dtype())
+    return int(info.min), int(info.max)
+
+
+def train(array: pa.Array, *steps, role="feature", parts=2):
+    rows = pa.record_batch({"x": array})
+    parsed = tuple(parse_step(name, options) for name, options in steps)
+    pipeline = Pipeline.build([FeatureSpec("x", role, ("x",), parsed)], rows.schema)
+    size = -(-rows.num_rows // parts)
+    batches = [rows.slice(start, size) for start in range(0, rows.num_rows, size)]
+    return Transform(pipeline, fit_batches(pipeline, batches))
+
+
+def through(array: pa.Array, *steps, role="feature"):
+    return train(array, *steps, role=role).apply(pa.record_batch({"x": array}))["x"]
+
+
+@st.composite
+def columns(draw):
+    """Integers that fill the range of their type, or crowd at its ends and around 2^53."""
+    kind = draw(st.sampled_from(WIDTHS))
+    low, high = limits(kind)
+    near = [low, low + 1, -1, 0, 1, 127, 128, 2**53, 2**53 + 1, -(2**53) - 1, high - 1, high]
+    value = st.integers(low, high) | st.sampled_from([number for number in near if low <= number <= high])
+    values = draw(st.lists(st.none() | value, min_size=1, max_size=40))
+    return kind, values if any(number is not None for number in values) else [*values, 0]
+
+
+def rising(values):
+    counts = Counter(value for value in values if value is not None)
+    return sorted(counts, key=lambda value: (-counts[value], value))
+
+
+@settings(max_examples=300, deadline=None)
+@given(columns(), st.integers(1, 5), st.booleans())
+def test_ordinal_encode(column, buckets, dictionary):
+    kind, values = column
+    array = pa.array(values, kind)
+    array = array.dictionary_encode() if dictionary else array
+    ids = {value: place + 1 + buckets for place, value in enumerate(rising(values))}
+    found = through(array, ("ordinal_encode", {"oov_buckets": buckets}))
+    assert found.tolist() == [0 if value is None else ids[value] for value in values]
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns(), columns(), st.integers(1, 5))
+def test_unseen_integers(column, others, buckets):
+    kind, values = column
+    low, high = limits(kind)
+    unseen = [value for value in others[1] if value is not None and low <= value <= high]
+    transform = train(pa.array(values, kind), ("ordinal_encode", {"oov_buckets": buckets}))
+    ids = {value: place + 1 + buckets for place, value in enumerate(rising(values))}
+    found = transform.apply(pa.record_batch({"x": pa.array(unseen, kind)}))["x"]
+    assert found.tolist() == [ids.get(value, 1 + value % buckets) for value in unseen]
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns())
+def test_one_hot_encode(column):
+    kind, values = column
+    order = sorted({value for value in values if value is not None})
+    found = through(pa.array(values, kind), ("one_hot_encode", None))
+    assert found.tolist() == [[int(value == known) for known in order] for value in values]
+
+
+@settings(max_examples=100, deadline=None)
+@given(columns())
+def test_hash_encode(column):
+    kind, values = column
+    found = through(pa.array(values, kind), ("hash_encode", 1000))
+    expected = [0 if value is None else 1 + farmhash.Fingerprint64(str(value).encode()) % 1000 for value in values]
+    assert found.tolist() == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns())
+def test_most_frequent(column):
+    kind, values = column
+    most = rising(values)[0]
+    if kind == pa.uint64():
+        values = [None if value is None else value % 2**63 for value in values]
+        most = rising(values)[0]
+    found = through(pa.array(values, kind), ("impute", "most_frequent"))
+    assert found.tolist() == [most if value is None else value for value in values]
+
+
+@pytest.mark.parametrize("kind", WIDTHS, ids=str)
+@pytest.mark.parametrize("rows", [300, 5_000, 70_000])
+def test_every_way_of_counting(kind, rows):
+    low, high = limits(kind)
+    low, high = max(low, -20_000), min(high, 20_000)
+    values = np.random.default_rng(rows).integers(low, high, rows, endpoint=True).astype(kind.to_pandas_dtype())
+    distinct, counts = np.unique(values, return_counts=True)
+    order = distinct[np.lexsort((distinct, -counts))]
+    found = through(pa.array(values), ("ordinal_encode", None))
+    np.testing.assert_array_equal(order[found.astype(np.int64) - 2], values)
+    if len(distinct) <= 1000:
+        places = through(pa.array(values), ("one_hot_encode", None))
+        np.testing.assert_array_equal(distinct[places.argmax(axis=1)], values)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        (pa.array([-1, 5], pa.int64()), pa.array([2**64 - 1, 5], pa.uint64())),
+        (pa.array([2**64 - 1, 5], pa.uint64()), pa.array([-1, 5], pa.int64())),
+        (pa.array([-1, 5, 2**62], pa.int64()), pa.array([2**64 - 1, 5], pa.uint64())),
+        (pa.array([2**64 - 1, 5, 2**53], pa.uint64()), pa.array([-1, 5, 2**53 + 1], pa.int64())),
+        (pa.array([-100, 5, 100], pa.int8()), pa.array([2**40, 5, -(2**63)], pa.int64())),
+    ],
+)
+def test_a_vocabulary_of_another_integer_type(known, asked):
+    places = {value: place for place, value in enumerate(known.to_pylist())}
+    expected = [places.get(value, -1) for value in asked.to_pylist()]
+    assert Vocabulary(known).find_numbers(asked.to_numpy()).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("array", "steps", "expected"),
+    [
+        (pa.array([1, None], pa.int8()), [("cast", "int64"), ("impute", {"strategy": "constant", "value": 1000})], [1, 1000]),
+        (pa.array([1, 100], pa.int8()), [("clip", {"min": 200})], [200, 200]),
+        (pa.array([1, 100], pa.uint8()), [("clip", {"max": -5})], [-5, -5]),
+        (pa.array([1, 2], pa.int8()), [("hash_encode", 10**6), ("clip", {"min": 300})], None),
+        (pa.array([1, 2], pa.int16()), [("hash_encode", 10**6), ("clip", {"min": 0})], None),
+        (pa.array(range(-128, 128), pa.int8()), [("ordinal_encode", None), ("clip", {"min": 0})], [i + 2 for i in range(256)]),
+        (pa.array(range(200), pa.uint8()), [("ordinal_encode", {"null": "error", "oov_buckets": 100}), ("passthrough", None), ("clip", {"max": 300})], [i + 101 for i in range(200)]),
+        (pa.array([7, None], pa.uint8()), [("bucketize", {"boundaries": [1, 2]}), ("impute", {"strategy": "constant", "value": -1})], [2, -1]),
+        (pa.array([None, 2**62 + 1]), [("impute", {"strategy": "constant", "value": 2**53 + 1})], [2**53 + 1, 2**62 + 1]),
+        (pa.array([2**53 + 1, 2**53 + 3]), [("clip", {"min": 2**53 + 2})], [2**53 + 2, 2**53 + 3]),
+        (pa.array([2**64 - 1, 5], pa.uint64()), [("clip", {"min": 7, "max": 2**53 + 1})], [2**53 + 1, 7]),
+        (pa.array([100, -100], pa.int8()), [("cast", "int64"), ("clip", {"min": 0})], [100, 0]),
+    ],
+)  # fmt: skip
+def test_results_wider_than_the_column(array, steps, expected):
+    found = through(array, *steps)
+    if expected is None:
+        low = steps[1][1]["min"]
+        hashes = [1 + farmhash.Fingerprint64(str(value).encode()) % 10**6 for value in array.to_pylist()]
+        expected = [max(low, value) for value in hashes]
+    assert found.tolist() == expected
+
+
+def test_a_vector_of_integers_beyond_int64_is_refused():
+    rows = pa.record_batch({"x": pa.array([2**63, 1], pa.uint64()), "y": pa.array([1, 2])})
+    pipeline = Pipeline.build([FeatureSpec("v", "feature", ("x", "y"), (), True)], rows.schema)
+    with pytest.raises(DataError, match=r"'x' holds integers beyond int64, which is what 'v' is written as"):
+        Transform(pipeline, fit_batches(pipeline, [rows])).apply(rows)
