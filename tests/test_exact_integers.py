@@ -136,18 +136,25 @@ def test_a_vocabulary_of_another_integer_type(known, asked):
     assert Vocabulary(known).find_numbers(asked.to_numpy()).tolist() == expected
 
 
+CLIP = ("clip", {"min": 0})
+
+
+def constant(value):
+    return "impute", {"strategy": "constant", "value": value}
+
+
 @pytest.mark.parametrize(
     ("array", "steps", "expected"),
     [
-        (pa.array([1, None], pa.int8()), [("cast", "int64"), ("impute", {"strategy": "constant", "value": 1000})], [1, 1000]),
+        (pa.array([1, None], pa.int8()), [("cast", "int64"), constant(1000)], [1, 1000]),
         (pa.array([1, 100], pa.int8()), [("clip", {"min": 200})], [200, 200]),
         (pa.array([1, 100], pa.uint8()), [("clip", {"max": -5})], [-5, -5]),
         (pa.array([1, 2], pa.int8()), [("hash_encode", 10**6), ("clip", {"min": 300})], None),
         (pa.array([1, 2], pa.int16()), [("hash_encode", 10**6), ("clip", {"min": 0})], None),
-        (pa.array(range(-128, 128), pa.int8()), [("ordinal_encode", None), ("clip", {"min": 0})], [i + 2 for i in range(256)]),
-        (pa.array(range(200), pa.uint8()), [("ordinal_encode", {"null": "error", "oov_buckets": 100}), ("passthrough", None), ("clip", {"max": 300})], [i + 101 for i in range(200)]),
-        (pa.array([7, None], pa.uint8()), [("bucketize", {"boundaries": [1, 2]}), ("impute", {"strategy": "constant", "value": -1})], [2, -1]),
-        (pa.array([None, 2**62 + 1]), [("impute", {"strategy": "constant", "value": 2**53 + 1})], [2**53 + 1, 2**62 + 1]),
+        (pa.array(range(-128, 128), pa.int8()), [("ordinal_encode", None), CLIP], [i + 2 for i in range(256)]),
+        (pa.array([3, 4], pa.uint8()), [("ordinal_encode", {"oov_buckets": 300}), CLIP], [301, 302]),
+        (pa.array([7, None], pa.uint8()), [("bucketize", {"boundaries": [1, 2]}), constant(-1)], [2, -1]),
+        (pa.array([None, 2**62 + 1]), [constant(2**53 + 1)], [2**53 + 1, 2**62 + 1]),
         (pa.array([2**53 + 1, 2**53 + 3]), [("clip", {"min": 2**53 + 2})], [2**53 + 2, 2**53 + 3]),
         (pa.array([2**64 - 1, 5], pa.uint64()), [("clip", {"min": 7, "max": 2**53 + 1})], [2**53 + 1, 7]),
         (pa.array([100, -100], pa.int8()), [("cast", "int64"), ("clip", {"min": 0})], [100, 0]),
@@ -167,3 +174,55 @@ def test_a_vector_of_integers_beyond_int64_is_refused():
     pipeline = Pipeline.build([FeatureSpec("v", "feature", ("x", "y"), (), True)], rows.schema)
     with pytest.raises(DataError, match=r"'x' holds integers beyond int64, which is what 'v' is written as"):
         Transform(pipeline, fit_batches(pipeline, [rows])).apply(rows)
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns(), st.lists(st.integers(-(2**70), 2**70) | st.integers(2**53 - 2, 2**53 + 2), min_size=1, unique=True))
+def test_bucketize(column, bounds):
+    kind, values = column
+    bounds = sorted(bounds)
+    present = [value for value in values if value is not None]
+    found = through(pa.array(present, kind), ("bucketize", {"boundaries": bounds}))
+    assert found.tolist() == [sum(bound <= value for bound in bounds) for value in present]
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns(), st.sampled_from(["int8", "int16", "int32", "int64", "uint8", "uint16"]), st.booleans())
+def test_cast(column, dtype, text):
+    kind, values = column
+    values = [value for value in values if value is not None]
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    array = pa.array(list(map(str, values))) if text else pa.array(values, kind)
+    if all(low <= value <= high for value in values):
+        assert through(array, ("cast", dtype)).tolist() == values
+    else:
+        with pytest.raises(DataError, match=r"do not fit|does not spell"):
+            through(array, ("cast", dtype))
+
+
+@settings(max_examples=100, deadline=None)
+@given(columns())
+def test_kept_labels_and_text(column):
+    kind, values = column
+    values = [value for value in values if value is not None]
+    assert through(pa.array(values, kind), ("cast", "string")).to_pylist() == [str(value).encode() for value in values]
+    for role in ("kept", "label"):
+        if max(values) < 2**63:
+            assert through(pa.array(values, kind), role=role).tolist() == values
+        else:
+            with pytest.raises(DataError, match="holds integers beyond int64"):
+                through(pa.array(values, kind), role=role)
+    ids = through(pa.array(values, kind), ("ordinal_encode", None), role="label")
+    assert ids.tolist() == [rising(values).index(value) for value in values]
+
+
+@pytest.mark.parametrize(("dtype", "buckets"), [("float16", 2049), ("float32", 2**24 + 1)])
+def test_floats_that_would_merge_ids_are_refused(dtype, buckets):
+    array = pa.array([1, 2])
+    with pytest.raises(DataError, match=rf"hash_encode of column 'x' makes ids up to {buckets:,}, and {dtype} holds"):
+        train(array, ("hash_encode", buckets), ("cast", dtype))
+    train(array, ("hash_encode", buckets - 1), ("cast", dtype))
+    rows = pa.record_batch({"x": array, "y": [0.5, 1.5]})
+    specs = [FeatureSpec("v", "feature", ("x", "y"), (parse_step("cast", "float32"),), True)]
+    pipeline = Pipeline.build(specs, rows.schema)
+    Transform(pipeline, fit_batches(pipeline, [rows]))

@@ -7,6 +7,7 @@ from dtap_dask.features.fit import finish as finish
 from dtap_dask.features.fit import fit_batches as fit_batches
 from dtap_dask.features.fit import merge as merge
 from dtap_dask.features.output import feature_infos as feature_infos
+from dtap_dask.features.output import planned_dtype as planned_dtype
 from dtap_dask.features.pipeline import Pipeline as Pipeline
 from dtap_dask.features.registry import NOT_YET as NOT_YET
 from dtap_dask.features.registry import STEPS as STEPS

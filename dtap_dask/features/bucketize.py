@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Column, Numbers, numbers
+from dtap_dask.features.column import Array, Column, Numbers, numbers
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, narrow
+from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, is_finite, narrow
 
 
 class Bucketize(Step):
@@ -25,15 +26,21 @@ class Bucketize(Step):
 
     name: ClassVar[str] = "bucketize"
 
-    boundaries: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    boundaries: Annotated[tuple[int | float, ...], Field(min_length=1)] | None = None
     quantiles: Annotated[int, Field(ge=2, le=4096)] | None = None
+
+    @field_validator("boundaries")
+    @classmethod
+    def _as_floats(cls, found: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        """Floats, but for integers that no float is equal to."""
+        return found and tuple(float(one) if is_finite(one) and float(one) == one else one for one in found)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.boundaries is None) == (self.quantiles is None):
             raise ValueError("needs `boundaries` or `quantiles`, one of them")
         bounds = self.boundaries or ()
-        if not all(map(math.isfinite, bounds)) or any(a >= b for a, b in pairwise(bounds)):
+        if not all(map(is_finite, bounds)) or any(a >= b for a, b in pairwise(bounds)):
             raise ValueError("`boundaries` must be finite and rise")
         return self
 
@@ -62,11 +69,15 @@ class Bucketize(Step):
         return len(self._boundaries(fitted)) + 1
 
     def bind(self, fitted: Fitted, place: Place) -> Bound:
-        boundaries = np.array(self._boundaries(fitted), np.float64)
+        bounds = self._boundaries(fitted)
+        boundaries = np.array(bounds, np.float64)
         dtype = np.dtype(narrow(len(boundaries)))
 
         def apply(column: Column) -> Column:
-            values = numbers(column).floats()
+            given = numbers(column)
+            if given.values.dtype.kind in "iu":
+                return Numbers(_exactly(given.values, bounds).astype(dtype), given.valid)
+            values = given.floats()
             valid = None
             if not np.isfinite(values).all():
                 infinite = int(np.isinf(values).sum())
@@ -79,3 +90,13 @@ class Bucketize(Step):
             return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)
 
         return apply
+
+
+def _exactly(values: Array, bounds: Sequence[float]) -> Array:
+    """The buckets of integers, shape [n]: float64 does not tell those beyond 2^53 apart."""
+    wide = np.dtype(np.uint64 if values.dtype == np.uint64 else np.int64)
+    limits = np.iinfo(wide)
+    whole = [math.ceil(bound) for bound in bounds]
+    below = sum(bound < limits.min for bound in whole)
+    within = np.array([bound for bound in whole if limits.min <= bound <= limits.max], wide)
+    return np.asarray(np.searchsorted(within, values.astype(wide, copy=False), side="right") + below)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Column, Numbers
+from dtap_dask.features.column import Column, Decimals, Numbers, numbers
 from dtap_dask.features.elementwise import Clip
 from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.pipeline import Pipeline
@@ -90,8 +90,8 @@ class Findings:
                 self.nulls[watch.column] += int(np.count_nonzero(nulls))
         if watch.infinities:
             self.infinities[watch.column] += column.infinities()
-        if watch.negatives and isinstance(column, Numbers):
-            self.negatives[watch.column] += int(np.count_nonzero(column.values < 0))
+        if watch.negatives and isinstance(column, Numbers | Decimals):
+            self.negatives[watch.column] += int(np.count_nonzero(numbers(column).values < 0))
 
     @staticmethod
     def together(parts: Iterable[Findings]) -> Findings:

@@ -144,6 +144,27 @@ class Text:
         return coded.words.binary.take(pa.array(coded.codes, mask=mask))
 
 
+class Decimals:
+    """A decimal column as it is, for the steps that treat its values exactly; `numbers` is what all others see."""
+
+    def __init__(self, array: pa.Array):
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The values as float64, NaN where null."""
+        return _numbers(self.array.cast(pa.float64()))
+
+    def nulls(self) -> Mask | None:
+        return _bits(self.array.is_null()) if self.array.null_count else None
+
+    def infinities(self) -> int:
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Lists:
     """A list column of any length a row; it only passes through."""
@@ -171,11 +192,13 @@ class Lists:
         return int(np.isinf(inner.to_numpy(zero_copy_only=False)).sum()) if pa.types.is_floating(inner.type) else 0
 
 
-Column = Numbers | Text | Lists
+Column = Numbers | Decimals | Text | Lists
 
 
 def numbers(column: Column) -> Numbers:
     """The column, which the types checked when the pipeline was built say holds numbers."""
+    if isinstance(column, Decimals):
+        return column.numbers
     assert isinstance(column, Numbers)
     return column
 
@@ -195,6 +218,8 @@ def present(column: Column) -> Column:
     if isinstance(column, Text):
         coded = column.coded
         return Text(Coded(coded.codes[~nulls], coded.words, nulls=False))
+    if isinstance(column, Decimals):
+        return Decimals(column.array.drop_null())
     return Numbers(column.values[~nulls])
 
 
@@ -222,7 +247,7 @@ def from_arrow(array: pa.Array) -> Column:
         return _vectors(array)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return Lists(array)
-    return _numbers(array)
+    return Decimals(array) if pa.types.is_decimal(kind) else _numbers(array)
 
 
 def _numbers(array: pa.Array) -> Numbers:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.features.column import Array, Text
+from dtap_dask.features.column import Array, Decimals, Text
 from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Statistic
 from dtap_dask.features.vocabulary import distance
@@ -23,7 +23,7 @@ PENDING = 1 << 20  # words of batches that may wait to be brought together
 class Counts(Statistic):
     """Distinct non-null values and how often each came, memory in proportion to the distinct values.
 
-    `values` is large_binary for text, else of the column's own number type, in the order first seen; `tally` is
+    `values` is large_binary for text, else of the column's own type, in the order first seen; `tally` is
     int64 of the same length.
     """
 
@@ -53,7 +53,8 @@ class Counts(Statistic):
             self._wait(key, coded.words.binary, tally)
 
     def _add(self, sample: Sample, weight: int) -> None:
-        values, tally = _count_numbers(sample.values)
+        exact = isinstance(sample.column, Decimals)
+        values, tally = _counted(sample.decimals) if exact else _count_numbers(sample.values)
         self._wait((self._waiting, len(self._pending)), values, tally * weight)
 
     def _wait(self, key: tuple[object, ...], values: pa.Array, tally: Tally) -> None:
@@ -104,7 +105,11 @@ def _count_numbers(values: Array) -> tuple[pa.Array, Tally]:
             # modulo 2^64 and then cut to the column's own width, which holds every sum
             found = (there.astype(np.uint64) + np.uint64(low % 2**64)).astype(values.dtype)
             return pa.array(found), tally[there]
-    counted = pa.array(values).value_counts()
+    return _counted(pa.array(values))
+
+
+def _counted(values: pa.Array) -> tuple[pa.Array, Tally]:
+    counted = values.value_counts()
     return counted.field(0), counted.field(1).to_numpy()
 
 

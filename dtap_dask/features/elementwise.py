@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from pydantic import model_validator
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Array, Coded, Column, Lists, Numbers, Text, Words, numbers
+from dtap_dask.features.column import Array, Coded, Column, Decimals, Lists, Numbers, Text, Words, numbers
+from dtap_dask.features.decimals import clipped, spelled, whole
 from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, is_finite, rows_of
 
 DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
@@ -52,6 +53,10 @@ class Clip(Step):
         low, high, whole = self.min, self.max, self._whole
 
         def apply(column: Column) -> Column:
+            if isinstance(column, Decimals):
+                limited = clipped(column.array, low, high)
+                if limited is not None:
+                    return Decimals(limited)
             given = numbers(column)
             if not whole or given.values.dtype.kind not in "iu":
                 return Numbers(np.clip(given.floats(), low, high))
@@ -136,9 +141,25 @@ class Cast(Step):
                 return self._lists(column, place)
             if isinstance(column, Text):
                 return column if self.dtype == "string" else self._parse(column, place)
+            if isinstance(column, Decimals):
+                return self._decimals(column, place)
             return self._spell(column) if self.dtype == "string" else self._numbers(column, place)
 
         return apply
+
+    def _decimals(self, given: Decimals, place: Place) -> Column:
+        """Exact, unless it is to floats."""
+        if self.dtype == "string":
+            return Text(spelled(given.array))
+        if not self.dtype.startswith(("int", "uint")):
+            return self._numbers(given.numbers, place)
+        dtype = np.dtype(self.dtype)
+        values, bad = whole(given.array, dtype)
+        if bad is not None:
+            few = ", ".join(map(str, given.array.filter(pa.array(bad))[:3].to_pylist()))
+            self._refuse_some(int(bad.sum()), few, place)
+        nulls = given.nulls()
+        return Numbers(values, None if nulls is None else ~nulls)
 
     def _numbers(self, given: Numbers, place: Place) -> Numbers:
         dtype = np.dtype(self.dtype)
@@ -166,10 +187,13 @@ class Cast(Step):
 
     def _refuse(self, values: Array, bad: Array, place: Place) -> None:
         if bad.any():
-            raise DataError(
-                f"{int(bad.sum()):,} values of {place} do not fit {self.dtype}: {rows_of(values[bad])}. Use a wider "
-                "type, put `clip` before the cast, or leave such rows out with `source.where`."
-            )
+            self._refuse_some(int(bad.sum()), rows_of(values[bad]), place)
+
+    def _refuse_some(self, count: int, few: str, place: Place) -> None:
+        raise DataError(
+            f"{count:,} values of {place} do not fit {self.dtype}: {few}. Use a wider type, put `clip` before the "
+            "cast, or leave such rows out with `source.where`."
+        )
 
     def _parse(self, given: Text, place: Place) -> Numbers:
         coded = given.coded

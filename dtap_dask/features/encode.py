@@ -25,8 +25,10 @@ class Encoder(Step):
         """Refuse floats, dates and lists."""
         if given.base in ("int", "bool", "text") and given.width is None:
             return
+        digits = pa.types.is_decimal(given.source) and given.source.scale > 0
+        cast = "`cast: string`" if digits else "`cast: int64` or `cast: string`"
         remedy = {
-            "float": " Put `cast: int64` or `cast: string` before it, or `bucketize` the column.",
+            "float": f" Put {cast} before it, or `bucketize` the column.",
             "time": " Put `cast: int64` before it (microseconds since 1970).",
         }.get(given.base, "")
         raise Unfit(f"{self.name} needs integers, booleans or text, and the column is {describe(given)}.{remedy}")

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.features.checks import Findings, by_column, infinite, watches
-from dtap_dask.features.column import Column, Numbers, from_arrow
+from dtap_dask.features.column import Column, Decimals, Numbers, from_arrow
+from dtap_dask.features.decimals import constant
 from dtap_dask.features.feature import Block, Chain, Feature, Lane
 from dtap_dask.features.pipeline import Pipeline
 from dtap_dask.features.program import Program
@@ -190,9 +191,13 @@ def _statistic(lane: Lane, index: int, taken: dict[Measure, Statistic | Covarian
 
 def _through(value: object, lane: Lane, first: int, last: int, feature: Feature) -> Column:
     """One imputed value through the steps between the imputer and the step that is fitted."""
-    if isinstance(value, str):
+    kind = lane.kinds[first]
+    if kind.base != "text" and isinstance(value, str):  # the digits of a decimal
+        source = kind.source.value_type if pa.types.is_dictionary(kind.source) else kind.source
+        column: Column = Decimals(pa.array([constant(value, source)]))
+    elif isinstance(value, str):
         raw = value.encode("utf-8", "surrogateescape")
-        column: Column = from_arrow(pa.array([raw], pa.large_binary()))
+        column = from_arrow(pa.array([raw], pa.large_binary()))
     else:
         column = Numbers(np.array([value]))
     for step in lane.steps[first:last]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,8 +10,9 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Coded, Column, Numbers, Text, Words, numbers, text
+from dtap_dask.features.column import Coded, Column, Decimals, Numbers, Text, Words, numbers, text
 from dtap_dask.features.counts import Counts
+from dtap_dask.features.decimals import filled
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Moments, Statistic
 from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, fits, is_finite
@@ -20,6 +22,8 @@ Value = bool | int | float | str
 
 class Impute(Step):
     """Put the mean, the median, the most frequent value (the smallest of several) or a constant in place of nulls.
+
+    Decimals stay decimals with the last two, unless their type does not hold the constant.
 
     `indicator` adds a feature `<name>_missing`, 1 where a value was filled in. Fitted: `statistics_`.
     """
@@ -90,15 +94,22 @@ class Impute(Step):
         if self.strategy == "median":
             return {"statistics_": float(statistic.quantiles(np.array([0.5]))[0])}
         value = statistic.by_count()[0][0].as_py()
+        if isinstance(value, Decimal):
+            value = format(value, "f")  # its digits, which JSON holds exactly
         return {"statistics_": value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value}
 
     def bind(self, fitted: Fitted, place: Place) -> Bound:
         value: Any = self.value if self.strategy == "constant" else fitted["statistics_"]
-        if isinstance(value, str):
-            return _fill_text(value)
+        fill_text = _fill_text(value) if isinstance(value, str) else None
         floats = self.strategy in ("mean", "median")
 
         def fill(column: Column) -> Column:
+            if fill_text is not None and isinstance(column, Text):
+                return fill_text(column)
+            if isinstance(column, Decimals) and not floats:
+                whole = filled(column.array, value)
+                if whole is not None:
+                    return Decimals(whole)
             given = numbers(column)
             if given.is_float or floats:
                 plain = given.floats()

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Lists, is_text
+from dtap_dask.features.decimals import spelled
 from dtap_dask.features.elementwise import Cast
 from dtap_dask.features.encode import LabelEncode
 from dtap_dask.features.feature import Feature, Lane
@@ -36,6 +37,26 @@ def lane_outputs(feature: Feature, state: FittedState) -> tuple[LaneOutput, ...]
     if feature.indicator is not None:
         return tuple(LaneOutput("int64", "uint8", 1) for _ in feature.lanes)
     return tuple(_lane_output(feature, lane, state) for lane in feature.lanes)
+
+
+def planned_dtype(feature: Feature) -> str:
+    """The dtype of a feature's output, which its types tell before anything is fitted."""
+    if feature.indicator is not None:
+        return "int64"
+    if feature.reduce is not None:
+        return next((step.dtype for step in reversed(feature.tail) if isinstance(step, Cast)), "float32")
+    pairs = [_planned(lane.kinds[-1], feature.spec.role) for lane in feature.lanes]
+    return _common([LaneOutput(dtype, stored, 1) for dtype, stored in pairs])[0]
+
+
+def _planned(kind: Kind, role: str) -> tuple[str, str]:
+    if kind.base == "onehot":
+        return kind.cast or "float32", kind.cast or "uint8"
+    if kind.encoder is not None:
+        return kind.cast or "int64", kind.cast or "int64"
+    if kind.base == "list":
+        return _list_dtypes(kind, role)
+    return ("bytes", "bytes") if kind.base == "text" else _number_dtypes(kind, role)
 
 
 def _lane_output(feature: Feature, lane: Lane, state: FittedState) -> LaneOutput:
@@ -69,10 +90,21 @@ def _ids(lane: Lane, kind: Kind, encoder: int, state: FittedState) -> LaneOutput
     count = step.ids(fitted) or 1
     dtype = kind.cast or "int64"
     stored = narrow(count - 1) if not dtype.startswith("float") else dtype
+    _refuse_merged(count, dtype, f"{step.name} of column {lane.column!r}")
     classes = None
     if isinstance(step, LabelEncode):
         classes = tuple(map(_class_name, fitted["vocabulary"].to_pylist()))
     return LaneOutput(dtype, stored, 1, count, state.vocabulary_files.get(chain), classes)
+
+
+def _refuse_merged(count: int, dtype: str, what: str) -> None:
+    """DataError for more ids than a float dtype tells apart."""
+    if dtype.startswith("float") and count - 1 > 2 ** (np.finfo(dtype).nmant + 1):
+        raise DataError(
+            f"The {what} makes ids up to {count - 1:,}, and {dtype} holds whole numbers one by one only up to "
+            f"{2 ** (np.finfo(dtype).nmant + 1):,}: different ids would become one. Leave the ids as integers, or "
+            "lower `top_k` or `buckets`."
+        )
 
 
 def _number_dtypes(kind: Kind, role: str) -> tuple[str, str]:
@@ -82,13 +114,18 @@ def _number_dtypes(kind: Kind, role: str) -> tuple[str, str]:
     if role == "weight":
         return "float32", "float32"
     if kind.base == "float":
-        own = kind.source.value_type if kind.width is not None else kind.source
-        if role == "kept" and pa.types.is_float64(own):
-            return "float64", "float64"
-        return "float32", "float32"
+        return _float_dtypes(kind.source.value_type if kind.width is not None else kind.source, role)
     if kind.base == "bool":
         return ("float32" if role == "label" else "int64"), "uint8"
     return "int64", _integer_store(kind.holds)
+
+
+def _float_dtypes(own: pa.DataType, role: str) -> tuple[str, str]:
+    """(dtype, stored) of floats and decimals; what is kept keeps its value, decimals as integers or as text."""
+    if role == "kept" and pa.types.is_decimal(own):
+        return ("int64", "int64") if own.scale == 0 else ("bytes", "bytes")
+    double = role == "kept" and pa.types.is_float64(own)
+    return ("float64", "float64") if double else ("float32", "float32")
 
 
 def _integer_store(dtype: str) -> str:
@@ -103,8 +140,7 @@ def _list_dtypes(kind: Kind, role: str) -> tuple[str, str]:
     if kind.cast is not None:
         return kind.cast, kind.cast
     if pa.types.is_floating(item) or pa.types.is_decimal(item):
-        double = role == "kept" and pa.types.is_float64(item)
-        return ("float64", "float64") if double else ("float32", "float32")
+        return _float_dtypes(item, role)
     return "int64", "uint8" if pa.types.is_boolean(item) else _integer_store(str(item))
 
 
@@ -129,6 +165,8 @@ def feature_info(feature: Feature, outputs: Sequence[LaneOutput], state: FittedS
         )
     width = sum(output.width for output in outputs)
     dtype, stored = _common(outputs)
+    for lane, output in zip(feature.lanes, outputs, strict=True):
+        _refuse_merged(output.ids or 1, dtype, f"vector {spec.name!r}, column {lane.column!r},")
     return FeatureInfo(spec.name, spec.role, dtype, stored, (width,), columns, ids=_common_ids(outputs))
 
 
@@ -162,13 +200,16 @@ def list_output(column: Lists, info: FeatureInfo) -> pa.Array:
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     if info.stored == "bytes":
         inner = inner.dictionary_decode() if pa.types.is_dictionary(inner.type) else inner
+        inner = spelled(inner) if pa.types.is_decimal(inner.type) else inner
         return pa.LargeListArray.from_arrays(pa.array(offsets), inner.cast(pa.large_binary()))
     target = pa.from_numpy_dtype(np.dtype(info.stored))
+    if pa.types.is_floating(target):
+        return pa.LargeListArray.from_arrays(pa.array(offsets), inner.cast(target, safe=False))
     try:
-        inner = inner.cast(target, safe=not pa.types.is_floating(target))
+        inner = inner.cast(target)
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"Values of the lists in column {info.columns[0]!r} do not fit {info.stored}: {error}. Leave them out with "
-            "`source.where`."
+            f"Values of the lists in column {info.columns[0]!r} do not fit {info.stored}: {error}. Leave such rows "
+            "out with `source.where`, or leave the column out."
         ) from error
     return pa.LargeListArray.from_arrays(pa.array(offsets), inner)

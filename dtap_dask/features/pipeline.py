@@ -103,7 +103,10 @@ def _lane(
         problems.append(Problem(f"{spec.place}.columns", text))
         return None
     try:
-        kinds = [source_kind(schema.field(column).type)]
+        kind = schema.field(column).type
+        if spec.role == "kept" and pa.types.is_time(kind):
+            raise Unfit(f"it is {kind}. `derive` its text, `cast({column} as varchar)`, and keep that.")
+        kinds = [source_kind(kind)]
     except Unfit as error:
         problems.append(Problem(f"{spec.place}.columns", f"column {column!r} cannot be used: {error}"))
         return None
@@ -138,16 +141,19 @@ def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
         return "a label of text needs an encoder; put `steps: [ordinal_encode]` with it."
     if spec.role == "weight" and not kind.is_number:
         return f"a weight is one number a row, and the column is {describe(kind)}."
-    return ""
+    inexact = spec.role == "kept" and kind.width is not None and pa.types.is_decimal(kind.source.value_type)
+    no_place = f"it is {kind.source}, and no record holds a fixed number of decimals exactly. Leave it out of `keep`."
+    return no_place if inexact else ""
 
 
 def _time_problem(spec: FeatureSpec, kind: Kind) -> str:
     if spec.role in ("feature", "label"):
         return f"it is {kind.source}, which needs `cast: int64` (microseconds since 1970)."
-    use = "keep that" if spec.role == "kept" else "make that the weight"
-    return (
-        f"it is {kind.source}: `derive` a number, such as `epoch({spec.columns[0]})` (seconds since 1970), and {use}."
-    )
+    column = spec.columns[0]
+    if spec.role == "weight":
+        return f"it is {kind.source}: `derive` a number such as `epoch({column})` and make that the weight."
+    whole = f" or whole seconds, `cast(epoch({column}) as bigint)`," if pa.types.is_timestamp(kind.source) else ""
+    return f"it is {kind.source}: `derive` its text, `cast({column} as varchar)`,{whole} and keep that."
 
 
 def _levels(steps: tuple[Step, ...]) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:

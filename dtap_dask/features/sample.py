@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 
-from dtap_dask.features.column import Array, Coded, Column, Floats, Mask, numbers, text
+from dtap_dask.features.column import Array, Coded, Column, Decimals, Floats, Mask, numbers, text
 
 
 class Sample:
@@ -32,6 +33,13 @@ class Sample:
     def floats(self) -> Floats:
         """The non-null numbers as float64, shape [m]."""
         return self.values.astype(np.float64, copy=False)
+
+    @property
+    def decimals(self) -> pa.Array:
+        """The non-null values of a decimal column, shape [m]."""
+        assert isinstance(self.column, Decimals)
+        array = self.column.array
+        return (array if self._fit is None else array.filter(pa.array(self._fit))).drop_null()
 
     @property
     def rows_as_floats(self) -> Floats:

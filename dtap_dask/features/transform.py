@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.checks import can_clip, infinite, negative, null_is_wrong
-from dtap_dask.features.column import Array, Column, Lists, Numbers, Text, numbers
+from dtap_dask.features.column import Array, Column, Decimals, Lists, Numbers, Text, numbers
+from dtap_dask.features.decimals import spelled, whole
 from dtap_dask.features.elementwise import Log1p
 from dtap_dask.features.feature import Chain, Feature, Lane
 from dtap_dask.features.fit import feature_names
@@ -63,11 +64,13 @@ class Transform:
             return _missing(results, info)
         for lane, result in zip(feature.lanes, results, strict=True):
             self._refuse_nulls(feature, lane, result, columns)
-        if isinstance(results[0], Text):
-            return results[0].plain()
+        if isinstance(results[0], Text) or (isinstance(results[0], Decimals) and feature.spec.role == "kept"):
+            return results[0].plain() if isinstance(results[0], Text) else _kept(results[0], info)
         if isinstance(results[0], Lists):
             self._refuse_infinite(feature, feature.lanes[0], results[0].infinities(), columns)
-            return list_output(results[0], info)
+            made = list_output(results[0], info)
+            self._refuse_infinite(feature, feature.lanes[0], Lists(made).infinities(), columns)
+            return made
         if feature.reduce is not None:
             fitted = self._state.fitted[feature.block]
             block = feature.reduce.project(fitted, stack([numbers(result).floats() for result in results]))
@@ -120,13 +123,7 @@ class Transform:
         limits = np.iinfo(dtype)
         if len(values) == 0 or (limits.min <= int(values.min()) and int(values.max()) <= limits.max):
             return
-        way = "Put `cast: float64` with it, or encode it."
-        if feature.spec.role == "kept":
-            way = f"`derive` a column such as `cast({lane.column} as varchar)` and keep that."
-        raise DataError(
-            f"Column {lane.column!r} holds integers beyond {dtype}, which is what {feature.spec.name!r} is written "
-            f"as. {way}"
-        )
+        raise _beyond(lane.column, feature.spec.name, dtype.name, feature.spec.role)
 
     def _refuse_nulls(self, feature: Feature, lane: Lane, result: Column, columns: list[Column]) -> None:
         if not null_is_wrong(feature, lane):
@@ -157,6 +154,24 @@ class Transform:
                 at = lane.steps[max(taken - 1, 0)].name if lane.steps else "passthrough"
                 break
         raise infinite(count, lane.column, feature.spec.name, at, can_clip(feature, lane))
+
+
+def _kept(column: Decimals, info: FeatureInfo) -> Array | pa.Array:
+    """Decimals as they are: integers, or their digits as text."""
+    if info.stored == "bytes":
+        return spelled(column.array).cast(pa.large_binary())
+    values, bad = whole(column.array, np.dtype(info.stored))
+    if bad is not None:
+        raise _beyond(info.columns[0], info.name, info.stored, "kept")
+    return values
+
+
+def _beyond(column: str, name: str, dtype: str, role: str) -> DataError:
+    """The error for whole numbers that are larger than what they are written as."""
+    way = "Put `cast: float64` with it, or encode it."
+    if role == "kept":
+        way = f"`derive` a column such as `cast({column} as varchar)` and keep that."
+    return DataError(f"Column {column!r} holds integers beyond {dtype}, which is what {name!r} is written as. {way}")
 
 
 def _missing(results: list[Column], info: FeatureInfo) -> Array:

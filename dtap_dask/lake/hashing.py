@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import farmhash
 import numpy as np
@@ -74,16 +75,19 @@ def column_hash(name: str, values: pa.Array) -> U64:
         values = values.dictionary_decode()
     if pa.types.is_null(values.type):
         return np.full(len(values), NULL_HASH)
-    hashes = splitmix64(_integers(name, values))
+    hashes = _decimals(name, values) if pa.types.is_decimal(values.type) else splitmix64(_integers(name, values))
     if values.null_count:
         hashes[values.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
     return hashes
 
 
 def is_key_type(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be part of a split key: integers, booleans, text, dates, timestamps."""
+    """Whether a column of this type can be part of a split key: integers, booleans, text, dates, timestamps, and
+    decimals without digits behind the point."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if pa.types.is_decimal(kind):
+        return bool(kind.scale == 0)
     checks = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_date, pa.types.is_timestamp, _is_text)
     return pa.types.is_null(kind) or any(check(kind) for check in checks)
 
@@ -92,8 +96,9 @@ def key_hash(columns: Sequence[tuple[str, pa.Array]]) -> U64:
     """One hash a row of the named key columns, shape [n], at least one column.
 
     An integer of any width counts by its value, a boolean as 0 or 1, dates and timestamps as microseconds since
-    1970 rounded down: SplitMix64 of that. Text is Fingerprint64 of its bytes, null is `NULL_HASH`. Several columns
-    are folded in order. Floats, decimals and nested columns are refused with DataError.
+    1970 rounded down: SplitMix64 of that. A decimal without digits behind the point counts as the integer that it is,
+    beyond 64 bits as Fingerprint64 of its digits. Text is Fingerprint64 of its bytes, null is `NULL_HASH`. Several
+    columns are folded in order. Floats, other decimals and nested columns are refused with DataError.
     """
     hashes = [column_hash(name, values) for name, values in columns]
     total = hashes[0]
@@ -118,13 +123,34 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _integers(name: str, values: pa.Array) -> U64:
-    kind = values.type
+def _decimals(name: str, values: pa.Array) -> U64:
+    """The hash of each whole number, of any size; what null hashes to here means nothing."""
+    _refuse_unfit(name, values.type)
+    values = values.cast(pa.decimal256(76, 0)).fill_null(0)
+    low, high = (pa.scalar(Decimal(int(bound)), values.type) for bound in (-(2**63), 2**64 - 1))
+    inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+    unsigned = pc.and_(inside, pc.greater_equal(values, pa.scalar(Decimal(2**63), values.type)))
+    zero = pa.scalar(Decimal(0), values.type)
+    signed = pc.if_else(pc.and_not(inside, unsigned), values, zero).cast(pa.int64())
+    large = pc.if_else(unsigned, values, zero).cast(pa.uint64())
+    hashes = splitmix64(np.where(unsigned.to_numpy(False), large.to_numpy(), signed.to_numpy().view(np.uint64)))
+    beyond = ~inside.to_numpy(zero_copy_only=False)
+    if beyond.any():
+        hashes[beyond] = fingerprint64(values.filter(pa.array(beyond)).cast(pa.string()))
+    return hashes
+
+
+def _refuse_unfit(name: str, kind: pa.DataType) -> None:
     if not is_key_type(kind):
         raise DataError(
             f"Column {name!r} is {kind}, which cannot be part of a split key: equal values do not always have equal "
             "bytes. Use integer, boolean, text, date or timestamp columns in `split.key`, or derive one of those."
         )
+
+
+def _integers(name: str, values: pa.Array) -> U64:
+    kind = values.type
+    _refuse_unfit(name, kind)
     scale = 1
     if pa.types.is_boolean(kind):
         values = values.cast(pa.uint8())

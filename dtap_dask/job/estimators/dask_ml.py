@@ -66,6 +66,8 @@ def _maxabs(step: MaxAbsScale, fitted: Fitted, column: str, given: Kind) -> Any:
 def _impute(step: Impute, fitted: Fitted, column: str, given: Kind) -> Any:
     if step.strategy in ("median", "most_frequent"):
         value, missing = fitted["statistics_"], _missing(given)
+        if given.base == "float":
+            value = float(value)  # pandas has decimals as floats here; the state holds their digits
         if missing is None:
             value = bool(value)
         return _fit(PlainImputer(strategy=step.strategy, missing_values=missing), column, [value], missing is None)

@@ -156,7 +156,14 @@ def mean(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
 
 def most_frequent(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """Dask DataFrame's value_counts, the smallest of several as scikit-learn: dask-ml takes any of them."""
-    return [target.step.fit(_counts(_tally(frames, target, rows), rows), target.place) for target in targets]
+    learnt = []
+    for target in targets:
+        counts = _counts(_tally(frames, target, rows), rows)
+        kind = frames.work.schema.field(target.inputs[0].column).type
+        if counts.values is not None and pa.types.is_decimal(kind) and pa.types.is_large_binary(counts.values.type):
+            counts.values = counts.values.cast(pa.string()).cast(kind)  # smallest as numbers, not as text
+        learnt.append(target.step.fit(counts, target.place))
+    return learnt
 
 
 def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dtap_dask.features.column import Column, Text, numbers, present
+from dtap_dask.features.column import Column, Decimals, Text, numbers, present
+from dtap_dask.features.decimals import spelled
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.program import Program
 from dtap_dask.features.step import Fitted
@@ -39,7 +40,8 @@ class Frames:
         return self._frame(_floats, tuple(chains))
 
     def values(self, chain: Chain) -> dd.DataFrame:
-        """One column VALUES of the non-null values in their own dtype; the bytes of text as one letter each."""
+        """One column VALUES of the non-null values in their own dtype; the bytes of text as one letter each,
+        the digits of decimals."""
         return self._frame(_values, (chain,))
 
     def _frame(self, make: Make, chains: tuple[Chain, ...]) -> dd.DataFrame:
@@ -95,6 +97,8 @@ def _values(columns: Sequence[Column]) -> pd.DataFrame:
         # not every text is UTF-8; Latin-1 has a letter for each byte, and orders text as its bytes
         words = [word.decode("latin-1") for word in column.coded.words.binary.to_pylist()]
         return pd.DataFrame({VALUES: pd.array(words, dtype="str").take(column.coded.codes)})
+    if isinstance(column, Decimals):
+        return pd.DataFrame({VALUES: pd.array(spelled(column.array).to_pylist(), dtype="str")})
     values = numbers(column).values
     if values.dtype.kind == "f":
         values = values.astype(np.float64) + 0.0  # -0.0 is 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
-from dtap_dask.features import FeatureSpec, Pipeline
+from dtap_dask.features import FeatureSpec, Pipeline, planned_dtype
 from dtap_dask.job.jobfile.spec import Block, Job
 from dtap_dask.lake import predicate
 from dtap_dask.lake.hashing import is_key_type
@@ -59,6 +59,8 @@ class _Check:
             pipeline = Pipeline.build([spec for spec in specs if self.usable(spec)], self.schema)
         except JobError as error:
             self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
+        if pipeline is not None and self.job.output.layout == "rows":
+            self.rows_layout(pipeline)
         self.job.raise_pending(self.problems)
         if pipeline is None:
             raise AssertionError("a pipeline without problems was not built")
@@ -135,7 +137,11 @@ class _Check:
         for name in key:
             if self.known(name, "split", "key") and not is_key_type(self.schema.field(name).type):
                 message = f"{name!r} is {self.schema.field(name).type}: a key must be text, whole numbers, booleans, "
-                self.report(message + "dates or timestamps.", "split", "key")
+                self.report(
+                    message + f"dates or timestamps. `derive` one, such as its text: `cast({name} as varchar)`.",
+                    "split",
+                    "key",
+                )
 
     def features(self) -> Iterator[FeatureSpec]:
         for index, block in enumerate(self.job.features):
@@ -189,6 +195,21 @@ class _Check:
         for index, name in enumerate(self.job.keep):
             if self.known(name, "keep", index):
                 yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
+
+    def rows_layout(self, pipeline: Pipeline) -> None:
+        """Report what tf.train.Example has no number for; `keep` never rounds."""
+        for feature in pipeline.features:
+            spec, dtype = feature.spec, planned_dtype(feature)
+            if dtype not in ("float64", "float16"):
+                continue
+            column, way = spec.columns[0], "Leave out the cast, which gives float32, or choose output.layout: blocks."
+            if spec.role == "kept":
+                way = (
+                    f"For a key that stays exact `derive` whole numbers, `cast({column} as bigint)`, or text, "
+                    f"`cast({column} as varchar)`, and keep that; or choose output.layout: blocks."
+                )
+            message = f"{spec.name!r} is {dtype}, which the layout rows (tf.train.Example) does not have. {way}"
+            self.problems.append(Problem(self.located(spec.place), message))
 
     def usable(self, spec: FeatureSpec) -> bool:
         words = re.findall(r"\w+", spec.place)
