@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dtap_dask.job.cluster.client import ClusterOptions
     from dtap_dask.job.estimators.interop import to_dask_ml
     from dtap_dask.job.jobfile.spec import Job
+    from dtap_dask.job.planning.describe import plan
     from dtap_dask.job.planning.plan import Plan
-    from dtap_dask.job.planning.plan import make_plan as plan
     from dtap_dask.job.read import read
     from dtap_dask.job.running.run import run
     from dtap_dask.job.running.submit import submit
@@ -34,7 +34,7 @@ _HOMES = {
     "Plan": ("dtap_dask.job.planning.plan", "Plan"),
     "inputs": ("dtap_dask.train.inputs", "inputs"),
     "load": ("dtap_dask.train.load", "load"),
-    "plan": ("dtap_dask.job.planning.plan", "make_plan"),
+    "plan": ("dtap_dask.job.planning.describe", "plan"),
     "read": ("dtap_dask.job.read", "read"),
     "run": ("dtap_dask.job.running.run", "run"),
     "submit": ("dtap_dask.job.running.submit", "submit"),

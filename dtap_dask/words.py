@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shutil
+import sys
 
 # Control characters (C0, DEL, C1) and those that move, hide or reorder the text around them; lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -46,3 +49,16 @@ def _escape(character: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or (
         f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
     )
+
+
+def as_html(text: str) -> str:
+    """A text of lines as a notebook shows it."""
+    return f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>'
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that standard output goes to; None where it is a file or a pipe.
+
+    COLUMNS in the environment counts for a terminal only: programs that once ran in one hand it on to others.
+    """
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from dtap_dask.features.pipeline import Pipeline
 from dtap_dask.features.registry import parse_step
 from dtap_dask.features.step import Fitted, Step
 from dtap_dask.storage import Store
+from dtap_dask.words import as_html, count, visible
 
 __all__ = ["FeatureInfo", "FittedState", "FittedStep", "Role"]
 
@@ -81,6 +82,22 @@ class FittedState:
         chains = [chain for chain, fitted in self.fitted.items() if isinstance(chain, Chain) and _arrays(fitted)]
         return {chain: f"{FOLDER}/{number}.parquet" for number, chain in enumerate(chains)}
 
+    def __repr__(self) -> str:
+        """A line for each feature: its columns, their steps, and what these have learnt."""
+        features = [feature for feature in self.pipeline.features if feature.indicator is None]
+        lines = [f"{count(len(features), 'feature')}, fitted on {count(self.rows, 'row')}"]
+        for feature in features:
+            parts = [f"{column} > {_steps(steps)}" if steps else column for column, steps in self.columns(feature)]
+            reduced = self.reduced(feature)
+            last = [_step_in_words(reduced)] if reduced else []
+            lines.append(f"  {feature.spec.name}: {' > '.join([', '.join(parts), *last])}")
+        return visible("\n".join(lines))
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
     def as_json(self) -> dict[str, Any]:
         """The state without vocabularies: `fitted[j][i]` of a feature is of step i of column j."""
         features = []
@@ -135,13 +152,31 @@ class FittedState:
         features = [feature for feature in pipeline.features if feature.indicator is None]
         for feature, saved in zip(features, document["features"], strict=True):
             for lane, steps in zip(feature.lanes, saved["fitted"], strict=True):
-                for count, numbers in enumerate(steps):
-                    chain = lane.chain(count + 1)
+                for index, numbers in enumerate(steps):
+                    chain = lane.chain(index + 1)
                     if numbers and chain not in fitted:
                         fitted[chain] = _revive(numbers, store, prefix)
             if saved["reduced"]:
                 fitted[feature.block] = _tuples(saved["reduced"])
         return cls(pipeline.specs, schema, document["levels"], document["rows"], fitted)
+
+
+def _steps(steps: Sequence[FittedStep]) -> str:
+    return " > ".join(map(_step_in_words, steps))
+
+
+def _step_in_words(step: FittedStep) -> str:
+    """`standard_scale (mean_ 2.7, var_ 5.4, scale_ 2.3)`: of vocabularies and long lists the number of entries."""
+    learnt = [f"{name} {_number(value)}" for name, value in step.fitted.items() if name != "n_samples_seen_"]
+    return f"{step.step.name} ({', '.join(learnt)})" if learnt else step.step.name
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, pa.Array) or (isinstance(value, tuple) and len(value) > 4):
+        return f"of {len(value):,}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_number, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _spec(saved: Mapping[str, Any]) -> FeatureSpec:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dtap_dask.features import Rows
 from dtap_dask.job import taps
 from dtap_dask.records.manifest import Manifest, read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
-from dtap_dask.words import human
+from dtap_dask.words import terminal_width, visible
+
+GAP = 2  # blanks between the columns of a table
+LONGEST_TEXT = 500  # characters of a text that a table shows; JSON has them all
 
 
 def plain(value: Any) -> Any:
@@ -40,19 +45,45 @@ def as_records(rows: Rows) -> list[dict[str, Any]]:
 
 
 def print_rows(rows: Rows, *, as_json: bool = False) -> None:
-    """Print rows: JSON lines, or a table with a line for each column (wide tables do not fit a terminal)."""
+    """Print rows: JSON lines, or a table with a line for each column and as many rows beside each other as fit."""
     records = as_records(rows)
     if as_json:
         for record in records:
             print(json.dumps(record))
         return
-    table = Table(
-        "column", *(f"row {i + 1}" for i in range(len(records))), box=None, header_style="bold", pad_edge=False
-    )
-    for name in rows:
-        table.add_row(name, *(_short(record[name]) for record in records))
-    console = Console(width=10_000, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    console.print(table)  # a long line wraps, a cut one is lost
+    names = [visible(name, keep="") for name in rows]
+    cells = [[_short(record[name]) for name in rows] for record in records]
+    width = terminal_width()
+    for number, (start, end) in enumerate(_beside(names, cells, width)):
+        if number:
+            print()
+        _print_table(names, cells, range(start, end), width or 10_000)
+
+
+def _beside(names: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> Iterator[tuple[int, int]]:
+    """The rows of each table, as [start, end): one table where the width is not limited."""
+    if width is None or not cells:
+        yield 0, len(cells)
+        return
+    left = width - max(map(cell_len, names), default=0)
+    start, used = 0, 0
+    for at, row in enumerate(cells):
+        needed = GAP + max([len(f"row {at + 1}"), *map(cell_len, row)])
+        if at > start and used + needed > left:
+            yield start, at
+            start, used = at, 0
+        used += needed
+    yield start, len(cells)
+
+
+def _print_table(names: Sequence[str], cells: Sequence[Sequence[str]], shown: range, width: int) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("column", no_wrap=max(map(cell_len, names), default=0) <= width // 2, overflow="fold")
+    for at in shown:
+        table.add_column(f"row {at + 1}", overflow="fold")
+    for number, name in enumerate(names):
+        table.add_row(Text(name), *(Text(cells[at][number]) for at in shown))
+    Console(width=width, highlight=False).print(table)
 
 
 def _short(value: Any) -> str:
@@ -61,7 +92,11 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         shown = ", ".join(_short(one) for one in value[:8])
         return f"[{shown}, ... {len(value)} in all]" if len(value) > 8 else f"[{shown}]"
-    return "null" if value is None else str(value)
+    if value is None:
+        return "null"
+    text = str(value)
+    cut = f"... ({len(text):,} characters)" if len(text) > LONGEST_TEXT else ""
+    return visible(text[:LONGEST_TEXT], keep="") + cut
 
 
 def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = False) -> None:
@@ -74,10 +109,9 @@ def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = Fa
         shown = {name: as_records(part) for name, part in found.items()}
         print(json.dumps({"path": path, **summary(manifest), "rows": shown}))
         return
-    for line in told(path, manifest):
-        print(line)
+    print(visible(manifest.in_words(path)))
     for name in names:
-        print(f"\n{name}:")
+        print(f"\n{visible(name, keep='')}:")
         print_rows(found[name])
 
 
@@ -98,14 +132,3 @@ def summary(manifest: Manifest) -> Mapping[str, Any]:
         },
         "features": len(manifest.features),
     }
-
-
-def told(path: str, manifest: Manifest) -> Sequence[str]:
-    """The manifest's main numbers, for a person."""
-    lines = [
-        f"{path}: {len(manifest.features)} columns, layout {manifest.layout.kind}, compression {manifest.compression}"
-    ]
-    for name, part in manifest.splits.items():
-        size = sum(shard.bytes for shard in part.shards)
-        lines.append(f"  {name}: {part.rows:,} rows in {len(part.shards):,} shards, {human(size)}")
-    return lines

@@ -9,7 +9,7 @@ from dtap_dask.job import taps
 from dtap_dask.records import verify as records
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.storage import open_store
-from dtap_dask.words import human
+from dtap_dask.words import count, human, visible
 
 
 def verify(path: str, *, as_json: bool = False) -> str:
@@ -18,9 +18,9 @@ def verify(path: str, *, as_json: bool = False) -> str:
     found = records.verify(store, read_manifest(store))
     if as_json:
         return json.dumps({"path": path, **asdict(found)})
+    amount = f"{count(found.rows, 'row')} in {count(found.records, 'record')} of {count(found.shards, 'shard')}"
     lines = [
-        f"{path} is what its manifest says: {found.rows:,} rows in {found.records:,} records of {found.shards:,} "
-        f"shards, {human(found.bytes)}.",
+        f"{path} is what its manifest says: {amount}, {human(found.bytes)}.",
         *(f"Note: {note}" for note in found.notes),
     ]
-    return "\n".join(lines)
+    return visible("\n".join(lines))

@@ -23,6 +23,7 @@ from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import Compression
 from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
 from dtap_dask.storage import Store
+from dtap_dask.words import as_html, count, human, visible
 
 __all__ = ["FORMAT_VERSION", "MANIFEST", "Manifest", "ShardInfo", "build_manifest", "read_manifest"]
 
@@ -161,6 +162,24 @@ class Manifest(_Model):
     def files(self) -> frozenset[str]:
         """Every file that belongs to the dataset, besides the manifest and _SUCCESS."""
         return frozenset(shard.path for shard in self.shards) | {sidecar.path for sidecar in self.sidecars}
+
+    def in_words(self, path: str = "Dataset") -> str:
+        """Its main numbers as lines for a person, as `dtap-dask show PATH` begins."""
+        head = f"{count(len(self.features), 'column')}, layout {self.layout.kind}, compression {self.compression}"
+        lines = [f"{path}: {head}"]
+        for name, split in self.splits.items():
+            size = human(sum(shard.bytes for shard in split.shards))
+            rows, shards = count(split.rows, "row"), count(len(split.shards), "shard")
+            lines.append(f"  {name}: {rows} in {shards}, {size}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return visible(self.in_words(f"Dataset {self.fingerprint[:8]}"))
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def to_bytes(self) -> bytes:
         """The file's bytes: the same for equal manifests."""

@@ -14,6 +14,7 @@ from dtap_dask.records.example import decode_many
 from dtap_dask.records.manifest import MANIFEST, RUNS, SUCCESS, Manifest, ShardInfo
 from dtap_dask.records.tfrecord import OVERHEAD, file_crc32c, read_records
 from dtap_dask.storage import Store
+from dtap_dask.words import count
 
 _BATCH_BYTES = 4 << 20  # records decoded at once
 
@@ -72,7 +73,7 @@ def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str
     except OutputError as error:
         return [f"{shard.path}: {error}"]
     if (len(lengths), rows) != (shard.records, shard.rows):
-        found = f"{len(lengths):,} records and {rows:,} rows"
+        found = f"{count(len(lengths), 'record')} and {count(rows, 'row')}"
         return [f"{shard.path} has {found} instead of {shard.records:,} and {shard.rows:,}"]
     return [] if _lengths_hold(shard, lengths) else [f"{shard.path} has records at other places"]
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,6 +28,7 @@ from dtap_dask.job.jobfile.lenient import right_parts
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 from dtap_dask.lake import predicate
 from dtap_dask.storage.settings import check as check_settings
+from dtap_dask.words import as_html, visible
 
 T = TypeVar("T")
 
@@ -167,9 +169,15 @@ class Job(_Part):
     _broken: frozenset[Loc] = PrivateAttr(default=frozenset())
 
     def __repr__(self) -> str:
-        return f"Job({self.redact(self.name)!r})"  # the rest may hold secrets, and tracebacks may show it
+        """The job file, without values that came from the environment and what is secret by its name."""
+        written = self._as_written().raw
+        safe = self.redact(Secrets(written_in(written)).redact(written))
+        return visible(yaml.safe_dump(safe, sort_keys=False, allow_unicode=True, width=100)).rstrip("\n")
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     @classmethod
     def load(cls, job: str | Path | Mapping[str, Any] | Job, overrides: Iterable[str] = ()) -> Job:

@@ -6,19 +6,22 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.machine import parse_size
+from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe as measure
 from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.warnings import cannot_write, of_tasks, of_vocabularies
-from dtap_dask.words import count, duration, human
+from dtap_dask.words import as_html, count, duration, human, terminal_width, visible
 
-WIDTH = 120
+WIDTH = 120  # where the output goes to no terminal, and at most
+NARROWEST = 40
 Told = Mapping[str, Any]
 
 
@@ -38,7 +41,33 @@ def print_plan(
     with plan.job.redacting():
         measured = measure(plan) if probe else None
         told = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
-    print(json.dumps(told, indent=2) if as_json else in_text(told))
+    width = max(NARROWEST, min(WIDTH, terminal_width() or WIDTH))
+    print(json.dumps(told, indent=2) if as_json else in_text(told, width))
+
+
+class PrintedPlan(Plan):
+    """A plan that prints as `dtap-dask plan` prints it."""
+
+    def __repr__(self) -> str:
+        return in_text(self.job.redact(in_numbers(self, forecast(self))))
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
+
+def plan(
+    job: str | Path | Mapping[str, Any] | Job, *, overrides: Iterable[str] = (), limit: int | None = None
+) -> PrintedPlan:
+    """Plan a job: what it will read, fit and write. Nothing is read but listings and footers.
+
+    `job` is a path, a dict or a Job, `overrides` are changes such as 'output.path=out', and `limit` plans for that
+    many source rows, rounded up to whole row groups. Raises JobError with every mistake in the job, SourceError where
+    the source cannot be read.
+    """
+    made = make_plan(job, overrides=overrides, limit=limit, read_footers=look_in_processes)
+    return PrintedPlan(**vars(made))
 
 
 def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
@@ -150,37 +179,47 @@ def fitted_in(plan: Plan, level: int) -> dict[str, list[str]]:
     return {step: list(names) for step, names in found.items()}
 
 
-def in_text(told: Told) -> str:
-    """What `in_numbers` gave, as a tree with its warnings below."""
+def in_text(told: Told, width: int = WIDTH) -> str:
+    """What `in_numbers` gave, as a tree with its warnings below, in lines of at most `width` where words allow it."""
+    told = _printable(told)
     branches = [_source(told), _passes(told), _splits(told), _output(told), _memory(told)]
     if told["probe"]:
         branches.append(_time(told))
     lines = [f"{told['name']}  (fingerprint {told['fingerprint'][:8]})"]
     for branch in branches:
-        lines += _branch(branch, last=branch is branches[-1])
+        lines += _branch(branch, width, last=branch is branches[-1])
     for warning in told["warnings"]:
-        lines += textwrap.wrap(f"! {warning}", WIDTH, subsequent_indent="  ", **_WHOLE)
+        lines += textwrap.wrap(f"! {warning}", width, subsequent_indent="  ", **_WHOLE)
     return "\n".join(lines)
+
+
+def _printable(told: Any) -> Any:
+    """The same with no text that could control a terminal or break a line."""
+    if isinstance(told, Mapping):
+        return {_printable(key): _printable(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_printable(value) for value in told]
+    return visible(told, keep="") if isinstance(told, str) else told
 
 
 Line = tuple[str, str]
 _WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 
 
-def _branch(branch: Sequence[Line], *, last: bool) -> Iterator[str]:
+def _branch(branch: Sequence[Line], width: int, *, last: bool) -> Iterator[str]:
     first, *below = branch
     trunk = "   " if last else "│  "
-    yield from _wrapped("└─ " if last else "├─ ", trunk + ("│" if below else ""), first, 12)
+    yield from _wrapped("└─ " if last else "├─ ", trunk + ("│" if below else ""), first, 12, width)
     column = max([12, *(len(name) + 2 for name, _ in below)])
     for number, line in enumerate(below, 1):
         twig = "│  " if line[0].startswith(" ") else "└─ " if number == len(below) else "├─ "
-        yield from _wrapped(trunk + twig, trunk + ("" if number == len(below) else "│"), line, column)
+        yield from _wrapped(trunk + twig, trunk + ("" if number == len(below) else "│"), line, column, width)
 
 
-def _wrapped(first: str, later: str, line: Line, column: int) -> list[str]:
+def _wrapped(first: str, later: str, line: Line, column: int, width: int) -> list[str]:
     start = first + line[0].ljust(column)
     return textwrap.wrap(
-        line[1], WIDTH, initial_indent=start, subsequent_indent=later.ljust(len(start)), drop_whitespace=True, **_WHOLE
+        line[1], width, initial_indent=start, subsequent_indent=later.ljust(len(start)), drop_whitespace=True, **_WHOLE
     )
 
 

@@ -9,7 +9,7 @@ from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.running.compared import Compared, in_lines
 from dtap_dask.job.running.tasks import Reading
-from dtap_dask.job.table import summary, told
+from dtap_dask.job.table import summary
 from dtap_dask.job.telling.progress import Reporter
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.words import human
@@ -26,7 +26,7 @@ def conclude(
 ) -> None:
     """Tell the dataset's main numbers and the run's."""
     url = plan.job.output.path.rstrip("/") or "/"
-    for line in told(url, manifest):
+    for line in manifest.in_words(url).splitlines():
         report.note(line)
     for line in in_lines(compared):
         report.note(line)

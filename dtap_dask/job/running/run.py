@@ -43,6 +43,7 @@ from dtap_dask.records.manifest import Manifest, build_manifest, standing_manife
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import absolute
+from dtap_dask.words import count
 
 
 def run(
@@ -297,4 +298,4 @@ class _Run:
     def tell_unmatched(self, counted: Sequence[Counted] | None) -> None:
         unmatched = sum(one.unmatched for one in counted or ())
         if unmatched:
-            self.report.note(f"Note: {unmatched:,} rows match no condition of split.where and are left out.")
+            self.report.note(f"Note: left out, as no condition of split.where holds: {count(unmatched, 'row')}.")

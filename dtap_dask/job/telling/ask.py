@@ -15,6 +15,7 @@ from dtap_dask.job.telling.follow import in_words, print_runs, stamped
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.status import InFolder, OnScheduler, Place, is_path
 from dtap_dask.storage import open_store
+from dtap_dask.words import visible
 
 Where = Mapping[str, Any]  # the fields of ClusterOptions that say which scheduler
 
@@ -50,7 +51,7 @@ def print_status(target: str, where: Where, *, as_json: bool) -> None:
         print(json.dumps(look.to_json()))
         return
     for line in in_words(look):
-        print(line)
+        print(visible(line))
 
 
 def print_logs(target: str, where: Where, *, follow: bool, as_json: bool) -> None:
@@ -64,7 +65,7 @@ def print_logs(target: str, where: Where, *, follow: bool, as_json: bool) -> Non
         place.look()  # says so if there is no such run
         notes = place.notes()
     for note in notes:
-        print(json.dumps({"time": note.time, "text": note.text}) if as_json else stamped(note))
+        print(json.dumps({"time": note.time, "text": note.text}) if as_json else visible(stamped(note)))
 
 
 def wait_for(target: str, where: Where, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from dtap_dask.job.running.compared import in_lines
 from dtap_dask.job.telling.progress import Shown, reporter, told
 from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
 from dtap_dask.job.telling.status import Look, Place
-from dtap_dask.words import duration, human
+from dtap_dask.words import count, duration, human, visible
 
 
 def follow(place: Place, progress: str = "auto", *, whole: bool = False, out: TextIO | None = None) -> Look:
@@ -90,9 +90,10 @@ def in_words(look: Look) -> Iterator[str]:
 
 
 def _progress(stage: Stage) -> str:
-    counted = f"{stage.tasks_done:,} of {stage.tasks:,} tasks, {stage.rows_done:,} rows, {human(stage.bytes_done)}"
+    done = f"{stage.tasks_done:,} of {count(stage.tasks, 'task')}"
+    counted = f"{done}, {count(stage.rows_done, 'row')}, {human(stage.bytes_done)}"
     if not stage.seconds:
-        return f"{stage.tasks:,} tasks, {stage.rows:,} rows, {human(stage.bytes)} to come"
+        return f"{count(stage.tasks, 'task')}, {count(stage.rows, 'row')}, {human(stage.bytes)} to come"
     if stage.ended:
         return f"{counted} in {stage.seconds:,.1f} s, {stage.rows_per_second:,.0f} rows/s"
     left = f", {duration(stage.seconds_left)} left" if stage.seconds_left is not None else ""
@@ -107,7 +108,8 @@ def print_runs(runs: Sequence[Snapshot]) -> None:
         stage = f"{begun[-1].name} {begun[-1].tasks_done}/{begun[-1].tasks}" if begun else ""
         shards = f"{run.shards_committed}/{run.shards_planned}" if run.shards_planned is not None else ""
         started = datetime.fromtimestamp(run.started).isoformat(" ", "seconds")
-        table.add_row(run.id, run.state, started, stage, shards, run.output)
+        cells = (run.id, run.state, started, stage, shards, run.output)
+        table.add_row(*(visible(cell, keep="") for cell in cells))
     console = Console(width=10_000, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(table)
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from dtap_dask.job.telling.snapshot import Snapshot, Stage
-from dtap_dask.words import count, human
+from dtap_dask.words import count, human, visible
 
 PLAIN_SECONDS = 10.0
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class Plain(_Counting):
 
     def note(self, text: str) -> None:
         """Print the text."""
-        self._print(self._redact(text))
+        self._print(visible(self._redact(text)))
 
     def _print(self, text: str) -> None:
         print(text, file=self._out, flush=True)
@@ -137,14 +137,16 @@ class Plain(_Counting):
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         """Print what the stage has before it."""
         super().begin(stage, tasks, rows, size)
-        self._print(f"{stage}: {tasks:,} tasks, {rows:,} rows, {human(size)}")
+        self._print(f"{stage}: {count(tasks, 'task')}, {count(rows, 'row')}, {human(size)}")
 
     def moved(self) -> None:
         """Print a line when the last is old."""
         if time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
             left = self.seconds() * (self.tasks - self.done) / self.done
-            self._print(f"{self.stage}: {self.done:,} of {self.tasks:,} tasks, {self._rate()}, {left:,.0f} s left")
+            self._print(
+                f"{self.stage}: {self.done:,} of {count(self.tasks, 'task')}, {self._rate()}, {left:,.0f} s left"
+            )
 
     def end(self) -> None:
         """Print what the stage did."""
@@ -152,7 +154,7 @@ class Plain(_Counting):
 
     def _rate(self) -> str:
         rate = self.done_rows / max(self.seconds(), 1e-9)
-        return f"{self.done_rows:,} rows, {human(self.done_bytes)}, {rate:,.0f} rows/s"
+        return f"{count(self.done_rows, 'row')}, {human(self.done_bytes)}, {rate:,.0f} rows/s"
 
 
 class JsonLines(_Counting):
@@ -209,7 +211,8 @@ class Bars(_Counting):
 
     def note(self, text: str) -> None:
         """Print the text above the bars."""
-        self._progress.console.print(self._redact(text), highlight=False, soft_wrap=True, markup=False, emoji=False)
+        safe = visible(self._redact(text))
+        self._progress.console.print(safe, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         """A new bar."""
@@ -219,7 +222,7 @@ class Bars(_Counting):
     def moved(self) -> None:
         """Move the bar."""
         rate = self.done_rows / max(self.seconds(), 1e-9)
-        told = f"{self.done_rows:,} rows  {human(self.done_bytes)}  {rate:,.0f} rows/s"
+        told = f"{count(self.done_rows, 'row')}  {human(self.done_bytes)}  {rate:,.0f} rows/s"
         self._progress.update(self._bar, completed=self.done, told=told)
 
     def end(self) -> None:
