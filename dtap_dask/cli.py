@@ -13,9 +13,11 @@ import click
 
 from dtap_dask import __version__
 from dtap_dask.errors import DtapError, JobError
+from dtap_dask.words import count, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 LATER = ("validate", "export", "clean")
+PATH = click.Path()  # or a URL; what a shell completes as a path
 
 
 class _Commands(click.Group):
@@ -26,25 +28,40 @@ class _Commands(click.Group):
             return click.Command(name, callback=lambda: _not_available(name), context_settings=_ANYTHING)
         return super().get_command(ctx, name)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["as_json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except DtapError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _fail(ctx, str(error), error.exit_code, error)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click knows what to do
         except OSError as error:  # storage or network failed for the moment
-            if ctx.params.get("debug"):
-                traceback.print_exc()
             place = f" ({error.filename})" if error.filename else ""
-            click.echo(f"Error: {error.strerror or error}{place}", err=True)
-            ctx.exit(1)
+            _fail(ctx, f"{error.strerror or error}{place}", 1, error)
+        except click.UsageError as error:
+            if not ctx.meta["as_json"]:
+                raise
+            _fail(ctx, error.format_message(), error.exit_code, error)
         except KeyboardInterrupt:
             click.echo("Stopped. What is written stays: go on with --resume (in Python resume=True).", err=True)
             ctx.exit(4)
+
+
+def _fail(ctx: click.Context, text: str, code: int, error: Exception) -> NoReturn:
+    """Print an error, for a person or with --json for programs, and exit."""
+    if ctx.params.get("debug"):
+        traceback.print_exc()
+    if ctx.meta["as_json"]:
+        found = error.problems if isinstance(error, JobError) else ()
+        problems = [{"place": problem.place, "message": problem.message} for problem in found]
+        click.echo(json.dumps({"error": text, "exit_code": code, "problems": problems}), err=True)
+    else:
+        click.echo(f"Error: {visible(text)}", err=True)
+    ctx.exit(code)
 
 
 _ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
@@ -64,13 +81,23 @@ def _json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
 
 
+def _file_option(name: str, text: str) -> Callable[[F], F]:
+    return click.option(name, type=PATH, metavar="FILE", help=text)
+
+
 def _scheduler_options(function: F) -> F:
     for option in (
-        click.option("--tls-key", metavar="FILE", help="Its key (distributed.comm.tls.client.key)."),
-        click.option("--tls-cert", metavar="FILE", help="Your certificate (distributed.comm.tls.client.cert)."),
-        click.option("--tls-ca-file", metavar="FILE", help="For tls://, unless Dask's distributed.comm.tls.ca-file."),
+        _file_option("--tls-key", "Its key (distributed.comm.tls.client.key)."),
+        click.option(
+            "--tls-cert", type=PATH, metavar="FILE", help="Your certificate (distributed.comm.tls.client.cert)."
+        ),
+        click.option(
+            "--tls-ca-file", type=PATH, metavar="FILE", help="For tls://, unless Dask's distributed.comm.tls.ca-file."
+        ),
         click.option("--insecure", is_flag=True, help="Take a scheduler on the network that is not tls://."),
-        click.option("--scheduler-file", help="The file that `dask scheduler --scheduler-file` wrote."),
+        click.option(
+            "--scheduler-file", type=PATH, metavar="FILE", help="The file that `dask scheduler --scheduler-file` wrote."
+        ),
         click.option("--scheduler", metavar="ADDR", help="A Dask scheduler that runs already, e.g. tcp://host:8786."),
     ):
         function = option(function)
@@ -78,7 +105,9 @@ def _scheduler_options(function: F) -> F:
 
 
 def _cluster_options(function: F) -> F:
-    cluster = click.option("--cluster", metavar="FILE", help="YAML that says which cluster to start (see the README).")
+    cluster = click.option(
+        "--cluster", type=PATH, metavar="FILE", help="YAML that says which cluster to start (see the README)."
+    )
     function = _scheduler_options(cluster(function))
     for option in (
         click.option("--memory", metavar="SIZE", help="Memory of each local worker, e.g. 4GiB."),
@@ -109,7 +138,7 @@ def tfrecords(debug: bool) -> None:
 
 
 @tfrecords.command()
-@click.argument("job")
+@click.argument("job", type=PATH)
 @_set_option
 @click.option("--limit", type=click.IntRange(1), help="Plan for this many source rows only.")
 @click.option("--probe", is_flag=True, help="Measure on a few row groups (about 4 s), to forecast time and sizes.")
@@ -124,7 +153,7 @@ def plan(job: str, as_json: bool, **options: Any) -> None:
 
 
 @tfrecords.command()
-@click.argument("job")
+@click.argument("job", type=PATH)
 @_set_option
 @click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show.")
 @_json_option
@@ -137,7 +166,7 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 
 
 @tfrecords.command()
-@click.argument("job")
+@click.argument("job", type=PATH)
 @_set_option
 @_cluster_options
 @_run_options
@@ -153,7 +182,7 @@ def run(job: str, as_json: bool, **options: Any) -> None:
 
 
 @tfrecords.command()
-@click.argument("job")
+@click.argument("job", type=PATH)
 @_set_option
 @_scheduler_options
 @_run_options
@@ -181,7 +210,7 @@ def jobs(as_json: bool, **where: Any) -> None:
 
 
 @tfrecords.command()
-@click.argument("target", metavar="ID|PATH")
+@click.argument("target", metavar="ID|PATH", type=PATH)
 @_scheduler_options
 @_json_option
 def status(target: str, as_json: bool, **where: Any) -> None:
@@ -192,7 +221,7 @@ def status(target: str, as_json: bool, **where: Any) -> None:
 
 
 @tfrecords.command()
-@click.argument("target", metavar="ID|PATH")
+@click.argument("target", metavar="ID|PATH", type=PATH)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @_scheduler_options
 @_json_option
@@ -205,7 +234,7 @@ def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
 
 
 @tfrecords.command()
-@click.argument("target", metavar="ID|PATH")
+@click.argument("target", metavar="ID|PATH", type=PATH)
 @_scheduler_options
 @_json_option
 def wait(target: str, as_json: bool, **where: Any) -> None:
@@ -238,19 +267,23 @@ def cancel(run: str, as_json: bool, **where: Any) -> None:
 
 
 @tfrecords.command()
-@click.argument("path")
+@click.argument("path", type=PATH)
 @click.option("--split", help="The part to show (all parts).")
 @click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show of each part.")
+@click.option("--fitted", is_flag=True, help="Show what the steps have learnt instead of rows.")
 @_json_option
-def show(path: str, split: str | None, rows: int, as_json: bool) -> None:
+def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -> None:
     """What a finished dataset is, and some of its rows, decoded."""
-    from dtap_dask.job.table import print_dataset
+    from dtap_dask.job.table import print_dataset, print_fitted
 
-    print_dataset(path, split, rows, as_json=as_json)
+    if fitted:
+        print_fitted(path, as_json=as_json)
+    else:
+        print_dataset(path, split, rows, as_json=as_json)
 
 
 @tfrecords.command()
-@click.argument("path")
+@click.argument("path", type=PATH)
 @_json_option
 def verify(path: str, as_json: bool) -> None:
     """Read every shard again: counts, checksums and schema against the manifest."""
@@ -260,16 +293,22 @@ def verify(path: str, as_json: bool) -> None:
 
 
 @tfrecords.command()
-@click.argument("lake")
-def init(lake: str) -> None:
-    """Print a starter job file for the Parquet files of LAKE (a folder, file, glob or URL)."""
-    from dtap_dask.job.init import starter
+@click.argument("lake", type=PATH)
+@click.option("--label", metavar="COLUMN", help="The column to learn.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the job file there; an existing one is kept.")
+def init(lake: str, label: str | None, output: str | None) -> None:
+    """A starter job file for the Parquet files of LAKE (a folder, file, glob or URL), printed or written to FILE."""
+    from dtap_dask.job.init import write_starter
 
-    click.echo(starter(lake), nl=False)
+    text = write_starter(lake, label, output)
+    if text is None:
+        click.echo(f"{output} is written. What it would do: `dtap-dask plan {output}`.", err=True)
+    else:
+        click.echo(text, nl=False)
 
 
 @tfrecords.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--rows", type=click.IntRange(1), default=100_000, show_default=True, help="Rows in all.")
 def sample(folder: str, rows: int) -> None:
     """Write a small realistic lake of taxi trips to DIR/trips, to try things on."""
@@ -278,10 +317,9 @@ def sample(folder: str, rows: int) -> None:
     from dtap_dask.storage import open_store
 
     written = write_sample(open_store(folder, taps.settings()), rows)
-    click.echo(
-        f"{folder}/{written.path}: {written.rows:,} rows in {written.row_groups:,} row groups of {written.files:,} "
-        f"files, {written.bytes / 2**20:.1f} MiB"
-    )
+    groups, files = count(written.row_groups, "row group"), count(written.files, "file")
+    size = f"{written.bytes / 2**20:.1f} MiB"
+    click.echo(visible(f"{folder}/{written.path}: {count(written.rows, 'row')} in {groups} of {files}, {size}"))
 
 
 def main() -> None:

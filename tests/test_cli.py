@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -302,6 +303,64 @@ def test_init_quotes_what_yaml_would_read_otherwise(tmp_path: Path) -> None:
     assert make_plan(document).checked.pipeline.outputs == tuple(names)
 
 
+def wide_lake(folder: Path) -> Path:
+    """2,000 rows with an id, a foreign id, nulls, a constant and columns without a value."""
+    folder.mkdir()
+    n = np.arange(2000)
+    columns = {
+        "trip_id": n * 7,
+        "user_id": n % 30,
+        "Fare": np.where(n % 10 == 0, np.nan, n % 50),
+        "token": [f"t{i}" for i in n],
+        "city": [None if i % 4 == 0 else "ab"[i % 2] for i in n],
+        "flag": n % 2 == 0,
+        "empty": pa.nulls(2000, pa.float64()),
+        "day": pa.array(n, pa.int32()).cast(pa.date32()),
+        "\x1b[31mred": n % 3,
+    }
+    pq.write_table(pa.table(columns), folder / "part.parquet")
+    return folder
+
+
+def test_init_says_what_the_first_rows_show(tmp_path: Path, client: Client) -> None:
+    folder = wide_lake(tmp_path / "my lake")
+    text = typed("init", str(folder), "--label", "Fare").stdout
+    document = yaml.safe_load(text)
+    assert document["name"] == "my-lake"
+    assert document["label"] == "Fare"
+    assert (document["keep"], document["split"]["key"]) == (["trip_id", "token"], ["trip_id"])
+    numbers, words, flags = (block["columns"] for block in document["features"])
+    assert (numbers, words, flags) == (["\x1b[31mred"], ["user_id", "city"], ["flag"])
+    assert "label: Fare   # 10 % null, 45 distinct values\n" in text
+    assert "# rows without a label must be left out" in text
+    assert "- city   # 25 % null, 2 distinct values\n" in text
+    assert "- user_id   # no nulls, 30 distinct values\n" in text
+    assert "as they have no value: empty\n" in text
+    assert "need a decision of yours: day (date32[day])\n" in text
+    assert "\x1b" not in text
+    document["source"]["where"] = "Fare is not null"
+    document["output"]["path"] = str(tmp_path / "out")
+    assert dtap_dask.run(document, client=client, progress="silent").splits["train"].rows > 1000
+
+
+def test_init_writes_a_file_once(tmp_path: Path) -> None:
+    folder, job = wide_lake(tmp_path / "lake"), str(tmp_path / "new.yaml")
+    written = typed("init", str(folder), "--label", "city", "-o", job)
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert f"`dtap-dask plan {job}`" in written.stderr
+    text = Path(job).read_text()
+    assert f"#   dtap-dask run {job}\n" in text
+    assert yaml.safe_load(text)["label"] == {"column": "city", "steps": ["ordinal_encode"]}
+    again = typed("init", str(folder), "-o", job)
+    assert again.exit_code == 2
+    assert f"{job} exists already." in again.stderr
+    assert Path(job).read_text() == text
+    unknown = typed("init", str(folder), "--label", "fare")
+    assert unknown.exit_code == 2
+    assert "There is no column 'fare'" in unknown.stderr
+    assert "Did you mean 'Fare'?" in unknown.stderr
+
+
 @pytest.mark.parametrize(
     ("lake_path", "output"),
     [
@@ -387,6 +446,35 @@ def test_errors_are_a_paragraph_and_a_traceback_only_when_asked(tmp_path: Path) 
     assert quiet.stderr.startswith("Error: The job file")
     assert "Traceback" not in quiet.stderr
     assert "Traceback" in typed("--debug", "plan", str(tmp_path / "no.yaml")).stderr
+
+
+def test_errors_are_json_for_programs(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("version: 1\nsource: {path: x}\nfeatures: [{columns: a}]\nouput: {path: y}\n")
+    for words, code, says in [
+        (("plan", str(tmp_path / "no.yaml"), "--json"), 2, "The job file"),
+        (("plan", str(tmp_path / "bad.yaml"), "--json"), 2, "Did you mean 'output'?"),
+        (("show", str(tmp_path / "nowhere"), "--json"), 1, "There is no folder"),
+        (("verify", "--json"), 2, "Missing argument"),
+        (("run", "job.yaml", "--wokers", "2", "--json"), 2, "No such option"),
+    ]:
+        failed = typed(*words)
+        assert (failed.exit_code, failed.stdout) == (code, ""), words
+        found = json.loads(failed.stderr)
+        assert found["exit_code"] == code
+        assert says in found["error"]
+    problems = json.loads(typed("plan", str(tmp_path / "bad.yaml"), "--json").stderr)["problems"]
+    assert len(problems) > 1
+    assert all(set(problem) == {"place", "message"} and problem["message"] for problem in problems)
+
+
+@pytest.mark.parametrize("words", [["run", "jo"], ["show", "jo"], ["wait", "jo"], ["init", "jo"]])
+def test_a_shell_completes_commands_and_paths(words: list[str]) -> None:
+    """As the README has it: `eval "$(_DTAP_DASK_COMPLETE=bash_source dtap-dask)"`."""
+    script = str(Path(sys.executable).with_name("dtap-dask"))
+    typed_so_far = {"COMP_WORDS": " ".join(["dtap-dask", *words]), "COMP_CWORD": str(len(words))}
+    asked = {**os.environ, "_DTAP_DASK_COMPLETE": "bash_complete", **typed_so_far}
+    found = subprocess.run([script], env=asked, capture_output=True, text=True, check=False, timeout=100)
+    assert found.stdout == "file,jo\n"
 
 
 def process(*command: str) -> subprocess.CompletedProcess[str]:

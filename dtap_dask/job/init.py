@@ -1,62 +1,128 @@
-"""A starter job file from what a lake's first footer and folders say."""
+"""A starter job file from what a lake's folders, one of its footers and its first rows say."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import yaml
 
+from dtap_dask.errors import JobError, did_you_mean
 from dtap_dask.job import taps
+from dtap_dask.job.profile import Profile, profile
 from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer
 from dtap_dask.lake.partitions import partition_schema
 from dtap_dask.storage import open_store
+from dtap_dask.words import count, visible
 
 _HEAD = """\
 # A starter job for {lake}. Look at what it would do, then run it:
-#   dtap-dask plan job.yaml
-#   dtap-dask run job.yaml
+#   dtap-dask plan {file}
+#   dtap-dask run {file}
 version: 1
-name: starter
+name: {name}
 source:
-  path: {lake}
+  path: {path}
 """
+FILE = "job.yaml"
 
 
-def starter(lake: str) -> str:
-    """YAML of a job that runs on `lake` as it stands: numbers imputed and scaled, text and booleans encoded.
+def write_starter(lake: str, label: str | None = None, output: str | None = None) -> str | None:
+    """`starter`, written to the file `output`; the text itself where there is none. JobError where the file exists."""
+    if output is None:
+        return starter(lake, label)
+    text = starter(lake, label, file=output)
+    try:
+        with Path(output).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise JobError(f"{output} exists already. Choose another name with -o, or remove it.") from None
+    return None
 
-    Columns that need a decision (dates, lists, structs) are listed in comments.
+
+def starter(lake: str, label: str | None = None, *, file: str = FILE) -> str:
+    """YAML of a job that runs on `lake` as it is: numbers imputed and scaled, text and booleans encoded.
+
+    `label` is the column to learn, which is then no feature. Columns that identify rows are kept, not scaled; those
+    that need a decision (dates, lists, structs) are listed in comments. How many values are null and how many differ
+    is said in a comment for each column, by the first rows of one file. JobError where there is no column `label`.
     """
     store, files = list_source([lake], taps.settings())
     partitions = partition_schema(files, None)
-    columns = read_footer(store, files[0]).schema
-    lines = [_HEAD.format(lake=_quoted(lake))]
-    if len(partitions):
-        types = ", ".join(f"{field.name}: {field.type}" for field in partitions)
-        name = partitions.field(0).name
-        where = f'  # where: "{name} = ..."    # SQL; prunes folders and row groups\n'
-        lines.append(f"  partitions: {{{types}}}\n{where}")
-    groups: dict[str, list[str]] = {"numbers": [], "text": [], "flags": [], "other": []}
-    for field in columns:
-        groups[_kind(field.type)].append(field.name)
-    lines.append("# label: ...                     # the column to learn, or one of `derive`\n")
-    lines.append("split:\n  parts: {train: 0.8, eval: 0.1, test: 0.1}\n")
-    lines.append("features:\n")
-    lines += _block(groups["numbers"], "[{impute: {strategy: mean}}, standard_scale]")
-    lines += _block(groups["text"], "[{ordinal_encode: {top_k: 10000}}]")
-    lines += _block(groups["flags"], "[{cast: string}, ordinal_encode]")
-    if not any(groups[kind] for kind in ("numbers", "text", "flags")):
-        lines.append("  []   # no column of numbers, text or booleans was found\n")
-    if groups["other"]:
-        told = ", ".join(f"{name} ({columns.field(name).type})" for name in groups["other"])
-        lines.append(f"# left out, as they need a decision of yours: {told}\n")
+    columns = profile(store, files, partitions)
+    if label is not None and label not in columns:
+        raise JobError(f"There is no column {label!r} in {lake}.{did_you_mean(label, columns)}")
     beside = _beside(lake, is_file=len(files) == 1 and files[0].key == lake.rstrip("/").rpartition("/")[2])
+    name = re.sub(r"[^\w-]+", "-", os.path.basename(beside).removesuffix("-tfrecords")).strip("-") or "starter"
+    lines = [
+        _HEAD.format(lake=visible(lake, keep=""), file=visible(file, keep=""), name=_quoted(name), path=_quoted(lake))
+    ]
+    if len(partitions):
+        types = ", ".join(f"{_quoted(field.name)}: {field.type}" for field in partitions)
+        where = (
+            f'  # where: "{visible(partitions.field(0).name, keep="")} = ..."    # SQL; prunes folders and row groups\n'
+        )
+        lines.append(f"  partitions: {{{types}}}\n{where}")
+    rows = next((column.rows for column in columns.values()), 0)
+    lines.append(f"# What is said of columns is so in the first {count(rows, 'row')}.\n")
+    lines += _label(columns, label)
+    ids = [name for name, column in columns.items() if column.is_key and name != label]
+    if ids:
+        lines.append(f"keep: [{', '.join(map(_quoted, ids))}]    # identifies rows: carried along, not learnt from\n")
+    lines += _split(ids)
+    lines += _features({name: column for name, column in columns.items() if name != label and name not in ids})
     lines.append(f"output:\n  path: {_quoted(beside)}\n")
     return "".join(lines)
+
+
+def _label(columns: dict[str, Profile], label: str | None) -> Iterator[str]:
+    if label is None:
+        yield "# label: ...                     # the column to learn, or one of `derive`\n"
+        return
+    column = columns[label]
+    if pa.types.is_string(column.type):
+        yield f"label: {{column: {_quoted(label)}, steps: [ordinal_encode]}}   # {column.in_words}\n"
+    else:
+        yield f"label: {_quoted(label)}   # {column.in_words}\n"
+    if column.nulls:
+        yield "# rows without a label must be left out: source.where, e.g. `... is not null`\n"
+
+
+def _split(ids: Sequence[str]) -> Iterator[str]:
+    yield "split:\n  parts: {train: 0.8, eval: 0.1, test: 0.1}\n"
+    if ids:
+        yield f"  key: [{_quoted(ids[0])}]    # a row stays in its part, however the files are arranged\n"
+
+
+_STEPS = {
+    "numbers": "[{impute: {strategy: mean}}, standard_scale]",
+    "text": "[{ordinal_encode: {top_k: 10000}}]",
+    "flags": "[{cast: string}, ordinal_encode]",
+}
+
+
+def _features(columns: dict[str, Profile]) -> Iterator[str]:
+    groups: dict[str, list[str]] = {kind: [] for kind in (*_STEPS, "other", "empty")}
+    for name, column in columns.items():
+        groups[_group(column)].append(name)
+    yield "features:\n"
+    for kind, steps in _STEPS.items():
+        if groups[kind]:
+            yield "  - columns:\n"
+            yield from (f"      - {_quoted(name)}   # {columns[name].in_words}\n" for name in groups[kind])
+            yield f"    steps: {steps}\n"
+    if not any(groups[kind] for kind in _STEPS):
+        yield "  []   # no column of numbers, text or booleans was found\n"
+    if groups["other"]:
+        named = ", ".join(f"{visible(name, keep='')} ({columns[name].type})" for name in groups["other"])
+        yield f"# left out, as they need a decision of yours: {named}\n"
+    if groups["empty"]:
+        named = ", ".join(visible(name, keep="") for name in groups["empty"])
+        yield f"# left out, as they have no value: {named}\n"
 
 
 def _beside(lake: str, *, is_file: bool) -> str:
@@ -90,23 +156,24 @@ def _beside_folder(folder: str) -> str:
     return os.path.abspath(beside) if beside.startswith("..") else beside
 
 
-def _kind(kind: pa.DataType) -> str:
+def _group(column: Profile) -> str:
     types = pa.types
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "numbers"
-    if types.is_string(kind):
+    if column.is_empty:
+        return "empty"
+    if column.is_named_id:  # but not of rows: users, shops
         return "text"
-    return "flags" if types.is_boolean(kind) else "other"
-
-
-def _block(columns: list[str], steps: str) -> list[str]:
-    return [f"  - columns: [{', '.join(map(_quoted, columns))}]\n    steps: {steps}\n"] if columns else []
+    if types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type):
+        return "numbers"
+    if types.is_string(column.type):
+        return "text"
+    return "flags" if types.is_boolean(column.type) else "other"
 
 
 def _quoted(text: str) -> str:
     """A scalar that YAML reads as this very text, also within brackets."""
     try:
-        plain = yaml.safe_load(f"[{text}]") == [text] and yaml.safe_load(f"a: {text}") == {"a": text}
+        alone, listed = yaml.safe_load(f"a: {text}"), yaml.safe_load(f"[{text}]")
+        plain = alone == {"a": text} and listed == [text] and visible(text, keep="") == text
     except yaml.YAMLError:
         plain = False
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    return text if plain else visible(json.dumps(text, ensure_ascii=False))

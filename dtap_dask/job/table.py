@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtap_dask.features import Rows
+from dtap_dask.features import FittedState, Rows
 from dtap_dask.job import taps
 from dtap_dask.records.manifest import Manifest, read_manifest
 from dtap_dask.records.verify import first_rows
@@ -113,6 +113,14 @@ def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = Fa
     for name in names:
         print(f"\n{visible(name, keep='')}:")
         print_rows(found[name])
+
+
+def print_fitted(path: str, *, as_json: bool = False) -> None:
+    """Print what each step of a dataset's features has learnt; as JSON, its transform.json without vocabularies."""
+    store = open_store(path, taps.settings())
+    read_manifest(store)  # says so where there is no dataset
+    state = FittedState.load(store)
+    print(json.dumps(state.as_json()) if as_json else state)
 
 
 def summary(manifest: Manifest) -> Mapping[str, Any]:
