@@ -32,7 +32,7 @@ from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe, spread
 from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.running.compared import kept
-from dtap_dask.job.telling.teller import told_runs
+from dtap_dask.job.telling.folder import told_runs
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles

@@ -23,12 +23,13 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DataError, InterruptedRun, JobError
+from dtap_dask.job.telling.folder import InFolder as ToFolder
+from dtap_dask.job.telling.folder import told_runs
 from dtap_dask.job.telling.follow import follow, in_words
 from dtap_dask.job.telling.progress import Silent, told
 from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
 from dtap_dask.job.telling.status import InFolder, Look, is_path
-from dtap_dask.job.telling.teller import Cancelled, Superseded, Teller, run_name, told_runs
-from dtap_dask.job.telling.teller import InFolder as ToFolder
+from dtap_dask.job.telling.teller import Cancelled, Superseded, Teller, run_name
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 

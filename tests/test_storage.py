@@ -90,7 +90,7 @@ def test_a_mount_that_flushes_no_folders_can_be_published_on(tmp_path: Path, mon
 
 
 def test_a_mount_without_hard_links_can_be_published_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(source: str, target: str) -> None:
+    def link(source: str, target: str, **_: object) -> None:
         raise OSError(errno.EPERM, "no links here", source, None, target)
 
     monkeypatch.setattr(os, "link", link)

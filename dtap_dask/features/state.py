@@ -20,6 +20,7 @@ from dtap_dask.features.pipeline import Pipeline
 from dtap_dask.features.registry import parse_step
 from dtap_dask.features.step import Fitted, Step
 from dtap_dask.storage import Store
+from dtap_dask.storage.parse import parse_json
 from dtap_dask.words import as_html, count, visible
 
 __all__ = ["FeatureInfo", "FittedState", "FittedStep", "Role"]
@@ -139,8 +140,18 @@ class FittedState:
 
     @classmethod
     def load(cls, store: Store, prefix: str = "") -> FittedState:
-        """Read what `save` wrote. OutputError for another format."""
-        document = json.loads(store.read_bytes(_below(prefix, FILE)))
+        """Read what `save` wrote. OutputError for another format, and for files that are missing or damaged."""
+        try:
+            return cls._loaded(store, prefix)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+            raise OutputError(
+                f"{store.url}/{_below(prefix, FILE)}, or a vocabulary beside it, is missing or was damaged. Fit and "
+                "write again with `dtap-dask run JOB --overwrite`."
+            ) from error
+
+    @classmethod
+    def _loaded(cls, store: Store, prefix: str) -> FittedState:
+        document = parse_json(store.read_bytes(_below(prefix, FILE)))
         if document.get("format") != FORMAT:
             raise OutputError(
                 f"{_below(prefix, FILE)} has format {document.get('format')!r}, and this version of dtap-dask reads "

@@ -16,18 +16,27 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import google_crc32c
 
 from dtap_dask.errors import OutputError
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.manifest import MANIFEST, RUNS, SUCCESS, Manifest, Sidecar, read_manifest, standing_manifest
+from dtap_dask.records.manifest import (
+    MANIFEST,
+    RUNS,
+    SUCCESS,
+    Manifest,
+    Sidecar,
+    may_be_of_dataset,
+    standing_manifest,
+)
 from dtap_dask.records.shard import Batch, ShardInfo, Shuffle, TaskShards, write_shards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
+from dtap_dask.storage.parse import parse_json
 
 _STEPS = "commit.json"
 _DRAFTS = (_STEPS, MANIFEST, SUCCESS)  # what the commit itself puts beside the staged sidecars
@@ -68,12 +77,15 @@ def run_write_task(
 
 
 def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardInfo, ...] | None:
-    """The shards of a task that an earlier attempt finished, each file's checksum read again; None if it must run."""
+    """The shards of a task that an earlier attempt finished, each file's checksum read again; None if it must run.
+
+    A record that was damaged says nothing: the task runs again.
+    """
     try:
-        record = json.loads(store.read_bytes(_record(run_id, plan)))
-    except FileNotFoundError:
+        record = parse_json(store.read_bytes(_record(run_id, plan)))
+        shards = tuple(map(ShardInfo.from_json, record["shards"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    shards = tuple(map(ShardInfo.from_json, record["shards"]))
     planned = [
         (path, name, rows)
         for split, name in enumerate(plan.splits)
@@ -135,7 +147,7 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
     """
     folder = f"{RUNS}/{run_id}/commit/"
     _check_shards(store, manifest)
-    names = [file.path.removeprefix(folder) for file in store.list_files(folder.rstrip("/"))]
+    names = [file.path.removeprefix(folder) for file in store.list_files(folder.rstrip("/"), follow=False)]
     staged = [name for name in names if name not in _DRAFTS and not name.startswith(".")]
     sidecars = store.at_once(lambda name: _sidecar(store, folder, name), staged)
     complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
@@ -143,12 +155,21 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
     standing = standing_manifest(store)
     old = standing.files if standing else frozenset()
     steps = {"manifest": google_crc32c.value(data), "remove": sorted(old - complete.files)}
-    store.write_atomic(f"{folder}{_STEPS}", json.dumps(steps).encode())
+    with store.create(f"{folder}{_STEPS}") as file:
+        file.write(json.dumps(steps).encode())
     with store.create(f"{folder}{MANIFEST}") as file:
         file.write(data)
+    written = (*(folder + name for name in (_STEPS, *staged)), *(shard.path for shard in complete.shards))
+    store.sync_folders({around for path in written for around in _around(path)})  # before the manifest refers to them
     store.replace(f"{folder}{MANIFEST}", MANIFEST)
     finish_commit(store)
     return complete
+
+
+def _around(path: str) -> Iterator[str]:
+    """Every folder that a path goes through, the dataset's own first."""
+    parts = path.split("/")
+    return ("/".join(parts[:count]) for count in range(len(parts)))
 
 
 def _sidecar(store: Store, folder: str, name: str) -> Sidecar:
@@ -156,7 +177,7 @@ def _sidecar(store: Store, folder: str, name: str) -> Sidecar:
 
 
 def _check_shards(store: Store, manifest: Manifest) -> None:
-    found = {file.path: file.size for file in store.list_files()}
+    found = {file.path: file.size for file in store.list_files(follow=False)}
     wrong = [shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes]
     if wrong:
         raise OutputError(
@@ -167,53 +188,80 @@ def _check_shards(store: Store, manifest: Manifest) -> None:
 
 
 def finish_commit(store: Store) -> None:
-    """Repeat what a commit had left to do after its manifest; does nothing where there is nothing left."""
+    """Repeat what a commit had left to do after its manifest; does nothing where there is nothing left.
+
+    Where its commit.json was damaged, the sidecars that the manifest needs are moved all the same; what else the
+    commit had left is for the next `--overwrite` to remove.
+    """
     for run_id in _runs(store):
         folder = f"{RUNS}/{run_id}/commit/"
         steps = _steps(store, folder)
-        if steps is None or steps["manifest"] != google_crc32c.value(store.read_bytes(MANIFEST)):
+        manifest = standing_manifest(store)
+        if steps is None or manifest is None:
             continue
+        if steps.manifest is None:
+            missing = [one for one in manifest.sidecars if not _is_there(store, one)]
+            _move(store, folder, [one for one in missing if _is_there(store, _below(folder, one))])
+        elif steps.manifest == google_crc32c.value(store.read_bytes(MANIFEST)):
+            _move(store, folder, manifest.sidecars)
+            store.delete_all(path for path in steps.remove if path not in manifest.files)
+            if not store.is_file(SUCCESS):
+                with store.create(f"{folder}{SUCCESS}"):
+                    pass
+                store.replace(f"{folder}{SUCCESS}", SUCCESS)
+            _clean(store, run_id)
 
-        def move(sidecar: Sidecar, folder: str = folder) -> None:
-            with contextlib.suppress(FileNotFoundError):  # moved already, or by another process just now
-                store.replace(folder + sidecar.path, sidecar.path)
 
-        store.at_once(move, read_manifest(store).sidecars)
-        for path in steps["remove"]:
-            store.delete(path)
-        if not store.is_file(SUCCESS):
-            with store.create(f"{folder}{SUCCESS}"):
-                pass
-            store.replace(f"{folder}{SUCCESS}", SUCCESS)
-        _clean(store, run_id)
+def _move(store: Store, folder: str, sidecars: Sequence[Sidecar]) -> None:
+    """Give staged sidecars their names beside the manifest, durably."""
+
+    def move(sidecar: Sidecar) -> None:
+        with contextlib.suppress(FileNotFoundError):  # moved already, or by another process just now
+            store.replace(folder + sidecar.path, sidecar.path)
+
+    store.at_once(move, sidecars)
+    store.sync_folders({around for one in sidecars for around in _around(one.path)})  # new folders, too
+
+
+def _below(folder: str, sidecar: Sidecar) -> Sidecar:
+    return sidecar.model_copy(update={"path": folder + sidecar.path})
 
 
 def _runs(store: Store) -> list[str]:
-    return sorted({file.path.split("/")[1] for file in store.list_files(RUNS) if file.path.count("/") > 1})
+    files = store.list_files(RUNS, follow=False)
+    return sorted({file.path.split("/")[1] for file in files if file.path.count("/") > 1})
 
 
-def _steps(store: Store, folder: str) -> dict[str, Any] | None:
-    if not store.is_file(MANIFEST):
-        return None
+@dataclass(frozen=True)
+class _Steps:
+    """commit.json: the CRC32C of the manifest that it belongs to, and the files to remove once that stands.
+
+    `manifest` is None where the file was damaged.
+    """
+
+    manifest: int | None
+    remove: tuple[str, ...] = ()
+
+
+def _steps(store: Store, folder: str) -> _Steps | None:
     try:
-        found: dict[str, Any] = json.loads(store.read_bytes(f"{folder}{_STEPS}"))
+        found = parse_json(store.read_bytes(f"{folder}{_STEPS}"))
+        steps = _Steps(int(found["manifest"]), tuple(map(str, found["remove"])))
     except FileNotFoundError:
         return None
-    return found
+    except (ValueError, KeyError, TypeError):
+        return _Steps(None)
+    return steps if all(map(may_be_of_dataset, steps.remove)) else _Steps(None)
 
 
 def _clean(store: Store, run_id: str) -> None:
     """Remove what a finished run needs no more; commit.json last, as it says that this is still to be done."""
-    folder = f"{RUNS}/{run_id}/"
-    for file in store.list_files(folder.rstrip("/")):
-        name, _, below = file.path.removeprefix(folder).partition("/")
-        if name == "commit":
-            continue
-        if below:
-            store.delete_tree(folder + name)
-        else:
-            store.delete(file.path)
-    store.delete_tree(f"{folder}commit")
+    folder = f"{RUNS}/{run_id}"
+    below = [file.path.split("/")[2] for file in store.list_files(folder, follow=False)]
+    for name in sorted({*below, "attempts", "tasks"} - {"commit"}):
+        store.delete_tree(f"{folder}/{name}")
+    store.sync_folders([folder])
+    store.delete_tree(folder)
 
 
 def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
@@ -227,7 +275,7 @@ def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
             f"The dataset in {store.url} has no {name}; it has {[one.path for one in manifest.sidecars]}."
         )
     for folder in ("", *(f"{RUNS}/{run_id}/commit/" for run_id in _runs(store))):
-        if _is_there(store, sidecar.model_copy(update={"path": folder + name})):
+        if _is_there(store, _below(folder, sidecar)):
             return folder + name
     raise OutputError(
         f"{store.url}/{name} is missing or is not the file that {MANIFEST} states. Copy the whole folder again, or "

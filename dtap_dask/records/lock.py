@@ -6,17 +6,21 @@ import contextlib
 import errno
 import json
 import os
+import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dtap_dask.errors import OutputError
+from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.storage import Store
+from dtap_dask.storage.parse import parse_json
 
 _LOCK = "_run/lock"
+# What processes that died, or come too late, leave beside the lock: its drafts, and proofs that a worker can write.
+_LEFT = re.compile(r"_run/(lock\.[0-9a-f]{32}|\.{1,2}probe-[0-9a-f]{32}(\.[0-9a-f]{32})?)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Holder:
     token: str
     run: str = ""
 
+    def to_bytes(self) -> bytes:
+        """The lock file."""
+        return json.dumps(asdict(self)).encode()
+
 
 @dataclass(frozen=True)
 class Held:
@@ -43,17 +51,17 @@ class Held:
 
     def is_mine(self) -> bool:
         """Whether nobody has taken it over since."""
-        return _read(self.store, _LOCK) == self.holder
+        return _bytes(self.store, _LOCK) == self.holder.to_bytes()
 
 
 @contextlib.contextmanager
-def lock(store: Store, *, steal: bool = False, run: str = "") -> Iterator[Held]:
+def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False) -> Iterator[Held]:
     """Hold `_run/lock` for the length of a block: it keeps every other run, of any job, out of this folder.
 
     The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
     nobody can tell from here whether it lives. That of the same `run` is taken over from wherever it is: whoever
-    begins a run again knows that its earlier attempt is gone. OutputError names a holder that lives, or may live.
-    Folders that this block made and left empty are removed.
+    begins a run again knows that its earlier attempt is gone. A file that is no lock is taken over only by who begins
+    `anew`. OutputError names a holder that lives, or may live. Folders that this block made and left empty are removed.
     """
     made = [folder for folder in ("_run", "") if not store.exists(folder)]
     path = _LOCK
@@ -61,22 +69,30 @@ def lock(store: Store, *, steal: bool = False, run: str = "") -> Iterator[Held]:
     draft = f"{path}.{mine.token}"
     try:
         with store.create(draft) as file:
-            file.write(json.dumps(asdict(mine)).encode())
-        _take(store, draft, mine, steal)
+            file.write(mine.to_bytes())
+        _take(store, draft, mine, steal=steal, anew=anew)
     except OSError as error:  # whoever got the lock a moment ago has swept our draft away, maybe while it was written
         if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EEXIST):
             raise
         raise _held(store, path, _read(store, path)) from error
     finally:
         store.delete(draft)
-    _sweep(store, path)
+    _sweep(store)
+    held = Held(store, mine)
     try:
-        yield Held(store, mine)
-    finally:
-        if _read(store, path) == mine:
-            store.delete(path)
-            for folder in made:
-                store.delete_empty(folder)
+        yield held
+    except BaseException:
+        with contextlib.suppress(OSError, OutputError, StorageError):  # what ended the block is to be told, not this
+            _release(held, made)
+        raise
+    _release(held, made)
+
+
+def _release(held: Held, made: Sequence[str]) -> None:
+    if held.is_mine():
+        held.store.delete(_LOCK)
+        for folder in made:
+            held.store.delete_empty(folder)
 
 
 def left_behind(store: Store, run: str) -> bool:
@@ -85,7 +101,7 @@ def left_behind(store: Store, run: str) -> bool:
     return found is None or found.run != run or _gone(found)
 
 
-def _take(store: Store, draft: str, mine: Holder, steal: bool) -> None:
+def _take(store: Store, draft: str, mine: Holder, *, steal: bool, anew: bool) -> None:
     path = _LOCK
     try:
         store.publish(draft, path)
@@ -93,49 +109,69 @@ def _take(store: Store, draft: str, mine: Holder, steal: bool) -> None:
         pass
     else:
         return
-    theirs = _read(store, path)
-    if theirs is not None:
-        same = bool(mine.run) and theirs.run == mine.run
-        if not (_gone(theirs) or same or (steal and theirs.host != mine.host)):
-            raise _held(store, path, theirs)
-        _remove(store, path, theirs)
+    found = _bytes(store, path)
+    if found is not None:
+        try:
+            theirs = _holder(store, path, found)
+        except OutputError:
+            if not anew:
+                raise
+        else:
+            same = bool(mine.run) and theirs.run == mine.run
+            if not (_gone(theirs) or same or (steal and theirs.host != mine.host)):
+                raise _held(store, path, theirs)
+        _remove(store, path, found)
     try:
         store.publish(draft, path)
     except FileExistsError as error:
         raise _held(store, path, _read(store, path)) from error
 
 
-def _remove(store: Store, path: str, stale: Holder) -> None:
+def _remove(store: Store, path: str, stale: bytes) -> None:
     """Take away a stale lock. Of several processes that try, one gets it; a fresh lock moved by mistake goes back."""
     aside = f"{path}.{uuid.uuid4().hex}"
     try:
         store.publish(path, aside)
     except FileNotFoundError:
         return
-    found = _read(store, aside)
-    if found != stale:
+    if _bytes(store, aside) != stale:
+        found = _read(store, aside)
         store.publish(aside, path)
         raise _held(store, path, found)
     store.delete(aside)
 
 
-def _sweep(store: Store, path: str) -> None:
-    """Remove the drafts of processes that died, or that come too late."""
-    for file in store.list_files(path.rpartition("/")[0]):
-        if file.path.startswith(f"{path}."):
+def _sweep(store: Store) -> None:
+    """Remove what processes left that died, or that come too late."""
+    for file in store.list_files("_run", follow=False):
+        if _LEFT.fullmatch(file.path):
             store.delete(file.path)
 
 
-def _read(store: Store, path: str) -> Holder | None:
+def _bytes(store: Store, path: str) -> bytes | None:
     try:
-        return Holder(**json.loads(store.read_bytes(path)))
+        return store.read_bytes(path)
     except FileNotFoundError:
         return None
+
+
+def _read(store: Store, path: str) -> Holder | None:
+    found = _bytes(store, path)
+    return None if found is None else _holder(store, path, found)
+
+
+def _holder(store: Store, path: str, found: bytes) -> Holder:
+    try:
+        holder = Holder(**parse_json(found))
+        if not isinstance(holder.pid, int) or not 0 < holder.pid < 2**31:
+            raise ValueError("it names no process")
     except (ValueError, TypeError) as error:
         raise OutputError(
-            f"{store.url}/{path} is no lock of this software ({error}). If no run is writing there, delete that file, "
-            "then go on with `dtap-dask run JOB --resume`."
+            f"{store.url}/{path} is no lock of this software: it was damaged, or is another program's. If no run is "
+            "writing there, delete that file and go on with `dtap-dask run JOB --resume`, or begin anew with "
+            "--overwrite, which replaces it."
         ) from error
+    return holder
 
 
 def _gone(holder: Holder) -> bool:

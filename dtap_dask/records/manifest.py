@@ -23,6 +23,7 @@ from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import Compression
 from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
 from dtap_dask.storage import Store
+from dtap_dask.storage.parse import parse_json
 from dtap_dask.words import as_html, count, human, visible
 
 __all__ = ["FORMAT_VERSION", "MANIFEST", "Manifest", "ShardInfo", "build_manifest", "read_manifest"]
@@ -32,6 +33,14 @@ MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
 RUNS = "_run"
 _KINDS = {BYTES_LIST: "string", FLOAT_LIST: "float32", INT64_LIST: "int64"}
+
+
+def may_be_of_dataset(path: str) -> bool:
+    """Whether a path can be that of a shard or sidecar: relative, below the dataset's folder, and not of a run."""
+    parts = path.split("/")
+    return (
+        path not in (MANIFEST, SUCCESS) and parts[0] != RUNS and "\0" not in path and not {"", ".", ".."} & set(parts)
+    )
 
 
 class _Model(BaseModel):
@@ -139,7 +148,7 @@ class Manifest(_Model):
     def _files_lie_beside_it(self) -> Manifest:
         """One by hand may name any file: what is read must be of the dataset, and so must what a later run removes."""
         for path in self.files:
-            if path in (MANIFEST, SUCCESS) or "\0" in path or {"", ".", ".."} & set(path.split("/")):
+            if not may_be_of_dataset(path):
                 raise ValueError(f"{path!r} is no path of a shard or sidecar")
         return self
 
@@ -301,7 +310,7 @@ def parse_manifest(store: Store, data: bytes) -> Manifest:
 
     ValueError, KeyError or TypeError for other bytes, OutputError for a later format.
     """
-    found = json.loads(data)["format_version"]
+    found = parse_json(data)["format_version"]
     if isinstance(found, int) and found > FORMAT_VERSION:
         raise OutputError(
             f"{store.url}/{MANIFEST} has format version {found}, this software reads up to {FORMAT_VERSION}. "
@@ -320,7 +329,7 @@ def _first_line(error: Exception) -> str:
 def _no_manifest(store: Store) -> OutputError:
     if not store.exists():
         return OutputError(f"There is no folder {store.url}. Check the path, or write it with `dtap-dask run JOB`.")
-    if store.list_files(RUNS):
+    if store.list_files(RUNS, follow=False):
         return OutputError(
             f"The dataset in {store.url} is not finished: it has no {MANIFEST}, but a run that was interrupted or is "
             "still going. Let it finish, or go on with `dtap-dask run JOB --resume`."

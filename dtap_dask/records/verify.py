@@ -57,11 +57,11 @@ def conclude(store: Store, manifest: Manifest, problems: Sequence[str]) -> Verif
 def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str]:
     """The first problem of one shard: size, checksum, records, rows, record lengths, and that each record decodes."""
     try:
-        size = store.size(shard.path)
+        problem = _size_problem(shard, store.size(shard.path))
     except FileNotFoundError:
-        return [f"{shard.path} is missing"]
-    if size != shard.bytes:
-        return [f"{shard.path} has {size:,} bytes instead of {shard.bytes:,}"]
+        problem = _size_problem(shard, None)
+    if problem:
+        return [problem]
     if file_crc32c(store, shard.path) != shard.crc32c:
         return [f"{shard.path} has another checksum"]
     lengths: list[int] = []
@@ -76,6 +76,23 @@ def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str
         found = f"{count(len(lengths), 'record')} and {count(rows, 'row')}"
         return [f"{shard.path} has {found} instead of {shard.records:,} and {shard.rows:,}"]
     return [] if _lengths_hold(shard, lengths) else [f"{shard.path} has records at other places"]
+
+
+def incomplete(store: Store, manifest: Manifest) -> list[str]:
+    """What a look at names and sizes shows to be wrong: shards that are missing or of another size, other sidecars.
+
+    Shards are not read: of a large dataset that takes as long as writing it. Sidecars are, checksums and all.
+    """
+    folders = sorted({shard.path.rpartition("/")[0] for shard in manifest.shards})
+    sizes = {file.path: file.size for folder in folders for file in store.list_files(folder)}
+    problems = [_size_problem(shard, sizes.get(shard.path)) for shard in manifest.shards]
+    return [*filter(None, problems), *_sidecar_problems(store, manifest)]
+
+
+def _size_problem(shard: ShardInfo, size: int | None) -> str | None:
+    if size is None:
+        return f"{shard.path} is missing"
+    return None if size == shard.bytes else f"{shard.path} has {size:,} bytes instead of {shard.bytes:,}"
 
 
 def _lengths_hold(shard: ShardInfo, lengths: list[int]) -> bool:
@@ -125,7 +142,7 @@ def _sum_problems(manifest: Manifest) -> list[str]:
 
 def _notes(store: Store, manifest: Manifest) -> tuple[str, ...]:
     known = {MANIFEST, SUCCESS, *manifest.files}
-    others = [file.path for file in store.list_files() if file.path not in known]
+    others = [file.path for file in store.list_files(follow=False) if file.path not in known]
     notes = [f"{path} does not belong to the dataset" for path in others if not path.startswith(f"{RUNS}/")]
     staged = any("/commit/" in path for path in others)
     return (*notes, *(["an interrupted commit has files left to move: run the job again"] if staged else []))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -307,12 +308,21 @@ class DtapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
         (fs, one), (other, two) = self._there(source), self._to_write(target)
         if fs != other:
             raise OSError(errno.EXDEV, "Between two filesystems there is no rename: copy, then delete", str(source))
-        how(LocalFiles() if isinstance(fs, LocalFileSystem) else RemoteFiles(fs))(one, two)
+        if isinstance(fs, LocalFileSystem):  # which follows links on the way, as it does elsewhere
+            how(LocalFiles("/"))(_resolved(one), _resolved(two))
+        else:
+            how(RemoteFiles(fs, None))(one, two)
 
     def _refuse_roots(self, path: Any) -> None:
         if "/" not in self._strip_protocol(path):
             told = self.unstrip_protocol(path)
             raise PermissionError(errno.EPERM, "The root of a DataTap stays: delete what lies in it", told)
+
+
+def _resolved(path: str) -> str:
+    """The path, with no symbolic links among the folders that it goes through."""
+    folder, _, name = path.rpartition("/")
+    return os.path.join(os.path.realpath(folder or "/"), name)
 
 
 def _folder(name: str) -> dict[str, Any]:

@@ -28,10 +28,17 @@ def replaced(then: str | None, now: str | None) -> bool:
 
 
 class Files(Protocol):
-    """The operations; every one raises OSErrors of the kinds that Python's own files raise."""
+    """The operations; every one raises OSErrors of the kinds that Python's own files raise.
 
-    def walk(self, root: str, top: str) -> list[FileInfo]:
-        """Every file below `top`, in any order, by its path relative to `root`; empty when there is no such folder."""
+    Those that change something stay below the store's root: through a symbolic link there they write nothing
+    (StorageError) and find nothing to delete.
+    """
+
+    def walk(self, root: str, top: str, *, follow: bool = True) -> list[FileInfo]:
+        """Every file below `top`, in any order, by its path relative to `root`; empty when there is no such folder.
+
+        Without `follow`, symbolic links are left out, and so is everything behind them.
+        """
 
     def is_file(self, path: str) -> bool:
         """Whether this is a file."""
@@ -56,6 +63,9 @@ class Files(Protocol):
 
     def sync(self, file: BinaryIO) -> None:
         """Put what was written to `file` on stable storage, if closing it does not."""
+
+    def sync_folder(self, path: str) -> None:
+        """Put the names in a folder on stable storage, if the filesystem does not do so by itself."""
 
     def make_folder(self, path: str) -> None:
         """Make a folder and those around it; one that is there is fine."""

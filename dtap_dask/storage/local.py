@@ -1,36 +1,59 @@
-"""Files of the operating system: durable by fsync, published by link(2), which never replaces."""
+"""Files of the operating system: durable by fsync, published by link(2), which never replaces.
+
+What changes files goes through open folders (below.py), so that it stays below the store's root whatever links lie
+there. Reading follows links, as every program does.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
+from dtap_dask.storage import below
 from dtap_dask.storage.files import FileInfo
 
-_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # some mounts do not flush folders at all
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class LocalFiles:
-    """`Files` by system calls."""
+    """`Files` by system calls; `root` is the folder of the store."""
 
-    def walk(self, root: str, top: str) -> list[FileInfo]:
+    def __init__(self, root: str):
+        self._root = root
+
+    def walk(self, root: str, top: str, *, follow: bool = True) -> list[FileInfo]:
+        if not follow:
+            return self._own(root, top)
         found = []
         for folder, folders, names in os.walk(top, onerror=_unless_missing, followlinks=True):
             circles = [name for name in folders if _leads_back(top, os.path.join(folder, name))]
             folders[:] = [name for name in folders if name not in circles]  # os.walk goes into what is left here
-            below = os.path.relpath(folder, root).replace(os.sep, "/")
+            prefix = _prefix(root, folder)
             for name in (*names, *circles):
                 full = os.path.join(folder, name)
                 found_here = None if name in circles else _stat(full)
-                place = name if below == "." else f"{below}/{name}"
                 if found_here is not None:
-                    found.append(_info(place, found_here))
+                    found.append(_info(prefix + name, found_here))
                 elif os.path.islink(full):
-                    found.append(FileInfo(place, 0, broken=True))
+                    found.append(FileInfo(prefix + name, 0, broken=True))
+        return found
+
+    def _own(self, root: str, top: str) -> list[FileInfo]:
+        found = []
+        if not below.leads_through_link(root, top):
+            for folder, _, names in os.walk(top, onerror=_unless_missing):
+                prefix = _prefix(root, folder)
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                        status = os.lstat(os.path.join(folder, name))
+                        if stat.S_ISREG(status.st_mode):
+                            found.append(_info(prefix + name, status))
         return found
 
     def is_file(self, path: str) -> bool:
@@ -53,50 +76,102 @@ class LocalFiles:
         return open(path, "rb")
 
     def open_output(self, path: str) -> BinaryIO:
-        return open(path, "wb")
+        with self._folder_of(path) as (folder, name):
+            try:
+                file = os.open(name, _NEW, 0o666, dir_fd=folder)
+            except FileExistsError:
+                os.unlink(name, dir_fd=folder)  # a link would be followed, and other names of the file see the change
+                file = os.open(name, _NEW, 0o666, dir_fd=folder)
+        return os.fdopen(file, "wb")
 
     def sync(self, file: BinaryIO) -> None:
         file.flush()
         os.fsync(file.fileno())
 
+    def sync_folder(self, path: str) -> None:
+        nothing = (FileNotFoundError, NotADirectoryError, below.LinkedFolder)
+        with contextlib.suppress(*nothing), below.opened(self._root, self._parts(path)) as folder:
+            below.sync(folder)
+
     def make_folder(self, path: str) -> None:
+        parts = self._parts(path)
         try:
-            os.makedirs(path, exist_ok=True)
-        except FileExistsError as error:  # which is for `publish` to say
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+            with below.opened(self._root, parts, make=True):
+                return
+        except FileNotFoundError:
+            below.make_root(self._root)
+        with below.opened(self._root, parts, make=True):
+            pass
 
     def publish(self, source: str, target: str) -> None:
         """Atomic against every other writer; on a mount without hard links a check comes as near as it can."""
-        try:
-            os.link(source, target)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if os.path.exists(target):
-                raise FileExistsError(errno.EEXIST, "already published", target) from error
-            os.rename(source, target)
-        else:
-            os.unlink(source)
-        _sync_folder(target)
+        with self._folder_of(source) as (old, draft), self._folder_of(target) as (new, name):
+            try:
+                os.link(draft, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if _is_there(new, name):
+                    raise FileExistsError(errno.EEXIST, "already published", target) from error
+                os.rename(draft, name, src_dir_fd=old, dst_dir_fd=new)
+            else:
+                os.unlink(draft, dir_fd=old)
+            below.sync(new)
 
     def replace(self, source: str, target: str) -> None:
-        os.replace(source, target)
-        _sync_folder(target)
+        with self._folder_of(source) as (old, draft), self._folder_of(target) as (new, name):
+            os.replace(draft, name, src_dir_fd=old, dst_dir_fd=new)
+            below.sync(new)
 
     def delete(self, path: str) -> None:
-        os.unlink(path)
+        with self._unlinked(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def delete_empty(self, path: str) -> None:
-        os.rmdir(path)
+        with self._unlinked(path) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
 
     def delete_tree(self, path: str) -> None:
-        mode = _mode(path)
-        if os.path.islink(path):
-            os.unlink(path)  # what it leads to is not below
-        elif mode is not None and stat.S_ISDIR(mode):
-            shutil.rmtree(path)
-        elif mode is not None:
-            os.unlink(path)
+        with contextlib.suppress(FileNotFoundError), self._unlinked(path) as (folder, name):
+            if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                shutil.rmtree(name, dir_fd=folder)
+            else:
+                os.unlink(name, dir_fd=folder)  # what a link leads to is not below
+
+    def _parts(self, path: str) -> list[str]:
+        return below.parts_of(self._root, path)
+
+    @contextlib.contextmanager
+    def _folder_of(self, path: str) -> Iterator[tuple[int, str]]:
+        """The open folder that holds a path, and the path's name in it."""
+        parts = self._parts(path)
+        root = self._root if parts else os.path.dirname(self._root.rstrip("/")) or "/"
+        with below.opened(root, parts[:-1]) as folder:
+            yield folder, parts[-1] if parts else os.path.basename(self._root.rstrip("/"))
+
+    @contextlib.contextmanager
+    def _unlinked(self, path: str) -> Iterator[tuple[int, str]]:
+        """The same, for what is to be deleted: behind a link there is nothing of this store."""
+        with contextlib.ExitStack() as stack:
+            try:
+                place = stack.enter_context(self._folder_of(path))
+            except below.LinkedFolder as error:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            yield place
+
+
+def _prefix(root: str, folder: str) -> str:
+    """What goes before the names in a folder to make them relative to the root."""
+    around = os.path.relpath(folder, root).replace(os.sep, "/")
+    return "" if around == "." else f"{around}/"
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _mode(path: str) -> int | None:
@@ -139,15 +214,3 @@ def _unless_missing(error: OSError) -> None:
     """os.walk passes errors here: a folder that is not there holds no files, any other failure is one."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
-
-
-def _sync_folder(path: str) -> None:
-    """Make a rename durable: the name lives in the folder, which is flushed on its own (POSIX fsync(2))."""
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-    finally:
-        os.close(folder)

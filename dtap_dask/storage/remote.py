@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import threading
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
@@ -13,6 +14,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
+from dtap_dask.storage.below import LinkedFolder, ways_to
 from dtap_dask.storage.files import FileInfo
 
 # Makes check and move one step for the threads of this process, which is all there is to a filesystem in memory.
@@ -71,18 +73,39 @@ def _remove_folder(fs: AbstractFileSystem, path: str) -> None:
         fs.rmdir(path)
 
 
+def _has_links(fs: AbstractFileSystem) -> bool:
+    """Whether a filesystem can have symbolic links. HDFS makes none (Hadoop disables them), nor do object stores."""
+    protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
+    return not {"sftp", "ssh", "dir", "file", "local", "arrow_local"}.isdisjoint(protocols)
+
+
+def _is_link(fs: AbstractFileSystem, path: str) -> bool:
+    lstat = getattr(getattr(fs, "ftp", None), "lstat", None)  # of SFTP, whose `info` follows links
+    try:
+        if lstat is not None:
+            return stat.S_ISLNK(lstat(path).st_mode)
+        info: dict[str, Any] = fs.info(path)
+    except FileNotFoundError:
+        return False
+    return bool(info.get("islink")) or info["type"] == "link"
+
+
 class RemoteFiles:
-    """`Files` by the calls of an fsspec filesystem."""
+    """`Files` by the calls of an fsspec filesystem; `root` is the store's folder, None where links are followed."""
 
-    def __init__(self, fs: AbstractFileSystem):
-        self._fs = fs
+    def __init__(self, fs: AbstractFileSystem, root: str | None):
+        self._fs, self._root = fs, root
 
-    def walk(self, root: str, top: str) -> list[FileInfo]:
-        if not self._fs.isdir(top):
+    def walk(self, root: str, top: str, *, follow: bool = True) -> list[FileInfo]:
+        if not self._fs.isdir(top) or (not follow and self._link_on(top)):
             return []
         start = len(root.rstrip("/")) + 1
         found: dict[str, dict[str, Any]] = self._fs.find(top, detail=True)
-        return [_info(name[start:], info) for name, info in found.items() if info["type"] == "file"]
+        return [
+            _info(name[start:], info)
+            for name, info in found.items()
+            if info["type"] == "file" and (follow or not info.get("islink"))
+        ]
 
     def is_file(self, path: str) -> bool:
         return bool(self._fs.isfile(path))
@@ -106,12 +129,17 @@ class RemoteFiles:
         return self._open(path, "rb", cache_type="none")
 
     def open_output(self, path: str) -> BinaryIO:
+        self._refuse_links(path)
         return self._open(path, "wb")
 
     def sync(self, file: BinaryIO) -> None:
         """Closing is what such stores promise to keep."""
 
+    def sync_folder(self, path: str) -> None:
+        """Such stores keep names by themselves."""
+
     def make_folder(self, path: str) -> None:
+        self._refuse_links(path)
         try:
             self._fs.makedirs(path, exist_ok=True)
         except FileExistsError as error:  # which is for `publish` to say
@@ -125,6 +153,7 @@ class RemoteFiles:
 
     def publish(self, source: str, target: str) -> None:
         """Atomic by the filesystem's own rename, or else against the other threads of this process only."""
+        self._refuse_links(source, target)
         if isinstance(self._fs, Renaming):
             self._fs.publish(source, target)
             return
@@ -135,6 +164,7 @@ class RemoteFiles:
 
     def replace(self, source: str, target: str) -> None:
         """Atomic by the filesystem's own rename; else a copy over the old file, as object stores do it."""
+        self._refuse_links(source, target)
         if isinstance(self._fs, Renaming):
             self._fs.replace(source, target)
             return
@@ -148,14 +178,32 @@ class RemoteFiles:
                 self._move(source, target)
 
     def delete(self, path: str) -> None:
+        self._find_no_links(path)
         self._fs.rm_file(path)
 
     def delete_empty(self, path: str) -> None:
+        self._find_no_links(path)
         self._fs.rmdir(path)
 
     def delete_tree(self, path: str) -> None:
-        if self._fs.exists(path):
+        if self._fs.exists(path) and not self._link_on(path.rpartition("/")[0]):
             remove(self._fs, path, recursive=True)
+
+    def _link_on(self, path: str) -> str | None:
+        """The first symbolic link below the root on the way to a path, itself included; None where there is none."""
+        if self._root is None or not _has_links(self._fs):
+            return None
+        return next((way for way in ways_to(self._root, path) if _is_link(self._fs, way)), None)
+
+    def _refuse_links(self, *paths: str) -> None:
+        for path in paths:
+            link = self._link_on(path.rpartition("/")[0]) or self._link_on(path)
+            if link is not None:
+                raise LinkedFolder(link)
+
+    def _find_no_links(self, path: str) -> None:
+        if self._link_on(path.rpartition("/")[0]) is not None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def _move(self, source: str, target: str) -> None:
         if reads_patterns(self._fs, source):

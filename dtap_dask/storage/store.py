@@ -48,7 +48,7 @@ class Store:
         self.root, self.way, self.settings = place.root, place.way, dict(place.settings)
         self._fs = place.fs
         self._local = isinstance(place.fs, LocalFileSystem)
-        self._files: Files = LocalFiles() if self._local else RemoteFiles(place.fs)
+        self._files: Files = LocalFiles(self.root) if self._local else RemoteFiles(place.fs, self.root)
         self.address = self.url if "://" in url else self.root
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, dict[str, Any]]]:
@@ -58,13 +58,14 @@ class Store:
         """Whether both stores lie on one filesystem, so that their roots can be compared."""
         return (self._local and other._local) or self._fs == other._fs
 
-    def list_files(self, path: str = "") -> list[FileInfo]:
+    def list_files(self, path: str = "", *, follow: bool = True) -> list[FileInfo]:
         """Every file below `path`, hidden and broken ones too, sorted by path; empty when there is no such folder.
 
-        Files that are deleted while the listing goes on are left out.
+        Without `follow`, symbolic links are left out, and so is everything behind them. Files that are deleted while
+        the listing goes on are left out.
         """
         with self._speaking("list", path):
-            found = self._files.walk(self.root, self._full(path))
+            found = self._files.walk(self.root, self._full(path), follow=follow)
         return sorted(found, key=lambda info: info.path)
 
     def is_file(self, path: str) -> bool:
@@ -161,6 +162,18 @@ class Store:
         with self._speaking("delete", path), contextlib.suppress(FileNotFoundError):
             self._files.delete(self._full(path))
 
+    def delete_all(self, paths: Iterable[str]) -> None:
+        """Remove files, durably: they do not come back after a loss of power. Missing ones are fine."""
+        gone = list(paths)
+        self.at_once(self.delete, gone)
+        self.sync_folders({path.rpartition("/")[0] for path in gone})
+
+    def sync_folders(self, paths: Iterable[str]) -> None:
+        """Put the names in these folders on stable storage. `create` and `delete` leave that to be done later."""
+        for path in sorted(paths):
+            with self._speaking("flush", path):
+                self._files.sync_folder(self._full(path))
+
     def delete_empty(self, path: str) -> None:
         """Remove a folder if it is empty; a missing one is fine, and one with files stays, without any error."""
         with self._speaking("delete", path):
@@ -182,8 +195,10 @@ class Store:
         return self._full(path) if self._local else None
 
     def _full(self, path: str) -> str:
-        if ".." in path.split("/"):
-            raise StorageError(f"{path!r} leaves the folder {self.url}: paths with '..' are refused.")
+        if path.startswith("/") or ".." in path.split("/"):
+            raise StorageError(f"{path!r} leaves the folder {self.url}: absolute paths and '..' are refused.")
+        if "\0" in path:
+            raise StorageError(f"{path!r} is no path in {self.url}: it holds a NUL character.")
         return f"{self.root.rstrip('/')}/{path}" if path else self.root
 
     def _make_parent(self, full: str) -> None:

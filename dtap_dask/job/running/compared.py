@@ -11,10 +11,11 @@ from dtap_dask.errors import StorageError
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import probe
+from dtap_dask.job.telling.folder import STATUS
 from dtap_dask.job.telling.snapshot import Stage
-from dtap_dask.job.telling.teller import STATUS
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
+from dtap_dask.storage.parse import parse_json
 from dtap_dask.words import human
 
 
@@ -80,10 +81,10 @@ def keep(store: Store, run: str, found: Sequence[Compared]) -> None:
 
 
 def kept(store: Store, run: str) -> list[Compared]:
-    """What was kept of a run; empty where nothing was, or is any more."""
+    """What was kept of a run; empty where nothing was, or can be read any more."""
     try:
-        return [Compared(**one) for one in json.loads(store.read_bytes(_path(run)))]
-    except FileNotFoundError:
+        return [Compared(**one) for one in parse_json(store.read_bytes(_path(run)))]
+    except (FileNotFoundError, ValueError, TypeError):
         return []
 
 

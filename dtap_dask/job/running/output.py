@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dtap_dask.errors import JobError
+from dtap_dask.errors import JobError, OutputError
+from dtap_dask.records.commit import finish_commit
 from dtap_dask.records.manifest import MANIFEST, Manifest, read_manifest, standing_manifest, versions
 from dtap_dask.records.shard import TaskShards
+from dtap_dask.records.verify import incomplete
 from dtap_dask.storage import Store
+from dtap_dask.storage.parse import parse_json
 
 _PLAN = "plan.json"
+_OVERWRITE = "overwrite.json"  # an overwrite has begun: from then on it can be resumed, sealed or not
+_RUN = re.compile(r"[0-9a-f]{8}")
+_SIDECAR = re.compile(r"transform\.json|sources\.parquet|transform/[^/]+\.parquet")
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """plan.json: the shards as planned, the software that planned them, and the id of the run as a user sees it."""
+
+    shards: tuple[TaskShards, ...]
+    software: dict[str, str]
+    begun_by: str
 
 
 @dataclass(frozen=True)
@@ -24,17 +39,20 @@ class Output:
 
     def admit(self, fingerprint: str, overwrite: bool, resume: bool) -> Manifest | None:
         """Refuse what stands in the way; the manifest, where a run to be resumed has finished after all."""
-        unfinished = self.unfinished()
-        mine, others = self.run_id in unfinished, [one for one in unfinished if one != self.run_id]
-        manifest = self._standing(overwrite)
         if overwrite and resume:
             raise JobError(
                 "--overwrite (in Python overwrite=True) begins anew, --resume (resume=True) goes on: give one of the "
                 "two."
             )
-        if resume and manifest is not None and manifest.fingerprint == fingerprint:
-            return manifest
-        if manifest is not None and not overwrite and not (resume and mine):
+        if overwrite or resume:  # a run that is refused changes nothing
+            finish_commit(self.store)
+        unfinished = self.unfinished()
+        mine, others = self.run_id in unfinished, [one for one in unfinished if one != self.run_id]
+        manifest = self._standing(overwrite)
+        goes_on = resume and (mine or self._is_overwriting())
+        if resume and not goes_on and manifest is not None and manifest.fingerprint == fingerprint:
+            return self._whole(manifest)
+        if manifest is not None and not overwrite and not goes_on:
             raise JobError(
                 f"{self.store.url} holds a dataset already. Replace it with --overwrite (in Python overwrite=True; it "
                 "stays until the new one is complete), or write to another folder: another output.path."
@@ -50,6 +68,8 @@ class Output:
                 f"files: this one is {self.run_id}. Go on with that job as it was (--resume, in Python resume=True), "
                 "or begin anew (--overwrite, overwrite=True)."
             )
+        if not unfinished:
+            self._refuse_foreign(manifest)
         return None
 
     def _standing(self, overwrite: bool) -> Manifest | None:
@@ -57,10 +77,40 @@ class Output:
             return standing_manifest(self.store)  # a damaged one is there to be replaced
         return read_manifest(self.store) if self.store.is_file(MANIFEST) else None
 
+    def _whole(self, manifest: Manifest) -> Manifest:
+        problems = incomplete(self.store, manifest)
+        if problems:
+            more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise OutputError(
+                f"The run is finished, but the dataset in {self.store.url} has been damaged since: "
+                f"{'; '.join(problems[:3])}{more}. Write it again with --overwrite (in Python overwrite=True)."
+            )
+        return manifest
+
+    def _refuse_foreign(self, manifest: Manifest | None) -> None:
+        """JobError where somebody else's files have names that the dataset will need."""
+        if manifest is None and self.store.is_file(MANIFEST):
+            return  # a damaged dataset is overwritten, and nothing tells which files are its own
+        known = manifest.files if manifest else frozenset()
+        names = ["transform.json", "sources.parquet", *(file.path for file in self.store.list_files("transform"))]
+        foreign = [name for name in names if _SIDECAR.fullmatch(name) and name not in known and self.store.exists(name)]
+        if foreign:
+            raise JobError(
+                f"{self.store.url} holds {', '.join(foreign)}, which no dataset there owns, and which this job would "
+                "replace. Move what is yours elsewhere, or write to another folder: another output.path."
+            )
+
     def unfinished(self) -> list[str]:
         """The runs that planned their shards and did not commit them."""
-        paths = [info.path.split("/") for info in self.store.list_files("_run")]
-        return sorted({parts[1] for parts in paths if parts[2:] == [_PLAN]})
+        return [run_id for run_id in self._runs() if self.store.is_file(f"_run/{run_id}/{_PLAN}")]
+
+    def _runs(self) -> list[str]:
+        """Every run that has left something, by its id."""
+        names = {file.path.split("/")[1] for file in self.store.list_files("_run", follow=False)}
+        return sorted(filter(_RUN.fullmatch, names))
+
+    def _is_overwriting(self) -> bool:
+        return self.store.is_file(f"_run/{self.run_id}/{_OVERWRITE}")
 
     def seal(self, fingerprint: str, shards: Sequence[TaskShards], begun_by: str = "") -> None:
         """Keep the shards as planned: from now on the run can be resumed. `begun_by` is the id that a user sees."""
@@ -70,13 +120,16 @@ class Output:
         self.store.write_atomic(f"_run/{self.run_id}/{_PLAN}", json.dumps(document).encode())
 
     def sealed(self) -> list[TaskShards] | None:
-        """The shards as an interrupted run planned them, if it came so far. JobError if other software planned them."""
-        if self.run_id not in self.unfinished():
+        """The shards as an interrupted run planned them, if it came so far.
+
+        JobError if other software planned them, OutputError if the plan was damaged.
+        """
+        plan = self._plan()
+        if plan is None:
             return None
-        document = self._plan(self.run_id)
         changed = [
             f"{name} {then}, now {versions().get(name)}"
-            for name, then in document["software"].items()
+            for name, then in plan.software.items()
             if versions().get(name) != then
         ]
         if changed:
@@ -85,22 +138,44 @@ class Output:
                 "may give other bytes. Install those versions and go on with --resume (in Python resume=True), or "
                 "begin anew: --overwrite (overwrite=True)."
             )
-        return [TaskShards.from_json(one) for one in document["shards"]]
+        return list(plan.shards)
 
     def begun_by(self) -> str | None:
         """The id of the run that planned the shards; None where none has."""
-        return self._plan(self.run_id).get("begun_by") if self.run_id in self.unfinished() else None
+        try:
+            plan = self._plan()
+        except OutputError:
+            return None
+        return plan.begun_by if plan else None
 
-    def _plan(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.store.read_bytes(f"_run/{run_id}/{_PLAN}"))
-        return found
+    def _plan(self) -> _Sealed | None:
+        path = f"_run/{self.run_id}/{_PLAN}"
+        try:
+            found = parse_json(self.store.read_bytes(path))
+            shards = tuple(map(TaskShards.from_json, found["shards"]))
+            if not all(self._own_shard().fullmatch(one) for task in shards for paths in task.shards for one in paths):
+                raise ValueError("it names other files than shards of this run")
+            return _Sealed(shards, dict(found["software"]), str(found.get("begun_by")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(
+                f"{self.store.url}/{path}, the plan of the unfinished run, was damaged: nobody can go on with it. "
+                "Begin anew: --overwrite (in Python overwrite=True)."
+            ) from error
 
-    def forget(self, run_id: str, keep: frozenset[str]) -> None:
-        """Remove what an unfinished run has left, but for the files in `keep`."""
-        if run_id in self.unfinished():
-            for task in self._plan(run_id)["shards"]:
-                for paths in TaskShards.from_json(task).shards:
-                    for path in paths:
-                        if path not in keep:
-                            self.store.delete(path)
-        self.store.delete_tree(f"_run/{run_id}")
+    def _own_shard(self, run_id: str | None = None) -> re.Pattern[str]:
+        return re.compile(rf"[^/]+/part-\d+-of-\d+-{run_id or self.run_id}\.tfrecord(\.gz)?")
+
+    def begin_anew(self) -> None:
+        """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
+        standing = standing_manifest(self.store)
+        keep = standing.files if standing else frozenset[str]()
+        runs = self._runs()
+        files = [file.path for file in self.store.list_files(follow=False)] if runs else []
+        for run_id in runs:
+            own = self._own_shard(run_id)
+            self.store.delete_all(path for path in files if own.fullmatch(path) and path not in keep)
+            self.store.delete_tree(f"_run/{run_id}")
+        if standing:
+            self.store.write_atomic(f"_run/{self.run_id}/{_OVERWRITE}", b"{}\n")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from distributed import Client
 
-from dtap_dask.errors import InterruptedRun
+from dtap_dask.errors import InterruptedRun, OutputError
 from dtap_dask.features import feature_infos
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
@@ -33,13 +33,14 @@ from dtap_dask.job.running.sources import source_totals, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, Made, footers_on, stage_of, stages
 from dtap_dask.job.running.tasks import Counted, Reading, Work, Written
 from dtap_dask.job.running.watch import Watch
+from dtap_dask.job.telling.folder import FILES_SECONDS, InFolder, told_run
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.progress import reporter
 from dtap_dask.job.telling.snapshot import Snapshot
-from dtap_dask.job.telling.teller import EVENTS_SECONDS, FILES_SECONDS, InFolder, Superseded, Teller, run_name, told_run
+from dtap_dask.job.telling.teller import EVENTS_SECONDS, Superseded, Teller, run_name
 from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
 from dtap_dask.records.lock import Held, lock
-from dtap_dask.records.manifest import Manifest, build_manifest, standing_manifest
+from dtap_dask.records.manifest import Manifest, build_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import absolute
@@ -144,8 +145,8 @@ class _Run:
     def go(self) -> Manifest:
         start = time.monotonic()
         with ExitStack() as stack:
-            held = stack.enter_context(lock(self.store, steal=self.how.resume, run=self.report.snapshot.id))
-            finish_commit(self.store)
+            resumes, begins = self.how.resume, self.how.overwrite
+            held = stack.enter_context(lock(self.store, steal=resumes, run=self.report.snapshot.id, anew=begins))
             overwrite, resume = self.wanted()
             finished = self.output.admit(self.plan.fingerprint, overwrite, resume)
             if finished is not None:
@@ -154,7 +155,7 @@ class _Run:
                 return finished
             self.start_cluster(stack)
             if overwrite:
-                self.begin_anew()
+                self.output.begin_anew()
             sweep(self.store, self.plan.run_id)
             shards = self.output.sealed()
             self.report.expect([stage for stage in stages(self.plan) if shards is None or stage.name == "write"])
@@ -172,7 +173,10 @@ class _Run:
     def wanted(self) -> tuple[bool, bool]:
         """Whether to overwrite and to resume. What an earlier attempt of this very run has left is gone on with."""
         if self.how.again:
-            told = told_run(self.store, self.report.snapshot.id)
+            try:
+                told = told_run(self.store, self.report.snapshot.id)
+            except OutputError:  # damaged
+                told = None
             written = told is not None and told.shards_planned == told.shards_committed  # it may have committed, too
             if written or self.output.begun_by() == self.report.snapshot.id:
                 return False, True
@@ -193,13 +197,6 @@ class _Run:
         watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
         self.engine = Engine(client, watch, self.plan.job.secrets)
         self.expected = expect(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)
-
-    def begin_anew(self) -> None:
-        """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
-        standing = standing_manifest(self.store)
-        keep = standing.files if standing else frozenset()
-        for run_id in self.output.unfinished():
-            self.output.forget(run_id, keep)
 
     def fit_and_seal(self) -> list[TaskShards]:
         rows = self.counted_rows()
@@ -270,6 +267,15 @@ class _Run:
         self.report.add(shards_committed=len(one.shards), bytes_written=size)
 
     def commit(self, written: Sequence[Written], held: Held) -> Manifest:
+        """Make what was written the dataset; where the storage fails for the moment, again from the start."""
+
+        def attempt() -> Manifest:
+            finish_commit(self.store)  # of an attempt that failed after its manifest
+            return self.commit_once(written, held)
+
+        return tasks.patiently(attempt)
+
+    def commit_once(self, written: Sequence[Written], held: Held) -> Manifest:
         state = self.work.state(self.levels)
         folder = stage(self.store, self.plan.run_id)
         state.save(self.store, folder)

@@ -13,9 +13,10 @@ from distributed import KilledWorker
 
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, did_you_mean
 from dtap_dask.job.running.compared import Compared, kept
+from dtap_dask.job.telling.folder import told_notes, told_run, told_runs
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.snapshot import ENDED, Note, Snapshot
-from dtap_dask.job.telling.teller import Cancelled, told_notes, told_run, told_runs
+from dtap_dask.job.telling.teller import Cancelled
 from dtap_dask.records.lock import left_behind
 from dtap_dask.records.manifest import MANIFEST
 from dtap_dask.storage import Store

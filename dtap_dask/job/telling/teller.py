@@ -5,8 +5,6 @@ Telling never delays or fails a run: each listener has a thread of its own, whic
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import re
 import threading
@@ -21,13 +19,9 @@ from typing import Any
 from dtap_dask.errors import DtapError, InterruptedRun
 from dtap_dask.job.telling.progress import Redact, Reporter
 from dtap_dask.job.telling.snapshot import ENDED, Note, Snapshot, Stage, State
-from dtap_dask.storage import Store, open_store
 
-STATUS = "_run/status"
 EVENTS_SECONDS = 0.5  # between two events: what a person can follow
-FILES_SECONDS = 5.0  # between two status files: a store may take half a second to write one
 NOTES_KEPT = 500
-RUNS_KEPT = 5
 _LOG = logging.getLogger("dtap_dask.job")
 
 Deliver = Callable[[Snapshot, Sequence[Note]], None]
@@ -232,65 +226,3 @@ class _Post:
         if self._last is None:
             return None
         return 0.0 if self._urgent else max(0.0, sent + self._pause - time.monotonic())
-
-
-class InFolder:
-    """Keeps the last state of a run, and its notes, in the output folder: `_run/status/<id>.json` and `<id>.log`.
-
-    The last five runs are kept; with 500 notes each at most that is a few hundred KB.
-    """
-
-    def __init__(self, store: Store):
-        self._address, self._settings = store.address, store.settings
-        self._noted = -1
-        self._store: Store | None = None
-
-    def __call__(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
-        """Write what is new. Runs in a thread of its own, so with a store of its own."""
-        first = self._store is None
-        store = self._store = self._store or open_store(self._address, self._settings)
-        files = {f"{STATUS}/{snapshot.id}.json": json.dumps(snapshot.to_json()).encode()}
-        if notes and notes[-1].number != self._noted:
-            lines = [json.dumps({"number": one.number, "time": one.time, "text": one.text}) for one in notes]
-            files[f"{STATUS}/{snapshot.id}.log"] = "".join(f"{line}\n" for line in lines).encode()
-            self._noted = notes[-1].number
-        store.write_all(files)
-        if first:
-            _sweep(store, snapshot.id)
-
-
-def _sweep(store: Store, run: str) -> None:
-    """Remove what is left of all but the last runs."""
-    told = [one for one in told_runs(store) if one.id != run]
-    kept = {run, *(one.id for one in sorted(told, key=lambda one: one.started)[-(RUNS_KEPT - 1) :])}
-    for file in store.list_files(STATUS):
-        if file.path.rpartition("/")[2].rpartition(".")[0] not in kept:
-            store.delete(file.path)
-
-
-def told_runs(store: Store) -> list[Snapshot]:
-    """The last state of every run that the folder knows, in the order in which they were begun."""
-    found = []
-    for file in store.list_files(STATUS):
-        name = file.path.rpartition("/")[2]
-        if name.endswith(".json") and not name.startswith("."):
-            with contextlib.suppress(FileNotFoundError):  # just being replaced, or swept away
-                found.append(Snapshot.from_json(json.loads(store.read_bytes(file.path))))
-    return sorted(found, key=lambda one: (one.started, one.id))
-
-
-def told_run(store: Store, run: str) -> Snapshot | None:
-    """The last state of one run; None where the folder does not know it."""
-    try:
-        return Snapshot.from_json(json.loads(store.read_bytes(f"{STATUS}/{run}.json")))
-    except FileNotFoundError:
-        return None
-
-
-def told_notes(store: Store, run: str) -> list[Note]:
-    """What a run has said, in order, as far as the folder keeps it."""
-    try:
-        lines = store.read_bytes(f"{STATUS}/{run}.log").decode().splitlines()
-    except FileNotFoundError:
-        return []
-    return [Note(**json.loads(line)) for line in lines]

@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from dtap_dask.storage import Store, open_store
+from dtap_dask.storage.local import LocalFiles
 
 HERE = Path(__file__).parent
 WITH_JAVA = os.environ.get("DTAP_CONTRACT") == "libhdfs"
@@ -211,7 +212,12 @@ class Place:
     def make_full(self, path: str) -> None:
         """From now on there is no space for a file of this name."""
         if self.below == "folder":
-            os.symlink("/dev/full", f"{self.folder}/{path}")  # the kernel answers every write with ENOSPC
+            full, write = f"{self.folder}/{path}", LocalFiles.open_output
+
+            def open_output(files: LocalFiles, path: str) -> BinaryIO:
+                return open("/dev/full", "wb") if path == full else write(files, path)  # the kernel answers ENOSPC
+
+            LocalFiles.open_output = open_output  # type: ignore[method-assign]
         else:
             parent = f"{self.folder}/{path}".rpartition("/")[0]
             self.hdfs.tell(f"quota {parent} 1000000")
@@ -246,7 +252,9 @@ def place(backend: str, request: pytest.FixtureRequest) -> Iterator[Place]:
         top.chmod(0o755)
         (top / name).mkdir()
         (top / name).chmod(0o755)
+        open_output = LocalFiles.open_output
         yield _in_folder(backend, top / name)
+        LocalFiles.open_output = open_output  # type: ignore[method-assign]
         for folder, folders, _ in os.walk(top):
             for inside in folders:
                 os.chmod(f"{folder}/{inside}", 0o755)
