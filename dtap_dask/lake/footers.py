@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -15,15 +14,16 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.opening import damaged, explained, open_checked, parsed, read_tail
 from dtap_dask.lake.predicate import ColumnStats
 from dtap_dask.lake.schema import canonical_type, check_schema, select_columns
+from dtap_dask.lake.sealed import sealed_columns
+from dtap_dask.lake.soundness import check_chunks
 from dtap_dask.lake.statistics import Kind, column_stats
 from dtap_dask.storage import Store
 
 DICTIONARY_BYTES = 2 << 20  # writers give dictionaries up at about half of this
 CODE_BYTES = 4  # a row of a dictionary-encoded column takes no more, a word in a plain page does
-MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
-TAIL = 8  # behind the footer: its length and the magic
 
 
 @dataclass(frozen=True)
@@ -150,20 +150,36 @@ class FooterReader:
 
     def read(self, file: SourceFile) -> Footer:
         """The footer of one file."""
-        store = self._store
-        with store.counters.reading_footer(), open_checked(store, file.path, file.size) as source:
-            parquet = open_parquet(source, file.path, file.size)
-            found, metadata = parquet.schema_arrow, parquet.metadata
+        store, path, size = self._store, file.path, file.size
+        with store.counters.reading_footer(), open_checked(store, path, size) as source:
+            tail = read_tail(source, path, size)
+            with explained(source, path, size):
+                parquet = parsed(tail)
+                found, metadata = parquet.schema_arrow, parquet.metadata
+                sealed = sealed_columns(tail, metadata)
+            shape = self._shape_for(file, found, metadata, sealed)
+            with explained(source, path, size):
+                check_chunks(metadata, size, shape.places)
+        return self._footer(file, metadata, shape, len(tail))
+
+    def _shape_for(
+        self, file: SourceFile, found: pa.Schema, metadata: pq.FileMetaData, sealed: frozenset[int]
+    ) -> _Shape:
         hive = tuple(name for name, _ in file.partition)
         if self._shape is None or not (found.equals(self._shape.found) and hive == self._shape.hive):
             self._shape = self._shape_of(file, found, hive, metadata)
-        shape = self._shape
-        footer_bytes = metadata.serialized_size + TAIL
+        if sealed and self._columns is not None:
+            _refuse_sealed(file, metadata, sealed.intersection(self._shape.places))
+        return self._shape.without(sealed) if sealed else self._shape
+
+    def _footer(self, file: SourceFile, metadata: pq.FileMetaData, shape: _Shape, footer_bytes: int) -> Footer:
         numbers, stats, first_row = [], [], 0
         plain_text: Counter[str] = Counter()
         for index in range(metadata.num_row_groups):
             group = metadata.row_group(index)
             rows, packed, raw = group.num_rows, 0, 0
+            if rows < 0:
+                raise damaged(file.path, f"row group {index} has {rows:,} rows")
             for place in shape.needed:
                 chunk = group.column(place)
                 packed += chunk.total_compressed_size
@@ -200,6 +216,26 @@ class _Shape:
     schema: pa.Schema
     needed: Sequence[int]
     stats: Sequence[tuple[str, int, Kind]]
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The places of all that is looked at, in the file's order."""
+        return sorted({*self.needed, *(place for _, place, _ in self.stats)})
+
+    def without(self, places: Collection[int]) -> _Shape:
+        """The same without these leaf columns."""
+        needed = [place for place in self.needed if place not in places]
+        return replace(self, needed=needed, stats=[one for one in self.stats if one[1] not in places])
+
+
+def _refuse_sealed(file: SourceFile, metadata: pq.FileMetaData, sealed: Collection[int]) -> None:
+    """SourceError if an encrypted column is among those that are asked for; any other does no harm."""
+    if sealed:
+        name = metadata.schema.column(min(sealed)).path
+        raise SourceError(
+            f"{file.path}: the column {name!r} is encrypted (Parquet modular encryption), and cannot be read here. "
+            "Leave it out of the job, or write the file without encryption."
+        )
 
 
 def read_footer(
@@ -239,87 +275,6 @@ def read_schema(store: Store, files: Sequence[SourceFile], most: int = 50) -> pa
 
 def _is_null(field: pa.Field) -> bool:
     return bool(pa.types.is_null(field.type))
-
-
-def open_checked(store: Store, path: str, size: int) -> Any:
-    """The file at `path` for reading, of the size that was listed; SourceError when it is gone or was replaced."""
-    try:
-        source = store.open_input(path)
-    except FileNotFoundError as error:
-        raise SourceError(
-            f"{path} is gone from {store.url} since the source was listed. Run the job again, so that it plans with "
-            "the files of now, once the job that writes the source has finished."
-        ) from error
-    source.seek(0, 2)
-    now = source.tell()
-    source.seek(0)
-    if now != size:
-        source.close()
-        raise changed(path, f"it had {size:,} bytes then, {now:,} now")
-    return source
-
-
-def changed(path: str, how: str) -> SourceError:
-    """The error for a file that is not what the plan was made from."""
-    return SourceError(
-        f"{path} has changed since the source was listed: {how}. Run the job again, so that it plans with the files "
-        "of now, once the job that writes the source has finished."
-    )
-
-
-def one_line(error: Exception) -> str:
-    """What pyarrow says, without its line breaks and full stop."""
-    return " ".join(str(error).split()).rstrip(".")
-
-
-def open_parquet(source: Any, path: str, size: int, **options: Any) -> pq.ParquetFile:
-    """`source` as a ParquetFile with `options`; SourceError that says what is wrong with the file.
-
-    Spark's and Hive's old INT96 timestamps are read as microseconds (as nanoseconds they overflow outside 1677-2262).
-    """
-    try:
-        return pq.ParquetFile(source, coerce_int96_timestamp_unit="us", **options)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the filesystem failed, not the file
-        raise SourceError(_what_is_wrong(source, path, size, error)) from error
-
-
-def known_footer(source: Any, group: RowGroup) -> pq.FileMetaData:
-    """The footer of a file that was planned, in one read of just its bytes: pyarrow alone would fetch 64 KiB.
-
-    SourceError where it is none any more.
-    """
-    source.seek(group.file_size - group.footer_bytes)
-    tail = bytes(source.read(group.footer_bytes))
-    length = int.from_bytes(tail[-TAIL : -len(MAGIC)], "little")
-    if length + TAIL == group.footer_bytes and tail.endswith(MAGIC):
-        with contextlib.suppress(pa.ArrowException, OSError):
-            return pq.read_metadata(pa.BufferReader(MAGIC + tail))
-    return open_parquet(source, group.file, group.file_size).metadata  # which says what is wrong
-
-
-def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:
-    remedy = "Run the job that writes it again, or move it into a folder whose name begins with `_` to leave it out."
-    if size == 0:
-        return f"{path} is empty (0 bytes), so it is no Parquet file. {remedy}"
-    source.seek(0)
-    head = source.read(4)
-    source.seek(max(size - 4, 0))
-    tail = source.read(4)
-    if MAGIC_ENCRYPTED in (head, tail):
-        return (
-            f"{path} ({size:,} bytes) is an encrypted Parquet file, which cannot be read here. Write it without "
-            "encryption, or move it into a folder whose name begins with `_` to leave it out."
-        )
-    if head == MAGIC and tail != MAGIC:
-        return (
-            f"{path} ({size:,} bytes) begins as Parquet but has no footer: it is cut off, or still being written. "
-            f"{remedy}"
-        )
-    if head != MAGIC:
-        return f"{path} ({size:,} bytes) is not a Parquet file: it begins with {head!r}. {remedy}"
-    return f"{path} ({size:,} bytes) has a Parquet footer that cannot be read ({one_line(error)}). {remedy}"
 
 
 def leaf_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:

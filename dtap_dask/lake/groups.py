@@ -12,17 +12,10 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.chunks import ChunkFile, chunk_ranges
-from dtap_dask.lake.footers import (
-    RowGroup,
-    changed,
-    is_plain_text,
-    known_footer,
-    leaf_places,
-    one_line,
-    open_checked,
-    open_parquet,
-)
-from dtap_dask.lake.schema import delivered_type
+from dtap_dask.lake.delivered import delivered
+from dtap_dask.lake.footers import RowGroup, is_plain_text, leaf_places
+from dtap_dask.lake.opening import changed, damaged, known_footer, one_line, open_checked, open_parquet
+from dtap_dask.lake.schema import delivered_type, is_empty_group
 from dtap_dask.storage import Store
 
 MIB = 1 << 20
@@ -30,6 +23,8 @@ COALESCE_BYTES = 64 * MIB  # a row group up to this is fetched in a few large re
 STREAM_BUFFER = MIB  # a larger one is read through a buffer of this size for each column
 BATCH_BYTES = 32 * MIB  # no batch is planned larger than this
 OPEN_BYTES = 256 * MIB  # what all row groups open at once may hold
+# Of pages that pyarrow decodes as dictionaries; RLE and BIT_PACKED are of levels.
+DICTIONARY_ENCODINGS = frozenset(("PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"))
 T = TypeVar("T")
 
 
@@ -157,7 +152,7 @@ class _File:
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
         self._source = ChunkFile(source)
         with store.counters.reading_footer():
-            self.metadata = footer or known_footer(self._source, group)
+            self.metadata = footer or known_footer(self._source, group.file, group.file_size, group.footer_bytes)
         leaves = [self.metadata.schema.column(place) for place in range(self.metadata.num_columns)]
         self._places = {leaf.path: place for place, leaf in enumerate(leaves) if leaf.path == leaf.name}
 
@@ -166,14 +161,16 @@ class _File:
         found = self.metadata.row_group(group.index).num_rows if group.index < self.metadata.num_row_groups else 0
         if found != group.rows:
             raise changed(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
-        if not len(schema):  # only partition columns are wanted: nothing to decode
+        stored = [field.name for field in schema if not is_empty_group(field.type)]
+        if not stored:  # only partition columns are wanted, say: nothing to decode
             for start in range(0, group.rows, rows):
-                yield Piece(position, group.first_row + start, min(rows, group.rows - start), ())
+                size = min(rows, group.rows - start)
+                yield Piece(position, group.first_row + start, size, tuple(pa.nulls(size, f.type) for f in schema))
             return
         first, reader = group.first_row, self._reader(schema, group)
         needed = leaf_places(self.metadata, schema.names) if _coalesce(group) else []
         self._source.expect(chunk_ranges(self.metadata.row_group(group.index), needed))
-        batches = reader.iter_batches(rows, row_groups=[group.index], columns=schema.names, use_threads=False)
+        batches = reader.iter_batches(rows, row_groups=[group.index], columns=stored, use_threads=False)
         while (batch := _next(batches, group)) is not None:
             yield Piece(position, first, batch.num_rows, tuple(_column(batch, field, group) for field in schema))
             first += batch.num_rows
@@ -205,7 +202,9 @@ class _File:
         if place is None or not pa.types.is_dictionary(delivered_type(field.type)):
             return False
         chunk = self.metadata.row_group(group.index).column(place)
-        return chunk.physical_type == "BYTE_ARRAY" and not is_plain_text(chunk, group.rows)
+        if chunk.physical_type != "BYTE_ARRAY" or not DICTIONARY_ENCODINGS.issuperset(chunk.encodings):
+            return False
+        return not is_plain_text(chunk, group.rows)
 
 
 def _next(batches: Iterator[pa.RecordBatch], group: RowGroup) -> pa.RecordBatch | None:
@@ -218,28 +217,23 @@ def _next(batches: Iterator[pa.RecordBatch], group: RowGroup) -> pa.RecordBatch 
 
 
 def _broken(group: RowGroup, why: str) -> SourceError:
-    return SourceError(
-        f"{group.file} cannot be read in row group {group.index}: {why}. The file is damaged, or holds what pyarrow "
-        "does not read. Run the job that writes it again, or move it into a folder whose name begins with `_`."
-    )
+    return damaged(group.file, why, f" in row group {group.index}")
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, group: RowGroup) -> pa.Array:
     """One column in the type that a scan delivers, whatever way this file stores it."""
     index = batch.schema.get_field_index(field.name)
+    if is_empty_group(field.type):
+        return pa.nulls(batch.num_rows, field.type)
     if index < 0:
         raise changed(group.file, f"column {field.name!r} is gone")
-    values, wanted = batch.column(index), delivered_type(field.type)
-    if values.type == wanted:
-        return values
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
+    values = batch.column(index)
     try:
-        if pa.types.is_dictionary(wanted) and not pa.types.is_dictionary(values.type):
-            values = values.cast(field.type)
-        return values.cast(wanted)
+        return delivered(values, field.type)
     except pa.ArrowException as error:
         raise changed(group.file, f"column {field.name!r} is {values.type}, expected {field.type}") from error
+    except ValueError as error:
+        raise _broken(group, f"column {field.name!r}: {error}") from error
 
 
 def _width(kind: pa.DataType) -> int:

@@ -42,11 +42,21 @@ def canonical_type(kind: pa.DataType) -> pa.DataType:
     return _canonical_nested(plain)
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is of lists, in whatever layout."""
+    return any(is_layout(kind) for is_layout in _LISTS)
+
+
+def is_empty_group(kind: pa.DataType) -> bool:
+    """Whether a type is a struct without any field, as Protocol Buffers' writers have it: files store nothing of it."""
+    return pa.types.is_struct(kind) and all(is_empty_group(field.type) for field in kind)
+
+
 def _canonical_nested(kind: pa.DataType) -> pa.DataType:
     types = pa.types
     if types.is_map(kind):
         return pa.map_(canonical_type(kind.key_type), canonical_type(kind.item_type))
-    if any(is_list(kind) for is_list in _LISTS):
+    if is_list(kind):
         return pa.list_(canonical_type(kind.value_type))
     if types.is_struct(kind):
         return pa.struct([pa.field(f.name, canonical_type(f.type)) for f in kind])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ def column_stats(chunk: Any, kind: Kind, rows: int) -> ColumnStats:
         nulls = None  # NaN counts as null here, and Parquet does not count NaNs
     low = high = None
     if stats.has_min_max and kind.bound is not None:
-        low, high = kind.bound(stats, "min", kind.type), kind.bound(stats, "max", kind.type)
+        try:
+            low, high = kind.bound(stats, "min", kind.type), kind.bound(stats, "max", kind.type)
+        except (pa.ArrowException, ArithmeticError, AttributeError, TypeError, ValueError):
+            low = high = None  # not of the column's type, or beyond what it holds
         if low is None or high is None:
             low = high = None
     return ColumnStats(min=low, max=high, null_count=nulls, rows=rows)
@@ -56,8 +60,10 @@ def _binary_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
 
 
 def _decimal_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    value = getattr(stats, side)
-    return None if value is None else pa.scalar(value, kind)
+    """By the raw value: pyarrow before 23 makes no decimal of an integer. Big-endian where it is bytes."""
+    raw = getattr(stats, f"{side}_raw")
+    unscaled = raw if isinstance(raw, int) else int.from_bytes(raw, "big", signed=True)
+    return pa.scalar(Decimal((unscaled < 0, tuple(map(int, str(abs(unscaled)))), -kind.scale)), kind)
 
 
 # How a minimum or maximum (`side`) becomes a scalar of the column's type, None where it is unknown.
