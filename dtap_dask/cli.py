@@ -13,6 +13,8 @@ import click
 
 from dtap_dask import __version__
 from dtap_dask.errors import DtapError, JobError
+from dtap_dask.job.console import open_standard_streams, reader_gone, say, settle_standard_streams
+from dtap_dask.job.interrupts import handle_signals
 from dtap_dask.words import count, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,9 +39,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except DtapError as error:
             _fail(ctx, str(error), error.exit_code, error)
-        except BrokenPipeError:
-            raise  # whoever read the output has seen enough: click knows what to do
         except OSError as error:  # storage or network failed for the moment
+            if isinstance(error, BrokenPipeError) and reader_gone(sys.stdout):
+                ctx.exit(0)  # whoever read the output has seen enough
             place = f" ({error.filename})" if error.filename else ""
             _fail(ctx, f"{error.strerror or error}{place}", 1, error)
         except click.UsageError as error:
@@ -47,7 +49,7 @@ class _Commands(click.Group):
                 raise
             _fail(ctx, error.format_message(), error.exit_code, error)
         except KeyboardInterrupt:
-            click.echo("Stopped. What is written stays: go on with --resume (in Python resume=True).", err=True)
+            say("Stopped. What is written stays: go on with --resume (in Python resume=True).")
             ctx.exit(4)
 
 
@@ -58,9 +60,9 @@ def _fail(ctx: click.Context, text: str, code: int, error: Exception) -> NoRetur
     if ctx.meta["as_json"]:
         found = error.problems if isinstance(error, JobError) else ()
         problems = [{"place": problem.place, "message": problem.message} for problem in found]
-        click.echo(json.dumps({"error": text, "exit_code": code, "problems": problems}), err=True)
+        say(json.dumps({"error": text, "exit_code": code, "problems": problems}))
     else:
-        click.echo(f"Error: {visible(text)}", err=True)
+        say(f"Error: {visible(text)}")
     ctx.exit(code)
 
 
@@ -196,7 +198,7 @@ def submit(job: str, as_json: bool, **options: Any) -> None:
     submitted = submit_job(job, cluster=ClusterOptions(**where), **options)
     click.echo(json.dumps({"id": submitted.id, "note": submitted.note}) if as_json else submitted.id)
     if not as_json:
-        click.echo(f"{submitted.note} How it goes: `dtap-dask wait {submitted.id}`.", err=True)
+        say(f"{submitted.note} How it goes: `dtap-dask wait {submitted.id}`.")
 
 
 @tfrecords.command()
@@ -251,7 +253,7 @@ def _leaving(target: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"You have left; the run goes on. Come back with `dtap-dask wait {target}`.", err=True)
+        say(f"You have left; the run goes on. Come back with `dtap-dask wait {target}`.")
         click.get_current_context().exit(130)
 
 
@@ -302,7 +304,7 @@ def init(lake: str, label: str | None, output: str | None) -> None:
 
     text = write_starter(lake, label, output)
     if text is None:
-        click.echo(f"{output} is written. What it would do: `dtap-dask plan {output}`.", err=True)
+        say(f"{output} is written. What it would do: `dtap-dask plan {output}`.")
     else:
         click.echo(text, nl=False)
 
@@ -324,8 +326,15 @@ def sample(folder: str, rows: int) -> None:
 
 def main() -> None:
     """The console script `dtap-dask`."""
-    if sys.platform != "win32":
-        import signal
-
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is an interruption like Ctrl-C
-    tfrecords(prog_name="dtap-dask")
+    open_standard_streams()
+    handle_signals()
+    lost: OSError | None = None
+    try:
+        tfrecords(prog_name="dtap-dask")
+    except OSError as error:  # of what click prints itself, such as help
+        lost = error
+    finally:
+        lost = settle_standard_streams() or lost
+        if lost is not None:
+            say(f"Error: the output could not be written ({lost.strerror}).")
+            sys.exit(1)

@@ -17,7 +17,7 @@ from distributed import Client, default_client
 from dtap_dask.errors import ClusterError, JobError
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.file import cluster_of, read_cluster_file
-from dtap_dask.job.cluster.local import local_cluster, refuse_unguarded
+from dtap_dask.job.cluster.local import local_cluster
 from dtap_dask.job.cluster.security import reach, refuse_open, refuse_unknown, security_for
 from dtap_dask.storage import Store
 from dtap_dask.storage.reach import cannot_list, cannot_write
@@ -71,6 +71,7 @@ def open_client(options: ClusterOptions, client: Client | None = None, note: Not
     _refuse_contradictions(options, client)
     client = client or _current(options)
     if client is not None:
+        _refuse_asynchronous(client)
         _refuse_own(options, "the current Dask client has its workers already. Close it, or leave them out.")
         yield client
         return
@@ -81,7 +82,6 @@ def open_client(options: ClusterOptions, client: Client | None = None, note: Not
             yield connected
         return
     _refuse_certificates(options)
-    refuse_unguarded()
     with _begun(options, note) as cluster, Client(cluster) as connected:
         yield connected
 
@@ -93,6 +93,16 @@ def _current(options: ClusterOptions) -> Client | None:
         return default_client()
     except ValueError:  # there is none
         return None
+
+
+def _refuse_asynchronous(client: Client) -> None:
+    if client.asynchronous:
+        raise JobError(
+            "The Dask client was opened with asynchronous=True, and a job waits for what it asks its client. Give it a "
+            "synchronous one, `client=Client(address, set_as_default=False)` with the address of the same scheduler, "
+            "and from asynchronous code run the job in a thread: `await asyncio.to_thread(dtap_dask.run, job, "
+            "client=client)`."
+        )
 
 
 def _refuse_contradictions(options: ClusterOptions, client: Client | None) -> None:

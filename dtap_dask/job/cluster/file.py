@@ -15,6 +15,7 @@ import yaml
 
 from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, did_you_mean
 from dtap_dask.job.cluster.security import on_loopback
+from dtap_dask.job.interrupts import started_unheard
 from dtap_dask.job.jobfile.document import Document, expand
 from dtap_dask.job.jobfile.secrets import Secrets
 
@@ -159,7 +160,7 @@ def _started(file: ClusterFile) -> Any:
             f"Install a current version: pip install --upgrade {package}."
         ) from error
     with _telling(file, "args and kwargs"):
-        return make(*file.args, **_on_loopback(file))
+        return started_unheard(lambda: make(*file.args, **_on_loopback(file)), lambda cluster: cluster.close())
 
 
 @contextmanager
@@ -187,7 +188,7 @@ def _on_loopback(file: ClusterFile) -> dict[str, Any]:
     """The arguments, with the dashboard on loopback where they say nothing of it: Dask's own listen to everybody."""
     kwargs = dict(file.kwargs)
     if file.name == "LocalCluster":
-        return {"dashboard_address": on_loopback(_DASHBOARD), "silence_logs": logging.ERROR, **kwargs}
+        return {"dashboard_address": on_loopback(_DASHBOARD), "silence_logs": logging.CRITICAL, **kwargs}
     options = kwargs.get("scheduler_options")
     if file.name == "SSHCluster":
         return {**kwargs, "scheduler_options": {"dashboard_address": f"127.0.0.1:{_DASHBOARD}", **(options or {})}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Callable
 
 from dask.system import CPU_COUNT
@@ -11,42 +10,44 @@ from dask.utils import parse_bytes
 from distributed import LocalCluster
 from distributed.system import MEMORY_LIMIT
 
-from dtap_dask.errors import ClusterError, JobError
+from dtap_dask.errors import JobError
 from dtap_dask.job.cluster.security import on_loopback
+from dtap_dask.job.cluster.starting import WatchedNanny, refuse_unable, why_not_started
+from dtap_dask.job.interrupts import started_unheard
 from dtap_dask.words import count, human
 
 LEAST_MEMORY = 512 << 20
 # What a worker works well with: the libraries, and the most that a task takes.
 GOOD_MEMORY = 2 << 30
-_UNGUARDED = (
-    "A script that runs a job must do so below `if __name__ == '__main__':`, as each worker process imports the script "
-    "once more."
-)
-
-
-def refuse_unguarded() -> None:
-    """End a worker process that, importing the script which started it, would start workers itself."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(_UNGUARDED)
 
 
 def local_cluster(
     workers: int | None, threads: int | None, memory: str | None, note: Callable[[str], None]
 ) -> LocalCluster:
-    """One process a core, as encoding holds Python's lock, but no more than fit into memory; all on loopback."""
+    """One process a core, as encoding holds Python's lock, but no more than fit into memory; all on loopback.
+
+    ClusterError, with the cause, where they do not start.
+    """
+    refuse_unable()
     workers, threads, each = _sizes(workers, threads or 1, _memory(memory))
     note(f"Dask on this machine: {count(workers, 'worker process')} of {count(threads, 'thread')}, {human(each)} each")
-    try:
+    WatchedNanny.ended.clear()
+
+    def start() -> LocalCluster:
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
             memory_limit=each,
             host="127.0.0.1",
             dashboard_address=on_loopback(8787),
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # Dask logs what tasks raise, with tracebacks, before we can say it
+            worker_class=WatchedNanny,
         )
-    except RuntimeError as error:
-        raise ClusterError(f"The worker processes did not start ({error}). {_UNGUARDED}") from error
+
+    try:
+        return started_unheard(start, LocalCluster.close)
+    except Exception as error:  # Dask raises errors of any kind
+        raise why_not_started(error) from error
 
 
 def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, int, int]:

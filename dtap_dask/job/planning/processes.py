@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from dtap_dask.job.cluster import machine
+from dtap_dask.job.interrupts import unheard
 from dtap_dask.job.planning.plan import footer_parts
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
@@ -22,4 +23,6 @@ def look_in_processes(source: Store, files: Sequence[SourceFile], asked: Asked) 
     """
     spawning = multiprocessing.get_context("spawn")  # what filesystems' clients hold does not survive a fork
     with ProcessPoolExecutor(machine.cores(), mp_context=spawning) as pool:
-        return Seen.together(list(pool.map(partial(look, source, asked=asked), footer_parts(files))))
+        with unheard():
+            seen = pool.map(partial(look, source, asked=asked), footer_parts(files))
+        return Seen.together(list(seen))

@@ -19,6 +19,7 @@ from dtap_dask.errors import InterruptedRun, OutputError
 from dtap_dask.features import feature_infos
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
+from dtap_dask.job.cluster.starting import refuse_unguarded
 from dtap_dask.job.dashboard import install, page_link
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import fit_name, split_names
@@ -67,6 +68,7 @@ def run(
     run; `probe` measures on a few row groups first, so that the time is forecast, too; `progress` is 'bars', 'plain',
     'json', 'silent' or 'auto'. Raises a DtapError that says what to do next; InterruptedRun where `resume` can go on.
     """
+    refuse_unguarded()
     loaded = Job.load_leniently(job, overrides)
     with ExitStack() as stack:
         stack.enter_context(loaded.redacting())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -58,7 +59,7 @@ def print_logs(target: str, where: Where, *, follow: bool, as_json: bool) -> Non
     """Print what a run has said; with `follow`, until it has ended, however that is."""
     with _place(target, where) as place:
         if follow:
-            error = follow_run(place, "json" if as_json else "auto", whole=True).error
+            error = follow_run(place, "json" if as_json else "auto", whole=True, out=sys.stdout).error
             if error is not None:
                 print(json.dumps({"event": "ended", "text": str(error)}) if as_json else str(error))
             return

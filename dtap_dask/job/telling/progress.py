@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar, cast
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from dtap_dask.job.console import Unfailing
 from dtap_dask.job.telling.snapshot import Snapshot, Stage
 from dtap_dask.words import count, human, visible
 
@@ -238,9 +239,10 @@ class Bars(_Counting):
 def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -> Iterator[Shown]:
     """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere).
 
-    Notes and the result go through `redact`; the rest is counts.
+    Notes and the result go through `redact`; the rest is counts. Without `out` they go to standard error, JSON to
+    standard output, and are lost where that cannot be written.
     """
-    out = out or (sys.stdout if kind == "json" else sys.stderr)
+    out = out or cast("TextIO", Unfailing(sys.stdout if kind == "json" else sys.stderr))
     if kind == "auto":
         kind = "bars" if out.isatty() else "plain"
     if kind == "bars":

@@ -1,0 +1,248 @@
+"""Commands on terminals, pipes and full disks: what is said is lost at worst, never the run; Ctrl-C says one line."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.job.console import Unfailing
+from dtap_dask.job.telling.teller import STATUS
+from dtap_dask.storage import Store
+
+pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and terminals of POSIX")
+
+Document = dict[str, Any]
+COMMAND = [sys.executable, "-m", "dtap_dask"]
+# In the line below the bars, once a task has written.
+WRITING = r"[1-9]\d* of \d+ shards"
+STOPPED = "Error: Stopped. What is written stays: go on with --resume (in Python resume=True)."
+
+
+@pytest.fixture(scope="module")
+def small(lake: Path) -> Document:
+    return {
+        "version": 1,
+        "source": {"path": str(lake / "trips")},
+        "features": [{"columns": ["fare"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]}],
+        "output": {"path": "out"},
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(small: Document, tmp_path_factory: pytest.TempPathFactory, client: Client) -> Path:
+    """A folder with the job and its dataset."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "job.yaml").write_text(yaml.safe_dump(small))
+    dtap_dask.run({**small, "output": {"path": str(folder / "out")}}, client=client, progress="silent")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("{run} 2>/dev/full", id="full"),
+        pytest.param("{run} <&- >&- 2>&-", id="closed"),
+        pytest.param("{run} 2>&1 | sed '/^fit: /q'; exit ${{PIPESTATUS[0]}}", id="no reader"),
+        pytest.param("{run} --json >/dev/full", id="events, full"),
+        pytest.param("{run} --json | head -n 1; exit ${{PIPESTATUS[0]}}", id="events, no reader"),
+    ],
+)
+def test_a_run_does_not_need_to_be_read(script: str, small: Document, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(small))
+    run = " ".join([*COMMAND, "run", "job.yaml", "--workers", "1"])
+    done = shell(script.format(run=run), tmp_path)
+    assert (done.returncode, (tmp_path / "out" / "_SUCCESS").exists()) == (0, True), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    kept = [json.loads(path.read_text()) for path in tmp_path.glob(f"out/{STATUS}/*.json")]
+    assert [one["state"] for one in kept] == ["done"]
+
+
+def test_an_error_keeps_its_status_where_it_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("version: 1\n")
+    for stream in ("2>/dev/full", "2>&-"):
+        assert shell(f"{' '.join(COMMAND)} run job.yaml {stream}", tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("words", ["status out", "logs -f out", "wait out"])
+def test_readers_that_leave_and_disks_that_are_full(words: str, finished: Path) -> None:
+    command = " ".join([*COMMAND, words])
+    left = shell(f"{command} 2>&1 | true; exit ${{PIPESTATUS[0]}}", finished)
+    assert (left.returncode, left.stdout, left.stderr) == (0, "", "")
+    assert shell(f"{command} >&- 2>&-", finished).returncode == 0
+    full = shell(f"{command} >/dev/full", finished)
+    if words == "wait out":  # it has nothing to say there
+        assert full.returncode == 0
+    else:
+        assert (full.returncode, "No space left on device" in full.stderr) == (1, True)
+        assert "Traceback" not in full.stderr
+
+
+def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_full_disk_for_the_status_alone(small: Document, tmp_path: Path, client: Client) -> None:
+    write_all = Store.write_all
+
+    def full(store: Store, files: Mapping[str, bytes]) -> None:
+        if any(path.startswith(STATUS) for path in files):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_all(store, files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "write_all", full)
+        manifest = dtap_dask.run({**small, "output": {"path": str(tmp_path)}}, client=client, progress="silent")
+    assert sum(part.rows for part in manifest.splits.values()) == 20_000
+    assert not list(tmp_path.glob(f"{STATUS}/*.json"))
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+def detached() -> io.TextIOWrapper:
+    stream = io.TextIOWrapper(io.BytesIO())
+    stream.detach()
+    return stream
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("make", [Broken, detached, closed, lambda: None])
+def test_streams_that_fail(make: Callable[[], Any]) -> None:
+    stream = Unfailing(make())
+    print("lost", file=stream, flush=True)
+    assert not stream.isatty()
+
+
+def test_a_stream_that_works_keeps_its_order_and_its_encoding(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w", encoding="ascii") as file:
+        file.write("one\n")
+        print("zwölf", file=Unfailing(file))
+        file.write("three\n")
+    assert (tmp_path / "log").read_text() == "one\nzw\\xf6lf\nthree\n"
+    text = io.StringIO()
+    print("one", file=Unfailing(text))
+    assert text.getvalue() == "one\n"
+
+
+class Terminal:
+    """A command on a terminal of its own: what it shows, and keys pressed there."""
+
+    def __init__(self, *words: str, folder: Path):
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:  # pragma: no cover
+            os.chdir(folder)
+            os.execve(COMMAND[0], [*COMMAND, *words], {**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+        self.shown = ""
+
+    def until(self, seen: str, press: str = "", seconds: float = 120) -> None:
+        """Read until a pattern shows; meanwhile press keys now and then: each throws away what waits to be shown."""
+        begun = pressed = time.monotonic()
+        while not re.search(seen, self.shown):
+            assert time.monotonic() < begun + seconds, self.shown
+            assert self._read(0.1), self.shown
+            if press and time.monotonic() > pressed + 0.3:
+                pressed = time.monotonic()
+                self.press(press)
+
+    def press(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def _read(self, seconds: float) -> bool:
+        if select.select([self._terminal], [], [], seconds)[0]:
+            try:
+                data = os.read(self._terminal, 65536)
+            except OSError:  # Linux says so of a terminal that no process holds any more
+                data = b""
+            self.shown += data.decode(errors="replace").replace("\r\n", "\n")
+            return bool(data)
+        return True
+
+    def end(self) -> tuple[int, list[str]]:
+        """The exit status, and the lines shown, without what moves the cursor."""
+        while self._read(60):
+            pass
+        os.close(self._terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown)
+        return status, [line.rpartition("\r")[2] for line in plain.split("\n")]
+
+
+@pytest.fixture
+def place(small: Document, tmp_path: Path) -> Path:
+    """The small job with many shards, which take a while."""
+    output = {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "2KiB"}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump({**small, "keep": ["trip_id"], "output": output}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("moment", ["Dask on this machine", r"Dask dashboard", WRITING])
+def test_ctrl_c_on_a_terminal_shows_one_line(moment: str, place: Path) -> None:
+    """The terminal sends it to every process of the command: workers print nothing, and are gone at the end."""
+    terminal = Terminal("run", "job.yaml", "--workers", "2", folder=place)
+    terminal.until(moment)
+    started = psutil.Process(terminal.pid).children(recursive=True)
+    before = len(terminal.shown)
+    terminal.press("\x03")
+    status, lines = terminal.end()
+    assert status == 4, terminal.shown
+    assert lines[-2:] == [STOPPED, ""]
+    for word in ("Traceback", "KeyboardInterrupt", "Error:", "distributed"):
+        assert terminal.shown[before:].count(word) == (word == "Error:")
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+
+
+def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
+    terminal = Terminal("run", "job.yaml", "--workers", "2", folder=place)
+    terminal.until(WRITING)
+    started = psutil.Process(terminal.pid).children(recursive=True)
+    terminal.until("Ended at once|Error:", press="\x03")
+    status, lines = terminal.end()
+    assert status == 4
+    assert "Ended at once. What is written stays: go on with --resume (in Python resume=True)." in lines
+    assert "Traceback" not in terminal.shown
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    told = shell(f"{' '.join(COMMAND)} status out", place)
+    assert "go on with --resume" in told.stdout
+
+
+def test_a_terminal_that_hangs_up_is_an_interruption(place: Path) -> None:
+    terminal = Terminal("run", "job.yaml", "--workers", "1", folder=place)
+    terminal.until(WRITING)
+    os.kill(terminal.pid, signal.SIGHUP)
+    assert terminal.end()[0] == 4
+    assert not (place / "out" / "_run" / "lock").exists()
+
+
+def test_what_a_task_raises_is_one_paragraph(place: Path, small: Document) -> None:
+    """Dask's own log of it, with a traceback, does not come first."""
+    job = {**small, "source": {**small["source"], "where": "cast(company as int) > 0"}}
+    (place / "job.yaml").write_text(yaml.safe_dump(job))
+    done = shell(f"{' '.join(COMMAND)} run job.yaml --workers 1", place)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "Compute Failed" in line or "Traceback" in line] == []
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
