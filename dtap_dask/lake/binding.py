@@ -225,12 +225,8 @@ class _Binder:
         return self.call(name, [self.bind(arg) for arg in args], tree)
 
     def call(self, name: str, args: list[Node], tree: exp.Expr) -> Node:
-        function = FUNCTIONS[name]
         text = tree.sql(dialect="duckdb")
-        if not function.fewest <= len(args) <= function.most:
-            wanted = f"{function.fewest}" + (f" to {function.most}" if function.most > function.fewest else "")
-            raise ExpressionError(f"{text}: {name} takes {wanted} arguments, not {len(args)}.")
-        wanted_types, result = function.types(name, args)
+        wanted_types, result = FUNCTIONS[name].types(name, args)
         cast_args = tuple(cast_to(arg, dtype) for arg, dtype in zip(args, wanted_types, strict=True))
         return Call(result, name, cast_args, text)
 

@@ -71,6 +71,20 @@ def _spread(values: pa.Array, indices: pa.Array) -> pa.Array:
     return pa.array(np.asarray(values.fill_null(False))[places], mask=missing)
 
 
+def _like_regex(pattern: str) -> str:
+    """A LIKE pattern as a regular expression, for patterns with escapes, of which Arrow's match_like misreads some."""
+    parts = []
+    escaped = False
+    for char in pattern:
+        if char == "\\" and not escaped:
+            escaped = True
+            continue
+        wild = {"%": ".*", "_": "."}.get(char) if not escaped else None
+        parts.append(wild or (char if char.isalnum() or ord(char) > 127 else f"\\x{ord(char):02x}"))
+        escaped = False
+    return f"(?s)\\A{''.join(parts)}\\z"
+
+
 class _Evaluator:
     def __init__(self, batch: pa.RecordBatch):
         self.batch = batch
@@ -129,10 +143,11 @@ class _Evaluator:
 
     def call(self, node: Call) -> Datum:
         args: list[Datum] = [self.value(arg) for arg in node.args]
-        if all(isinstance(arg, pa.Scalar) for arg in args):
-            args[0] = self.array(node.args[0]) if args else pa.nulls(self.rows)
+        if args and all(isinstance(arg, pa.Scalar) for arg in args):
+            args[0] = self.array(node.args[0])
         try:
-            return without_nan(FUNCTIONS[node.name].run(node.type, args))
+            value: Datum = FUNCTIONS[node.name].compute(node.type, args)
+            return value if isinstance(value, pa.Scalar) else without_nan(value)
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"{node.text} cannot be computed for every row: {error}. "
@@ -201,7 +216,12 @@ class _Evaluator:
         return pc.if_else(values.is_valid(), found, pa.scalar(None, pa.bool_())) if values.null_count else found
 
     def like(self, node: Like) -> Datum:
-        return pc.match_like(self.array(node.arg), node.pattern, ignore_case=node.ignore_case)
+        values, pattern = self.array(node.arg), node.pattern
+        if node.ignore_case:  # DuckDB compares what lower() gives; Arrow would fold cases as regular expressions do
+            values, pattern = pc.utf8_lower(values), pc.utf8_lower(pattern).as_py()
+        if "\\" not in pattern:
+            return pc.match_like(values, pattern)
+        return pc.match_substring_regex(values, _like_regex(pattern))
 
     def always(self, node: Always) -> Datum:
         valid = self.array(node.arg).is_valid()

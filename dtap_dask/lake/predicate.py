@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import pyarrow as pa
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import ParseError, SqlglotError
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.binding import bind
 from dtap_dask.lake.domain import ColumnStats, Domain
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import BOOL, Node
+from dtap_dask.lake.parsing import parse_tree, too_deep
 from dtap_dask.lake.prune import constants_of, may_match
 
 __all__ = ["ColumnStats", "Expression", "Parsed", "compile", "parse"]
@@ -88,28 +87,12 @@ class Parsed:
         except ExpressionError as error:
             raise ExpressionError(f"In {self.sql!r}: {error}") from None
         except RecursionError:
-            raise ExpressionError(
-                f"The expression {self.sql[:60]!r}... is nested too deeply; use IN for lists."
-            ) from None
+            raise too_deep(self.sql) from None
 
 
 def parse(sql: str) -> Parsed:
     """Check the syntax of one SQL expression (DuckDB's dialect). ExpressionError says what is wrong and where."""
-    if not isinstance(sql, str) or not sql.strip():
-        raise ExpressionError(f'expected a SQL expression such as "fare > 0", got {sql!r}.')
-    try:
-        tree = sqlglot.parse_one(sql, dialect="duckdb")
-    except ParseError as error:
-        first = error.errors[0] if error.errors else {}
-        what = str(first.get("description") or error).partition(" for <class")[0].strip().rstrip(".")
-        near = first.get("highlight")
-        place = f" at line {first.get('line')}, column {first.get('col')}" if first.get("line") else ""
-        raise ExpressionError(f"{sql!r} is not valid SQL{place}{f' near {near!r}' if near else ''}: {what}.") from None
-    except SqlglotError as error:
-        raise ExpressionError(f"{sql!r} is not valid SQL: {str(error).rstrip('.')}. Is a quote left open?") from None
-    except RecursionError:
-        raise ExpressionError(f"The expression {sql[:60]!r}... is nested too deeply; use IN for lists.") from None
-    return Parsed(sql, tree)
+    return Parsed(sql, parse_tree(sql))
 
 
 @lru_cache(maxsize=256)

@@ -33,9 +33,9 @@ from dtap_dask.lake.expression import (
     Not,
     family,
 )
+from dtap_dask.lake.functions import FUNCTIONS
 
 _ANYTHING: Truth = frozenset((True, False, None))
-_INCREASING = frozenset(("floor", "ceil", "trunc", "round", "year", "date_trunc", "epoch", "exp"))
 
 
 def may_match(predicate: Node, stats: Mapping[str, ColumnStats], constants: Mapping[int, Domain]) -> bool:
@@ -236,8 +236,10 @@ def _keeps_order(node: Cast) -> bool:
 
 def _direction(node: Call) -> int:
     """1 if the function of its one varying argument never falls, -1 if it never rises, 0 if neither is sure."""
-    if node.name in _INCREASING or node.name == "negate":
-        return -1 if node.name == "negate" else 1
+    if FUNCTIONS[node.name].rising(node.args):
+        return 1
+    if node.name == "negate":
+        return -1
     if len(node.args) != 2 or node.name not in ("+", "-", "*", "/", "//"):
         return 0
     left, right = node.args

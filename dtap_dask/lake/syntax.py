@@ -9,9 +9,11 @@ from decimal import Decimal
 import pyarrow as pa
 from sqlglot import exp
 
-from dtap_dask.errors import ExpressionError, did_you_mean
+from dtap_dask.errors import ExpressionError, nearest
+from dtap_dask.lake.dateparts import PARTS
 from dtap_dask.lake.expression import Constant
 from dtap_dask.lake.functions import ALIASES, FUNCTIONS
+from dtap_dask.lake.temporal import UNITS
 
 _TYPES: dict[str, pa.DataType] = {
     "BOOLEAN": pa.bool_(),
@@ -40,49 +42,16 @@ _TYPES: dict[str, pa.DataType] = {
     "TIMESTAMP_MS": pa.timestamp("ms"),
     "TIMESTAMP_NS": pa.timestamp("ns"),
 }
-# sqlglot's class -> our name and its arguments in order
+# operators and calls with a grammar of their own: sqlglot's class -> our name and its arguments in order
 _CALLS: dict[type[exp.Expr], tuple[str, tuple[str, ...]]] = {
-    exp.Abs: ("abs", ("this",)),
-    exp.Ceil: ("ceil", ("this",)),
-    exp.Coalesce: ("coalesce", ("this", "expressions")),
-    exp.Concat: ("concat", ("expressions",)),
-    exp.Contains: ("contains", ("this", "expression")),
-    exp.Day: ("day", ("this",)),
-    exp.DayOfMonth: ("day", ("this",)),
-    exp.DayOfWeek: ("dayofweek", ("this",)),
-    exp.DayOfWeekIso: ("isodow", ("this",)),
-    exp.DayOfYear: ("dayofyear", ("this",)),
-    exp.EndsWith: ("ends_with", ("this", "expression")),
-    exp.Exp: ("exp", ("this",)),
-    exp.Floor: ("floor", ("this",)),
-    exp.Greatest: ("greatest", ("this", "expressions")),
-    exp.Hour: ("hour", ("this",)),
-    exp.IsInf: ("isinf", ("this",)),
-    exp.IsNan: ("isnan", ("this",)),
-    exp.Least: ("least", ("this", "expressions")),
-    exp.Left: ("left", ("this", "expression")),
-    exp.Length: ("length", ("this",)),
-    exp.Ln: ("ln", ("this",)),
-    exp.Lower: ("lower", ("this",)),
-    exp.Minute: ("minute", ("this",)),
-    exp.Month: ("month", ("this",)),
-    exp.Nullif: ("nullif", ("this", "expression")),
     exp.Pow: ("power", ("this", "expression")),
-    exp.Quarter: ("quarter", ("this",)),
-    exp.Replace: ("replace", ("this", "expression", "replacement")),
-    exp.Round: ("round", ("this", "decimals")),
-    exp.Second: ("second", ("this",)),
-    exp.Sign: ("sign", ("this",)),
-    exp.Sqrt: ("sqrt", ("this",)),
+    exp.RegexpLike: ("regexp_full_match", ("this", "expression")),
     exp.StartsWith: ("starts_with", ("this", "expression")),
+    exp.StrPosition: ("strpos", ("this", "substr")),
     exp.Substring: ("substring", ("this", "start", "length")),
-    exp.TimeToUnix: ("epoch", ("this",)),
-    exp.Trunc: ("trunc", ("this",)),
-    exp.Upper: ("upper", ("this",)),
-    exp.Week: ("week", ("this",)),
-    exp.Year: ("year", ("this",)),
+    exp.Abs: ("abs", ("this",)),
 }
-_FLAGS = frozenset(("safe", "coalesce", "ignore_nulls", "binary", "is_null"))  # how sqlglot notes a dialect's habits
+_CHANGING = frozenset(("now", "today", "current_date", "current_timestamp", "random", "uuid", "get_current_time"))
 _INTERVALS = {  # months, days, nanoseconds
     "YEAR": (12, 0, 0),
     "QUARTER": (3, 0, 0),
@@ -135,14 +104,15 @@ def interval(tree: exp.Interval) -> Constant:
 
 def function_call(tree: exp.Expr) -> tuple[str, list[exp.Expr]]:
     """The name (a key of FUNCTIONS) and arguments of a function call."""
-    special = _special_call(tree)
-    if special is not None:
-        return special
+    if isinstance(tree, exp.Anonymous):
+        return _named(tree)
+    if isinstance(tree, exp.Extract):
+        return _date_part(tree, tree.this.name, tree.expression)
+    if isinstance(tree, exp.Trim) and not tree.args.get("collation"):
+        side = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(tree.args.get("position") or "").upper(), "trim")
+        return side, _arguments(tree, ("this", "expression"))
     if type(tree) in _CALLS:
         name, keys = _CALLS[type(tree)]
-        extra = [key for key, value in tree.args.items() if value and key not in keys and key not in _FLAGS]
-        if extra:
-            raise refuse(tree, f"{name} with {', '.join(extra)} is not supported")
         return name, _arguments(tree, keys)
     raise _unsupported(tree)
 
@@ -152,68 +122,44 @@ def _unsupported(tree: exp.Expr) -> ExpressionError:
     row = "an expression sees one row at a time"
     if isinstance(tree, exp.Query | exp.Subquery | exp.Exists | exp.SubqueryPredicate):
         return refuse(tree, f"there are no subqueries; {row}")
-    if isinstance(tree, exp.Window):
-        return refuse(tree, f"there are no window functions; {row}")
-    if isinstance(tree, exp.AggFunc):
-        return refuse(tree, f"{tree.sql_name().lower()} is an aggregate; {row}")
+    if isinstance(tree, exp.Window | exp.Filter | exp.WithinGroup):
+        return refuse(tree, f"there are no window functions or aggregates; {row}")
     if isinstance(tree, exp.Func):
-        return _unknown_function(tree, (tree.name if isinstance(tree, exp.Anonymous) else tree.sql_name()).lower())
+        return _unknown_function(tree, tree.sql_name().lower())
     return refuse(tree, f"{tree.key} is not supported")
 
 
-def _special_call(tree: exp.Expr) -> tuple[str, list[exp.Expr]] | None:
-    """Calls whose name depends on their arguments."""
-    if isinstance(tree, exp.Anonymous):
-        return _anonymous(tree)
-    if isinstance(tree, exp.Extract):
-        return _date_part(tree, tree.this.name, tree.expression)
-    if isinstance(tree, exp.TimestampTrunc | exp.DateTrunc) and not tree.args.get("zone"):
-        return "date_trunc", [exp.Literal.string(tree.args["unit"].name), tree.this]
-    if isinstance(tree, exp.Trim) and not tree.args.get("collation"):
-        side = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(tree.args.get("position") or "").upper(), "trim")
-        return side, _arguments(tree, ("this", "expression"))
-    if isinstance(tree, exp.Log):
-        return _logarithm(tree)
-    return None
-
-
-def _logarithm(tree: exp.Log) -> tuple[str, list[exp.Expr]]:
-    if tree.expression is None:
-        return "log10", [tree.this]
-    base = tree.this.name if isinstance(tree.this, exp.Literal) else ""
-    if base not in ("2", "10"):
-        raise refuse(tree, "logarithms are ln, log2 and log10")
-    return f"log{base}", [tree.expression]
-
-
-def _anonymous(tree: exp.Anonymous) -> tuple[str, list[exp.Expr]]:
+def _named(tree: exp.Anonymous) -> tuple[str, list[exp.Expr]]:
     name = tree.name.lower()
-    if name in ("date_part", "datepart") and len(tree.expressions) == 2:
+    if name in ("date_part", "datepart"):
+        if len(tree.expressions) != 2:
+            raise ExpressionError(f"{name} takes 2 arguments, not {len(tree.expressions)}: {name}(part, t).")
         return _date_part(tree, tree.expressions[0].name, tree.expressions[1])
-    name = ALIASES.get(name, name)
-    if name not in FUNCTIONS or not name[0].isalpha():
+    known = ALIASES.get(name, name)
+    if known not in FUNCTIONS or not name[0].isalpha():
         raise _unknown_function(tree, name)
-    return name, list(tree.expressions)
+    return known, list(tree.expressions)
 
 
 def _date_part(tree: exp.Expr, part: str, value: exp.Expr) -> tuple[str, list[exp.Expr]]:
-    name = ALIASES.get(part.lower(), part.lower())
-    known = [key for key in FUNCTIONS if FUNCTIONS[key].types in (FUNCTIONS["year"].types, FUNCTIONS["epoch"].types)]
-    if name not in known:
-        raise refuse(tree, f"a date has no part {name!r}; known are {', '.join(known)}")
+    name = UNITS.get(part.lower())
+    if name is None or name not in PARTS:
+        known = ", ".join(sorted(PARTS))
+        raise refuse(tree, f"a date has no part {part.lower()!r}; known are {known}")
     return name, [value]
 
 
 def _unknown_function(tree: exp.Expr, name: str) -> ExpressionError:
-    known = sorted(key for key in (*FUNCTIONS, *ALIASES) if key[0].isalpha())
-    return ExpressionError(
-        f"there is no function {name!r} here ({tree.sql(dialect='duckdb')}).{did_you_mean(name, known)}"
-    )
+    kind = exp.FUNCTION_BY_NAME.get(name.upper())
+    if kind is not None and issubclass(kind, exp.AggFunc):
+        return refuse(tree, f"{name} is an aggregate; an expression sees one row at a time")
+    known = sorted(key for key in (*FUNCTIONS, *ALIASES) if key[0].isalpha() and key != "negate")
+    near = nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else " The documentation (docs/sql.md) lists all."
+    if name in _CHANGING:
+        hint = " A run must give the same rows whenever it is repeated; write the date or number itself."
+    return ExpressionError(f"there is no function {name!r} here ({tree.sql(dialect='duckdb')}).{hint}")
 
 
 def _arguments(tree: exp.Expr, keys: Sequence[str]) -> list[exp.Expr]:
-    args: list[exp.Expr] = []
-    for key in keys:
-        value = tree.args.get(key)
-        args.extend(value if isinstance(value, list) else [value] if value is not None else [])
-    return args
+    return [tree.args[key] for key in keys if tree.args.get(key) is not None]

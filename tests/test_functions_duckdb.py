@@ -1,0 +1,244 @@
+"""Every function of the tables against DuckDB, over all kinds of arguments: values, types, and what is an error."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import math
+import random
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from dtap_dask.errors import DataError
+from dtap_dask.lake.function import Function, Parameter
+from dtap_dask.lake.functions import FAMILIES
+from dtap_dask.lake.predicate import Expression, compile
+
+FUNCTIONS = {name: function for family in FAMILIES.values() for name, function in family.items()}
+ROWS = 400
+Pool = tuple[pa.DataType, list[Any]]
+WORDS = [
+    *("", "a", "ab", "ABC", "abcabc", " a ", "\ta\n", "a-b--c", "a,b", "a.b(c)", "a\x00b", "x'y", "a%_\\", "60601"),
+    *("ä", "ß", "ẞ", "İ", "ı", "I", "é", "e\u0301", "ς", "Σσ", "ΑΣ", "ﬁ", "ǅ", "K", "ſ", "日本語", "🚕", "a🚕b"),
+    *("\u00a0a\u00a0", "\u2003\u3000", "\u200b", "\ufeffa", "👨\u200d👩\u200d👧", "a\r\nb", "NaN", "nul\u0000"),
+]
+PARTS = ["", "a", "b", "-", "--", "ä", "é", "\u0301", "ς", "🚕", " ", "ab", "\x00", ".", "(", "\n", "xy"]
+COUNTS = [0, 1, 2, 3, 5, 9, -1, -2, -3, -5, -9, 2**31, -(2**31)]
+FLOATS = [
+    *(0.0, -0.0, 0.5, 1.5, 2.5, -2.5, 0.285, 1.005, 2.675, -364.955, 0.125, 123456.789, -1e-9, 1.0, -1.0, 3.7),
+    *(1e15, 1e300, 1.7e308, 5e-324),
+]
+INF = [float("inf"), float("-inf")]
+WHOLE = {
+    "i8": (pa.int8(), [-128, 127, 0, 1, -1, 5]),
+    "i16": (pa.int16(), [-(2**15), 2**15 - 1, 0, 12]),
+    "i32": (pa.int32(), [-(2**31), 2**31 - 1, 0, 7, -7, 2013]),
+    "i64": (pa.int64(), [-(2**63), 2**63 - 1, 2**53 + 1, 0, 3, -3, 125, -125]),
+    "u8": (pa.uint8(), [0, 1, 255]),
+    "u16": (pa.uint16(), [0, 2**16 - 1]),
+    "u32": (pa.uint32(), [0, 2**32 - 1]),
+    "u64": (pa.uint64(), [0, 5, 2**63, 2**64 - 1]),
+}
+NUMBERS: dict[str, Pool] = {
+    **WHOLE,
+    "f32": (pa.float32(), [0.0, -0.0, 0.1, 1.5, -2.5, 3e38, 16777217.0, 0.3]),
+    "f64": (pa.float64(), FLOATS + INF),
+    "dec": (pa.decimal128(10, 2), [Decimal(x) for x in ("0", "1.25", "-1.25", "0.05", "99999999.99", "-0.01", "2.50")]),
+    "d30": (pa.decimal128(3, 0), [Decimal(x) for x in ("0", "999", "-999", "5", "-15")]),
+    "d33": (pa.decimal128(3, 3), [Decimal(x) for x in ("0", "0.999", "-0.005", "0.5")]),
+    "big": (pa.decimal128(38, 10), [Decimal(x) for x in ("0", "1.5", "-1.0000000001", "1e27", "-9e27")]),
+}
+DAYS = [
+    dt.date(*day)
+    for day in (
+        *((1970, 1, 1), (1969, 12, 31), (2013, 1, 31), (2012, 2, 29), (2013, 2, 28), (2013, 12, 30), (2016, 1, 3)),
+        *(
+            (1, 1, 1),
+            (9999, 12, 31),
+            (2000, 1, 1),
+            (1999, 12, 31),
+            (2000, 12, 31),
+            (2001, 1, 1),
+            (1900, 3, 1),
+            (105, 6, 30),
+        ),
+    )
+]
+TIMES = [dt.time(0), dt.time(12), dt.time(23, 59, 59, 999_999), dt.time(0, 0, 0, 1), dt.time(12, 30, 15, 500_000)]
+STAMPS = [dt.datetime.combine(day, TIMES[place % len(TIMES)]) for place, day in enumerate(DAYS * 2)]
+NEAR = [stamp for stamp in STAMPS if 1700 < stamp.year < 2200]
+MOMENTS: dict[str, Pool] = {
+    "day": (pa.date32(), DAYS),
+    "ts": (pa.timestamp("us"), STAMPS),
+    "ts_s": (pa.timestamp("s"), [stamp.replace(microsecond=0) for stamp in STAMPS]),
+    "ts_ms": (pa.timestamp("ms"), [stamp.replace(microsecond=stamp.microsecond // 1000 * 1000) for stamp in STAMPS]),
+    "ts_ns": (pa.timestamp("ns"), NEAR),
+    "tz": (pa.timestamp("us", "UTC"), STAMPS),
+}
+POOLS: dict[str, dict[str, Pool]] = {
+    "text": {"s": (pa.string(), WORDS)},
+    "integer": WHOLE,
+    "number": NUMBERS,
+    "numeric": NUMBERS,
+    "moment": MOMENTS,
+    "instant": MOMENTS,
+    "clock": MOMENTS | {"time": (pa.time64("us"), TIMES)},
+}
+# What the further arguments of a function are drawn from, where not from all of its kind.
+NAMED: dict[str, Pool] = {
+    **dict.fromkeys(("part", "old", "new", "separator", "characters", "fill"), (pa.string(), PARTS)),
+    **dict.fromkeys(("start", "count", "length", "index"), (pa.int64(), COUNTS)),
+    **dict.fromkeys(("width", "times"), (pa.int32(), COUNTS[:-2])),
+    "digits": (pa.int32(), [0, 1, 2, -1, -2, 30, -30]),
+    "month": (pa.int32(), [1, 2, 12, 0, 13]),
+    "day": (pa.int8(), [1, 28, 29, 31, 0, 32]),
+    "hour": (pa.int64(), [0, 23, 24, 25, -1]),
+    "minute": (pa.int64(), [0, 59, 60, -1]),
+    "second": (pa.float64(), [0.0, 59.9999999, 60.0, 61.0, 1.5, -1.0]),
+    "year": (pa.int64(), [1970, 2012, 0, -5, 9999, 2000, 10**7]),
+    "seconds": (pa.float64(), [*FLOATS, 1e9, 1.123456789, 5e-7, -5e-7, 1.5e-6, 1288323623006.0]),
+}
+UNITS = (
+    *("year", "quarter", "month", "week", "day", "hour", "minute", "second", "millisecond", "microsecond", "decade"),
+    *("century", "millennium", "isoyear", "yearweek", "dow", "doy", "isodow", "epoch", "MONTH", "mons", "us", "c"),
+)
+PATTERNS = ["a", "^a", "a$", "b+", "(a)(b)?", "[a-z]+", "", ".", "\\.", "(?i)A", "é|a", "\\d{2}", "x*", "(?s)a.*b"]
+
+
+def _pool(parameter: Parameter) -> dict[str, Pool]:
+    return {parameter.name: NAMED[parameter.name]} if parameter.name in NAMED else POOLS[parameter.kind]
+
+
+def _constants(name: str, parameter: Parameter) -> list[str]:
+    """What a parameter that must be constant is called with."""
+    if parameter.name == "unit":
+        return [f"'{unit}'" for unit in UNITS]
+    if parameter.name == "pattern":
+        return ["'" + pattern + "'" for pattern in PATTERNS]
+    if parameter.name == "options":
+        return ["''", "'i'", "'s'", "'l'", "'ic'", *(["'g'", "'gi'"] if name == "regexp_replace" else [])]
+    if parameter.name == "group":
+        return ["0", "1", "2", "9"]
+    if parameter.name == "new":
+        return ["''", "'<\\0>'", "'é'", "'\\\\'", "NULL"]
+    return [str(value) for value in NAMED[parameter.name][1]]
+
+
+def _calls(name: str, function: Function) -> Iterator[tuple[str, dict[str, Pool]]]:
+    """SQL calls with the columns they need: every count of arguments, every type of each argument."""
+    for count in range(function.fewest, len(function.parameters) + 1):
+        if (name, count) in (("make_date", 1), ("make_date", 2), *(("make_timestamp", short) for short in range(2, 6))):
+            continue
+        chosen = function.parameters[:count]
+        choices: list[list[tuple[str, dict[str, Pool]]]] = []
+        for place, parameter in enumerate(chosen):
+            if parameter.constant:
+                choices.append([(text, {}) for text in _constants(name, parameter)])
+            else:
+                pools = _pool(parameter)
+                if name == "date_sub" or (name == "date_diff" and "tz" in pools):
+                    pools = {key: pools[key] for key in ("day", "ts", "ts_ns")}
+                choices.append([(f"{key}{place}", {f"{key}{place}": pool}) for key, pool in pools.items()])
+        for call in itertools.product(*choices):
+            columns = {key: pool for _, part in call for key, pool in part.items()}
+            yield f"{name}({', '.join(text for text, _ in call)})", columns
+
+
+def _table(columns: dict[str, Pool], seed: str) -> pa.Table:
+    """Every combination of values, null among them; a sample of them where there are too many."""
+    pools = [[None, *values] for _, values in columns.values()]
+    rows = list(itertools.product(*pools))
+    if len(rows) > ROWS:
+        rows = random.Random(seed).sample(rows, ROWS)
+    return pa.table(
+        {
+            name: pa.array([row[place] for row in rows], dtype)
+            for place, (name, (dtype, _)) in enumerate(columns.items())
+        }
+        or {"nothing": pa.nulls(1)}
+    )
+
+
+@pytest.fixture(scope="module")
+def database() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("SET timezone = 'UTC'; SET threads = 1")
+    return connection
+
+
+def _plain(values: pa.Array) -> list[Any]:
+    """Python values to compare: NaN as None, times as counts, since Python does not know all of their years."""
+    dtype = values.type
+    if pa.types.is_timestamp(dtype):
+        values = values.cast(pa.timestamp("us", dtype.tz)).cast(pa.int64())
+    elif pa.types.is_date32(dtype):
+        values = values.cast(pa.int32())
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in values.to_pylist()]
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return ours == theirs or math.isclose(ours, theirs, rel_tol=4e-16)
+    return bool(ours == theirs)
+
+
+def _agree(ours: pa.DataType, theirs: pa.DataType) -> bool:
+    """The same type, but that all integers are BIGINT or UBIGINT here, and HUGEINT comes from DuckDB as a decimal."""
+    whole = pa.types.is_integer(theirs) or theirs == pa.decimal128(38, 0)
+    return bool(ours == theirs or (pa.types.is_integer(ours) and whole))
+
+
+def _ask(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Array:
+    return database.sql(f"SELECT {sql} AS v FROM rows").to_arrow_table()["v"].combine_chunks()
+
+
+def _alone(expression: Expression, row: pa.RecordBatch) -> Any:
+    """The value of one row, None if it cannot be computed."""
+    try:
+        return _plain(expression.evaluate(row))[0]
+    except DataError:
+        return None
+
+
+def check(database: duckdb.DuckDBPyConnection, sql: str, table: pa.Table, wider: bool = False) -> None:
+    """Every row gives what DuckDB gives, and cannot be computed where DuckDB cannot (or may, where `wider`)."""
+    database.register("rows", table)
+    batch = table.combine_chunks().to_batches()[0]
+    try:
+        theirs = _ask(database, f"TRY({sql})")
+    except duckdb.BinderException as error:
+        if "TIMESTAMP_NS" in str(error):  # DuckDB computes nanoseconds with nothing that has a zone
+            return
+        raise
+    expression = compile(sql, batch.schema)
+    assert _agree(expression.type, theirs.type), sql
+    try:
+        ours = _plain(expression.evaluate(batch))
+    except DataError:
+        ours = [_alone(expression, batch.slice(row, 1)) for row in range(batch.num_rows)]
+    for row, (got, expected) in enumerate(zip(ours, _plain(theirs), strict=True)):
+        if expected is None and wider:
+            continue
+        assert _same(got, expected), (sql, batch.slice(row, 1).to_pylist(), "here", got, "DuckDB", expected)
+
+
+# Integers are BIGINT here, where DuckDB runs out of the narrower type; seconds and milliseconds of any year have a time
+# of day, where DuckDB goes through nanoseconds.
+WIDER = frozenset(
+    (
+        *("abs", "round", "trunc", "hour", "minute", "second", "millisecond", "microsecond", "nanosecond", "epoch"),
+        *("epoch_us", "epoch_ms"),
+    )
+)
+ELSEWHERE = frozenset(("concat", "concat_ws", "coalesce", "greatest", "least", "nullif", "length", "date_add", "pi"))
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - ELSEWHERE))
+def test_values(database: duckdb.DuckDBPyConnection, name: str) -> None:
+    for sql, columns in _calls(name, FUNCTIONS[name]):
+        check(database, sql, _table(columns, sql), name in WIDER)
