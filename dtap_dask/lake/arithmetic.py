@@ -1,7 +1,8 @@
-"""What Arrow has no kernel for: remainders and calendar arithmetic, on whole arrays with NumPy."""
+"""What Arrow has no kernel for: exact operators, remainders and calendar arithmetic, on whole arrays with NumPy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -9,42 +10,38 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dtap_dask.lake import decimals
 from dtap_dask.lake.expression import MAX_PRECISION, family
 
-_EXACT_POWER = 22  # 10^22 is the largest power of ten that is a double
 _NS_DAYS = 106_700  # days from 1970 that nanoseconds in 64 bits reach, less a month
 
 
-def _pair(left: Any, right: Any) -> tuple[pa.Array, pa.Array]:
-    """Both as arrays of the same length."""
-    rows = len(left) if isinstance(left, pa.Array) else len(right)
-    a, b = (
-        value
-        if isinstance(value, pa.Array)
-        else pa.repeat(value, rows)
-        if value.is_valid
-        else pa.nulls(rows, value.type)
-        for value in (left, right)
-    )
-    return a, b
+def calculate(op: str, dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
+    """`left op right` (+, -, *, //, %) of two numbers; ArrowInvalid for overflow or a divisor of 0."""
+    if family(dtype) == "decimal":
+        return decimals.calculate(op, left, right, dtype)
+    if op == "%":
+        return _remainder(dtype, left, right)
+    return _CHECKED[op](left, right)
 
 
-def _both_valid(a: pa.Array, b: pa.Array) -> pa.Array:
-    return pc.and_(a.is_valid(), b.is_valid())
+_CHECKED: dict[str, Callable[..., Any]] = {
+    "+": pc.add_checked,
+    "-": pc.subtract_checked,
+    "*": pc.multiply_checked,
+    "//": pc.divide_checked,
+}
 
 
-def remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
-    """The remainder with the sign of the dividend, as SQL's %; of numbers of one type."""
-    a, b = _pair(left, right)
-    kind = family(dtype)
-    if kind == "float":
-        with np.errstate(invalid="ignore"):
-            values = np.fmod(a.to_numpy(zero_copy_only=False), b.to_numpy(zero_copy_only=False))
-        return pa.array(values, dtype, mask=np.asarray(pc.invert(_both_valid(a, b))))
-    if kind == "decimal":
-        whole = remainder(pa.int64(), unscaled(a), unscaled(b))
-        return scaled(whole, dtype)
-    return pc.subtract(a, pc.multiply(b, pc.divide_checked(a, b)))
+def _remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
+    """The remainder with the sign of the dividend, as SQL's %; of integers or floats of one type."""
+    a, b = decimals.same_length(left, right)
+    valid = pc.and_(a.is_valid(), b.is_valid())
+    if pa.types.is_integer(dtype) and pc.any(pc.and_(valid, pc.equal(b, 0))).as_py():
+        raise pa.ArrowInvalid("divide by zero")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = np.fmod(a.fill_null(0).to_numpy(zero_copy_only=False), b.fill_null(1).to_numpy(zero_copy_only=False))
+    return pa.array(values, dtype, mask=None if pc.all(valid).as_py() else ~np.asarray(valid))
 
 
 def round_number(values: pa.Array, digits: int, mode: str) -> pa.Array:
@@ -78,40 +75,6 @@ def wider(dtype: pa.DataType) -> pa.DataType:
     if family(dtype) != "decimal":
         return dtype
     return pa.decimal128(min(dtype.precision + 1, MAX_PRECISION), dtype.scale)
-
-
-def unscaled(values: pa.Array) -> pa.Array:
-    """A decimal128 array of at most 18 digits as int64 counts of its last digit."""
-    data = np.frombuffer(values.buffers()[1] or b"", np.int64)[
-        2 * values.offset : 2 * (values.offset + len(values)) : 2
-    ]
-    return pa.array(data, mask=np.asarray(values.is_null()))
-
-
-def decimal_to_double(values: pa.Array) -> pa.Array:
-    """The double nearest to each decimal, which Arrow 26 misses for some (1.255 by one unit in the last place).
-
-    One division of two exact doubles rounds once; what does not fit two exact doubles goes through its text.
-    """
-    if not len(values) or values.null_count == len(values):
-        return pa.nulls(len(values), pa.float64())
-    words = np.frombuffer(values.buffers()[1], np.int64).reshape(-1, 2)[values.offset : values.offset + len(values)]
-    missing = np.asarray(values.is_null())
-    low, high = (np.where(missing, 0, word) for word in words.T)
-    scale = values.type.scale
-    if not 0 <= scale <= _EXACT_POWER or (high != low >> 63).any() or (low > 2**53).any() or (low < -(2**53)).any():
-        return pc.cast(pc.cast(values, pa.string()), pa.float64())
-    return pa.array(low / 10.0**scale, mask=missing)
-
-
-def scaled(counts: pa.Array, dtype: pa.DataType) -> pa.Array:
-    """The inverse of `unscaled`."""
-    low = counts.fill_null(0).to_numpy()
-    words = np.stack((low, low >> 63), axis=1)
-    valid = (
-        None if counts.null_count == 0 else pa.py_buffer(np.packbits(np.asarray(counts.is_valid()), bitorder="little"))
-    )
-    return pa.Array.from_buffers(dtype, len(counts), [valid, pa.py_buffer(words)])
 
 
 def add_interval(values: pa.Array, interval: pa.Scalar, dtype: pa.DataType, sign: int) -> pa.Array:

@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from dtap_dask.errors import DataError, ExpressionError, did_you_mean
 from dtap_dask.lake.casts import castable
-from dtap_dask.lake.comparing import cast_to, compare, computed, fold, one_of
+from dtap_dask.lake.comparing import as_floats, cast_to, compare, computed, fold, one_of
 from dtap_dask.lake.expression import (
     BOOL,
     TEXT,
@@ -157,7 +157,7 @@ class _Binder:
         if tree.args.get("symmetric"):
             raise refuse(tree, "BETWEEN SYMMETRIC is not available")
         arg = self.bind(tree.this)
-        low, high = self.bind(tree.args["low"]), self.bind(tree.args["high"])
+        arg, low, high = as_floats([arg, self.bind(tree.args["low"]), self.bind(tree.args["high"])])
         return Logic(BOOL, "and", fold(compare(">=", arg, low)), fold(compare("<=", arg, high)))
 
     def like(self, tree: exp.Expr, escape: str = "") -> Node:

@@ -8,28 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.arithmetic import decimal_to_double, floor_time, round_number
-from dtap_dask.lake.expression import Family, family
-from dtap_dask.lake.literals import parse_text
+from dtap_dask.lake import decimals
+from dtap_dask.lake.arithmetic import round_number
+from dtap_dask.lake.expression import INT64, MAX_PRECISION, Family, family
+from dtap_dask.lake.literals import NANOSECONDS, parse_text
+from dtap_dask.lake.spelling import to_text
 
-_TIMES: frozenset[Family] = frozenset(("date", "timestamp"))
-_UNITS = ("s", "ms", "us", "ns")
-_UNIT_NAMES = ("second", "millisecond", "microsecond", "nanosecond")
-_COUNTS: frozenset[Family] = frozenset(("bool", "int", "float", "decimal"))
+Rule = Callable[[pa.Array, pa.DataType], pa.Array]
+_MICROS = pa.timestamp("us")
 
 
 def castable(source: pa.DataType, target: pa.DataType) -> bool:
     """Whether CAST knows a way between two plain types."""
-    a, b = family(source), family(target)
-    if "other" in (a, b) or "nested" in (a, b) or "interval" in (a, b):
-        return False
-    return (
-        a in ("null", b, "text")
-        or b == "text"
-        or {a, b} <= _COUNTS
-        or {a, b} <= _TIMES
-        or (a, b) == ("timestamp", "time")
-    )
+    return source == target or (family(source), family(target)) in _RULES
 
 
 def cast(values: pa.Array, target: pa.DataType, *, lenient: bool = False) -> pa.Array:
@@ -38,79 +29,125 @@ def cast(values: pa.Array, target: pa.DataType, *, lenient: bool = False) -> pa.
         return values
     try:
         return _whole(values, target)
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, OverflowError):
         return _by_distinct_value(values, target, lenient)
 
 
 def _whole(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """The cast by Arrow's kernels; ArrowInvalid if some value does not fit."""
-    source, kind = family(values.type), family(target)
-    rule = _RULES.get((source, kind)) or _RULES.get((None, kind))
-    return rule(values, target) if rule else pc.cast(values, target)
+    """The whole array at once; ArrowInvalid if some value does not fit."""
+    rule = _RULES.get((family(values.type), family(target)))
+    if rule is None:
+        raise DataError(f"there is no CAST from {values.type} to {target}.")
+    return rule(values, target)
 
 
-def _to_int(values: pa.Array, target: pa.DataType) -> pa.Array:
-    mode = "half_to_even" if family(values.type) == "float" else "half_towards_infinity"
-    return pc.cast(round_number(values, 0, mode), target)
+def _kernel(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return pc.cast(values, target)
+
+
+def _by_value(values: pa.Array, target: pa.DataType) -> pa.Array:
+    raise pa.ArrowInvalid("no kernel does this")
+
+
+def _float_to_int(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return pc.cast(round_number(values, 0, "half_to_even"), target)
+
+
+def _decimal_to_int(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return pc.cast(decimals.rescaled(values, pa.decimal128(values.type.precision, 0)), target)
+
+
+def _bool_to(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return _whole(pc.cast(values, INT64), target)
+
+
+def _decimal_to_bool(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return pc.not_equal(values, pa.scalar(0, values.type))
+
+
+def _float_to_float(values: pa.Array, target: pa.DataType) -> pa.Array:
+    narrowed = pc.cast(values, target, safe=False)
+    if target.bit_width < values.type.bit_width and pc.any(pc.and_(pc.is_inf(narrowed), pc.is_finite(values))).as_py():
+        raise pa.ArrowInvalid("out of range")
+    return narrowed
+
+
+def _int_to_decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return decimals.rescaled(pc.cast(values, pa.decimal128(20, 0)), target)
 
 
 def _to_date(values: pa.Array, target: pa.DataType) -> pa.Array:
-    return pc.cast(floor_time(_naive(values), "day"), target)
+    return pc.cast(pc.floor_temporal(_naive(_to_stamp(values, _MICROS)), unit="day"), target)
+
+
+def _to_time(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return pc.cast(_naive(_to_stamp(values, _MICROS)), target)
 
 
 def _to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Another unit: never rounded up, so that an instant stays on its day."""
-    if _UNITS.index(target.unit) < _UNITS.index(values.type.unit):
-        values = floor_time(values, _UNIT_NAMES[_UNITS.index(target.unit)])
-    return pc.cast(values, target)
+    """Another unit, halves away from 1970, as DuckDB rounds; ArrowInvalid for what it cannot reach."""
+    ratio = NANOSECONDS[target.unit] // NANOSECONDS[values.type.unit]
+    if ratio <= 1:
+        return pc.cast(values, target)
+    counts = pc.cast(values, INT64)
+    whole = pc.divide(counts, ratio)
+    rest = pc.subtract(counts, pc.multiply(whole, ratio))
+    step = pc.if_else(pc.greater_equal(pc.abs(rest), ratio // 2), pc.sign(rest), pa.scalar(0, INT64))
+    return pc.cast(pc.cast(pc.add(whole, step), pa.timestamp(target.unit)), target)
 
 
 def _naive(values: pa.Array) -> pa.Array:
     return pc.cast(values, pa.timestamp(values.type.unit))
 
 
-def _to_float(values: pa.Array, target: pa.DataType) -> pa.Array:
-    if family(values.type) == "bool":
-        values = pc.cast(values, pa.int64())
-    if family(values.type) == "decimal":
-        values = decimal_to_double(values)
-    return pc.cast(values, target, safe=family(values.type) == "text")
+def _text_to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Text as microseconds, or nanoseconds if these are wanted, then rounded to the unit."""
+    unit = "ns" if target.unit == "ns" else "us"
+    return _to_stamp(pc.cast(pc.cast(values, pa.timestamp(unit)), pa.timestamp(unit, target.tz)), target)
 
 
-def _to_decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
-    kind = family(values.type)
-    if kind in ("bool", "int"):
-        values = pc.cast(pc.cast(values, pa.int64() if kind == "bool" else values.type), pa.decimal128(20, 0))
-    if kind == "decimal" and target.scale < values.type.scale:
-        values = round_number(values, target.scale, "half_towards_infinity")
+def _text_to_decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """By Arrow's kernel while every text is short enough: with more than 38 digits it wraps around."""
+    longest = pc.max(pc.binary_length(values)).as_py() or 0
+    if longest + target.scale > MAX_PRECISION or pc.any(pc.match_substring_regex(values, "[eE]")).as_py():
+        raise pa.ArrowInvalid("too long")
     return pc.cast(values, target)
 
 
-def _to_text(values: pa.Array) -> pa.Array:
-    kind = family(values.type)
-    if kind == "timestamp":
-        text = pc.cast(_naive(values), pa.string())
-        text = pc.replace_substring_regex(text, r"(\.\d*?)0+$", r"\1")
-        text = pc.replace_substring_regex(text, r"\.$", "")
-        return pc.binary_join_element_wise(text, "+00", "") if values.type.tz else text
-    text = pc.cast(values, pa.string())
-    if kind == "float":
-        whole = pc.match_substring_regex(text, r"^-?\d+$")
-        return pc.if_else(whole, pc.binary_join_element_wise(text, ".0", ""), text)
-    return text
-
-
-_RULES: dict[tuple[Family | None, Family], Callable[[pa.Array, pa.DataType], pa.Array]] = {
-    (None, "text"): lambda values, _: _to_text(values),
-    (None, "float"): _to_float,
-    ("text", "decimal"): pc.cast,
-    (None, "decimal"): _to_decimal,
-    ("float", "int"): _to_int,
-    ("decimal", "int"): _to_int,
+_COUNTS: tuple[Family, ...] = ("bool", "int", "float", "decimal")
+_ALL: tuple[Family, ...] = (*_COUNTS, "text", "binary", "date", "timestamp", "time")
+_RULES: dict[tuple[Family, Family], Rule] = {
+    **{("null", kind): _kernel for kind in _ALL},
+    **{(kind, "text"): lambda values, _: to_text(values) for kind in _ALL if kind != "text"},
+    ("bool", "int"): _kernel,
+    ("bool", "float"): _kernel,
+    ("bool", "decimal"): _bool_to,
+    ("int", "bool"): _kernel,
+    ("int", "int"): _kernel,
+    ("int", "float"): lambda values, target: pc.cast(values, target, safe=False),
+    ("int", "decimal"): _int_to_decimal,
+    ("float", "bool"): _kernel,
+    ("float", "int"): _float_to_int,
+    ("float", "float"): _float_to_float,
+    ("float", "decimal"): decimals.from_floating,
+    ("decimal", "bool"): _decimal_to_bool,
+    ("decimal", "int"): _decimal_to_int,
+    ("decimal", "float"): decimals.to_floating,
+    ("decimal", "decimal"): decimals.rescaled,
+    ("text", "bool"): _kernel,
+    ("text", "int"): _kernel,
+    ("text", "float"): _kernel,
+    ("text", "decimal"): _text_to_decimal,
+    ("text", "binary"): _by_value,
+    ("text", "date"): _kernel,
+    ("text", "timestamp"): _text_to_stamp,
+    ("text", "time"): _by_value,
+    ("date", "date"): _kernel,
+    ("date", "timestamp"): _kernel,
     ("timestamp", "date"): _to_date,
-    ("timestamp", "time"): lambda values, target: pc.cast(_naive(values), target),
     ("timestamp", "timestamp"): _to_stamp,
-    ("text", "timestamp"): lambda values, target: pc.cast(pc.cast(values, pa.timestamp(target.unit)), target),
+    ("timestamp", "time"): _to_time,
+    ("time", "time"): _kernel,
 }
 
 
@@ -125,7 +162,7 @@ def _one(value: pa.Scalar, target: pa.DataType, lenient: bool) -> pa.Scalar | No
         if family(value.type) == "text":
             return parse_text(value.as_py(), target)
         return _whole(pa.array([value], value.type), target)[0]
-    except (ValueError, pa.ArrowInvalid) as error:
+    except (ValueError, OverflowError, pa.ArrowInvalid) as error:
         if lenient:
             return None
         reason = f": {error}" if family(value.type) == "text" else ""

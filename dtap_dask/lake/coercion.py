@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from dtap_dask.lake.expression import DOUBLE, INT64, MAX_PRECISION, NUMBERS, Constant, Node, family
+from dtap_dask.errors import ExpressionError
+from dtap_dask.lake.expression import DOUBLE, INT64, MAX_PRECISION, NUMBERS, UINT64, Constant, Node, family
 
 _UNITS = ("s", "ms", "us", "ns")
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
@@ -38,16 +39,16 @@ def _common_number(left: pa.DataType, right: pa.DataType) -> pa.DataType:
         left, right = as_decimal(left), as_decimal(right)
         scale = max(left.scale, right.scale)
         whole = max(left.precision - left.scale, right.precision - right.scale)
-        return decimal_or_double(whole + scale, scale)
+        return _decimal(whole + scale, scale)
     unsigned = [pa.types.is_unsigned_integer(dtype) for dtype in (left, right)]
     if pa.uint64() in (left, right):
         return pa.uint64() if all(unsigned) else pa.decimal128(20, 0)
     return INT64
 
 
-def decimal_or_double(precision: int, scale: int) -> pa.DataType:
-    """The exact decimal while its precision is possible, otherwise double."""
-    return pa.decimal128(precision, scale) if precision <= MAX_PRECISION else DOUBLE
+def _decimal(precision: int, scale: int) -> pa.DataType:
+    """The exact decimal of at most 38 digits: what has no room in it is an error when it is computed."""
+    return pa.decimal128(min(precision, MAX_PRECISION), scale)
 
 
 def as_decimal(dtype: pa.DataType) -> pa.Decimal128Type:
@@ -63,22 +64,42 @@ def _operand(node: Node) -> pa.Decimal128Type:
     return as_decimal(node.type)
 
 
+def _unsigned(left: Node, right: Node) -> bool:
+    """Whether two integers are computed in 64 bits without sign: one is, and no value of the other has a sign."""
+    return UINT64 in (left.type, right.type) and all(
+        pa.types.is_unsigned_integer(node.type)
+        or (isinstance(node, Constant) and not node.is_null and node.value.as_py() >= 0)
+        for node in (left, right)
+    )
+
+
 def arithmetic_types(op: str, left: Node, right: Node) -> tuple[tuple[pa.DataType, pa.DataType], pa.DataType]:
-    """Types of the operands and of the result for two numbers: int64, exact decimal, float32 or double."""
+    """Types of the operands and of the result for two numbers: a 64-bit integer, exact decimal, float32 or double."""
     kinds = {family(left.type), family(right.type)} - {"null"}
-    if kinds <= {"int"}:
-        return (INT64, INT64), INT64
     if "float" in kinds:
         target = common_type(left.type, right.type)
         return (target, target), target
+    if kinds <= {"int"} and UINT64 not in (left.type, right.type):
+        return (INT64, INT64), INT64
+    if kinds <= {"int"} and _unsigned(left, right):
+        return (UINT64, UINT64), UINT64
     a, b = (_operand(node) if family(node.type) != "null" else pa.decimal128(1, 0) for node in (left, right))
+    return _decimal_types(op, a, b)
+
+
+def _decimal_types(
+    op: str, a: pa.Decimal128Type, b: pa.Decimal128Type
+) -> tuple[tuple[pa.DataType, pa.DataType], pa.DataType]:
     if op == "*":
-        result = decimal_or_double(a.precision + b.precision + 1, a.scale + b.scale)
-    else:
-        scale = max(a.scale, b.scale)
-        whole = max(a.precision - a.scale, b.precision - b.scale)
-        result = decimal_or_double(whole + scale + 1, scale)
-        if op == "%":
-            result = pa.decimal128(whole + scale, scale) if whole + scale <= 18 else DOUBLE
-            return (result, result), result
-    return ((a, b), result) if result != DOUBLE else ((DOUBLE, DOUBLE), DOUBLE)
+        scale = a.scale + b.scale
+        if scale > MAX_PRECISION:
+            raise ExpressionError(
+                f"the product of {a} and {b} needs {scale} digits after the point, and decimals have 38 digits; "
+                "CAST one of them to fewer, or to DOUBLE."
+            )
+        return (a, b), _decimal(a.precision + b.precision, scale)
+    scale = max(a.scale, b.scale)
+    whole = max(a.precision - a.scale, b.precision - b.scale)
+    if op == "%" and whole + scale > MAX_PRECISION:  # DuckDB leaves the decimals here, too
+        return (DOUBLE, DOUBLE), DOUBLE
+    return (a, b), _decimal(whole + scale + (op in ("+", "-")), scale)

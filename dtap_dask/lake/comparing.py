@@ -13,6 +13,8 @@ from dtap_dask.lake.coercion import common_type
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import (
     BOOL,
+    DOUBLE,
+    NUMBERS,
     Always,
     Cast,
     Compare,
@@ -58,11 +60,8 @@ def cast_to(node: Node, dtype: pa.DataType) -> Node:
     """`node` widened to `dtype`."""
     if node.type == dtype:
         return node
-    if isinstance(node, Constant):
-        if node.is_null:
-            return Constant(dtype, pa.scalar(None, dtype))
-        if family(dtype) == "float":  # Python rounds a decimal to the nearest double, Arrow not always
-            return Constant(dtype, pa.scalar(float(node.value.as_py()), dtype))
+    if isinstance(node, Constant) and node.is_null:
+        return Constant(dtype, pa.scalar(None, dtype))
     return fold(Cast(dtype, node))
 
 
@@ -129,8 +128,18 @@ def _on_grid(op: Comparison, node: Node, value: Fraction) -> Node:
     return Compare(BOOL, between, node, Constant(node.type, at_step(math.floor(steps), node.type)))
 
 
+def as_floats(nodes: Sequence[Node]) -> list[Node]:
+    """The operands of IN or BETWEEN: if some are floats all numbers are compared as floats, of the widest type."""
+    numbers = [node.type for node in nodes if family(node.type) in NUMBERS]
+    if not any(family(dtype) == "float" for dtype in numbers):
+        return list(nodes)
+    target = DOUBLE if DOUBLE in numbers else pa.float32()
+    return [cast_to(node, target) if family(node.type) in NUMBERS else node for node in nodes]
+
+
 def one_of(arg: Node, options: Sequence[Node]) -> Node:
     """`arg IN (options)`."""
+    arg, *options = as_floats([arg, *options])
     tests = [compare("=", arg, option) for option in options]
     values: list[pa.Scalar] = []
     has_null = False

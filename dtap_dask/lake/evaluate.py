@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.errors import DataError
+from dtap_dask.errors import DataError, DtapError
 from dtap_dask.lake.casts import cast
 from dtap_dask.lake.expression import (
     Always,
@@ -31,6 +31,7 @@ from dtap_dask.lake.expression import (
     Logic,
     Node,
     Not,
+    describe,
     plain_type,
 )
 from dtap_dask.lake.functions import FUNCTIONS
@@ -103,7 +104,17 @@ class _Evaluator:
     def value(self, node: Node) -> Datum:
         """`node` as an array, or as a scalar when it is the same for every row."""
         spread = self.by_dictionary(node)
-        return _RULES[type(node)](self, node) if spread is None else spread
+        if spread is not None:
+            return spread
+        try:
+            return _RULES[type(node)](self, node)
+        except (DtapError, MemoryError):
+            raise
+        except Exception as error:  # of Arrow, NumPy or Python: whatever it is, it names the expression
+            raise DataError(
+                f"{describe(node)} cannot be computed: {type(error).__name__}: {error}. "
+                "CAST its operands to types that can, or leave out the rows that cannot with CASE or AND."
+            ) from error
 
     def by_dictionary(self, node: Node) -> pa.Array | None:
         """`node` computed once per dictionary entry and once for null, spread by index.

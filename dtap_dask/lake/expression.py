@@ -33,6 +33,7 @@ NUMBERS: frozenset[Family] = frozenset(("int", "float", "decimal"))
 MAX_PRECISION = 38  # of decimal128
 BOOL = pa.bool_()
 INT64 = pa.int64()
+UINT64 = pa.uint64()
 DOUBLE = pa.float64()
 TEXT = pa.string()
 

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.arithmetic import add_interval, remainder
+from dtap_dask.lake.arithmetic import add_interval, calculate
+from dtap_dask.lake.casts import cast
 from dtap_dask.lake.expression import INT64
 from dtap_dask.lake.function import Args, Function, Run
 from dtap_dask.lake.numeric import NUMERIC
 from dtap_dask.lake.regexp import REGEXPS
-from dtap_dask.lake.signatures import added, arithmetic, negated, one_type
+from dtap_dask.lake.signatures import added, arithmetic, first_type, negated, one_type
 from dtap_dask.lake.temporal import TEMPORAL
 from dtap_dask.lake.text import TEXTS, joined
 
@@ -25,6 +26,8 @@ def _add(sign: int) -> Run:
         left, right = args
         if isinstance(right, pa.MonthDayNanoIntervalScalar):
             return add_interval(left, right, dtype, sign)
+        if pa.types.is_decimal(dtype):
+            return calculate("+" if sign == 1 else "-", dtype, left, right)
         if pa.types.is_date32(dtype):
             days = pc.cast(left, pa.int32()).cast(INT64)
             return pc.cast(pc.cast(kernel(days, right), pa.int32()), dtype)
@@ -36,7 +39,7 @@ def _add(sign: int) -> Run:
 
 
 def _nullif(dtype: pa.DataType, args: Args) -> Any:
-    same = pc.coalesce(pc.equal(args[0], args[1]), pa.scalar(False))
+    same = pc.coalesce(pc.equal(cast(args[0], args[1].type), args[1]), pa.scalar(False))
     return pc.if_else(same, pa.scalar(None, dtype), args[0])
 
 
@@ -60,10 +63,10 @@ def _operator(types: Any, run: Run, spec: str = "left any, right any") -> Functi
 OPERATORS: dict[str, Function] = {
     "+": _operator(arithmetic, _add(1)),
     "-": _operator(arithmetic, _add(-1)),
-    "*": _operator(arithmetic, lambda dtype, args: pc.multiply_checked(*args)),
+    "*": _operator(arithmetic, lambda dtype, args: calculate("*", dtype, *args)),
     "/": _operator(arithmetic, lambda dtype, args: pc.divide(*args)),
-    "//": _operator(arithmetic, lambda dtype, args: pc.divide_checked(*args)),
-    "%": _operator(arithmetic, lambda dtype, args: remainder(dtype, *args)),
+    "//": _operator(arithmetic, lambda dtype, args: calculate("//", dtype, *args)),
+    "%": _operator(arithmetic, lambda dtype, args: calculate("%", dtype, *args)),
     "negate": _operator(negated, lambda dtype, args: pc.negate_checked(args[0]), "value any"),
     "||": _operator(joined, lambda dtype, args: pc.binary_join_element_wise(*args, "")),
 }
@@ -98,11 +101,11 @@ CHOICES: dict[str, Function] = {
     ),
     "nullif": Function(
         "value any, other any",
-        one_type,
+        first_type,
         _nullif,
         "NULL where both are equal, else the first",
         "nullif(0, 0)",
-        _COMMON,
+        "the type of `value`",
         strict=False,
     ),
     "date_add": Function(

@@ -9,26 +9,32 @@ from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dtap_dask.lake.expression import family
+from dtap_dask.lake.expression import MAX_PRECISION, family
 
 NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 DAY = 86_400 * 10**9
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 _TRUE = frozenset(("true", "t", "yes", "y", "1"))
 _FALSE = frozenset(("false", "f", "no", "n", "0"))
-_TIME = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?"
-_INSTANT = re.compile(rf"\s*(\d{{4}})-(\d{{1,2}})-(\d{{1,2}})(?:[ T]{_TIME}\s*(Z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)?)?\s*")
+_MINUTES = r":(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)?"
+_ZONE = r"\s*(Z|UTC|[+-]\d{2}(?::?\d{2})?)?"
+_INSTANT = re.compile(rf"\s*(\d{{4}})-(\d{{1,2}})-(\d{{1,2}})(?:[ T](\d{{1,2}})(?:{_MINUTES})?{_ZONE})?\s*", re.ASCII)
 _WIDE = Context(prec=80)
-_CLOCK = re.compile(rf"\s*{_TIME}\s*")
+_CLOCK = re.compile(rf"\s*(\d{{1,2}}){_MINUTES}\s*", re.ASCII)
+_GROUPED = re.compile(r"(?<=\d)_(?=\d)", re.ASCII)  # 1_000
+_BASES = re.compile(r"0(?:x([0-9a-f_]+)|b([01_]+))", re.ASCII | re.IGNORECASE)
+_BYTE = re.compile(r"\\x([0-9a-fA-F]{2})|([^\\])", re.ASCII)
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
-def clock_ns(hour: str, minute: str, second: str | None, fraction: str | None) -> int:
+def clock_ns(hour: str, minute: str | None, second: str | None, fraction: str | None) -> int:
     """Nanoseconds since midnight; ValueError for a clock that does not exist."""
-    if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59:
-        raise ValueError(f"no such time of day: {hour}:{minute}:{second or '00'}")
-    return ((int(hour) * 60 + int(minute)) * 60 + int(second or 0)) * 10**9 + int((fraction or "").ljust(9, "0"))
+    if int(hour) > 23 or int(minute or 0) > 59 or int(second or 0) > 59:
+        raise ValueError(f"no such time of day: {hour}:{minute or '00'}:{second or '00'}")
+    part = (fraction or "")[:9].ljust(9, "0")
+    return ((int(hour) * 60 + int(minute or 0)) * 60 + int(second or 0)) * 10**9 + int(part)
 
 
 def instant_ns(text: str) -> tuple[int, bool]:
@@ -94,11 +100,12 @@ def number(text: str, *, negative: bool = False) -> pa.Scalar:
     sign = -1 if negative else 1
     if text.isdigit() and -(2**63) <= sign * int(text) < 2**63:
         return pa.scalar(sign * int(text), pa.int64())
-    digits = text.replace(".", "").lstrip("0")
-    if "e" in text.lower() or len(digits) > 38:
+    digits = text.replace(".", "")
+    if "e" in text.lower() or len(digits.lstrip("0")) > MAX_PRECISION:
         return pa.scalar(sign * float(text), pa.float64())
     scale = len(text.partition(".")[2])
-    return pa.scalar(Decimal(("-" if negative else "") + text), pa.decimal128(max(len(digits), scale, 1), scale))
+    precision = min(max(len(digits), scale, 1), MAX_PRECISION)
+    return pa.scalar(Decimal(("-" if negative else "") + text), pa.decimal128(precision, scale))
 
 
 def round_half_away(value: Fraction) -> int:
@@ -108,20 +115,29 @@ def round_half_away(value: Fraction) -> int:
 
 
 def _boolean(text: str) -> bool:
-    word = text.strip().lower()
+    word = text.lower()
     if word not in _TRUE | _FALSE:
         raise ValueError("expected true or false")
     return word in _TRUE
+
+
+def _time_of_day(text: str) -> int:
+    """Nanoseconds since midnight of a clock, or of a date and clock."""
+    match = _CLOCK.fullmatch(text)
+    if match is not None:
+        return clock_ns(*match.groups())
+    if _INSTANT.fullmatch(text):
+        ns, zoned = instant_ns(text)
+        if not zoned:
+            return ns % DAY
+    raise ValueError("expected HH:MM[:SS[.fraction]]")
 
 
 def _text_value(text: str, dtype: pa.DataType) -> Fraction:
     """The exact value (as `exact` gives it) that `text` has for a type with a grid."""
     kind = family(dtype)
     if kind == "time":
-        match = _CLOCK.fullmatch(text)
-        if match is None:
-            raise ValueError("expected HH:MM[:SS[.fraction]]")
-        return Fraction(clock_ns(*match.groups()))
+        return Fraction(_time_of_day(text))
     if kind in ("date", "timestamp"):
         ns, zoned = instant_ns(text)
         if zoned and not (kind == "timestamp" and dtype.tz):
@@ -129,13 +145,46 @@ def _text_value(text: str, dtype: pa.DataType) -> Fraction:
         return Fraction(ns)
     if kind not in ("int", "decimal"):
         raise ValueError("text cannot become this type")
+    return _number_value(text, whole=kind == "int")
+
+
+def _plain_number(text: str) -> str:
+    """A number's text without blanks around it and without underscores between digits."""
+    plain = _GROUPED.sub("", text.strip())
+    if not plain.isascii() or "_" in plain:
+        raise ValueError("not a number")
+    return plain
+
+
+def _number_value(text: str, *, whole: bool) -> Fraction:
+    plain = _plain_number(text)
+    match = _BASES.fullmatch(plain) if whole else None
+    if match is not None:
+        return Fraction(int(match[1], 16) if match[1] else int(match[2], 2))
     try:
-        value = Decimal(text.strip().replace("_", "x"))
+        value = Decimal(plain)
     except InvalidOperation:
         raise ValueError("not a number") from None
-    if not value.is_finite() or abs(value.adjusted()) > 100:
+    if not value.is_finite() or (value and value.adjusted() > 100):
         raise ValueError("out of range")
-    return Fraction(value)
+    return Fraction(value) if not value or value.adjusted() > -1000 else Fraction(0)
+
+
+def _floating(text: str, dtype: pa.DataType) -> pa.Scalar:
+    """The nearest number of `dtype`; null for NaN."""
+    plain = _plain_number(text).removeprefix("+")
+    try:
+        number = pc.cast(pa.array([plain]), dtype)[0]
+    except pa.ArrowInvalid:
+        raise ValueError("not a number") from None
+    return pa.scalar(None, dtype) if math.isnan(number.as_py()) else number
+
+
+def _binary(text: str) -> bytes:
+    """ASCII as it is, \\xHH as the byte of this value, as DuckDB reads text as BLOB."""
+    if not text.isascii() or _BYTE.sub("", text):
+        raise ValueError("bytes are written as ASCII characters or \\xHH")
+    return b"".join(bytes([int(code, 16)]) if code else char.encode() for code, char in _BYTE.findall(text))
 
 
 def literal(text: str, dtype: pa.DataType) -> Fraction | pa.Scalar:
@@ -153,16 +202,18 @@ def parse_text(text: str, dtype: pa.DataType) -> pa.Scalar:
     if kind == "text":
         return pa.scalar(text, dtype)
     if kind == "binary":
-        return pa.scalar(text.encode(), dtype)
+        return pa.scalar(_binary(text), dtype)
     if kind == "bool":
         return pa.scalar(_boolean(text), dtype)
     if kind == "float":
-        if not text.strip() or "_" in text:
-            raise ValueError("not a number")
-        value = float(text)
-        return pa.scalar(None if math.isnan(value) else value, dtype)
-    steps = _text_value(text, dtype) / step(dtype)
-    rounded = math.floor(steps) if kind in ("date", "timestamp", "time") else round_half_away(steps)
+        return _floating(text, dtype)
+    value = _text_value(text, dtype)
+    if kind in ("date", "time"):
+        rounded = math.floor(value / step(dtype))
+    elif kind == "timestamp" and dtype.unit != "ns":  # microseconds first, as DuckDB
+        rounded = round_half_away(Fraction(math.floor(value / 1000) * 1000) / step(dtype))
+    else:
+        rounded = round_half_away(value / step(dtype))
     low, high = limits(dtype)
     if not low <= rounded <= high:
         raise ValueError("out of range")

@@ -35,7 +35,8 @@ def arithmetic(name: str, args: Sequence[Node]) -> Types:
     for arg in args:
         _check(f"The operator {name}", arg, NUMBERS, "numbers")
     if name == "/":
-        return (DOUBLE, DOUBLE), DOUBLE
+        target = common_type(left.type, right.type) if "float" in kinds else DOUBLE
+        return (target, target), target
     if name == "//" and not {*kinds} <= {"int", "null"}:
         raise ExpressionError("The operator // divides integers; write floor(a / b) for other numbers.")
     return arithmetic_types(name, left, right)
@@ -69,6 +70,12 @@ def negated(name: str, args: Sequence[Node]) -> Types:
     _check("The operator -", args[0], NUMBERS, "a number")
     target = {"null": DOUBLE, "int": INT64}.get(family(args[0].type), args[0].type)
     return (target,), target
+
+
+def first_type(name: str, args: Sequence[Node]) -> Types:
+    """Both arguments in the type they are compared in; the result has the type of the first."""
+    (_, meet), _ = one_type(name, args)
+    return (args[0].type, meet), args[0].type
 
 
 def one_type(name: str, args: Sequence[Node]) -> Types:

@@ -1,0 +1,44 @@
+"""Where we differ from DuckDB on purpose: the titles of the list in docs/sql.md, and how each shows in a comparison."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sql_rows import Failed
+
+WIDER = "Whole numbers are computed in 64 bits"
+HUGE = "HUGEINT is DECIMAL(38, 0)"
+PRODUCTS = "Products of decimals have up to 38 digits"
+NEAREST = "A decimal becomes the nearest FLOAT or DOUBLE"
+COMMON = "Decimals that meet keep their digits after the point"
+CASTS = "Some casts that DuckDB lacks"
+TEXTS = "Dates and times in text"
+NANOS = "Nanoseconds are kept"
+LIMITS = "Dates beyond what Arrow holds"
+REFUSED = "Expressions that are refused"
+
+TITLES = (WIDER, HUGE, PRODUCTS, NEAREST, COMMON, CASTS, TEXTS, NANOS, LIMITS, REFUSED)
+
+LACKING = frozenset((("ts_ns", "TIMESTAMP_S"), ("tz", "TIME"), ("ny", "TIME")))  # casts that DuckDB does not have
+
+_MESSAGES = (  # DuckDB has no value for a row, we have
+    (r"Unimplemented type for cast", CASTS),
+    (r"Overflow in multiplication of DECIMAL\(18\)", PRODUCTS),
+    (r"Overflow in (addition|subtraction|multiplication|negation) of (U?INT(8|16|32)|numeric)", WIDER),
+    (r"can't be cast because the value is out of range for the destination type U?INT(8|16|32)", WIDER),
+)
+
+
+def known(sql: str, ours: Any, theirs: Any) -> str | None:
+    """The title under which a difference in one row is listed; None if it is not."""
+    if isinstance(theirs, Failed) and not isinstance(ours, Failed):
+        return next((title for pattern, title in _MESSAGES if re.search(pattern, theirs.error)), None)
+    if isinstance(ours, Failed):
+        if re.search(r"cannot be cast from string to (date|time)", ours.error):
+            return TEXTS
+        if "string to decimal128(38, 0)" in ours.error:
+            return HUGE
+    elif "HUGEINT" in sql:
+        return HUGE
+    return None

@@ -1,0 +1,71 @@
+"""CAST between all pairs of types: DuckDB's value, an error where DuckDB has one, or a refusal when it is bound."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from dtap_dask.errors import ExpressionError
+from dtap_dask.lake.predicate import compile
+from sql_differences import LACKING, known
+from sql_rows import COLUMNS, DuckDB, Failed, Ours, same
+
+TARGETS = [
+    "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT",
+    "FLOAT", "DOUBLE", "DECIMAL(1,1)", "DECIMAL(4,1)", "DECIMAL(9,2)", "DECIMAL(18,3)", "DECIMAL(18,0)",
+    "DECIMAL(38,0)", "DECIMAL(38,10)", "DECIMAL(38,37)", "VARCHAR", "BLOB", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S",
+    "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ",
+]  # fmt: skip
+BATCH = pa.record_batch(
+    {
+        "id": pa.array(range(40)),
+        **{name: pa.array(([*pool, None] * 40)[:40], dtype) for name, (dtype, pool) in COLUMNS.items()},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def database() -> DuckDB:
+    return DuckDB(BATCH)
+
+
+INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
+DECIMALS = tuple(name for name, (dtype, _) in COLUMNS.items() if pa.types.is_decimal(dtype))
+NUMBERS = ("flag", *INTEGERS, "f32", "f64", *DECIMALS)
+STAMPS = ("ts", "ts_s", "ts_ms", "ts_ns", "tz", "ny")
+PAIRS = [
+    *product(NUMBERS, TARGETS[: TARGETS.index("VARCHAR") + 1]),
+    *product(("s", "word"), TARGETS),
+    *product(STAMPS, ("VARCHAR", *TARGETS[TARGETS.index("DATE") :])),
+    *product(("day",), ("VARCHAR", "DATE", *(target for target in TARGETS if target.startswith("TIMESTAMP")))),
+    *product(("clock", "clock_ms", "clock_s"), ("VARCHAR", "TIME")),
+    *product(("bin",), ("VARCHAR", "BLOB")),
+]
+
+
+@pytest.mark.parametrize(("name", "target"), PAIRS)
+def test_cast_gives_what_duckdb_gives(database: DuckDB, name: str, target: str) -> None:
+    expression = compile(f"CAST({name} AS {target})", BATCH.schema)
+    lenient = compile(f"TRY_CAST({name} AS {target})", BATCH.schema)
+    ours, tried = Ours(BATCH).values(expression), Ours(BATCH).values(lenient)
+    assert tried == [None if isinstance(value, Failed) else value for value in ours]
+    if (name, target) in LACKING:
+        with pytest.raises(duckdb.ConversionException, match="Unimplemented type for cast"):
+            database.database.execute(f"SELECT {expression.sql} FROM rows")
+        return
+    _, theirs = database.values(lenient.sql)
+    different = [
+        (source, left, right)
+        for source, left, right, value in zip(BATCH[name].to_pylist(), tried, theirs, ours, strict=True)
+        if not same(left, right) and not known(lenient.sql, value, right)
+    ]
+    assert not different
+
+
+@pytest.mark.parametrize(("name", "target"), sorted(set(product(COLUMNS, TARGETS)) - set(PAIRS)))
+def test_other_casts_are_refused_before_anything_is_read(name: str, target: str) -> None:
+    with pytest.raises(ExpressionError, match="cannot be cast to"):
+        compile(f"CAST({name} AS {target})", BATCH.schema)
