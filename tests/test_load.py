@@ -17,7 +17,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.errors import JobError, OutputError
+from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import MANIFEST, SourceTotals, build_manifest
@@ -134,8 +134,12 @@ def test_every_row_once_with_its_own_values(
     drop: bool,
 ) -> None:
     path = write(tmp_path_factory.mktemp("data"), shards, Layout(kind, record, compression))
-    data = load(path, batch_size=batch, shuffle=shuffle, kept=True, drop_remainder=drop)
     total = sum(shards)
+    if total < (batch if drop else 1):
+        with pytest.raises(DataError, match="has no rows" if not total else "drops them all"):
+            load(path, batch_size=batch, shuffle=shuffle, drop_remainder=drop)
+        return
+    data = load(path, batch_size=batch, shuffle=shuffle, kept=True, drop_remainder=drop)
     expected = [batch] * (total // batch) + [total % batch] * (total % batch > 0 and not drop)
     assert len(data) == len(expected)
     for _ in range(2):
@@ -207,14 +211,14 @@ def test_records_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
     foreign = dataclasses.replace(split, infos=(narrow, number))
     records = tf.stack(list(tf.data.TFRecordDataset(list(split.paths))))
     with pytest.raises(tf.errors.InvalidArgumentError, match="not of the manifest's widths"):
-        blocks.decode(foreign, {"row"}, records, None)
+        blocks.decode(foreign, {"row", "flags"}, records, None)
 
 
 @pytest.mark.parametrize("infos", [PLAIN, INFOS])
 def test_a_plain_loop_gives_what_tensorflows_own_iterator_gives(tmp_path: Path, infos: tuple[FeatureInfo, ...]) -> None:
     path = write(tmp_path, [30, 0, 12], Layout("blocks", 4), infos)
     quick = load(path, batch_size=5, kept=True)
-    own = load(path, batch_size=5, kept=True).take(-1)  # another dataset: its iterator is TensorFlow's
+    own = tf.data.Dataset.take(load(path, batch_size=5, kept=True), -1)  # another dataset: its iterator is TensorFlow's
     assert type(iter(quick)) is not type(iter(own))
     for _ in range(2):
         pairs = list(zip(quick, own, strict=True))
@@ -319,8 +323,8 @@ def test_an_epochs_order_follows_from_seed_and_epoch_alone(plain_path: str) -> N
 def test_the_order_is_pinned(plain_path: str) -> None:
     data = load(plain_path, kept=True)
     assert [numbers(data)[:8] for _ in range(2)] == [
-        [132, 265, 330, 342, 370, 385, 91, 411],
         [89, 226, 391, 57, 81, 345, 352, 119],
+        [86, 100, 374, 29, 393, 198, 208, 317],
     ]
 
 
@@ -360,7 +364,7 @@ def test_shuffling_mixes_rows_of_all_shards(tmp_path: Path, kind: Any) -> None:
 
 def test_rows_of_different_windows_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows far smaller than the data: shards taken in turns and the buffer of blocks still mix all of it."""
-    monkeypatch.setattr("dtap_dask.train.load.WINDOW_ROWS", 400)
+    monkeypatch.setattr("dtap_dask.train.windows.WINDOW_ROWS", 400)
     path = write(tmp_path, [1000] * 10, Layout("blocks", 50), PLAIN)
     rows = np.array(numbers(load(path, kept=True)))
     assert sorted(rows) == list(range(10_000))
@@ -374,8 +378,8 @@ def test_the_end_of_an_epoch_does_not_wait_for_autotune(plain_path: str) -> None
 
 def test_a_few_shards_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lets training begin while the other shards are still on their way; then all others in turns."""
-    monkeypatch.setattr("dtap_dask.train.load.WINDOW_ROWS", 1)
-    monkeypatch.setattr("dtap_dask.train.load.BUFFER_BYTES", 1)
+    monkeypatch.setattr("dtap_dask.train.windows.WINDOW_ROWS", 1)
+    monkeypatch.setattr("dtap_dask.train.windows.BUFFER_BYTES", 1)
     rows = np.array(numbers(load(write(tmp_path, [40] * 12, Layout("blocks", 10), PLAIN), kept=True)))
     shards = rows // 40
     assert [len(set(part)) for part in (shards[: 4 * 40], shards[4 * 40 :])] == [4, 8]
@@ -384,11 +388,9 @@ def test_a_few_shards_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("kind", ["blocks", "rows"])
 @pytest.mark.parametrize("shards", [[], [0], [0, 0]])
-def test_an_empty_split_gives_no_batch(tmp_path: Path, kind: Any, shards: list[int]) -> None:
-    data = load(write(tmp_path, shards, Layout(kind, 4)), batch_size=4)
-    assert len(data) == 0
-    assert list(data) == []
-    assert set(data.element_spec[0]) == {info.name for info in INFOS if info.role == "feature"}
+def test_an_empty_split_is_refused(tmp_path: Path, kind: Any, shards: list[int]) -> None:
+    with pytest.raises(DataError, match="The split 'train' of .* has no rows.*No other split has any"):
+        load(write(tmp_path, shards, Layout(kind, 4)), batch_size=4)
 
 
 def test_numpys_integers_are_taken(plain_path: str) -> None:
@@ -437,16 +439,6 @@ def test_a_shard_of_another_size_is_refused_before_training(tmp_path: Path) -> N
     shard.unlink()
     with pytest.raises(OutputError, match="is missing"):
         load(path)
-
-
-def test_a_flipped_bit_stops_the_epoch(tmp_path: Path) -> None:
-    path = write(tmp_path, [9, 4], Layout("blocks", 4), PLAIN)
-    shard = shard_of(path)
-    data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 1
-    shard.write_bytes(data)
-    with pytest.raises(tf.errors.DataLossError, match="corrupted record"):
-        list(load(path))
 
 
 def test_workers_share_the_batches(plain_path: str) -> None:

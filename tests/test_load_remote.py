@@ -144,8 +144,8 @@ def test_memory_and_inputs(tmp_path: Path) -> None:
 
 
 def test_the_first_batch_waits_for_the_first_few_shards_only(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtap_dask.train.load.WINDOW_ROWS", 10)
-    monkeypatch.setattr("dtap_dask.train.load.BUFFER_BYTES", 1)
+    monkeypatch.setattr("dtap_dask.train.windows.WINDOW_ROWS", 10)
+    monkeypatch.setattr("dtap_dask.train.windows.BUFFER_BYTES", 1)
     monkeypatch.setattr("dtap_dask.train.load.READY", 2)
     iterator = iter(load(far.url, batch_size=10, storage=far.storage(pause=0.4)))
     next(iterator)
@@ -160,7 +160,7 @@ def test_the_first_batch_waits_for_the_first_few_shards_only(far: Far, monkeypat
 def test_what_is_ahead_is_bounded(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unshuffled one shard is read at a time: of the others a few are fetched until it is done, not all."""
     for name, value in (("WINDOW_ROWS", 10), ("BUFFER_BYTES", 1), ("READY", 2), ("DECODERS", 1)):
-        monkeypatch.setattr(f"dtap_dask.train.load.{name}", value)
+        monkeypatch.setattr(f"dtap_dask.train.{'load' if name == 'READY' else 'windows'}.{name}", value)
     iterator = iter(load(far.url, batch_size=10, shuffle=False, storage=far.storage()))
     next(iterator)
     time.sleep(0.5)
@@ -204,7 +204,7 @@ def test_two_loops_at_once_share_the_cache(far: Far) -> None:
 
 def test_no_room_beside_another_loop_is_said(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("WINDOW_ROWS", 10), ("BUFFER_BYTES", 1), ("READY", 2), ("DECODERS", 1)):
-        monkeypatch.setattr(f"dtap_dask.train.load.{name}", value)
+        monkeypatch.setattr(f"dtap_dask.train.{'load' if name == 'READY' else 'windows'}.{name}", value)
     storage = far.storage(size=far.size)
     data = load(far.url, batch_size=9, storage=storage)
     iterator = iter(data)
@@ -268,8 +268,10 @@ def test_failures_of_the_background_come_as_our_own(far: Far, monkeypatch: pytes
     for _ in range(2):
         with pytest.raises(OutputError, match=f"{shard.name} is damaged: its CRC32C is .* the manifest states"):
             list(data)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{shard.name} is damaged"):
+    with pytest.raises(OutputError, match=f"{shard.name} is damaged"):
         list(data.map(lambda *batch: batch))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{shard.name} is damaged"):
+        list(tf.data.Dataset.zip((data,)))
     with pytest.raises(StorageError, match="could not be read, 4 times in a row: the other end is gone"):
         list(load(far.url, storage={**fresh(far), "elsewhere": {"log": str(far.log), "failing": 100}}))
 

@@ -28,6 +28,11 @@ _CHUNK = 1 << 20
 _LONGEST = 1 << 31  # no protobuf message is longer; a larger length is a corrupt one
 
 
+def extension(compression: Compression) -> str:
+    """How the name of a file ends."""
+    return ".tfrecord.gz" if compression == "gzip" else ".tfrecord"
+
+
 def mask(crc: int) -> int:
     """TFRecord's masked form of a CRC32C."""
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
@@ -73,6 +78,16 @@ def read_records(store: Store, path: str, compression: Compression = "none") -> 
                 f"Record {number} at byte {offset} of {store.url}/{path} cannot be decompressed: {error}. The file is "
                 "truncated or damaged; write the dataset again with `dtap-dask run JOB --overwrite`."
             ) from error
+
+
+def read_record_at(store: Store, path: str, offset: int) -> bytes:
+    """The data of the record that begins at byte `offset` of an uncompressed file, with both checksums checked.
+
+    Raises OutputError with path and offset where it is truncated or corrupt.
+    """
+    with store.open_input(path) as file:
+        file.seek(offset)
+        return _read_record(file, read_exactly(file, HEADER), f"the record at byte {offset} of {store.url}/{path}")
 
 
 def read_exactly(file: BinaryIO, size: int) -> bytes:

@@ -49,3 +49,17 @@ def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.d
         output_shapes=[part.shape for part in tf.nest.flatten(spec)],
     )
     return tf.data.experimental.from_variant(variant, spec)
+
+
+_Batch: Any = type(tf.data.Dataset.range(1).batch(1))
+
+
+class Batches(_Batch):  # type: ignore[misc]
+    """A dataset of batches that tools which look for TensorFlow's own `batch` in a dataset, and its size, find."""
+
+    def __init__(self, data: tf.data.Dataset, size: int, drop_remainder: bool):
+        self._input_dataset = data
+        self._batch_size = tf.constant(size, tf.int64)
+        self._drop_remainder = tf.constant(drop_remainder)
+        self._structure = data.element_spec
+        tf.data.Dataset.__init__(self, data._variant_tensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -16,40 +16,55 @@ from dtap_dask.train.order import permuted
 from dtap_dask.train.parsing import parse_features
 
 # What the dtypes are read as that decode_raw does not have, or not with a fixed length.
-_READ_AS = {"uint32": tf.int32, "uint64": tf.int64, "bool": tf.uint8}
+_READ_AS = {"uint32": tf.int32, "uint64": tf.int64, "float16": tf.int16, "bool": tf.uint8}
+# Columns of a matrix, side by side; where they begin and end in a row of it; its whole width.
+Span: TypeAlias = tuple[Sequence[FeatureInfo], int, int, int]
 
 
 def decode(split: Split, names: Container[str], records: tf.Tensor, seed: tf.Tensor | None) -> dict[str, tf.Tensor]:
     """The rows of `records` (serialized Examples, string [b]): the columns `names`, in their infos' dtypes and shapes.
 
-    Rows come in the order of the records, or with `seed` (int64 [2]) permuted over all of them.
+    Rows come in the order of the records, or with `seed` (int64 [2]) permuted over all of them. A matrix
+    without a wanted column is not read; of any other only the columns from the first wanted one to the last are kept.
     """
-    infos = split.infos
-    wanted = [info for info in variable(infos) if info.name in names]
-    used = {ROWS, *matrices(infos), *(key for info in wanted for key in keys(info))}
+    groups = {
+        stored: group for stored, group in matrices(split.infos).items() if any(info.name in names for info in group)
+    }
+    wanted = [info for info in variable(split.infos) if info.name in names]
+    used = {ROWS, *groups, *(key for info in wanted for key in keys(info))}
     spec = {key: feature for key, feature in split.spec.items() if key in used}
     parsed = tf.io.parse_example(records, parse_features(spec))
     counts = parsed[ROWS]
     rows = tf.reduce_sum(counts)
     order = None if seed is None else permuted(tf.range(rows), seed)
     found: dict[str, tf.Tensor] = {}
-    for group, matrix in zip(matrices(infos).values(), _matrices(infos, parsed, counts, order), strict=True):
-        found.update(_columns(group, matrix))
+    spans = {stored: _span(group, names) for stored, group in groups.items()}
+    lines = _matrices(spans, parsed, counts, order)
+    for (group, _, _, _), matrix in zip(spans.values(), lines, strict=True):
+        found.update(_columns(group, names, matrix))
     for info in wanted:
         found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, order)
-    return {name: values for name, values in found.items() if name in names}
+    return found
+
+
+def _span(group: Sequence[FeatureInfo], names: Container[str]) -> Span:
+    """The columns of a matrix from the first wanted one to the last, where they begin and end, and its width."""
+    ends = list(itertools.accumulate(map(width, group), initial=0))
+    places = [place for place, info in enumerate(group) if info.name in names]
+    first, last = places[0], places[-1] + 1
+    return group[first:last], ends[first], ends[last], ends[-1]
 
 
 def _matrices(
-    infos: Sequence[FeatureInfo], parsed: Mapping[str, tf.Tensor], counts: tf.Tensor, order: tf.Tensor | None
+    spans: Mapping[str, Span], parsed: Mapping[str, tf.Tensor], counts: tf.Tensor, order: tf.Tensor | None
 ) -> list[tf.Tensor]:
-    """The matrices of all records as one [rows, width] for each stored dtype; `counts` [b] are the records' rows.
+    """The spans of all records as one [rows, width] for each stored dtype; `counts` [b] are the records' rows.
 
     First each record has as many lines as the largest has rows, the last ones zeros: so the bytes are copied once,
     where joining the strings would copy them twice. Operations are few because TensorFlow optimizes each of them anew,
     for tenths of a millisecond, whenever an epoch begins.
     """
-    widths = {stored: sum(map(width, group)) for stored, group in matrices(infos).items()}
+    widths = {stored: whole for stored, (_, _, _, whole) in spans.items()}
     if not widths:
         return []
     lengths = tf.stack([tf.strings.length(parsed[stored]) for stored in widths], axis=1)
@@ -67,7 +82,10 @@ def _matrices(
         dtype = tf.as_dtype(stored)
         if wide:
             raw = tf.io.decode_raw(parsed[stored], _READ_AS.get(stored, dtype), fixed_length=size)
-            found.append(_typed(tf.gather(tf.reshape(raw, [-1, wide]), lines), stored))
+            _, first, last, _ = spans[stored]
+            matrix = tf.reshape(raw, [-1, wide])
+            matrix = matrix if last - first == wide else matrix[:, first:last]
+            found.append(_typed(tf.gather(matrix, lines), stored))
         else:
             found.append(tf.zeros([tf.size(lines), 0], dtype))
     return found
@@ -90,14 +108,19 @@ def _ordered(values: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:
     return values if order is None else tf.gather(values, order)
 
 
-def _columns(group: Sequence[FeatureInfo], matrix: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
-    """Each column of a matrix [rows, width]. Neighbours of one final dtype are cast and cut by one operation each."""
+def _columns(group: Sequence[FeatureInfo], names: Container[str], matrix: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
+    """The wanted columns of a matrix [rows, width]. Neighbours of one final dtype are cast and cut by one operation
+    each.
+    """
     at = 0
-    for (dtype, scalar), run in itertools.groupby(group, lambda info: (info.dtype, info.shape == ())):
+    runs = itertools.groupby(group, lambda info: (info.name in names, info.dtype, info.shape == ()))
+    for (wanted, dtype, scalar), run in runs:
         members = list(run)
         wide = sum(map(width, members))
         values = matrix if len(members) == len(group) else matrix[:, at : at + wide]
         at += wide
+        if not wanted:
+            continue
         if scalar:  # turned over while they are narrow: afterwards a column is a part of memory, and cut without a copy
             lain = tf.cast(tf.transpose(values), tf.as_dtype(dtype))
             yield from zip([info.name for info in members], tf.unstack(lain, num=wide), strict=True)

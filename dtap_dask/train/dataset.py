@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dtap_dask.errors import JobError, OutputError, Problem, did_you_mean
+from dtap_dask.errors import DataError, JobError, OutputError, Problem, did_you_mean
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import MANIFEST, Manifest, ParseFeature, ShardInfo, read_manifest
@@ -20,9 +20,11 @@ class Split:
 
     `paths` are those of the shards for TensorFlow to open, empty where they lie on no local filesystem. `spec` is what
     tf.io.parse_example needs. `records` is the shards' number of records, `record_bytes` about the uncompressed size
-    of one.
+    of one. `fitted` says whether this is the part of the rows that the job's steps were fitted on.
     """
 
+    name: str
+    fitted: bool
     infos: tuple[FeatureInfo, ...]
     layout: Layout
     spec: Mapping[str, ParseFeature]
@@ -43,17 +45,21 @@ def open_dataset(path: str | os.PathLike[str], storage: Mapping[str, Any] | None
 def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, Any] | None) -> Split:
     """The split `name` of the dataset at `path`, or where `storage.mounts` says that it is mounted.
 
-    Raises JobError for an unknown split or a wrong setting, OutputError where a shard is missing or not of the size
-    that the manifest states, StorageError where a mount shows another dataset.
+    Raises JobError for an unknown split or a wrong setting, DataError where the split has no rows, OutputError where a
+    shard is missing or not of the size that the manifest states, StorageError where a mount shows another dataset.
     """
     manifest, store = open_dataset(path, storage)
     if name not in manifest.splits:
         raise JobError(Problem("split", f"{store.url} has no split {name!r}.{did_you_mean(name, manifest.splits)}"))
     store = near.mounted(store, MANIFEST, storage or {}) or store
     shards = tuple(shard for shard in manifest.splits[name].shards if shard.rows)
+    if not shards:
+        raise _empty(manifest, store, name)
     _check(store, shards)
     paths = [store.local_path(shard.path) for shard in shards]
     return Split(
+        name=name,
+        fitted=name == _fitted(manifest),
         infos=manifest.infos,
         layout=manifest.layout,
         spec=manifest.feature_spec,
@@ -63,6 +69,50 @@ def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, An
         rows=sum(shard.rows for shard in shards),
         records=sum(shard.records for shard in shards),
         record_bytes=max(map(_record_bytes, shards), default=1),
+    )
+
+
+def chosen(infos: Sequence[FeatureInfo], features: Sequence[str] | None) -> tuple[FeatureInfo, ...]:
+    """The features to load, in the order asked for (None: all of them, in the manifest's), then all other columns.
+
+    Raises JobError for names that are not features, names given twice, and an empty choice.
+    """
+    known = {info.name: info for info in infos if info.role == "feature"}
+    if features is None:
+        return tuple(infos)
+    if isinstance(features, str) or not all(isinstance(name, str) for name in features) or not list(features):
+        raise JobError(Problem("features", f"{features!r} is not a list of names, such as {[*known][:2]!r}"))
+    problems = [
+        Problem("features", _no_feature(name, infos, known)) for name in dict.fromkeys(features) if name not in known
+    ]
+    twice = sorted({name for name in features if list(features).count(name) > 1})
+    problems += [Problem("features", f"{name!r} is named twice") for name in twice]
+    if problems:
+        raise JobError(problems)
+    return (*(known[name] for name in features), *(info for info in infos if info.role != "feature"))
+
+
+def _no_feature(name: str, infos: Sequence[FeatureInfo], known: Mapping[str, FeatureInfo]) -> str:
+    role = next((info.role for info in infos if info.name == name), None)
+    if role is None:
+        return f"the dataset has no feature {name!r}.{did_you_mean(name, known)}"
+    way = "give `kept=True` to load it" if role == "kept" else "it comes with every batch"
+    return f"{name!r} is not a feature but {'a kept column' if role == 'kept' else f'the {role}'}: {way}"
+
+
+def _fitted(manifest: Manifest) -> str:
+    """The part that the job was fitted on: what `split.fit` names, or else `train`."""
+    split = manifest.job.get("split")
+    named = split.get("fit") if isinstance(split, Mapping) else None
+    return named if isinstance(named, str) else "train"
+
+
+def _empty(manifest: Manifest, store: Store, name: str) -> DataError:
+    full = [f"{other!r} ({part.rows:,} rows)" for other, part in manifest.splits.items() if part.rows]
+    return DataError(
+        f"The split {name!r} of {store.url} has no rows, so there is nothing to load. "
+        f"{'With rows: ' + ', '.join(full) if full else 'No other split has any'}. Check `split` and `source.where` of "
+        "the job, and run it again with `dtap-dask run JOB --overwrite`."
     )
 
 

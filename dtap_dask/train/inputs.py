@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from dtap_dask.features.state import FeatureInfo
-from dtap_dask.train.dataset import open_dataset
+from dtap_dask.train.dataset import chosen, open_dataset
 
 
-def inputs(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None = None) -> dict[str, keras.KerasTensor]:
+def inputs(
+    path: str | os.PathLike[str],
+    *,
+    features: Sequence[str] | None = None,
+    storage: Mapping[str, Any] | None = None,
+) -> dict[str, keras.KerasTensor]:
     """{name: keras.Input} for every feature of the dataset at `path`, as `load` yields them, in the manifest's order.
 
-    Shapes are () for scalars, (k,) for vectors, (None,) and ragged for lists. Each input has an attribute `ids`: the
-    number of ids an embedding needs, None where the feature holds no ids:
+    `features` names the ones to take, in that order: give the same list to `load`, because Keras may pair the inputs of
+    a model with other columns of a batch that has more.
+
+    Shapes are () for scalars, (k,) for vectors, (k, l) for tensors, (None,) and ragged for lists. Each input has an
+    attribute `ids`: the number of ids an embedding needs, None where the feature holds no ids:
 
         inputs = dtap_dask.inputs(path)
         parts = [
@@ -25,10 +33,10 @@ def inputs(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None = 
         ]
         model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.concatenate(parts)))
 
-    Raises OutputError where there is no finished dataset.
+    Raises OutputError where there is no finished dataset, JobError where it has no such feature.
     """
     manifest, _ = open_dataset(path, storage)
-    return {info.name: _input(info) for info in manifest.infos if info.role == "feature"}
+    return {info.name: _input(info) for info in chosen(manifest.infos, features) if info.role == "feature"}
 
 
 def _input(info: FeatureInfo) -> keras.KerasTensor:

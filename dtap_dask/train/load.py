@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.errors import JobError, Problem
+from dtap_dask.errors import DataError, JobError, Problem, StorageError
 from dtap_dask.storage import near
-from dtap_dask.train import blocks, order, rows
-from dtap_dask.train.batches import arranged, rebatched
-from dtap_dask.train.dataset import Split, open_split
-from dtap_dask.train.loop import LoopDataset
-from dtap_dask.train.shards import Staged, in_turns, one_by_one
+from dtap_dask.train.batches import Batches, rebatched
+from dtap_dask.train.damage import cause
+from dtap_dask.train.dataset import Split, chosen, open_split
+from dtap_dask.train.loop import LoopDataset, Ways
+from dtap_dask.train.order import Epochs
+from dtap_dask.train.shards import Staged
+from dtap_dask.train.windows import WINDOW_ROWS, Wanted, windows, windows_for_workers
 
-# A window is this many rows, or as many bytes of records if that is less. Larger ones mix better and cost memory: about
-# three are alive at a time, with ids widened to int64.
-WINDOW_ROWS = 65_536
-WINDOW_BYTES = 64 << 20
-# Serialized blocks that the shuffle buffer holds before they meet in windows.
-BUFFER_BYTES = 64 << 20
-# What TensorFlow's autotune would choose: it is off, see _options.
-DECODERS = 4  # windows decoded at the same time, if there are as many processors
 READY = 8  # batches that are ready for training, if they hold no more rows than a window
 
 
@@ -36,9 +30,10 @@ def load(
     path: str | os.PathLike[str],
     split: str = "train",
     batch_size: int = 1024,
-    shuffle: bool = True,
+    shuffle: bool | None = None,
     seed: int = 0,
     *,
+    features: Sequence[str] | None = None,
     kept: bool = False,
     drop_remainder: bool = False,
     storage: Mapping[str, Any] | None = None,
@@ -46,14 +41,17 @@ def load(
     """The rows of one split of the dataset at `path`, in batches of `batch_size`, prefetched: `model.fit(load(...))`.
 
     An element is (features, label), with a weight (features, label, weight); without a label only features, or
-    (features, None, weight). `features` is a dict by name: scalars [batch], vectors [batch, k], lists of any length as
-    tf.RaggedTensor [batch, None], text as tf.string; ids are int64. A label is a tensor, a boolean one float32; several
-    labels are a dict. With `kept=True` an element is (what it is without, dict of kept columns), to join predictions
-    back: `for (features, label), keys in load(path, "test", kept=True)`.
+    (features, None, weight). `features` is a dict by name: scalars [batch], vectors [batch, k], tensors [batch, k, l],
+    lists of any length as tf.RaggedTensor [batch, None], text as tf.string; ids are int64. `features=[...]` loads only
+    the named ones, in that order, and decodes no others: give the same list to `inputs`. A label is a tensor, a boolean
+    one float32; several labels are a dict. With `kept=True` an element is (what it is without, dict of kept columns),
+    to join predictions back: `for (features, label), keys in load(path, "test", kept=True)`.
 
     Every iteration is an epoch and yields each row once; `len()` is the number of batches, the last of which may be
     smaller unless `drop_remainder`. With `shuffle` the order of shards, records and rows depends on (seed, number of
-    the iteration) only, not on tf.random.set_seed; without, rows come in the order of the manifest.
+    the iteration) only, not on tf.random.set_seed; without, rows come in the order of the manifest, the same in every
+    iteration. By default (None) the part that the job was fitted on (`split.fit`, usually 'train') is shuffled and
+    every other part is not, so that predictions of one pass line up with the labels or keys of another.
 
     (Keras 3 warns at every `fit` of a dataset that it will not shuffle it; `fit(..., shuffle=False)` keeps it quiet.)
 
@@ -63,20 +61,61 @@ def load(
     `storage` is the job's `storage` section: how path is reached, and `cache: {path: ~/.cache/dtap_dask, size: 20GiB}`
     (also DTAP_CACHE and DTAP_CACHE_SIZE) and `mounts: {"hdfs://ns/base": /mnt/base}`, where the same files are found.
 
-    Raises JobError for a wrong argument or a split that is not there, OutputError for a dataset that is not finished or
-    whose files are not those of its manifest, StorageError for one that cannot be reached or whose cache is too small;
-    in the loop the same two. (Within `fit` these come as tf.errors.InvalidArgumentError, with the same message.)
+    Checkpoints of iterators, tf.data service and what else `load` guarantees: dtap_dask/docs/loading.md.
+
+    Raises JobError for a wrong argument or a split that is not there, DataError for a split without rows, OutputError
+    for a dataset that is not finished or whose files are not those of its manifest, StorageError for one that cannot be
+    reached or whose cache is too small; in the loop the last two. (Within `fit` these come as TensorFlow's errors.)
     """
     batch_size, seed = _checked(batch_size, seed)
     found = open_split(path, split, storage)
+    infos = tuple(info for info in chosen(found.infos, features) if kept or info.role != "kept")
+    shuffle = found.fitted if shuffle is None else shuffle
+    batches = _batches(found, batch_size, drop_remainder)
     staged = _staged(found, shuffle, storage)
-    data = _windows(found, staged, shuffle, seed, kept)
-    data = rebatched(data, batch_size, drop_remainder)
-    batches = found.rows // batch_size if drop_remainder else -(-found.rows // batch_size)
-    data = data.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(
-        max(2, min(READY, WINDOW_ROWS // batch_size))
-    )
-    return LoopDataset(data.with_options(_options()), lambda: staged.failure if staged else None)
+    wanted = Wanted(found, infos, kept, shuffle)
+
+    def batched(windows: tf.data.Dataset) -> tf.data.Dataset:
+        ready = max(2, min(READY, WINDOW_ROWS // batch_size))
+        return rebatched(windows, batch_size, drop_remainder).prefetch(ready)
+
+    def served() -> tf.data.Dataset:
+        if staged is not None:
+            raise StorageError(_NOT_SERVED.format(url=found.store.url))
+        return batched(windows_for_workers(wanted)).with_options(_options())
+
+    epochs = Epochs(seed) if shuffle else None
+    data = batched(windows(wanted, staged, epochs))
+    data = epochs.remembered(data) if epochs else data
+    data = data.apply(tf.data.experimental.assert_cardinality(batches)).with_options(_options())
+    return LoopDataset(Batches(data, batch_size, drop_remainder), _ways(found, staged, served), batch_size)
+
+
+_NOT_SERVED = (
+    "{url} is on no filesystem that the workers of tf.data service can open, so they cannot load it. Mount it on them "
+    "and name the mount in `storage.mounts`, or copy it to a filesystem that they share."
+)
+_NOT_SAVED = (
+    "The position of an iterator over {url} cannot be saved in a checkpoint, because its shards are fetched to a cache "
+    "while they are read. Load it from a mount (`storage.mounts`) or a local copy, or save the number of the epoch "
+    "instead and begin that epoch again, for example with load(..., seed=epoch)."
+)
+
+
+def _ways(split: Split, staged: Staged | None, served: Callable[[], tf.data.Dataset]) -> Ways:
+    if staged is None:
+        return Ways(lambda error: cause(split, error), None, served)
+    return Ways(lambda error: staged.failure, _NOT_SAVED.format(url=split.store.url), served)
+
+
+def _batches(split: Split, size: int, drop_remainder: bool) -> int:
+    """The number of batches of an epoch. DataError where it would be none."""
+    if drop_remainder and split.rows < size:
+        raise DataError(
+            f"The split {split.name!r} of {split.store.url} has {split.rows:,} rows, so that `drop_remainder` with a "
+            f"batch_size of {size:,} drops them all. Use smaller batches, or leave drop_remainder out."
+        )
+    return split.rows // size if drop_remainder else -(-split.rows // size)
 
 
 def _checked(batch_size: int, seed: int) -> tuple[int, int]:
@@ -105,30 +144,6 @@ def _integer(value: Any) -> int | None:
 def _staged(split: Split, shuffle: bool, storage: Mapping[str, Any] | None) -> Staged | None:
     """What brings the shards to local disk, None where they are on one."""
     return Staged(split, near.cache(storage or {}), shuffle) if split.shards and not split.paths else None
-
-
-def _windows(split: Split, staged: Staged | None, shuffle: bool, seed: int, kept: bool) -> tf.data.Dataset:
-    """The columns of one window of records after the other, in the structure of a batch."""
-    record_rows = max(1, -(-split.rows // max(1, split.records)))
-    size = max(1, min(-(-WINDOW_ROWS // record_rows), WINDOW_BYTES // split.record_bytes))
-    decode = blocks.decode if split.layout.kind == "blocks" else rows.decode
-    names = {info.name for info in split.infos if kept or info.role != "kept"}
-
-    def window(number: tf.Tensor, records: tf.Tensor, epoch: tf.Tensor | None = None) -> Any:
-        seed = None if epoch is None else order.apart(epoch, number)
-        return arranged(split.infos, decode(split, names, records, seed), kept)
-
-    def epoch(seed: tf.Tensor) -> tf.data.Dataset:
-        shards = order.permuted(tf.range(len(split.shards), dtype=tf.int64), seed)
-        records = in_turns(split, staged, shards, max(1, 64 // record_rows))
-        if split.layout.kind == "blocks":
-            records = order.buffered(records, max(1, min(split.records, BUFFER_BYTES // split.record_bytes)), seed)
-        seeds = tf.data.Dataset.from_tensors(seed).repeat()
-        return tf.data.Dataset.zip(tf.data.Dataset.counter(1), records.batch(size), seeds)
-
-    windows = order.epoch_seeds(seed).flat_map(epoch) if shuffle else one_by_one(split, staged).batch(size).enumerate(1)
-    # Not within the epoch: TensorFlow would optimize this large function twice whenever an epoch begins.
-    return windows.map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
 
 
 def _options() -> tf.data.Options:

@@ -11,20 +11,44 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def epoch_seeds(seed: int) -> tf.data.Dataset:
-    """One pair, int64 [2]; another one in every iteration."""
-    spec = tf.TensorSpec([], tf.int64)
-    variant = tf.raw_ops.RandomDatasetV2(
-        seed=tf.constant(seed, tf.int64),
-        seed2=tf.constant(1, tf.int64),
-        seed_generator=tf.raw_ops.DummySeedGenerator(),
-        rerandomize_each_iteration=True,
-        output_types=[spec.dtype],
-        output_shapes=[spec.shape],
-    )
-    pairs = tf.data.experimental.from_variant(variant, spec).batch(2, drop_remainder=True).take(1)
-    # Within flat_map the pair is drawn with the first element, not when an iterator is made that nobody uses.
-    return tf.data.Dataset.range(1).flat_map(lambda _: pairs)
+class Epochs:
+    """The epochs of one loaded dataset, and which of them it is."""
+
+    def __init__(self, seed: int):
+        spec = tf.TensorSpec([], tf.int64)
+        variant = tf.raw_ops.RandomDatasetV2(
+            seed=tf.constant(seed, tf.int64),
+            seed2=tf.constant(1, tf.int64),
+            seed_generator=tf.raw_ops.DummySeedGenerator(),
+            rerandomize_each_iteration=True,
+            output_types=[spec.dtype],
+            output_shapes=[spec.shape],
+        )
+        self._numbers = tf.data.experimental.from_variant(variant, spec)
+
+    def seeds(self) -> tf.data.Dataset:
+        """One pair, int64 [2]; another one in every iteration."""
+        pairs = self._numbers.batch(2, drop_remainder=True).take(1)
+        # Within flat_map the pair is drawn with the first element, not when an iterator is made that nobody uses.
+        return tf.data.Dataset.range(1).flat_map(lambda _: pairs)
+
+    def remembered(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """`batches` as they are, and a checkpoint of an iterator over them says which epoch it is.
+
+        The counter of iterations is saved by the iterators that draw from it. That of `seeds` may have ended long
+        before the last batch is handed out, because windows and batches are prepared ahead; the one here stays open as
+        long as the epoch. It draws numbers of its own, so a pair of the epoch's is every other one.
+        """
+        first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+
+        def open_numbers(_: tf.Tensor) -> tf.data.Dataset:
+            return self._numbers.flat_map(_always)
+
+        def _always(_: tf.Tensor) -> tf.data.Dataset:
+            return first
+
+        choice = tf.data.Dataset.range(1).flat_map(open_numbers)
+        return tf.data.Dataset.choose_from_datasets([batches], choice, stop_on_empty_dataset=True)
 
 
 def apart(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:

@@ -58,6 +58,19 @@ def one_by_one(split: Split, source: Staged | None) -> tf.data.Dataset:
     return _opened(split, source, tf.range(len(split.shards), dtype=tf.int64), numbers.flat_map)
 
 
+def for_workers(split: Split, block: int) -> tf.data.Dataset:
+    """The records of all shards, as an input that the workers of tf.data service can divide among themselves.
+
+    A worker asks for one shard after the other; only few at a time, so that all workers get some.
+    """
+    count = len(split.shards)
+    paths = tf.constant(split.paths, tf.string, shape=[count])
+    read = lambda at: _read(split, tf.gather(paths, at))  # noqa: E731
+    return tf.data.Dataset.range(count).interleave(
+        read, cycle_length=max(1, min(turns(split), count // CYCLE)), block_length=block
+    )
+
+
 def turns(split: Split) -> int:
     """How many shards are open at once when they are read in turns."""
     largest = max((shard.bytes for shard in split.shards), default=1)

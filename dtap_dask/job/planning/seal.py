@@ -16,16 +16,18 @@ from dtap_dask.job.running.tasks import Counted, refuse_empty
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Encoder, Layout
 from dtap_dask.records.shard import TaskShards
+from dtap_dask.records.tfrecord import extension
 
 
 def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
     """The shards of every write task, from the rows of each row group in each part, shape [groups, parts].
 
     A task owns whole shards of about `shard_size` bytes, at least one for each part that it has rows of. The
-    names say how many shards a part has in all, and carry the fingerprint, so that generations never mix.
+    names say how many shards a part has in all, and carry the fingerprint, so that generations never mix; those of
+    compressed shards end in `.gz`, by which other readers of TFRecords know them.
     DataError where the part that is fitted, or everything, is empty.
     """
-    names = split_names(plan.job)
+    names, ending = split_names(plan.job), extension(plan.job.output.compression)
     refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
     tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
     shards = shard_counts(plan, tasks, row_bytes)
@@ -38,7 +40,7 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
             tuple(int(count) for count in tasks[index]),
             tuple(
                 tuple(
-                    f"{name}/part-{first[index, part] + j:05d}-of-{total[part]:05d}-{plan.run_id}.tfrecord"
+                    f"{name}/part-{first[index, part] + j:05d}-of-{total[part]:05d}-{plan.run_id}{ending}"
                     for j in range(shards[index, part])
                 )
                 for part, name in enumerate(names)
