@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,10 @@ def odd_table() -> pa.Table:
     n = 900
     holes = rng.random(n) < 0.2
     big = 2**53 + rng.integers(0, 4, n)
+    cents = [
+        None if hole else Decimal(90_071_992_547_409_920 + int(x)).scaleb(-1)
+        for x, hole in zip(big % 4, holes, strict=True)
+    ]
     words = rng.choice(np.array([b"\xff\xfe", b"a", b"b", "\u00e9".encode(), b""], object), n)
     return pa.table(
         {
@@ -159,6 +164,7 @@ def odd_table() -> pa.Table:
             "small": pa.array(rng.integers(-3, 3, n).astype(np.int8), mask=holes),
             "flag": pa.array(rng.random(n) < 0.5, mask=holes),
             "bytes": pa.array(words, pa.binary(), mask=holes),
+            "cents": pa.array(cents, pa.decimal128(30, 1)),
             "tie": pa.array(np.where(np.arange(n) % 2, "x", "a")),
         }
     )
@@ -178,6 +184,11 @@ ODD = [
         "as": "{column}_id",
     },
     {"columns": ["small", "flag", "bytes"], "steps": ["one_hot_encode"], "as": "{column}_hot"},
+    {
+        "columns": ["cents"],
+        "steps": [{"impute": {"strategy": "most_frequent"}}, {"cast": "string"}, "ordinal_encode"],
+        "as": "cents_id",
+    },
     {
         "columns": ["big", "flag", "bytes"],
         "steps": [{"impute": {"strategy": "most_frequent"}}, "ordinal_encode"],
@@ -208,6 +219,18 @@ def test_odd_columns(client: Client, odd: Path, tmp_path: Path) -> None:
     mine = by_dask_ml(client, plan, work)
     assert mine.levels == 2
     assert_same(mine, fused(other, other_work))
+
+
+def test_a_small_spread_is_a_spread_in_both(client: Client, tmp_path: Path) -> None:
+    values = 1e9 + 1e-3 * np.random.default_rng(1).standard_normal(10_000)
+    (tmp_path / "lake").mkdir()
+    pq.write_table(pa.table({"x": values, "c": np.full(10_000, 0.1)}), tmp_path / "lake/a.parquet", row_group_size=1000)
+    features = [{"columns": ["x", "c"], "steps": ["standard_scale"]}]
+    for fit, name in ((by_dask_ml, "a"), (lambda _, *both: fused(*both), "b")):
+        state = fit(client, *planned(tmp_path / "lake", tmp_path / name, features=features))
+        x, c = (steps[0].fitted for feature in state.pipeline.features for _, steps in state.columns(feature))
+        np.testing.assert_allclose(x["scale_"], values.std(), rtol=1e-3)
+        assert (c["var_"], c["scale_"]) == (0.0, 1.0)
 
 
 REFUSED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, pa
 from dtap_dask.features.column import Numbers
 from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Extremes, Moments
+from dtap_dask.features.step import Place
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
 columns = hnp.arrays(np.float64, st.integers(2, 60), elements=ordinary)
@@ -175,3 +177,49 @@ def test_any_merge_tree_agrees(values, at, random):
     np.testing.assert_allclose(moments.mean, values.mean(), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(moments.squares / moments.count, values.var(), rtol=1e-7, atol=1e-6)
     assert (extremes.smallest, extremes.largest) == (values.min(), values.max())
+
+
+@pytest.mark.parametrize("rows", [3_000, 10_000, 100_000])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_small_spread_is_a_spread_however_many_rows_there_are(rows):
+    values = 1e9 + 1e-3 * np.random.default_rng(1).standard_normal(rows)
+    numbers, out = fitted(values, "standard_scale", [rows // 3, rows // 2])
+    oracle = dask_ml.StandardScaler().fit(da.from_array(values[:, None], chunks=(1000, 1)))
+    np.testing.assert_allclose(numbers["scale_"], oracle.scale_[0], rtol=1e-3)
+    assert abs(out.std() - 1) < 1e-3
+
+
+def test_a_small_spread_is_a_spread_in_ten_billion_rows():
+    values = 1.7e9 + 1e-3 * np.random.default_rng(1).standard_normal(100_000)
+    parts = []
+    for piece in np.split(values, 100):
+        part = Moments()
+        part.add(Sample(Numbers(piece)), weight=100_000)
+        parts.append(part)
+    while len(parts) > 1:
+        parts = [Moments.merged(parts[start : start + 8]) for start in range(0, len(parts), 8)]
+    assert parts[0].count == 10**10
+    numbers = parse_step("standard_scale").fit(parts[0], Place("x", "x", "standard_scale"))
+    np.testing.assert_allclose(numbers["scale_"], np.std(values - 1.7e9), rtol=1e-3)
+    constant = Moments()
+    for value in (0.1, 1.7e9, 1e300):
+        part = Moments()
+        part.add(Sample(Numbers(np.full(1000, value))), weight=10**7)
+        constant = Moments.merged([part] * 7)
+        numbers = parse_step("standard_scale").fit(constant, Place("x", "x", "standard_scale"))
+        assert (numbers["mean_"], numbers["var_"], numbers["scale_"]) == (value, 0.0, 1.0)
+
+
+def test_a_spread_that_float64_does_not_resolve_is_none():
+    values = np.where(np.arange(50_000) % 2, 1e9, np.nextafter(1e9, 2e9))
+    numbers, out = fitted(values, "standard_scale", [20_000])
+    assert numbers["scale_"] == 1.0
+    assert np.abs(out).max() < 1e-6
+
+
+def test_very_large_values():
+    numbers, out = fitted(np.full(4, 1.7e308), "standard_scale", [1, 3])
+    assert (numbers["mean_"], numbers["scale_"]) == (1.7e308, 1.0)
+    assert not out.any()
+    with pytest.raises(DataError, match=r"'x'.*overflow.*clip"):
+        fitted(np.array([1e300, 1e300, 1e300, 1e299]), "standard_scale")

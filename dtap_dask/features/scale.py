@@ -26,14 +26,19 @@ class Scaler(Step):
         raise NotImplementedError
 
 
-def rounding(variance: float, mean: float, count: int) -> float:
-    """The variance that rounding alone can give to a constant column (the bound that scikit-learn uses)."""
-    epsilon = float(np.finfo(np.float64).eps)
-    return count * epsilon * variance + float(count * mean * epsilon) ** 2
+EPSILON = float(np.finfo(np.float64).eps)
+UNRESOLVED = 8 * EPSILON
+
+
+def is_constant(variance: float, mean: float) -> bool:
+    """Whether a column does not vary, as far as float64 can tell numbers around its mean apart: by a few units in the
+    last place at most, however many rows there are."""
+    return math.sqrt(variance) <= UNRESOLVED * abs(mean)
 
 
 class StandardScale(Scaler):
-    """(x - mean_) / scale_, with scale_ the square root of var_ (ddof 0), 1 where that is no more than rounding.
+    """(x - mean_) / scale_, with scale_ the square root of var_ (ddof 0); 1 where that is no more than rounding, below
+    8 * 2.2e-16 of the mean.
 
     Fitted: `mean_`, `var_`, `scale_`, `n_samples_seen_`; with_mean and with_std leave out what they do.
     """
@@ -60,8 +65,7 @@ class StandardScale(Scaler):
             fitted["mean_"] = statistic.mean
         if self.with_std:
             fitted["var_"] = variance
-            constant = variance <= rounding(variance, statistic.mean, statistic.count)
-            fitted["scale_"] = 1.0 if constant else math.sqrt(variance)
+            fitted["scale_"] = 1.0 if is_constant(variance, statistic.mean) else math.sqrt(variance)
         return fitted
 
     def linear(self, fitted: Fitted) -> tuple[float, float]:

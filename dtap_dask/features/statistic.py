@@ -6,6 +6,7 @@ their number as its weight: impute and the scaler behind it then need only one p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -78,7 +79,7 @@ class Moments(Statistic):
                 mean = float((values / len(values)).sum())
             deviations = values - mean
             squares = float((deviations * deviations).sum())
-        if abs(squares) <= len(values) * (len(values) * 2.3e-16 * mean) ** 2 and (values == values[0]).all():
+        if _may_be_rounding(squares, mean, len(values)) and (values == values[0]).all():
             mean, squares = float(values[0]), 0.0  # a constant has no variance, whatever rounding says
         self._chan(len(values) * weight, mean, squares * weight)
 
@@ -97,6 +98,11 @@ class Moments(Statistic):
         for part in parts:
             if part._weight:
                 self._chan(part._weight, part.mean, part.squares)
+
+
+def _may_be_rounding(squares: float, mean: float, count: int) -> bool:
+    """Whether a constant could have this sum of squared deviations; asked before every value is looked at."""
+    return not math.isfinite(squares) or math.sqrt(squares / count) <= count * 2.3e-16 * abs(mean)
 
 
 class Extremes(Statistic):

@@ -26,7 +26,7 @@ from dtap_dask.features.encode import LabelEncode, OneHotEncode, OrdinalEncode
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.impute import Impute
 from dtap_dask.features.reduce import Pca
-from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
 from dtap_dask.features.statistic import Covariance, Extremes, Moments, Statistic
 from dtap_dask.features.step import Fitted, Place, Step
 from dtap_dask.job.estimators.frames import VALUES, Frames
@@ -81,7 +81,7 @@ def _refuse(target: Target, kind: type[Statistic] | None, nulls: int, count: int
 
 
 def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
-    """dask_ml.preprocessing.StandardScaler, with scikit-learn's guard against a variance that is only rounding."""
+    """dask_ml.preprocessing.StandardScaler, with a guard against a variance that is only rounding."""
     step = targets[0].step
     assert isinstance(step, StandardScale)
     frame = frames.floats([target.inputs[0] for target in targets])
@@ -95,16 +95,13 @@ def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitte
         moments.count, moments.mean = one.count, own.get("mean_", 0.0)
         moments.squares = own.get("var_", 0.0) * one.count
         fitted = step.fit(moments, target.place)  # says if squares overflow
-        if step.with_std and _is_constant(one, own["var_"]):
-            own |= {"var_": 0.0, "scale_": 1.0}
+        constant = one.low == one.high
+        if constant and step.with_std:
+            own["var_"] = 0.0
+        if step.with_std and (constant or is_constant(own["var_"], max(abs(one.low), abs(one.high)))):
+            own["scale_"] = 1.0
         learnt.append({**fitted, **own})
     return learnt
-
-
-def _is_constant(seen: _Seen, variance: float) -> bool:
-    """sklearn.preprocessing._data._is_constant_feature."""
-    rounding = seen.count * np.finfo(np.float64).eps
-    return bool(variance <= rounding * variance + (rounding * max(abs(seen.low), abs(seen.high))) ** 2)
 
 
 def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
