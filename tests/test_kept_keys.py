@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -43,12 +42,6 @@ COLUMNS: dict[str, tuple[pa.Array, list[object]]] = {
     "date": (pa.array([time.date() for time in TIMES]), [str(time.date()) for time in TIMES]),
     "time": (pa.array([dt.time(1, 2, 3, 1 + i) for i in range(ROWS)]), [f"01:02:03.{1 + i:06d}" for i in range(ROWS)]),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
-        yield client
 
 
 def job_on(folder: Path, array: pa.Array, layout: str) -> dict[str, Any]:

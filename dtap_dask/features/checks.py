@@ -13,6 +13,7 @@ from dtap_dask.features.column import Column, Decimals, Numbers, numbers
 from dtap_dask.features.elementwise import Clip
 from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.pipeline import Pipeline
+from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.remedy import Cures, cures, remedy
 
 
@@ -28,7 +29,7 @@ class Watch:
     infinities: bool
     negatives: bool
     cures: Cures
-    clips: bool
+    clips: bool | None
 
 
 def null_is_wrong(feature: Feature, lane: Lane) -> bool:
@@ -127,23 +128,34 @@ class Findings:
         )
 
 
-def can_clip(feature: Feature, lane: Lane) -> bool:
-    """Whether `clip` can stand with the column."""
-    return feature.spec.role in ("feature", "label") and lane.kinds[0].base != "list" and lane.kinds[0].width is None
+def can_clip(feature: Feature, lane: Lane) -> bool | None:
+    """Whether `clip` can stand with the column; None for lists and vectors, which no condition looks into either."""
+    if lane.kinds[0].base == "list" or lane.kinds[0].width is not None:
+        return None
+    return feature.spec.role in ("feature", "label")
 
 
-def infinite(count: int, column: str, feature: str, step: str, clips: bool = True) -> DataError:
+def infinite(count: int, column: str, feature: str, step: str, clips: bool | None = True) -> DataError:
     """The error for infinities that a step was given or made; `clips` says whether `clip` can stand with the column."""
     made = "" if feature == column else f" (feature {feature!r})"
-    return DataError(
-        f"{count:,} values of column {column!r}{made} are infinite at step {step}. Leave such rows out with "
-        f"`source.where`, or {'put `clip` before the step' if clips else '`derive` a column without them'}."
-    )
+    name = sql_name(column)
+    finite = f"({name} > -1 and isfinite({name}))" if step == "log1p" else f"isfinite({name})"
+    rows = condition(f"{name} is null or {finite}")
+    if clips is None:
+        way = "Leave the column out"
+    elif step == "pca":  # of several columns, which no one condition names
+        way = "Put `clip` before the step"
+    elif step.startswith("output"):
+        way = "Put `clip` last among its steps" if clips else "`derive` a column without them"
+    else:
+        other = "put `clip` before the step" if clips else "`derive` a column without them"
+        way = f"Leave such rows out with {rows}, or {other}"
+    return DataError(f"{count:,} values of column {column!r}{made} are infinite at step {step}. {way}.")
 
 
 def negative(count: int, column: str) -> DataError:
     """The error for negative weights."""
     return DataError(
         f"{count:,} values of the weight {column!r} are negative. Leave such rows out with "
-        f'`source.where: "{column} >= 0"`, or derive a weight that is never negative.'
+        f"{condition(f'{sql_name(column)} >= 0')}, or derive a weight that is never negative."
     )

@@ -12,6 +12,7 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Coded, Column, Decimals, Lists, Numbers, Text, Words, numbers
 from dtap_dask.features.decimals import clipped, spelled, whole
+from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, is_finite, rows_of
 
 DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
@@ -201,11 +202,13 @@ class Cast(Step):
         if self.dtype.startswith(("int", "uint")):
             target = pa.int64()
         try:
-            words = coded.words.binary.cast(pa.large_string()).cast(target)
+            words = _parsed(coded, target)
         except pa.ArrowInvalid as error:
+            kind = {pa.bool_(): "boolean", pa.float64(): "double"}.get(target, "bigint")
             raise DataError(
                 f"A value of {place} does not spell a {self.dtype}: {error}. Leave such rows out with `source.where`, "
-                "or encode the column as text."
+                f"`derive` a column `try_cast({sql_name(place.column)} as {kind})`, which has null in their place, or "
+                "encode the column as text."
             ) from error
         table = np.append(words.to_numpy(zero_copy_only=False), np.zeros(1, target.to_pandas_dtype()))
         values = table[coded.codes]
@@ -231,6 +234,19 @@ class Cast(Step):
         offsets = np.concatenate(([0], np.cumsum(pc.fill_null(pc.list_value_length(array), 0).to_numpy())))
         lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
         return Lists(lists if not array.null_count else pc.if_else(array.is_valid(), lists, None))
+
+
+def _parsed(coded: Coded, target: pa.DataType) -> pa.Array:
+    """The words as numbers; those that no row uses need not be any, and are 0 then. ArrowInvalid for others."""
+    words = coded.words.binary
+    try:
+        return words.cast(pa.large_string()).cast(target)
+    except pa.ArrowInvalid:
+        used = np.zeros(len(words) + 1, np.bool_)
+        used[coded.codes] = True
+        nothing = pa.scalar(None, words.type)
+        parsed = pc.if_else(pa.array(used[:-1]), words, nothing).cast(pa.large_string()).cast(target)
+        return parsed.fill_null(pa.scalar(0, pa.int64()).cast(target))
 
 
 def given_rows(valid: Array, like: Array) -> Array:

@@ -20,7 +20,7 @@ from dtap_dask.features.sample import Sample
 from dtap_dask.features.scale import Scaler
 from dtap_dask.features.state import FittedState
 from dtap_dask.features.statistic import Covariance, Statistic
-from dtap_dask.features.step import DropNulls, Fitted, Place
+from dtap_dask.features.step import DropNulls, Fitted, Place, naming
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Accumulator:
         known, names = _chains(state), feature_names(pipeline)
         self._program = Program([*whole, *sources], known, names)
         # what leaves rows out no longer lies beside `fit`, so it is given the fitted rows only
+        self._names = names
         self._fitted_only = Program(filter(_leaves_rows_out, chains), known, names)
         self._findings = Findings()
         self._fit_rows = 0
@@ -93,10 +94,15 @@ class Accumulator:
             samples = {chain: Sample(columns[place], fit) for chain, place in self._program.places.items()}
             samples |= self._samples_left(rows, fit)
             for measure, statistic in self._statistics:
-                if isinstance(statistic, Covariance):
-                    statistic.add(stack([samples[chain].rows_as_floats for chain in measure.chains]))
-                else:
-                    statistic.add(samples[measure.chains[0]])
+                with naming(self._place(measure)):
+                    if isinstance(statistic, Covariance):
+                        statistic.add(stack([samples[chain].rows_as_floats for chain in measure.chains]))
+                    else:
+                        statistic.add(samples[measure.chains[0]])
+
+    def _place(self, measure: Measure) -> Place:
+        column = measure.chains[0].column
+        return Place(self._names.get(column, column), column, f"fitting ({measure.statistic.__name__.lower()})")
 
     def _samples_left(self, rows: pa.RecordBatch, fit: npt.NDArray[np.bool_] | None) -> dict[Chain, Sample]:
         places = self._fitted_only.places
@@ -166,6 +172,17 @@ def _fit_step(
     taken: dict[Measure, Statistic | Covariance],
     learnt: dict[Chain | Block, Fitted],
 ) -> Fitted:
+    with naming(Place(feature.spec.name, lane.column, lane.steps[index].name)):
+        return _fit_step_of(feature, lane, index, taken, learnt)
+
+
+def _fit_step_of(
+    feature: Feature,
+    lane: Lane,
+    index: int,
+    taken: dict[Measure, Statistic | Covariance],
+    learnt: dict[Chain | Block, Fitted],
+) -> Fitted:
     step, fold = lane.steps[index], lane.folds[index]
     statistic = _statistic(lane, index, taken)
     if fold is not None:
@@ -219,9 +236,9 @@ def _fit_block(
         scaler = lane.steps[-1] if scaled else None
         if isinstance(scaler, Scaler):
             factors[number], shifts[number] = scaler.linear(learnt[lane.result])
-    return feature.reduce.fit_block(
-        covariance.scaled(factors, shifts), Place(feature.spec.name, names, feature.reduce.name)
-    )
+    place = Place(feature.spec.name, names, feature.reduce.name)
+    with naming(place):
+        return feature.reduce.fit_block(covariance.scaled(factors, shifts), place)
 
 
 def _in_order(pipeline: Pipeline, learnt: dict[Chain | Block, Fitted]) -> dict[Chain | Block, Fitted]:

@@ -17,6 +17,7 @@ from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.feature import Feature, FeatureSpec, Lane
 from dtap_dask.features.impute import Impute
 from dtap_dask.features.label import label_problems, label_step
+from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import Scaler
 from dtap_dask.features.step import Kind, Step, Unfit, describe, source_kind
@@ -105,7 +106,7 @@ def _lane(
     try:
         kind = schema.field(column).type
         if spec.role == "kept" and pa.types.is_time(kind):
-            raise Unfit(f"it is {kind}. `derive` its text, `cast({column} as varchar)`, and keep that.")
+            raise Unfit(f"it is {kind}. `derive` its text, `cast({sql_name(column)} as varchar)`, and keep that.")
         kinds = [source_kind(kind)]
     except Unfit as error:
         problems.append(Problem(f"{spec.place}.columns", f"column {column!r} cannot be used: {error}"))
@@ -149,7 +150,7 @@ def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
 def _time_problem(spec: FeatureSpec, kind: Kind) -> str:
     if spec.role in ("feature", "label"):
         return f"it is {kind.source}, which needs `cast: int64` (microseconds since 1970)."
-    column = spec.columns[0]
+    column = sql_name(spec.columns[0])
     if spec.role == "weight":
         return f"it is {kind.source}: `derive` a number such as `epoch({column})` and make that the weight."
     whole = f" or whole seconds, `cast(epoch({column}) as bigint)`," if pa.types.is_timestamp(kind.source) else ""

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dtap_dask.features.column import Column, from_arrow
 from dtap_dask.features.feature import Chain
-from dtap_dask.features.step import Bound, Fitted, Place
+from dtap_dask.features.step import Bound, Fitted, Place, naming
 
 
 class Program:
@@ -17,7 +17,7 @@ class Program:
     def __init__(self, chains: Iterable[Chain], fitted: Mapping[Chain, Fitted], names: Mapping[str, str]):
         """`names` gives each column's feature, for messages; `places` where each chain stands in what `run` returns."""
         self.places: dict[Chain, int] = {}
-        self._nodes: list[tuple[str, int, Bound | None]] = []
+        self._nodes: list[tuple[Place, int, Bound | None]] = []
         self._names = names
         for chain in chains:
             self._add(chain, fitted)
@@ -25,19 +25,22 @@ class Program:
     def _add(self, chain: Chain, fitted: Mapping[Chain, Fitted]) -> int:
         if chain in self.places:
             return self.places[chain]
+        name = chain.steps[-1].name if chain.steps else "reading"
+        place = Place(self._names.get(chain.column, chain.column), chain.column, name)
         if not chain.steps:
-            node: tuple[str, int, Bound | None] = (chain.column, -1, None)
+            node: tuple[Place, int, Bound | None] = (place, -1, None)
         else:
             before = self._add(Chain(chain.column, chain.steps[:-1]), fitted)
-            place = Place(self._names.get(chain.column, chain.column), chain.column, chain.steps[-1].name)
-            node = (chain.column, before, chain.steps[-1].bind(fitted.get(chain, {}), place))
+            with naming(place):
+                node = (place, before, chain.steps[-1].bind(fitted.get(chain, {}), place))
         self._nodes.append(node)
         self.places[chain] = len(self._nodes) - 1
         return self.places[chain]
 
     def run(self, rows: pa.RecordBatch) -> list[Column]:
-        """All columns, sources and steps between included."""
+        """All columns, sources and steps between included. DataError names column and step."""
         values: list[Column] = []
-        for column, before, bound in self._nodes:
-            values.append(from_arrow(rows.column(column)) if bound is None else bound(values[before]))
+        for place, before, bound in self._nodes:
+            with naming(place):
+                values.append(from_arrow(rows.column(place.column)) if bound is None else bound(values[before]))
         return values

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dtap_dask.features.feature import Feature, Lane
+from dtap_dask.features.quoting import condition, sql_name
 
 Cures = tuple[str, ...]
 
-_ROWS = 'leave such rows out with `source.where: "{where}"`'
+_ROWS = "leave such rows out with {where}"
 _USE = {"label": "make that the label", "weight": "make that the weight", "kept": "keep that"}
 _VALUES = {"text": "''", "bool": "false"}
 
@@ -17,7 +18,7 @@ def cures(feature: Feature, lane: Lane) -> Cures:
     """What can be done about nulls of a lane; {where} and {column} are to be filled in."""
     role, source = feature.spec.role, lane.kinds[0]
     if source.base == "list":
-        return _ROWS, "write the lists without nulls into the lake"
+        return _ROWS, "leave the column out where it is the lists that hold nulls"
     if role != "feature":
         if source.width is not None:
             return (_ROWS,)
@@ -55,8 +56,8 @@ def remedy(wrong: Sequence[tuple[str, Cures]]) -> str:
         groups.setdefault(known, []).append(column)
     sentences = []
     for known, columns in groups.items():
-        where = " and ".join(f"{name} is not null" for name in columns[:3])
-        listed = [cure.format(where=where, column=columns[0]) for cure in known]
+        where = condition(" and ".join(f"{sql_name(name)} is not null" for name in columns[:3]))
+        listed = [cure.format(where=where, column=sql_name(columns[0])) for cure in known]
         said = listed[0] if len(listed) == 1 else ", ".join(listed[:-1]) + ", or " + listed[-1]
         names = ", ".join(map(repr, columns[:3])) + (", ..." if len(columns) > 3 else "")
         sentences.append(f"For {names}: {said}." if len(groups) > 1 else f"{said[0].upper()}{said[1:]}.")

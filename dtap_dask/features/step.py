@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features.column import Array, Column, is_text, present
 from dtap_dask.features.statistic import Statistic
 
@@ -60,6 +62,27 @@ class Place:
     def __str__(self) -> str:
         made = "" if self.feature == self.column else f" (feature {self.feature!r})"
         return f"column {self.column!r}{made}, step {self.step}"
+
+
+@contextmanager
+def naming(place: Place) -> Iterator[None]:
+    """Turn whatever is raised into a DataError that names the place; what names it already goes through."""
+    try:
+        yield
+    except (DtapError, MemoryError):
+        raise
+    except Exception as error:
+        raise unforeseen(place, error) from error
+
+
+def unforeseen(place: Place, error: Exception) -> DataError:
+    """The error for what a step cannot do with its column, for reasons that nobody thought of."""
+    why = " ".join(str(error).split()) or "no message"
+    return DataError(
+        f"{str(place).capitalize()}, failed with {type(error).__name__}: {why[:500].rstrip('.')}. Leave the rows that "
+        "cause it out with `source.where`, `derive` a column of another type and use that, or leave the column out. If "
+        "the values are ordinary ones, please report it with the job file."
+    )
 
 
 class Step(BaseModel):

@@ -19,9 +19,11 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.output import LaneOutput, feature_info, lane_outputs, list_output
 from dtap_dask.features.pipeline import Pipeline
 from dtap_dask.features.program import Program
+from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.reduce import stack
 from dtap_dask.features.remedy import cures, remedy
 from dtap_dask.features.state import FittedState
+from dtap_dask.features.step import Place, naming
 
 Rows = dict[str, Array | pa.Array]
 Make = Callable[[list[Column]], Any]
@@ -53,7 +55,8 @@ class Transform:
         columns = self._program.run(rows)
         made: Rows = {}
         for feature, outputs, info in zip(self._pipeline.features, self._outputs, self.infos, strict=True):
-            made[info.name] = self._feature(feature, outputs, info, columns)
+            with naming(Place(info.name, ", ".join(info.columns[:4]), "output")):
+                made[info.name] = self._feature(feature, outputs, info, columns)
         return made
 
     def _feature(
@@ -138,7 +141,8 @@ class Transform:
             if before is None and after is not None:
                 made = f" by step {step.name}, which has no result for them"
                 if isinstance(step, Log1p):
-                    do = "Put `clip: {min: 0}` before it, or leave such rows out with `source.where`."
+                    rows = condition(f"{sql_name(lane.column)} is null or {sql_name(lane.column)} > -1")
+                    do = f"Put `clip: {{min: 0}}` before it, or leave such rows out with {rows}."
         name = "" if feature.spec.name == lane.column else f" (feature {feature.spec.name!r})"
         raise DataError(
             f"{int(nulls.sum()):,} of {len(nulls):,} rows of a batch of column {lane.column!r}{name} are null (or NaN)"
@@ -168,9 +172,9 @@ def _kept(column: Decimals, info: FeatureInfo) -> Array | pa.Array:
 
 def _beyond(column: str, name: str, dtype: str, role: str) -> DataError:
     """The error for whole numbers that are larger than what they are written as."""
-    way = "Put `cast: float64` with it, or encode it."
+    way = "Put `cast: float32` with it, or encode it."
     if role == "kept":
-        way = f"`derive` a column such as `cast({column} as varchar)` and keep that."
+        way = f"`derive` a column such as `cast({sql_name(column)} as varchar)` and keep that."
     return DataError(f"Column {column!r} holds integers beyond {dtype}, which is what {name!r} is written as. {way}")
 
 

@@ -25,7 +25,7 @@ def too_large(row: int, size: int) -> DataError:
     """The error for one row that fits no record."""
     return DataError(
         f"Row {row} of a batch takes {size:,} bytes, and a record must stay below {MOST_BYTES:,}. Cut or drop long "
-        "texts and lists (`derive`, `pad`), or leave the row out (`where`)."
+        "texts (`derive`), or leave the column or the row (`source.where`) out."
     )
 
 

@@ -114,7 +114,7 @@ def _problems(info: FeatureInfo, layout: Layout) -> list[Problem]:
     else:
         return [Problem(place, f"no record can hold {info.stored!r}; cast it to float32, int64 or bytes")]
     if None in info.shape and info.shape != (None,):
-        found.append(Problem(place, f"shape {info.shape} is not one list a row; pad it to a fixed shape"))
+        found.append(Problem(place, f"shape {info.shape} is not one list a row; leave the column out"))
     if not is_fixed(info) and len(info.shape) > 1:
         found.append(Problem(place, f"text of shape {info.shape} has more than one axis; flatten it"))
     if layout.kind == "rows" and info.stored in ("float64", "float16"):

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import FeatureSpec, Pipeline, planned_dtype
+from dtap_dask.features.quoting import sql_name
 from dtap_dask.job.jobfile.spec import Block, Job
 from dtap_dask.lake import predicate
 from dtap_dask.lake.hashing import is_key_type
@@ -137,11 +138,8 @@ class _Check:
         for name in key:
             if self.known(name, "split", "key") and not is_key_type(self.schema.field(name).type):
                 message = f"{name!r} is {self.schema.field(name).type}: a key must be text, whole numbers, booleans, "
-                self.report(
-                    message + f"dates or timestamps. `derive` one, such as its text: `cast({name} as varchar)`.",
-                    "split",
-                    "key",
-                )
+                message += f"dates or timestamps. `derive` its text, `cast({sql_name(name)} as varchar)`, for one."
+                self.report(message, "split", "key")
 
     def features(self) -> Iterator[FeatureSpec]:
         for index, block in enumerate(self.job.features):
@@ -202,8 +200,9 @@ class _Check:
             spec, dtype = feature.spec, planned_dtype(feature)
             if dtype not in ("float64", "float16"):
                 continue
-            column, way = spec.columns[0], "Leave out the cast, which gives float32, or choose output.layout: blocks."
+            way = "Leave out the cast, which gives float32, or choose output.layout: blocks."
             if spec.role == "kept":
+                column = sql_name(spec.columns[0])
                 way = (
                     f"For a key that stays exact `derive` whole numbers, `cast({column} as bigint)`, or text, "
                     f"`cast({column} as varchar)`, and keep that; or choose output.layout: blocks."

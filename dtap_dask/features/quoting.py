@@ -1,0 +1,21 @@
+"""Columns and conditions as they can be pasted into a job file."""
+
+from __future__ import annotations
+
+from dtap_dask.errors import DtapError
+from dtap_dask.lake import predicate
+
+
+def sql_name(column: str) -> str:
+    """A column in SQL: in double quotes where its name alone would mean something else, or nothing."""
+    try:
+        plain = predicate.parse(column).columns == (column,)
+    except DtapError:
+        plain = False
+    return column if plain else '"' + column.replace('"', '""') + '"'
+
+
+def condition(sql: str) -> str:
+    """`source.where: "..."`, in single quotes where the SQL has double ones."""
+    written = "'" + sql.replace("'", "''") + "'" if '"' in sql else f'"{sql}"'
+    return f"`source.where: {written}`"
