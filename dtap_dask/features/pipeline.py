@@ -99,7 +99,7 @@ def _cut_at_reduce(spec: FeatureSpec, problems: list[Problem]) -> tuple[tuple[St
 def _lane(
     spec: FeatureSpec, column: str, steps: tuple[Step, ...], schema: pa.Schema, problems: list[Problem]
 ) -> Lane | None:
-    if column not in schema.names:
+    if schema.get_field_index(column) < 0:
         text = f"there is no column {column!r}.{did_you_mean(column, schema.names)}"
         problems.append(Problem(f"{spec.place}.columns", text))
         return None
@@ -280,12 +280,10 @@ def _twice(features: Sequence[Feature]) -> list[Problem]:
 
 def _reasons(features: Sequence[Feature]) -> tuple[str, ...]:
     """Level by level: which steps of which features are fitted there."""
-    found: dict[int, dict[str, list[str]]] = {}
+    found: dict[int, dict[str, dict[str, None]]] = {}
 
     def note(level: int, step: Step, feature: str) -> None:
-        names = found.setdefault(level, {}).setdefault(step.name, [])
-        if feature not in names:
-            names.append(feature)
+        found.setdefault(level, {}).setdefault(step.name, {})[feature] = None
 
     for feature in features:
         for lane in feature.lanes:
@@ -297,8 +295,8 @@ def _reasons(features: Sequence[Feature]) -> tuple[str, ...]:
     return tuple(_reason(level, found.get(level, {})) for level in range(max(found, default=-1) + 1))
 
 
-def _reason(level: int, steps: dict[str, list[str]]) -> str:
-    parts = [f"{name} of {_few(features)}" for name, features in steps.items()]
+def _reason(level: int, steps: dict[str, dict[str, None]]) -> str:
+    parts = [f"{name} of {_few(list(features))}" for name, features in steps.items()]
     why = "" if level == 0 else " (its input is fitted in the level before)"
     return f"level {level + 1}: {'; '.join(parts)}{why}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -80,14 +81,15 @@ def select_columns(file: SourceFile, found: pa.Schema, columns: Sequence[str] | 
 
     SourceError when one is missing or occurs twice.
     """
+    there = Counter(found.names)
     names = list(found.names if columns is None else columns)
-    twice = sorted({name for name in names if found.names.count(name) > 1})
+    twice = sorted({name for name in names if there[name] > 1})
     if twice:
         raise SourceError(
             f"{file.path} has several columns of the name {twice[0]!r}, so it is not clear which one is meant. "
             "Rewrite the file with distinct column names, or move it into a folder whose name begins with `_`."
         )
-    missing = [name for name in names if name not in found.names]
+    missing = [name for name in names if name not in there]
     if missing:
         hint = did_you_mean(missing[0], found.names)
         raise SourceError(

@@ -3,7 +3,7 @@
     python tests/benchmarks/growth.py --sizes 250000 500000 1000000 2000000
     python tests/benchmarks/growth.py --sizes 1000000 20000000 --rounds 1      # memory: 3 GB of lake, as much again
 
-Cost must lie on a straight line, memory must stay the same.
+Cost must lie on a straight line, memory must stay the same. Cost against columns is drawn, too, as wide.py says.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import machine
 import ours
 import straight
 import table
+import wide
 from lake import lake_of
 from ours import cleared
 from results import Figure, Ratio, Section, at_least, at_most
@@ -52,6 +53,7 @@ def measure(folder: Path, sizes: Sequence[int], rounds: int) -> Section:
         Ratio(costs[-1], alone, "x as fast", at_least(1.8)),
         Ratio(peaks[-1], peaks[0], "x as much", at_most(1.1)),
     ]
+    notes += wide.notes(folder)
     return Section("Growth", notes, [*costs, alone, *peaks], ratios)
 
 

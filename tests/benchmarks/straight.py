@@ -33,8 +33,8 @@ def residuals(line: Line, sizes: Sequence[float], costs: Sequence[float]) -> lis
     return [cost / line.at(size) - 1 for size, cost in zip(sizes, costs, strict=True)]
 
 
-def drawing(line: Line, sizes: Sequence[float], costs: Sequence[float]) -> str:
-    """Costs (o) and their line (.) in 60 by 12 characters, both axes from 0."""
+def drawing(line: Line, sizes: Sequence[float], costs: Sequence[float], what: str = "rows") -> str:
+    """Costs (o) and their line (.) in 60 by 12 characters, both axes from 0; `what` is counted along the lower one."""
     most_size, most_cost = max(sizes), max(*costs, line.at(max(sizes)))
     canvas = [[" "] * WIDTH for _ in range(HEIGHT)]
 
@@ -49,4 +49,6 @@ def drawing(line: Line, sizes: Sequence[float], costs: Sequence[float]) -> str:
         put("o", size, cost)
     edge = [f"{most_cost:8.2f} s |", *["           |"] * (HEIGHT - 2), "    0.00 s |"]
     drawn = [(left + "".join(row)).rstrip() for left, row in zip(edge, canvas, strict=True)]
-    return "\n".join([*drawn, "           +" + "-" * WIDTH, " " * 12 + "0" + f"{most_size:,.0f} rows".rjust(WIDTH - 1)])
+    return "\n".join(
+        [*drawn, "           +" + "-" * WIDTH, " " * 12 + "0" + f"{most_size:,.0f} {what}".rjust(WIDTH - 1)]
+    )

@@ -87,7 +87,7 @@ class _Check:
         """Whether there is such a column; a problem at `loc` if not."""
         if name in self.unusable:
             return False
-        if name not in self.schema.names:
+        if self.schema.get_field_index(name) < 0:
             self.report(f"there is no column {name!r}.{did_you_mean(name, self.schema.names)}", *loc)
             return False
         return True
@@ -166,7 +166,7 @@ class _Check:
         """The columns of a block, globs written out."""
         for position, pattern in enumerate(block.columns):
             loc = ("features", index, "columns", position)
-            if pattern in self.schema.names or not re.search(r"[*?\[]", pattern):
+            if self.schema.get_field_index(pattern) >= 0 or not re.search(r"[*?\[]", pattern):
                 if self.known(pattern, *loc):
                     yield pattern
                 continue
