@@ -172,9 +172,7 @@ def test_the_fingerprint_tells_the_limit_and_the_files(job: Document, tmp_path: 
         (tmp_path / folder).mkdir()
         pq.write_table(table.slice(0, rows), tmp_path / folder / f"{name}.parquet")
         prints.append(make_plan({**simple, "source": {"path": str(tmp_path / folder)}}).fingerprint)
-    moved, smaller, renamed = prints[1:]
-    assert moved == prints[0]
-    assert len({prints[0], smaller, renamed}) == 3
+    assert len(set(prints)) == 4  # another place is another source
 
 
 # Tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from dtap_dask.lake import groups as groups_module
 from dtap_dask.lake import predicate
 from dtap_dask.lake.chunks import ChunkFile, merged
 from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.footers import RowGroup, read_footer
 from dtap_dask.lake.partitions import partition_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
@@ -240,6 +241,13 @@ def test_files_are_closed_when_reading_stops_early(lake):
 # Errors
 
 
+def put_back(path: Path, group: RowGroup) -> None:
+    """Give a file the time at which it was written when the plan was made."""
+    assert group.version is not None
+    written = int(group.version.removeprefix("mtime="))
+    os.utime(path, ns=(written, written))
+
+
 def test_changed_files(lake):
     whole = Lake(lake)
     task = whole.task()
@@ -252,6 +260,9 @@ def test_changed_files(lake):
     with pytest.raises(SourceError, match=r"has changed since the source was listed: it had [\d,]+ bytes then"):
         list(read_task(whole.store, whole.spec(), task, mixed=True))
     path.write_bytes(before)
+    with pytest.raises(SourceError, match=r"0.parquet has changed .*: it was written anew \(mtime="):
+        list(read_task(whole.store, whole.spec(), task))
+    put_back(path, task.groups[0])
     other = replace(task.groups[0], rows=299)
     with pytest.raises(SourceError, match=r"row group 0 had 299 rows then, 300 now"):
         list(read_task(whole.store, whole.spec(), ScanTask(0, (other,))))
@@ -276,6 +287,7 @@ def test_a_footer_that_was_damaged_since(lake):
     data = bytearray(path.read_bytes())
     data[-size:-8] = b"\xff" * (size - 8)
     path.write_bytes(data)
+    put_back(path, task.groups[0])
     with pytest.raises(SourceError, match=r"has a Parquet footer that cannot be read"):
         list(read_task(whole.store, whole.spec(), task))
 
@@ -333,7 +345,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.footers import RowGroup, read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 import pyarrow as pa
 store, files = list_source([sys.argv[1]], {})

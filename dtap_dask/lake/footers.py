@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -31,8 +32,8 @@ class RowGroup:
     """One row group as planned: where it is, and what the job's columns of it weigh.
 
     `first_row` is the number of rows before it in its file. `bytes` (compressed) and `raw_bytes` (uncompressed, as
-    encoded) count the needed columns only; `file_size` is the whole file's, to notice that it was replaced, and
-    `footer_bytes` is what to read at its end to know it again.
+    encoded) count the needed columns only. `file_size` and `version` (see FileInfo) are the whole file's, to notice
+    that it was replaced; so are `footer_bytes`, to be read at its end, and their CRC32C, `footer_crc`.
     `partition` holds the raw hive values, in the order of the partition schema.
     """
 
@@ -46,17 +47,19 @@ class RowGroup:
     partition: tuple[str | None, ...]
     file_size: int
     footer_bytes: int
+    footer_crc: int
+    version: str | None
 
 
-_COLUMNS = ("file", "index", "rows", "first_row", "bytes", "raw_bytes", "footer_bytes")
+_COLUMNS = ("file", "index", "rows", "first_row", "bytes", "raw_bytes", "footer_bytes", "footer_crc")
 
 
 @dataclass(frozen=True, eq=False)
 class RowGroups(Sequence[RowGroup]):
-    """Many row groups in little memory: a million take 56 MB beside their files; a RowGroup is made when asked for.
+    """Many row groups in little memory: a million take 64 MB beside their files; a RowGroup is made when asked for.
 
     `numbers` has a row for each: the place of its file in `files`, then RowGroup's fields index, rows, first_row,
-    bytes, raw_bytes and footer_bytes; int64, shape [groups, 7].
+    bytes, raw_bytes, footer_bytes and footer_crc; int64, shape [groups, 8].
     """
 
     files: Sequence[SourceFile]
@@ -103,10 +106,12 @@ class RowGroups(Sequence[RowGroup]):
     def __getitem__(self, at: int | slice) -> RowGroup | RowGroups:
         if isinstance(at, slice):
             return RowGroups(self.files, self.numbers[at])
-        place, index, rows, first_row, size, raw, footer = self.numbers[at].tolist()
+        place, index, rows, first_row, size, raw, footer, crc = self.numbers[at].tolist()
         file = self.files[place]
         partition = tuple(value for _, value in file.partition)
-        return RowGroup(file.path, file.key, index, rows, first_row, size, raw, partition, file.size, footer)
+        return RowGroup(
+            file.path, file.key, index, rows, first_row, size, raw, partition, file.size, footer, crc, file.version
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RowGroups) and list(self) == list(other)
@@ -151,7 +156,7 @@ class FooterReader:
     def read(self, file: SourceFile) -> Footer:
         """The footer of one file."""
         store, path, size = self._store, file.path, file.size
-        with store.counters.reading_footer(), open_checked(store, path, size) as source:
+        with store.counters.reading_footer(), open_checked(store, path, size, file.version) as source:
             tail = read_tail(source, path, size)
             with explained(source, path, size):
                 parquet = parsed(tail)
@@ -160,7 +165,7 @@ class FooterReader:
             shape = self._shape_for(file, found, metadata, sealed)
             with explained(source, path, size):
                 check_chunks(metadata, size, shape.places)
-        return self._footer(file, metadata, shape, len(tail))
+        return self._footer(file, metadata, shape, (len(tail), google_crc32c.value(tail)))
 
     def _shape_for(
         self, file: SourceFile, found: pa.Schema, metadata: pq.FileMetaData, sealed: frozenset[int]
@@ -172,7 +177,7 @@ class FooterReader:
             _refuse_sealed(file, metadata, sealed.intersection(self._shape.places))
         return self._shape.without(sealed) if sealed else self._shape
 
-    def _footer(self, file: SourceFile, metadata: pq.FileMetaData, shape: _Shape, footer_bytes: int) -> Footer:
+    def _footer(self, file: SourceFile, metadata: pq.FileMetaData, shape: _Shape, known_by: tuple[int, int]) -> Footer:
         numbers, stats, first_row = [], [], 0
         plain_text: Counter[str] = Counter()
         for index in range(metadata.num_row_groups):
@@ -187,7 +192,7 @@ class FooterReader:
                 raw += size
                 if size > DICTIONARY_BYTES and is_plain_text(chunk, rows):
                     plain_text[chunk.path_in_schema] += size
-            numbers.append((0, index, rows, first_row, packed, raw, footer_bytes))
+            numbers.append((0, index, rows, first_row, packed, raw, *known_by))
             stats.append({name: column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats})
             first_row += rows
         groups = RowGroups((file,), np.array(numbers, np.int64).reshape(-1, len(_COLUMNS)))

@@ -59,7 +59,7 @@ def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_
         for position, group in enumerate(groups):
             if opened is None or opened.path != group.file:
                 stack.close()
-                source = stack.enter_context(open_checked(store, group.file, group.file_size))
+                source = stack.enter_context(open_checked(store, group.file, group.file_size, group.version))
                 opened = _File(store, group, source)
             yield from opened.read(schema, group, position, planned_rows(schema, group, batch_rows))
 
@@ -99,7 +99,7 @@ def in_turns(
                 if group.file in sources:
                     opened = _File(store, group, *sources[group.file])
                 else:
-                    source = stack.enter_context(open_checked(store, group.file, group.file_size))
+                    source = stack.enter_context(open_checked(store, group.file, group.file_size, group.version))
                     opened = _File(store, group, source)
                     sources[group.file] = source, opened.metadata
                 rows = planned_rows(schema, group, read_rows)
@@ -152,7 +152,9 @@ class _File:
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
         self._source = ChunkFile(source)
         with store.counters.reading_footer():
-            self.metadata = footer or known_footer(self._source, group.file, group.file_size, group.footer_bytes)
+            self.metadata = footer or known_footer(
+                self._source, group.file, group.file_size, group.footer_bytes, group.footer_crc
+            )
         leaves = [self.metadata.schema.column(place) for place in range(self.metadata.num_columns)]
         self._places = {leaf.path: place for place, leaf in enumerate(leaves) if leaf.path == leaf.name}
 

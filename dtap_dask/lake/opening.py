@@ -9,12 +9,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
+import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake import int96
-from dtap_dask.storage import Store
+from dtap_dask.storage import Store, replaced
 
 MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 TAIL = 8  # behind the footer: its length and the magic
@@ -22,8 +23,12 @@ FIRST_READ = 64 << 10  # bytes at the end of a file, enough for most footers; py
 REMEMBERED_BYTES = 4 << 20
 
 
-def open_checked(store: Store, path: str, size: int) -> Any:
-    """The file at `path` for reading, of the size that was listed; SourceError when it is gone or was replaced."""
+@contextlib.contextmanager
+def open_checked(store: Store, path: str, size: int, version: str | None = None) -> Iterator[Any]:
+    """The file at `path` for reading, of the size and version that were listed.
+
+    SourceError when it is gone or was replaced, on a local filesystem also while it was read.
+    """
     try:
         source = store.open_input(path)
     except FileNotFoundError as error:
@@ -31,13 +36,22 @@ def open_checked(store: Store, path: str, size: int) -> Any:
             f"{path} is gone from {store.url} since the source was listed. Run the job again, so that it plans with "
             "the files of now, once the job that writes the source has finished."
         ) from error
-    source.seek(0, 2)
-    now = source.tell()
-    source.seek(0)
-    if now != size:
-        source.close()
-        raise changed(path, f"it had {size:,} bytes then, {now:,} now")
-    return source
+    with source:
+        source.seek(0, 2)
+        now = source.tell()
+        source.seek(0)
+        if now != size:
+            raise changed(path, f"it had {size:,} bytes then, {now:,} now")
+        _refuse_replaced(store, path, source, version)
+        yield source
+        if store.local_path() is not None:  # elsewhere that would be one more request, or tell nothing new
+            _refuse_replaced(store, path, source, version)
+
+
+def _refuse_replaced(store: Store, path: str, source: Any, version: str | None) -> None:
+    now = store.version(path, source) if version is not None else None
+    if replaced(version, now):
+        raise changed(path, f"it was written anew ({version} then, {now} now)")
 
 
 def changed(path: str, how: str) -> SourceError:
@@ -136,18 +150,21 @@ class _Remembered:
 _REMEMBERED = _Remembered()
 
 
-def known_footer(source: Any, path: str, size: int, footer_bytes: int) -> pq.FileMetaData:
+def known_footer(source: Any, path: str, size: int, footer_bytes: int, footer_crc: int) -> pq.FileMetaData:
     """The footer of a file that was planned, in one read of just its bytes: pyarrow alone would fetch 64 KiB.
 
     INT96 columns are described as binary of 12 bytes: `int96.timestamps` makes timestamps of them. SourceError where
-    the footer is none any more.
+    the footer is none any more, or another one (by its CRC32C).
     """
     source.seek(size - footer_bytes)
     tail = bytes(source.read(footer_bytes))
     if not tail.endswith(MAGIC) or _footer_length(tail) + TAIL != footer_bytes:
         tail = read_tail(source, path, size)
     with explained(source, path, size):
-        return _REMEMBERED.metadata(tail)
+        metadata = _REMEMBERED.metadata(tail)
+    if google_crc32c.value(tail) != footer_crc:
+        raise changed(path, "its footer is another one, so that other rows may lie there")
+    return metadata
 
 
 def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:

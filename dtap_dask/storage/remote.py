@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 from fsspec import AbstractFileSystem
@@ -29,7 +30,11 @@ _VERSIONS = (
 
 
 def _version(info: Mapping[str, Any]) -> str | None:
-    return next((f"{key}={info[key]}" for key in _VERSIONS if info.get(key) is not None), None)
+    key = next((key for key in _VERSIONS if info.get(key) is not None), None)
+    if key is None:
+        return None
+    value = info[key]  # some filesystems give a time as one type when they list, as another when they look
+    return f"{key}={value.timestamp() if isinstance(value, datetime) else value}"
 
 
 def _info(path: str, info: Mapping[str, Any]) -> FileInfo:

@@ -90,7 +90,7 @@ class Store:
 
     def version(self, path: str, file: BinaryIO) -> str | None:
         """The version of the file at `path` that `open_input` gave as `file`: see FileInfo."""
-        below = file.below if isinstance(file, CountingReader) else file
+        below = getattr(file, "below", file)
         with self._speaking("look at", path):
             return self._files.version(below, self._full(path))
 

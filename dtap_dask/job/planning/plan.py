@@ -136,7 +136,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         totals=totals,
         fit_tasks=group_tasks(groups.raw_bytes, range(len(groups))),
         write_tasks=write_tasks,
-        fingerprint=_fingerprint(loaded, lake.kept, limit),
+        fingerprint=_fingerprint(loaded, lake, groups, limit),
         limit=limit,
         looked=looked,
         warnings=(*lake.warnings, *of_source(loaded, totals.read.files, groups, write_tasks, looked)),
@@ -249,8 +249,8 @@ def _refuse_none(job: Job, files: Sequence[SourceFile], kept: Sequence[SourceFil
         )
 
 
-def _fingerprint(job: Job, files: Sequence[SourceFile], limit: int | None) -> str:
-    """SHA-256 over what decides the bytes: the job, the source files with their sizes, the format's version."""
+def _fingerprint(job: Job, lake: _Lake, groups: RowGroups, limit: int | None) -> str:
+    """SHA-256 over what decides the bytes: the job, the source files (place, size, footer), the format's version."""
     shape = job.as_document()
     shape.pop("name")
     shape.pop("storage")
@@ -258,11 +258,20 @@ def _fingerprint(job: Job, files: Sequence[SourceFile], limit: int | None) -> st
     shape["output"].pop("path")
     told = {
         "job": shape,
-        "files": [[file.key, file.size, file.partition] for file in files],
+        "place": lake.store.address,
+        "files": [[file.path, file.key, file.size, file.partition] for file in lake.kept],
+        "footers": _footer_crcs(groups),
         "limit": limit,
         "format": FORMAT_VERSION,
     }
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()  # keys stay as written: the order of parts counts
+
+
+def _footer_crcs(groups: RowGroups) -> list[int]:
+    """The CRC32C of the footer of each file that something is read of."""
+    _, first = np.unique(groups.column("file"), return_index=True)
+    crcs: list[int] = groups.column("footer_crc")[first].tolist()
+    return crcs
 
 
 def _output_problems(job: Job, source: Store) -> list[Problem]:

@@ -30,7 +30,7 @@ from dtap_dask.job.running.compared import compare, expect, keep
 from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.engine import STOPPED, Engine
 from dtap_dask.job.running.output import Output
-from dtap_dask.job.running.sources import source_totals, write_sources
+from dtap_dask.job.running.sources import SOURCES, refuse_replaced, source_totals, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, Made, footers_on, stage_of, stages
 from dtap_dask.job.running.tasks import Counted, Reading, Work, Written
 from dtap_dask.job.running.watch import Watch
@@ -152,6 +152,7 @@ class _Run:
             overwrite, resume = self.wanted()
             finished = self.output.admit(self.plan.fingerprint, overwrite, resume)
             if finished is not None:
+                refuse_replaced(self.store, SOURCES, self.plan)
                 self.report.note(f"{self.store.url} is finished already; nothing was left to do.")
                 self.report.finish("done", self.report.snapshot.note, 0)
                 return finished
@@ -160,6 +161,8 @@ class _Run:
                 self.output.begin_anew()
             sweep(self.store, self.plan.run_id)
             shards = self.output.sealed()
+            if shards is not None:
+                refuse_replaced(self.store, self.sources, self.plan)
             self.report.expect([stage for stage in stages(self.plan) if shards is None or stage.name == "write"])
             if shards is None:
                 shards = self.fit_and_seal()
@@ -171,6 +174,11 @@ class _Run:
             seconds = time.monotonic() - start
             conclude(self.plan, self.report, manifest, self.readings, compared=compared, seconds=seconds)
         return manifest
+
+    @property
+    def sources(self) -> str:
+        """Where an unfinished run keeps what its source files were."""
+        return f"_run/{self.plan.run_id}/{SOURCES}"
 
     def wanted(self) -> tuple[bool, bool]:
         """Whether to overwrite and to resume. What an earlier attempt of this very run has left is gone on with."""
@@ -204,6 +212,7 @@ class _Run:
         rows = self.counted_rows()
         infos = feature_infos(self.work.state(self.levels))
         shards = list(seal(self.plan, rows, planned_row_bytes(self.plan, infos)))
+        write_sources(self.store, self.sources, self.plan)
         self.output.seal(self.plan.fingerprint, shards, self.report.snapshot.id)
         return shards
 
@@ -281,7 +290,7 @@ class _Run:
         state = self.work.state(self.levels)
         folder = stage(self.store, self.plan.run_id)
         state.save(self.store, folder)
-        write_sources(self.store, f"{folder}sources.parquet", self.plan)
+        write_sources(self.store, f"{folder}{SOURCES}", self.plan)
         manifest = build_manifest(
             job=self.plan.job.document,
             fingerprint=self.plan.fingerprint,
