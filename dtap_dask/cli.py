@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -193,12 +193,13 @@ def submit(job: str, as_json: bool, **options: Any) -> None:
     """Give JOB to a cluster that runs already, print its id and leave: it goes on without you."""
     from dtap_dask.job.cluster.client import ClusterOptions
     from dtap_dask.job.running.submit import submit as submit_job
+    from dtap_dask.job.telling.hints import of_run
 
     where = {name: options.pop(name) for name in ClusterOptions.__dataclass_fields__.keys() & options.keys()}
     submitted = submit_job(job, cluster=ClusterOptions(**where), **options)
     click.echo(json.dumps({"id": submitted.id, "note": submitted.note}) if as_json else submitted.id)
     if not as_json:
-        say(f"{submitted.note} How it goes: `dtap-dask wait {submitted.id}`.")
+        say(f"{submitted.note} How it goes: `{of_run('wait', submitted.id, where)}`.")
 
 
 @tfrecords.command()
@@ -231,7 +232,7 @@ def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
     """What a run has said, by its id or by the path of its output."""
     from dtap_dask.job.telling.ask import print_logs
 
-    with _leaving(target):
+    with _leaving(target, where):
         print_logs(target, where, follow=follow, as_json=as_json)
 
 
@@ -243,17 +244,19 @@ def wait(target: str, as_json: bool, **where: Any) -> None:
     """Watch a run until it has ended, and return its exit code; Ctrl-C leaves it running."""
     from dtap_dask.job.telling.ask import wait_for
 
-    with _leaving(target):
+    with _leaving(target, where):
         wait_for(target, where, as_json=as_json)
 
 
 @contextmanager
-def _leaving(target: str) -> Iterator[None]:
+def _leaving(target: str, where: Mapping[str, Any]) -> Iterator[None]:
     """Ctrl-C stops the watching, not the run."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"You have left; the run goes on. Come back with `dtap-dask wait {target}`.")
+        from dtap_dask.job.telling.hints import of_run
+
+        say(f"You have left; the run goes on. Come back with `{of_run('wait', target, where)}`.")
         click.get_current_context().exit(130)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -261,7 +262,8 @@ def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"You have left; the run goes on. Come back with `dtap-dask wait {first.id}`." in told
+    command = shlex.join(["dtap-dask", "wait", first.id, *cluster.where])
+    assert f"You have left; the run goes on. Come back with `{command}`." in told
     assert json.loads(typed("status", "out", "--json").stdout)["id"] == first.id
     cluster.pace(0)
     assert first.wait("silent").exit_code == 0
@@ -347,6 +349,55 @@ def test_what_cannot_be_found_is_told(place: Path, cluster: Processes, monkeypat
     gone = typed("jobs", "--scheduler", "tcp://127.0.0.1:9")
     assert gone.exit_code == 1
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in gone.stderr
+
+
+def pasted(text: str) -> list[subprocess.CompletedProcess[str]]:
+    """What the commands do that a text shows between backticks, in a shell in the current folder."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "PATH": path}}
+    commands = [command for command in re.findall("`([^`]+)`", text) if "dtap-dask" in command]
+    return [subprocess.run(["bash", "-c", command], check=False, **run) for command in commands]
+
+
+def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: Processes) -> None:
+    cluster.pace(0.2)
+    submitted = typed("submit", "job.yaml", *cluster.where, "--set", "output.path=out of 'this'")
+    run = submitted.stdout.strip()
+    [waited] = pasted(submitted.stderr)
+    assert waited.returncode == 0, waited.stderr
+    [shown] = pasted(waited.stderr.splitlines()[-1])
+    assert shown.stdout.startswith(f"{place}/out of 'this': ")
+    logs = typed("logs", run, *cluster.where).stdout
+    [status] = pasted(next(line for line in logs.splitlines() if "says how it goes" in line))
+    assert status.stdout.startswith(f"{run}  done")
+    again = typed("wait", "out of 'this'")
+    assert f"{run} had ended already, at " in again.stderr
+
+
+def test_a_submitted_job_that_fails_at_once_is_told_everywhere(place: Path, cluster: Processes) -> None:
+    """By its id and, where no other run is known there, by its folder, for which `wait` may come too early."""
+    output = str(place / "early")
+    command = [sys.executable, "-m", "dtap_dask", "wait", output]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "Waiting for one" in process.stderr.readline()
+        run = typed("submit", "job.yaml", *cluster.where, "--set", f"output.path={output}", "--set", "source.path=gone")
+        why = f"No files at {place}/gone: the place is missing or empty"
+        assert why in process.stderr.read()
+    assert process.returncode == 1
+    where = [run.stdout.strip(), *cluster.where]
+    assert why in typed("wait", *where).stderr
+    for told in (typed("status", *where), typed("logs", *where), typed("status", output), typed("logs", output)):
+        assert why in told.stdout
+        assert "0 workers" not in told.stdout
+
+
+def test_a_fresh_scheduler_knows_no_runs(place: Path) -> None:
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as local:
+        address = local.scheduler_address
+        told = typed("jobs", "--scheduler", address)
+        assert (told.exit_code, told.stdout) == (0, f"The scheduler {address} knows no runs.\n")
+        assert typed("jobs", "--scheduler", address, "--json").stdout == "[]\n"
 
 
 def test_one_thread_is_enough_and_none_is_waited_for(place: Path, lake: Path) -> None:

@@ -126,6 +126,14 @@ def environment() -> dict[str, Any]:
     return {**found, "map": _from_variable("DTAP_MAP", "map", taps)} if taps else found
 
 
+def as_environment(section: Mapping[str, Any]) -> dict[str, str]:
+    """The variables DTAP_* that say what a `dtap` section says, as far as variables can."""
+    found = {variable: str(section[key]) for key, variable in _ENVIRONMENT.items() if key in section}
+    if section.get("map"):
+        found["DTAP_MAP"] = ",".join(f"{tap}={target}" for tap, target in section["map"].items())
+    return found
+
+
 def _from_variable(variable: str, key: str, value: Any) -> Any:
     read, mistakes = check({"dtap": {key: value}})
     if mistakes:

@@ -33,6 +33,10 @@ def _unsaid(text: str) -> None:
     """For who does not listen."""
 
 
+def _uncounted(workers: int) -> None:
+    """For who does not count."""
+
+
 @dataclass(frozen=True)
 class ClusterOptions:
     """Where to run. Without `scheduler`, `scheduler_file`, `cluster`: the current client, Dask's config, or locally.
@@ -62,8 +66,15 @@ class ClusterOptions:
 
 
 @contextmanager
-def open_client(options: ClusterOptions, client: Client | None = None, note: Note = _unsaid) -> Iterator[Client]:
-    """A connected client; what is opened here is closed again, what was open stays so. `note` is told what is started.
+def open_client(
+    options: ClusterOptions,
+    client: Client | None = None,
+    note: Note = _unsaid,
+    starting: Callable[[int], None] = _uncounted,
+) -> Iterator[Client]:
+    """A connected client; what is opened here is closed again, what was open stays so.
+
+    `note` is told what is started, `starting` how many worker processes on this machine.
 
     Raises JobError for options that contradict each other or the rules of safety, ClusterError where no scheduler
     answers or no cluster starts.
@@ -82,7 +93,7 @@ def open_client(options: ClusterOptions, client: Client | None = None, note: Not
             yield connected
         return
     _refuse_certificates(options)
-    with _begun(options, note) as cluster, Client(cluster) as connected:
+    with _begun(options, note, starting) as cluster, Client(cluster) as connected:
         yield connected
 
 
@@ -170,9 +181,10 @@ def _connect(address: str, options: ClusterOptions) -> Client:
         raise ClusterError(f"The Dask scheduler {address} answered, and does so no more ({error}).") from error
 
 
-def _begun(options: ClusterOptions, note: Note) -> AbstractContextManager[Any]:
+def _begun(options: ClusterOptions, note: Note, starting: Callable[[int], None]) -> AbstractContextManager[Any]:
     if not options.cluster:
-        own: AbstractContextManager[Any] = local_cluster(options.workers, options.threads, options.memory, note)
+        sizes = options.workers, options.threads, options.memory
+        own: AbstractContextManager[Any] = local_cluster(*sizes, note, starting)
         return own
     file = read_cluster_file(options.cluster)
     note(f"Dask: starting the {file.name} of {options.cluster}")

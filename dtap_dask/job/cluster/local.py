@@ -22,7 +22,11 @@ GOOD_MEMORY = 2 << 30
 
 
 def local_cluster(
-    workers: int | None, threads: int | None, memory: str | None, note: Callable[[str], None]
+    workers: int | None,
+    threads: int | None,
+    memory: str | None,
+    note: Callable[[str], None],
+    starting: Callable[[int], None],
 ) -> LocalCluster:
     """One process a core, as encoding holds Python's lock, but no more than fit into memory; all on loopback.
 
@@ -31,6 +35,7 @@ def local_cluster(
     refuse_unable()
     workers, threads, each = _sizes(workers, threads or 1, _memory(memory))
     note(f"Dask on this machine: {count(workers, 'worker process')} of {count(threads, 'thread')}, {human(each)} each")
+    starting(workers)
     WatchedNanny.ended.clear()
 
     def start() -> LocalCluster:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from dtap_dask.job.planning.describe import passes
@@ -10,34 +10,53 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.running.compared import Compared, in_lines
 from dtap_dask.job.running.tasks import Reading
 from dtap_dask.job.table import summary
-from dtap_dask.job.telling.progress import Reporter
+from dtap_dask.job.telling.hints import loading, of_output
+from dtap_dask.job.telling.teller import Teller
 from dtap_dask.records.manifest import Manifest
-from dtap_dask.words import human
+from dtap_dask.storage import Store
+from dtap_dask.words import count, human
 
 
 def conclude(
     plan: Plan,
-    report: Reporter,
+    report: Teller,
+    store: Store,
     manifest: Manifest,
     readings: Sequence[Reading],
     *,
     compared: Sequence[Compared],
     seconds: float,
 ) -> None:
-    """Tell the dataset's main numbers and the run's."""
+    """Tell the dataset's main numbers and the run's, and what may be done next."""
     url = plan.job.output.path.rstrip("/") or "/"
     for line in manifest.in_words(url).splitlines():
         report.note(line)
     for line in in_lines(compared):
         report.note(line)
     rows, needed = plan.totals.read.rows, plan.totals.read.bytes
-    report.note(f"{rows:,} source rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
+    stages = {stage.name: stage.seconds for stage in report.snapshot.stages if stage.ended}
+    report.note(
+        f"{count(rows, 'source row')} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s{_spent(stages, seconds)}"
+    )
     columns, footers = sum(one.columns for one in readings), sum(one.footers for one in readings)
     times = f"{passes(plan)} pass{'es' if passes(plan) > 1 else ''}"
     report.note(
         f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
         f"({times}), and {human(footers)} of footers"
     )
-    done = {"path": url, "seconds": round(seconds, 3), "source_rows": rows}
+    job, split = plan.job, "train" if "train" in manifest.splits else next(iter(manifest.splits))
+    report.note(
+        f"Next: look at it, `{of_output('show', store, job.storage, job.redact)}`, and in Python train on it, "
+        f"`model.fit({loading(store, job.storage, job.redact, split)})`"
+    )
+    done = {"path": url, "seconds": round(seconds, 3), "source_rows": rows, "stages": stages}
     read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
     report.result({**done, **read, **summary(manifest), "forecast": [asdict(one) for one in compared]})
+
+
+def _spent(stages: Mapping[str, float], seconds: float) -> str:
+    """How the seconds of a run were spent: on its stages, and on the rest, such as starting workers."""
+    if not stages:
+        return ""
+    told = [f"{name} {spent:.1f} s" for name, spent in stages.items()]
+    return f" ({', '.join(told)}, all else {max(0.0, seconds - sum(stages.values())):.1f} s)"

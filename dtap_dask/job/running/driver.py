@@ -11,12 +11,16 @@ from distributed import Client, Reschedule, Worker, get_worker, secede
 from distributed.security import Security
 
 from dtap_dask.errors import DtapError
+from dtap_dask.job import taps
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.run import How, carry_out
+from dtap_dask.job.telling.folder import InFolder, told_runs
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.progress import Silent
 from dtap_dask.job.telling.snapshot import ENDED, Snapshot
 from dtap_dask.job.telling.teller import EVENTS_SECONDS, Teller
+from dtap_dask.records.manifest import MANIFEST
+from dtap_dask.storage import open_store
 
 CONNECT_SECONDS = 30
 
@@ -63,6 +67,7 @@ def drive(order: Order) -> str:
         how = How(order.limit, order.overwrite, order.resume, attempt, again=earlier is not None)
         teller = Teller(_begun(order.beginning, told, how.again), Silent(), order.job.redact, board.notes(told.id))
         _carry_out(order.job, teller, client, how)
+        _leave_word(order.job, teller)
         if teller.snapshot.state == "interrupted" and client.status != "running":
             raise Reschedule  # this driver has lost the scheduler; does the scheduler live, then it begins it again
         return teller.snapshot.state
@@ -88,6 +93,16 @@ def _carry_out(job: Job, teller: Teller, client: Client, how: How) -> None:
         except Exception:  # nobody else will see where it came from
             teller.note(traceback.format_exc())
             raise
+
+
+def _leave_word(job: Job, teller: Teller) -> None:
+    """Tell in the output folder of a run that failed before it told of itself there, if nobody else has."""
+    if teller.snapshot.state != "failed":
+        return
+    with suppress(Exception):  # a folder that cannot be written may be why
+        store = open_store(job.output.path, taps.settings(job.storage))
+        if not told_runs(store) and not store.is_file(MANIFEST):
+            InFolder(store)(teller.snapshot, ())
 
 
 def _as_client(security: Security) -> Security:

@@ -35,6 +35,7 @@ from dtap_dask.job.running.stages import Finish, Lazily, Made, footers_on, stage
 from dtap_dask.job.running.tasks import Counted, Reading, Work, Written
 from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.folder import FILES_SECONDS, InFolder, told_run
+from dtap_dask.job.telling.hints import of_output
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.progress import reporter
 from dtap_dask.job.telling.snapshot import Snapshot
@@ -75,8 +76,11 @@ def run(
         show = stack.enter_context(reporter(progress, redact=loaded.redact))
         teller = Teller(beginning(loaded), show, loaded.redact)
 
+        def starting(workers: int) -> None:
+            teller.tell(starting=workers)
+
         def opening() -> Client:
-            opened = stack.enter_context(open_client(cluster or ClusterOptions(), client, teller.note))
+            opened = stack.enter_context(open_client(cluster or ClusterOptions(), client, teller.note, starting))
             stack.enter_context(teller.telling(Noticeboard(opened).tell, EVENTS_SECONDS))
             return opened
 
@@ -110,9 +114,9 @@ class How:
 
 def carry_out(job: Job, teller: Teller, opening: Callable[[], Client], how: How) -> Manifest:
     """Run a loaded job, on a client that is opened when it is first needed."""
-    opened = Lazily(opening)
+    begun, opened = time.monotonic(), Lazily(opening)
     plan = plan_of(job, how.limit, footers_on(opened, teller, job.secrets))
-    return _Run(plan, teller, opened, how).go()
+    return _Run(plan, teller, opened, how, begun).go()
 
 
 @dataclass
@@ -121,6 +125,7 @@ class _Run:
     report: Teller
     opened: Lazily
     how: How
+    begun: float
 
     def __post_init__(self) -> None:
         job = self.plan.job
@@ -145,7 +150,6 @@ class _Run:
         )
 
     def go(self) -> Manifest:
-        start = time.monotonic()
         with ExitStack() as stack:
             resumes, begins = self.how.resume, self.how.overwrite
             held = stack.enter_context(lock(self.store, steal=resumes, run=self.report.snapshot.id, anew=begins))
@@ -171,8 +175,8 @@ class _Run:
             manifest = self.commit(self.write(shards), held)
             compared = compare(self.expected, manifest, () if resume else self.report.snapshot.stages)
             keep(self.store, self.report.snapshot.id, compared)
-            seconds = time.monotonic() - start
-            conclude(self.plan, self.report, manifest, self.readings, compared=compared, seconds=seconds)
+            seconds = time.monotonic() - self.begun
+            conclude(self.plan, self.report, self.store, manifest, self.readings, compared=compared, seconds=seconds)
         return manifest
 
     @property
@@ -203,7 +207,9 @@ class _Run:
             self.report.note(f"Note: {warning}")
         preflight(client, self.plan.source, self.store, self.report.note)
         stack.enter_context(self.report.telling(InFolder(self.store), FILES_SECONDS))
-        self.report.note(f"Run {self.report.snapshot.id}: `dtap-dask status {self.store.url}` says how it goes.")
+        self.report.tell(workers=len(client.nthreads()))
+        asking = of_output("status", self.store, self.plan.job.storage, self.plan.job.redact)
+        self.report.note(f"Run {self.report.snapshot.id}: `{asking}` says how it goes.")
         watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
         self.engine = Engine(client, watch, self.plan.job.secrets)
         self.expected = expect(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)

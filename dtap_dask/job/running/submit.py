@@ -18,6 +18,7 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.driver import Order, drive, driver_key
 from dtap_dask.job.running.run import beginning
 from dtap_dask.job.telling.follow import follow
+from dtap_dask.job.telling.hints import of_run
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.snapshot import ENDED, Snapshot
 from dtap_dask.job.telling.status import OnScheduler
@@ -56,7 +57,7 @@ class Submitted:
     def cancel(self) -> None:
         """Stop it: no further tasks, those that run may end, the output can be resumed. JobError if it has ended."""
         with asking(self.cluster, self.client) as client:
-            cancel(client, self.id)
+            cancel(client, self.id, vars(self.cluster or ClusterOptions()))
 
 
 def submit(
@@ -127,20 +128,24 @@ def asking(cluster: ClusterOptions | None, client: Client | None = None) -> Iter
         except ValueError as error:
             raise JobError(
                 "Which scheduler? Give its address: --scheduler tcp://host:8786, --scheduler-file F, or Dask's setting "
-                "scheduler-address; in Python client=... For one on this machine: `dask scheduler` and `dask worker`."
+                "scheduler-address; in Python client=... For one on this machine: `dask scheduler` and `dask worker`. "
+                "A run that started its own workers is asked for by the path of its output, not its id."
             ) from error
     with open_client(options, client) as opened:
         yield opened
 
 
-def cancel(client: Client, run: str) -> None:
-    """Have a run stop: its driver sees it within a second or two. JobError where there is nothing to stop."""
+def cancel(client: Client, run: str, where: Mapping[str, Any]) -> None:
+    """Have a run stop: its driver sees it within a second or two. JobError where there is nothing to stop.
+
+    `where` has the fields of ClusterOptions by which the scheduler was reached, for what is said.
+    """
     board = Noticeboard(client)
     snapshot = OnScheduler(board, run).look().snapshot
     if snapshot.state in ENDED:
         raise JobError(f"{run} has ended already ({snapshot.state}): there is nothing to cancel.")
     if board.orders(run).get("cancel"):
-        raise JobError(f"{run} is being cancelled already: `dtap-dask wait {run}` says when it has ended.")
+        raise JobError(f"{run} is being cancelled already: `{of_run('wait', run, where)}` says when it has ended.")
     board.order(run, cancel=True)
     if board.orders(run).get("driver") and not board.orders(run).get("attempt"):
         note = "Cancelled before it began."  # nobody is there to see the order; a driver that comes does

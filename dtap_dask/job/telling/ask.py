@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from dtap_dask.errors import OutputError
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions
+from dtap_dask.job.console import say
 from dtap_dask.job.running.submit import asking, cancel
 from dtap_dask.job.telling.follow import follow as follow_run
 from dtap_dask.job.telling.follow import in_words, print_runs, stamped
+from dtap_dask.job.telling.hints import of_run
 from dtap_dask.job.telling.noticeboard import Noticeboard
+from dtap_dask.job.telling.snapshot import Note
 from dtap_dask.job.telling.status import InFolder, OnScheduler, Place, is_path
-from dtap_dask.storage import open_store
+from dtap_dask.storage import Store, open_store
 from dtap_dask.words import visible
 
 Where = Mapping[str, Any]  # the fields of ClusterOptions that say which scheduler
 
 
+PATIENCE_SECONDS = 30.0  # in which a run that was just started or submitted gets workers, and writes to its folder
+
+
 @contextmanager
-def _place(target: str, where: Where) -> Iterator[Place]:
+def _place(target: str, where: Where, *, patient: bool = False) -> Iterator[Place]:
+    """Where a run tells of itself; one who is `patient` may come a little before the run."""
     if is_path(target):
-        yield InFolder(open_store(target, taps.settings()))
+        yield _folder(open_store(target, taps.settings()), PATIENCE_SECONDS if patient else 0.0)
         return
     with asking(ClusterOptions(**where)) as client:
         yield OnScheduler(Noticeboard(client), target)
+
+
+def _folder(store: Store, patience: float) -> InFolder:
+    end, told = time.monotonic() + patience, False
+    while True:
+        try:
+            return InFolder(store)
+        except OutputError:
+            if time.monotonic() >= end:
+                raise
+        if not told:
+            say(f"No run has told of itself in {visible(store.url)} yet. Waiting for one for {patience:.0f} s.")
+            told = True
+        time.sleep(0.5)
 
 
 def print_jobs(where: Where, *, as_json: bool) -> None:
@@ -57,21 +80,23 @@ def print_status(target: str, where: Where, *, as_json: bool) -> None:
 
 def print_logs(target: str, where: Where, *, follow: bool, as_json: bool) -> None:
     """Print what a run has said; with `follow`, until it has ended, however that is."""
-    with _place(target, where) as place:
+    with _place(target, where, patient=follow) as place:
         if follow:
             error = follow_run(place, "json" if as_json else "auto", whole=True, out=sys.stdout).error
             if error is not None:
                 print(json.dumps({"event": "ended", "text": str(error)}) if as_json else str(error))
             return
-        place.look()  # says so if there is no such run
+        look = place.look()  # says so if there is no such run
         notes = place.notes()
+    if look.error is not None:
+        notes.append(Note(len(notes), look.snapshot.told, str(look.error)))
     for note in notes:
         print(json.dumps({"time": note.time, "text": note.text}) if as_json else visible(stamped(note)))
 
 
 def wait_for(target: str, where: Where, *, as_json: bool) -> None:
     """Show how a run goes until it has ended; raises what it ended by."""
-    with _place(target, where) as place:
+    with _place(target, where, patient=True) as place:
         error = follow_run(place, "json" if as_json else "auto").error
     if error is not None:
         raise error
@@ -80,6 +105,6 @@ def wait_for(target: str, where: Where, *, as_json: bool) -> None:
 def cancel_run(run: str, where: Where, *, as_json: bool) -> None:
     """Have a run stop."""
     with asking(ClusterOptions(**where)) as client:
-        cancel(client, run)
-    told = f"{run} will stop: `dtap-dask wait {run}` says when it has ended. Go on with `--resume`."
+        cancel(client, run, where)
+    told = f"{run} will stop: `{of_run('wait', run, where)}` says when it has ended. `--resume` goes on with it."
     print(json.dumps({"id": run, "cancelled": True}) if as_json else told)

@@ -26,6 +26,8 @@ def follow(place: Place, progress: str = "auto", *, whole: bool = False, out: Te
         replay = _Replay(show, 0 if whole else max(0, len(place.notes()) - 1))
         while True:
             look = place.look()  # before the notes: so none is missed at the end
+            if look.over and replay.fresh and not whole:
+                show.note(f"{look.snapshot.id} had ended already, at {_moment(look.snapshot.told)}.")
             replay.show(look, place.notes())
             if look.over:
                 break
@@ -43,9 +45,11 @@ class _Replay:
         self._begun: list[str] = []
         self._ended: set[str] = set()
         self._remark = ""
+        self.fresh = True
 
     def show(self, look: Look, notes: Sequence[Note]) -> None:
         """One look at the run. What is said before a stage comes before it, what is said at the end after all."""
+        self.fresh = False
         if not look.over:
             self._say(notes)
         for stage in look.snapshot.stages:
@@ -80,7 +84,8 @@ def in_words(look: Look) -> Iterator[str]:
     yield f"  output   {run.output}"
     for stage in run.stages:
         yield f"  {stage.name:<8} {_progress(stage)}"
-    yield f"  run      {told(run)}"
+    if told(run):
+        yield f"  run      {told(run)}"
     for line in in_lines(look.compared) if look.compared else ():
         yield f"           {line}"
     if run.note:
@@ -107,7 +112,7 @@ def print_runs(runs: Sequence[Snapshot]) -> None:
         begun = [stage for stage in run.stages if stage.seconds]
         stage = f"{begun[-1].name} {begun[-1].tasks_done}/{begun[-1].tasks}" if begun else ""
         shards = f"{run.shards_committed}/{run.shards_planned}" if run.shards_planned is not None else ""
-        started = datetime.fromtimestamp(run.started).isoformat(" ", "seconds")
+        started = _moment(run.started)
         cells = (run.id, run.state, started, stage, shards, run.output)
         table.add_row(*(visible(cell, keep="") for cell in cells))
     console = Console(width=10_000, soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -116,4 +121,8 @@ def print_runs(runs: Sequence[Snapshot]) -> None:
 
 def stamped(note: Note) -> str:
     """A note with its time of day."""
-    return f"{datetime.fromtimestamp(note.time).isoformat(' ', 'seconds')}  {note.text}"
+    return f"{_moment(note.time)}  {note.text}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")

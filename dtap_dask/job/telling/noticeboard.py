@@ -25,12 +25,8 @@ class Noticeboard:
 
     def __init__(self, client: Client):
         self._client = client
+        self.address = str(client.scheduler.address) if client.scheduler else ""  # for messages, when it is closed too
         self._noted: dict[str, int] = {}
-
-    @property
-    def address(self) -> str:
-        """The scheduler's address, for messages."""
-        return str(self._client.scheduler.address)
 
     def tell(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
         """Keep a run's state and what it has said since the last call; those who listen to events get it too."""
@@ -89,6 +85,6 @@ def _reaching(client: Client) -> Iterator[None]:
     except (OSError, TimeoutError, RuntimeError) as error:
         raise InterruptedRun(
             f"The Dask scheduler {client.scheduler.address if client.scheduler else ''} answers no more "
-            f"({type(error).__name__}: {error}). What the run had told before lies in its output folder: "
-            "`dtap-dask status PATH`."
+            f"({type(error).__name__}: {error}). What the run had told before lies in its output folder: ask by that "
+            "path, instead of the id."
         ) from error

@@ -267,7 +267,10 @@ def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -
 def told(snapshot: Snapshot) -> str:
     """What concerns a whole run, in a line: its workers, shards and bytes."""
     lost, again = snapshot.lost_workers, snapshot.retries
-    words = ["waiting for workers" if snapshot.state == "waiting" else count(snapshot.workers, "worker")]
+    words = ["waiting for workers"] if snapshot.state == "waiting" else []
+    if snapshot.state == "running" and snapshot.starting and not snapshot.workers:
+        words.append(f"starting {count(snapshot.starting, 'worker')}")
+    words += [count(snapshot.workers, "worker")] if snapshot.workers and not words else []
     words += [f"{lost:,} lost"] if lost else []
     words += [f"{count(again, 'task')} begun again"] if again else []
     if snapshot.shards_planned is not None:

@@ -47,7 +47,8 @@ class Snapshot:
     """A run: `id` is unique, `name` the job's, `output` the dataset's URL. Times are seconds since 1970 (UTC).
 
     `shards_planned` is None until the plan is sealed. `bytes_read` and `bytes_written` count what tasks that have
-    ended report. `retries` counts tasks that were begun again, `lost_workers` workers that went away during the run.
+    ended report. `retries` counts tasks that were begun again, `lost_workers` workers that went away during the run;
+    `starting` worker processes were to be begun for the run, `workers` are there.
     `note` is the last thing the run said, or why it ended; it holds no secrets. `exit_code` is what the command
     returns, as soon as the run has ended.
     """
@@ -66,6 +67,7 @@ class Snapshot:
     retries: int = 0
     lost_workers: int = 0
     workers: int = 0
+    starting: int = 0
     note: str = ""
     exit_code: int | None = None
 

@@ -14,6 +14,7 @@ from distributed import KilledWorker
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, did_you_mean
 from dtap_dask.job.running.compared import Compared, kept
 from dtap_dask.job.telling.folder import told_notes, told_run, told_runs
+from dtap_dask.job.telling.hints import quoted
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.snapshot import ENDED, Note, Snapshot
 from dtap_dask.job.telling.teller import Cancelled
@@ -87,7 +88,8 @@ class OnScheduler:
             known = sorted(self._board.snapshots())
             raise JobError(
                 f"The scheduler {self._board.address} knows no run {self._run}.{did_you_mean(self._run, known)} It "
-                "forgets them when it is started again; the output folder does not: `dtap-dask status PATH`."
+                "forgets them when it is started again; the output folder does not: ask by that path, instead of the "
+                "id."
             )
         if snapshot.state in ENDED:
             return Look(snapshot)
@@ -136,9 +138,12 @@ class InFolder:
         if told:
             return told[-1].id
         if self._store.is_file(MANIFEST):
-            why = "It holds a dataset all the same: `dtap-dask show` shows it"
+            why = f"It holds a dataset all the same: `dtap-dask show {quoted(self._store.url)}` shows it"
         else:
-            why = "Nothing has been written there yet, or the path is another"
+            why = (
+                "A run does so once it has workers; one that failed before that said why where it was started. Or the "
+                "path is another"
+            )
         raise OutputError(f"No run has told of itself in {self._store.url}. {why}.")
 
     def look(self) -> Look:
