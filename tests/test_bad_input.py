@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, JobError
+from dtap_dask.job.cluster.file import read_cluster_file
+from dtap_dask.job.jobfile.document import read_document
+from dtap_dask.job.jobfile.spec import Job
 
 Document = dict[str, Any]
 
@@ -223,12 +227,85 @@ def test_a_file_that_is_no_job(text: str, says: str, tmp_path: Path) -> None:
     assert re.search(says, result.output), result.output
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)
+)
+MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 30))
+
+
+@pytest.mark.parametrize("kind", ["job", "cluster"])
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (BOMB.encode(), r"not valid YAML at line 6, column \d+: with its aliases spelt out it holds more than 200,000"),
+        (MERGES.encode(), r"with its aliases spelt out it holds more than 200,000 values"),
+        (b"a: " + b"[" * 70 + b"]" * 70, r"not valid YAML at line 1, column \d+: it is nested more than 64 levels deep"),
+        (b"a: " + b"[" * 100_000, r"it is nested more than 64 levels deep"),
+        (b"a: " + b"{b: " * 5_000, r"it is nested more than 64 levels deep"),
+        (b"- " * 5_000 + b"x", r"it is nested more than 64 levels deep"),
+        (b"version: 1\nname: caf\xe9\n", r"is not text in UTF-8: byte 0xe9 in line 2\. Save it as UTF-8"),
+        ("version: 1".encode("utf-16"), r"is not text in UTF-8: byte 0xff in line 1"),
+        (b"name: a\0b", r"not valid YAML: it holds a character that YAML does not allow \(U\+0000\)"),
+        (b"name: a\x1bb", r"it holds a character that YAML does not allow \(U\+001B\)"),
+        (b"version: " + b"9" * 5000, r"line 1, column 10: a number of 5,000 digits is too long"),
+        (b"version: 0x" + b"f" * 5000, r"a number of 5,002 digits is too long"),
+        (b"name: 2013-02-31", r"line 1, column 7: found what is no timestamp"),
+        (b"name: !!int x", r"line 1, column 7: found what is no int"),
+        (b"name: !!float ''", r"line 1, column 7: found what is no float"),
+        (b"name: !!python/object:os.system x", r"could not determine a constructor for the tag"),
+        (b"? [a, b]\n: c", r"line 1, column 3: found unhashable key"),
+        (b"#" * (2 << 20) + b"\n", r"is larger than 2 MiB: is it another file\?"),
+    ],
+)  # fmt: skip
+def test_a_yaml_file_that_cannot_be_read_is_refused_in_a_line(
+    data: bytes, says: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{kind}.yaml"
+    path.write_bytes(data)
+    with pytest.raises(JobError, match=says) as found:
+        read_document(path) if kind == "job" else read_cluster_file(str(path))
+    assert str(found.value).startswith(f"The {kind} file {path} ")
+    assert len(str(found.value).splitlines()) == 1
+    shown = "".join(traceback.format_exception(found.value))
+    assert "problem_mark" not in shown
+    assert len(shown) < 10_000  # no file is shown where --debug shows the traceback
+
+
+def test_a_job_file_may_have_a_byte_order_mark_aliases_and_merged_keys(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]\n"
+    (tmp_path / "job.yaml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    document = read_document(tmp_path / "job.yaml")
+    assert document.raw == yaml.safe_load(text)
+    assert document.problems == ()
+    assert document.place(("b", "y")) == "b.y (line 2)"
+
+
+def test_a_job_in_python_is_not_nested_for_ever(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5_000):
+        deep = {"a": deep}
+    circle: dict[str, Any] = {}
+    circle["a"] = circle
+    for given in (deep, circle):
+        with pytest.raises(JobError, match="source: it is nested more than 64 levels deep"):
+            Job.load({"version": 1, "source": given, "output": {"path": str(tmp_path)}})
+
+
+@pytest.mark.parametrize("change", ["storage.s3.secret=[hunter2", "nowhere.x.y=hunter2", "hunter2", "=hunter2"])
+def test_a_change_that_is_wrong_does_not_show_its_value(change: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("version: 1\nnowhere: 3\n")
+    for debug in ([], ["--debug"]):
+        result = CliRunner().invoke(tfrecords, [*debug, "plan", str(tmp_path / "job.yaml"), "--set", change])
+        assert result.exit_code != 0
+        assert "hunter2" not in result.output + "".join(traceback.format_exception(result.exception))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["plan", "no/such/job.yaml"], r"The job file no/such/job.yaml cannot be read"),
         (["plan", "{job}", "--set", "output"], r"--set 'output' is not of the form key=value"),
-        (["plan", "{job}", "--set", "features.9.name=x"], r"--set 'features.9.name=x' names no place in the job"),
+        (["plan", "{job}", "--set", "features.9.name=x"], r"--set 'features.9.name' names no place in the job"),
         (["plan", "{job}", "--set", "output.layout=cols"], r"output.layout.*found 'cols'"),
         (["run", "{job}", "--cluster", "x.yaml"], r"The cluster file x.yaml cannot be read"),
         (["run", "{job}", "--memory", "lots"], r"--memory 'lots' is not a size such as 4GiB"),

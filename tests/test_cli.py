@@ -105,7 +105,7 @@ def test_set_changes_a_key_of_the_job(file: str) -> None:
         ("output.layuot=rows", "unknown key 'layuot'. Did you mean 'layout'?"),
         ("output.layout", "is not of the form key=value"),
         ("features.9.columns=[fare]", "names no place in the job"),
-        ("derive=[1", "'[1' is not valid YAML"),
+        ("derive=[1", "--set 'derive': its value is not valid YAML: expected"),
     ]:
         result = typed("plan", file, "--set", change)
         assert result.exit_code == 2, change

@@ -31,6 +31,8 @@ WRITING: dict[str, Callable[[Store], Any]] = {
     "publish into": lambda store: store.publish("own/file", "linked/new"),
     "publish from": lambda store: store.publish("linked/precious", "own/new"),
     "replace into": lambda store: store.replace("own/file", "linked/precious"),
+    "move_all into": lambda store: store.move_all({"own/file": "linked/precious"}),
+    "move_all from": lambda store: store.move_all({"linked/precious": "own/new"}),
     "replace from": lambda store: store.replace("linked/precious", "own/new"),
 }
 DELETING: dict[str, Callable[[Store], Any]] = {

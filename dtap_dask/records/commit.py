@@ -13,7 +13,6 @@ until then `sidecar_path` finds every sidecar of the manifest that stands.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -159,11 +158,16 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
         file.write(json.dumps(steps).encode())
     with store.create(f"{folder}{MANIFEST}") as file:
         file.write(data)
-    written = (*(folder + name for name in (_STEPS, *staged)), *(shard.path for shard in complete.shards))
-    store.sync_folders({around for path in written for around in _around(path)})  # before the manifest refers to them
+    store.sync_folders(_not_durable(folder, staged, complete))  # before the manifest refers to what is in them
     store.replace(f"{folder}{MANIFEST}", MANIFEST)
     finish_commit(store)
     return complete
+
+
+def _not_durable(folder: str, staged: Iterable[str], manifest: Manifest) -> set[str]:
+    """The folders with names that nothing has flushed: those of staged files, and the folders of published shards."""
+    published = {shard.path.rpartition("/")[0] for shard in manifest.shards}
+    return {around for path in (*(folder + name for name in (_STEPS, *staged)), *published) for around in _around(path)}
 
 
 def _around(path: str) -> Iterator[str]:
@@ -201,26 +205,23 @@ def finish_commit(store: Store) -> None:
             continue
         if steps.manifest is None:
             missing = [one for one in manifest.sidecars if not _is_there(store, one)]
-            _move(store, folder, [one for one in missing if _is_there(store, _below(folder, one))])
+            _finish(store, folder, [one.path for one in missing if _is_there(store, _below(folder, one))], ())
         elif steps.manifest == google_crc32c.value(store.read_bytes(MANIFEST)):
-            _move(store, folder, manifest.sidecars)
-            store.delete_all(path for path in steps.remove if path not in manifest.files)
             if not store.is_file(SUCCESS):
                 with store.create(f"{folder}{SUCCESS}"):
                     pass
-                store.replace(f"{folder}{SUCCESS}", SUCCESS)
+            old = [path for path in steps.remove if path not in manifest.files]
+            _finish(store, folder, [*(one.path for one in manifest.sidecars), SUCCESS], old)
             _clean(store, run_id)
 
 
-def _move(store: Store, folder: str, sidecars: Sequence[Sidecar]) -> None:
-    """Give staged sidecars their names beside the manifest, durably."""
-
-    def move(sidecar: Sidecar) -> None:
-        with contextlib.suppress(FileNotFoundError):  # moved already, or by another process just now
-            store.replace(folder + sidecar.path, sidecar.path)
-
-    store.at_once(move, sidecars)
-    store.sync_folders({around for one in sidecars for around in _around(one.path)})  # new folders, too
+def _finish(store: Store, folder: str, staged: Iterable[str], old: Iterable[str]) -> None:
+    """Give staged files their names beside the manifest, remove old ones, and make both durable."""
+    moves, removed = {folder + name: name for name in staged}, tuple(old)
+    store.move_all(moves)  # but for those that were moved already, or by another process just now
+    store.delete_all(removed)
+    changed = {around for name in moves.values() for around in _around(name)}  # new folders, too
+    store.sync_folders(changed | {path.rpartition("/")[0] for path in removed})
 
 
 def _below(folder: str, sidecar: Sidecar) -> Sidecar:

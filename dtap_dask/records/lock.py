@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import socket
@@ -18,6 +19,7 @@ from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
 
+_LOG = logging.getLogger("dtap_dask.records")
 _LOCK = "_run/lock"
 # What processes that died, or come too late, leave beside the lock: its drafts, and proofs that a worker can write.
 _LEFT = re.compile(r"_run/(lock\.[0-9a-f]{32}|\.{1,2}probe-[0-9a-f]{32}(\.[0-9a-f]{32})?)")
@@ -81,11 +83,12 @@ def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False
     held = Held(store, mine)
     try:
         yield held
-    except BaseException:
-        with contextlib.suppress(OSError, OutputError, StorageError):  # what ended the block is to be told, not this
+    finally:
+        try:
             _release(held, made)
-        raise
-    _release(held, made)
+        except (OSError, OutputError, StorageError) as error:
+            # What ended the block matters more; and whoever comes next takes over the lock of a process that is gone.
+            _LOG.warning("The lock %s/%s could not be removed: %s", store.url, _LOCK, error)
 
 
 def _release(held: Held, made: Sequence[str]) -> None:

@@ -76,6 +76,9 @@ class Files(Protocol):
     def replace(self, source: str, target: str) -> None:
         """Rename a file, over one that is there."""
 
+    def move(self, source: str, target: str) -> None:
+        """The same, but the new name need not be on stable storage before `sync_folder`."""
+
     def delete(self, path: str) -> None:
         """Remove a file; FileNotFoundError where there is none."""
 

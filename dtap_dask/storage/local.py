@@ -119,9 +119,12 @@ class LocalFiles:
             below.sync(new)
 
     def replace(self, source: str, target: str) -> None:
+        self.move(source, target)
+        self.sync_folder(target.rpartition("/")[0])
+
+    def move(self, source: str, target: str) -> None:
         with self._folder_of(source) as (old, draft), self._folder_of(target) as (new, name):
             os.replace(draft, name, src_dir_fd=old, dst_dir_fd=new)
-            below.sync(new)
 
     def delete(self, path: str) -> None:
         with self._unlinked(path) as (folder, name):

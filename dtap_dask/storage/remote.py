@@ -182,6 +182,9 @@ class RemoteFiles:
                 self._fs.rm_file(target)
                 self._move(source, target)
 
+    def move(self, source: str, target: str) -> None:
+        self.replace(source, target)
+
     def delete(self, path: str) -> None:
         self._find_no_links(path)
         self._fs.rm_file(path)

@@ -135,10 +135,22 @@ class Store:
 
     def replace(self, src: str, dst: str) -> None:
         """Give the finished file `src` the name `dst`, replacing what was there; atomic where the store can."""
+        self._replace(self._files.replace, src, dst)
+
+    def move_all(self, moves: Mapping[str, str]) -> None:
+        """`replace` many files at the same time; missing ones are fine. Durable after `sync_folders` only."""
+
+        def move(pair: tuple[str, str]) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._replace(self._files.move, *pair)
+
+        self.at_once(move, moves.items())
+
+    def _replace(self, how: Callable[[str, str], None], src: str, dst: str) -> None:
         source, target = self._full(src), self._full(dst)
         with self._speaking("replace", dst):
             self._make_parent(target)
-            self._files.replace(source, target)
+            how(source, target)
 
     def write_atomic(self, path: str, data: bytes) -> None:
         """Write a small file so that a reader sees the old bytes or the new ones, nothing between."""
@@ -163,13 +175,11 @@ class Store:
             self._files.delete(self._full(path))
 
     def delete_all(self, paths: Iterable[str]) -> None:
-        """Remove files, durably: they do not come back after a loss of power. Missing ones are fine."""
-        gone = list(paths)
-        self.at_once(self.delete, gone)
-        self.sync_folders({path.rpartition("/")[0] for path in gone})
+        """`delete` many files at the same time. Durable after `sync_folders` only."""
+        self.at_once(self.delete, paths)
 
     def sync_folders(self, paths: Iterable[str]) -> None:
-        """Put the names in these folders on stable storage. `create` and `delete` leave that to be done later."""
+        """Put the names in these folders on stable storage; making, moving and deleting many leaves that to be done."""
         for path in sorted(paths):
             with self._speaking("flush", path):
                 self._files.sync_folder(self._full(path))

@@ -7,16 +7,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dask
-import yaml
 
 from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, did_you_mean
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.interrupts import started_unheard
-from dtap_dask.job.jobfile.document import Document, expand
+from dtap_dask.job.jobfile.bounded import read_yaml
+from dtap_dask.job.jobfile.document import Document, expand, repeated
 from dtap_dask.job.jobfile.secrets import Secrets
 
 _JOBQUEUE = ("SLURM", "PBS", "SGE", "LSF", "HTCondor", "OAR", "Moab")
@@ -53,7 +52,7 @@ def read_cluster_file(path: str) -> ClusterFile:
     """A cluster file, checked as far as it can be without its package. JobError tells every mistake."""
     document = _read(path)
     filled, secrets, unset = expand(document)
-    problems = [*unset.values(), *_mistakes(document, filled)]
+    problems = [*document.problems, *unset.values(), *_mistakes(document, filled)]
     if problems:
         raise JobError([Problem(f"{path}: {one.place}", secrets.redact(one.message)) for one in problems])
     return ClusterFile(
@@ -69,18 +68,13 @@ def read_cluster_file(path: str) -> ClusterFile:
 
 
 def _read(path: str) -> Document:
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JobError(f"The cluster file {path} cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise JobError(f"The cluster file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    raw, lines = read_yaml(path, "cluster file")
     if not isinstance(raw, dict):
         raise JobError(
             f"The cluster file {path} must hold the keys `module`, `class` and `kwargs`, such as `module: "
             f"dask_jobqueue`, `class: SLURMCluster`; it is {type(raw).__name__}."
         )
-    return Document(raw)
+    return Document(raw, dict(lines), tuple(repeated(lines)))
 
 
 def _mistakes(document: Document, filled: Mapping[str, Any]) -> Iterator[Problem]:

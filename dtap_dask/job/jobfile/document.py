@@ -15,9 +15,9 @@ import numpy as np
 import yaml
 
 from dtap_dask.errors import JobError, Problem
+from dtap_dask.job.jobfile.bounded import MOST_DEPTH, Loc, in_words, parse_yaml, read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 
-Loc = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -55,45 +55,15 @@ class Document:
 
 def read_document(path: str | Path) -> Document:
     """Read a job file. JobError where it is missing, is not YAML, or is not a mapping."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise JobError(
-            f"The job file {path} cannot be read ({error.strerror}). "
-            "`dtap-dask init LAKE` writes a starter for your own lake; jobs/ holds examples."
-        ) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-        lines = list(_lines(node))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise JobError(f"The job file {path} is not valid YAML{where}: {getattr(error, 'problem', error)}.") from error
-    except RecursionError as error:
-        raise JobError(
-            f"The job file {path} holds an alias of itself (`&x` ... `*x`), or is nested too deep."
-        ) from error
+    raw, lines = read_yaml(path, "job file")
     if not isinstance(raw, dict):
         raise JobError(
             f"The job file {path} must hold keys such as `version`, `source` and `output`; it is {type(raw).__name__}."
         )
-    return Document(raw, dict(lines), tuple(_repeated(lines)))
+    return Document(raw, dict(lines), tuple(repeated(lines)))
 
 
-def _lines(node: yaml.Node | None, loc: Loc = ()) -> Iterable[tuple[Loc, int]]:
-    """Each place and its line; a key that stands twice comes twice."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*loc, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*loc, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*loc, index), value.start_mark.line + 1
-            yield from _lines(value, (*loc, index))
-
-
-def _repeated(lines: Iterable[tuple[Loc, int]]) -> Iterable[Problem]:
+def repeated(lines: Iterable[tuple[Loc, int]]) -> Iterable[Problem]:
     """A problem for each key that stands twice; not for those below it, which come twice for that alone."""
     first: dict[Loc, int] = {}
     twice: set[Loc] = set()
@@ -112,16 +82,19 @@ def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise JobError(f"--set {text!r} is not of the form key=value, such as --set output.layout=rows.")
+            shown = f" {text!r}" if text.split(".")[0] in raw else ""  # else it may be a value, and a secret
+            raise JobError(f"--set{shown} is not of the form key=value, such as --set output.layout=rows.")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise JobError(f"--set {text!r}: {value!r} is not valid YAML. Put text with signs in quotes.") from error
-        _assign(raw, key.strip().split("."), parsed, text)
+            parsed, _ = parse_yaml(value)
+        except yaml.YAMLError as error:  # neither shows the value, which may be a secret
+            raise JobError(
+                f"--set {key.strip()!r}: its value is not valid YAML: {in_words(error)}. Put text with signs in quotes."
+            ) from None
+        _assign(raw, key.strip().split("."), parsed)
     return replace(document, raw=raw)
 
 
-def _assign(target: Any, keys: list[str], value: Any, text: str) -> None:
+def _assign(target: Any, keys: list[str], value: Any) -> None:
     *parents, last = keys
     try:
         for key in parents:
@@ -131,7 +104,7 @@ def _assign(target: Any, keys: list[str], value: Any, text: str) -> None:
         else:
             target[last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise JobError(f"--set {text!r} names no place in the job: {'.'.join(keys)}.") from error
+        raise JobError(f"--set {'.'.join(keys)!r} names no place in the job.") from error
 
 
 def plain_values(document: Document) -> Document:
@@ -142,6 +115,8 @@ def plain_values(document: Document) -> Document:
     problems: list[Problem] = []
 
     def plain(value: Any, loc: Loc) -> Any:
+        if len(loc) > MOST_DEPTH:
+            raise JobError(f"{document.place(loc[:1])}: it is nested more than {MOST_DEPTH} levels deep.")
         if isinstance(value, Mapping):
             return {_scalar(key): plain(item, (*loc, key)) for key, item in value.items()}
         if isinstance(value, np.ndarray):

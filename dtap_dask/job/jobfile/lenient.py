@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dtap_dask.errors import Problem, did_you_mean, nearest
-from dtap_dask.job.jobfile.document import Document, Loc
+from dtap_dask.job.jobfile.bounded import Loc
+from dtap_dask.job.jobfile.document import Document
 
 M = TypeVar("M", bound=BaseModel)
 _WORDS = {

@@ -23,7 +23,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from dtap_dask.errors import ExpressionError, JobError, Problem
 from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
-from dtap_dask.job.jobfile.document import Document, Loc, expand, plain_values, read_document, with_overrides
+from dtap_dask.job.jobfile.bounded import Loc
+from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.jobfile.lenient import right_parts
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 from dtap_dask.lake import predicate
@@ -198,7 +199,7 @@ class Job(_Part):
             document, known = job._as_written(), job._secrets.variables
         else:
             document = Document(dict(job)) if isinstance(job, Mapping) else read_document(job)
-        document = plain_values(with_overrides(document, list(overrides)))
+        document = plain_values(with_overrides(plain_values(document), list(overrides)))
         filled, secrets, unset = expand(document, known)
         parsed, mistakes, broken = right_parts(cls, document, filled, frozenset(unset))
         problems = (*document.problems, *unset.values(), *mistakes)

@@ -175,7 +175,9 @@ class Output:
         files = [file.path for file in self.store.list_files(follow=False)] if runs else []
         for run_id in runs:
             own = self._own_shard(run_id)
-            self.store.delete_all(path for path in files if own.fullmatch(path) and path not in keep)
+            gone = [path for path in files if own.fullmatch(path) and path not in keep]
+            self.store.delete_all(gone)
+            self.store.sync_folders({path.rpartition("/")[0] for path in gone})  # before nothing knows of them any more
             self.store.delete_tree(f"_run/{run_id}")
         if standing:
             self.store.write_atomic(f"_run/{self.run_id}/{_OVERWRITE}", b"{}\n")

@@ -1,0 +1,327 @@
+"""Datasets and run files that were damaged or left half done: what --resume and --overwrite make of them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+import dtap_dask
+from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, VerificationError
+from dtap_dask.job.running import run as run_module
+from dtap_dask.job.running import tasks
+from dtap_dask.records.lock import lock
+from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.verify import verify
+from dtap_dask.storage import Store, open_store
+from dtap_dask.storage.local import LocalFiles
+
+Document = dict[str, Any]
+Digests = Callable[[Path], dict[str, str]]
+DEEP = b"[" * 100_000
+DAMAGE = {
+    "empty": b"",
+    "cut": b'{"a": [1, ',
+    "other": b"[1]",
+    "deep": DEEP,
+    "not UTF-8": b'{"a": "\xe9"}',
+    "null": b"null",
+}
+
+
+@pytest.fixture
+def small(lake: Path, tmp_path: Path) -> Document:
+    """A job with words, numbers, two parts and several tasks, in a second or so."""
+    return {
+        "version": 1,
+        "name": "small",
+        "source": {"path": str(lake / "trips"), "where": "year = 2013 and month <= 2"},
+        "split": {"parts": {"train": 0.8, "eval": 0.2}, "key": ["trip_id"]},
+        "features": [
+            {"columns": ["trip_miles"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
+            {"columns": ["company"], "steps": ["ordinal_encode"]},
+        ],
+        "output": {"path": str(tmp_path / "out"), "shard_size": "16KiB"},
+    }
+
+
+def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
+    return dtap_dask.run(job, client=client, progress="silent", **options)
+
+
+def other(job: Document) -> Document:
+    return {**job, "features": job["features"][:1]}
+
+
+def stopped(job: Document, client: Client, at: str, **options: Any) -> None:
+    """A run that is interrupted before one of its steps: counted_rows (in the fit), write, commit."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module._Run, at, stop)
+        with pytest.raises(InterruptedRun, match="--resume"):
+            run(job, client, **options)
+
+
+def output_of(job: Document) -> Path:
+    return Path(job["output"]["path"])
+
+
+def is_sound(job: Document) -> bool:
+    """Whether the dataset is what its manifest says, and nothing else lies there."""
+    store = open_store(job["output"]["path"])
+    try:
+        return verify(store, read_manifest(store)).notes == () and os.listdir(output_of(job) / "_run") == ["status"]
+    except VerificationError:
+        return False
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("at", ["counted_rows", "write", "commit"])
+def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(
+    at: str, small: Document, client: Client, digests: Digests
+) -> None:
+    """The same job over the same files: its fingerprint is that of the damaged dataset."""
+    run(small, client)
+    right = digests(output_of(small))
+    flip(sorted((output_of(small) / "train").iterdir())[-1])
+    assert not is_sound(small)
+    stopped(small, client, at, overwrite=True)
+    run(small, client, resume=True)
+    assert is_sound(small)
+    assert digests(output_of(small)) == right
+
+
+@pytest.mark.parametrize("at", ["counted_rows", "write", "commit"])
+def test_an_overwrite_by_another_job_that_is_interrupted_is_gone_on_with(
+    at: str, small: Document, client: Client
+) -> None:
+    first = run(small, client)
+    stopped(other(small), client, at, overwrite=True)
+    store = open_store(small["output"]["path"])
+    assert read_manifest(store) == first
+    verify(store, first)
+    with pytest.raises(JobError, match="holds a dataset already"):
+        run(other(small), client)
+    second = run(other(small), client, resume=True)
+    assert second.fingerprint != first.fingerprint
+    assert is_sound(small)
+
+
+def test_a_job_whose_overwrite_was_given_up_is_finished_still(small: Document, client: Client) -> None:
+    first = run(small, client)
+    stopped(other(small), client, "counted_rows", overwrite=True)
+    assert run(small, client, resume=True) == first
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda out: next((out / "train").iterdir()).unlink(), r"train/part-\S+ is missing"),
+        (lambda out: next((out / "eval").iterdir()).write_bytes(b"short"), r"eval/part-\S+ has 5 bytes instead of"),
+        (lambda out: (out / "transform.json").unlink(), "transform.json is missing or is not the file"),
+        (lambda out: flip(out / "transform" / "0.parquet"), "transform/0.parquet is missing or is not the file"),
+        (lambda out: shutil.rmtree(out / "train"), r"train/part-\S+ is missing; .*, and \d+ more"),
+    ],
+)
+def test_resume_calls_no_damaged_dataset_finished(
+    harm: Callable[[Path], None], says: str, small: Document, client: Client
+) -> None:
+    run(small, client)
+    assert run(small, client, resume=True)
+    harm(output_of(small))
+    with pytest.raises(OutputError, match=rf"has been damaged since: .*{says}.*Write it again with --overwrite"):
+        run(small, client, resume=True)
+    run(small, client, overwrite=True)  # as it says
+    assert is_sound(small)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_damaged_file_of_a_run_keeps_an_overwrite_from_beginning(
+    damage: str, small: Document, client: Client, digests: Digests
+) -> None:
+    """All of them at once: lock, plan, records of tasks, fitted state, status, and a commit file of another run."""
+    stopped(small, client, "commit")
+    files = [path for path in (output_of(small) / "_run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"plan.json", "00000.json", "transform.json", "0.parquet"}
+    left = output_of(small) / "_run" / "0123abcd" / "commit"
+    left.mkdir(parents=True)
+    for path in (*files, output_of(small) / "_run" / "lock", left / "commit.json", left / "transform.json"):
+        path.write_bytes(DAMAGE[damage])
+    run(small, client, overwrite=True)
+    assert is_sound(small)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_commit_file_beside_a_dataset_is_in_nobody_s_way(
+    damage: str, small: Document, client: Client
+) -> None:
+    first = run(small, client)
+    left = output_of(small) / "_run" / "0123abcd" / "commit"
+    left.mkdir(parents=True)
+    (left / "commit.json").write_bytes(DAMAGE[damage])
+    (output_of(small) / "transform.json").rename(left / "transform.json")  # as if it had not been moved yet
+    assert run(small, client, resume=True) == first
+    assert (output_of(small) / "transform.json").exists()
+    run(other(small), client, overwrite=True)
+    assert is_sound(small)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("plan.json", r"plan\.json, the plan of the unfinished run, was damaged.*Begin anew: --overwrite"),
+        ("fitted-1/transform.json", r"fitted-1/transform\.json, or a vocabulary.* was damaged.*--overwrite"),
+        ("fitted-1/transform/0.parquet", r"fitted-1/transform\.json, or a vocabulary.* was damaged.*--overwrite"),
+        ("tasks/00000.json", None),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_told_by_resume_unless_it_can_do_without(
+    file: str, says: str | None, damage: str, small: Document, client: Client, stopped_once: Path
+) -> None:
+    shutil.copytree(stopped_once, output_of(small))
+    [path] = output_of(small).glob(f"_run/*/{file}")
+    path.write_bytes(DAMAGE[damage])
+    if says is None:
+        run(small, client, resume=True)
+        assert is_sound(small)
+    else:
+        with pytest.raises(OutputError, match=says):
+            run(small, client, resume=True)
+
+
+_STOPPED: dict[str, Path] = {}
+
+
+@pytest.fixture
+def stopped_once(small: Document, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the output of a run that was stopped before its commit."""
+    if not _STOPPED:
+        stopped(small, client, "commit")
+        _STOPPED["output"] = tmp_path_factory.mktemp("stopped") / "out"
+        shutil.move(output_of(small), _STOPPED["output"])
+    return _STOPPED["output"]
+
+
+def test_a_plan_that_names_other_files_is_damaged(small: Document, client: Client) -> None:
+    stopped(small, client, "commit")
+    [path] = output_of(small).glob("_run/*/plan.json")
+    plan = json.loads(path.read_text())
+    plan["shards"][0]["shards"][0][0] = "README.md"
+    path.write_text(json.dumps(plan))
+    (output_of(small) / "README.md").write_text("mine")
+    with pytest.raises(OutputError, match="was damaged"):
+        run(small, client, resume=True)
+    assert (output_of(small) / "README.md").read_text() == "mine"
+
+
+def test_a_damaged_lock_stops_all_but_an_overwrite_and_what_it_says_works(small: Document, client: Client) -> None:
+    stopped(small, client, "commit")
+    lock_file = output_of(small) / "_run" / "lock"
+    lock_file.write_bytes(DEEP)
+    for options in ({}, {"resume": True}):
+        with pytest.raises(OutputError, match=r"_run/lock is no lock .* delete that file and go on with .* --resume"):
+            run(small, client, **options)
+    lock_file.unlink()
+    run(small, client, resume=True)
+    assert is_sound(small)
+
+
+def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document, client: Client) -> None:
+    from dtap_dask.job.telling.folder import told_notes, told_run, told_runs
+
+    run(small, client)
+    store = open_store(small["output"]["path"])
+    [told] = told_runs(store)
+    for kind, ask in (("json", told_run), ("log", told_notes)):
+        (output_of(small) / "_run" / "status" / f"{told.id}.{kind}").write_bytes(DEEP)
+        with pytest.raises(OutputError, match=rf"_run/status/{told.id}\.{kind} was damaged.*delete it"):
+            ask(store, told.id)
+    assert told_runs(store) == []
+    run(other(small), client, overwrite=True)
+    assert len(told_runs(store)) == 1
+
+
+@pytest.mark.parametrize("failing", ["replace", "move", "delete", "open_output", "sync_folder"])
+def test_a_disk_that_fails_for_a_moment_during_the_commit_costs_a_retry(
+    failing: str, small: Document, client: Client, monkeypatch: pytest.MonkeyPatch, digests: Digests
+) -> None:
+    """At the first call after the shards are written, and at the one in the middle of the sidecars' moves."""
+    monkeypatch.setattr(tasks, "IO_PAUSES", (0, 0, 0))
+    run(small, client)
+    right = digests(output_of(small))
+    real, commit = getattr(LocalFiles, failing), run_module._Run.commit
+    for after in (0, 1):
+        calls = [-1]
+
+        def flaky(*arguments: Any, calls: list[int] = calls, after: int = after) -> Any:
+            calls[0] += calls[0] >= 0
+            if calls[0] == after + 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments)
+
+        def committing(*arguments: Any, calls: list[int] = calls, after: int = after) -> dtap_dask.Manifest:
+            calls[0] = 0
+            try:
+                return commit(*arguments)
+            finally:
+                assert calls[0] > after, "the call that was to fail was never made"
+                calls[0] = -1
+
+        run(other(small), client, overwrite=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalFiles, failing, flaky)
+            patch.setattr(run_module._Run, "commit", committing)
+            run(small, client, overwrite=True)
+        assert digests(output_of(small)) == right
+        assert is_sound(small)
+
+
+def test_a_disk_that_keeps_failing_during_the_commit_ends_in_advice_that_works(
+    small: Document, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "IO_PAUSES", (0, 0))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "commit_dataset", fail)
+        with pytest.raises(InterruptedRun, match=r"failed 3 times .*Input/output error.* go on with --resume"):
+            run(small, client)
+    run(small, client, resume=True)
+    assert is_sound(small)
+
+
+def test_what_ended_a_run_is_told_even_if_the_lock_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def work(store: Store) -> None:
+        with lock(store):
+            monkeypatch.setattr(LocalFiles, "delete", refuse)
+            raise DtapError("No permission to write the shard")
+
+    with pytest.raises(DtapError, match="No permission to write the shard"):
+        work(open_store(str(tmp_path)))
+    assert "The lock" in caplog.text
+    assert "_run/lock could not be removed: No permission to delete" in caplog.text
+    monkeypatch.undo()
+    assert open_store(str(tmp_path)).exists("_run/lock")
