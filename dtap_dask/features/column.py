@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -232,6 +233,16 @@ def is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
+def shape_of(kind: pa.DataType) -> tuple[int, ...]:
+    """The shape of one value: (k,) for lists of k numbers, (k, l) for lists of k such lists, () for anything else."""
+    return (kind.list_size, *shape_of(kind.value_type)) if pa.types.is_fixed_size_list(kind) else ()
+
+
+def item_of(kind: pa.DataType) -> pa.DataType:
+    """The type of the numbers in (lists of) lists of a fixed size; any other type itself."""
+    return item_of(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
+
+
 def from_arrow(array: pa.Array) -> Column:
     """A column of a record batch; `array` is of a type that `kind.source_kind` accepts."""
     if isinstance(array, pa.ExtensionArray):
@@ -281,11 +292,12 @@ def _microseconds(array: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def _vectors(array: pa.Array) -> Numbers:
-    """[n, k] of a fixed-size list of numbers; a null row is null in every place."""
-    width = array.type.list_size
-    inner = _numbers(array.values.slice(array.offset * width, len(array) * width))
-    values = inner.values.reshape(len(array), width)
-    valid = None if inner.valid is None else np.asarray(inner.valid.reshape(len(array), width).all(axis=1))
+    """[n, k] of a fixed-size list of numbers, or of such lists; a null row is null in every place."""
+    size = array.type.list_size
+    places = array.values.slice(array.offset * size, len(array) * size)
+    inner = _vectors(places) if pa.types.is_fixed_size_list(places.type) else _numbers(places)
+    values = inner.values.reshape(len(array), math.prod(shape_of(array.type)))
+    valid = None if inner.valid is None else np.asarray(inner.valid.reshape(len(array), size).all(axis=1))
     rows = _validity(array)
     if rows is None:
         return Numbers(values, valid)

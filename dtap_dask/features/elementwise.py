@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pydantic import model_validator
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Array, Coded, Column, Decimals, Lists, Numbers, Text, Words, numbers
+from dtap_dask.features.column import Array, Coded, Column, Decimals, Lists, Numbers, Text, Words, item_of, numbers
 from dtap_dask.features.decimals import clipped, spelled, whole
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, is_finite, rows_of
@@ -117,15 +117,23 @@ class Cast(Step):
 
     def kind(self, given: Kind, index: int) -> Kind:
         if given.base in ("list", "onehot") or given.width is not None:
-            if self.dtype in ("string", "bool") or (given.base == "list" and not _of_numbers(given.source)):
+            if self.dtype in ("string", "bool") or not self._takes_items(given):
                 raise Unfit(f"cast to {self.dtype} cannot be of {describe(given)}.")
-            return given.become(given.base, cast=self.dtype)
+            base = given.base if given.width is None else _base(self.dtype)
+            return given.become(base, cast=self.dtype)
         if given.base == "time" and self.dtype in ("string", "bool"):
             raise Unfit(f"cast to {self.dtype} cannot be of {given.source}; valid: int64 (microseconds since 1970).")
         if self.dtype == "string":
             return given.become("text")
         keep = given.encoder if self.dtype != "bool" else None
         return given.become(_base(self.dtype), cast=self.dtype, encoder=keep, holds=self._holds(given))
+
+    def _takes_items(self, given: Kind) -> bool:
+        """Whether the values of lists or vectors can be cast, decimals to floats only: other ways are not exact."""
+        if given.base == "list":
+            return _of_numbers(given.source)
+        exact = given.width is None or not pa.types.is_decimal(item_of(given.source))
+        return exact or self.dtype.startswith("float")
 
     def _holds(self, given: Kind) -> str:
         """The integer dtype of the result: no wider than that of integers that are cast."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Lists, is_text
+from dtap_dask.features.column import Lists, is_text, item_of, shape_of
 from dtap_dask.features.decimals import spelled
 from dtap_dask.features.elementwise import Cast
 from dtap_dask.features.encode import LabelEncode
@@ -114,7 +114,7 @@ def _number_dtypes(kind: Kind, role: str) -> tuple[str, str]:
     if role == "weight":
         return "float32", "float32"
     if kind.base == "float":
-        return _float_dtypes(kind.source.value_type if kind.width is not None else kind.source, role)
+        return _float_dtypes(item_of(kind.source), role)
     if kind.base == "bool":
         return ("float32" if role == "label" else "int64"), "uint8"
     return "int64", _integer_store(kind.holds)
@@ -158,8 +158,8 @@ def feature_info(feature: Feature, outputs: Sequence[LaneOutput], state: FittedS
         return FeatureInfo(spec.name, spec.role, dtype, dtype, (feature.reduce.n_components,), columns)
     if not spec.vector:
         one, kind = outputs[0], feature.lanes[0].kinds[-1]
-        wide = kind.base == "onehot" or kind.width is not None
-        shape: tuple[int | None, ...] = (None,) if kind.base == "list" else (one.width,) if wide else ()
+        places = (one.width,) if kind.base == "onehot" else shape_of(kind.source) if kind.width is not None else ()
+        shape: tuple[int | None, ...] = (None,) if kind.base == "list" else places
         return FeatureInfo(
             spec.name, spec.role, one.dtype, one.stored, shape, columns, one.ids, one.vocabulary, one.classes
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
+from dtap_dask.features.column import item_of
 from dtap_dask.features.feature import Feature, FeatureSpec, Lane
 from dtap_dask.features.impute import Impute
 from dtap_dask.features.label import label_problems, label_step
@@ -142,7 +143,7 @@ def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
         return "a label of text needs an encoder; put `steps: [ordinal_encode]` with it."
     if spec.role == "weight" and not kind.is_number:
         return f"a weight is one number a row, and the column is {describe(kind)}."
-    inexact = spec.role == "kept" and kind.width is not None and pa.types.is_decimal(kind.source.value_type)
+    inexact = spec.role == "kept" and kind.width is not None and pa.types.is_decimal(item_of(kind.source))
     no_place = f"it is {kind.source}, and no record holds a fixed number of decimals exactly. Leave it out of `keep`."
     return no_place if inexact else ""
 

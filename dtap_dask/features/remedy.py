@@ -10,6 +10,7 @@ from dtap_dask.features.quoting import condition, sql_name
 Cures = tuple[str, ...]
 
 _ROWS = "leave such rows out with {where}"
+_HOLES = "leave the column out where it is the lists that hold nulls"
 _USE = {"label": "make that the label", "weight": "make that the weight", "kept": "keep that"}
 _VALUES = {"text": "''", "bool": "false"}
 
@@ -18,16 +19,17 @@ def cures(feature: Feature, lane: Lane) -> Cures:
     """What can be done about nulls of a lane; {where} and {column} are to be filled in."""
     role, source = feature.spec.role, lane.kinds[0]
     if source.base == "list":
-        return _ROWS, "leave the column out where it is the lists that hold nulls"
+        return _ROWS, _HOLES
     if role != "feature":
         if source.width is not None:
-            return (_ROWS,)
+            return _ROWS, _HOLES
         value = "..." if source.base == "time" else _VALUES.get(source.base, "0")
         return _ROWS, f"`derive` a column such as `coalesce({{column}}, {value})` and {_USE[role]}"
     if any(getattr(step, "null", "") == "error" for step in lane.steps):
         return _ROWS, "leave out `null: error`"
     allowed = ("set `allow_null: true` to write NaN",) if _takes_nan(feature, lane) else ()
-    return *_filled(lane), _ROWS, *allowed
+    whole = (_HOLES,) if source.width is not None else ()
+    return *_filled(lane), _ROWS, *whole, *allowed
 
 
 def _filled(lane: Lane) -> Cures:

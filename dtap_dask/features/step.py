@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from dtap_dask.errors import DataError, DtapError
-from dtap_dask.features.column import Array, Column, is_text, present
+from dtap_dask.features.column import Array, Column, is_text, present, shape_of
 from dtap_dask.features.statistic import Statistic
 
 Base = Literal["float", "int", "bool", "text", "time", "list", "onehot"]
@@ -27,7 +27,8 @@ class Kind:
 
     `nulls`: a null of the source may still be there. `cast`: the dtype that the last step, a cast, gave it.
     `encoder`: the index of the step that made ids of it. `source`: its Arrow type in the lake. `width`: the
-    places of a fixed-size list. `holds`: of integers, the dtype that holds every value that may be there.
+    places of a fixed-size list, all together in one of lists. `holds`: of integers, the dtype that holds every value
+    that may be there.
     """
 
     base: Base
@@ -145,7 +146,7 @@ class DropNulls(Step):
 def describe(kind: Kind) -> str:
     """A kind in words."""
     if kind.width is not None:
-        return f"a vector ({kind.source})"
+        return f"a {'vector' if len(shape_of(kind.source)) == 1 else 'tensor'} ({kind.source})"
     return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors", "text": "text"}.get(kind.base, kind.base)
 
 
@@ -160,9 +161,9 @@ def source_kind(source: pa.DataType) -> Kind:
         return Kind("text", source)
     if pa.types.is_fixed_size_list(base):
         inner = source_kind(base.value_type)
-        if not inner.is_number:
+        if not inner.is_number and inner.width is None:
             raise Unfit(f"it is {source}; of fixed-size lists only those of numbers can be features.")
-        return Kind(inner.base, source, width=base.list_size, holds=inner.holds)
+        return Kind(inner.base, source, width=base.list_size * (inner.width or 1), holds=inner.holds)
     if pa.types.is_list(base) or pa.types.is_large_list(base):
         inner = source_kind(base.value_type)
         if not inner.is_number and inner.base != "text":

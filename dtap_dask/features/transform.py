@@ -79,7 +79,8 @@ class Transform:
             block = feature.reduce.project(fitted, stack([numbers(result).floats() for result in results]))
             return self._finite(feature, Numbers(block), info, columns)
         if len(results) == 1 and not feature.spec.vector:
-            return self._finite(feature, numbers(results[0]), info, columns)
+            values = self._finite(feature, numbers(results[0]), info, columns)
+            return values.reshape(len(values), *info.shape)
         return self._vector(feature, outputs, [numbers(result) for result in results], info, columns)
 
     def _vector(

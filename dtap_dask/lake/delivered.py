@@ -35,8 +35,8 @@ def _canonical(values: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(values), kind)
     if values.type == int96.RAW and pa.types.is_timestamp(kind):
         return int96.timestamps(values, kind)
-    for fits, rebuild in _NESTED:
-        if fits(kind) and fits(values.type):
+    for wanted, given, rebuild in _NESTED:
+        if wanted(kind) and given(values.type):
             return rebuild(values, kind)
     return values.cast(kind)
 
@@ -45,6 +45,21 @@ def _list(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """pyarrow's own cast (seen in 26.0) cannot make a list of a list view that ends in null."""
     entries = _canonical(values.flatten(), kind.value_type)
     return pa.ListArray.from_arrays(_offsets(values), entries, kind, mask=_mask(values))
+
+
+def _vector(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Lists of a fixed length; ValueError where one has another. A null list has places of its own, null each."""
+    size = kind.list_size
+    if not pa.types.is_fixed_size_list(values.type):
+        lengths = pc.unique(pc.list_value_length(values).drop_null()).to_pylist()
+        other = [length for length in lengths if length != size]
+        if other:
+            raise ValueError(f"a list has {other[0]} values, and the source's first file has {size} in each")
+        values = _list(values, pa.list_(values.type.value_type)).cast(pa.list_(values.type.value_type, size))
+    elif values.type.list_size != size:
+        raise ValueError(f"its lists have {values.type.list_size} values, and those of the source's first file {size}")
+    places = values.values.slice(values.offset * size, len(values) * size)
+    return pa.FixedSizeListArray.from_arrays(_canonical(places, kind.value_type), type=kind, mask=_mask(values))
 
 
 def _struct(values: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -74,8 +89,11 @@ def _mask(values: pa.Array) -> pa.Array | None:
     return values.is_null() if values.null_count else None
 
 
-_NESTED: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, pa.DataType], pa.Array]]] = (
-    (is_list, _list),
-    (pa.types.is_struct, _struct),
-    (pa.types.is_map, _map),
+_IsKind = Callable[[pa.DataType], bool]
+# For a wanted and a given type: how the one is made of the other.
+_NESTED: Sequence[tuple[_IsKind, _IsKind, Callable[[pa.Array, pa.DataType], pa.Array]]] = (
+    (pa.types.is_fixed_size_list, is_list, _vector),
+    (is_list, is_list, _list),
+    (pa.types.is_struct, pa.types.is_struct, _struct),
+    (pa.types.is_map, pa.types.is_map, _map),
 )

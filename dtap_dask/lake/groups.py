@@ -242,6 +242,8 @@ def _width(kind: pa.DataType) -> int:
     """Bytes of one value: exact for fixed widths; codes for text; what offsets and one number take for a list."""
     if pa.types.is_struct(kind):
         return sum(_width(field.type) for field in kind)
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
     try:
         return max(1, int(kind.bit_width) // 8)
     except ValueError:

@@ -28,7 +28,8 @@ _LISTS = (
 
 def canonical_type(kind: pa.DataType) -> pa.DataType:
     """What a type holds, whatever way it is stored: dictionaries are their values, large and view types the plain
-    ones, lists of a fixed length lists, any time zone UTC (the instants are the same), small decimals decimal128.
+    ones, any time zone UTC (the instants are the same), small decimals decimal128. Lists of a fixed length keep it
+    where they hold numbers (vectors) or vectors (tensors); others are plain lists.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -53,12 +54,21 @@ def is_empty_group(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and all(is_empty_group(field.type) for field in kind)
 
 
+def _is_place(kind: pa.DataType) -> bool:
+    """Whether a canonical type can be one of the places of a vector or tensor."""
+    types = pa.types
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+    return bool(plain or types.is_fixed_size_list(kind))
+
+
 def _canonical_nested(kind: pa.DataType) -> pa.DataType:
     types = pa.types
     if types.is_map(kind):
         return pa.map_(canonical_type(kind.key_type), canonical_type(kind.item_type))
     if is_list(kind):
-        return pa.list_(canonical_type(kind.value_type))
+        item = canonical_type(kind.value_type)
+        vector = types.is_fixed_size_list(kind) and kind.list_size > 0 and _is_place(item)
+        return pa.list_(item, kind.list_size if vector else -1)
     if types.is_struct(kind):
         return pa.struct([pa.field(f.name, canonical_type(f.type)) for f in kind])
     return kind
@@ -99,11 +109,23 @@ def select_columns(file: SourceFile, found: pa.Schema, columns: Sequence[str] | 
     return canonical_schema(pa.schema([found.field(name) for name in names]))
 
 
+def _fits(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether canonical types are the same, but for the length of lists where one of the two does not state it."""
+    types = pa.types
+    if is_list(found) and is_list(expected):
+        sizes = {kind.list_size for kind in (found, expected) if types.is_fixed_size_list(kind)}
+        return len(sizes) < 2 and _fits(found.value_type, expected.value_type)
+    if types.is_struct(found) and types.is_struct(expected) and found.names == expected.names:
+        return all(_fits(one.type, other.type) for one, other in zip(found, expected, strict=True))
+    return bool(found == expected)
+
+
 def check_schema(file: SourceFile, found: pa.Schema, expected: pa.Schema) -> None:
     """SourceError with a diff of the job's columns unless a file's full schema has them in their expected types.
 
     Nullability, metadata, order, encodings and columns that the job does not use are left alone; a column of
-    Arrow's null type (no value was ever written) fits any type.
+    Arrow's null type (no value was ever written) fits any type. Lists of a fixed length and of any fit each other: only
+    Arrow's writers note a length, and what is read is held against it.
     """
     lines = []
     for field in expected:
@@ -113,7 +135,7 @@ def check_schema(file: SourceFile, found: pa.Schema, expected: pa.Schema) -> Non
             lines.append(f"{field.name}: {missing}, expected {field.type}")
         else:
             kind = canonical_type(found.field(index).type)
-            if not pa.types.is_null(kind) and kind != field.type:
+            if not pa.types.is_null(kind) and not _fits(kind, field.type):
                 lines.append(f"{field.name}: is {kind}, expected {field.type}")
     if lines:
         raise SourceError(
