@@ -19,10 +19,14 @@ TARGETS = [
     "DECIMAL(38,0)", "DECIMAL(38,10)", "DECIMAL(38,37)", "VARCHAR", "BLOB", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S",
     "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ",
 ]  # fmt: skip
+MORE = {"s": ["nan", "-inf", "1e400", "-0x1", "0b11", "1__0", "2013-06-01 12:00:00+02", "24:00"]}
 BATCH = pa.record_batch(
     {
         "id": pa.array(range(40)),
-        **{name: pa.array(([*pool, None] * 40)[:40], dtype) for name, (dtype, pool) in COLUMNS.items()},
+        **{
+            name: pa.array(([*pool, *MORE.get(name, []), None] * 40)[:40], dtype)
+            for name, (dtype, pool) in COLUMNS.items()
+        },
     }
 )
 

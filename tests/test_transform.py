@@ -10,6 +10,7 @@ import pytest
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features.column import from_arrow
 
 
 def run(columns, *steps, role="feature", name="x", **more):
@@ -253,3 +254,12 @@ def test_an_unfinished_state_is_refused():
 def test_lists_that_overflow_float32_are_refused():
     with pytest.raises(DataError, match="1 values of column 'x' are infinite at step output as float32"):
         run({"x": pa.array([[1.0], [1e300]])})
+
+
+@pytest.mark.parametrize(
+    "dtype", [pa.decimal32(9, 2), pa.decimal128(9, 2), pa.decimal128(38, 20), pa.decimal256(76, 3)]
+)
+def test_decimals_are_computed_with_as_the_nearest_doubles(dtype: pa.DataType) -> None:
+    values = [decimal.Decimal(number).scaleb(-2) for number in range(-100, 20_000, 7)]
+    numbers = from_arrow(pa.array([*values, None], dtype)).numbers
+    assert numbers.values[:-1].tolist() == [float(value) for value in values]

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.lake.decimals import to_floating
+
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -157,7 +159,7 @@ class Decimals:
     @cached_property
     def numbers(self) -> Numbers:
         """The values as float64, NaN where null."""
-        return _numbers(self.array.cast(pa.float64()))
+        return _numbers(self.array)
 
     def nulls(self) -> Mask | None:
         return _bits(self.array.is_null()) if self.array.null_count else None
@@ -266,7 +268,7 @@ def _numbers(array: pa.Array) -> Numbers:
     if pa.types.is_null(kind):
         return Numbers(np.full(len(array), np.nan))
     if pa.types.is_decimal(kind):
-        array = array.cast(pa.float64())
+        array = to_floating(array, pa.float64())
         kind = array.type
     valid = _validity(array)
     if pa.types.is_boolean(kind):

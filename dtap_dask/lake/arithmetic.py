@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.lake import decimals
-from dtap_dask.lake.expression import MAX_PRECISION, family
+from dtap_dask.lake.expression import family
 
 _NS_DAYS = 106_700  # days from 1970 that nanoseconds in 64 bits reach, less a month
 
@@ -37,29 +36,11 @@ def _remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
     """The remainder with the sign of the dividend, as SQL's %; of integers or floats of one type."""
     a, b = decimals.same_length(left, right)
     valid = pc.and_(a.is_valid(), b.is_valid())
-    if pa.types.is_integer(dtype) and pc.any(pc.and_(valid, pc.equal(b, 0))).as_py():
+    if pa.types.is_integer(dtype) and pc.any(pc.and_(valid, pc.equal(b, pa.scalar(0, dtype)))).as_py():
         raise pa.ArrowInvalid("divide by zero")
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.fmod(a.fill_null(0).to_numpy(zero_copy_only=False), b.fill_null(1).to_numpy(zero_copy_only=False))
     return pa.array(values, dtype, mask=None if pc.all(valid).as_py() else ~np.asarray(valid))
-
-
-def round_number(values: pa.Array, digits: int, mode: str) -> pa.Array:
-    """Floats or decimals rounded to `digits` after the point; a decimal gets one more digit to carry into.
-
-    Where rounding needs a digit more than the precision, Arrow 26 writes 0 and forgets the error if a later value of
-    the array is fine. With all 38 digits in use none can be added: such a 0 is looked for, and raises ArrowInvalid.
-    """
-    if family(values.type) != "decimal":
-        return pc.round(values, ndigits=digits, round_mode=mode)
-    values = pc.cast(values, wider(values.type))
-    rounded = pc.round(values, ndigits=digits, round_mode=mode)
-    if values.type.precision == MAX_PRECISION:
-        least = Decimal(10) ** min(max(-digits, 0), MAX_PRECISION - 1)  # does not round to 0
-        lost = pc.and_(pc.equal(rounded, pa.scalar(Decimal(0))), pc.greater_equal(pc.abs(values), pa.scalar(least)))
-        if pc.any(lost).as_py():
-            raise pa.ArrowInvalid("a value has more than 38 digits after rounding")
-    return rounded
 
 
 def floor_time(values: pa.Array, unit: str) -> pa.Array:
@@ -68,13 +49,6 @@ def floor_time(values: pa.Array, unit: str) -> pa.Array:
     if values.type.unit == "ns" and pc.any(pc.greater(floored, values)).as_py():
         raise pa.ArrowInvalid(f"the start of the {unit} lies before the first nanosecond timestamp, in 1677")
     return floored
-
-
-def wider(dtype: pa.DataType) -> pa.DataType:
-    """A decimal with room for the digit that rounding may add; other types as they are."""
-    if family(dtype) != "decimal":
-        return dtype
-    return pa.decimal128(min(dtype.precision + 1, MAX_PRECISION), dtype.scale)
 
 
 def add_interval(values: pa.Array, interval: pa.Scalar, dtype: pa.DataType, sign: int) -> pa.Array:

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.lake import decimals
-from dtap_dask.lake.arithmetic import round_number
 from dtap_dask.lake.expression import INT64, MAX_PRECISION, Family, family
 from dtap_dask.lake.literals import NANOSECONDS, parse_text
 from dtap_dask.lake.spelling import to_text
@@ -27,6 +26,9 @@ def cast(values: pa.Array, target: pa.DataType, *, lenient: bool = False) -> pa.
     """`values` as `target`; what does not fit is null when `lenient`, else a DataError shows the first such value."""
     if values.type == target:
         return values
+    if pa.types.is_decimal256(target):  # only to compare
+        wide = _whole(values, pa.decimal128(20, 0)) if family(values.type) == "int" else values
+        return pc.cast(wide, target)
     try:
         return _whole(values, target)
     except (pa.ArrowInvalid, OverflowError):
@@ -50,7 +52,7 @@ def _by_value(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _float_to_int(values: pa.Array, target: pa.DataType) -> pa.Array:
-    return pc.cast(round_number(values, 0, "half_to_even"), target)
+    return pc.cast(pc.round(values, round_mode="half_to_even"), target)
 
 
 def _decimal_to_int(values: pa.Array, target: pa.DataType) -> pa.Array:

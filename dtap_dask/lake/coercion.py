@@ -11,6 +11,17 @@ _UNITS = ("s", "ms", "us", "ns")
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
 
 
+def compared_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    """The type in which two values are compared: as `common_type`, but decimals are always compared exactly."""
+    if {family(left), family(right)} == {"decimal"}:
+        scale = max(left.scale, right.scale)
+        digits = max(left.precision - left.scale, right.precision - right.scale) + scale
+        return pa.decimal128(digits, scale) if digits <= MAX_PRECISION else pa.decimal256(digits, scale)
+    if {family(left), family(right)} == {"decimal", "int"}:
+        return compared_type(as_decimal(left), as_decimal(right))
+    return common_type(left, right)
+
+
 def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     """The type that holds values of both, None if a person must cast first. Floats meet decimals as floats."""
     if left == right or family(right) == "null":

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pyarrow as pa
 
 from dtap_dask.errors import DataError, ExpressionError
-from dtap_dask.lake.coercion import common_type
+from dtap_dask.lake.coercion import compared_type
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import (
     BOOL,
@@ -103,7 +103,7 @@ def _with_literal(op: Comparison, left: Node, right: Constant) -> Node:
 
 
 def _widened(op: Comparison, left: Node, right: Node) -> Node:
-    dtype = common_type(left.type, right.type)
+    dtype = compared_type(left.type, right.type)
     if dtype is None:
         raise ExpressionError(
             f"{describe(left)} cannot be compared with {describe(right)}. CAST one of them, if that is meant"

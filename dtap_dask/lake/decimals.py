@@ -154,6 +154,8 @@ def to_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
 
     One division of two exact doubles rounds once; what does not fit two exact doubles goes through its text.
     """
+    if not pa.types.is_decimal128(values.type):
+        return pc.cast(pc.cast(values, pa.string()), dtype)
     low, high = words(values)
     counts, scale = low.view(np.int64), values.type.scale
     if not 0 <= scale <= _EXACT_POWER or (high != counts >> 63).any() or (np.abs(counts) > 2**53).any():
@@ -188,18 +190,38 @@ def rescaled(values: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Decimals under another precision and scale, halves away from zero; ArrowInvalid if one has no room."""
     source = values.type
     down = source.scale - dtype.scale
-    if down <= 0:  # Arrow 26 wraps around where a product has more than 38 digits
-        return pc.cast(values if source.precision - down <= MAX_PRECISION else _longer(values), dtype)
-    valid = np.asarray(values.is_valid())
-    if source.precision <= _SHORT and down <= _SHORT:
-        counts = _rounded(unscaled(values), 10**down)
-        if dtype.precision < _SHORT and (np.abs(counts) >= 10**dtype.precision).any():
-            raise pa.ArrowInvalid(f"a value has more than {dtype.precision} digits")
-        return scaled(counts, valid, dtype)
-    return from_whole_numbers(_rounded(whole_numbers(values), 10**down), valid, dtype)
+    if down > 0:
+        return rounded(values, dtype.scale, HALF_AWAY, dtype)
+    # Arrow 26 wraps around where a product has more than 38 digits
+    return pc.cast(values if source.precision - down <= MAX_PRECISION else _longer(values), dtype)
 
 
-def _rounded(counts: np.ndarray, unit: int) -> np.ndarray:
-    """`counts` divided by `unit`, halves away from zero."""
-    whole = (abs(counts) + unit // 2) // unit
-    return np.where(counts < 0, -whole, whole)
+def rounded(values: pa.Array, digits: int, mode: str, dtype: pa.DataType) -> pa.Array:
+    """Decimals rounded to `digits` after the point, fewer than they have, as `dtype`; ArrowInvalid if one has no room.
+
+    `digits` is negative for places before the point. `mode` is one of Arrow's.
+    """
+    source = values.type
+    unit = source.scale - digits
+    if source.precision > _SHORT or unit > _SHORT:
+        room = pa.decimal256(source.precision + 1, source.scale)  # rounding may need a digit more
+        return pc.cast(pc.round(pc.cast(values, room), ndigits=digits, round_mode=mode), dtype)
+    counts = _ROUNDINGS[mode](unscaled(values), 10**unit) * 10 ** (dtype.scale - digits)
+    if dtype.precision <= _SHORT and (np.abs(counts) >= 10**dtype.precision).any():
+        raise pa.ArrowInvalid(f"a value has more than {dtype.precision} digits")
+    return scaled(counts, np.asarray(values.is_valid()), dtype)
+
+
+def _half_away(counts: np.ndarray, unit: int) -> np.ndarray:
+    whole = (np.abs(counts) + unit // 2) // unit
+    halves: np.ndarray = np.where(counts < 0, -whole, whole)
+    return halves
+
+
+HALF_AWAY = "half_towards_infinity"
+_ROUNDINGS: dict[str, Callable[[Any, int], Any]] = {
+    HALF_AWAY: _half_away,
+    "towards_zero": lambda counts, unit: np.sign(counts) * (np.abs(counts) // unit),
+    "down": lambda counts, unit: counts // unit,
+    "up": lambda counts, unit: -(-counts // unit),
+}

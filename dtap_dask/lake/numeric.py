@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.arithmetic import round_number
+from dtap_dask.lake import decimals
 from dtap_dask.lake.expression import BOOL, DOUBLE, INT64, MAX_PRECISION, Node, family
 from dtap_dask.lake.function import Args, Function, Run, Types, always, constant, plain
 
@@ -73,7 +73,7 @@ def _round(decimal_mode: str, whole: Callable[[Any], Any]) -> Run:
         digits = max(digits, -MAX_PRECISION)
         if digits < values.type.scale - values.type.precision:
             return _zeros(values, dtype)
-        return pc.cast(round_number(values, digits, decimal_mode), dtype)
+        return decimals.rounded(values, digits, decimal_mode, dtype)
 
     return run
 
@@ -87,7 +87,9 @@ def _round_integer(values: pa.Array, dtype: pa.DataType, digits: int, mode: str)
     if digits < -20:
         return _zeros(values, dtype)
     wide = pc.cast(values, pa.decimal128(20, 0))
-    return pc.cast(round_number(wide, digits, mode), dtype)
+    if family(dtype) == "decimal":
+        return decimals.rounded(wide, digits, mode, dtype)
+    return pc.cast(decimals.rounded(wide, digits, mode, pa.decimal128(MAX_PRECISION, 0)), dtype)
 
 
 def _round_float(values: pa.Array, digits: int, whole: Callable[[Any], Any]) -> pa.Array:
