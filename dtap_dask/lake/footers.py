@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -20,7 +20,7 @@ from dtap_dask.lake.predicate import ColumnStats
 from dtap_dask.lake.schema import canonical_type, check_schema, select_columns
 from dtap_dask.lake.sealed import sealed_columns
 from dtap_dask.lake.soundness import check_chunks
-from dtap_dask.lake.statistics import Kind, column_stats
+from dtap_dask.lake.statistics import Kind, column_stats, null_count
 from dtap_dask.storage import Store
 
 DICTIONARY_BYTES = 2 << 20  # writers give dictionaries up at about half of this
@@ -126,6 +126,7 @@ class Footer:
     `schema` has the canonical types of the needed columns, in the order asked for; `stats` holds, for each row
     group, the statistics of the columns that a predicate looks at. `plain_text` has the bytes (uncompressed) of each
     needed text column that the writer kept as they are, without a dictionary, as there are too many distinct words.
+    `nulls` has how many nulls the statistics count in columns that were asked for, where they count any.
     """
 
     path: str
@@ -133,10 +134,12 @@ class Footer:
     groups: RowGroups
     stats: tuple[dict[str, ColumnStats], ...]
     plain_text: dict[str, int]
+    nulls: dict[str, int]
 
 
 class FooterReader:
-    """Reads footers, reduced to `columns` (None: all) and to the statistics of `stat_columns`.
+    """Reads footers, reduced to `columns` (None: all), to the statistics of `stat_columns`, and to the null counts of
+    `null_columns`.
 
     With `expected`, SourceError unless a file has all of its columns in these types. SourceError also for a file
     that is empty, cut off, encrypted or not Parquet. Hive partition columns are no columns of the files here.
@@ -149,8 +152,10 @@ class FooterReader:
         columns: Sequence[str] | None = None,
         expected: pa.Schema | None = None,
         stat_columns: Sequence[str] = (),
+        null_columns: Sequence[str] = (),
     ):
         self._store, self._columns, self._expected, self._stat_columns = store, columns, expected, stat_columns
+        self._null_columns = null_columns
         self._shape: _Shape | None = None
 
     def read(self, file: SourceFile) -> Footer:
@@ -179,7 +184,7 @@ class FooterReader:
 
     def _footer(self, file: SourceFile, metadata: pq.FileMetaData, shape: _Shape, known_by: tuple[int, int]) -> Footer:
         numbers, stats, first_row = [], [], 0
-        plain_text: Counter[str] = Counter()
+        plain_text, nulls = Counter[str](), Counter[str]()
         for index in range(metadata.num_row_groups):
             group = metadata.row_group(index)
             rows, packed, raw = group.num_rows, 0, 0
@@ -193,10 +198,12 @@ class FooterReader:
                 if size > DICTIONARY_BYTES and is_plain_text(chunk, rows):
                     plain_text[chunk.path_in_schema] += size
             numbers.append((0, index, rows, first_row, packed, raw, *known_by))
+            for name, place in shape.nulls.items():
+                nulls[name] += null_count(group.column(place))
             stats.append({name: column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats})
             first_row += rows
         groups = RowGroups((file,), np.array(numbers, np.int64).reshape(-1, len(_COLUMNS)))
-        return Footer(file.path, shape.schema, groups, tuple(stats), dict(plain_text))
+        return Footer(file.path, shape.schema, groups, tuple(stats), dict(plain_text), dict(+nulls))
 
     def _shape_of(self, file: SourceFile, found: pa.Schema, hive: tuple[str, ...], metadata: pq.FileMetaData) -> _Shape:
         if self._expected is not None:
@@ -205,7 +212,8 @@ class FooterReader:
         schema = select_columns(file, found, names if self._columns is None else self._columns)
         places = _stat_places(metadata, [name for name in self._stat_columns if name in names])
         stats = [(name, place, Kind.of(canonical_type(found.field(name).type))) for name, place in places.items()]
-        return _Shape(found, hive, schema, leaf_places(metadata, schema.names), stats)
+        nulls = _stat_places(metadata, [name for name in self._null_columns if name in names])
+        return _Shape(found, hive, schema, leaf_places(metadata, schema.names), stats, nulls)
 
 
 @dataclass(frozen=True)
@@ -213,7 +221,7 @@ class _Shape:
     """What follows from the whole schema `found` of a file and its partition folders `hive`.
 
     `needed`: the place of each leaf column to be read; `stats`: name, place and type of each column whose statistics
-    are asked for.
+    are asked for; `nulls`: the place of each column whose null count is.
     """
 
     found: pa.Schema
@@ -221,6 +229,7 @@ class _Shape:
     schema: pa.Schema
     needed: Sequence[int]
     stats: Sequence[tuple[str, int, Kind]]
+    nulls: Mapping[str, int]
 
     @property
     def places(self) -> Sequence[int]:
@@ -230,7 +239,8 @@ class _Shape:
     def without(self, places: Collection[int]) -> _Shape:
         """The same without these leaf columns."""
         needed = [place for place in self.needed if place not in places]
-        return replace(self, needed=needed, stats=[one for one in self.stats if one[1] not in places])
+        nulls = {name: place for name, place in self.nulls.items() if place not in places}
+        return replace(self, needed=needed, stats=[one for one in self.stats if one[1] not in places], nulls=nulls)
 
 
 def _refuse_sealed(file: SourceFile, metadata: pq.FileMetaData, sealed: Collection[int]) -> None:

@@ -57,7 +57,8 @@ def prune_groups(footer: Footer, partitions: pa.Schema, where: Expression | None
 
 @dataclass(frozen=True, repr=False)
 class Asked:
-    """What is to be found in footers: the columns to be read, as they must be, and the condition to prune by.
+    """What is to be found in footers: the columns to be read, as they must be, the condition to prune by, and the
+    columns whose nulls are to be counted.
 
     It has no `repr`: Dask logs the arguments of what fails, and the condition may hold secrets.
     """
@@ -65,6 +66,7 @@ class Asked:
     schema: pa.Schema
     partitions: pa.Schema
     where: str | None
+    nulls: tuple[str, ...] = ()
 
     @property
     def condition(self) -> Expression | None:
@@ -79,7 +81,8 @@ class Seen:
 
     `groups` are the row groups that are left after pruning; `row_groups`, `rows` and `bytes` count all. `lacking`: in
     how many row groups with rows a column of the condition has no statistics, where there are such. `plain_text`: the
-    bytes of text columns that hold more distinct words than a dictionary.
+    bytes of text columns that hold more distinct words than a dictionary. `nulls`: how many nulls the statistics count
+    in the columns that were asked for, where they count any, whatever is pruned.
     """
 
     groups: RowGroups
@@ -88,14 +91,16 @@ class Seen:
     bytes: int
     lacking: Mapping[str, int]
     plain_text: Mapping[str, int]
+    nulls: Mapping[str, int]
 
     @classmethod
     def together(cls, parts: Sequence[Seen]) -> Seen:
         """What the footers of all parts show, one after the other."""
-        lacking, plain_text = Counter[str](), Counter[str]()
+        lacking, plain_text, nulls = Counter[str](), Counter[str](), Counter[str]()
         for part in parts:
             lacking.update(part.lacking)
             plain_text.update(part.plain_text)
+            nulls.update(part.nulls)
         return cls(
             RowGroups.together([part.groups for part in parts]),
             sum(part.row_groups for part in parts),
@@ -103,13 +108,14 @@ class Seen:
             sum(part.bytes for part in parts),
             dict(sorted(lacking.items())),
             dict(sorted(plain_text.items())),
+            dict(nulls),
         )
 
 
 def look(store: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
     """Read the footers of some files, and leave out the row groups that no row is wanted of."""
     where = asked.condition
-    reader = FooterReader(store, asked.schema.names, asked.schema, sorted(where.columns) if where else ())
+    reader = FooterReader(store, asked.schema.names, asked.schema, sorted(where.columns) if where else (), asked.nulls)
     return Seen.together([_seen(reader.read(file), asked, where) for file in files])
 
 
@@ -123,6 +129,7 @@ def _seen(footer: Footer, asked: Asked, where: Expression | None) -> Seen:
         int(every.bytes.sum()),
         Counter(unknown),
         footer.plain_text,
+        footer.nulls,
     )
 
 

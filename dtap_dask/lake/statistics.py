@@ -35,6 +35,12 @@ def column_stats(chunk: Any, kind: Kind, rows: int) -> ColumnStats:
     return ColumnStats(min=low, max=high, null_count=nulls, rows=rows)
 
 
+def null_count(chunk: Any) -> int:
+    """How many nulls a column chunk holds at least: NaNs are not counted, and none where that is not known."""
+    stats = chunk.statistics if chunk.is_stats_set else None
+    return int(stats.null_count) if stats is not None and stats.has_null_count else 0
+
+
 def _integer_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
     return _from_integer(getattr(stats, f"{side}_raw"), kind) if stats.physical_type in ("INT32", "INT64") else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import DtapError, ExpressionError, Problem, SourceError, StorageError, did_you_mean
+from dtap_dask.features.checks import Findings, Watch, by_column, watches
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
@@ -125,7 +127,10 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
     """`make_plan` of a job that is loaded: its paths and settings count as they are, its document as it was written."""
     lake = _look(loaded)
     checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
-    groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers)
+    watched = foreseeable(checked, limit)
+    nulls = tuple(watch.column for watch in by_column(watched))
+    groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers, nulls=nulls)
+    Findings(totals.read.rows, Counter(looked.nulls)).refuse(watched)
     write_tasks = group_tasks(groups.raw_bytes, task_order(len(groups), loaded))
     return Plan(
         job=loaded,
@@ -141,6 +146,14 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         looked=looked,
         warnings=(*lake.warnings, *of_source(loaded, totals.read.files, groups, write_tasks, looked)),
     )
+
+
+def foreseeable(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
+    """What columns of files must not hold nulls for: nothing where a row may be left out that has one."""
+    scan = checked.scan
+    if limit is not None or scan.where is not None or scan.sample is not None or (scan.split and scan.split.where):
+        return ()
+    return tuple(watch for watch in watches(checked.pipeline) if watch.nulls and watch.column in scan.schema.names)
 
 
 def plan_source(job: Job, warn: Callable[[str], None]) -> tuple[Store, ScanSpec, list[ScanTask]]:
@@ -205,10 +218,16 @@ def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], li
 
 
 def _row_groups(
-    job: Job, lake: _Lake, scan: ScanSpec, limit: int | None, read_footers: ReadFooters | None
+    job: Job,
+    lake: _Lake,
+    scan: ScanSpec,
+    limit: int | None,
+    read_footers: ReadFooters | None,
+    *,
+    nulls: tuple[str, ...] = (),
 ) -> tuple[RowGroups, SourceTotals, Looked]:
     """The row groups to read, how much that is of the source, and what else the footers show."""
-    asked = Asked(scan.schema, lake.partitions, job.source.where or None)
+    asked = Asked(scan.schema, lake.partitions, job.source.where or None, nulls)
     elsewhere = read_footers is not None and len(lake.kept) > FOOTERS_ON_CLIENT
     seen = (read_footers if read_footers and elsewhere else look)(lake.store, lake.kept, asked)
     groups = limited(seen.groups, limit)
@@ -223,7 +242,8 @@ def _row_groups(
     folders = Amount(len(lake.kept), seen.row_groups, seen.rows, seen.bytes)
     read = Amount(len(np.unique(groups.column("file"))), len(groups), rows, int(groups.bytes.sum()))
     idle = bool(asked.where) and len(seen.groups) == seen.row_groups and len(lake.kept) == len(lake.files)
-    return groups, SourceTotals(found, folders, read), Looked(seen.row_groups, idle, seen.lacking, seen.plain_text)
+    looked = Looked(seen.row_groups, idle, seen.lacking, seen.plain_text, seen.nulls)
+    return groups, SourceTotals(found, folders, read), looked
 
 
 def _all(schema: pa.Schema, partitions: pa.Schema) -> pa.Schema:

@@ -43,12 +43,14 @@ class Looked:
 
     `idle`: a filter left out neither a file nor a row group. `lacking`: in how many row groups columns of the filter
     have no statistics. `plain_text`: bytes of text columns in row groups that hold more words than a dictionary.
+    `nulls`: known nulls in columns that must not hold any, where every row is written.
     """
 
     row_groups: int
     idle: bool
     lacking: Mapping[str, int]
     plain_text: Mapping[str, int]
+    nulls: Mapping[str, int]
 
 
 def of_source(
