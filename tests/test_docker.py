@@ -26,6 +26,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import compose
+from images import pins
+
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
 WHEELS = Path(os.environ.get("DTAP_TEST_WHEELS", "~/.cache/dtap-dask/wheels")).expanduser()
@@ -39,10 +42,6 @@ def _module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-compose = _module(Path(__file__).with_name("compose.py"))
-pins = _module(Path(__file__).with_name("image_steps.py")).pins
 
 
 def missing(what: str) -> None:

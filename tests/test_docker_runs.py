@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -10,28 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
 import pytest
 
-import dtap_dask
+import compose
 
 DOCKER = Path(__file__).parents[1] / "docker"
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-compose = _module(Path(__file__).with_name("compose.py"))
-steps = _module(Path(__file__).with_name("image_steps.py"))
 
 
 # Compose's commands as plain processes.
@@ -147,56 +132,3 @@ def test_slurms_signal_before_the_end_interrupts_the_run(sbatch: Callable[..., A
     assert running.returncode == 4, text
     assert "go on with --resume" in text
     assert not list(tmp_path.glob(".dtap-dask-*"))
-
-
-# The images' steps, each run as the script that it is.
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The steps of the image `cluster`, done in a clean virtual environment."""
-    folder = tmp_path_factory.mktemp("image")
-    wheel = steps.Image(folder / "wheel", folder)
-    wheel.build(compose.stages()["wheel"])
-    made = steps.Image(folder / "image", folder)
-    made.build(compose.stages()["cluster"])
-    return made
-
-
-@pytest.fixture(scope="module")
-def demo(image: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Compose's services in that environment, a folder in the place of HDFS."""
-    folder = tmp_path_factory.mktemp("demo")
-    words = {"hdfs://namenode:8020": str(folder), "100000": "5000"}
-    with compose.Stack(folder / "stack", words, [image.bin]) as running:
-        running.services["sample"].pop("depends_on")
-        yield running
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_steps_of_the_cluster_make_an_environment_without_tensorflow_that_does_the_job(
-    image: Any, demo: Any
-) -> None:
-    """What only root may do (a user, folders at the top) is written down, not done."""
-    assert image.as_root == ["useradd --uid 10001 --create-home dtap", "install -d -o dtap -g dtap /work /tls"]
-    bare = {"pip", "setuptools"}  # what comes with a virtual environment, as with the base image
-    installed = {name: version for name, version in image.packages().items() if name not in bare}
-    assert installed == {**steps.pins("cluster"), "dtap-dask": dtap_dask.__version__}
-    assert steps.pins("cluster")["distributed"] in image.say("dask", "scheduler", "--version")
-    demo.start("job")
-    demo.wait("job", "service_completed_successfully")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_steps_of_the_trainer_add_tensorflow_and_train(image: Any, demo: Any) -> None:
-    demo.start("job")
-    demo.wait("job", "service_completed_successfully")
-    image.build([step for step in compose.stages()["trainer"] if step[0] == "trainer"])
-    wanted = {**steps.pins("cluster"), **steps.pins("trainer")}
-    assert {name: version for name, version in image.packages().items() if name in wanted} == wanted
-    assert "No broken requirements" in image.say("pip", "check")
-    demo.start("train")
-    demo.wait("train", "service_completed_successfully")
-    assert "AUC on eval" in demo.log("train").read_text()

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker" / "compose.yaml"
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 Instruction = tuple[str, str, str]
@@ -115,12 +115,17 @@ class Stack:
             self.start(other)
             self.wait(other, needed["condition"])
         said = self.services[service]
-        command = [self.here(service, word) for word in (*said.get("entrypoint", ()), *said["command"])]
+        words = [self.here(service, word) for word in (*said.get("entrypoint", ()), *said["command"])]
+        command, environment = self.process(service, words)
         with self.log(service).open("wb") as log:
             self.running[service] = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment(service), stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self.order.append(service)
+
+    def process(self, service: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
+        """The process, with its environment, that does what `words` do in the service's container."""
+        return words, self.environment(service)
 
     def wait(self, service: str, condition: str, seconds: float = 90) -> None:
         """Until a service is healthy, or has ended with 0; AssertionError with its log otherwise."""
@@ -142,8 +147,8 @@ class Stack:
             said["healthcheck"]["test"][1:] if "healthcheck" in said else image_health(said["image"].split(":")[1])
         )
         assert command, f"{service} has no health check"
-        words = [self.here(service, word) for word in command]
-        ran = subprocess.run(words, env=self.environment(service), capture_output=True, timeout=30, check=False)
+        words, environment = self.process(service, [self.here(service, word) for word in command])
+        ran = subprocess.run(words, env=environment, capture_output=True, timeout=30, check=False)
         return ran.returncode == 0
 
     def log(self, service: str) -> Path:
