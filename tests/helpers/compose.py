@@ -127,7 +127,7 @@ class Stack:
         """The process, with its environment, that does what `words` do in the service's container."""
         return words, self.environment(service)
 
-    def wait(self, service: str, condition: str, seconds: float = 90) -> None:
+    def wait(self, service: str, condition: str, seconds: float = 240) -> None:
         """Until a service is healthy, or has ended with 0; AssertionError with its log otherwise."""
         process, end = self.running[service], time.monotonic() + seconds
         while time.monotonic() < end:
