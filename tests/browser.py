@@ -74,6 +74,12 @@ class Browser:
     def script(self, code: str) -> Any:
         return self._call("POST", "/execute/sync", {"script": code, "args": []})
 
+    def prefer(self, scheme: str) -> None:
+        """Have pages see that their reader prefers 'dark' or 'light'."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
+        self._call("POST", "/goog/cdp/execute", command)
+
     def page(self, what: str) -> Any:
         return self.script(IN_PAGE % what)
 

@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster
 
 import dtap_dask
 from dtap_dask.job.dashboard import install, metrics, page_link
-from dtap_dask.job.dashboard.board import RUNS_KEPT, SILENT_SECONDS, Board, seconds_left
+from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, SILENT_SECONDS, Board, History, Run, seconds_left
 from dtap_dask.job.dashboard.page import render, short
 from dtap_dask.job.telling.snapshot import TOPIC, Snapshot, Stage
 
@@ -187,12 +187,14 @@ def progress_shown(client: Client) -> set[str]:
     return set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes)))
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 1000, 820, 500])
-def test_nothing_overlaps(watched: Client, browser: Any, artefacts: Path, width: int) -> None:
-    """Long names, ended runs and narrow windows: nothing sticks out of its card, or runs into its neighbour."""
+def test_nothing_overlaps(watched: Client, browser: Any, artefacts: Path, width: int, scheme: str) -> None:
+    """Long names, ended runs and narrow windows: nothing sticks out of its card, or is pale."""
     long = "a very long campaign name " * 4
     path = "hdfs://namenode:8020/lake/" + "clicks-and-impressions/" * 8
     failed = "JobError: The column fare has 12 nulls in features[0]. Add impute or allow_null: true. " * 3
+    warned = ("Column 'fare' has 3.1 % of nulls: the step impute fills them.", f"Few row groups a shard: {path}.")
     many = {"shards_committed": 10_240, "shards_planned": 25_600, "retries": 3, "lost_workers": 1}
     tell(
         watched,
@@ -200,15 +202,18 @@ def test_nothing_overlaps(watched: Client, browser: Any, artefacts: Path, width:
         snapshot("w-bad", 40, state="failed", note=failed),
         snapshot("w-wait", stages=(), state="waiting", workers=0, note="Waiting for workers: none yet."),
         snapshot("w-long", 7, name=long, output=path, shards_planned=None),
-        snapshot("w-run", 291, **many, note="Worker tcp://10.0.3.17:40211 was lost."),
+        *(snapshot("w-run", done, **many, warnings=warned) for done in range(0, 291, 10)),
+        snapshot("w-run", 291, **many, warnings=warned, note="Worker tcp://10.0.3.17:40211 was lost."),
     )
     link = page_link(watched)
     assert link
+    browser.prefer(scheme)
     browser.open(link, width, 1600)
     until(lambda: "w-run" in browser.text(), "the run shows")
-    browser.picture(artefacts / f"tfrecords-{width}.png")
+    browser.picture(artefacts / f"tfrecords-{width}-{scheme}.png")
     outside = """(main) => {
-      const boxes = [...main.querySelectorAll("h2, .state, .clock, .where, .stage > span, dl > div, .note, .told")]
+      const texts = "h2, .state, .clock, .where, .stage > span, dl > div, .note, .told, .warnings, figure";
+      const boxes = [...main.querySelectorAll(texts)]
         .map((one) => [one.className + one.textContent, one.getBoundingClientRect(), one])
         .filter(([, box]) => box.width && box.height);
       const out = boxes.filter(([, box, one]) => {
@@ -225,6 +230,83 @@ def test_nothing_overlaps(watched: Client, browser: Any, artefacts: Path, width:
     assert browser.script("return document.documentElement.scrollWidth") <= width
     bar = browser.script("return document.querySelector('.navbar').getBoundingClientRect().bottom")
     assert browser.page("(main) => main.getBoundingClientRect().top") >= bar
+    assert browser.page(PALE) == []
+
+
+# Texts that stand out too little from what is behind them: below 4.5, as WCAG 2 reckons contrast.
+PALE = """(main) => {
+  const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((one) => one / 255)
+    .map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, one, i) => sum + one * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (one) => {
+    for (; one; one = one.parentElement ?? one.getRootNode().host) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour.length < 4 || colour[3]) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...main.querySelectorAll("*")]
+    .filter((one) => [...one.childNodes].some((node) => node.nodeType == 3 && node.data.trim()))
+    .filter((one) => !one.closest(".ended .state"))
+    .map((one) => [one, ...[parse(getComputedStyle(one).color), behind(one)].map(light).sort((a, b) => b - a)])
+    .map(([one, more, less]) => [one.className + one.textContent.slice(0, 30), (more + 0.05) / (less + 0.05)])
+    .filter(([, contrast]) => contrast < 4.5);
+}"""
+
+
+def test_the_rows_a_second_are_drawn(watched: Client, browser: Any) -> None:
+    """Twice as fast in the second half: the line lies twice as high there."""
+    begun = snapshot("drawn", 0)
+    fit, write = begun.stages[1], begun.stages[2]
+    for seconds in range(0, 101, 5):
+        rows = 1000 * seconds + 1000 * max(0, seconds - 50)
+        stages = (replace(fit, rows_done=0), replace(write, rows_done=rows))
+        tell(watched, replace(begun, stages=stages, told=begun.started + 20 + seconds))
+    link = page_link(watched)
+    assert link
+    browser.prefer("light")
+    browser.open(link)
+    until(lambda: "rows/s over 1 min 40 s, at most 2 k" in browser.text(), "the chart is drawn")
+    found = """(main) => [...main.querySelectorAll("section")].find((one) => one.textContent.includes("drawn"))
+      .querySelector("polyline").getAttribute("points")"""
+    heights = [40 - float(point.split(",")[1]) for point in browser.page(found).split()]
+    assert heights == pytest.approx([20] * 60 + [40] * 60, abs=0.1)
+    tell(watched, replace(begun, state="done"))
+
+
+def test_the_history_stays_small_and_begins_anew_with_a_lost_driver() -> None:
+    history = History()
+    begun = snapshot("r", 0, stages=(stage("fit", 10**6, 0, 10**6, 0, 0.0),))
+    for moment in range(5000):
+        told = replace(begun.stages[0], rows_done=100 * moment)
+        history.take(replace(begun, told=begun.started + moment, stages=(told,)))
+        assert len(history._points) <= MOMENTS_KEPT
+    seconds, rates = history.rates(10)
+    assert (seconds, rates) == (4999, pytest.approx([100] * 10))
+    history.take(replace(begun, told=begun.started + 6000))
+    assert history.rates(10) == (0.0, [])
+
+
+def test_what_the_plan_warns_of_is_on_the_page_and_bytes_are_counted_while_a_fit_goes_on(
+    watched: Client, job: dict[str, Any]
+) -> None:
+    job["split"]["where"] = {"train": "fare < 10", "eval": "fare < 12"}
+    del job["split"]["parts"], job["split"]["key"]
+    seen: list[Snapshot] = []
+    watched.subscribe_topic(TOPIC, lambda event: seen.append(Snapshot.from_json(event[1])))
+    try:
+        dtap_dask.run(job, client=watched, progress="silent")
+        until(lambda: seen and seen[-1].state == "done", "the end is told")
+    finally:
+        watched.unsubscribe_topic(TOPIC)
+    assert any("no condition of split.where holds" in warning for warning in seen[-1].warnings)
+    fitting = [one for one in seen if one.stages and one.stages[0].tasks_done and not one.stages[0].ended]
+    assert all(one.bytes_read >= one.stages[0].bytes_done for one in fitting)
+    told = [one.bytes_read for one in seen]
+    assert told == sorted(told)
+    page = render([Run(replace(seen[-1], warnings=("<b> & co",)), 0.0)], "", lambda _: "red")
+    assert "<ul class='warnings'><li>&lt;b&gt; &amp; co</li></ul>" in page
 
 
 def test_texts_are_shown_as_they_are(watched: Client, browser: Any) -> None:

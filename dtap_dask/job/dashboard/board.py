@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from dtap_dask.job.telling.snapshot import ENDED, TOPIC, Snapshot
 
 RUNS_KEPT = 50
+MOMENTS_KEPT = 240
 # Of a driver that has said nothing for so long, that is said.
 SILENT_SECONDS = 20.0
 # Validates: a snapshot of another version, or of somebody's own making, must not break the page for all runs.
 _SNAPSHOT = TypeAdapter(Snapshot)
+
+
+class History:
+    """The rows that a run's stages had done at some moments: few enough to be kept, many enough to be drawn."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, int]] = []  # seconds since the start, rows
+
+    def take(self, snapshot: Snapshot) -> None:
+        """One more moment, if something has been done since the last."""
+        seconds, rows = snapshot.told - snapshot.started, sum(stage.rows_done for stage in snapshot.stages)
+        if self._points and rows < self._points[-1][1]:  # a driver that was lost began anew
+            self._points.clear()
+        if not self._points or rows > self._points[-1][1]:
+            self._points.append((seconds, rows))
+        if len(self._points) > MOMENTS_KEPT:
+            self._points = [*self._points[:-1:2], self._points[-1]]
+
+    def rates(self, parts: int) -> tuple[float, list[float]]:
+        """The seconds from the first to the last moment, and the rows a second in that many equal parts of them.
+
+        Rows that a task has done count from the moment before it ended on, as all of them did not come at its end.
+        """
+        if len(self._points) < 2:
+            return 0.0, []
+        seconds, rows = np.array(self._points).T
+        edges = np.linspace(seconds[0], seconds[-1], parts + 1)
+        span = float(seconds[-1] - seconds[0])
+        return span, (np.diff(np.interp(edges, seconds, rows)) * parts / max(span, 1e-9)).tolist()
 
 
 @dataclass
@@ -26,6 +57,7 @@ class Run:
     heard: float
     retries: int = 0
     lost_workers: int = 0
+    history: History = field(default_factory=History)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -71,8 +103,10 @@ class Board:
 
     def _tell(self, said: Snapshot) -> None:
         known = self._runs.pop(said.id, None)
-        retries, lost = (known.retries, known.lost_workers) if known else (0, 0)
-        self._runs[said.id] = Run(said, time.time(), retries, lost)
+        if known:
+            known.said, known.heard = said, time.time()
+        run = self._runs[said.id] = known or Run(said, time.time())
+        run.history.take(said)
         if len(self._runs) > RUNS_KEPT:
             del self._runs[next(iter(self._runs))]
 

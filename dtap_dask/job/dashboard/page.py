@@ -23,12 +23,18 @@ from dtap_dask.job.telling.snapshot import Snapshot, Stage
 from dtap_dask.words import duration, human
 
 REFRESH_MS = 500
+# The history of rows/s: that many points, in units of its own that the page stretches.
+CHART_PARTS, CHART_HEIGHT = 120, 40
 _CSS = Path(__file__).with_name("page.css").read_text()
 # Dask's bar of links, with one link more, would take two lines in a window of this width and cover the page's head.
 _TEMPLATE = """{% extends "simple.html" %}{% block extra_resources %}
 <style>
   /* Dask's bar lies above the page, which it covers where it takes two lines: here it takes its own place. */
   body { padding-top: 0; } .navbar { position: sticky; margin: 0 -10px; }
+  @media (prefers-color-scheme: dark) {
+    html { background: #16181b; color-scheme: dark; }
+    .navbar ul, .dropdown-content { background-color: #2a2d31; } .navbar li a { color: #e4e6e8; }
+  }
   @media (max-width: 1060px) { .navbar li a { font-size: 15px; padding: 12px 8px; } }
 </style>{% endblock %}"""
 
@@ -93,7 +99,7 @@ def _card(run: Run, now: float, colour: Callable[[str], str]) -> str:
         f"<section class='run'><header><h2>{escape(snapshot.name)}</h2>{_state(snapshot)}"
         f"<span class='clock'>{' &middot; '.join(filter(None, clock))}</span></header>{_where(snapshot)}{warning}"
         f"<div class='stages'>{''.join(_stage(stage, colour) for stage in snapshot.stages)}</div>"
-        f"<dl>{_facts(snapshot)}</dl>{_note(snapshot)}</section>"
+        f"{_chart(run)}<dl>{_facts(snapshot)}</dl>{_warnings(snapshot)}{_note(snapshot)}</section>"
     )
 
 
@@ -106,7 +112,7 @@ def _line(run: Run, now: float) -> str:
         f"<span class='clock'>{took}</span></header>{_where(snapshot)}"
         f"<p class='told'>{_shards(snapshot)} shards &middot; {human(snapshot.bytes_read)} read &middot; "
         f"{human(snapshot.bytes_written)} written &middot; retries: {snapshot.retries:,} &middot; "
-        f"lost workers: {snapshot.lost_workers:,}</p>{_note(snapshot)}</section>"
+        f"lost workers: {snapshot.lost_workers:,}</p>{_warnings(snapshot)}{_note(snapshot)}</section>"
     )
 
 
@@ -120,6 +126,27 @@ def _where(snapshot: Snapshot) -> str:
 
 def _note(snapshot: Snapshot) -> str:
     return f"<p class='note'>{escape(snapshot.note)}</p>" if snapshot.note else ""
+
+
+def _warnings(snapshot: Snapshot) -> str:
+    told = "".join(f"<li>{escape(warning)}</li>" for warning in snapshot.warnings)
+    return f"<ul class='warnings'>{told}</ul>" if told else ""
+
+
+def _chart(run: Run) -> str:
+    """Rows a second since the first task ended, as an area; nothing before there are two moments to draw."""
+    seconds, rates = run.history.rates(CHART_PARTS)
+    top = max(rates, default=0.0)
+    if not top:
+        return ""
+    points = " ".join(f"{i + 0.5:g},{CHART_HEIGHT * (1 - rate / top):.1f}" for i, rate in enumerate(rates))
+    area = f"0.5,{CHART_HEIGHT} {points} {CHART_PARTS - 0.5:g},{CHART_HEIGHT}"
+    told = f"rows/s over {duration(seconds)}, at most {short(top)}"
+    return (
+        f"<figure><svg viewBox='0 0 {CHART_PARTS} {CHART_HEIGHT}' preserveAspectRatio='none' role='img' "
+        f"aria-label='{told}'><polygon points='{area}'/><polyline points='{points}'/></svg>"
+        f"<figcaption>{told}</figcaption></figure>"
+    )
 
 
 def _stage(stage: Stage, colour: Callable[[str], str]) -> str:

@@ -204,7 +204,7 @@ class _Run:
         if missing or page:
             self.report.note(missing or f"Page of the runs: {page}")
         for warning in self.plan.warnings:
-            self.report.note(f"Note: {warning}")
+            self.report.warn(warning)
         preflight(client, self.plan.source, self.store, self.report.note)
         stack.enter_context(self.report.telling(InFolder(self.store), FILES_SECONDS))
         self.report.tell(workers=len(client.nthreads()))
@@ -243,22 +243,29 @@ class _Run:
     def fit(self, level: int) -> tuple[Counted, ...]:
         plan = self.plan
         items = Made(len(plan.fit_tasks), lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i])))
-        done = self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
+        told = self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
+        planned = plan.amounts(plan.fit_tasks)[:, 1]
+
+        def done(index: int) -> None:
+            """What a task has read stays on the workers until all is merged: what it was to read is told meanwhile."""
+            self.report.add(bytes_read=int(planned[index]))
+            told(index)
+
         finish = Finish(self.work, level)
         names = ("fit", "merge-fit", "finish-fit")
         counted: tuple[Counted, ...] = self.engine.tree(
             names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
         )
         self.report.end()
-        self.took(counted)
+        self.took(counted, foreseen=int(planned.sum()))
         return counted
 
     def count(self) -> list[Counted]:
         plan = self.plan
         items = Made(len(plan.fit_tasks), lambda i: (self.work, plan.task(i, plan.fit_tasks[i])))
-        counted = self.engine.each("count", tasks.count, items, self.begin("count", plan.fit_tasks))
+        done = self.begin("count", plan.fit_tasks)
+        counted = self.engine.each("count", tasks.count, items, done, took=lambda one: self.took([one]))
         self.report.end()
-        self.took(counted)
         return counted
 
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
@@ -272,10 +279,10 @@ class _Run:
         self.report.end()
         return written
 
-    def took(self, ended: Sequence[Counted | Written]) -> None:
-        """Keep count of what tasks have read."""
+    def took(self, ended: Sequence[Counted | Written], foreseen: int = 0) -> None:
+        """Keep count of what tasks have read, of which so many bytes were told already."""
         self.readings += [one.reading for one in ended]
-        self.report.add(bytes_read=sum(one.reading.columns + one.reading.footers for one in ended))
+        self.report.add(bytes_read=sum(one.reading.columns + one.reading.footers for one in ended) - foreseen)
 
     def took_shards(self, one: Written) -> None:
         """Keep count of shards; those that were there already cost no reading, and were not written now."""
@@ -321,4 +328,4 @@ class _Run:
     def tell_unmatched(self, counted: Sequence[Counted] | None) -> None:
         unmatched = sum(one.unmatched for one in counted or ())
         if unmatched:
-            self.report.note(f"Note: left out, as no condition of split.where holds: {count(unmatched, 'row')}.")
+            self.report.warn(f"left out, as no condition of split.where holds: {count(unmatched, 'row')}.")

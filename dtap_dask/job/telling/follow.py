@@ -88,6 +88,8 @@ def in_words(look: Look) -> Iterator[str]:
         yield f"  run      {told(run)}"
     for line in in_lines(look.compared) if look.compared else ():
         yield f"           {line}"
+    for warning in run.warnings:
+        yield f"  warning  {warning}"
     if run.note:
         yield f"  last     {run.note}"
     if look.remark:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 # Under this topic a driver posts snapshots as Dask events (`Client.log_event`).
 TOPIC = "dtap_dask"
+WARNINGS = 10  # every snapshot carries them
 State = Literal["waiting", "running", "done", "failed", "interrupted", "cancelled"]
 ENDED: frozenset[State] = frozenset({"done", "failed", "interrupted", "cancelled"})
 
@@ -46,11 +47,12 @@ class Stage:
 class Snapshot:
     """A run: `id` is unique, `name` the job's, `output` the dataset's URL. Times are seconds since 1970 (UTC).
 
-    `shards_planned` is None until the plan is sealed. `bytes_read` and `bytes_written` count what tasks that have
-    ended report. `retries` counts tasks that were begun again, `lost_workers` workers that went away during the run;
-    `starting` worker processes were to be begun for the run, `workers` are there.
-    `note` is the last thing the run said, or why it ended; it holds no secrets. `exit_code` is what the command
-    returns, as soon as the run has ended.
+    `shards_planned` is None until the plan is sealed. `bytes_read` and `bytes_written` count what tasks that have ended
+    report; of a fit that goes on, what its tasks were to read. `retries` counts tasks that were begun again,
+    `lost_workers` workers that went away during the run; `starting` worker processes were to be begun for the run,
+    `workers` are there. `warnings` are what the plan or the run warns of, the first WARNINGS of them. `note` is the
+    last thing the run said, or why it ended; neither holds secrets. `exit_code` is what the command returns, as soon as
+    the run has ended.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Snapshot:
     lost_workers: int = 0
     workers: int = 0
     starting: int = 0
+    warnings: tuple[str, ...] = ()
     note: str = ""
     exit_code: int | None = None
 
@@ -79,7 +82,8 @@ class Snapshot:
     def from_json(cls, values: Mapping[str, Any]) -> Snapshot:
         """What `to_json` gave, of this version or of one that says more."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**{**known, "stages": tuple(Stage(**stage) for stage in values["stages"])})
+        known["stages"] = tuple(Stage(**stage) for stage in values["stages"])
+        return cls(**{**known, "warnings": tuple(values.get("warnings", ()))})
 
 
 @dataclass(frozen=True, order=True)

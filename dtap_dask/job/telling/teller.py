@@ -18,7 +18,7 @@ from typing import Any
 
 from dtap_dask.errors import DtapError, InterruptedRun
 from dtap_dask.job.telling.progress import Redact, Reporter
-from dtap_dask.job.telling.snapshot import ENDED, Note, Snapshot, Stage, State
+from dtap_dask.job.telling.snapshot import ENDED, WARNINGS, Note, Snapshot, Stage, State
 
 EVENTS_SECONDS = 0.5  # between two events: what a person can follow
 NOTES_KEPT = 500
@@ -61,6 +61,12 @@ class Teller:
             self._notes.append(Note(self._noted, time.time(), self._redact(text)))
             self._noted += 1
             self.tell(urgent=True, note=self._notes[-1].text)
+
+    def warn(self, text: str) -> None:
+        """Tell one fact that somebody should look at."""
+        self.note(f"Note: {text}")
+        with self._lock:
+            self.tell(warnings=(*self.snapshot.warnings, self._redact(text))[:WARNINGS])
 
     def expect(self, stages: Sequence[Stage]) -> None:
         """The stages to come, as far as the plan knows them: what is left can be reckoned from the start."""
