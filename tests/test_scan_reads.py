@@ -19,8 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake import groups as groups_module
-from dtap_dask.lake import predicate
+from dtap_dask.lake import decoding, predicate
 from dtap_dask.lake.chunks import ChunkFile, merged
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import RowGroup, read_footer
@@ -120,9 +119,9 @@ def wide(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize("limit", [groups_module.COALESCE_BYTES, 0], ids=["coalesced", "streamed"])
+@pytest.mark.parametrize("limit", [decoding.COALESCE_BYTES, 0], ids=["coalesced", "streamed"])
 def test_no_other_column_is_read(wide, mixed, limit, monkeypatch):
-    monkeypatch.setattr(groups_module, "COALESCE_BYTES", limit)
+    monkeypatch.setattr(decoding, "COALESCE_BYTES", limit)
     whole = Lake(wide, "p <> 1", columns=["c2", "c6"])
     watch = Watch(whole.store)
     whole.store = watch
@@ -313,7 +312,7 @@ def test_damaged_pages(tmp_path):
     data[1000:200_000] = b"\xff" * 199_000
     (tmp_path / "a").write_bytes(data)
     whole = Lake(tmp_path)
-    with pytest.raises(SourceError, match=r"a cannot be read in row group 0: .* is damaged"):
+    with pytest.raises(SourceError, match=r"a cannot be read in row group 0, column 'x': .* is damaged"):
         list(read_task(whole.store, whole.spec(), whole.task()))
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.opening import damaged, explained, open_checked, parsed, read_tail
+from dtap_dask.lake.opening import damaged, explained, leaf_places, open_checked, parsed, read_tail
 from dtap_dask.lake.predicate import ColumnStats
 from dtap_dask.lake.schema import canonical_type, check_schema, select_columns
 from dtap_dask.lake.sealed import sealed_columns
@@ -290,17 +290,6 @@ def read_schema(store: Store, files: Sequence[SourceFile], most: int = 50) -> pa
 
 def _is_null(field: pa.Field) -> bool:
     return bool(pa.types.is_null(field.type))
-
-
-def leaf_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
-    """The places of the leaf columns below top-level columns, in the file's order."""
-    wanted, needed = set(columns), []
-    for place in range(metadata.num_columns):
-        leaf = metadata.schema.column(place)
-        flat = leaf.path == leaf.name  # a nested leaf has a longer path than its own name
-        if leaf.path in wanted if flat else any(leaf.path.startswith(f"{name}.") for name in wanted):
-            needed.append(place)
-    return needed
 
 
 def _stat_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:

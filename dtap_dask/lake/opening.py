@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
@@ -21,6 +22,9 @@ MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 TAIL = 8  # behind the footer: its length and the magic
 FIRST_READ = 64 << 10  # bytes at the end of a file, enough for most footers; pyarrow reads as many
 REMEMBERED_BYTES = 4 << 20
+_ARROW_SCHEMA, _NO_SCHEMA = b"\x0cARROW:schema", b"\x0cschema:ARROW"  # a key, behind its length
+# Bytes of a value by its physical type.
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
 @contextlib.contextmanager
@@ -119,6 +123,47 @@ def _footer_length(tail: bytes) -> int:
     return int.from_bytes(tail[-TAIL : -len(MAGIC)], "little")
 
 
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf column: its dotted path, whether it lies below another or in lists, and the bytes of a value.
+
+    `width` is that of a code for text and binary.
+    """
+
+    path: str
+    nested: bool
+    repeated: bool
+    width: int
+
+    @classmethod
+    def of(cls, column: pq.ColumnSchema) -> Leaf:
+        """The leaf that a file's schema describes."""
+        width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS[column.physical_type]
+        return cls(column.path, column.path != column.name, column.max_repetition_level > 0, width)
+
+
+class KnownFooter:
+    """A file's footer as its row groups are read by, with what follows from its schema.
+
+    `metadata` describes INT96 columns as binary of 12 bytes: `int96.timestamps` makes timestamps of them. `leaves` are
+    all leaf columns in the file's order, `flat` has the place of each that is a column of its own.
+    """
+
+    def __init__(self, metadata: pq.FileMetaData):
+        self.metadata = metadata
+        self.leaves = tuple(Leaf.of(metadata.schema.column(place)) for place in range(metadata.num_columns))
+        self.flat = {leaf.path: place for place, leaf in enumerate(self.leaves) if not leaf.nested}
+        self._places: dict[tuple[str, ...], tuple[int, ...]] = {}
+
+    def places(self, columns: tuple[str, ...]) -> tuple[int, ...]:
+        """The places of the leaf columns below top-level columns, in the file's order."""
+        found = self._places.get(columns)
+        if found is None:
+            found = tuple(leaf_places(self.metadata, columns))
+            self._places = {columns: found}  # a task asks for the same ones each time
+        return found
+
+
 class _Remembered:
     """Parsed footers by their bytes, so that the many tasks of one large file do not each parse it again.
 
@@ -127,44 +172,45 @@ class _Remembered:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, tuple[pq.FileMetaData, int]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[KnownFooter, int]] = OrderedDict()
 
-    def metadata(self, tail: bytes) -> pq.FileMetaData:
-        """The metadata in `tail`, with INT96 columns as `int96.timestamps` takes them; raises what pyarrow raises."""
+    def footer(self, tail: bytes) -> KnownFooter:
+        """What `tail`, as `read_tail` gives it, holds; raises what pyarrow raises."""
         key = hashlib.sha256(tail).digest()
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key][0]
-        metadata = parsed(tail).metadata
+        # Without Arrow's own schema, pyarrow decodes what the file holds: it would make dictionaries of plain pages.
+        metadata = parsed(tail.replace(_ARROW_SCHEMA, _NO_SCHEMA)).metadata
         if int96.has_int96(metadata.schema):
-            footer = int96.as_bytes(tail[:-TAIL])
-            metadata = parsed(footer + len(footer).to_bytes(4, "little") + MAGIC).metadata
+            described = int96.as_bytes(tail[:-TAIL]).replace(_ARROW_SCHEMA, _NO_SCHEMA)
+            metadata = parsed(described + len(described).to_bytes(4, "little") + MAGIC).metadata
+        footer = KnownFooter(metadata)
         with self._lock:
-            self._known[key] = metadata, len(tail)
+            self._known[key] = footer, len(tail)
             while len(self._known) > 1 and sum(held for _, held in self._known.values()) > REMEMBERED_BYTES:
                 self._known.popitem(last=False)
-        return metadata
+        return footer
 
 
 _REMEMBERED = _Remembered()
 
 
-def known_footer(source: Any, path: str, size: int, footer_bytes: int, footer_crc: int) -> pq.FileMetaData:
+def known_footer(source: Any, path: str, size: int, footer_bytes: int, footer_crc: int) -> KnownFooter:
     """The footer of a file that was planned, in one read of just its bytes: pyarrow alone would fetch 64 KiB.
 
-    INT96 columns are described as binary of 12 bytes: `int96.timestamps` makes timestamps of them. SourceError where
-    the footer is none any more, or another one (by its CRC32C).
+    SourceError where the footer is none any more, or another one (by its CRC32C).
     """
     source.seek(size - footer_bytes)
     tail = bytes(source.read(footer_bytes))
     if not tail.endswith(MAGIC) or _footer_length(tail) + TAIL != footer_bytes:
         tail = read_tail(source, path, size)
     with explained(source, path, size):
-        metadata = _REMEMBERED.metadata(tail)
+        footer = _REMEMBERED.footer(tail)
     if google_crc32c.value(tail) != footer_crc:
         raise changed(path, "its footer is another one, so that other rows may lie there")
-    return metadata
+    return footer
 
 
 def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:
@@ -188,3 +234,14 @@ def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:
     if head != MAGIC:
         return f"{path} ({size:,} bytes) is not a Parquet file: it begins with {head!r}. {remedy}"
     return f"{path} ({size:,} bytes) has a Parquet footer that cannot be read ({one_line(error)}). {remedy}"
+
+
+def leaf_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
+    """The places of the leaf columns below top-level columns, in the file's order."""
+    wanted, needed = set(columns), []
+    for place in range(metadata.num_columns):
+        leaf = metadata.schema.column(place)
+        flat = leaf.path == leaf.name  # a nested leaf has a longer path than its own name
+        if leaf.path in wanted if flat else any(leaf.path.startswith(f"{name}.") for name in wanted):
+            needed.append(place)
+    return needed

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.lake import predicate
+from dtap_dask.lake.decoding import Piece
 from dtap_dask.lake.footers import RowGroup
-from dtap_dask.lake.groups import Piece, in_order, in_turns
+from dtap_dask.lake.groups import in_order, in_turns
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.partitions import partition_scalar
 from dtap_dask.lake.schema import delivered_type
@@ -49,7 +50,7 @@ class ScanSpec:
 
     `schema`: canonical types of the source columns to read, without partition columns. `partitions`: types of the
     hive partition columns. `derive`: (name, SQL) in order, each seeing the earlier ones. `outputs`: the columns
-    (source, partition, derived) that come out.
+    (source, partition, derived) that come out. `verify_checksums`: whether to check those of pages that have some.
     """
 
     schema: pa.Schema
@@ -59,6 +60,7 @@ class ScanSpec:
     sample: float | None
     split: SplitSpec | None
     outputs: tuple[str, ...]
+    verify_checksums: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ def read_as(
         return each(rows.batch(task.groups[piece.position], piece), turns)
 
     if mixed:
-        with contextlib.closing(
-            in_turns(store, rows.columns, task.groups, batch_rows, made, made_bytes=made_bytes)
-        ) as parts:
+        parts = in_turns(
+            store, rows.columns, task.groups, batch_rows, made, verify=spec.verify_checksums, made_bytes=made_bytes
+        )
+        with contextlib.closing(parts):
             yield from parts
         return
-    with contextlib.closing(in_order(store, rows.columns, task.groups, batch_rows)) as pieces:
+    pieces = in_order(store, rows.columns, task.groups, batch_rows, verify=spec.verify_checksums)
+    with contextlib.closing(pieces):
         for piece in pieces:
             yield from made(piece, 1)
 

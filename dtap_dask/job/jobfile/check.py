@@ -234,6 +234,7 @@ class _Check:
             sample=None if self.job.source.sample == 1 else self.job.source.sample,
             split=_split_spec(self.job),
             outputs=outputs,
+            verify_checksums=self.job.source.verify_checksums,
         )
 
 

@@ -94,12 +94,16 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """What is read: `path` (file, folder, glob or list), partition types, a SQL predicate, a fraction of the rows."""
+    """What is read: `path` (file, folder, glob or list), partition types, a SQL predicate, a fraction of the rows.
+
+    `verify_checksums`: whether to check those of pages that have some.
+    """
 
     path: Annotated[Places, Field(min_length=1)]
     partitions: dict[str, str] | None = None
     where: Sql | None = None
     sample: Annotated[float, Field(gt=0, le=1)] | None = None
+    verify_checksums: bool = True
 
 
 class Split(_Part):

@@ -275,6 +275,7 @@ def _fingerprint(job: Job, lake: _Lake, groups: RowGroups, limit: int | None) ->
     shape.pop("name")
     shape.pop("storage")
     shape["source"].pop("path")
+    shape["source"].pop("verify_checksums")
     shape["output"].pop("path")
     told = {
         "job": shape,

@@ -1,0 +1,69 @@
+"""How many rows to decode at once, so that they stay within a number of bytes that the file may not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+FIRST_ROWS = 256  # of a column whose values may be longer than the file's bytes tell
+GROWTH = 4  # times as many rows as before, at most
+
+
+class Pace:
+    """Rows of the next batch: `rows` each time, or where the file does not tell, as the batches before show.
+
+    So that no batch takes much more than `most` bytes, unless values grow suddenly.
+    """
+
+    def __init__(self, rows: int, most: int, known: bool):
+        self._rows, self._most, self._known = rows, most, known
+        self.rows = rows if known else min(rows, FIRST_ROWS)
+
+    def after(self, batch: pa.RecordBatch) -> None:
+        """Take a batch, as it was decoded, as an example of the next; dictionary columns are cut later."""
+        if not self._known and batch.num_rows:
+            plain = sum(column.nbytes for column in batch.columns if not pa.types.is_dictionary(column.type))
+            each = max(1, plain // batch.num_rows)
+            self.rows = max(1, min(self._rows, GROWTH * self.rows, self._most // each))
+
+
+def cuts(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where to cut `rows` rows, [start, stop), so that their words of dictionary columns take at most `most` bytes.
+
+    A row that takes more alone is a part of its own.
+    """
+    coded = [column for column in columns if pa.types.is_dictionary(column.type)]
+    if rows * sum(map(longest_word, coded)) <= most:
+        yield 0, rows
+        return
+    end = np.cumsum(sum(map(_decoded_bytes, coded)))
+    start = 0
+    while start < rows:
+        before = int(end[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(end, before + most, "right")))
+        yield start, stop
+        start = stop
+
+
+def longest_word(column: pa.DictionaryArray) -> int:
+    """The bytes of the longest entry of a column's dictionary."""
+    return int(_word_bytes(column).max(initial=0))
+
+
+def _decoded_bytes(column: pa.DictionaryArray) -> npt.NDArray[np.int64]:
+    """What each row's word takes, 0 for null; int64 [n]."""
+    codes = column.indices.fill_null(0).to_numpy()
+    found = _word_bytes(column)[codes] if len(column.dictionary) else np.zeros(len(codes), np.int64)
+    return np.where(column.is_null().to_numpy(zero_copy_only=False), 0, found) if column.null_count else found
+
+
+def _word_bytes(column: pa.DictionaryArray) -> npt.NDArray[np.int64]:
+    """The bytes of each entry of a column's dictionary, text or binary; int64 [entries]."""
+    words = column.dictionary
+    if not len(words):
+        return np.zeros(0, np.int64)
+    offsets = np.frombuffer(words.buffers()[1], np.int32, len(words) + 1, words.offset * 4)
+    return np.diff(offsets).astype(np.int64)
