@@ -154,8 +154,6 @@ class _Evaluator:
 
     def call(self, node: Call) -> Datum:
         args: list[Datum] = [self.value(arg) for arg in node.args]
-        if args and all(isinstance(arg, pa.Scalar) for arg in args):
-            args[0] = self.array(node.args[0])
         try:
             value: Datum = FUNCTIONS[node.name].compute(node.type, args)
             return value if isinstance(value, pa.Scalar) else without_nan(value)

@@ -158,7 +158,16 @@ class Function:
         """The value for each row: an array, or a scalar if it is the same for all."""
         if self.strict and any(isinstance(arg, pa.Scalar) and not arg.is_valid for arg in args):
             return pa.scalar(None, dtype)
+        if args and all(isinstance(arg, pa.Scalar) for arg in args):
+            return self._once(dtype, args)
         return self.run(dtype, args)
+
+    def _once(self, dtype: pa.DataType, args: Args) -> pa.Scalar:
+        """The value of arguments that are all the same for every row: kernels want one of them as an array."""
+        place = next(index for index, part in enumerate(self.parameters) if not part.constant)
+        values = list(args)
+        values[place] = pa.array([args[place].as_py()], args[place].type)
+        return self.run(dtype, values)[0]
 
 
 def plain(kernel: Callable[..., Any]) -> Run:

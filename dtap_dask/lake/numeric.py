@@ -95,8 +95,8 @@ def _round_integer(values: pa.Array, dtype: pa.DataType, digits: int, mode: str)
 def _round_float(values: pa.Array, digits: int, whole: Callable[[Any], Any]) -> pa.Array:
     missing = np.asarray(values.is_null())
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    factor = np.power(10.0, abs(digits))
     with np.errstate(all="ignore"):
+        factor = np.power(10.0, abs(digits))
         if digits < 0:
             rounded = whole(numbers / factor) * factor
             kept = np.where(np.isnan(rounded), 0.0, rounded)

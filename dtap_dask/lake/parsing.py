@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, ClassVar
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError, SqlglotError
@@ -14,11 +17,15 @@ from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 from dtap_dask.errors import ExpressionError
 
 MAX_LENGTH = 1_000_000  # characters
+MAX_TOKENS = 100_000  # words, numbers and signs: some ten seconds of parsing
 MAX_DEPTH = 100  # of functions, operators and parentheses in one another; AND and OR in a row count once
 MAX_DIGITS = 400  # characters of one number
+_FRAMES = 10_000  # of Python's stack: the parser takes up to 60 a level
+_ALONE = Lock()  # the limit of the stack belongs to the process
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE)
 _CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END)
+_IN_BRACKETS = (TokenType.L_BRACKET, TokenType.STRING, TokenType.R_BRACKET)
 _SPECIAL = ("CAST", "TRY_CAST", "EXTRACT", "POSITION", "SUBSTRING", "TRIM")  # calls with a grammar of their own
 
 
@@ -35,41 +42,73 @@ def parse_tree(sql: str) -> exp.Expr:
     if not isinstance(sql, str) or not sql.strip():
         raise ExpressionError(f'expected a SQL expression such as "fare > 0", got {sql!r}.')
     if len(sql) > MAX_LENGTH:
-        raise ExpressionError(
-            f"The expression {_begin(sql)} has {len(sql):,} characters; {MAX_LENGTH:,} are possible. "
-            "Put long lists of values into a table and join before, or split the expression."
-        )
+        raise _too_long(sql, f"{len(sql):,} characters; {MAX_LENGTH:,}")
     try:
         sql.encode()
-        tokens = sqlglot.tokenize(sql, dialect=Dialect)
+        dialect = Dialect()
+        tokens = dialect.tokenize(sql)
         _check_tokens(sql, tokens)
-        tree = sqlglot.parse_one(sql, dialect=Dialect)
+        with deep_stack():
+            trees = dialect.parser().parse(tokens, sql)
     except UnicodeEncodeError:
-        raise ExpressionError(f"{_begin(sql)} has a character that is not Unicode text.") from None
+        raise ExpressionError(f"{shown(sql)} has a character that is not Unicode text.") from None
     except ParseError as error:
         raise _not_valid(sql, error) from None
     except SqlglotError as error:
-        raise ExpressionError(f"{sql!r} is not valid SQL: {str(error).rstrip('.')}. Is a quote left open?") from None
+        raise ExpressionError(
+            f"{shown(sql)} is not valid SQL: {str(error).rstrip('.')}. Is a quote left open?"
+        ) from None
     except RecursionError:
         raise too_deep(sql) from None
     except (ExpressionError, MemoryError):
         raise
     except Exception as error:  # the parser stumbles over some texts that are no SQL
-        raise ExpressionError(f"{sql!r} is not valid SQL ({type(error).__name__} in the parser).") from None
+        raise ExpressionError(f"{shown(sql)} is not valid SQL ({type(error).__name__} in the parser).") from None
+    return _checked(sql, trees)
+
+
+def _checked(sql: str, trees: list[exp.Expr | None]) -> exp.Expr:
+    tree = trees[0] if trees else None
+    if tree is None:
+        raise ExpressionError(f"{shown(sql)} is no expression.")
+    if any(trees[1:]):
+        raise ExpressionError(
+            f"{shown(sql)} is not available in an expression: there is one expression, without a semicolon."
+        )
     if _depth(tree) > MAX_DEPTH:
         raise too_deep(sql)
     return tree
 
 
+@contextmanager
+def deep_stack() -> Iterator[None]:
+    """Room on Python's stack for a tree of MAX_DEPTH levels, wherever this is called from."""
+    with _ALONE:
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(before, _FRAMES))
+        try:
+            yield
+        finally:
+            sys.setrecursionlimit(before)
+
+
+def _too_long(sql: str, what: str) -> ExpressionError:
+    return ExpressionError(
+        f"The expression {shown(sql)} has {what} are possible. "
+        "Join a long list of values as a table before, or split the expression."
+    )
+
+
 def too_deep(sql: str) -> ExpressionError:
     return ExpressionError(
-        f"The expression {_begin(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
+        f"The expression {shown(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
         "parentheses are possible. Use IN for lists of values, or split it into derived columns."
     )
 
 
-def _begin(sql: str) -> str:
-    return repr(sql) if len(sql) <= 80 else f"{sql[:60]!r}..."
+def shown(sql: str) -> str:
+    """An expression in a message; of a long one the beginning."""
+    return repr(sql) if len(sql) <= 400 else f"{sql[:60]!r}..."
 
 
 def _not_valid(sql: str, error: ParseError) -> ExpressionError:
@@ -77,21 +116,27 @@ def _not_valid(sql: str, error: ParseError) -> ExpressionError:
     what = str(first.get("description") or error).partition(" for <class")[0].strip().rstrip(".")
     near = first.get("highlight")
     place = f" at line {first.get('line')}, column {first.get('col')}" if first.get("line") else ""
-    return ExpressionError(f"{sql!r} is not valid SQL{place}{f' near {near!r}' if near else ''}: {what}.")
+    return ExpressionError(f"{shown(sql)} is not valid SQL{place}{f' near {near!r}' if near else ''}: {what}.")
 
 
 def _check_tokens(sql: str, tokens: list[Token]) -> None:
     """Bounds that must hold before the parser, whose time and stack grow with nesting, sees the text."""
-    depth = 0
+    if len(tokens) > MAX_TOKENS:
+        raise _too_long(sql, f"{len(tokens):,} words, numbers and signs; {MAX_TOKENS:,}")
+    depth = links = 0
+    before = None
     for token in tokens:
         depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
-        if depth > MAX_DEPTH:
+        chained = token.token_type == TokenType.L_BRACKET and before == TokenType.R_BRACKET  # s['a']['b']
+        links = links + 1 if chained else links if token.token_type in _IN_BRACKETS else 0
+        before = token.token_type
+        if depth > MAX_DEPTH or links > MAX_DEPTH:
             raise too_deep(sql)
         if token.token_type == TokenType.NUMBER and not _NUMBER.fullmatch(token.text):
-            raise ExpressionError(f"{token.text[:60]!r} in {_begin(sql)} is no number.")
+            raise ExpressionError(f"{token.text[:60]!r} in {shown(sql)} is no number.")
         if token.token_type == TokenType.NUMBER and len(token.text) > MAX_DIGITS:
             raise ExpressionError(
-                f"the number {token.text[:20]}... in {_begin(sql)} has {len(token.text):,} characters; "
+                f"the number {token.text[:20]}... in {shown(sql)} has {len(token.text):,} characters; "
                 f"{MAX_DIGITS} are possible."
             )
 

@@ -17,7 +17,7 @@ from dtap_dask.lake.binding import bind
 from dtap_dask.lake.domain import ColumnStats, Domain
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import BOOL, Node
-from dtap_dask.lake.parsing import parse_tree, too_deep
+from dtap_dask.lake.parsing import deep_stack, parse_tree, shown, too_deep
 from dtap_dask.lake.prune import constants_of, may_match
 
 __all__ = ["ColumnStats", "Expression", "Parsed", "compile", "parse"]
@@ -83,9 +83,10 @@ class Parsed:
     def bind(self, schema: pa.Schema) -> Expression:
         """The expression over columns of these types; ExpressionError for unknown columns, wrong types or literals."""
         try:
-            return Expression(self.sql, bind(self.tree, schema))
+            with deep_stack():
+                return Expression(self.sql, bind(self.tree, schema))
         except ExpressionError as error:
-            raise ExpressionError(f"In {self.sql!r}: {error}") from None
+            raise ExpressionError(f"In {shown(self.sql)}: {error}") from None
         except RecursionError:
             raise too_deep(self.sql) from None
 

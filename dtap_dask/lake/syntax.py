@@ -80,11 +80,11 @@ def sql_type(tree: exp.Cast) -> pa.DataType:
             tree,
             f"the type {target.sql(dialect='duckdb').upper()} is not one of {', '.join(_TYPES)}",
         )
-    sizes = [int(size.name) for size in target.expressions if size.name.isdigit()]
+    sizes = [size.name for size in target.expressions]
     if name != "DECIMAL" or not sizes:
         return _TYPES[name]
-    precision, scale = (*sizes, 0)[:2]
-    if not 1 <= precision <= 38 or scale > precision:
+    precision, scale = ((int(size) if re.fullmatch(r"\d{1,2}", size) else -1) for size in (*sizes, "0")[:2])
+    if not 1 <= precision <= 38 or not 0 <= scale <= precision or len(sizes) > 2:
         raise refuse(tree, "a decimal has 1 to 38 digits, of which the scale is a part")
     return pa.decimal128(precision, scale)
 
@@ -98,6 +98,9 @@ def interval(tree: exp.Interval) -> Constant:
     parts = [Decimal(count) * size for size in _INTERVALS[unit]]
     if any(part != int(part) for part in parts):
         raise refuse(tree, "the number of months, days or nanoseconds must be whole")
+    bounds = (2**31, 2**31, 2**63)
+    if any(not -bound <= part < bound for part, bound in zip(parts, bounds, strict=True)):
+        raise refuse(tree, "it is too long")
     value = pa.scalar(pa.MonthDayNano([int(part) for part in parts]), pa.month_day_nano_interval())
     return Constant(value.type, value)
 
@@ -124,7 +127,7 @@ def _unsupported(tree: exp.Expr) -> ExpressionError:
         return refuse(tree, f"there are no subqueries; {row}")
     if isinstance(tree, exp.Window | exp.Filter | exp.WithinGroup):
         return refuse(tree, f"there are no window functions or aggregates; {row}")
-    if isinstance(tree, exp.Func):
+    if isinstance(tree, exp.Func) and tree.sql_name().lower() in _CHANGING:
         return _unknown_function(tree, tree.sql_name().lower())
     return refuse(tree, f"{tree.key} is not supported")
 
