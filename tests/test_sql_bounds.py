@@ -28,7 +28,7 @@ DEEP: dict[str, Callable[[int], str]] = {
     "minus": lambda n: "- " * n + "i < 9",
     "CASE": lambda n: "CASE WHEN b THEN " * (n // 2) + "true" + " ELSE false END" * (n // 2),
     "CAST": lambda n: "i" + "::bigint" * n + " > 0",
-    "IF": lambda n: "if(b, " * (n // 2) + "true" + ", false)" * (n // 2),
+    "IF": lambda n: "if(b, " * n + "true" + ", false)" * n,
     "subtractions in parentheses": lambda n: "(" * (n // 2) + "i" + " - 1)" * (n // 2) + " < 9",
 }
 
@@ -95,7 +95,7 @@ REFUSED = {
     "s COLLATE nocase": "not available in an expression",
     "regexp_matches(s, '(')": "'(' is no regular expression (RE2's syntax): missing )",
     "regexp_matches(s, 'a', 'x')": "regexp_matches knows no option 'x'; known are c, i, l, m, n, p, s",
-    "regexp_matches(s, s)": "'pattern' of regexp_matches(s, pattern, [options]) takes text that is the same for every row",
+    "regexp_matches(s, s)": "'pattern' of regexp_matches(s, pattern, [options]) takes text that is the same for",
     "regexp_extract(s, 'a', 11)": "a number from 0 (the whole match) to 9, not 11",
     "regexp_extract(s, 'a', NULL)": "must not be NULL",
     "regexp_replace(s, 'a', '\\9')": "regexp_replace cannot replace with '\\\\9'",

@@ -34,6 +34,7 @@ from dtap_dask.lake.expression import (
     describe,
     plain_type,
 )
+from dtap_dask.lake.function import one_row
 from dtap_dask.lake.functions import FUNCTIONS
 
 Datum: TypeAlias = "pa.Array | pa.Scalar"
@@ -156,7 +157,7 @@ class _Evaluator:
         args: list[Datum] = [self.value(arg) for arg in node.args]
         try:
             value: Datum = FUNCTIONS[node.name].compute(node.type, args)
-            return value if isinstance(value, pa.Scalar) else without_nan(value)
+            return without_nan(one_row(value))[0] if isinstance(value, pa.Scalar) else without_nan(value)
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"{node.text} cannot be computed for every row: {error}. "

@@ -166,8 +166,12 @@ class Function:
         """The value of arguments that are all the same for every row: kernels want one of them as an array."""
         place = next(index for index, part in enumerate(self.parameters) if not part.constant)
         values = list(args)
-        values[place] = pa.array([args[place].as_py()], args[place].type)
+        values[place] = one_row(args[place])
         return self.run(dtype, values)[0]
+
+
+def one_row(value: pa.Scalar) -> pa.Array:
+    return pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
 
 
 def plain(kernel: Callable[..., Any]) -> Run:

@@ -15,7 +15,7 @@ from dtap_dask.lake import calendar
 from dtap_dask.lake.calendar import MICROS_PER_DAY, YEARS, counts, floor_divide
 from dtap_dask.lake.dateparts import DATE_PARTS
 from dtap_dask.lake.expression import DOUBLE, INT64, TEXT, Node, family
-from dtap_dask.lake.function import STAMP, Args, Function, Run, Types, always, constant
+from dtap_dask.lake.function import STAMP, Args, Function, Run, Types, always, constant, one_row
 
 # DuckDB's names of units -> ours
 UNITS = {
@@ -155,14 +155,10 @@ def _calendar_parts(micros: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _difference(ends: Sequence[Any], count: Callable[[Any], Any]) -> Any:
-    start, end = (count(_array(value)) for value in ends)
+    start, end = (count(one_row(value) if isinstance(value, pa.Scalar) else value) for value in ends)
     if len(start) != len(end):  # one of them is the same for every row
         start, end = (value if len(value) > 1 else value[0] for value in (start, end))
     return pc.subtract_checked(end, start)
-
-
-def _array(value: Any) -> pa.Array:
-    return pa.array([value.as_py()], value.type) if isinstance(value, pa.Scalar) else value
 
 
 def _names(names: pa.Array, count: Callable[[pa.Array], pa.Array]) -> Run:
