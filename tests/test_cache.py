@@ -100,6 +100,26 @@ def test_a_file_is_fetched_once_in_large_pieces(tmp_path: Path, store: Store, sh
     assert files(kept) == ["shard"]
 
 
+@pytest.mark.parametrize("kind", ["shard", "part"])
+def test_a_link_in_the_place_of_a_file_is_not_followed(
+    kind: str, tmp_path: Path, store: Store, shards: list[Shard]
+) -> None:
+    kept = Cache(str(tmp_path / "cache"), 10 * SIZE)
+    held = stage(kept, store, shards[1])
+    held.release()
+    (tmp_path / "mine").write_text("mine")
+    place = Path(held.path).with_suffix(f".{kind}")
+    Path(held.path).unlink()
+    place.symlink_to(tmp_path / "mine")
+    (tmp_path / "cache" / "lock").unlink()
+    (tmp_path / "cache" / "lock").symlink_to(tmp_path / "mine")
+    held = stage(kept, store, shards[1])
+    assert Path(held.path).read_bytes() == (tmp_path / "far" / "1").read_bytes()
+    assert not Path(held.path).is_symlink()
+    held.release()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def child(tmp_path: Path, log: Path, code: str, pause: float = 0.0) -> subprocess.Popen[str]:
     """Another process, with `kept`, `store` and `shards` as here."""
     prelude = f"""

@@ -363,7 +363,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(store):
 @pytest.mark.parametrize("data", [b"", b'{"host"', b"[]", b'{"later": 1}'])
 def test_a_lock_that_cannot_be_read_is_told(store, data):
     store.write_atomic("_run/lock", data)
-    with pytest.raises(OutputError, match=r"_run/lock is no lock of this software .* delete that file"), lock(store):
+    with pytest.raises(OutputError, match=r"_run/lock is no lock of this software: .* delete that file"), lock(store):
         pass
     assert [file.path for file in store.list_files()] == ["_run/lock"]
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from distributed import Client
 
 import dtap_dask
+from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, VerificationError
 from dtap_dask.job.running import run as run_module
 from dtap_dask.job.running import tasks
@@ -216,6 +219,15 @@ def stopped_once(small: Document, client: Client, tmp_path_factory: pytest.TempP
         _STOPPED["output"] = tmp_path_factory.mktemp("stopped") / "out"
         shutil.move(output_of(small), _STOPPED["output"])
     return _STOPPED["output"]
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_a_shard_that_is_missing_is_named(command: str, small: Document, client: Client) -> None:
+    run(small, client)
+    shutil.rmtree(output_of(small) / "train")
+    result = CliRunner().invoke(tfrecords, [command, small["output"]["path"]])
+    assert result.exit_code == (1 if command == "show" else 3)
+    assert re.search(r"train/part-\S+ is missing.*--overwrite", result.output)
 
 
 def test_a_plan_that_names_other_files_is_damaged(small: Document, client: Client) -> None:

@@ -63,9 +63,9 @@ def read_records(store: Store, path: str, compression: Compression = "none") -> 
     """The data of every record of a file, in order, with both checksums of each checked.
 
     Raises OutputError with path, record number and offset (in the uncompressed file) where the file is truncated
-    or corrupt, and where gzip cannot be undone.
+    or corrupt, and where gzip cannot be undone; and where there is no such file.
     """
-    with store.open_input(path) as raw:
+    with _shard(store, path) as raw:
         file = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb")) if compression == "gzip" else raw
         number, offset = 0, 0
         try:
@@ -88,6 +88,16 @@ def read_record_at(store: Store, path: str, offset: int) -> bytes:
     with store.open_input(path) as file:
         file.seek(offset)
         return _read_record(file, read_exactly(file, HEADER), f"the record at byte {offset} of {store.url}/{path}")
+
+
+def _shard(store: Store, path: str) -> BinaryIO:
+    try:
+        return store.open_input(path)
+    except FileNotFoundError:
+        raise OutputError(
+            f"{store.url}/{path} is missing. Copy the dataset again from where it was written, or write it again with "
+            "`dtap-dask run JOB --overwrite`."
+        ) from None
 
 
 def read_exactly(file: BinaryIO, size: int) -> bytes:

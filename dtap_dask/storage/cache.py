@@ -168,13 +168,13 @@ class Cache:
 
     def _promise(self, size: int) -> Held:
         path = self._in(f"reserved/{size}-{uuid.uuid4().hex}")
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        file = _opened(path, os.O_CREAT)
         fcntl.flock(file, fcntl.LOCK_EX)
         return Held(file, path, size, passing=True)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        file = os.open(self._in("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        file = _opened(self._in("lock"), os.O_CREAT)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -205,9 +205,20 @@ def _key(store: Store, shard: Shard) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
+def _opened(path: str, more: int = 0) -> int:
+    """A file of the cache, opened. A link that somebody put in its place goes; what it leads to is not touched."""
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | more, 0o600)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            os.unlink(path)
+
+
 def _inode(path: str) -> int | None:
     try:
-        return os.stat(path).st_ino
+        return os.lstat(path).st_ino
     except FileNotFoundError:
         return None
 
@@ -216,7 +227,7 @@ def _pinned(path: str) -> Held | None:
     """The file, locked against eviction and marked as used now; None where there is none."""
     while True:
         try:
-            file = os.open(path, os.O_RDWR)
+            file = _opened(path)
         except FileNotFoundError:
             return None
         fcntl.flock(file, fcntl.LOCK_SH)  # an evictor holds it for a moment only
@@ -241,7 +252,7 @@ def _is_sound(pin: Held, shard: Shard, stopped: Callable[[], bool]) -> bool:
 def _evicted(path: str) -> bool:
     """Delete a file unless somebody holds it; whether it is gone."""
     try:
-        file = os.open(path, os.O_RDWR)
+        file = _opened(path)
     except FileNotFoundError:
         return True
     try:
@@ -257,7 +268,7 @@ def _evicted(path: str) -> bool:
 def _exclusive(path: str, stopped: Callable[[], bool]) -> Iterator[int]:
     """The file at `path`, made if it is not there, held alone."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        file = _opened(path, os.O_CREAT)
         if _alone_with(file, path):
             break
         os.close(file)
