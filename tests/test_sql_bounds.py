@@ -85,6 +85,7 @@ REFUSED = {
     "i > 1; DROP TABLE t": "without a semicolon",
     "-- nothing": "",
     "'a' 'b'": "not available in an expression",
+    "s ~ 'a'": "write regexp_matches for a part of the text",
     "$1": "not available in an expression",
     "i -> 1": "not available in an expression",
     "x > INTERVAL '99999999999999999999' DAY": "it is too long",

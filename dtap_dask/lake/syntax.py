@@ -45,7 +45,6 @@ _TYPES: dict[str, pa.DataType] = {
 # operators and calls with a grammar of their own: sqlglot's class -> our name and its arguments in order
 _CALLS: dict[type[exp.Expr], tuple[str, tuple[str, ...]]] = {
     exp.Pow: ("power", ("this", "expression")),
-    exp.RegexpLike: ("regexp_full_match", ("this", "expression")),
     exp.StartsWith: ("starts_with", ("this", "expression")),
     exp.StrPosition: ("strpos", ("this", "substr")),
     exp.Substring: ("substring", ("this", "start", "length")),
@@ -127,6 +126,12 @@ def _unsupported(tree: exp.Expr) -> ExpressionError:
         return refuse(tree, f"there are no subqueries; {row}")
     if isinstance(tree, exp.Window | exp.Filter | exp.WithinGroup):
         return refuse(tree, f"there are no window functions or aggregates; {row}")
+    if isinstance(tree, exp.RegexpLike):
+        return refuse(
+            tree,
+            "~ means different things in different versions of DuckDB; write regexp_matches for a part "
+            "of the text, regexp_full_match for all of it",
+        )
     if isinstance(tree, exp.Func) and tree.sql_name().lower() in _CHANGING:
         return _unknown_function(tree, tree.sql_name().lower())
     return refuse(tree, f"{tree.key} is not supported")
