@@ -37,7 +37,7 @@ from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.folder import FILES_SECONDS, InFolder, told_run
 from dtap_dask.job.telling.hints import of_output
 from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.progress import reporter
+from dtap_dask.job.telling.reporters import reporter
 from dtap_dask.job.telling.snapshot import Snapshot
 from dtap_dask.job.telling.teller import EVENTS_SECONDS, Superseded, Teller, run_name
 from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
@@ -67,7 +67,8 @@ def run(
     `overrides` are changes such as 'output.path=out'; `limit` stops after the row group in which that many source
     rows are reached; `overwrite` replaces a dataset once the new one stands, `resume` goes on with an interrupted
     run; `probe` measures on a few row groups first, so that the time is forecast, too; `progress` is 'bars', 'plain',
-    'json', 'silent' or 'auto'. Raises a DtapError that says what to do next; InterruptedRun where `resume` can go on.
+    'json', 'silent', 'notebook' or 'auto'. Raises a DtapError that says what to do next; InterruptedRun where `resume`
+    can go on.
     """
     refuse_unguarded()
     loaded = Job.load_leniently(job, overrides)

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dtap_dask.job.running.compared import in_lines
-from dtap_dask.job.telling.progress import Shown, reporter, told
+from dtap_dask.job.telling.progress import Shown, told
+from dtap_dask.job.telling.reporters import reporter
 from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
 from dtap_dask.job.telling.status import Look, Place
 from dtap_dask.words import count, duration, human, visible

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, TextIO, TypeVar, cast
+from typing import Any, Protocol, TextIO, TypeVar
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import RenderableType
+from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from dtap_dask.job.console import Unfailing
 from dtap_dask.job.telling.snapshot import Snapshot, Stage
 from dtap_dask.words import count, human, visible
 
@@ -28,7 +25,8 @@ class Redact(Protocol):
         """The same without secrets."""
 
 
-def _as_it_is(told: T) -> T:
+def as_it_is(told: T) -> T:
+    """For what holds no secrets."""
     return told
 
 
@@ -86,7 +84,7 @@ class Silent:
         """Nothing."""
 
 
-class _Counting:
+class Counting:
     """What all that say something have in common: the counts of the stage under way."""
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
@@ -118,14 +116,20 @@ class _Counting:
     def result(self, values: dict[str, Any]) -> None:
         """Nothing: a person has been told in words."""
 
+    def counts(self, between: str = ", ") -> str:
+        """Rows, bytes and rows a second so far, in words."""
+        rate = self.done_rows / max(self.seconds(), 1e-9)
+        return between.join([count(self.done_rows, "row"), human(self.done_bytes), f"{rate:,.0f} rows/s"])
+
     def seconds(self) -> float:
+        """How long the stage has taken so far."""
         return time.monotonic() - self.start
 
 
-class Plain(_Counting):
+class Plain(Counting):
     """A line at the start and end of each stage and every ten seconds between, for logs."""
 
-    def __init__(self, out: TextIO, redact: Redact = _as_it_is):
+    def __init__(self, out: TextIO, redact: Redact = as_it_is):
         self._out, self._redact = out, redact
 
     def note(self, text: str) -> None:
@@ -146,22 +150,18 @@ class Plain(_Counting):
             self.told = time.monotonic()
             left = self.seconds() * (self.tasks - self.done) / self.done
             self._print(
-                f"{self.stage}: {self.done:,} of {count(self.tasks, 'task')}, {self._rate()}, {left:,.0f} s left"
+                f"{self.stage}: {self.done:,} of {count(self.tasks, 'task')}, {self.counts()}, {left:,.0f} s left"
             )
 
     def end(self) -> None:
         """Print what the stage did."""
-        self._print(f"{self.stage}: done in {self.seconds():.1f} s, {self._rate()}")
-
-    def _rate(self) -> str:
-        rate = self.done_rows / max(self.seconds(), 1e-9)
-        return f"{count(self.done_rows, 'row')}, {human(self.done_bytes)}, {rate:,.0f} rows/s"
+        self._print(f"{self.stage}: done in {self.seconds():.1f} s, {self.counts()}")
 
 
-class JsonLines(_Counting):
+class JsonLines(Counting):
     """One JSON object a line: `{"event": "progress", "stage": ..., "tasks_done": ..., ...}`."""
 
-    def __init__(self, out: TextIO, redact: Redact = _as_it_is):
+    def __init__(self, out: TextIO, redact: Redact = as_it_is):
         self._out, self._redact = out, redact
 
     def emit(self, event: str, **values: Any) -> None:
@@ -191,7 +191,7 @@ class JsonLines(_Counting):
         self.emit("done", **self._redact(values))
 
 
-class _Screen(Progress):
+class Screen(Progress):
     """Bars, and a line below them."""
 
     line = ""
@@ -203,10 +203,10 @@ class _Screen(Progress):
             yield Text(self.line, style="dim")
 
 
-class Bars(_Counting):
+class Bars(Counting):
     """One bar a stage, with rows, bytes and the time left; below them what concerns the whole run."""
 
-    def __init__(self, progress: _Screen, redact: Redact = _as_it_is):
+    def __init__(self, progress: Screen, redact: Redact = as_it_is):
         self._progress, self._redact = progress, redact
         self._bar = TaskID(0)
 
@@ -222,9 +222,7 @@ class Bars(_Counting):
 
     def moved(self) -> None:
         """Move the bar."""
-        rate = self.done_rows / max(self.seconds(), 1e-9)
-        told = f"{count(self.done_rows, 'row')}  {human(self.done_bytes)}  {rate:,.0f} rows/s"
-        self._progress.update(self._bar, completed=self.done, told=told)
+        self._progress.update(self._bar, completed=self.done, told=self.counts("  "))
 
     def end(self) -> None:
         """The bar stays as it is."""
@@ -233,35 +231,6 @@ class Bars(_Counting):
     def state(self, snapshot: Snapshot) -> None:
         """Change the line below the bars."""
         self._progress.line = told(snapshot)
-
-
-@contextmanager
-def reporter(kind: str, out: TextIO | None = None, redact: Redact = _as_it_is) -> Iterator[Shown]:
-    """A reporter: 'bars', 'plain', 'json', 'silent', or 'auto' (bars in a terminal, plain lines elsewhere).
-
-    Notes and the result go through `redact`; the rest is counts. Without `out` they go to standard error, JSON to
-    standard output, and are lost where that cannot be written.
-    """
-    out = out or cast("TextIO", Unfailing(sys.stdout if kind == "json" else sys.stderr))
-    if kind == "auto":
-        kind = "bars" if out.isatty() else "plain"
-    if kind == "bars":
-        columns = (
-            TextColumn("{task.description:<10}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
-            TimeRemainingColumn(),
-        )
-        with _Screen(*columns, console=Console(file=out)) as progress:
-            yield Bars(progress, redact)
-    else:
-        reporters: dict[str, Shown] = {
-            "plain": Plain(out, redact),
-            "json": JsonLines(out, redact),
-            "silent": Silent(),
-        }
-        yield reporters[kind]
 
 
 def told(snapshot: Snapshot) -> str:
