@@ -20,9 +20,13 @@ DIGITS = "Last digits of functions such as exp and sin"
 GUARDS = "What does not matter for a row is not computed"
 LARGE = "Counts and positions beyond 32 bits"
 EXACT = "Decimals are compared exactly"
+JULIAN = "Dates before 1582 with a time zone"
 REFUSED = "Expressions that are refused"
 
-TITLES = (WIDER, HUGE, PRODUCTS, NEAREST, COMMON, CASTS, TEXTS, NANOS, LIMITS, DIGITS, GUARDS, LARGE, EXACT, REFUSED)
+TITLES = (
+    *(WIDER, HUGE, PRODUCTS, NEAREST, COMMON, CASTS, TEXTS, NANOS, LIMITS),
+    *(DIGITS, GUARDS, LARGE, EXACT, JULIAN, REFUSED),
+)
 
 LACKING = frozenset((("ts_ns", "TIMESTAMP_S"), ("tz", "TIME"), ("ny", "TIME")))  # casts that DuckDB does not have
 
@@ -33,6 +37,10 @@ _MESSAGES = (  # DuckDB has no value for a row, we have
     (r"Overflow in (addition|subtraction|multiplication|negation) of (U?INT(8|16|32)|numeric)", WIDER),
     (r"can't be cast because the value is out of range for the destination type U?INT(8|16|32)", WIDER),
 )
+_OUR_MESSAGES = (  # we have no value for a row, DuckDB has
+    (r"cannot be cast from string to (date|time)", TEXTS),
+    (r"string to decimal128\(38, 0\)", HUGE),
+)
 
 
 def known(sql: str, ours: Any, theirs: Any) -> str | None:
@@ -42,10 +50,7 @@ def known(sql: str, ours: Any, theirs: Any) -> str | None:
             return GUARDS
         return next((title for pattern, title in _MESSAGES if re.search(pattern, theirs.error)), None)
     if isinstance(ours, Failed):
-        if re.search(r"cannot be cast from string to (date|time)", ours.error):
-            return TEXTS
-        if "string to decimal128(38, 0)" in ours.error:
-            return HUGE
-    elif "HUGEINT" in sql:
-        return HUGE
-    return None
+        if theirs is None:
+            return GUARDS
+        return next((title for pattern, title in _OUR_MESSAGES if re.search(pattern, ours.error)), None)
+    return HUGE if "HUGEINT" in sql else None

@@ -20,7 +20,7 @@ ROWS = 24
 _UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 NAN, INF = float("nan"), float("inf")
 _FLOATS = [NAN, -0.0, 0.0, 0.1, 0.5, 1.5, 2.5, -2.5, 0.125, 99.995, INF, -INF, 16777216.0, 1e-5, 3e10, 1e16]
-_DAYS = [dt.date(2013, 1, 31), dt.date(2012, 2, 29), dt.date(1969, 12, 31), dt.date(1, 1, 1), dt.date(9999, 12, 31)]
+_DAYS = [dt.date(2013, 1, 31), dt.date(2012, 2, 29), dt.date(1969, 12, 31), dt.date(1600, 3, 1), dt.date(9999, 12, 31)]
 _STAMPS = [dt.datetime(2013, 6, 1, 12), dt.datetime(2013, 12, 31, 23, 59, 59), dt.datetime(1960, 2, 29, 23, 59, 59)]
 _STAMPS = [*_STAMPS, dt.datetime(1970, 1, 1), dt.datetime(2012, 2, 29)]
 _MILLIS = [*_STAMPS, dt.datetime(1999, 12, 31, 23, 59, 59, 500_000), dt.datetime(1969, 12, 31, 23, 59, 59, 999_000)]
@@ -64,7 +64,7 @@ COLUMNS: dict[str, tuple[pa.DataType, list[Any]]] = {
     "clock": (pa.time64("us"), [*_CLOCKS, dt.time(9, 5, 3, 250_000)]),
     "clock_ms": (pa.time32("ms"), [*_CLOCKS, dt.time(9, 5, 3, 250_000)]),
     "clock_s": (pa.time32("s"), _CLOCKS),
-    "ts": (pa.timestamp("us"), [*_MICROS, dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)]),
+    "ts": (pa.timestamp("us"), [*_MICROS, dt.datetime(1600, 3, 1), dt.datetime(9999, 12, 31)]),
     "ts_s": (pa.timestamp("s"), _STAMPS),
     "ts_ms": (pa.timestamp("ms"), _MILLIS),
     "ts_ns": (pa.timestamp("ns"), _MICROS),

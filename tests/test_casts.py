@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from itertools import product
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,7 +21,11 @@ TARGETS = [
     "DECIMAL(38,0)", "DECIMAL(38,10)", "DECIMAL(38,37)", "VARCHAR", "BLOB", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S",
     "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ",
 ]  # fmt: skip
-MORE = {"s": ["nan", "-inf", "1e400", "-0x1", "0b11", "1__0", "2013-06-01 12:00:00+02", "24:00"]}
+MORE: dict[str, list[Any]] = {
+    "day": [dt.date(1, 1, 1)],
+    "ts": [dt.datetime(1, 1, 1)],
+    "s": ["nan", "-inf", "1e400", "-0x1", "0b11", "1__0", "2013-06-01 12:00:00+02", "24:00"],
+}
 BATCH = pa.record_batch(
     {
         "id": pa.array(range(40)),

@@ -135,6 +135,7 @@ def test_condition(sql: str) -> None:
 
 VALUES = {
     "i + 1": (pa.int64(), [2, 3, None, -6]),
+    "(i - 9223372036854775801) % -1": (pa.int64(), [0, 0, None, 0]),
     "i // 2": (pa.int64(), [0, 1, None, -3]),
     "1.255::double": (pa.float64(), [1.255] * 4),
     "h / 3": (pa.float32(), [0.5, None, None, 0.0]),
@@ -199,6 +200,7 @@ VALUES = {
     ),
     "CASE WHEN i > 0 THEN 6 // i ELSE 0 END": (pa.int64(), [6, 3, 0, 0]),
     "CASE WHEN s <> '' AND s <> 'abc' AND s <> 'Ab' THEN s::int ELSE 0 END": (pa.int64(), [0] * 4),
+    "coalesce(i, nullif(s, '')::int, 7)": (pa.int64(), [1, 2, 7, -7]),
     "coalesce(i, 0)": (pa.int64(), [1, 2, 0, -7]),
     "nullif(i, 2)": (pa.int32(), [1, None, None, -7]),
     "greatest(i, 1)": (pa.int64(), [1, 2, 1, 1]),

@@ -34,13 +34,15 @@ _CHECKED: dict[str, Callable[..., Any]] = {
 
 def _remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
     """The remainder with the sign of the dividend, as SQL's %; of integers or floats of one type."""
+    if pa.types.is_signed_integer(dtype):  # the least integer over -1 overflows, and over 1 leaves nothing as well
+        one = pa.scalar(1, dtype)
+        right = pc.if_else(pc.equal(right, pc.negate(one)), one, right)
+    if pa.types.is_integer(dtype):
+        return pc.subtract(left, pc.multiply(right, pc.divide(left, right)))
     a, b = decimals.same_length(left, right)
-    valid = pc.and_(a.is_valid(), b.is_valid())
-    if pa.types.is_integer(dtype) and pc.any(pc.and_(valid, pc.equal(b, pa.scalar(0, dtype)))).as_py():
-        raise pa.ArrowInvalid("divide by zero")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.fmod(a.fill_null(0).to_numpy(zero_copy_only=False), b.fill_null(1).to_numpy(zero_copy_only=False))
-    return pa.array(values, dtype, mask=None if pc.all(valid).as_py() else ~np.asarray(valid))
+    with np.errstate(invalid="ignore"):
+        values = np.fmod(a.to_numpy(zero_copy_only=False), b.to_numpy(zero_copy_only=False))
+    return pa.array(values, dtype, mask=np.asarray(pc.invert(pc.and_(a.is_valid(), b.is_valid()))))
 
 
 def floor_time(values: pa.Array, unit: str) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -69,8 +70,10 @@ def _decimal_to_bool(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 def _float_to_float(values: pa.Array, target: pa.DataType) -> pa.Array:
     narrowed = pc.cast(values, target, safe=False)
-    if target.bit_width < values.type.bit_width and pc.any(pc.and_(pc.is_inf(narrowed), pc.is_finite(values))).as_py():
-        raise pa.ArrowInvalid("out of range")
+    if target.bit_width < values.type.bit_width:
+        infinite = math.inf in map(abs, filter(None, pc.min_max(narrowed).as_py().values()))
+        if infinite and pc.any(pc.and_(pc.is_inf(narrowed), pc.is_finite(values))).as_py():
+            raise pa.ArrowInvalid("out of range")
     return narrowed
 
 
@@ -91,11 +94,9 @@ def _to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
     ratio = NANOSECONDS[target.unit] // NANOSECONDS[values.type.unit]
     if ratio <= 1:
         return pc.cast(values, target)
-    counts = pc.cast(values, INT64)
-    whole = pc.divide(counts, ratio)
-    rest = pc.subtract(counts, pc.multiply(whole, ratio))
-    step = pc.if_else(pc.greater_equal(pc.abs(rest), ratio // 2), pc.sign(rest), pa.scalar(0, INT64))
-    return pc.cast(pc.cast(pc.add(whole, step), pa.timestamp(target.unit)), target)
+    halves = pc.divide(pc.cast(values, INT64), ratio // 2)
+    whole = pc.divide(pc.add(halves, pc.sign(halves)), 2)
+    return pc.cast(pc.cast(whole, pa.timestamp(target.unit)), target)
 
 
 def _naive(values: pa.Array) -> pa.Array:

@@ -16,6 +16,7 @@ from dtap_dask.lake.expression import MAX_PRECISION
 
 _EXACT_POWER = 22  # 10^22 is the largest power of ten that is a double
 _WORD = 2**64
+_BELOW_HALF = np.nextafter(0.5, 0)  # added to a double and cut off, rounds halves away from zero
 _SHORT = 18  # digits that a signed 64-bit word always holds
 
 
@@ -171,16 +172,14 @@ def to_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
 def from_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Floats times a power of ten in double, halves away from zero, as DuckDB; ArrowInvalid if one has no room."""
     valid = np.asarray(values.is_valid())
-    numbers = np.where(valid, values.to_numpy(zero_copy_only=False), 0).astype(np.float64)
+    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        product = numbers * 10.0**dtype.scale
-    if not (np.abs(product) < np.inf).all():
-        raise pa.ArrowInvalid("overflow")
-    counts = np.trunc(product)
-    counts += np.where(np.abs(product - counts) >= 0.5, np.sign(product), 0.0)
-    if (np.abs(counts) >= 10.0**dtype.precision).any():
+        product = numbers * np.float64(10.0**dtype.scale)
+    counts = np.trunc(product + np.copysign(_BELOW_HALF, product))
+    largest = np.abs(counts).max(initial=0)
+    if not largest < 10.0**dtype.precision:
         raise pa.ArrowInvalid(f"a value has more than {dtype.precision - dtype.scale} digits before the point")
-    if (np.abs(counts) < 2.0**63).all():
+    if largest < 2.0**63:
         return scaled(counts.astype(np.int64), valid, dtype)
     high = np.floor(counts * 2.0**-64)
     return from_words((counts - high * 2.0**64).astype(np.uint64), high.astype(np.int64), valid, dtype)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from dtap_dask.errors import DataError, DtapError
 from dtap_dask.lake.casts import cast
 from dtap_dask.lake.expression import (
+    BOOL,
     Always,
     Call,
     Case,
@@ -154,7 +155,13 @@ class _Evaluator:
         return self.loaded[node]
 
     def call(self, node: Call) -> Datum:
-        args: list[Datum] = [self.value(arg) for arg in node.args]
+        try:
+            args: list[Datum] = [self.value(arg) for arg in node.args]
+        except DataError:
+            if node.name != "coalesce":
+                raise
+            present = tuple((Not(BOOL, IsNull(BOOL, arg)), arg) for arg in node.args[:-1])
+            return self.guarded_case(Case(node.type, present, node.args[-1]))
         try:
             value: Datum = FUNCTIONS[node.name].compute(node.type, args)
             return without_nan(one_row(value))[0] if isinstance(value, pa.Scalar) else without_nan(value)

@@ -64,6 +64,8 @@ def _round(decimal_mode: str, whole: Callable[[Any], Any]) -> Run:
     def run(dtype: pa.DataType, args: Args) -> Any:
         values, digits = args[0], args[1].as_py() if len(args) == 2 else 0
         kind = family(values.type)
+        if kind == "float" and digits == 0:
+            return pc.round(values, round_mode=decimal_mode)
         if kind == "float":
             return _round_float(values, max(min(digits, _MOST_DIGITS), -_MOST_DIGITS), whole)
         if digits >= (values.type.scale if kind == "decimal" else 0):

@@ -38,10 +38,12 @@ def _floats(values: pa.Array) -> pa.Array:
     """Shortest digits, with an exponent from 1e16 on and below 1e-4, where Arrow has other borders."""
     text = pc.cast(values, TEXT)
     text = pc.if_else(pc.match_substring_regex(text, r"^-?\d+$"), pc.binary_join_element_wise(text, ".0", ""), text)
-    text = pc.replace_substring_regex(text, r"e-(\d)$", r"e-0\1")
+    with_exponent = pc.match_substring(text, "e")
+    if pc.any(with_exponent).as_py():
+        text = pc.replace_substring_regex(text, r"e-(\d)$", r"e-0\1")
     size = pc.abs(values)
     plain = pc.or_(pc.and_(pc.less(size, _EXPONENT_FROM), pc.greater_equal(size, _EXPONENT_BELOW)), pc.equal(size, 0))
-    odd = pc.and_(pc.equal(plain, pc.match_substring(text, "e")), pc.is_finite(values))
+    odd = pc.and_(pc.equal(plain, with_exponent), pc.is_finite(values))
     if pa.types.is_float64(values.type):
         return _patched(values, text, odd, repr)
     halfway = _halfway(values, text)
