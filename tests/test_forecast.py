@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import machine
-from dtap_dask.job.planning import warnings
+from dtap_dask.job.planning import grouping, warnings
 from dtap_dask.job.planning.describe import WIDTH, in_numbers, in_text
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan, make_plan
@@ -307,7 +307,9 @@ def test_a_normal_plan_has_no_warnings(job: Document) -> None:
     assert in_numbers(plan, forecast(plan, probe(plan, 0.2), workers=8))["warnings"] == []
 
 
-def test_more_threads_than_tasks_are_told(job: Document) -> None:
+def test_more_threads_than_tasks_are_told(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert IDLE not in warned(make_plan(job), forecast(make_plan(job), workers=100))  # no lake makes more of few bytes
+    monkeypatch.setattr(grouping, "TASK_BYTES", 1000)
     plan = make_plan(job)
     told = warned(plan, forecast(plan, workers=100))
     assert (
@@ -319,6 +321,7 @@ def test_more_threads_than_tasks_are_told(job: Document) -> None:
 
 def test_many_tiny_tasks_are_told(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the limit lowered: 20,000 tasks take a lake of 160,000 row groups."""
+    monkeypatch.setattr(grouping, "TASK_BYTES", 1)
     plan = make_plan(job)
     assert "Dask's scheduler alone" not in warned(plan, forecast(plan))
     monkeypatch.setattr(warnings, "MANY_TASKS", 5)

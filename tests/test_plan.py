@@ -293,7 +293,7 @@ def test_few_row_groups_to_mix_are_told_where_loading_does_not_mix_all(
     tmp_path: Path, rows: int, groups: int, few: bool
 ) -> None:
     job = job_on(write(tmp_path / "lake", rows, groups))
-    told = "come from only 1 row group (8 or more mix well): the source has 4."
+    told = "come from only 2 row groups (8 or more mix well): the source has 4."
     assert (told in warned(job)) == few
     job["output"]["shuffle"] = "none"
     assert not make_plan(job).warnings

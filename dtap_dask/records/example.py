@@ -98,7 +98,8 @@ def check_schema(infos: Sequence[FeatureInfo], layout: Layout) -> None:
         raise JobError(problems)
 
 
-_STORED = (
+# What a column of fixed width can be stored as.
+STORED = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     "float16",
@@ -109,7 +110,7 @@ _STORED = (
 
 def _problems(info: FeatureInfo, layout: Layout) -> list[Problem]:
     place = f"column {info.name!r}"
-    if info.stored == "bytes" or info.stored in _STORED:
+    if info.stored == "bytes" or info.stored in STORED:
         found = []
     else:
         return [Problem(place, f"no record can hold {info.stored!r}; cast it to float32, int64 or bytes")]

@@ -20,6 +20,7 @@ from dtap_dask.features.state import FeatureInfo, Role
 from dtap_dask.records import blocks, columns, rows
 from dtap_dask.records.example import Encoder, Layout
 from dtap_dask.records.shard import ShardInfo
+from dtap_dask.records.sound import check_sound
 from dtap_dask.records.tfrecord import Compression
 from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
 from dtap_dask.storage import Store
@@ -316,7 +317,11 @@ def parse_manifest(store: Store, data: bytes) -> Manifest:
             f"{store.url}/{MANIFEST} has format version {found}, this software reads up to {FORMAT_VERSION}. "
             "Install the dtap-dask that wrote the dataset, or a later one."
         )
-    return Manifest.model_validate_json(data)
+    manifest = Manifest.model_validate_json(data)
+    check_sound(manifest.infos, manifest.layout, manifest.shards)
+    if manifest.feature_spec != feature_spec(manifest.infos, manifest.layout):
+        raise ValueError("feature_spec is not that of the features")
+    return manifest
 
 
 def _first_line(error: Exception) -> str:

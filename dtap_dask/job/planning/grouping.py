@@ -14,6 +14,11 @@ from dtap_dask.lake.footers import RowGroups
 OWN_TASK_BYTES = 512 << 20
 # So many tasks there are at least, that several workers have something to do.
 MIN_TASKS = 8
+# A write task has at least this many decoded bytes of the needed columns, so that small datasets get few shards; but
+# there are always WRITERS tasks, and none takes more than MOST_GROUPS row groups.
+TASK_BYTES = 16 << 20
+WRITERS = 2
+MOST_GROUPS = 64
 # A shard mixed from fewer row groups than this is not much of a sample.
 MIXED_FROM = 8
 
@@ -39,11 +44,28 @@ def group_tasks(raw_bytes: npt.NDArray[np.int64], order: Sequence[int]) -> tuple
     `raw_bytes` has the uncompressed bytes of each row group. One too large to share a task has one of its own, after
     the others.
     """
+    count = _shared_tasks(raw_bytes)
+    return _cut(raw_bytes, order, count)
+
+
+def group_write_tasks(raw_bytes: npt.NDArray[np.int64], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """`group_tasks`, but fewer where the bytes are few: each task makes at least one shard for every part."""
+    small = raw_bytes[raw_bytes <= OWN_TASK_BYTES]
+    enough = max(WRITERS, int(small.sum()) // TASK_BYTES, -(-len(small) // MOST_GROUPS))
+    return _cut(raw_bytes, order, min(enough, _shared_tasks(raw_bytes)))
+
+
+def _shared_tasks(raw_bytes: npt.NDArray[np.int64]) -> int:
+    """How many tasks the row groups make that can share one."""
+    shared = int((raw_bytes <= OWN_TASK_BYTES).sum())
+    most = MIXED_FROM if shared <= MIXED_FROM * 1000 else 2 * MIXED_FROM
+    return min(shared, max(MIN_TASKS, -(-shared // most)))
+
+
+def _cut(raw_bytes: npt.NDArray[np.int64], order: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
     positions = np.array(order, np.int64)
     large = raw_bytes[positions] > OWN_TASK_BYTES
     shared = positions[~large]
-    most = MIXED_FROM if len(shared) <= MIXED_FROM * 1000 else 2 * MIXED_FROM
-    count = min(len(shared), max(MIN_TASKS, -(-len(shared) // most)))
     parts = np.array_split(shared, count) if count else []
     return (*(tuple(part.tolist()) for part in parts), *((position,) for position in positions[large].tolist()))
 

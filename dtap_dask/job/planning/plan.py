@@ -21,7 +21,8 @@ from dtap_dask.features.checks import Findings, Watch, by_column, watches
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.job.planning.grouping import group_tasks, limited, task_order
+from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limited, task_order
+from dtap_dask.job.planning.names import of_names
 from dtap_dask.job.planning.warnings import Looked, of_source
 from dtap_dask.lake import predicate
 from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
@@ -131,7 +132,8 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
     nulls = tuple(watch.column for watch in by_column(watched))
     groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers, nulls=nulls)
     Findings(totals.read.rows, Counter(looked.nulls)).refuse(watched)
-    write_tasks = group_tasks(groups.raw_bytes, task_order(len(groups), loaded))
+    write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded))
+    names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
     return Plan(
         job=loaded,
         checked=checked,
@@ -144,7 +146,11 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         fingerprint=_fingerprint(loaded, lake, groups, limit),
         limit=limit,
         looked=looked,
-        warnings=(*lake.warnings, *of_source(loaded, totals.read.files, groups, write_tasks, looked)),
+        warnings=(
+            *lake.warnings,
+            *of_source(loaded, totals.read.files, groups, write_tasks, looked),
+            *of_names(names),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from dtap_dask.features import Pipeline
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
 from dtap_dask.lake.footers import RowGroups
 from dtap_dask.storage import Store, open_store
@@ -96,7 +97,8 @@ def _of_pruning(job: Job, looked: Looked) -> Iterator[str]:
 
 def of_tasks(tasks: int, size: int, threads: int, *, asked: bool) -> Iterator[str]:
     """Too few or too many write tasks of `size` bytes together, on so many threads. `asked`: someone named them."""
-    if tasks < threads and (asked or size > WORTH_SHARING):
+    possible = min(threads, size // grouping.TASK_BYTES)  # by other row groups; few bytes make few tasks in any case
+    if tasks < possible and (asked or size > WORTH_SHARING):
         yield (
             f"There {'is' if tasks == 1 else 'are'} {count(tasks, 'task')} to write for {threads:,} threads: "
             f"{threads - tasks:,} will stand idle. Use fewer workers, or write the lake with more, smaller row groups."

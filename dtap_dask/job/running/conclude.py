@@ -33,6 +33,9 @@ def conclude(
         report.note(line)
     for line in in_lines(compared):
         report.note(line)
+    empty = [name for name, part in manifest.splits.items() if not part.rows]
+    if empty:
+        report.note(_nothing_in(empty))
     rows, needed = plan.totals.read.rows, plan.totals.read.bytes
     stages = {stage.name: stage.seconds for stage in report.snapshot.stages if stage.ended}
     report.note(
@@ -52,6 +55,16 @@ def conclude(
     done = {"path": url, "seconds": round(seconds, 3), "source_rows": rows, "stages": stages}
     read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
     report.result({**done, **read, **summary(manifest), "forecast": [asdict(one) for one in compared]})
+
+
+def _nothing_in(splits: Sequence[str]) -> str:
+    """A warning of splits without rows."""
+    names = " and ".join(map(repr, splits))
+    them = "it" if len(splits) == 1 else "them"
+    return (
+        f"Warning: the split{'' if len(splits) == 1 else 's'} {names} got no rows, and `load` refuses {them}. Check "
+        "`split` and `source.where` of the job: a share may be too small for so few keys, or a condition never true."
+    )
 
 
 def _spent(stages: Mapping[str, float], seconds: float) -> str:
