@@ -261,7 +261,8 @@ def test_the_same_is_refused(client: Client, tmp_path: Path, case: str) -> None:
     feature, columns = REFUSED[case]
     (tmp_path / "lake").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "lake" / "part.parquet")
-    plan, work = planned(tmp_path / "lake", tmp_path / "out", features=[feature])
+    every = "x is null or x is not null"  # with a condition, no null is foreseen
+    plan, work = planned(tmp_path / "lake", tmp_path / "out", every, features=[feature])
     with pytest.raises(DataError) as expected:
         fused(plan, work)
     with pytest.raises(DataError) as raised:

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.errors import DtapError
 from dtap_dask.features.checks import Findings, by_column, infinite, watches
 from dtap_dask.features.column import Column, Decimals, Numbers, from_arrow
 from dtap_dask.features.decimals import constant
 from dtap_dask.features.feature import Block, Chain, Feature, Lane
+from dtap_dask.features.leaks import BATCHES, FIRST, ROWS, Suspects
 from dtap_dask.features.pipeline import Pipeline
 from dtap_dask.features.program import Program
 from dtap_dask.features.reduce import stack
@@ -20,7 +22,7 @@ from dtap_dask.features.sample import Sample
 from dtap_dask.features.scale import Scaler
 from dtap_dask.features.state import FittedState
 from dtap_dask.features.statistic import Covariance, Statistic
-from dtap_dask.features.step import DropNulls, Fitted, Place, naming
+from dtap_dask.features.step import DropNulls, Fitted, Place, naming, unforeseen
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Partial:
     fit_rows: int
     statistics: tuple[Statistic | Covariance, ...]
     findings: Findings
+    suspects: Suspects | None
 
 
 def measures(pipeline: Pipeline, level: int) -> tuple[Measure, ...]:
@@ -64,10 +67,11 @@ def _fitted_in(feature: Feature, level: int) -> Iterator[tuple[Lane, int]]:
 class Accumulator:
     """Takes in the batches of one task for one level; `partial` is what it then knows.
 
-    `state` holds what earlier levels learnt; None for the first.
+    `state` holds what earlier levels learnt; None for the first. `suspecting`: look for features that give the label
+    away, in the first level.
     """
 
-    def __init__(self, pipeline: Pipeline, level: int, state: FittedState | None = None):
+    def __init__(self, pipeline: Pipeline, level: int, state: FittedState | None = None, *, suspecting: bool = True):
         self._level = level
         self._watches = by_column(watches(pipeline)) if level == 0 else ()
         self._statistics = [(measure, _empty(measure)) for measure in measures(pipeline, level)]
@@ -81,6 +85,8 @@ class Accumulator:
         self._fitted_only = Program(filter(_leaves_rows_out, chains), known, names)
         self._findings = Findings()
         self._fit_rows = 0
+        self._suspects = Suspects.of(pipeline) if level == 0 and suspecting else None
+        self._looks = 0
 
     def add(self, rows: pa.RecordBatch, fit: npt.NDArray[np.bool_] | None = None) -> None:
         """Take in a batch: every row is checked for nulls, those where `fit` is True (None: all) are fitted."""
@@ -91,18 +97,36 @@ class Accumulator:
         fitted = rows.num_rows if fit is None else int(np.count_nonzero(fit))
         self._fit_rows += fitted
         if fitted:
+            self._suspect(rows, fit)
             samples = {chain: Sample(columns[place], fit) for chain, place in self._program.places.items()}
             samples |= self._samples_left(rows, fit)
+            self._learn(samples)
+
+    def _learn(self, samples: dict[Chain, Sample]) -> None:
+        measure = None
+        try:
             for measure, statistic in self._statistics:
-                with naming(self._place(measure)):
-                    if isinstance(statistic, Covariance):
-                        statistic.add(stack([samples[chain].rows_as_floats for chain in measure.chains]))
-                    else:
-                        statistic.add(samples[measure.chains[0]])
+                if isinstance(statistic, Covariance):
+                    statistic.add(stack([samples[chain].rows_as_floats for chain in measure.chains]))
+                else:
+                    statistic.add(samples[measure.chains[0]])
+        except (DtapError, MemoryError):
+            raise
+        except Exception as error:
+            assert measure is not None
+            raise unforeseen(self._place(measure), error) from error
 
     def _place(self, measure: Measure) -> Place:
         column = measure.chains[0].column
         return Place(self._names.get(column, column), column, f"fitting ({measure.statistic.__name__.lower()})")
+
+    def _suspect(self, rows: pa.RecordBatch, fit: npt.NDArray[np.bool_] | None) -> None:
+        columns = self._suspects.columns if self._suspects and self._looks < BATCHES else ()
+        if self._suspects and columns:
+            most = ROWS if self._looks else FIRST
+            some = rows.select(columns).slice(0, most)
+            self._suspects.add(some if fit is None else some.filter(pa.array(fit[:most])))
+            self._looks += 1
 
     def _samples_left(self, rows: pa.RecordBatch, fit: npt.NDArray[np.bool_] | None) -> dict[Chain, Sample]:
         places = self._fitted_only.places
@@ -122,7 +146,7 @@ class Accumulator:
         for _, statistic in self._statistics:
             statistic.settle()
         statistics = tuple(statistic for _, statistic in self._statistics)
-        return Partial(self._level, self._fit_rows, statistics, self._findings)
+        return Partial(self._level, self._fit_rows, statistics, self._findings, self._suspects)
 
 
 def merge(partials: Sequence[Partial]) -> Partial:
@@ -131,7 +155,8 @@ def merge(partials: Sequence[Partial]) -> Partial:
     findings = Findings.together(partial.findings for partial in partials)
     columns = zip(*(partial.statistics for partial in partials), strict=True)
     merged = tuple(type(parts[0]).merged(parts) for parts in columns)
-    return Partial(partials[0].level, rows, merged, findings)
+    suspects = Suspects.merged([partial.suspects for partial in partials if partial.suspects is not None])
+    return Partial(partials[0].level, rows, merged, findings, suspects)
 
 
 def finish(pipeline: Pipeline, level: int, partial: Partial, state: FittedState | None = None) -> FittedState:

@@ -272,6 +272,11 @@ def _twice(features: Sequence[Feature]) -> list[Problem]:
         other = seen.setdefault(spec.name, spec)
         if other is spec:
             continue
+        if {spec.role, other.role} == {"feature", "label"} and spec.columns == other.columns:
+            at = spec if spec.role == "feature" else other
+            text = f"the label {spec.name!r} is a feature, too, to be copied by any model. Take it out of the features."
+            problems.append(Problem(at.place, text))
+            continue
         named = f"Give the feature another name with `{'name' if other.vector else 'as'}`."
         way = named if spec.role != "feature" and other.role == "feature" else _rename(spec)
         text = f"the output {spec.name!r} is already made by {other.place or 'another feature'}. {way}"

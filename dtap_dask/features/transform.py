@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dtap_dask.errors import DataError
+from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features.checks import can_clip, infinite, negative, null_is_wrong
 from dtap_dask.features.column import Array, Column, Decimals, Lists, Numbers, Text, numbers
 from dtap_dask.features.decimals import spelled, whole
@@ -23,7 +23,7 @@ from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.reduce import stack
 from dtap_dask.features.remedy import cures, remedy
 from dtap_dask.features.state import FittedState
-from dtap_dask.features.step import Place, naming
+from dtap_dask.features.step import Place, unforeseen
 
 Rows = dict[str, Array | pa.Array]
 Make = Callable[[list[Column]], Any]
@@ -54,9 +54,14 @@ class Transform:
         """The output columns of a batch. DataError for a null, an infinity or an unseen value that is not allowed."""
         columns = self._program.run(rows)
         made: Rows = {}
-        for feature, outputs, info in zip(self._pipeline.features, self._outputs, self.infos, strict=True):
-            with naming(Place(info.name, ", ".join(info.columns[:4]), "output")):
+        try:
+            for feature, outputs, info in zip(self._pipeline.features, self._outputs, self.infos, strict=True):
                 made[info.name] = self._feature(feature, outputs, info, columns)
+        except (DtapError, MemoryError):
+            raise
+        except Exception as error:
+            failed = self.infos[len(made)]
+            raise unforeseen(Place(failed.name, ", ".join(failed.columns[:4]), "output"), error) from error
         return made
 
     def _feature(

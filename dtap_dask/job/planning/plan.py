@@ -22,6 +22,7 @@ from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limited, task_order
+from dtap_dask.job.planning.leaks import of_labels
 from dtap_dask.job.planning.names import of_names
 from dtap_dask.job.planning.warnings import Looked, of_source
 from dtap_dask.lake import predicate
@@ -150,6 +151,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
             *lake.warnings,
             *of_source(loaded, totals.read.files, groups, write_tasks, looked),
             *of_names(names),
+            *of_labels(loaded, checked),
         ),
     )
 

@@ -17,6 +17,7 @@ from distributed import Client
 
 from dtap_dask.errors import InterruptedRun, OutputError
 from dtap_dask.features import feature_infos
+from dtap_dask.features.leaks import looking
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
 from dtap_dask.job.cluster.starting import refuse_unguarded
@@ -32,7 +33,7 @@ from dtap_dask.job.running.engine import STOPPED, Engine
 from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.sources import SOURCES, refuse_replaced, source_totals, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, Made, footers_on, stage_of, stages
-from dtap_dask.job.running.tasks import Counted, Reading, Work, Written
+from dtap_dask.job.running.tasks import Counted, FittedLevel, Reading, Work, Written
 from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.folder import FILES_SECONDS, InFolder, told_run
 from dtap_dask.job.telling.hints import of_output
@@ -243,7 +244,8 @@ class _Run:
 
     def fit(self, level: int) -> tuple[Counted, ...]:
         plan = self.plan
-        items = Made(len(plan.fit_tasks), lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i])))
+        count = len(plan.fit_tasks)
+        items = Made(count, lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i]), looking(i, count)))
         told = self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
         planned = plan.amounts(plan.fit_tasks)[:, 1]
 
@@ -254,12 +256,12 @@ class _Run:
 
         finish = Finish(self.work, level)
         names = ("fit", "merge-fit", "finish-fit")
-        counted: tuple[Counted, ...] = self.engine.tree(
-            names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done
-        )
+        fitted: FittedLevel = self.engine.tree(names, tasks.fit, items, merge=tasks.merge_fits, last=finish, done=done)
         self.report.end()
-        self.took(counted, foreseen=int(planned.sum()))
-        return counted
+        self.took(fitted.counted, foreseen=int(planned.sum()))
+        for warning in fitted.warnings:
+            self.report.note(f"Note: {warning}")
+        return fitted.counted
 
     def count(self) -> list[Counted]:
         plan = self.plan

@@ -13,7 +13,7 @@ from dtap_dask.job.planning.grouping import fit_name
 from dtap_dask.job.planning.plan import Plan, ReadFooters, footer_parts
 from dtap_dask.job.running import tasks
 from dtap_dask.job.running.engine import Engine
-from dtap_dask.job.running.tasks import Counted, Work
+from dtap_dask.job.running.tasks import Work
 from dtap_dask.job.telling.progress import Reporter
 from dtap_dask.job.telling.snapshot import Stage
 from dtap_dask.lake.discover import SourceFile
@@ -94,5 +94,5 @@ class Finish:
     work: Work
     level: int
 
-    def __call__(self, part: tasks.FitPart) -> tuple[Counted, ...]:
+    def __call__(self, part: tasks.FitPart) -> tasks.FittedLevel:
         return tasks.finish_fit(self.work, self.level, part)

@@ -159,12 +159,12 @@ def count(work: Work, task: ScanTask) -> Counted:
     return patiently(lambda: _counted(work.source(), scan, task, lambda rows, split: None))
 
 
-def fit(work: Work, level: int, task: ScanTask) -> FitPart:
+def fit(work: Work, level: int, task: ScanTask, suspecting: bool = True) -> FitPart:
     """The statistics of one level over one task's rows, and the counts."""
 
     def accumulate() -> FitPart:
         state = work.state(level)
-        accumulator = Accumulator(state.pipeline, level, state)
+        accumulator = Accumulator(state.pipeline, level, state, suspecting=suspecting)
 
         def add(rows: pa.RecordBatch, split: npt.NDArray[np.int16]) -> None:
             accumulator.add(rows, fit_mask(work.scan, split))
@@ -202,13 +202,22 @@ def merge_fits(parts: Sequence[FitPart]) -> FitPart:
     return FitPart(counted, merge([part.partial for part in parts]))
 
 
-def finish_fit(work: Work, level: int, part: FitPart) -> tuple[Counted, ...]:
+@dataclass(frozen=True)
+class FittedLevel:
+    """What a level leaves beside its state: the counts of each task, and features that give the label away."""
+
+    counted: tuple[Counted, ...]
+    warnings: tuple[str, ...]
+
+
+def finish_fit(work: Work, level: int, part: FitPart) -> FittedLevel:
     """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
     refuse_empty(work.scan, work.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
     before = work.state(level)
     state = finish(before.pipeline, level, part.partial, before)
     state.save(work.output(), fitted_folder(work.run_id, level + 1))
-    return part.counted
+    suspects = part.partial.suspects
+    return FittedLevel(part.counted, tuple(suspects.warnings()) if suspects is not None else ())
 
 
 def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> None:

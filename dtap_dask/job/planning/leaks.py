@@ -1,0 +1,68 @@
+"""Labels that a model could work out of its features, as far as the job's own expressions show."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from dtap_dask.job.jobfile.check import CheckedJob
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.lake import predicate
+
+Sources = Mapping[str, Collection[str]]  # the columns in a derived column's expression
+
+
+def of_labels(job: Job, checked: CheckedJob) -> Iterator[str]:
+    """A sentence for each label that is a feature, goes into one, or can be computed of features."""
+    parsed = {name: predicate.parse(sql) for name, sql in job.derive.items()}
+    derived = {name: one.bind(checked.pipeline.schema).columns for name, one in parsed.items()}
+    features: dict[str, str] = {}  # the output's name by column
+    for feature in checked.pipeline.features:
+        if feature.spec.role == "feature":
+            for lane in feature.lanes:
+                features.setdefault(lane.column, feature.spec.name)
+    for label in dict.fromkeys(one.column for one in job.label):
+        same = {label, *(name for name in parsed if label in parsed and parsed[name].tree == parsed[label].tree)}
+        yield from _of_label(label, same, features, derived)
+
+
+def _of_label(label: str, same: Collection[str], features: Mapping[str, str], derived: Sources) -> Iterator[str]:
+    """`same` are the columns that equal the label."""
+    for column, name in features.items():
+        if column in same:
+            yield f"The feature {name!r} is the label {label!r} itself: take it out of the features."
+        elif label in _below(column, derived):
+            yield (
+                f"The feature {name!r} is derived from the label {label!r}, which is not known when a model is asked: "
+                "take it out of the features."
+            )
+    known = _computed_of(label, features, derived)
+    if known and not any(name in features for name in same):
+        columns = ", ".join(map(repr, sorted(known)))
+        verb = "is a feature" if len(known) == 1 else "are features"
+        yield (
+            f"The label {label!r} is derived from {columns}, which {verb}: a model can learn the expression instead of "
+            "what it is for. Take out what is not known when a model is asked."
+        )
+
+
+def _below(column: str, derived: Sources) -> set[str]:
+    """All columns that a derived column is made of, whatever lies between."""
+    found: set[str] = set()
+    waiting = list(derived.get(column, ()))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += derived.get(name, ())
+    return found
+
+
+def _computed_of(label: str, features: Mapping[str, str], derived: Sources) -> set[str]:
+    """The features that a derived label can be computed of; none if there is something else in it."""
+    found: set[str] = set()
+    for column in derived.get(label, ()):
+        below = {column} if column in features else _computed_of(column, features, derived)
+        if not below:
+            return set()
+        found |= below
+    return found
