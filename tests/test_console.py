@@ -238,11 +238,29 @@ def test_a_terminal_that_hangs_up_is_an_interruption(place: Path) -> None:
     assert not (place / "out" / "_run" / "lock").exists()
 
 
-def test_what_a_task_raises_is_one_paragraph(place: Path, small: Document) -> None:
+# Loaded by every worker: what its write tasks raise.
+PRELOAD = """
+from dtap_dask.errors import DataError
+from dtap_dask.job.running import tasks
+def fail(*args, **options):
+    raise {what}
+tasks.run_write_task = fail
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("DataError('Row 7 is bad.')", "Error: Row 7 is bad."),
+        ("LookupError('seven')", "Error: A task failed in a way that was not foreseen (LookupError: seven)."),
+    ],
+)
+def test_what_a_task_raises_is_one_paragraph(what: str, told: str, place: Path) -> None:
     """Dask's own log of it, with a traceback, does not come first."""
-    job = {**small, "source": {**small["source"], "where": "cast(company as int) > 0"}}
-    (place / "job.yaml").write_text(yaml.safe_dump(job))
-    done = shell(f"{' '.join(COMMAND)} run job.yaml --workers 1", place)
+    (place / "fail.py").write_text(PRELOAD.format(what=what))
+    run = f"DASK_DISTRIBUTED__WORKER__PRELOAD={place}/fail.py {' '.join(COMMAND)} run job.yaml --workers 1"
+    done = shell(run, place)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "Compute Failed" in line or "Traceback" in line] == []
-    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert done.stderr.splitlines()[-1].startswith(told)
+    assert "Traceback" in shell(run.replace("dtap_dask run", "dtap_dask --debug run") + " --overwrite", place).stderr

@@ -83,6 +83,30 @@ def test_an_error_of_a_task_arrives_as_it_was_raised(client: Client) -> None:
     assert Engine(client).each("scan", square, [(3,)], lambda _: None) == [9]
 
 
+def raise_anything(kind: str, x: int) -> int:
+    if x == 7:
+        raise {"memory": MemoryError("malloc of size 8 failed"), "other": LookupError("one\ntwo")}[kind]
+    return x
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("memory", r"A task ran out of memory \(MemoryError: malloc of size 8 failed\)\. Give each .*--memory"),
+        ("other", r"A task failed in a way that was not foreseen \(LookupError: one\)\. .*--debug"),
+    ],
+)
+def test_whatever_a_task_raises_arrives_as_a_paragraph_with_its_cause(client: Client, kind: str, message: str) -> None:
+    items = [(kind, i) for i in range(FAN_IN)]  # one merge, which waits for all
+    with pytest.raises(engine.Unforeseen, match=f"^{message}") as caught:
+        Engine(client).each("scan", raise_anything, items, lambda _: None)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, LookupError | MemoryError)
+    names = ("fit", "merge-fit", "finish-fit")
+    with pytest.raises(engine.Unforeseen, match=f"^{message}"):
+        Engine(client).tree(names, raise_anything, items, merge=nest, last=last, done=lambda _: None)
+
+
 def die_once(marker: str, x: int) -> int:
     if not os.path.exists(marker):
         Path(marker).touch()

@@ -13,6 +13,7 @@ from distributed.security import Security
 from dtap_dask.errors import DtapError
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.running.engine import Unforeseen
 from dtap_dask.job.running.run import How, carry_out
 from dtap_dask.job.telling.folder import InFolder, told_runs
 from dtap_dask.job.telling.noticeboard import Noticeboard
@@ -88,10 +89,9 @@ def _carry_out(job: Job, teller: Teller, client: Client, how: How) -> None:
             teller.note("The worker that carried the driver is gone: it was begun again here, and goes on.")
         try:
             carry_out(job, teller, lambda: client, how)
-        except DtapError:
-            raise
-        except Exception:  # nobody else will see where it came from
-            teller.note(traceback.format_exc())
+        except Exception as error:
+            if isinstance(error, Unforeseen) or not isinstance(error, DtapError):
+                teller.note(traceback.format_exc())  # nobody else will see where it came from
             raise
 
 

@@ -14,7 +14,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps, loads
 
-from dtap_dask.errors import ClusterError, InterruptedRun
+from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.teller import Cancelled
@@ -209,11 +209,17 @@ class _Flow:
         return future
 
 
+class Unforeseen(DtapError):
+    """A task raised what none of our errors describes; the cause has its traceback."""
+
+
 @contextmanager
 def watching(client: Client) -> Iterator[None]:
-    """Say in our own words what it means when Dask loses workers, scheduler or client."""
+    """Say in our own words what it means when Dask loses workers, scheduler or client, or a task raises anything."""
     try:
         yield
+    except DtapError:
+        raise
     except KilledWorker as error:
         raise ClusterError(
             f"The task {error.task} lost its worker {error.allowed_failures + 1} times (last: {error.last_worker}"
@@ -230,6 +236,21 @@ def watching(client: Client) -> Iterator[None]:
         ) from error
     except KeyboardInterrupt as error:
         raise InterruptedRun(STOPPED) from error
+    except Exception as error:
+        raise _unforeseen(error) from error
+
+
+def _unforeseen(error: Exception) -> Unforeseen:
+    said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:500]}".rstrip(": .")
+    if isinstance(error, MemoryError):
+        return Unforeseen(
+            f"A task ran out of memory ({said}). Give each worker more (--memory), or fewer threads (--threads). "
+            "What is written stays: go on with --resume (in Python resume=True)."
+        )
+    return Unforeseen(
+        f"A task failed in a way that was not foreseen ({said}). What is written stays. Where it came from is shown by "
+        "`dtap-dask --debug run JOB`, and in Python by the traceback: please report it with that."
+    )
 
 
 class _Tree:
