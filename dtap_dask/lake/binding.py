@@ -32,6 +32,7 @@ from dtap_dask.lake.expression import (
 )
 from dtap_dask.lake.functions import FUNCTIONS
 from dtap_dask.lake.literals import number
+from dtap_dask.lake.parsing import written
 from dtap_dask.lake.syntax import function_call, interval, refuse, sql_type
 
 COMPARISONS: dict[type[exp.Expr], Comparison] = {
@@ -200,7 +201,7 @@ class _Binder:
     def cast(self, tree: exp.Cast) -> Node:
         arg, target = self.bind(tree.this), sql_type(tree)
         lenient = isinstance(tree, exp.TryCast)
-        text = tree.sql(dialect="duckdb")
+        text = written(tree)
         if not castable(arg.type, target):
             raise ExpressionError(f"{text}: {describe(arg)} cannot be cast to {target}.")
         node = Cast(target, arg, lenient, text)
@@ -225,7 +226,7 @@ class _Binder:
         return self.call(name, [self.bind(arg) for arg in args], tree)
 
     def call(self, name: str, args: list[Node], tree: exp.Expr) -> Node:
-        text = tree.sql(dialect="duckdb")
+        text = written(tree)
         wanted_types, result = FUNCTIONS[name].types(name, args)
         cast_args = tuple(cast_to(arg, dtype) for arg, dtype in zip(args, wanted_types, strict=True))
         return Call(result, name, cast_args, text)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
 from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 
 from dtap_dask.errors import ExpressionError
@@ -35,6 +35,9 @@ class Dialect(DuckDB):
     class Parser(DuckDB.Parser):  # type: ignore[misc, valid-type]
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {name: DuckDB.Parser.FUNCTION_PARSERS[name] for name in _SPECIAL}
+
+        def _warn_unsupported(self) -> None:
+            """What is no expression is refused with an error; sqlglot's warning in the log would come before it."""
 
 
 def parse_tree(sql: str) -> exp.Expr:
@@ -104,6 +107,11 @@ def too_deep(sql: str) -> ExpressionError:
         f"The expression {shown(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
         "parentheses are possible. Use IN for lists of values, or split it into derived columns."
     )
+
+
+def written(tree: exp.Expr) -> str:
+    """A part of an expression as SQL, for messages; sqlglot's advice about other dialects is left out."""
+    return tree.sql(dialect=Dialect, unsupported_level=ErrorLevel.IGNORE)
 
 
 def shown(sql: str) -> str:

@@ -17,7 +17,7 @@ from dtap_dask.lake.binding import bind
 from dtap_dask.lake.domain import ColumnStats, Domain
 from dtap_dask.lake.evaluate import evaluate
 from dtap_dask.lake.expression import BOOL, Node
-from dtap_dask.lake.parsing import deep_stack, parse_tree, shown, too_deep
+from dtap_dask.lake.parsing import deep_stack, parse_tree, shown, too_deep, written
 from dtap_dask.lake.prune import constants_of, may_match
 
 __all__ = ["ColumnStats", "Expression", "Parsed", "compile", "parse"]
@@ -78,7 +78,7 @@ class Parsed:
 
     def conjuncts(self) -> tuple[Parsed, ...]:
         """The conditions that AND joins at the top: all must be true."""
-        return tuple(Parsed(part.sql(dialect="duckdb"), part) for part in _conjuncts(self.tree))
+        return tuple(Parsed(written(part), part) for part in _conjuncts(self.tree))
 
     def bind(self, schema: pa.Schema) -> Expression:
         """The expression over columns of these types; ExpressionError for unknown columns, wrong types or literals."""
