@@ -130,7 +130,7 @@ def test_one_run_at_a_time_in_a_folder_whatever_the_job(job: Document, client: C
 
 
 def test_what_one_run_fitted_is_not_taken_for_the_next(tmp_path: Path, client: Client) -> None:
-    """Same job, same names and sizes of files, other values, same processes."""
+    """Same job, same names and sizes of files, other values, same processes; what tells them apart is the footer."""
     job = {
         "version": 1,
         "source": {"path": str(tmp_path / "source")},
@@ -149,4 +149,4 @@ def test_what_one_run_fitted_is_not_taken_for_the_next(tmp_path: Path, client: C
         assert np.mean(found) == pytest.approx(0, abs=1e-5)
         for path in sorted((tmp_path / "out").rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
-    assert len(prints) == 1
+    assert len(prints) == 2
