@@ -603,6 +603,17 @@ def test_a_task_starts_no_workers(job: Document, client: Client) -> None:
     assert "A task of Dask cannot start worker processes" in client.submit(in_a_task, pure=False).result()
 
 
+def test_a_closed_client_is_refused(job: Document) -> None:
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        pass
+    for start in (dtap_dask.run, dtap_dask.submit):
+        with pytest.raises(JobError, match=r"The Dask client is closed\. Give an open one"):
+            start(job, client=client)
+
+
 def test_an_asynchronous_client_is_refused_with_the_way_to_go(job: Document, tmp_path: Path) -> None:
     """Given, or the current one; what the refusal advises works."""
 

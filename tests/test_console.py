@@ -225,6 +225,8 @@ def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
     assert status == 4
     assert "Ended at once. What is written stays: go on with --resume (in Python resume=True)." in lines
     assert "Traceback" not in terminal.shown
+    assert "starting 2 workers" in terminal.shown
+    assert not re.search(r"\b0 workers", terminal.shown)
     assert psutil.wait_procs(started, timeout=30)[1] == []
     told = shell(f"{' '.join(COMMAND)} status out", place)
     assert "go on with --resume" in told.stdout

@@ -412,7 +412,9 @@ def test_a_silent_driver_is_told() -> None:
 
 
 def test_nothing_running_says_how_to_submit() -> None:
-    assert "dtap-dask submit JOB --scheduler tls://&lt;host&gt;:8786" in render([], "tls://<host>:8786", str)
+    assert "dtap-dask submit JOB --scheduler tls://&lt;host&gt;:8786<" in render([], "tls://<host>:8786", str)
+    assert "--scheduler tcp://127.0.0.1:8786<" in render([], "tcp://127.0.0.1:8786", str)
+    assert "--scheduler tcp://10.1.2.3:8786 --insecure<" in render([], "tcp://10.1.2.3:8786", str)
 
 
 def test_time_left() -> None:

@@ -328,6 +328,12 @@ def test_a_run_in_words() -> None:
     assert lines[4] == "  run      waiting for workers  1 lost  2 tasks begun again"
     assert lines[-1] == "  note     Nothing heard."
     assert told(replace(BEGUN, workers=1, bytes_read=2048)) == "1 worker  2.0 KiB read"
+    assert told(BEGUN) == ""
+    assert told(replace(BEGUN, starting=2)) == "starting 2 workers"
+    assert told(replace(BEGUN, starting=2, workers=1)) == "1 worker"
+    assert told(replace(BEGUN, starting=2, state="failed", exit_code=1)) == ""
+    warned = list(in_words(Look(replace(BEGUN, warnings=("Few row groups.",)))))
+    assert warned[2:] == ["  warning  Few row groups."]
 
 
 @pytest.fixture(autouse=True)

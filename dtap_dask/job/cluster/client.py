@@ -82,7 +82,7 @@ def open_client(
     _refuse_contradictions(options, client)
     client = client or _current(options)
     if client is not None:
-        _refuse_asynchronous(client)
+        _refuse_unusable(client)
         _refuse_own(options, "the current Dask client has its workers already. Close it, or leave them out.")
         yield client
         return
@@ -106,7 +106,11 @@ def _current(options: ClusterOptions) -> Client | None:
         return None
 
 
-def _refuse_asynchronous(client: Client) -> None:
+def _refuse_unusable(client: Client) -> None:
+    if client.status in ("closed", "closing"):
+        raise JobError(
+            "The Dask client is closed. Give an open one, or none: a cluster on this machine is started then."
+        )
     if client.asynchronous:
         raise JobError(
             "The Dask client was opened with asynchronous=True, and a job waits for what it asks its client. Give it a "

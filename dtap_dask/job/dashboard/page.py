@@ -18,6 +18,7 @@ from distributed.dashboard.scheduler import template_variables
 from distributed.diagnostics.progress_stream import color_of
 from tornado.ioloop import IOLoop
 
+from dtap_dask.job.cluster.security import is_safe
 from dtap_dask.job.dashboard.board import Board, Run, seconds_left
 from dtap_dask.job.telling.snapshot import Snapshot, Stage
 from dtap_dask.words import duration, human
@@ -84,9 +85,10 @@ def render(board: Iterable[Run], address: str, colour: Callable[[str], str]) -> 
 
 
 def _nothing(address: str) -> str:
+    where = f"{address} --insecure" if not is_safe(address) else address
     return (
         "<section class='nothing'><h2>No job is running</h2><p>Submit one from any machine that reaches this "
-        f"scheduler, and watch it here:</p><code>dtap-dask submit JOB --scheduler {escape(address)}</code></section>"
+        f"scheduler, and watch it here:</p><code>dtap-dask submit JOB --scheduler {escape(where)}</code></section>"
     )
 
 
