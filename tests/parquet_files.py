@@ -30,7 +30,7 @@ def scanned(path: Path, where: str | None = None, columns: list[str] | None = No
     wanted = [*schema.names, *sorted((condition.columns if condition else frozenset()) - set(schema.names))]
     known = pa.schema([read_schema(store, files).field(name) for name in wanted])
     looked_at = sorted(condition.columns) if condition else []
-    footers = [read_footer(store, file, wanted, known, looked_at) for file in files]
+    footers = [read_footer(store, file, wanted, looked_at) for file in files]
     groups = [group for footer in footers for group in prune_groups(footer, NO_PARTITIONS, condition)]
     spec = ScanSpec(known, NO_PARTITIONS, where, (), None, None, tuple(schema.names))
     batches = [batch.rows for batch in read_task(store, spec, ScanTask(0, tuple(groups)), mixed=mixed)]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import DataError
-from dtap_dask.job.planning import plan, warnings
+from dtap_dask.job.planning import warnings
 from dtap_dask.job.planning.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.processes import look_in_processes
@@ -44,8 +44,8 @@ def test_many_footers_are_read_in_tasks_named_scan(
     """With the limit lowered to fewer than the 12 files: writing more than 1,000 would take longer than it shows."""
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
-    monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.planning.plan.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_A_TASK", 5)
     calls: list[tuple[str, int]] = []
     each = engine.Engine.each
 
@@ -64,7 +64,7 @@ def test_many_footers_are_read_in_tasks_named_scan(
 def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: Client) -> None:
     here = make_plan(job)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
+        patch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
         asked: list[int] = []
 
         def elsewhere(source: Store, files: Any, wanted: Any) -> Any:
@@ -79,8 +79,8 @@ def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: C
 def test_the_plan_is_the_same_from_many_processes(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
-    monkeypatch.setattr(plan, "FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.planning.plan.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_A_TASK", 5)
     asked: list[int] = []
 
     def spy(source: Store, files: Any, wanted: Any) -> Any:

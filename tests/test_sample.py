@@ -32,7 +32,7 @@ def digest(root: Path) -> dict[str, str]:
 def load(root: Path, where: str | None = None) -> pa.Table:
     store, files = list_source([str(root / "trips")], {})
     partitions = partition_schema(files, {"year": "int32", "month": "int32"})
-    footers = [read_footer(store, file, SCHEMA.names, SCHEMA) for file in files]
+    footers = [read_footer(store, file, SCHEMA.names) for file in files]
     spec = ScanSpec(SCHEMA, partitions, where, (), None, None, (*SCHEMA.names, "month"))
     task = ScanTask(0, tuple(group for footer in footers for group in footer.groups))
     return pa.Table.from_batches([batch.rows for batch in read_task(store, spec, task)])

@@ -203,11 +203,11 @@ def test_files_may_state_the_length_or_not(client: Client, tmp_path: Path) -> No
 
     other = pa.array([[1.0]] * half, pa.list_(pa.float32()))
     pq.write_table(pa.table({"i": range(half, ROWS), "v": other}), tmp_path / "lake" / "b.parquet")
-    with pytest.raises(SourceError, match=r"b\.parquet.*'v': a list has 1 values, and the source's first file has 3"):
+    with pytest.raises(SourceError, match=r"b\.parquet.*'v': a list has 1 values, and other files have 3"):
         run(client, tmp_path, None, features=[{"columns": ["v"]}], output={"path": str(tmp_path / "other")})
     wider = vectors(values_of(4)[half:], pa.float32())
     pq.write_table(pa.table({"i": range(half, ROWS), "v": wider}), tmp_path / "lake" / "b.parquet")
-    with pytest.raises(SourceError, match=r"v: is fixed_size_list<.*>\[4\], expected fixed_size_list<.*>\[3\]"):
+    with pytest.raises(SourceError, match=r"'v' is fixed_size_list<.*>\[3\] in .*a.parquet, but .*>\[4\] in"):
         run(client, tmp_path, None, features=[{"columns": ["v"]}], output={"path": str(tmp_path / "third")})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,23 @@ def read(
     derived columns added. Or it is the path of a file, folder or glob (or a list of them), with `where` as a SQL
     condition and `storage` as in a job file. `columns` chooses columns, derived ones too (all by default), in that
     order. One partition is one task of the plan; text, integers with nulls and decimals keep their exact values.
-    JobError for a mistake in the arguments, SourceError for files that cannot be read, or where no row group is left.
+    JobError for a mistake in the arguments, SourceError for files that cannot be read. Of a source without rows, or
+    without any that may pass, there is one empty partition.
     """
     job = _as_job(source, where, storage)
     with job.redacting():
-        store, scan, tasks = plan_source(job, lambda text: warnings.warn(job.redact(text), stacklevel=4))
-    if columns is not None:
-        scan = replace(scan, outputs=_chosen([columns] if isinstance(columns, str) else columns, scan.outputs))
+        store, scan, tasks = plan_source(
+            job, partial(_chosen, columns), lambda text: warnings.warn(job.redact(text), stacklevel=4)
+        )
     meta = _frame(_schema(scan).empty_table())
     with_rows = {"store": store, "scan": scan, "secrets": job.secrets}
     return dd.from_map(_read_frame, tasks, **with_rows, meta=meta, label="scan", enforce_metadata=False)
 
 
-def _chosen(columns: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def _chosen(columns: str | Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    if columns is None:
+        return tuple(known)
+    columns = [columns] if isinstance(columns, str) else columns
     if not columns:
         raise JobError("`columns` is empty. Name some, or leave it out for all.")
     for position, name in enumerate(columns):
@@ -90,7 +94,7 @@ def _read_frame(task: ScanTask, store: Store, scan: ScanSpec, secrets: Secrets) 
 
     def tables() -> pa.Table:
         batches = (batch.rows for batch in read_task(store, scan, task))
-        return pa.concat_tables([pa.Table.from_batches([batch]).cast(schema) for batch in batches])
+        return pa.concat_tables([schema.empty_table(), *(pa.Table.from_batches([one]).cast(schema) for one in batches)])
 
     with secrets.redacting():
         return _frame(patiently(tables))

@@ -73,11 +73,11 @@ class OpenFile:
         found = self._metadata.row_group(group.index).num_rows if known else 0
         if found != group.rows:
             raise changed(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
-        stored = [field.name for field in schema if not is_empty_group(field.type)]
+        stored = [field.name for field in schema if not is_empty_group(field.type) and self.footer.has(field.name)]
         if not stored:  # only partition columns are wanted, say: nothing to decode
             for start in range(0, group.rows, rows):
                 size = min(rows, group.rows - start)
-                yield Piece(position, group.first_row + start, size, tuple(pa.nulls(size, f.type) for f in schema))
+                yield Piece(position, group.first_row + start, size, tuple(_nulls(field, size) for field in schema))
             return
         places = self.footer.places(tuple(stored))
         chunks = self._metadata.row_group(group.index)
@@ -179,14 +179,20 @@ def _broken(group: RowGroup, why: str, column: str | None = None) -> SourceError
 def _column(batch: pa.RecordBatch, field: pa.Field, group: RowGroup) -> pa.Array:
     """One column in the type that a scan delivers, whatever way this file stores it."""
     index = batch.schema.get_field_index(field.name)
-    if is_empty_group(field.type):
-        return pa.nulls(batch.num_rows, field.type)
-    if index < 0:
-        raise changed(group.file, f"column {field.name!r} is gone")
+    if index < 0 or is_empty_group(field.type):  # the file lacks it, as it did when it was planned
+        return _nulls(field, batch.num_rows)
     values = batch.column(index)
     try:
         return delivered(values, field.type)
     except pa.ArrowException as error:
-        raise changed(group.file, f"column {field.name!r} is {values.type}, expected {field.type}") from error
+        raise SourceError(
+            f"{group.file}: column {field.name!r} is {values.type} there, and read as {field.type}, as other files "
+            f"have it, but not every value can be ({one_line(error)}). Leave the column out of the job, rewrite the "
+            "file, or give each kind of file a job of its own."
+        ) from error
     except ValueError as error:
         raise _broken(group, one_line(error), field.name) from error
+
+
+def _nulls(field: pa.Field, rows: int) -> pa.Array:
+    return pa.nulls(rows, delivered_type(field.type))

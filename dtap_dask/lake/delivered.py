@@ -33,6 +33,9 @@ def _canonical(values: pa.Array, kind: pa.DataType) -> pa.Array:
         return values
     if pa.types.is_null(values.type):
         return pa.nulls(len(values), kind)
+    if pa.types.is_dictionary(values.type) and pa.types.is_dictionary(kind):
+        words = _canonical(values.dictionary, kind.value_type)
+        return pa.DictionaryArray.from_arrays(values.indices.cast(kind.index_type), words)
     if values.type == int96.RAW and pa.types.is_timestamp(kind):
         return int96.timestamps(values, kind)
     for wanted, given, rebuild in _NESTED:
@@ -54,20 +57,25 @@ def _vector(values: pa.Array, kind: pa.DataType) -> pa.Array:
         lengths = pc.unique(pc.list_value_length(values).drop_null()).to_pylist()
         other = [length for length in lengths if length != size]
         if other:
-            raise ValueError(f"a list has {other[0]} values, and the source's first file has {size} in each")
+            raise ValueError(f"a list has {other[0]} values, and other files have {size} in each")
         values = _list(values, pa.list_(values.type.value_type)).cast(pa.list_(values.type.value_type, size))
     elif values.type.list_size != size:
-        raise ValueError(f"its lists have {values.type.list_size} values, and those of the source's first file {size}")
+        raise ValueError(f"its lists have {values.type.list_size} values, and those of other files {size}")
     places = values.values.slice(values.offset * size, len(values) * size)
     return pa.FixedSizeListArray.from_arrays(_canonical(places, kind.value_type), type=kind, mask=_mask(values))
 
 
 def _struct(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    if [field.name for field in values.type] != [field.name for field in kind]:
-        return values.cast(kind)
-    children = [_canonical(values.field(at), field.type) for at, field in enumerate(kind)]
-    if not children:
+    """Fields by name: one that the file lacks is null."""
+    if not kind.num_fields:
         return values
+    places = {field.name: at for at, field in enumerate(values.type)}
+    children = [
+        _canonical(values.field(places[field.name]), field.type)
+        if field.name in places
+        else pa.nulls(len(values), field.type)
+        for field in kind
+    ]
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=_mask(values))
 
 

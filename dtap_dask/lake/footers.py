@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -17,7 +17,7 @@ from dtap_dask.errors import SourceError
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.opening import damaged, explained, leaf_places, open_checked, parsed, read_tail
 from dtap_dask.lake.predicate import ColumnStats
-from dtap_dask.lake.schema import canonical_type, check_schema, select_columns
+from dtap_dask.lake.schema import canonical_schema
 from dtap_dask.lake.sealed import sealed_columns
 from dtap_dask.lake.soundness import check_chunks
 from dtap_dask.lake.statistics import Kind, column_stats, null_count
@@ -123,14 +123,16 @@ class RowGroups(Sequence[RowGroup]):
 class Footer:
     """One file's footer, cut down to what a plan needs.
 
-    `schema` has the canonical types of the needed columns, in the order asked for; `stats` holds, for each row
-    group, the statistics of the columns that a predicate looks at. `plain_text` has the bytes (uncompressed) of each
-    needed text column that the writer kept as they are, without a dictionary, as there are too many distinct words.
-    `nulls` has how many nulls the statistics count in columns that were asked for, where they count any.
+    `schema` has the canonical types of the needed columns that it has, in the order asked for, and `every` those of
+    all columns; a name that occurs twice is in the latter only. `stats` holds, for each row group, the statistics of
+    the columns that a predicate looks at. `plain_text` has the bytes (uncompressed) of each needed text column that the
+    writer kept as they are, without a dictionary, as there are too many distinct words. `nulls` has how many nulls the
+    statistics count in columns that were asked for, where they count any.
     """
 
     path: str
     schema: pa.Schema
+    every: pa.Schema
     groups: RowGroups
     stats: tuple[dict[str, ColumnStats], ...]
     plain_text: dict[str, int]
@@ -141,21 +143,20 @@ class FooterReader:
     """Reads footers, reduced to `columns` (None: all), to the statistics of `stat_columns`, and to the null counts of
     `null_columns`.
 
-    With `expected`, SourceError unless a file has all of its columns in these types. SourceError also for a file
-    that is empty, cut off, encrypted or not Parquet. Hive partition columns are no columns of the files here.
-    What follows from a file's schema is worked out once for all files that have the same.
+    Columns that a file lacks are null there. SourceError for a file that is empty, cut off, encrypted or not Parquet.
+    Hive partition columns are no columns of the files here. What follows from a file's schema is worked out once for
+    files that follow each other and have the same.
     """
 
     def __init__(
         self,
         store: Store,
         columns: Sequence[str] | None = None,
-        expected: pa.Schema | None = None,
-        stat_columns: Sequence[str] = (),
-        null_columns: Sequence[str] = (),
+        stat_columns: Iterable[str] = (),
+        null_columns: Iterable[str] = (),
     ):
-        self._store, self._columns, self._expected, self._stat_columns = store, columns, expected, stat_columns
-        self._null_columns = null_columns
+        self._store, self._columns, self._stat_columns = store, columns, frozenset(stat_columns)
+        self._null_columns = frozenset(null_columns)
         self._shape: _Shape | None = None
 
     def read(self, file: SourceFile) -> Footer:
@@ -200,20 +201,24 @@ class FooterReader:
             numbers.append((0, index, rows, first_row, packed, raw, *known_by))
             for name, place in shape.nulls.items():
                 nulls[name] += null_count(group.column(place))
-            stats.append({name: column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats})
+            nulls.update(dict.fromkeys(self._null_columns & shape.lacking, rows))
+            known = {name: column_stats(group.column(p), kind, rows) for name, p, kind in shape.stats}
+            nothing = ColumnStats(min=None, max=None, null_count=rows, rows=rows)
+            stats.append(known | dict.fromkeys(self._stat_columns & shape.lacking, nothing))
             first_row += rows
         groups = RowGroups((file,), np.array(numbers, np.int64).reshape(-1, len(_COLUMNS)))
-        return Footer(file.path, shape.schema, groups, tuple(stats), dict(plain_text), dict(+nulls))
+        return Footer(file.path, shape.schema, shape.every, groups, tuple(stats), dict(plain_text), dict(+nulls))
 
     def _shape_of(self, file: SourceFile, found: pa.Schema, hive: tuple[str, ...], metadata: pq.FileMetaData) -> _Shape:
-        if self._expected is not None:
-            check_schema(file, found, self._expected)
-        names = found.names if self._columns is not None else [name for name in found.names if name not in hive]
-        schema = select_columns(file, found, names if self._columns is None else self._columns)
-        places = _stat_places(metadata, [name for name in self._stat_columns if name in names])
-        stats = [(name, place, Kind.of(canonical_type(found.field(name).type))) for name, place in places.items()]
-        nulls = _stat_places(metadata, [name for name in self._null_columns if name in names])
-        return _Shape(found, hive, schema, leaf_places(metadata, schema.names), stats, nulls)
+        every, times = canonical_schema(found), Counter(found.names)
+        asked = [name for name in found.names if name not in hive] if self._columns is None else self._columns
+        schema = pa.schema([every.field(name) for name in asked if times[name] == 1])
+        there = set(schema.names)
+        places = _stat_places(metadata, sorted(self._stat_columns & there))
+        stats = [(name, place, Kind.of(every.field(name).type)) for name, place in places.items()]
+        nulls = _stat_places(metadata, sorted(self._null_columns & there))
+        lacking = frozenset(name for name in asked if not times[name])
+        return _Shape(found, hive, schema, every, leaf_places(metadata, schema.names), stats, nulls, lacking)
 
 
 @dataclass(frozen=True)
@@ -221,15 +226,17 @@ class _Shape:
     """What follows from the whole schema `found` of a file and its partition folders `hive`.
 
     `needed`: the place of each leaf column to be read; `stats`: name, place and type of each column whose statistics
-    are asked for; `nulls`: the place of each column whose null count is.
+    are asked for; `nulls`: the place of each column whose null count is; `lacking`: needed columns that there are not.
     """
 
     found: pa.Schema
     hive: tuple[str, ...]
     schema: pa.Schema
+    every: pa.Schema
     needed: Sequence[int]
     stats: Sequence[tuple[str, int, Kind]]
     nulls: Mapping[str, int]
+    lacking: frozenset[str]
 
     @property
     def places(self) -> Sequence[int]:
@@ -257,11 +264,10 @@ def read_footer(
     store: Store,
     file: SourceFile,
     columns: Sequence[str] | None = None,
-    expected: pa.Schema | None = None,
-    stat_columns: Sequence[str] = (),
+    stat_columns: Iterable[str] = (),
 ) -> Footer:
     """The footer of one file, as a FooterReader reads it."""
-    return FooterReader(store, columns, expected, stat_columns).read(file)
+    return FooterReader(store, columns, stat_columns).read(file)
 
 
 def is_plain_text(chunk: Any, rows: int) -> bool:
@@ -271,25 +277,16 @@ def is_plain_text(chunk: Any, rows: int) -> bool:
     )
 
 
-def read_schema(store: Store, files: Sequence[SourceFile], most: int = 50) -> pa.Schema:
-    """The canonical types of the first file's columns, without hive partition columns; reads as few footers as it can.
+def read_schema(store: Store, files: Sequence[SourceFile], most: int = 8) -> pa.Schema:
+    """The canonical types of the columns of the first file that has rows, if it is among the first `most`.
 
-    A column of Arrow's null type (a file that holds no value of it, as pandas writes one) takes its type from the
-    next file that has another, among the first `most`; it stays null where none of them has. Columns that only later
-    files have are left out. SourceError as from `read_footer`.
+    Hive partition columns and names that occur twice are left out. SourceError as from `read_footer`.
     """
-    fields: dict[str, pa.Field] = {}
     for file in files[:most]:
-        found = read_footer(store, file).schema
-        fields = fields or {field.name: field for field in found}
-        fields.update({field.name: field for field in found if field.name in fields and _is_null(fields[field.name])})
-        if not any(map(_is_null, fields.values())):
-            break
-    return pa.schema(list(fields.values()))
-
-
-def _is_null(field: pa.Field) -> bool:
-    return bool(pa.types.is_null(field.type))
+        footer = read_footer(store, file)
+        if footer.groups.rows.any():
+            return footer.schema
+    return read_footer(store, files[0]).schema
 
 
 def _stat_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:

@@ -155,6 +155,10 @@ class KnownFooter:
         self.flat = {leaf.path: place for place, leaf in enumerate(self.leaves) if not leaf.nested}
         self._places: dict[tuple[str, ...], tuple[int, ...]] = {}
 
+    def has(self, column: str) -> bool:
+        """Whether there is a top-level column of this name."""
+        return column in self.flat or any(leaf.path.startswith(f"{column}.") for leaf in self.leaves if leaf.nested)
+
     def places(self, columns: tuple[str, ...]) -> tuple[int, ...]:
         """The places of the leaf columns below top-level columns, in the file's order."""
         found = self._places.get(columns)
@@ -236,12 +240,18 @@ def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:
     return f"{path} ({size:,} bytes) has a Parquet footer that cannot be read ({one_line(error)}). {remedy}"
 
 
+def _prefixes(path: str) -> Iterator[str]:
+    """What the name of the column of a nested leaf may be: names may hold dots, too."""
+    parts = path.split(".")
+    return (".".join(parts[:count]) for count in range(1, len(parts)))
+
+
 def leaf_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
     """The places of the leaf columns below top-level columns, in the file's order."""
     wanted, needed = set(columns), []
     for place in range(metadata.num_columns):
         leaf = metadata.schema.column(place)
         flat = leaf.path == leaf.name  # a nested leaf has a longer path than its own name
-        if leaf.path in wanted if flat else any(leaf.path.startswith(f"{name}.") for name in wanted):
+        if leaf.path in wanted if flat else any(top in wanted for top in _prefixes(leaf.path)):
             needed.append(place)
     return needed

@@ -76,7 +76,9 @@ def partition_schema(
     return pa.schema(fields)
 
 
-def below_folders(schema: pa.Schema, partitions: pa.Schema, warn: Callable[[str], None]) -> pa.Schema:
+def below_folders(
+    schema: pa.Schema, partitions: pa.Schema, warn: Callable[[str], None] = lambda text: None
+) -> pa.Schema:
     """The columns of files without those that partition columns stand above, whatever the case of their letters."""
     folders = {name.lower(): name for name in partitions.names}
     hidden = {name for name in schema.names if name.lower() in folders}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dtap_dask.lake import predicate
+from dtap_dask.lake.columns import FileColumns, merged
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.footers import Footer, FooterReader, RowGroups
 from dtap_dask.lake.partitions import partition_scalar
@@ -57,7 +58,7 @@ def prune_groups(footer: Footer, partitions: pa.Schema, where: Expression | None
 
 @dataclass(frozen=True, repr=False)
 class Asked:
-    """What is to be found in footers: the columns to be read, as they must be, the condition to prune by, and the
+    """What is to be found in footers: the columns to be read, in their common types, the condition to prune by, and the
     columns whose nulls are to be counted.
 
     It has no `repr`: Dask logs the arguments of what fails, and the condition may hold secrets.
@@ -82,7 +83,7 @@ class Seen:
     `groups` are the row groups that are left after pruning; `row_groups`, `rows` and `bytes` count all. `lacking`: in
     how many row groups with rows a column of the condition has no statistics, where there are such. `plain_text`: the
     bytes of text columns that hold more distinct words than a dictionary. `nulls`: how many nulls the statistics count
-    in the columns that were asked for, where they count any, whatever is pruned.
+    in the columns that were asked for, where they count any, whatever is pruned. `columns`: what columns files have.
     """
 
     groups: RowGroups
@@ -92,6 +93,7 @@ class Seen:
     lacking: Mapping[str, int]
     plain_text: Mapping[str, int]
     nulls: Mapping[str, int]
+    columns: tuple[FileColumns, ...]
 
     @classmethod
     def together(cls, parts: Sequence[Seen]) -> Seen:
@@ -109,13 +111,14 @@ class Seen:
             dict(sorted(lacking.items())),
             dict(sorted(plain_text.items())),
             dict(nulls),
+            merged(one for part in parts for one in part.columns),
         )
 
 
 def look(store: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
     """Read the footers of some files, and leave out the row groups that no row is wanted of."""
     where = asked.condition
-    reader = FooterReader(store, asked.schema.names, asked.schema, sorted(where.columns) if where else (), asked.nulls)
+    reader = FooterReader(store, asked.schema.names, where.columns if where else (), asked.nulls)
     return Seen.together([_seen(reader.read(file), asked, where) for file in files])
 
 
@@ -130,6 +133,7 @@ def _seen(footer: Footer, asked: Asked, where: Expression | None) -> Seen:
         Counter(unknown),
         footer.plain_text,
         footer.nulls,
+        (FileColumns(footer.every, bool(every.rows.any()), footer.path),),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -33,12 +33,18 @@ def check(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Pro
     return _Check(job, source, partitions, list(more)).run()
 
 
-def check_expressions(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Problem]) -> ScanSpec:
-    """Check `where`, `derive` and `split` alone: what to read for every column, derived ones too, to come out."""
+def check_expressions(
+    job: Job,
+    source: pa.Schema,
+    partitions: pa.Schema,
+    more: Iterable[Problem],
+    choose: Callable[[Sequence[str]], tuple[str, ...]],
+) -> ScanSpec:
+    """Check `where`, `derive` and `split` alone: what to read for the columns, derived ones too, that are chosen."""
     checking = _Check(job, source, partitions, list(more))
     checking.expressions()
     job.raise_pending(checking.problems)
-    return checking.scan(tuple(checking.schema.names))
+    return checking.scan(choose(checking.schema.names))
 
 
 @dataclass

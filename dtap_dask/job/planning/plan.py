@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.errors import DtapError, ExpressionError, Problem, SourceError, StorageError, did_you_mean
+from dtap_dask.errors import Problem, StorageError
 from dtap_dask.features.checks import Findings, Watch, by_column, watches
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
@@ -24,26 +23,14 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limited, task_order
 from dtap_dask.job.planning.leaks import of_labels
 from dtap_dask.job.planning.names import of_names
+from dtap_dask.job.planning.source import Lake, ReadFooters, list_lake, nothing_left, settle
 from dtap_dask.job.planning.warnings import Looked, of_source
-from dtap_dask.lake import predicate
-from dtap_dask.lake.discover import SourceFile, contains, lies_within, list_source
-from dtap_dask.lake.footers import RowGroups, read_schema
-from dtap_dask.lake.partitions import below_folders, parse_type, partition_schema
-from dtap_dask.lake.pruning import Asked, Seen, look, prune_files
+from dtap_dask.lake.discover import SourceFile, contains, lies_within
+from dtap_dask.lake.footers import RowGroups
+from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.records.manifest import FORMAT_VERSION
 from dtap_dask.storage import Store, open_store
-
-# More footers than this are read elsewhere: in tasks on the workers, or by all cores (half a millisecond each here).
-FOOTERS_ON_CLIENT = 1000
-FOOTERS_A_TASK = 256
-
-ReadFooters = Callable[[Store, Sequence[SourceFile], Asked], Seen]
-
-
-def footer_parts(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
-    """Files in parts whose footers are read together."""
-    return [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
 
 
 @dataclass(frozen=True)
@@ -127,12 +114,22 @@ def make_plan(
 
 def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
     """`make_plan` of a job that is loaded: its paths and settings count as they are, its document as it was written."""
-    lake = _look(loaded)
-    checked = check(loaded, lake.schema, lake.partitions, [*lake.problems, *_output_problems(loaded, lake.store)])
-    watched = foreseeable(checked, limit)
-    nulls = tuple(watch.column for watch in by_column(watched))
-    groups, totals, looked = _row_groups(loaded, lake, checked.scan, limit, read_footers, nulls=nulls)
-    Findings(totals.read.rows, Counter(looked.nulls)).refuse(watched)
+    lake = list_lake(loaded)
+    problems = [*lake.problems, *_output_problems(loaded, lake.store)]
+
+    def watched(checked: CheckedJob) -> tuple[Watch, ...]:
+        return foreseeable(checked, limit)
+
+    def asking(checked: CheckedJob) -> Asked:
+        return _asked(loaded, lake, checked.scan, tuple(watch.column for watch in by_column(watched(checked))))
+
+    settled = settle(lake, lambda schema: check(loaded, schema, lake.partitions, problems), asking, read_footers)
+    checked, seen = settled.checked, settled.seen
+    groups = limited(seen.groups, limit)
+    if not len(groups):
+        raise nothing_left(loaded, lake, seen)
+    totals, looked = _totals(lake, seen, groups), _looked(loaded, lake, seen)
+    Findings(totals.read.rows, Counter(looked.nulls)).refuse(watched(checked))
     write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded))
     names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
     return Plan(
@@ -148,7 +145,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         limit=limit,
         looked=looked,
         warnings=(
-            *lake.warnings,
+            *settled.warnings,
             *of_source(loaded, totals.read.files, groups, write_tasks, looked),
             *of_names(names),
             *of_labels(loaded, checked),
@@ -164,120 +161,43 @@ def foreseeable(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
     return tuple(watch for watch in watches(checked.pipeline) if watch.nulls and watch.column in scan.schema.names)
 
 
-def plan_source(job: Job, warn: Callable[[str], None]) -> tuple[Store, ScanSpec, list[ScanTask]]:
-    """The store, what to do with the rows, and the tasks that read them, of the source alone."""
-    lake = _look(job)
-    scan = check_expressions(job, lake.schema, lake.partitions, lake.problems)
-    groups, _, _ = _row_groups(job, lake, scan, None, None)
-    positions = group_tasks(groups.raw_bytes, range(len(groups)))
-    for warning in lake.warnings:
+def plan_source(
+    job: Job, choose: Callable[[Sequence[str]], tuple[str, ...]], warn: Callable[[str], None]
+) -> tuple[Store, ScanSpec, list[ScanTask]]:
+    """The store, what to do with the rows, and the tasks that read them, of the source alone; at least one task.
+
+    `choose` says which of all columns are to come out, or raises JobError.
+    """
+    lake = list_lake(job)
+
+    def checking(schema: pa.Schema) -> ScanSpec:
+        return check_expressions(job, schema, lake.partitions, lake.problems, choose)
+
+    settled = settle(lake, checking, lambda scan: _asked(job, lake, scan))
+    groups = settled.seen.groups
+    for warning in settled.warnings:
         warn(warning)
-    return lake.store, scan, [ScanTask(i, tuple(groups.take(one))) for i, one in enumerate(positions)]
+    tasks = [tuple(groups.take(one)) for one in group_tasks(groups.raw_bytes, range(len(groups)))] or [()]
+    return lake.store, settled.checked, [ScanTask(index, task) for index, task in enumerate(tasks)]
 
 
-@dataclass(frozen=True)
-class _Lake:
-    """What listing and one footer say: every file, those that folders do not prune, and the columns."""
-
-    store: Store
-    files: list[SourceFile]
-    kept: list[SourceFile]
-    partitions: pa.Schema
-    schema: pa.Schema
-    problems: list[Problem]
-    warnings: list[str]
+def _asked(job: Job, lake: Lake, scan: ScanSpec, nulls: tuple[str, ...] = ()) -> Asked:
+    return Asked(scan.schema, lake.partitions, job.source.where or None, nulls)
 
 
-def _look(job: Job) -> _Lake:
-    try:
-        warnings: list[str] = []
-        store, files = list_source(job.source.path, taps.settings(job.storage), warnings.append)
-    except DtapError:
-        job.raise_pending(())  # mistakes in the job explain more than a folder that is not there
-        raise
-    declared, problems = _declared(job, files)
-    partitions = partition_schema(files, declared, warnings.append)
-    kept = _prune_by_folders(job, files, partitions)
-    schema = below_folders(read_schema(store, kept), partitions, warnings.append)
-    if job.source.where is not None:
-        with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
-            kept = prune_files(kept, partitions, predicate.compile(job.source.where, _all(schema, partitions)))
-    _refuse_none(job, files, kept, partitions)
-    return _Lake(store, files, kept, partitions, schema, problems, warnings)
-
-
-def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], list[Problem]]:
-    """The declared partition types that make sense, and what is wrong with the others."""
-    names = [name for name, _ in files[0].partition]
-    good, problems = {}, []
-    for name, kind in (job.source.partitions or {}).items():
-        place = job.place("source", "partitions", name)
-        if name not in names:
-            message = f"the source has no folders {name}=..., only {', '.join(names) or 'plain ones'}."
-            problems.append(Problem(place, message + did_you_mean(name, names)))
-            continue
-        try:
-            parse_type(name, kind)
-        except SourceError as error:
-            problems.append(Problem(place, str(error)))
-        else:
-            good[name] = kind
-    return good, problems
-
-
-def _row_groups(
-    job: Job,
-    lake: _Lake,
-    scan: ScanSpec,
-    limit: int | None,
-    read_footers: ReadFooters | None,
-    *,
-    nulls: tuple[str, ...] = (),
-) -> tuple[RowGroups, SourceTotals, Looked]:
-    """The row groups to read, how much that is of the source, and what else the footers show."""
-    asked = Asked(scan.schema, lake.partitions, job.source.where or None, nulls)
-    elsewhere = read_footers is not None and len(lake.kept) > FOOTERS_ON_CLIENT
-    seen = (read_footers if read_footers and elsewhere else look)(lake.store, lake.kept, asked)
-    groups = limited(seen.groups, limit)
-    rows = int(groups.rows.sum())
-    if not rows:
-        raise SourceError(
-            f"No rows are left of {', '.join(job.source.path)}: {len(lake.files):,} files were found, "
-            f"{len(lake.kept):,} are left after pruning by folders, with {seen.rows:,} rows, and none "
-            f"of their row groups can hold a row that source.where keeps: {job.source.where!r}."
-        )
+def _totals(lake: Lake, seen: Seen, groups: RowGroups) -> SourceTotals:
     found = Amount(len(lake.files), seen.row_groups, seen.rows, sum(f.size for f in lake.files))
     folders = Amount(len(lake.kept), seen.row_groups, seen.rows, seen.bytes)
-    read = Amount(len(np.unique(groups.column("file"))), len(groups), rows, int(groups.bytes.sum()))
-    idle = bool(asked.where) and len(seen.groups) == seen.row_groups and len(lake.kept) == len(lake.files)
-    looked = Looked(seen.row_groups, idle, seen.lacking, seen.plain_text, seen.nulls)
-    return groups, SourceTotals(found, folders, read), looked
+    files, rows = len(np.unique(groups.column("file"))), int(groups.rows.sum())
+    return SourceTotals(found, folders, Amount(files, len(groups), rows, int(groups.bytes.sum())))
 
 
-def _all(schema: pa.Schema, partitions: pa.Schema) -> pa.Schema:
-    return pa.schema([*schema, *partitions])
+def _looked(job: Job, lake: Lake, seen: Seen) -> Looked:
+    idle = bool(job.source.where) and len(seen.groups) == seen.row_groups and len(lake.kept) == len(lake.files)
+    return Looked(seen.row_groups, idle, seen.lacking, seen.plain_text, seen.nulls)
 
 
-def _prune_by_folders(job: Job, files: list[SourceFile], partitions: pa.Schema) -> list[SourceFile]:
-    """Drop files by the conditions that need nothing but folder names, before any footer is read."""
-    kept = files
-    if job.source.where is not None and len(partitions):
-        for part in predicate.parse(job.source.where).conjuncts():
-            with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
-                kept = prune_files(kept, partitions, part.bind(partitions))
-    _refuse_none(job, files, kept, partitions)
-    return kept
-
-
-def _refuse_none(job: Job, files: Sequence[SourceFile], kept: Sequence[SourceFile], partitions: pa.Schema) -> None:
-    if not kept:
-        raise SourceError(
-            f"No file is left of {len(files):,} after pruning by folders ({', '.join(partitions.names)}). "
-            f"Check source.where: {job.source.where!r}."
-        )
-
-
-def _fingerprint(job: Job, lake: _Lake, groups: RowGroups, limit: int | None) -> str:
+def _fingerprint(job: Job, lake: Lake, groups: RowGroups, limit: int | None) -> str:
     """SHA-256 over what decides the bytes: the job, the source files (place, size, footer), the format's version."""
     shape = job.as_document()
     shape.pop("name")

@@ -10,7 +10,8 @@ from distributed import Client
 
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.grouping import fit_name
-from dtap_dask.job.planning.plan import Plan, ReadFooters, footer_parts
+from dtap_dask.job.planning.plan import Plan
+from dtap_dask.job.planning.source import ReadFooters, footer_parts
 from dtap_dask.job.running import tasks
 from dtap_dask.job.running.engine import Engine
 from dtap_dask.job.running.tasks import Work

@@ -1,0 +1,178 @@
+"""The source of a plan: its files and columns, and the row groups that are left, by its listing and its footers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import pyarrow as pa
+
+from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, SourceError, did_you_mean
+from dtap_dask.job import taps
+from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.lake import predicate
+from dtap_dask.lake.columns import SourceColumns, source_columns
+from dtap_dask.lake.discover import SourceFile, list_source
+from dtap_dask.lake.footers import read_schema
+from dtap_dask.lake.partitions import below_folders, parse_type, partition_schema
+from dtap_dask.lake.pruning import Asked, Seen, look, prune_files
+from dtap_dask.storage import Store
+
+# More footers than this are read elsewhere: in tasks on the workers, or by all cores (half a millisecond each here).
+FOOTERS_ON_CLIENT = 1000
+FOOTERS_A_TASK = 256
+# Footers looked at for columns that the first file does not have as the job needs them.
+SAMPLED_FOOTERS = 64
+
+ReadFooters = Callable[[Store, Sequence[SourceFile], Asked], Seen]
+T = TypeVar("T")
+
+
+def footer_parts(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
+    """Files in parts whose footers are read together."""
+    return [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
+
+
+@dataclass(frozen=True)
+class Lake:
+    """What listing and one footer say: every file, those that folders do not prune, and the columns of the first."""
+
+    store: Store
+    files: list[SourceFile]
+    kept: list[SourceFile]
+    partitions: pa.Schema
+    schema: pa.Schema
+    problems: list[Problem]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Settled(Generic[T]):
+    """A job as `checked` against the columns that all files have together, what their footers show, and warnings."""
+
+    checked: T
+    seen: Seen
+    warnings: tuple[str, ...]
+
+
+def list_lake(job: Job) -> Lake:
+    """List the source, leave out files by their folders, and read the columns of the first file that is left."""
+    try:
+        warnings: list[str] = []
+        store, files = list_source(job.source.path, taps.settings(job.storage), warnings.append)
+    except DtapError:
+        job.raise_pending(())  # mistakes in the job explain more than a folder that is not there
+        raise
+    declared, problems = _declared(job, files)
+    partitions = partition_schema(files, declared, warnings.append)
+    kept = _prune_by_folders(job, files, partitions)
+    schema = below_folders(read_schema(store, kept), partitions)
+    if job.source.where is not None:
+        with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
+            every = pa.schema([*schema, *partitions])
+            kept = prune_files(kept, partitions, predicate.compile(job.source.where, every))
+    _refuse_none(job, files, kept, partitions)
+    return Lake(store, files, kept, partitions, schema, problems, warnings)
+
+
+def settle(
+    lake: Lake,
+    checking: Callable[[pa.Schema], T],
+    asking: Callable[[T], Asked],
+    read_footers: ReadFooters | None = None,
+) -> Settled[T]:
+    """Check a job against the columns of the first file, read all footers, and check it anew if these show others.
+
+    `checking` gives the job as checked, or raises JobError; `asking` says what is to be found in footers for it.
+    SourceError where a column that is needed has no type that holds the values of all files.
+    """
+    schema, checked = _first_check(lake, checking)
+    seen = _footers(lake, asking(checked), read_footers)
+    warnings: list[str] = []
+    columns = source_columns(seen.columns)
+    whole = below_folders(columns.schema, lake.partitions, warnings.append)
+    if whole != schema:
+        asked, checked = asking(checked), checking(whole)
+        if asking(checked) != asked:
+            seen = _footers(lake, asking(checked), read_footers)
+    needed = asking(checked).schema.names
+    columns.refuse(needed)
+    return Settled(checked, seen, (*lake.warnings, *warnings, *columns.warnings(needed)))
+
+
+def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Schema, T]:
+    """Where the job does not fit the columns of the first file, those of some others may explain it."""
+    try:
+        return lake.schema, checking(lake.schema)
+    except JobError:
+        schema = below_folders(_sampled(lake).schema, lake.partitions)
+        if schema == lake.schema:
+            raise
+    return schema, checking(schema)
+
+
+def _sampled(lake: Lake) -> SourceColumns:
+    """The columns of files from all over the source, the last one among them."""
+    files = lake.kept[:: max(1, -(-len(lake.kept) // SAMPLED_FOOTERS))]
+    nothing = Asked(pa.schema([]), lake.partitions, None)
+    return source_columns(look(lake.store, [*files, lake.kept[-1]], nothing).columns)
+
+
+def _footers(lake: Lake, asked: Asked, read_footers: ReadFooters | None) -> Seen:
+    elsewhere = read_footers is not None and len(lake.kept) > FOOTERS_ON_CLIENT
+    return (read_footers if read_footers and elsewhere else look)(lake.store, lake.kept, asked)
+
+
+def nothing_left(job: Job, lake: Lake, seen: Seen) -> SourceError:
+    """The error for a source of which no row group is left."""
+    place, files = ", ".join(job.source.path), len(lake.files)
+    if not seen.rows:
+        return SourceError(
+            f"No rows are in {place}: {len(lake.kept):,} of {files:,} files were opened, and none holds a row. Check "
+            "the path, and that the job that writes it has finished."
+        )
+    return SourceError(
+        f"No rows are left of {place}: {files:,} files were found, {len(lake.kept):,} are left after pruning by "
+        f"folders, with {seen.rows:,} rows, and none of their row groups can hold a row that source.where keeps: "
+        f"{job.source.where!r}."
+    )
+
+
+def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], list[Problem]]:
+    """The declared partition types that make sense, and what is wrong with the others."""
+    names = [name for name, _ in files[0].partition]
+    good, problems = {}, []
+    for name, kind in (job.source.partitions or {}).items():
+        place = job.place("source", "partitions", name)
+        if name not in names:
+            message = f"the source has no folders {name}=..., only {', '.join(names) or 'plain ones'}."
+            problems.append(Problem(place, message + did_you_mean(name, names)))
+            continue
+        try:
+            parse_type(name, kind)
+        except SourceError as error:
+            problems.append(Problem(place, str(error)))
+        else:
+            good[name] = kind
+    return good, problems
+
+
+def _prune_by_folders(job: Job, files: list[SourceFile], partitions: pa.Schema) -> list[SourceFile]:
+    """Drop files by the conditions that need nothing but folder names, before any footer is read."""
+    kept = files
+    if job.source.where is not None and len(partitions):
+        for part in predicate.parse(job.source.where).conjuncts():
+            with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
+                kept = prune_files(kept, partitions, part.bind(partitions))
+    _refuse_none(job, files, kept, partitions)
+    return kept
+
+
+def _refuse_none(job: Job, files: Sequence[SourceFile], kept: Sequence[SourceFile], partitions: pa.Schema) -> None:
+    if not kept:
+        raise SourceError(
+            f"No file is left of {len(files):,} after pruning by folders ({', '.join(partitions.names)}). "
+            f"Check source.where: {job.source.where!r}."
+        )

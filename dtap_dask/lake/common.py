@@ -1,0 +1,115 @@
+"""The common type of two that files of one source have: one that holds every value of both as it is, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from dtap_dask.lake.schema import is_list
+
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # of the largest integer of so many bits
+_EXACT_BITS = {16: 11, 32: 24, 64: 53}  # integers of so many bits are exact in a float of that width
+_UNITS = ("s", "ms", "us", "ns")
+_MOST_DIGITS = 38
+
+
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The narrowest canonical type for values of two canonical types; None where none holds them all as they are.
+
+    Where only some values may not fit (int64 in double, timestamps in nanoseconds, binary as text), the reader checks
+    each value. Fields of structs that one side lacks are null there. A time without a zone is taken as UTC.
+    """
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    for left, right in ((one, other), (other, one)):
+        for fits, fits_other, common in _PAIRS:
+            if fits(left) and fits_other(right):
+                return common(left, right)
+    return None
+
+
+def _integers(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    signed = pa.types.is_signed_integer
+    if signed(one) == signed(other):
+        return one if one.bit_width >= other.bit_width else other
+    plus, minus = (other, one) if signed(one) else (one, other)
+    bits = max(2 * plus.bit_width, minus.bit_width)
+    return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(bits)
+
+
+def _floats(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    return one if one.bit_width >= other.bit_width else other
+
+
+def _integer_and_float(integer: pa.DataType, number: pa.DataType) -> pa.DataType:
+    bits = integer.bit_width - pa.types.is_signed_integer(integer)
+    return number if bits <= _EXACT_BITS[number.bit_width] and number.bit_width > 16 else pa.float64()
+
+
+def _decimals(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    scale = max(one.scale, other.scale)
+    digits = max(one.precision - one.scale, other.precision - other.scale) + scale
+    if digits <= _MOST_DIGITS:
+        return pa.decimal128(digits, scale)
+    return pa.decimal256(digits, scale) if digits <= 2 * _MOST_DIGITS and _is_wide(one, other) else None
+
+
+def _is_wide(*kinds: pa.DataType) -> bool:
+    return any(map(pa.types.is_decimal256, kinds))
+
+
+def _integer_and_decimal(integer: pa.DataType, decimal: pa.DataType) -> pa.DataType | None:
+    digits = _DIGITS[integer.bit_width] + (integer == pa.uint64())
+    return _decimals(pa.decimal128(digits, 0), decimal)
+
+
+def _timestamps(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    return pa.timestamp(max(one.unit, other.unit, key=_UNITS.index), one.tz or other.tz)
+
+
+def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """A length that one side states counts for both: only Arrow's writers note it, and the reader checks each list."""
+    inner = common_type(one.value_type, other.value_type)
+    sizes = {kind.list_size for kind in (one, other) if pa.types.is_fixed_size_list(kind)}
+    if inner is None or len(sizes) > 1:
+        return None
+    return pa.list_(inner, *sizes)
+
+
+def _maps(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    key, item = common_type(one.key_type, other.key_type), common_type(one.item_type, other.item_type)
+    return pa.map_(key, item) if key is not None and item is not None else None
+
+
+def _structs(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    fields: dict[str, pa.DataType] = {}
+    for field in (*one, *other):
+        kind = common_type(fields.get(field.name, pa.null()), field.type)
+        if kind is None:
+            return None
+        fields[field.name] = kind
+    distinct = len(fields) >= max(one.num_fields, other.num_fields)
+    return pa.struct([pa.field(name, kind) for name, kind in fields.items()]) if distinct else None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind))
+
+
+_Is = Callable[[pa.DataType], bool]
+_PAIRS: Sequence[tuple[_Is, _Is, Callable[[pa.DataType, pa.DataType], pa.DataType | None]]] = (
+    (pa.types.is_integer, pa.types.is_integer, _integers),
+    (pa.types.is_floating, pa.types.is_floating, _floats),
+    (pa.types.is_integer, pa.types.is_floating, _integer_and_float),
+    (pa.types.is_decimal, pa.types.is_decimal, _decimals),
+    (pa.types.is_integer, pa.types.is_decimal, _integer_and_decimal),
+    (pa.types.is_timestamp, pa.types.is_timestamp, _timestamps),
+    (pa.types.is_date32, pa.types.is_timestamp, lambda _, timestamp: timestamp),
+    (pa.types.is_binary, _is_text, lambda _, text: text),
+    (is_list, is_list, _lists),
+    (pa.types.is_map, pa.types.is_map, _maps),
+    (pa.types.is_struct, pa.types.is_struct, _structs),
+)
