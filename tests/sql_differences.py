@@ -25,6 +25,8 @@ REFUSED = "Expressions that are refused"
 
 TITLES = (
     *(WIDER, HUGE, PRODUCTS, NEAREST, COMMON, CASTS, TEXTS, NANOS, LIMITS),
+    *("date_sub with a zone", "Parts of TIMESTAMP_S and TIMESTAMP_MS", "Letters that newer versions of Unicode added"),
+    *("lpad, rpad and repeat", "The operator `~`"),
     *(DIGITS, GUARDS, LARGE, EXACT, JULIAN, REFUSED),
 )
 
@@ -46,7 +48,7 @@ _OUR_MESSAGES = (  # we have no value for a row, DuckDB has
 def known(sql: str, ours: Any, theirs: Any) -> str | None:
     """The title under which a difference in one row is listed; None if it is not."""
     if isinstance(theirs, Failed) and not isinstance(ours, Failed):
-        if ours is None or re.search(r"\b(AND|OR|CASE|if|IN|coalesce)\b", sql):
+        if ours is None or re.search(r"\b(AND|OR|CASE|if|IN|coalesce|DISTINCT)\b", sql):
             return GUARDS
         return next((title for pattern, title in _MESSAGES if re.search(pattern, theirs.error)), None)
     if isinstance(ours, Failed):

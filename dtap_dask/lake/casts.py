@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -71,8 +70,8 @@ def _decimal_to_bool(values: pa.Array, target: pa.DataType) -> pa.Array:
 def _float_to_float(values: pa.Array, target: pa.DataType) -> pa.Array:
     narrowed = pc.cast(values, target, safe=False)
     if target.bit_width < values.type.bit_width:
-        infinite = math.inf in map(abs, filter(None, pc.min_max(narrowed).as_py().values()))
-        if infinite and pc.any(pc.and_(pc.is_inf(narrowed), pc.is_finite(values))).as_py():
+        infinite = pc.is_inf(narrowed)
+        if infinite.true_count and pc.any(pc.and_(infinite, pc.is_finite(values))).as_py():
             raise pa.ArrowInvalid("out of range")
     return narrowed
 

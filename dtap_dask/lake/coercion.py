@@ -69,9 +69,13 @@ def as_decimal(dtype: pa.DataType) -> pa.Decimal128Type:
     return dtype
 
 
-def _operand(node: Node) -> pa.Decimal128Type:
+def _operand(node: Node, op: str) -> pa.Decimal128Type:
+    """An operand as a decimal; a whole literal has the digits that it needs, for % those that DuckDB gives it."""
+    if family(node.type) == "null":
+        return pa.decimal128(1, 0)
     if isinstance(node, Constant) and pa.types.is_integer(node.type) and not node.is_null:
-        return pa.decimal128(max(len(str(abs(node.value.as_py()))), 1), 0)
+        digits = len(str(abs(node.value.as_py())))
+        return pa.decimal128(digits if op != "%" else _DIGITS[32 if digits < _DIGITS[32] else 64], 0)
     return as_decimal(node.type)
 
 
@@ -94,8 +98,7 @@ def arithmetic_types(op: str, left: Node, right: Node) -> tuple[tuple[pa.DataTyp
         return (INT64, INT64), INT64
     if kinds <= {"int"} and _unsigned(left, right):
         return (UINT64, UINT64), UINT64
-    a, b = (_operand(node) if family(node.type) != "null" else pa.decimal128(1, 0) for node in (left, right))
-    return _decimal_types(op, a, b)
+    return _decimal_types(op, _operand(left, op), _operand(right, op))
 
 
 def _decimal_types(

@@ -89,6 +89,8 @@ def calculate(op: str, left: Any, right: Any, dtype: pa.DataType) -> pa.Array:
         return _as(kernel(left, right), dtype)
     if kernel is not None and digits <= 2 * MAX_PRECISION:
         return pc.cast(kernel(_longer(left), _longer(right)), dtype)
+    if op == "%" and dtype.precision <= _SHORT and isinstance(right, pa.Scalar) and right.is_valid:
+        return _short_remainder_of(left, right, dtype)
     a, b = same_length(left, right)
     if op == "%" and dtype.precision <= _SHORT:
         return _short_remainder(a, b, dtype)
@@ -128,6 +130,16 @@ def _short_remainder(left: pa.Array, right: pa.Array, dtype: pa.DataType) -> pa.
     _no_zero(b, valid)
     b = np.where(valid, b, 1)
     return scaled(np.fmod(np.where(valid, a, 0), b), valid, dtype)
+
+
+def _short_remainder_of(left: pa.Array, right: pa.Scalar, dtype: pa.DataType) -> pa.Array:
+    valid = np.asarray(left.is_valid())
+    divisor = int(right.as_py().scaleb(dtype.scale))
+    _no_zero(np.array([divisor]), valid)
+    counts = unscaled(left)
+    if dtype.scale > left.type.scale:
+        counts = counts * 10 ** (dtype.scale - left.type.scale)
+    return scaled(np.fmod(counts, divisor or 1), valid, dtype)
 
 
 def _with_whole_numbers(op: str, left: pa.Array, right: pa.Array, dtype: pa.DataType) -> pa.Array:

@@ -37,8 +37,10 @@ def _patched(values: pa.Array, text: pa.Array, odd: Any, spell: Callable[[Any], 
 def _floats(values: pa.Array) -> pa.Array:
     """Shortest digits, with an exponent from 1e16 on and below 1e-4, where Arrow has other borders."""
     text = pc.cast(values, TEXT)
-    text = pc.if_else(pc.match_substring_regex(text, r"^-?\d+$"), pc.binary_join_element_wise(text, ".0", ""), text)
     with_exponent = pc.match_substring(text, "e")
+    whole = pc.invert(pc.or_(pc.match_substring(text, "."), pc.or_(with_exponent, pc.is_inf(values))))
+    if pc.any(whole).as_py():
+        text = pc.if_else(whole, pc.binary_join_element_wise(text, ".0", ""), text)
     if pc.any(with_exponent).as_py():
         text = pc.replace_substring_regex(text, r"e-(\d)$", r"e-0\1")
     size = pc.abs(values)
