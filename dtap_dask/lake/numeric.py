@@ -58,24 +58,22 @@ def _floored(name: str, args: Sequence[Node]) -> Types:
     return _cut(name, args)
 
 
-def _round(decimal_mode: str, whole: Callable[[Any], Any]) -> Run:
-    """Rounding: decimals and integers exactly, floats by scaling them as C does with `whole`."""
+def _round(mode: str) -> Run:
+    """Rounding in one of Arrow's modes: decimals and integers exactly, floats by scaling them, as DuckDB does."""
 
     def run(dtype: pa.DataType, args: Args) -> Any:
         values, digits = args[0], args[1].as_py() if len(args) == 2 else 0
         kind = family(values.type)
-        if kind == "float" and digits == 0:
-            return pc.round(values, round_mode=decimal_mode)
         if kind == "float":
-            return _round_float(values, max(min(digits, _MOST_DIGITS), -_MOST_DIGITS), whole)
+            return _round_float(values, max(min(digits, _MOST_DIGITS), -_MOST_DIGITS), mode)
         if digits >= (values.type.scale if kind == "decimal" else 0):
             return values
         if kind == "int":
-            return _round_integer(values, dtype, digits, decimal_mode)
+            return _round_integer(values, dtype, digits, mode)
         digits = max(digits, -MAX_PRECISION)
         if digits < values.type.scale - values.type.precision:
             return _zeros(values, dtype)
-        return decimals.rounded(values, digits, decimal_mode, dtype)
+        return decimals.rounded(values, digits, mode, dtype)
 
     return run
 
@@ -94,37 +92,37 @@ def _round_integer(values: pa.Array, dtype: pa.DataType, digits: int, mode: str)
     return pc.cast(decimals.rounded(wide, digits, mode, pa.decimal128(MAX_PRECISION, 0)), dtype)
 
 
-def _round_float(values: pa.Array, digits: int, whole: Callable[[Any], Any]) -> pa.Array:
-    missing = np.asarray(values.is_null())
-    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+def _round_float(values: pa.Array, digits: int, mode: str) -> pa.Array:
+    if digits == 0:
+        return pc.round(values, round_mode=mode)
+    numbers = pc.cast(values, DOUBLE)
+    with np.errstate(over="ignore"):
+        factor = pa.scalar(float(np.power(10.0, abs(digits))))
+    if digits < 0:
+        rounded = pc.multiply(pc.round(pc.divide(numbers, factor), round_mode=mode), factor)
+        return pc.if_else(pc.is_nan(rounded), 0.0, rounded).cast(values.type, safe=False)
+    products = pc.multiply(numbers, factor)
+    whole = pc.round(products, round_mode=mode)
+    if mode == "half_towards_infinity":
+        whole = _without_false_halves(whole, products, numbers, factor.as_py())
+    rounded = pc.divide(whole, factor)
+    return pc.if_else(pc.is_finite(rounded), rounded, numbers).cast(values.type, safe=False)
+
+
+def _without_false_halves(whole: pa.Array, products: pa.Array, numbers: pa.Array, factor: float) -> pa.Array:
+    """`whole`, less one where a product lies below a half and was a half only because multiplying rounded it up."""
+    rounded, product = (column.to_numpy(zero_copy_only=False) for column in (whole, products))
     with np.errstate(all="ignore"):
-        factor = np.power(10.0, abs(digits))
-        if digits < 0:
-            rounded = whole(numbers / factor) * factor
-            kept = np.where(np.isnan(rounded), 0.0, rounded)
-        else:
-            rounded = whole(_product(numbers, factor)) / factor
-            kept = np.where(np.isfinite(rounded), rounded, numbers)
-    return pa.array(kept.astype(values.type.to_pandas_dtype()), values.type, mask=missing)
-
-
-def _product(numbers: Any, factor: float) -> Any:
-    """numbers * factor; where that gives a half only because it was rounded up, the next number towards zero."""
-    products = numbers * factor
-    halves = np.flatnonzero(np.abs(products - np.trunc(products)) == 0.5)
-    if len(halves):
-        a, product = numbers[halves], products[halves]
+        halves = np.flatnonzero(np.abs(product - rounded) == 0.5)
+        if not len(halves):
+            return whole
+        a, near = numbers.to_numpy(zero_copy_only=False)[halves], product[halves]
         high_a, high_b = (part * 134217729.0 - (part * 134217729.0 - part) for part in (a, np.float64(factor)))
         low_a, low_b = a - high_a, factor - high_b  # Dekker's product: what multiplying rounded off
-        rest = low_a * low_b - (((product - high_a * high_b) - low_a * high_b) - high_a * low_b)
-        products[halves] = np.where(rest * np.sign(product) < 0, np.nextafter(product, 0.0), product)
-    return products
-
-
-def _half_away(numbers: Any) -> Any:
-    """C's round: halves away from zero."""
-    whole = np.trunc(numbers)
-    return np.where(np.abs(numbers - whole) >= 0.5, whole + np.copysign(1.0, numbers), whole)
+        rest = low_a * low_b - (((near - high_a * high_b) - low_a * high_b) - high_a * low_b)
+        exact = rounded.copy()
+        exact[halves] -= np.where(rest * np.sign(near) < 0, np.sign(near), 0.0)
+    return pa.array(exact, mask=np.asarray(whole.is_null()))
 
 
 def _log(dtype: pa.DataType, args: Args) -> Any:
@@ -157,7 +155,7 @@ NUMERIC: dict[str, Function] = {
     "round": Function(
         "x numeric, [digits constant integer]",
         _rounded,
-        _round("half_towards_infinity", _half_away),
+        _round("half_towards_infinity"),
         "rounded to `digits` after the point (0), halves away from zero; negative digits round before the point",
         "round(2.345, 2)",
         f"{_SAME}; a decimal keeps `digits` after the point",
@@ -166,7 +164,7 @@ NUMERIC: dict[str, Function] = {
     "trunc": Function(
         "x numeric, [digits constant integer]",
         _cut,
-        _round("towards_zero", np.trunc),
+        _round("towards_zero"),
         "cut off after `digits` (0) digits after the point",
         "trunc(-2.7)",
         f"{_SAME}; a decimal keeps `digits` after the point",
@@ -175,7 +173,7 @@ NUMERIC: dict[str, Function] = {
     "floor": Function(
         "x numeric",
         _floored,
-        _round("down", np.floor),
+        _round("down"),
         "the largest whole number that is not above x",
         "floor(-2.5)",
         "as x; integers DOUBLE",
@@ -184,7 +182,7 @@ NUMERIC: dict[str, Function] = {
     "ceil": Function(
         "x numeric",
         _floored,
-        _round("up", np.ceil),
+        _round("up"),
         "the smallest whole number that is not below x",
         "ceil(2.1)",
         "as x; integers DOUBLE",
