@@ -226,3 +226,24 @@ def test_floats_that_would_merge_ids_are_refused(dtype, buckets):
     specs = [FeatureSpec("v", "feature", ("x", "y"), (parse_step("cast", "float32"),), True)]
     pipeline = Pipeline.build(specs, rows.schema)
     Transform(pipeline, fit_batches(pipeline, [rows]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"),
+    [(pa.timestamp("s"), 10**6), (pa.timestamp("ms"), 1000), (pa.timestamp("us"), 1), (pa.date32(), 86_400_000_000)],
+)
+def test_times_are_microseconds_or_refused(kind, factor):
+    storage = pa.int32() if kind == pa.date32() else pa.int64()
+    most = min(2**63 // factor - 2, limits(storage)[1])
+    values = [0, -1, most, -most, None]
+    found = train(
+        pa.array(values, storage).view(kind), ("cast", "int64"), ("impute", {"strategy": "constant", "value": 5})
+    )
+    rows = pa.record_batch({"x": pa.array(values, storage).view(kind)})
+    assert found.apply(rows)["x"].tolist() == [5 if value is None else value * factor for value in values]
+    if factor > 1:
+        beyond = pa.array([0, limits(storage)[1]], storage).view(kind)
+        with pytest.raises(
+            DataError, match=r"Column 'x', step reading, failed with OverflowError: 1 dates or times lie"
+        ):
+            through(beyond, ("cast", "int64"))

@@ -274,23 +274,34 @@ def _numbers(array: pa.Array) -> Numbers:
     if pa.types.is_boolean(kind):
         return Numbers(_unpack(array.buffers()[1], array.offset, len(array)), valid)
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return Numbers(_microseconds(array), valid)
+        return Numbers(_microseconds(array, valid), valid)
     values = _view(array, kind.to_pandas_dtype())
     if valid is not None and values.dtype.kind == "f":
         return Numbers(np.where(valid, values, values.dtype.type(np.nan)))
     return Numbers(values, valid)
 
 
-def _microseconds(array: pa.Array) -> npt.NDArray[np.int64]:
+def _microseconds(array: pa.Array, valid: Mask | None) -> npt.NDArray[np.int64]:
     kind = array.type
     if pa.types.is_date32(kind):
-        return _view(array, np.int32).astype(np.int64) * DAY
+        return _times(_view(array, np.int32).astype(np.int64), DAY, valid)
     values = _view(array, np.int64)
     if pa.types.is_date64(kind):
-        return values * 1_000
+        return _times(values, 1_000, valid)
     if kind.unit == "ns":
         return np.floor_divide(values, 1_000)
-    return values * MICROSECONDS[kind.unit]
+    return _times(values, MICROSECONDS[kind.unit], valid)
+
+
+def _times(values: npt.NDArray[np.int64], factor: int, valid: Mask | None) -> npt.NDArray[np.int64]:
+    """`values * factor`. OverflowError where int64 does not hold that."""
+    most = np.iinfo(np.int64).max // factor
+    if len(values) and (values.max() > most or values.min() < -most):
+        beyond = np.abs(values.astype(np.float64)) > most  # near the bound either way is centuries off
+        count = int(np.count_nonzero(beyond if valid is None else beyond & valid))
+        if count:
+            raise OverflowError(f"{count:,} dates or times lie beyond what microseconds since 1970 hold in 64 bits")
+    return values * factor
 
 
 def _vectors(array: pa.Array) -> Numbers:
