@@ -192,3 +192,12 @@ def test_kept_lists_of_decimals():
     assert through(ids, role="kept") == [[2**53 + 1]]
     with pytest.raises(DataError, match="do not fit int64"):
         through(pa.array([[Decimal(2**63)]], pa.list_(pa.decimal128(38, 0))), role="kept")
+
+
+def test_vectors_of_decimals_are_cast_to_floats_only():
+    vectors = pa.array([[Decimal(2**53 + 1), Decimal(1)]], pa.list_(pa.decimal128(38, 0), 2))
+    with pytest.raises(JobError, match="cast to int64 cannot be of a vector"):
+        build(vectors, [("cast", "int64")])
+    with pytest.raises(JobError, match="decimals exactly"):
+        build(vectors, role="kept")
+    assert through(vectors, ("cast", "float64")) == [[2.0**53, 1.0]]

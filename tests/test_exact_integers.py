@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
 from dtap_dask.features.vocabulary import Vocabulary
+from dtap_dask.lake.hashing import key_hash, splitmix64
 
 WIDTHS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
 
@@ -247,3 +248,14 @@ def test_times_are_microseconds_or_refused(kind, factor):
             DataError, match=r"Column 'x', step reading, failed with OverflowError: 1 dates or times lie"
         ):
             through(beyond, ("cast", "int64"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(columns())
+def test_weights_and_split_keys(column):
+    kind, values = column
+    values = [abs(value) for value in values if value is not None and value != limits(kind)[0]] or [1]
+    found = through(pa.array(values, kind), role="weight")
+    np.testing.assert_array_equal(found, np.array([float(value) for value in values]).astype(np.float32))
+    hashes = key_hash([("k", pa.array(values, kind))])
+    np.testing.assert_array_equal(hashes, splitmix64(np.array(values, np.uint64)))

@@ -117,7 +117,7 @@ def test_nulls_of_what_is_no_feature_are_derived_away(role, use):
 
 def test_what_is_kept_has_no_steps_to_put_right():
     with pytest.raises(
-        JobError, match=r"timestamp\[us\]: `derive` its text, `cast\(x as varchar\)`.*keep that"
+        JobError, match=r"timestamp\[us\]: `derive` a whole number, `epoch_us\(x\)`.*`cast\(x as varchar\)`.*keep that"
     ) as error:
         run({"x": pa.array([0], pa.timestamp("us"))}, role="kept")
     assert "cast: int64" not in str(error.value)

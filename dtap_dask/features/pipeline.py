@@ -154,8 +154,12 @@ def _time_problem(spec: FeatureSpec, kind: Kind) -> str:
     column = sql_name(spec.columns[0])
     if spec.role == "weight":
         return f"it is {kind.source}: `derive` a number such as `epoch({column})` and make that the weight."
-    whole = f" or whole seconds, `cast(epoch({column}) as bigint)`," if pa.types.is_timestamp(kind.source) else ""
-    return f"it is {kind.source}: `derive` its text, `cast({column} as varchar)`,{whole} and keep that."
+    fine = pa.types.is_timestamp(kind.source) and kind.source.unit == "ns"
+    function, unit = ("epoch_ns", "nanoseconds") if fine else ("epoch_us", "microseconds")
+    return (
+        f"it is {kind.source}: `derive` a whole number, `{function}({column})` ({unit} since 1970), or text, "
+        f"`cast({column} as varchar)`, and keep that."
+    )
 
 
 def _levels(steps: tuple[Step, ...]) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
