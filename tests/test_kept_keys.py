@@ -40,7 +40,8 @@ COLUMNS: dict[str, tuple[pa.Array, list[object]]] = {
     "nanoseconds": (pa.array([10**18 + i for i in range(ROWS)], pa.timestamp("ns")),
                     [f"2001-09-09 01:46:40.{i:09d}".rstrip("0").rstrip(".") for i in range(ROWS)]),
     "date": (pa.array([time.date() for time in TIMES]), [str(time.date()) for time in TIMES]),
-    "time": (pa.array([dt.time(1, 2, 3, 1 + i) for i in range(ROWS)]), [f"01:02:03.{1 + i:06d}".rstrip("0") for i in range(ROWS)]),
+    "time": (pa.array([dt.time(1, 2, 3, 1 + i) for i in range(ROWS)]),
+             [f"01:02:03.{1 + i:06d}".rstrip("0") for i in range(ROWS)]),
 }  # fmt: skip
 
 
