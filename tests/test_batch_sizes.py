@@ -59,8 +59,8 @@ def test_a_pace_follows_what_values_take():
     for size in (1, 1, 1, 100, 1, 40_000, 1):
         seen.append(pace.rows)
         pace.after(batch(pace.rows, size))
-    assert seen == [256, 1024, 4096, 5000, 200, 800, 1]
-    assert pace.rows == 4
+    assert seen == [512, 4096, 5000, 5000, 200, 1600, 1]
+    assert pace.rows == 8
     assert Pace(100, 1000, known=False).rows == 100
 
 

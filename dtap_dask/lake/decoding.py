@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.chunks import ChunkFile, chunk_ranges
 from dtap_dask.lake.delivered import delivered
-from dtap_dask.lake.footers import CODE_BYTES, RowGroup, is_plain_text
+from dtap_dask.lake.footers import RowGroup, is_plain_text
 from dtap_dask.lake.opening import KnownFooter, changed, damaged, known_footer, one_line, open_parquet
 from dtap_dask.lake.pacing import Pace, cuts, longest_word
 from dtap_dask.lake.schema import delivered_type, is_empty_group
@@ -22,6 +22,7 @@ COALESCE_BYTES = 64 << 20  # a row group up to this is fetched in a few large re
 STREAM_BUFFER = 1 << 20  # a larger one is read through a buffer of this size for each column
 # Of pages that pyarrow decodes as dictionaries; RLE and BIT_PACKED are of levels.
 DICTIONARY_ENCODINGS = frozenset(("PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"))
+SMALL_BYTES = 8 << 20  # texts that take no more are decoded without looking further
 # Of texts that take no more than the chunk's own bytes.
 EXACT_ENCODINGS = frozenset(("PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "RLE", "BIT_PACKED"))
 
@@ -89,7 +90,8 @@ class OpenFile:
         for batch in self._batches(reader, group, stored, pace):
             columns = tuple(_column(batch, field, group) for field in schema)
             for start, stop in cuts(columns, batch.num_rows, most_bytes):
-                part = tuple(column.slice(start, stop - start) for column in columns)
+                whole = stop - start == batch.num_rows
+                part = columns if whole else tuple(column.slice(start, stop - start) for column in columns)
                 yield Piece(position, first + start, stop - start, part)
             first += batch.num_rows
         if first - group.first_row != group.rows:
@@ -103,8 +105,9 @@ class OpenFile:
         try:
             for batch in batches:
                 yield batch
-                pace.after(batch)
-                reader.reader.set_batch_size(pace.rows)  # what it decodes next
+                if not pace.known:
+                    pace.after(batch)
+                    reader.reader.set_batch_size(pace.rows)  # what it decodes next
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the filesystem failed, not the file
@@ -140,12 +143,17 @@ class OpenFile:
         """As many rows as the footer, and the dictionaries of texts that are not decoded as such, leave room for."""
         known, chunks = True, self._metadata.row_group(group.index)
         for place in places:
-            chunk, leaf = chunks.column(place), self.footer.leaves[place]
-            text = chunk.physical_type == "BYTE_ARRAY" and leaf.path not in by_dictionary
-            if leaf.repeated and group.rows:
-                each = chunk.num_values * (CODE_BYTES if text else leaf.width) // group.rows
+            leaf = self.footer.leaves[place]
+            if not (leaf.text or leaf.repeated) or leaf.path in by_dictionary:
+                continue
+            chunk = chunks.column(place)
+            if leaf.repeated:
+                each = chunk.num_values * leaf.width // max(group.rows, 1)
                 rows = min(rows, max(1, most // max(each, 1)))
-            if text and not EXACT_ENCODINGS.issuperset(chunk.encodings):
+            # No word is longer than all bytes of its chunk.
+            if not leaf.text or chunk.num_values * chunk.total_uncompressed_size <= max(most, SMALL_BYTES):
+                continue
+            if not EXACT_ENCODINGS.issuperset(chunk.encodings):
                 if leaf.repeated or leaf.nested or "DELTA_BYTE_ARRAY" in chunk.encodings:
                     known = False
                 else:

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.opening import damaged, explained, leaf_places, open_checked, parsed, read_tail
+from dtap_dask.lake.opening import damaged, explained, leaf_places, open_checked, read_tail
 from dtap_dask.lake.predicate import ColumnStats
 from dtap_dask.lake.schema import canonical_schema
 from dtap_dask.lake.sealed import sealed_columns
-from dtap_dask.lake.soundness import check_chunks
+from dtap_dask.lake.soundness import CheckedFooter
 from dtap_dask.lake.statistics import Kind, column_stats, null_count
 from dtap_dask.storage import Store
 
@@ -165,13 +165,12 @@ class FooterReader:
         with store.counters.reading_footer(), open_checked(store, path, size, file.version) as source:
             tail = read_tail(source, path, size)
             with explained(source, path, size):
-                parquet = parsed(tail)
-                found, metadata = parquet.schema_arrow, parquet.metadata
-                sealed = sealed_columns(tail, metadata)
-            shape = self._shape_for(file, found, metadata, sealed)
+                checked = CheckedFooter(tail, size)
+                sealed = sealed_columns(tail, checked.metadata)
+            shape = self._shape_for(file, checked.schema, checked.metadata, sealed)
             with explained(source, path, size):
-                check_chunks(metadata, size, shape.places)
-        return self._footer(file, metadata, shape, (len(tail), google_crc32c.value(tail)))
+                checked.check_chunks(shape.places)
+        return self._footer(file, checked.metadata, shape, (len(tail), google_crc32c.value(tail)))
 
     def _shape_for(
         self, file: SourceFile, found: pa.Schema, metadata: pq.FileMetaData, sealed: frozenset[int]

@@ -127,19 +127,21 @@ def _footer_length(tail: bytes) -> int:
 class Leaf:
     """A leaf column: its dotted path, whether it lies below another or in lists, and the bytes of a value.
 
-    `width` is that of a code for text and binary.
+    `text`: whether it is of text or binary of any length; `width` is that of a code then.
     """
 
     path: str
     nested: bool
     repeated: bool
+    text: bool
     width: int
 
     @classmethod
     def of(cls, column: pq.ColumnSchema) -> Leaf:
         """The leaf that a file's schema describes."""
-        width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS[column.physical_type]
-        return cls(column.path, column.path != column.name, column.max_repetition_level > 0, width)
+        path, kind = column.path, column.physical_type
+        width = column.length if kind == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS[kind]
+        return cls(path, path != column.name, column.max_repetition_level > 0, kind == "BYTE_ARRAY", width)
 
 
 class KnownFooter:

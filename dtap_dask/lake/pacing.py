@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-FIRST_ROWS = 256  # of a column whose values may be longer than the file's bytes tell
-GROWTH = 4  # times as many rows as before, at most
+FIRST_ROWS = 512  # of a column whose values may be longer than the file's bytes tell
+GROWTH = 8  # times as many rows as before, at most
 
 
 class Pace:
@@ -19,12 +19,12 @@ class Pace:
     """
 
     def __init__(self, rows: int, most: int, known: bool):
-        self._rows, self._most, self._known = rows, most, known
+        self._rows, self._most, self.known = rows, most, known
         self.rows = rows if known else min(rows, FIRST_ROWS)
 
     def after(self, batch: pa.RecordBatch) -> None:
         """Take a batch, as it was decoded, as an example of the next; dictionary columns are cut later."""
-        if not self._known and batch.num_rows:
+        if not self.known and batch.num_rows:
             plain = sum(column.nbytes for column in batch.columns if not pa.types.is_dictionary(column.type))
             each = max(1, plain // batch.num_rows)
             self.rows = max(1, min(self._rows, GROWTH * self.rows, self._most // each))

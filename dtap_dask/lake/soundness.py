@@ -9,30 +9,46 @@ from collections.abc import Sequence
 import pyarrow.parquet as pq
 
 
-def check_chunks(metadata: pq.FileMetaData, size: int, places: Sequence[int]) -> None:
-    """Let pyarrow raise what is wrong with these leaf columns' chunks, of all row groups, in a file of `size` bytes.
+class CheckedFooter:
+    """A footer, as `opening.read_tail` gives it, of a file of `size` bytes. Raises what pyarrow raises.
 
-    ParquetFile looks at all of them where errors are caught, before it reads the first byte; it gets none to read.
+    INT96 timestamps are taken as microseconds.
     """
-    if not len(places) or not metadata.num_row_groups:
-        return
-    parquet = pq.ParquetFile(_Unread(size), metadata=metadata, pre_buffer=True)
-    with contextlib.suppress(_Asked):
-        parquet.reader.read_row_groups(range(metadata.num_row_groups), column_indices=places, use_threads=False)
+
+    def __init__(self, tail: bytes, size: int):
+        self._file = _FooterOnly(tail, size)
+        self._parquet = pq.ParquetFile(self._file, coerce_int96_timestamp_unit="us", pre_buffer=True)
+        self._file.tail = None
+        self.schema, self.metadata = self._parquet.schema_arrow, self._parquet.metadata
+
+    def check_chunks(self, places: Sequence[int]) -> None:
+        """Let pyarrow raise what is wrong with these leaf columns' chunks, of all row groups.
+
+        It looks at all of them where errors are caught, before it reads the first byte; it gets none to read.
+        """
+        groups = range(self.metadata.num_row_groups)
+        if len(places) and groups:
+            with contextlib.suppress(_Asked):
+                self._parquet.reader.read_row_groups(groups, column_indices=places, use_threads=False)
 
 
 class _Asked(Exception):
     """A byte was asked for."""
 
 
-class _Unread(io.RawIOBase):
-    """A file of `size` bytes that none can be read of."""
+class _FooterOnly(io.RawIOBase):
+    """A file of `size` bytes of which only the `tail` can be read, until that is taken away; zeros before it."""
 
-    def __init__(self, size: int):
+    def __init__(self, tail: bytes, size: int):
+        self.tail: bytes | None = tail
         self._size, self._place = size, 0
 
     def read(self, size: int = -1) -> bytes:
-        raise _Asked
+        if self.tail is None:
+            raise _Asked
+        start, first = self._place, self._size - len(self.tail)
+        self._place = end = min(start + size, self._size)
+        return bytes(max(0, min(end, first) - start)) + self.tail[max(0, start - first) : max(0, end - first)]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._place = (0, self._place, self._size)[whence] + offset
