@@ -202,6 +202,18 @@ def test_of_very_many_row_groups_a_task_takes_sixteen() -> None:
     assert {len(task) for task in made} == {16}
 
 
+def test_tasks_take_more_of_the_small_row_groups_of_one_file() -> None:
+    """Each task reads its file's whole footer: of 4,000 row groups that would be done 500 times."""
+    small, files = np.full(4000, 1000), 1
+    made = group_tasks(small, range(4000), files)
+    assert len(made) == 64
+    assert [position for task in made for position in task] == list(range(4000))
+    assert len(group_tasks(np.full(40_000, 1000), range(40_000), files)) == 40_000 // 64
+    assert group_tasks(small, range(4000), 4000) == group_tasks(small, range(4000))  # one in each file
+    assert group_tasks(np.full(4000, 20 << 20), range(4000), 1) == group_tasks(np.full(4000, 20 << 20), range(4000))
+    assert len(group_tasks(np.full(100, 1000), range(100), 1)) == len(group_tasks(np.full(100, 1000), range(100)))
+
+
 # Shards
 
 

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dtap_dask
 from dtap_dask.errors import SourceError
-from dtap_dask.lake import decoding, predicate
+from dtap_dask.lake import decoding, opening, predicate
 from dtap_dask.lake.chunks import ChunkFile, merged
 from dtap_dask.lake.discover import list_source
 from dtap_dask.lake.footers import RowGroup, read_footer
@@ -277,6 +278,34 @@ def test_a_footer_is_read_once_a_task_and_no_byte_more(lake):
         before = whole.store.counters.footer_bytes
         list(read_task(whole.store, whole.spec(), task, mixed=mixed))
         assert whole.store.counters.footer_bytes - before == sum(files.values())
+
+
+def test_a_footer_is_parsed_once_for_all_tasks(tmp_path, monkeypatch):
+    """One file of 600 row groups, read by many tasks in one process, in threads or one after the other."""
+    table = numbered(0, 600)
+    write(tmp_path / "a.parquet", table, row_group_size=1)
+    parses = []
+    parsed = opening.parsed
+    monkeypatch.setattr(opening, "parsed", lambda tail: parses.append(len(tail)) or parsed(tail))
+    frame = dtap_dask.read(str(tmp_path))
+    assert frame.npartitions == 64
+    for scheduler in ("synchronous", "threads"):
+        assert frame.compute(scheduler=scheduler)["id"].tolist() == table["id"].to_pylist()
+    assert len(parses) == 1
+
+
+def test_little_is_remembered_of_footers(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "REMEMBERED_BYTES", 5000)
+    remembered = opening._Remembered()
+    tails = []
+    for columns in (5, 10, 20, 40):
+        write(tmp_path / "a", pa.table({f"c{i}": [i] for i in range(columns)}))
+        size = (tmp_path / "a").stat().st_size
+        with (tmp_path / "a").open("rb") as file:
+            tails.append(opening.read_tail(file, "a", size))
+        assert remembered.footer(tails[-1]).metadata.num_columns == columns
+        assert remembered.footer(tails[-1]) is remembered.footer(tails[-1])
+        assert len(remembered._known) == 1 or sum(map(len, tails[-len(remembered._known) :])) <= 5000
 
 
 def test_a_footer_that_was_damaged_since(lake):

@@ -93,8 +93,9 @@ def _read_frame(task: ScanTask, store: Store, scan: ScanSpec, secrets: Secrets) 
     schema = _schema(scan)
 
     def tables() -> pa.Table:
-        batches = (batch.rows for batch in read_task(store, scan, task))
-        return pa.concat_tables([schema.empty_table(), *(pa.Table.from_batches([one]).cast(schema) for one in batches)])
+        # Still in batches, so that the words of each stay below the limit of an Arrow array.
+        batches = [batch.rows for batch in read_task(store, scan, task)]
+        return pa.Table.from_batches(batches).cast(schema) if batches else schema.empty_table()
 
     with secrets.redacting():
         return _frame(patiently(tables))

@@ -83,7 +83,8 @@ class OpenFile:
         places = self.footer.places(tuple(stored))
         chunks = self._metadata.row_group(group.index)
         self._source.expect(chunk_ranges(chunks, places) if coalesced(group) else [])
-        by_dictionary = [field.name for field in schema if self._by_dictionary(field, group)]
+        texts = (name for name in stored if pa.types.is_dictionary(delivered_type(schema.field(name).type)))
+        by_dictionary = [name for name in texts if self._by_dictionary(name, group)]
         pace = self._pace(group, places, by_dictionary, rows, most_bytes)
         reader = self._reader(by_dictionary, coalesce=coalesced(group))
         first = group.first_row
@@ -166,18 +167,16 @@ class OpenFile:
         first = next(self._batches(reader, group, [column], Pace(1, 1, known=True)), None)
         return longest_word(first.column(0)) if first is not None else 0
 
-    def _by_dictionary(self, field: pa.Field, group: RowGroup) -> bool:
+    def _by_dictionary(self, column: str, group: RowGroup) -> bool:
         """Whether to decode a text column as dictionaries: only where the file keeps it so.
 
         pyarrow (seen in 26.0) collects all words of a row group's plain pages in memory, six times their size.
         """
-        place = self.footer.flat.get(field.name)
-        if place is None or not pa.types.is_dictionary(delivered_type(field.type)):
+        place = self.footer.flat.get(column)
+        if place is None or not self.footer.leaves[place].text:
             return False
         chunk = self._metadata.row_group(group.index).column(place)
-        if chunk.physical_type != "BYTE_ARRAY" or not DICTIONARY_ENCODINGS.issuperset(chunk.encodings):
-            return False
-        return not is_plain_text(chunk, group.rows)
+        return DICTIONARY_ENCODINGS.issuperset(chunk.encodings) and not is_plain_text(chunk, group.rows)
 
 
 def _broken(group: RowGroup, why: str, column: str | None = None) -> SourceError:

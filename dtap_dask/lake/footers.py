@@ -78,6 +78,11 @@ class RowGroups(Sequence[RowGroup]):
         return self.numbers[:, _COLUMNS.index(name)]
 
     @property
+    def file_count(self) -> int:
+        """How many files they lie in."""
+        return len(np.unique(self.column("file")))
+
+    @property
     def rows(self) -> npt.NDArray[np.int64]:
         """The rows of each."""
         return self.column("rows")

@@ -3,7 +3,8 @@
     python tests/benchmarks/growth.py --sizes 250000 500000 1000000 2000000
     python tests/benchmarks/growth.py --sizes 1000000 20000000 --rounds 1      # memory: 3 GB of lake, as much again
 
-Cost must lie on a straight line, memory must stay the same. Cost against columns is drawn, too, as wide.py says.
+Cost must lie on a straight line, memory must stay the same. Cost against columns and against row groups is drawn, too,
+as wide.py and streamed.py say.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from distributed import Client
 import machine
 import ours
 import straight
+import streamed
 import table
 import wide
 from lake import lake_of
@@ -53,8 +55,9 @@ def measure(folder: Path, sizes: Sequence[int], rounds: int) -> Section:
         Ratio(costs[-1], alone, "x as fast", at_least(1.8)),
         Ratio(peaks[-1], peaks[0], "x as much", at_most(1.1)),
     ]
-    notes += wide.notes(folder)
-    return Section("Growth", notes, [*costs, alone, *peaks], ratios)
+    of_groups, figures, ratio = streamed.measure(folder, rounds)
+    notes += [*wide.notes(folder), *of_groups]
+    return Section("Growth", notes, [*costs, alone, *peaks, *figures], [*ratios, ratio])
 
 
 def _run(folder: Path, rows: int, count: int, rounds: int) -> tuple[Figure, Figure]:

@@ -19,6 +19,8 @@ MIN_TASKS = 8
 TASK_BYTES = 16 << 20
 WRITERS = 2
 MOST_GROUPS = 64
+# More read tasks than this are of at least TASK_BYTES each, too, where many row groups lie in one file.
+MANY_TASKS = 64
 # A shard mixed from fewer row groups than this is not much of a sample.
 MIXED_FROM = 8
 
@@ -38,21 +40,30 @@ def task_order(count: int, job: Job) -> Sequence[int]:
     return order
 
 
-def group_tasks(raw_bytes: npt.NDArray[np.int64], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def group_tasks(
+    raw_bytes: npt.NDArray[np.int64], order: Sequence[int], files: int | None = None
+) -> tuple[tuple[int, ...], ...]:
     """Cut the order into tasks of about eight row groups (sixteen where there are many), but into at least eight tasks.
 
     `raw_bytes` has the uncompressed bytes of each row group. One too large to share a task has one of its own, after
-    the others.
+    the others. Where so many `files` have many small row groups each, tasks take more of them, as each task reads the
+    whole footer of a file.
     """
     count = _shared_tasks(raw_bytes)
+    if files is not None and len(raw_bytes) > 2 * MIXED_FROM * files:
+        count = min(count, max(MANY_TASKS, _enough_tasks(raw_bytes)))
     return _cut(raw_bytes, order, count)
 
 
 def group_write_tasks(raw_bytes: npt.NDArray[np.int64], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """`group_tasks`, but fewer where the bytes are few: each task makes at least one shard for every part."""
+    return _cut(raw_bytes, order, min(max(WRITERS, _enough_tasks(raw_bytes)), _shared_tasks(raw_bytes)))
+
+
+def _enough_tasks(raw_bytes: npt.NDArray[np.int64]) -> int:
+    """How many tasks of TASK_BYTES or MOST_GROUPS the row groups make that can share one."""
     small = raw_bytes[raw_bytes <= OWN_TASK_BYTES]
-    enough = max(WRITERS, int(small.sum()) // TASK_BYTES, -(-len(small) // MOST_GROUPS))
-    return _cut(raw_bytes, order, min(enough, _shared_tasks(raw_bytes)))
+    return max(int(small.sum()) // TASK_BYTES, -(-len(small) // MOST_GROUPS))
 
 
 def _shared_tasks(raw_bytes: npt.NDArray[np.int64]) -> int:

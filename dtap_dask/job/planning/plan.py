@@ -139,7 +139,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         files=tuple(lake.kept),
         groups=groups,
         totals=totals,
-        fit_tasks=group_tasks(groups.raw_bytes, range(len(groups))),
+        fit_tasks=group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count),
         write_tasks=write_tasks,
         fingerprint=_fingerprint(loaded, lake, groups, limit),
         limit=limit,
@@ -177,7 +177,8 @@ def plan_source(
     groups = settled.seen.groups
     for warning in settled.warnings:
         warn(warning)
-    tasks = [tuple(groups.take(one)) for one in group_tasks(groups.raw_bytes, range(len(groups)))] or [()]
+    cut = group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count)
+    tasks = [tuple(groups.take(one)) for one in cut] or [()]
     return lake.store, settled.checked, [ScanTask(index, task) for index, task in enumerate(tasks)]
 
 
@@ -188,7 +189,7 @@ def _asked(job: Job, lake: Lake, scan: ScanSpec, nulls: tuple[str, ...] = ()) ->
 def _totals(lake: Lake, seen: Seen, groups: RowGroups) -> SourceTotals:
     found = Amount(len(lake.files), seen.row_groups, seen.rows, sum(f.size for f in lake.files))
     folders = Amount(len(lake.kept), seen.row_groups, seen.rows, seen.bytes)
-    files, rows = len(np.unique(groups.column("file"))), int(groups.rows.sum())
+    files, rows = groups.file_count, int(groups.rows.sum())
     return SourceTotals(found, folders, Amount(files, len(groups), rows, int(groups.bytes.sum())))
 
 
