@@ -11,6 +11,8 @@ from difflib import get_close_matches
 
 from dtap_dask.words import visible
 
+_TOLD = 100  # problems of a job in one message
+
 
 class DtapError(Exception):
     """A failure the user can act on. Raise it (or a child) with the whole paragraph as its only argument."""
@@ -41,7 +43,8 @@ class JobError(DtapError):
         if isinstance(problems, str):
             problems = Problem("", problems)
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        more = [f"... and {len(self.problems) - _TOLD:,} more."] if len(self.problems) > _TOLD else []
+        super().__init__("\n".join([*map(str, self.problems[:_TOLD]), *more]))
 
     def __reduce__(self) -> tuple[type[JobError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)

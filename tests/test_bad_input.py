@@ -250,6 +250,7 @@ MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 
         (b"version: " + b"9" * 5000, r"line 1, column 10: a number of 5,000 digits is too long"),
         (b"version: 0x" + b"f" * 5000, r"a number of 5,002 digits is too long"),
         (b"name: 2013-02-31", r"line 1, column 7: found what is no timestamp"),
+        (rb'name: "\ud800"', r"line 1, column 7: found half of a surrogate pair, which is no text"),
         (b"name: !!int x", r"line 1, column 7: found what is no int"),
         (b"name: !!float ''", r"line 1, column 7: found what is no float"),
         (b"name: !!python/object:os.system x", r"could not determine a constructor for the tag"),
@@ -289,6 +290,30 @@ def test_a_job_in_python_is_not_nested_for_ever(tmp_path: Path) -> None:
     for given in (deep, circle):
         with pytest.raises(JobError, match="source: it is nested more than 64 levels deep"):
             Job.load({"version": 1, "source": given, "output": {"path": str(tmp_path)}})
+
+
+def test_a_thousand_mistakes_are_not_all_told_at_once() -> None:
+    with pytest.raises(JobError, match=r"\n\.\.\. and 90\d more\.$") as found:
+        Job.load(
+            {"version": 1, "source": {"path": "x"}, "features": [{"columns": [1]}] * 1000, "output": {"path": "y"}}
+        )
+    assert len(str(found.value).splitlines()) == 101
+    assert len(found.value.problems) >= 1000
+
+
+def test_half_of_a_surrogate_pair_is_no_text_of_a_job(tmp_path: Path) -> None:
+    for given in ({"name": "\ud800"}, {"keep": ["a", "\udcff"]}, {"derive": {"\ud800": "1"}}):
+        with pytest.raises(JobError, match="half of a surrogate pair is no text") as found:
+            Job.load({"version": 1, "source": {"path": str(tmp_path)}, **given})
+        assert str(found.value).isascii()
+
+
+@pytest.mark.parametrize("place", ["source/path", "output/path"])
+def test_a_path_with_a_nul_is_no_path(place: str, job: Document) -> None:
+    with pytest.raises(
+        DtapError, match=r"'[^']*a\\x00b' is no path( in .*)?: it holds a NUL character|contains '\.\.'"
+    ):
+        dtap_dask.run(changed(job, place, "a\0b"), progress="silent")
 
 
 @pytest.mark.parametrize("change", ["storage.s3.secret=[hunter2", "nowhere.x.y=hunter2", "hunter2", "=hunter2"])

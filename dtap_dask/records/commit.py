@@ -13,6 +13,7 @@ until then `sidecar_path` finds every sidecar of the manifest that stands.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 import google_crc32c
 
-from dtap_dask.errors import OutputError
+from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import (
@@ -69,7 +70,8 @@ def run_write_task(
         for shard in shards:
             _publish(store, attempt, shard)
     finally:
-        store.delete_tree(attempt)
+        with contextlib.suppress(OSError, StorageError):  # what failed is to be told; `sweep` and the commit remove it
+            store.delete_tree(attempt)
     record = json.dumps({"shards": [shard.to_json() for shard in shards]}).encode()
     store.write_atomic(_record(run_id, plan), record)
     return shards

@@ -41,6 +41,8 @@ class Place:
 def locate(url: str, settings: Mapping[str, Any]) -> Place:
     """The place of a path or URL. Raises StorageError where the URL cannot be understood, or no way leads there."""
     settings = resolved(settings)
+    if "\0" in url:
+        raise StorageError(f"{url!r} is no path: it holds a NUL character.")
     if url.startswith(taps.SCHEME):
         return _tap_place(taps.parse(url, settings["dtap"].get("default_tap")), settings, url)
     return _opened(absolute(url), settings, "as it stands")

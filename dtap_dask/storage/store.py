@@ -119,7 +119,8 @@ class Store:
             except BaseException:
                 with contextlib.suppress(OSError):
                     file.close()
-                self.delete(path)
+                with contextlib.suppress(OSError, StorageError):  # what failed is to be told, not this
+                    self.delete(path)
                 raise
 
     def publish(self, src: str, dst: str) -> None:

@@ -29,10 +29,22 @@ class _Loader(yaml.SafeLoader):
         if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
             raise _wrong(f"a number of {len(node.value):,} digits is too long", node)
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             raise _wrong(f"found what is no {kind}", node) from error
+        if isinstance(value, str) and not is_text(value):
+            raise _wrong("found half of a surrogate pair, which is no text", node)
+        return value
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8: halves of surrogate pairs cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:

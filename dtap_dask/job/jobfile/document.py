@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.job.jobfile.bounded import MOST_DEPTH, Loc, in_words, parse_yaml, read_yaml
+from dtap_dask.job.jobfile.bounded import MOST_DEPTH, Loc, in_words, is_text, parse_yaml, read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -129,6 +129,9 @@ def plain_values(document: Document) -> Document:
                 f"a {type(value).__name__} cannot stand in a job: use text, numbers, true, false, lists, mappings."
             )
             problems.append(Problem(document.place(loc), message))
+        for text in (found, *loc[-1:]):
+            if isinstance(text, str) and not is_text(text):
+                problems.append(Problem(ascii(document.place(loc)), "half of a surrogate pair is no text."))
         return found
 
     raw = plain(document.raw, ())
