@@ -370,6 +370,11 @@ def test_refused_with_words_that_help(sql: str) -> None:
         ("dec::decimal(38, 2) + 9e35::decimal(38, 2) + 9e35::decimal(38, 2)", "cannot be computed for every row"),
         ("u - 1", "u - 1 cannot be computed for every row: overflow"),
         ("1::int::decimal(38, 37) * 0 + i * 1000000000", "does not fit in precision 38"),
+        ("CAST(i % 0 AS VARCHAR) || 'x'", "i % 0 cannot be computed for every row: divide by zero"),
+        (
+            "coalesce(u, 2.5::decimal(38, 37))",
+            "column 'u' (uint64): the value 18446744073709551615 cannot be cast from",
+        ),
         ("s::int", "the value 'abc' cannot be cast from string to int32: not a number. Use TRY_CAST"),
         ("x::tinyint + 9223372036854775807", "overflow"),
         ("dec::decimal(4, 1)", "the value Decimal('99999999.99') cannot be cast from decimal128(10, 2)"),

@@ -172,10 +172,11 @@ class _Evaluator:
             ) from error
 
     def cast(self, node: Cast) -> Datum:
+        values = self.array(node.arg)
         try:
-            return without_nan(cast(self.array(node.arg), node.type, lenient=node.lenient))
+            return without_nan(cast(values, node.type, lenient=node.lenient))
         except DataError as error:
-            raise DataError(f"{node.text or 'comparison'}: {error}") from error
+            raise DataError(f"{node.text or describe(node.arg)}: {error}") from error
 
     def compare(self, node: Compare) -> Datum:
         left, right = self.value(node.left), self.value(node.right)
