@@ -116,18 +116,24 @@ def _pool(parameter: Parameter) -> dict[str, Pool]:
     return {parameter.name: NAMED[parameter.name]} if parameter.name in NAMED else POOLS[parameter.kind]
 
 
+DIRECTIVES = ["a", "A", "b", "B", "d", "m", "y", "Y", "H", "I", "M", "S", "f", "j", "V", "w", "u", "p", "%"]
+DIRECTIVES += ["-d", "-m", "-y", "-H", "-I", "-M", "-S", "-j"]
+CONSTANTS = {
+    "unit": UNITS,
+    "pattern": PATTERNS,
+    "options": ["", "i", "s", "l", "ic"],
+    "new": ["", "<\\0>", "é", "\\\\"],
+    "format": ["%Y-%m-%d", "é%%%H:%M:%S.%f %p", *(f"<%{directive}>" for directive in DIRECTIVES)],
+}
+
+
 def _constants(name: str, parameter: Parameter) -> list[str]:
     """What a parameter that must be constant is called with."""
-    if parameter.name == "unit":
-        return [f"'{unit}'" for unit in UNITS]
-    if parameter.name == "pattern":
-        return ["'" + pattern + "'" for pattern in PATTERNS]
-    if parameter.name == "options":
-        return ["''", "'i'", "'s'", "'l'", "'ic'", *(["'g'", "'gi'"] if name == "regexp_replace" else [])]
     if parameter.name == "group":
         return ["0", "1", "2", "9"]
-    if parameter.name == "new":
-        return ["''", "'<\\0>'", "'é'", "'\\\\'", "NULL"]
+    if parameter.name in CONSTANTS:
+        more = ["g", "gi"] if (name, parameter.name) == ("regexp_replace", "options") else []
+        return [f"'{word}'" for word in (*CONSTANTS[parameter.name], *more)]
     return [str(value) for value in NAMED[parameter.name][1]]
 
 
@@ -234,7 +240,7 @@ def check(database: duckdb.DuckDBPyConnection, sql: str, table: pa.Table, wider:
 WIDER = frozenset(
     (
         *("abs", "round", "trunc", "hour", "minute", "second", "millisecond", "microsecond", "nanosecond", "epoch"),
-        *("epoch_us", "epoch_ms"),
+        *("epoch_us", "epoch_ms", "strftime"),
     )
 )
 ELSEWHERE = frozenset(("concat", "concat_ws", "coalesce", "greatest", "least", "nullif", "length", "date_add", "pi"))

@@ -150,7 +150,7 @@ class _Binder:
         raise refuse(tree, "IS is followed by [NOT] NULL, TRUE, FALSE or DISTINCT FROM")
 
     def in_(self, tree: exp.In) -> Node:
-        if tree.args.get("query") or tree.args.get("unnest") or tree.args.get("field"):
+        if tree.args.get("query") or tree.args.get("unnest") or tree.args.get("field") or not tree.expressions:
             raise refuse(tree, "IN takes a list of values in parentheses, no subquery")
         return one_of(self.bind(tree.this), [self.bind(value) for value in tree.expressions])
 

@@ -1,6 +1,6 @@
 """What a function is: its parameters, its result's type, the kernel that computes it, and a line of documentation.
 
-numeric.py, text.py, regexp.py and temporal.py have the tables of functions; functions.py joins them.
+numeric.py, text.py, regexp.py, dateparts.py and temporal.py have the tables of functions; functions.py joins them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Args = Sequence[Any]
 Run = Callable[[pa.DataType, Args], Any]
 STAMP = pa.timestamp("us")
 
-# kind -> families it accepts, how messages call it, how the documentation calls it
+# kind -> families it accepts, how messages call it, how the documentation calls it. A number becomes a DOUBLE, a
+# numeric keeps its type; a moment keeps its type, an instant becomes microseconds, a clock may be a time of day.
 _KINDS: dict[Kind, tuple[frozenset[Family], str, str]] = {
     "any": (frozenset(), "", "any"),
     "text": (frozenset(("text",)), "text", "VARCHAR"),
@@ -171,15 +172,17 @@ class Function:
 
 
 def one_row(value: pa.Scalar) -> pa.Array:
+    """A scalar as an array of length 1."""
     return pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
 
 
 def plain(kernel: Callable[..., Any]) -> Run:
     """A kernel of Arrow's on the arguments as they are, cast to the result's type."""
-    return lambda dtype, args: _cast(kernel(*args), dtype)
+    return lambda dtype, args: typed(kernel(*args), dtype)
 
 
-def _cast(values: Any, dtype: pa.DataType) -> Any:
+def typed(values: Any, dtype: pa.DataType) -> Any:
+    """An array or scalar cast to `dtype`, or as it is."""
     return values if values.type == dtype else values.cast(dtype)
 
 

@@ -147,15 +147,19 @@ def _check_tokens(sql: str, tokens: list[Token]) -> None:
                 f"the number {token.text[:20]}... in {shown(sql)} has {len(token.text):,} characters; "
                 f"{MAX_DIGITS} are possible."
             )
+    if depth > 0:  # the parser forgives some of these at the end
+        raise ExpressionError(f"{shown(sql)} is not valid SQL: a parenthesis, a bracket or a CASE is not closed.")
 
 
 def _depth(tree: exp.Expr) -> int:
-    """The deepest nesting of a tree, found without recursion."""
+    """The deepest nesting of a tree, found without recursion; ExpressionError for a number that is none."""
     deepest = 0
     pending = [(tree, 1)]
     while pending:
         node, depth = pending.pop()
         deepest = max(deepest, depth)
+        if isinstance(node, exp.Literal) and not node.is_string and not _NUMBER.fullmatch(node.this):
+            raise ExpressionError(f"{node.this[:60]!r} is no number.")
         for child in node.iter_expressions():
             chained = isinstance(node, exp.And | exp.Or) and type(child) is type(node)
             pending.append((child, depth if chained else depth + 1))

@@ -145,7 +145,7 @@ def _named(tree: exp.Anonymous) -> tuple[str, list[exp.Expr]]:
             raise ExpressionError(f"{name} takes 2 arguments, not {len(tree.expressions)}: {name}(part, t).")
         return _date_part(tree, tree.expressions[0].name, tree.expressions[1])
     known = ALIASES.get(name, name)
-    if known not in FUNCTIONS or not name[0].isalpha():
+    if known not in FUNCTIONS or not name[0].isalpha() or name == "negate":
         raise _unknown_function(tree, name)
     return known, list(tree.expressions)
 

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from dtap_dask.errors import ExpressionError, did_you_mean
 from dtap_dask.lake import calendar
 from dtap_dask.lake.calendar import MICROS_PER_DAY, YEARS, counts, floor_divide
-from dtap_dask.lake.dateparts import DATE_PARTS
+from dtap_dask.lake.dateparts import DATE_PARTS, DAY_NAMES, MONTH_NAMES
 from dtap_dask.lake.expression import DOUBLE, INT64, TEXT, Node, family
+from dtap_dask.lake.formatting import STRFTIME
 from dtap_dask.lake.function import STAMP, Args, Function, Run, Types, always, constant, one_row
 
 # DuckDB's names of units -> ours
@@ -59,23 +60,6 @@ _COUNTED: dict[str, Callable[[pa.Array], pa.Array]] = {  # units that are counte
     "quarter": lambda values: floor_divide(calendar.months(values), 3),
     **{unit: partial(calendar.spans_of_years, period=period) for unit, period in YEARS.items()},
 }
-_DAY_NAMES = pa.array(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
-_MONTH_NAMES = pa.array(
-    [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ]
-)
 _FIRST_DATE, _LAST_DATE = -(2**31) + 2, 2**31 - 2  # DuckDB's; beyond them lie its infinities
 _LAST_SECOND = 9_223_372_036_854  # of timestamps in microseconds
 
@@ -252,17 +236,18 @@ TEMPORAL: dict[str, Function] = {
     "dayname": Function(
         "t moment",
         TEXT,
-        _names(_DAY_NAMES, calendar.weekday(1, False)),
+        _names(DAY_NAMES, calendar.weekday(1, False)),
         "the English name of the weekday",
         "dayname(DATE '2013-06-01')",
     ),
     "monthname": Function(
         "t moment",
         TEXT,
-        _names(_MONTH_NAMES, calendar.month),
+        _names(MONTH_NAMES, calendar.month),
         "the English name of the month",
         "monthname(DATE '2013-06-01')",
     ),
+    "strftime": STRFTIME,
     "last_day": Function(
         "t moment",
         pa.date32(),

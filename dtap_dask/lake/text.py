@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.expression import BOOL, INT64, TEXT, Node, describe, family
-from dtap_dask.lake.function import Args, Function, Run, Types, constant, plain
+from dtap_dask.lake.function import Args, Function, Run, Types, constant, plain, typed
 
 SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _FAR = 2**31  # no text is longer
@@ -28,7 +28,7 @@ def per_value(kernel: Callable[..., Any]) -> Run:
     def run(dtype: pa.DataType, args: Args) -> Any:
         first, *rest = args
         if all(isinstance(arg, pa.Scalar) for arg in rest):
-            return _cast(kernel(first, *(arg.as_py() for arg in rest)), dtype)
+            return typed(kernel(first, *(arg.as_py() for arg in rest)), dtype)
         rows = next(len(arg) for arg in args if not isinstance(arg, pa.Scalar))
         columns = [pa.repeat(arg, rows) if isinstance(arg, pa.Scalar) else arg for arg in args]
         return _grouped(kernel, dtype, columns)
@@ -51,15 +51,11 @@ def _grouped(kernel: Callable[..., Any], dtype: pa.DataType, columns: list[pa.Ar
         rows = pa.array(order[start:stop])
         values = [column[int(order[start])].as_py() for column in columns[1:]]
         known = columns[0].take(rows)
-        part = pa.nulls(len(rows), dtype) if None in values else _cast(kernel(known, *values), dtype)
+        part = pa.nulls(len(rows), dtype) if None in values else typed(kernel(known, *values), dtype)
         parts.append(part)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return pa.concat_arrays([pa.array([], dtype), *parts]).take(pa.array(back))
-
-
-def _cast(values: Any, dtype: pa.DataType) -> Any:
-    return values if values.type == dtype else values.cast(dtype)
 
 
 def _slice(values: pa.Array, start: int, stop: int | None) -> pa.Array:
