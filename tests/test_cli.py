@@ -197,8 +197,9 @@ def test_run_tells_plain_lines_where_there_is_no_terminal(file: str, client: Cli
     assert lines[0].startswith("Dask dashboard: http://127.0.0.1:")
     assert any(re.fullmatch(r"fit: 8 tasks, [\d,]+ rows, .* KiB", line) for line in lines)
     assert any(re.fullmatch(r"write: done in \d+\.\d s, [\d,]+ rows, .* rows/s", line) for line in lines)
-    assert any(re.fullmatch(r"  train: [\d,]+ rows in 8 shards, .*", line) for line in lines)
-    assert re.match(r"Read .* times the .* of the needed columns \(2 passes\)", lines[-1])
+    assert any(re.fullmatch(r"  train: [\d,]+ rows in \d+ shards?, .*", line) for line in lines)
+    assert re.match(r"Read .* times the .* of the needed columns \(2 passes\)", lines[-2])
+    assert lines[-1].startswith(f"Next: look at it, `dtap-dask show {tmp_path / 'out'}`")
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -268,7 +269,7 @@ def test_verify_finds_a_flipped_byte(finished: str) -> None:
     says = rf"{finished} is what its manifest says: [\d,]+ rows in [\d,]+ records of {len(shards)} shards"
     assert re.match(says, good.stdout)
     assert json.loads(typed("verify", finished, "--json").stdout)["shards"] == len(shards)
-    shard = sorted(Path(finished, "eval").iterdir())[3]
+    shard = max(Path(finished, "eval").iterdir())
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
