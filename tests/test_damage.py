@@ -99,7 +99,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("at", ["counted_rows", "write", "commit"])
+@pytest.mark.parametrize("at", ["start_cluster", "counted_rows", "write", "commit"])
 def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(
     at: str, small: Document, client: Client, digests: Digests
 ) -> None:
@@ -114,7 +114,7 @@ def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(
     assert digests(output_of(small)) == right
 
 
-@pytest.mark.parametrize("at", ["counted_rows", "write", "commit"])
+@pytest.mark.parametrize("at", ["start_cluster", "counted_rows", "write", "commit"])
 def test_an_overwrite_by_another_job_that_is_interrupted_is_gone_on_with(
     at: str, small: Document, client: Client
 ) -> None:
@@ -127,6 +127,15 @@ def test_an_overwrite_by_another_job_that_is_interrupted_is_gone_on_with(
         run(other(small), client)
     second = run(other(small), client, resume=True)
     assert second.fingerprint != first.fingerprint
+    assert is_sound(small)
+
+
+@pytest.mark.parametrize("at", ["start_cluster", "commit"])
+def test_an_overwrite_of_a_damaged_manifest_is_gone_on_with(at: str, small: Document, client: Client) -> None:
+    run(small, client)
+    (output_of(small) / "manifest.json").write_text("{")
+    stopped(small, client, at, overwrite=True)
+    run(small, client, resume=True)
     assert is_sound(small)
 
 

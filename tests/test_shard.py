@@ -183,7 +183,7 @@ def test_counts_that_differ_from_the_plan_are_an_error_and_leave_nothing(store):
         SourceError, match=r"Task 4 found at least 69 rows for the split 'train', but the plan counted 68"
     ):
         write(store, TaskShards(4, SPLITS, (68, plan.rows[1]), plan.shards), [(split, rows)])
-    with pytest.raises(SourceError, match=r"found 69 rows for the split 'train', but the plan counted 70.*--resume"):
+    with pytest.raises(SourceError, match=r"found 69 rows for the split 'train', but the plan counted 70.*--overwrite"):
         write(store, TaskShards(4, SPLITS, (70, plan.rows[1]), plan.shards), [(split, rows)])
     assert store.list_files() == []
 

@@ -165,8 +165,8 @@ def _check_room(plan: TaskShards, split: int, rows: int) -> None:
 def _changed(plan: TaskShards, split: int, found: str) -> SourceError:
     return SourceError(
         f"Task {plan.task} found {found} rows for the split {plan.splits[split]!r}, but the plan counted "
-        f"{plan.rows[split]:,}: the source changed since the plan was made. Run the job again without "
-        "--resume, on files that stay as they are."
+        f"{plan.rows[split]:,}: the source changed since the plan was made. Begin anew with "
+        "--overwrite, on files that stay as they are."
     )
 
 

@@ -48,8 +48,8 @@ class Output:
             finish_commit(self.store)
         unfinished = self.unfinished()
         mine, others = self.run_id in unfinished, [one for one in unfinished if one != self.run_id]
-        manifest = self._standing(overwrite)
         goes_on = resume and (mine or self._is_overwriting())
+        manifest = self._standing(overwrite or goes_on)
         if resume and not goes_on and manifest is not None and manifest.fingerprint == fingerprint:
             return self._whole(manifest)
         if manifest is not None and not overwrite and not goes_on:
@@ -72,8 +72,8 @@ class Output:
             self._refuse_foreign(manifest)
         return None
 
-    def _standing(self, overwrite: bool) -> Manifest | None:
-        if overwrite:
+    def _standing(self, replaced: bool) -> Manifest | None:
+        if replaced:
             return standing_manifest(self.store)  # a damaged one is there to be replaced
         return read_manifest(self.store) if self.store.is_file(MANIFEST) else None
 
@@ -179,5 +179,9 @@ class Output:
             self.store.delete_all(gone)
             self.store.sync_folders({path.rpartition("/")[0] for path in gone})  # before nothing knows of them any more
             self.store.delete_tree(f"_run/{run_id}")
-        if standing:
+        self.mark_overwrite()
+
+    def mark_overwrite(self) -> None:
+        """Note that this run is to replace the dataset that stands, so that `--resume` goes on with just that."""
+        if self.store.is_file(MANIFEST):
             self.store.write_atomic(f"_run/{self.run_id}/{_OVERWRITE}", b"{}\n")

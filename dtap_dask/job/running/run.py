@@ -162,6 +162,8 @@ class _Run:
                 self.report.note(f"{self.store.url} is finished already; nothing was left to do.")
                 self.report.finish("done", self.report.snapshot.note, 0)
                 return finished
+            if overwrite:
+                self.output.mark_overwrite()  # before anything that may be interrupted
             self.start_cluster(stack)
             if overwrite:
                 self.output.begin_anew()
