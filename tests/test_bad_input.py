@@ -415,7 +415,7 @@ DATA: list[tuple[str, Callable[[Path], Document], str, int]] = [
     ("no rows after the filter", lambda f: all_where(small(f, x=[1.0, 3.0]), "x = 2"), r"none passed.*source.where", 1),
     ("an empty file", lambda f: (small(f, x=[1.0]), (f / "p2.parquet").touch())[0], r"p2.parquet is empty \(0 bytes\)", 1),
     ("a truncated file", truncated, r"part2.parquet \(\d+ bytes\) begins as Parquet but has no footer: it is cut off", 1),
-    ("a damaged file", damaged, r"part.parquet cannot be read in row group 0: .*damaged", 1),
+    ("a damaged file", damaged, r"part.parquet cannot be read in row group 0.*damaged", 1),
     ("a text file", lambda f: (small(f, x=[1.0]), (f / "readme").write_text("hello"))[0], r"readme .* is not a Parquet file", 1),
     ("another schema", another_schema, r"'x' is double in .*part.parquet, but string in .*part2.parquet", 1),
     ("a null", lambda f: small(f, x=[1.0, None]), r"column 'x' \(1\) would reach the output in 2 rows.*impute", 1),
