@@ -46,6 +46,7 @@ def test_what_is_said_not_to_be_exported_is_not(tmp_path: Path, name: str) -> No
     assert not can_be_exported(name)
     assert not exported([name, "other"], tmp_path)
     assert can_be_exported(exportable(name))
+    assert exportable("ümläut") == "umlaut"
 
 
 @pytest.mark.parametrize("names", [["a.b", "a_b"], ["A", "a"], ["a-b", "a.b"]])
@@ -66,7 +67,7 @@ def test_a_plan_warns_of_them_and_takes_the_remedy(tmp_path: Path) -> None:
 
     said = warnings({"columns": ["Trip Miles", "_x", "ok"]})
     assert "features named 'Trip Miles', '_x', but cannot export them" in said
-    assert "such as `Trip_Miles`, `x`." in said
+    assert "for example to `Trip_Miles`, `x`." in said
     assert "ä" not in said  # no feature
     renamed = {"columns": ["Trip Miles"], "as": "Trip_Miles"}, {"columns": ["_x"], "name": "x"}, {"columns": ["ok"]}
     assert "export" not in warnings(*renamed)

@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 import dtap_dask
 from dtap_dask.errors import DataError
 from dtap_dask.job.planning import warnings
-from dtap_dask.job.planning.grouping import MIN_TASKS, MIXED_FROM, OWN_TASK_BYTES, group_tasks
+from dtap_dask.job.planning.forecast import forecast
+from dtap_dask.job.planning.grouping import (
+    MIN_TASKS,
+    MIXED_FROM,
+    MOST_GROUPS,
+    OWN_TASK_BYTES,
+    TASK_BYTES,
+    WRITERS,
+    group_tasks,
+    group_write_tasks,
+)
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.seal import seal
@@ -212,6 +222,30 @@ def test_tasks_take_more_of_the_small_row_groups_of_one_file() -> None:
     assert group_tasks(small, range(4000), 4000) == group_tasks(small, range(4000))  # one in each file
     assert group_tasks(np.full(4000, 20 << 20), range(4000), 1) == group_tasks(np.full(4000, 20 << 20), range(4000))
     assert len(group_tasks(np.full(100, 1000), range(100), 1)) == len(group_tasks(np.full(100, 1000), range(100)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from([1, 1000, TASK_BYTES, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400))
+def test_write_tasks_are_as_few_as_small_data_need(sizes: list[int]) -> None:
+    order, raw = list(range(len(sizes))), np.array(sizes)
+    made, usual = group_write_tasks(raw, order), group_tasks(raw, order)
+    assert [position for task in made for position in task] == [position for task in usual for position in task]
+    small = [size for size in sizes if size <= OWN_TASK_BYTES]
+    shared = len(made) - (len(sizes) - len(small))
+    assert len(made) <= len(usual)
+    assert shared >= min(WRITERS, len(small))
+    if sum(small) >= MIN_TASKS * TASK_BYTES * MIXED_FROM:
+        assert made == usual
+    if shared > WRITERS:
+        assert sum(small) >= TASK_BYTES * shared or shared == -(-len(small) // MOST_GROUPS)
+    assert all(len(task) <= MOST_GROUPS for task in made)
+
+
+def test_a_lake_of_a_few_mebibytes_gets_few_shards(job: Document) -> None:
+    plan = make_plan(job)
+    assert len(plan.write_tasks) == WRITERS
+    assert len(plan.fit_tasks) >= MIN_TASKS
+    assert sum(part.shards for part in forecast(plan).parts) == 3 * WRITERS
 
 
 # Shards

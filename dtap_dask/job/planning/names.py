@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 # What TensorFlow names operations: Keras gives an input of another name none of its own, and its export then fails.
@@ -18,8 +19,8 @@ def of_names(names: Sequence[str]) -> Iterator[str]:
         better = ", ".join(f"`{exportable(name)}`" for name in odd[:_SHOWN])
         yield (
             f"Keras trains and saves models with {_named(odd)}, but cannot export them for serving "
-            "(`model.export`): it takes letters of ASCII, digits and `_`, and a letter first. Give the features other "
-            f"names with `as` (or `name`), such as {better}."
+            "(`model.export`): it takes letters of ASCII, digits and `_`, and a letter first. Rename with "
+            f"`as` (or `name`), for example to {better}."
         )
     for alike in collisions([name for name in names if can_be_exported(name)]):
         yield (
@@ -35,7 +36,8 @@ def can_be_exported(name: str) -> bool:
 
 def exportable(name: str) -> str:
     """A name near `name` that can be exported."""
-    plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "feature"
+    letters = "".join(one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
+    plain = re.sub(r"\W+", "_", letters, flags=re.ASCII).strip("_") or "feature"
     return plain if can_be_exported(plain) else f"{plain}_"
 
 
@@ -56,4 +58,4 @@ def collisions(names: Sequence[str]) -> list[tuple[str, ...]]:
 def _named(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:_SHOWN]))
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"feature{'s' if len(names) > 1 else ''} named {shown}{more}"
+    return f"{'features' if len(names) > 1 else 'a feature'} named {shown}{more}"
