@@ -545,3 +545,12 @@ def test_hive_folders() -> None:
     assert not where.may_match(folder(2012, "CHI"))
     assert not where.may_match(folder(2013, "NYC"))
     assert not where.may_match(folder(None, "CHI"))
+
+
+def test_constants_that_cannot_be_computed_fail_only_where_a_row_reaches_them() -> None:
+    rows = pa.record_batch({"b": [True, True]})
+    expression = compile("CASE WHEN b THEN 1 ELSE 1 % 0 END", rows.schema)
+    assert expression.evaluate(rows).to_pylist() == [1, 1]
+    assert expression.evaluate(rows.slice(0, 0)).to_pylist() == []
+    with pytest.raises(DataError, match="divide by zero"):
+        expression.evaluate(pa.record_batch({"b": [False]}))

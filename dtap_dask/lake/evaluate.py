@@ -155,6 +155,8 @@ class _Evaluator:
         return self.loaded[node]
 
     def call(self, node: Call) -> Datum:
+        if self.rows == 0:  # no row is there for which a constant could fail
+            return pa.nulls(0, node.type)
         try:
             args: list[Datum] = [self.value(arg) for arg in node.args]
         except DataError:
