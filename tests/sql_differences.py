@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from sql_rows import Failed
@@ -54,5 +55,7 @@ def known(sql: str, ours: Any, theirs: Any) -> str | None:
     if isinstance(ours, Failed):
         if theirs is None:
             return GUARDS
+        if isinstance(theirs, Decimal) and abs(theirs) >= 10**38:
+            return HUGE
         return next((title for pattern, title in _OUR_MESSAGES if re.search(pattern, ours.error)), None)
     return HUGE if "HUGEINT" in sql else None

@@ -7,10 +7,11 @@ from itertools import product
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from dtap_dask.errors import ExpressionError
+from dtap_dask.errors import DataError, ExpressionError
 from dtap_dask.lake.predicate import compile
 from sql_differences import LACKING, known
 from sql_rows import COLUMNS, DuckDB, Failed, Ours, same
@@ -79,3 +80,28 @@ def test_cast_gives_what_duckdb_gives(database: DuckDB, name: str, target: str) 
 def test_other_casts_are_refused_before_anything_is_read(name: str, target: str) -> None:
     with pytest.raises(ExpressionError, match="cannot be cast to"):
         compile(f"CAST({name} AS {target})", BATCH.schema)
+
+
+@pytest.mark.parametrize("dtype", [pa.float32(), pa.float64()])
+def test_floats_of_any_size_are_spelled_as_duckdb_spells_them(dtype: pa.DataType) -> None:
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2**dtype.bit_width, 10_000, np.uint64).astype(f"u{dtype.bit_width // 8}")
+    kind = dtype.to_pandas_dtype()
+    rounded = np.round(10 ** random.uniform(-6, 18, 5_000), 2)  # also texts that lie between two others
+    numbers = np.concatenate(
+        [bits.view(kind), (10 ** random.uniform(-6, 18, 5_000)).astype(kind), rounded.astype(kind)]
+    )
+    batch = pa.record_batch({"x": pa.array(numbers[np.isfinite(numbers)])})
+    rows = pa.table(batch)
+    theirs = duckdb.from_arrow(rows).project("x::VARCHAR AS x").to_arrow_table()["x"].to_pylist()
+    assert compile("x::VARCHAR", batch.schema).evaluate(batch).to_pylist() == theirs
+
+
+def test_years_before_1_and_after_9999_in_text() -> None:
+    days = pa.array([-719163, -719162, -735000, 2932897, 11_000_000, None], pa.int32()).cast(pa.date32())
+    batch = pa.record_batch({"day": days})
+    theirs = duckdb.from_arrow(pa.table(batch)).project("day::VARCHAR AS x").to_arrow_table()["x"].to_pylist()
+    assert compile("day::VARCHAR", batch.schema).evaluate(batch).to_pylist() == theirs
+    late = pa.record_batch({"day": pa.array([30_000_000], pa.int32()).cast(pa.date32())})
+    with pytest.raises(DataError, match="cannot be cast"):
+        compile("day::VARCHAR", late.schema).evaluate(late)

@@ -30,7 +30,7 @@ from dtap_dask.lake.expression import (
     family,
     plain_type,
 )
-from dtap_dask.lake.functions import FUNCTIONS
+from dtap_dask.lake.functions import FUNCTIONS, OPERATORS
 from dtap_dask.lake.literals import number
 from dtap_dask.lake.parsing import written
 from dtap_dask.lake.syntax import function_call, interval, refuse, sql_type
@@ -228,6 +228,10 @@ class _Binder:
     def call(self, name: str, args: list[Node], tree: exp.Expr) -> Node:
         text = written(tree)
         wanted_types, result = FUNCTIONS[name].types(name, args)
+        if (FUNCTIONS[name].strict or name in OPERATORS) and any(
+            isinstance(arg, Constant) and arg.is_null for arg in args
+        ):
+            return Constant(result, pa.scalar(None, result))
         cast_args = tuple(cast_to(arg, dtype) for arg, dtype in zip(args, wanted_types, strict=True))
         return Call(result, name, cast_args, text)
 

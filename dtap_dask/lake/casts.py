@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.lake import decimals
-from dtap_dask.lake.expression import INT64, MAX_PRECISION, Family, family
+from dtap_dask.lake.expression import INT64, MAX_PRECISION, Family, family, shown
 from dtap_dask.lake.literals import NANOSECONDS, parse_text
 from dtap_dask.lake.spelling import to_text
 
@@ -169,6 +169,6 @@ def _one(value: pa.Scalar, target: pa.DataType, lenient: bool) -> pa.Scalar | No
             return None
         reason = f": {error}" if family(value.type) == "text" else ""
         raise DataError(
-            f"the value {value.as_py()!r} cannot be cast from {value.type} to {target}{reason}. "
+            f"the value {shown(value)} cannot be cast from {value.type} to {target}{reason}. "
             "Use TRY_CAST to get NULL for such values, or leave these rows out."
         ) from error

@@ -255,12 +255,20 @@ class Case(Node):
         return (*(node for branch in self.branches for node in branch), self.default)
 
 
+def shown(value: pa.Scalar) -> str:
+    """A value as an error shows it; a date that Python has not as its count of days or smaller units since 1970."""
+    try:
+        return repr(value.as_py())
+    except (OverflowError, ValueError):
+        return str(value.value)
+
+
 def describe(node: Node) -> str:
     """A few words that let a person find `node` in what they wrote."""
     if isinstance(node, Column):
         return f"column {'.'.join((node.name, *node.path))!r} ({node.type})"
     if isinstance(node, Constant):
-        return "NULL" if node.is_null else f"the literal {node.value.as_py()!r} ({node.type})"
+        return "NULL" if node.is_null else f"the literal {shown(node.value)} ({node.type})"
     if isinstance(node, Call | Cast) and node.text:
         return f"{node.text} ({node.type})"
     return f"an expression of type {node.type}"
