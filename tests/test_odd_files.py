@@ -157,7 +157,11 @@ def sample_of(kind: pa.DataType, draw: Any) -> Any:
 def test_lists_of_every_layout(tmp_path_factory, kind, data):
     values = [sample_of(kind, data.draw) for _ in range(data.draw(st.integers(1, 8)))]
     path = tmp_path_factory.mktemp("lists") / "a.parquet"
-    pq.write_table(pa.table({"x": pa.array(values, kind), "i": range(len(values))}), path, row_group_size=5)
+    table = pa.table({"x": pa.array(values, kind), "i": range(len(values))})
+    try:
+        pq.write_table(table, path, row_group_size=5)
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"pyarrow {pa.__version__} writes no {kind}")
     assert scanned(path)["x"].to_pylist() == pq.read_table(path)["x"].to_pylist()
     assert scanned(path, "i > 0", ["x"])["x"].to_pylist() == pq.read_table(path)["x"].to_pylist()[1:]
 
