@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from random import Random
 from typing import Any
 
@@ -15,6 +15,7 @@ from dtap_dask.errors import DataError, ExpressionError
 from dtap_dask.lake.predicate import ColumnStats, Expression, compile, parse
 
 NAN = float("nan")
+WIDE = Context(prec=60)
 UTC = dt.UTC
 ROWS = pa.record_batch(
     {
@@ -200,6 +201,7 @@ VALUES = {
     ),
     "CASE WHEN i > 0 THEN 6 // i ELSE 0 END": (pa.int64(), [6, 3, 0, 0]),
     "CASE WHEN s <> '' AND s <> 'abc' AND s <> 'Ab' THEN s::int ELSE 0 END": (pa.int64(), [0] * 4),
+    "CASE WHEN i IS NULL OR i IS NOT NULL THEN 1 ELSE 5 * 9223372036854775807 END": (pa.int64(), [1] * 4),
     "i // 0 + NULL": (pa.int64(), [None] * 4),
     "replace(NULL, 'a', s::int::varchar)": (pa.string(), [None] * 4),
     "coalesce(i, nullif(s, '')::int, 7)": (pa.int64(), [1, 2, 7, -7]),
@@ -557,3 +559,11 @@ def test_constants_that_cannot_be_computed_fail_only_where_a_row_reaches_them() 
     assert expression.evaluate(rows.slice(0, 0)).to_pylist() == []
     with pytest.raises(DataError, match="divide by zero"):
         expression.evaluate(pa.record_batch({"b": [False]}))
+
+
+@pytest.mark.parametrize("scale", [0, 2, 10])
+def test_doubles_become_the_same_decimals_beside_large_ones(scale: int) -> None:
+    numbers = [-3000000000.0, 3000000000.25, -0.5, 2.0**63, -(2.0**63), 2.0**64, -(2.0**64), -1e25, 1e25, 7.0]
+    batch = pa.record_batch({"n": pa.array([*numbers, None])})
+    exact = [Decimal(number * 10.0**scale).quantize(Decimal(1), ROUND_HALF_UP, WIDE) for number in numbers]
+    assert value(f"n::decimal(38, {scale})", batch) == [*(count.scaleb(-scale, WIDE) for count in exact), None]

@@ -193,8 +193,13 @@ def from_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
         raise pa.ArrowInvalid(f"a value has more than {dtype.precision - dtype.scale} digits before the point")
     if largest < 2.0**63:
         return scaled(counts.astype(np.int64), valid, dtype)
-    high = np.floor(counts * 2.0**-64)
-    return from_words((counts - high * 2.0**64).astype(np.uint64), high.astype(np.int64), valid, dtype)
+    size, negative = np.abs(counts), counts < 0
+    high = np.floor(size * 2.0**-64)
+    low, high = (size - high * 2.0**64).astype(np.uint64), high.astype(np.int64)  # exact: of sizes, not of counts
+    carry = (low == 0).astype(np.int64)
+    return from_words(
+        np.where(negative, ~low + np.uint64(1), low), np.where(negative, ~high + carry, high), valid, dtype
+    )
 
 
 def rescaled(values: pa.Array, dtype: pa.DataType) -> pa.Array:

@@ -203,6 +203,8 @@ class _Evaluator:
 
     def masked(self, node: Node, mask: pa.BooleanArray) -> pa.Array:
         """`node` where `mask` is true, computed from these rows only; null elsewhere."""
+        if not pc.any(mask).as_py():  # a constant that cannot be computed does no harm either
+            return pa.nulls(len(mask), node.type)
         values = _Evaluator(self.batch.filter(mask)).array(node)
         place = pc.subtract(pc.cumulative_sum(pc.cast(mask, pa.int64())), 1)
         return values.take(pc.if_else(mask, place, pa.scalar(None, pa.int64())))

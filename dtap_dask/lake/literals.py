@@ -215,6 +215,7 @@ def parse_text(text: str, dtype: pa.DataType) -> pa.Scalar:
     else:
         rounded = round_half_away(value / step(dtype))
     low, high = limits(dtype)
-    if not low <= rounded <= high:
+    negative = kind == "int" and low == 0 and text.lstrip().startswith("-") and not _INTEGER.fullmatch(text)
+    if not low <= rounded <= high or negative:
         raise ValueError("out of range")
     return at_step(rounded, dtype)
