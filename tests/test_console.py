@@ -31,8 +31,8 @@ pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and t
 
 Document = dict[str, Any]
 COMMAND = [sys.executable, "-m", "dtap_dask"]
-# In the line below the bars, once a task has written.
-WRITING = r"[1-9]\d* of \d+ shards"
+# In the line below the bars, as soon as shards are planned.
+WRITING = r"\d of [1-9]\d* shards"
 STOPPED = "Error: Stopped. What is written stays: go on with --resume (in Python resume=True)."
 
 
