@@ -284,8 +284,7 @@ def test_a_footer_is_parsed_once_for_all_tasks(tmp_path, monkeypatch):
     """One file of 600 row groups, read by many tasks in one process, in threads or one after the other."""
     table = numbered(0, 600)
     write(tmp_path / "a.parquet", table, row_group_size=1)
-    parses = []
-    parsed = opening.parsed
+    parses, parsed = list[int](), opening.parsed
     monkeypatch.setattr(opening, "parsed", lambda tail: parses.append(len(tail)) or parsed(tail))
     frame = dtap_dask.read(str(tmp_path))
     assert frame.npartitions == 64
