@@ -21,12 +21,14 @@ DIGITS = "Last digits of functions such as exp and sin"
 GUARDS = "What does not matter for a row is not computed"
 LARGE = "Counts and positions beyond 32 bits"
 EXACT = "Decimals are compared exactly"
+EMPTY = "An empty format of strftime"
+ZONED = "date_sub with a zone"
 JULIAN = "Dates before 1582 with a time zone"
 REFUSED = "Expressions that are refused"
 
 TITLES = (
     *(WIDER, HUGE, PRODUCTS, NEAREST, COMMON, CASTS, TEXTS, NANOS, LIMITS),
-    *("date_sub with a zone", "Parts of TIMESTAMP_S and TIMESTAMP_MS", "Letters that newer versions of Unicode added"),
+    *(EMPTY, ZONED, "Parts of TIMESTAMP_S and TIMESTAMP_MS", "Letters that newer versions of Unicode added"),
     *("lpad, rpad and repeat", "The operator `~`"),
     *(DIGITS, GUARDS, LARGE, EXACT, JULIAN, REFUSED),
 )
@@ -36,11 +38,13 @@ LACKING = frozenset((("ts_ns", "TIMESTAMP_S"), ("tz", "TIME"), ("ny", "TIME"))) 
 _MESSAGES = (  # DuckDB has no value for a row, we have
     (r"(Could not cast|Casting) value .* to (type )?DECIMAL\(38", EXACT),
     (r"Unimplemented type for cast", CASTS),
+    (r"Empty format string", EMPTY),
     (r"Overflow in multiplication of DECIMAL\(18\)", PRODUCTS),
     (r"Overflow in (addition|subtraction|multiplication|negation) of (U?INT(8|16|32)|numeric)", WIDER),
     (r"can't be cast because the value is out of range for the destination type U?INT(8|16|32)", WIDER),
 )
 _OUR_MESSAGES = (  # we have no value for a row, DuckDB has
+    (r"^<?-\S+ cannot be computed for every row: overflow", GUARDS),
     (r"cannot be cast from string to (date|time)", TEXTS),
     (r"string to decimal128\(38, 0\)", HUGE),
 )
@@ -58,4 +62,6 @@ def known(sql: str, ours: Any, theirs: Any) -> str | None:
         if isinstance(theirs, Decimal) and abs(theirs) >= 10**38:
             return HUGE
         return next((title for pattern, title in _OUR_MESSAGES if re.search(pattern, ours.error)), None)
+    if "date_sub(" in sql and re.search(r"\b(tz|ny|TIMESTAMPTZ)\b", sql):
+        return ZONED
     return HUGE if "HUGEINT" in sql else None
