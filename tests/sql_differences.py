@@ -59,9 +59,7 @@ def known(sql: str, ours: Any, theirs: Any) -> str | None:
     if isinstance(ours, Failed):
         if theirs is None:
             return GUARDS
-        if isinstance(theirs, Decimal) and abs(theirs) >= 10**38:
-            return HUGE
-        return next((title for pattern, title in _OUR_MESSAGES if re.search(pattern, ours.error)), None)
-    if "date_sub(" in sql and re.search(r"\b(tz|ny|TIMESTAMPTZ)\b", sql):
-        return ZONED
-    return HUGE if "HUGEINT" in sql else None
+        huge = HUGE if isinstance(theirs, Decimal) and abs(theirs) >= 10**38 else None
+        return next((title for pattern, title in _OUR_MESSAGES if re.search(pattern, ours.error)), huge)
+    zoned = "date_sub(" in sql and re.search(r"\b(tz|ny|TIMESTAMPTZ)\b", sql)
+    return ZONED if zoned else HUGE if "HUGEINT" in sql else None
