@@ -19,7 +19,6 @@ from distributed import Client
 
 import dtap_dask
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
-from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.lake.sample import write_sample
 from dtap_dask.storage import open_store
@@ -27,20 +26,6 @@ from dtap_dask.storage import open_store
 Document = dict[str, Any]
 Digests = Callable[[Path], dict[str, str]]
 TASKS = 8
-# `dtap-dask`, with that many write tasks.
-COMMAND = [
-    sys.executable,
-    "-c",
-    f"from dtap_dask.job.planning import grouping; grouping.WRITERS = {TASKS}; from dtap_dask.cli import main; main()",
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eight_writers() -> Iterator[None]:
-    """Small data have two write tasks, which end at the same time: as many as there are of other data."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grouping, "WRITERS", TASKS)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +116,7 @@ def test_a_killed_client_goes_on_with_resume(
 ) -> None:
     job = slow_job(larger_lake)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
-    command = [*COMMAND, "run", "job.yaml", "--workers", str(workers)]
+    command = [sys.executable, "-m", "dtap_dask", "run", "job.yaml", "--workers", str(workers)]
     output = tmp_path / "out"
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         if moment == "fit":
@@ -160,7 +145,7 @@ def test_a_killed_client_goes_on_with_resume(
 
 def test_ctrl_c_ends_with_its_own_exit_code(larger_lake: Path, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(slow_job(larger_lake), sort_keys=False))
-    command = [*COMMAND, "run", "job.yaml"]
+    command = [sys.executable, "-m", "dtap_dask", "run", "job.yaml"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: finished_tasks(tmp_path / "out") >= 1)
         process.send_signal(signal.SIGINT)

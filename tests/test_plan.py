@@ -225,19 +225,23 @@ def test_tasks_take_more_of_the_small_row_groups_of_one_file() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.sampled_from([1, 1000, TASK_BYTES, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400))
-def test_write_tasks_are_as_few_as_small_data_need(sizes: list[int]) -> None:
+@given(
+    st.lists(st.sampled_from([1, 1000, TASK_BYTES, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400),
+    st.sampled_from([1024, 1 << 20, TASK_BYTES, 128 << 20]),
+)
+def test_write_tasks_are_as_few_as_small_data_need(sizes: list[int], shard_size: int) -> None:
     order, raw = list(range(len(sizes))), np.array(sizes)
-    made, usual = group_write_tasks(raw, order), group_tasks(raw, order)
+    made, usual = group_write_tasks(raw, order, shard_size), group_tasks(raw, order)
+    least = min(TASK_BYTES, shard_size)
     assert [position for task in made for position in task] == [position for task in usual for position in task]
     small = [size for size in sizes if size <= OWN_TASK_BYTES]
     shared = len(made) - (len(sizes) - len(small))
     assert len(made) <= len(usual)
     assert shared >= min(WRITERS, len(small))
-    if sum(small) >= MIN_TASKS * TASK_BYTES * MIXED_FROM:
+    if sum(small) >= MIN_TASKS * least * MIXED_FROM and least == TASK_BYTES:
         assert made == usual
     if shared > WRITERS:
-        assert sum(small) >= TASK_BYTES * shared or shared == -(-len(small) // MOST_GROUPS)
+        assert sum(small) >= least * shared or shared == -(-len(small) // MOST_GROUPS)
     assert all(len(task) <= MOST_GROUPS for task in made)
 
 

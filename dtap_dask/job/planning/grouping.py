@@ -14,8 +14,9 @@ from dtap_dask.lake.footers import RowGroups
 OWN_TASK_BYTES = 512 << 20
 # So many tasks there are at least, that several workers have something to do.
 MIN_TASKS = 8
-# A write task has at least this many decoded bytes of the needed columns, so that small datasets get few shards; but
-# there are always WRITERS tasks, and none takes more than MOST_GROUPS row groups.
+# A write task has at least this many decoded bytes of the needed columns, or `output.shard_size` where that is smaller,
+# so that small datasets get few shards; but there are always WRITERS tasks, and none takes more than MOST_GROUPS row
+# groups.
 TASK_BYTES = 16 << 20
 WRITERS = 2
 MOST_GROUPS = 64
@@ -51,19 +52,22 @@ def group_tasks(
     """
     count = _shared_tasks(raw_bytes)
     if files is not None and len(raw_bytes) > 2 * MIXED_FROM * files:
-        count = min(count, max(MANY_TASKS, _enough_tasks(raw_bytes)))
+        count = min(count, max(MANY_TASKS, _enough_tasks(raw_bytes, TASK_BYTES)))
     return _cut(raw_bytes, order, count)
 
 
-def group_write_tasks(raw_bytes: npt.NDArray[np.int64], order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def group_write_tasks(
+    raw_bytes: npt.NDArray[np.int64], order: Sequence[int], shard_size: int
+) -> tuple[tuple[int, ...], ...]:
     """`group_tasks`, but fewer where the bytes are few: each task makes at least one shard for every part."""
-    return _cut(raw_bytes, order, min(max(WRITERS, _enough_tasks(raw_bytes)), _shared_tasks(raw_bytes)))
+    enough = _enough_tasks(raw_bytes, min(TASK_BYTES, shard_size))
+    return _cut(raw_bytes, order, min(max(WRITERS, enough), _shared_tasks(raw_bytes)))
 
 
-def _enough_tasks(raw_bytes: npt.NDArray[np.int64]) -> int:
-    """How many tasks of TASK_BYTES or MOST_GROUPS the row groups make that can share one."""
+def _enough_tasks(raw_bytes: npt.NDArray[np.int64], least: int) -> int:
+    """How many tasks of `least` bytes or MOST_GROUPS row groups those row groups make that can share one."""
     small = raw_bytes[raw_bytes <= OWN_TASK_BYTES]
-    return max(int(small.sum()) // TASK_BYTES, -(-len(small) // MOST_GROUPS))
+    return max(int(small.sum()) // least, -(-len(small) // MOST_GROUPS))
 
 
 def _shared_tasks(raw_bytes: npt.NDArray[np.int64]) -> int:

@@ -130,7 +130,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         raise nothing_left(loaded, lake, seen)
     totals, looked = _totals(lake, seen, groups), _looked(loaded, lake, seen)
     Findings(totals.read.rows, Counter(looked.nulls)).refuse(watched(checked))
-    write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded))
+    write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded), loaded.output.shard_size)
     names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
     return Plan(
         job=loaded,
