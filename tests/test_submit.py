@@ -25,7 +25,6 @@ import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import client as cluster_module
 from dtap_dask.job.cluster.client import ClusterOptions
-from dtap_dask.job.planning import grouping
 from dtap_dask.job.running.submit import Submitted
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.snapshot import ENDED, TOPIC
@@ -35,34 +34,18 @@ from dtap_dask.storage import open_store
 Document = dict[str, Any]
 Digests = Callable[[Path], dict[str, str]]
 TASKS = 8
-# `dtap-dask`, with that many write tasks.
-COMMAND = [
-    sys.executable,
-    "-c",
-    f"from dtap_dask.job.planning import grouping; grouping.WRITERS = {TASKS}; from dtap_dask.cli import main; main()",
-]
 SECRET = "Tr0ub4dor-and-3"
 # Loaded by every worker: while the file `pace` says so, a write task takes that many seconds longer.
 PRELOAD = """
 import time
 from pathlib import Path
 from dtap_dask.records import commit
-from dtap_dask.job.planning import grouping
 from dtap_dask.job.running import tasks
-grouping.WRITERS = {tasks}
 def slowly(*args, **options):
     time.sleep(float(Path({pace!r}).read_text()))
     return commit.run_write_task(*args, **options)
 tasks.run_write_task = slowly
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eight_writers() -> Iterator[None]:
-    """Small data have two write tasks, which end at the same time: as many as there are of other data."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grouping, "WRITERS", TASKS)
-        yield
 
 
 @dataclass
@@ -113,7 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 
 
 def preloaded(folder: Path) -> str:
-    (folder / "slowly.py").write_text(PRELOAD.format(pace=str(folder / "pace"), tasks=TASKS))
+    (folder / "slowly.py").write_text(PRELOAD.format(pace=str(folder / "pace")))
     (folder / "pace").write_text("0")
     return str(folder / "slowly.py")
 
@@ -447,7 +430,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
         Client(local, set_as_default=False) as client,
     ):
         seen: list[str] = []
-        command = [*COMMAND, "run", "job.yaml", "--scheduler", local.scheduler_address]
+        command = [sys.executable, "-m", "dtap_dask", "run", "job.yaml", "--scheduler", local.scheduler_address]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             until(lambda: finished_tasks(place / "out") >= 1)
             local.scale(0)
