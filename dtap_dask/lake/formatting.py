@@ -49,8 +49,8 @@ def _micros(values: pa.Array) -> pa.Array:
     return pc.add(pc.multiply(pc.cast(pc.millisecond(values), INT64), 1000), pc.cast(pc.microsecond(values), INT64))
 
 
-def _named(names: pa.Array, count: Callable[[pa.Array], pa.Array], length: int | None) -> Piece:
-    return lambda values: pc.utf8_slice_codeunits(names.take(pc.subtract(count(values), 1)), 0, length)
+def _named(names: Sequence[str], count: Callable[[pa.Array], pa.Array], length: int | None) -> Piece:
+    return lambda values: pc.utf8_slice_codeunits(pa.array(names).take(pc.subtract(count(values), 1)), 0, length)
 
 
 _ISO_DAY = calendar.weekday(1, False)

@@ -13,7 +13,7 @@ from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.expression import BOOL, TEXT, Constant, Node
 from dtap_dask.lake.function import Args, Function, constant
 
-_NOTHING = pa.array([""])
+_NOTHING = pa.nulls(1, TEXT)  # made of nothing: `pa.array` of a list imports pandas
 
 
 def _options(text: str) -> tuple[str, bool]:

@@ -145,8 +145,8 @@ def _difference(ends: Sequence[Any], count: Callable[[Any], Any]) -> Any:
     return pc.subtract_checked(end, start)
 
 
-def _names(names: pa.Array, count: Callable[[pa.Array], pa.Array]) -> Run:
-    return lambda dtype, args: names.take(pc.subtract(count(args[0]), 1))
+def _names(names: Sequence[str], count: Callable[[pa.Array], pa.Array]) -> Run:
+    return lambda dtype, args: pa.array(names).take(pc.subtract(count(args[0]), 1))
 
 
 def _last_day(dtype: pa.DataType, args: Args) -> Any:

@@ -6,6 +6,7 @@ else is real: the Dockerfile, the layers, the user. Containers have no networks 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import compose
+import psutil
 
 BASE = "localhost/python:3.11-slim-bookworm"
 CACHE = Path("~/.cache/dtap-dask/images").expanduser()
@@ -155,6 +157,14 @@ class ImageStack(compose.Stack):
         volumes += self.volumes.get(said["image"], [])
         command = self._buildah.run(self._containers[service], words, volumes, given, service)
         return command, dict(os.environ)
+
+    def kill(self, service: str) -> None:
+        """End a service: what runs in a container is not in the process group of the command that started it."""
+        inside = psutil.Process(self.running[service].pid).children(recursive=True)
+        super().kill(service)
+        for process in inside:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _volume(self, written: str) -> str:
         """A volume of compose.yaml as buildah takes it: a folder of the test for a named one."""
