@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,20 @@ def dataset_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, `_run` left out."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "_run" not in path.parts]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="session")
+def placeless() -> Callable[[dict[str, str]], dict[str, str]]:
+    """Digests of a dataset by paths that do not depend on where its source lies."""
+    return without_run
+
+
+def without_run(digests: dict[str, str]) -> dict[str, str]:
+    """Digests by path, with the run's eight letters left out of the names of shards.
+
+    The letters are the fingerprint's, which covers the place of the source. All shards must carry the same ones.
+    """
+    shard = re.compile(r"(.+/part-\d{5}-of-\d{5})-([0-9a-f]{8})(\.tfrecord(?:\.gz)?)")
+    named = {path: shard.fullmatch(path) for path in digests}
+    assert len({match[2] for match in named.values() if match}) == 1
+    return {f"{match[1]}{match[3]}" if match else path: digests[path] for path, match in named.items()}
