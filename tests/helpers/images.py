@@ -15,8 +15,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import compose
 import psutil
+
+import compose
 
 BASE = "localhost/python:3.11-slim-bookworm"
 CACHE = Path("~/.cache/dtap-dask/images").expanduser()
