@@ -161,7 +161,8 @@ class ImageStack(compose.Stack):
 
     def kill(self, service: str) -> None:
         """End a service: what runs in a container is not in the process group of the command that started it."""
-        inside = psutil.Process(self.running[service].pid).children(recursive=True)
+        started = self.running[service]
+        inside = psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
         super().kill(service)
         for process in inside:
             with contextlib.suppress(psutil.NoSuchProcess):
