@@ -124,7 +124,8 @@ class Cache:
                         continue
                     self._make_room(name, shard.bytes, stopped)
                     fetch(store, shard, part, stopped)
-                    os.rename(self._in(f"{name}.part"), path)
+                    with self._alone():  # or whoever counts meanwhile might see neither name
+                        os.rename(self._in(f"{name}.part"), path)
                     _sound.add((path, os.fstat(part).st_ino))
 
     def _make_room(self, name: str, size: int, stopped: Callable[[], bool]) -> None:
