@@ -14,9 +14,9 @@ from dtap_dask.lake.footers import RowGroups
 OWN_TASK_BYTES = 512 << 20
 # So many tasks there are at least, that several workers have something to do.
 MIN_TASKS = 8
-# A write task has at least this many decoded bytes of the needed columns, or `output.shard_size` where that is smaller,
-# so that small datasets get few shards; but there are always WRITERS tasks, and none takes more than MOST_GROUPS row
-# groups.
+# A write task has about this many decoded bytes of the needed columns, or `output.shard_size` where that is smaller, so
+# that small datasets get few shards; but there are always WRITERS tasks, and none takes more than MOST_GROUPS row groups.
+# Below MIN_TASKS their number is a power of two: five tasks take two workers as long as six.
 TASK_BYTES = 16 << 20
 WRITERS = 2
 MOST_GROUPS = 64
@@ -60,8 +60,10 @@ def group_write_tasks(
     raw_bytes: npt.NDArray[np.int64], order: Sequence[int], shard_size: int
 ) -> tuple[tuple[int, ...], ...]:
     """`group_tasks`, but fewer where the bytes are few: each task makes at least one shard for every part."""
-    enough = _enough_tasks(raw_bytes, min(TASK_BYTES, shard_size))
-    return _cut(raw_bytes, order, min(max(WRITERS, enough), _shared_tasks(raw_bytes)))
+    enough = max(WRITERS, _enough_tasks(raw_bytes, min(TASK_BYTES, shard_size)))
+    if enough < MIN_TASKS:
+        enough = 1 << (enough - 1).bit_length()
+    return _cut(raw_bytes, order, min(enough, _shared_tasks(raw_bytes)))
 
 
 def _enough_tasks(raw_bytes: npt.NDArray[np.int64], least: int) -> int:
