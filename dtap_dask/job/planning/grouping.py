@@ -15,8 +15,8 @@ OWN_TASK_BYTES = 512 << 20
 # So many tasks there are at least, that several workers have something to do.
 MIN_TASKS = 8
 # A write task has about this many decoded bytes of the needed columns, or `output.shard_size` where that is smaller, so
-# that small datasets get few shards; but there are always WRITERS tasks, and none takes more than MOST_GROUPS row groups.
-# Below MIN_TASKS their number is a power of two: five tasks take two workers as long as six.
+# that small datasets get few shards; but there are always WRITERS tasks, and none takes more than MOST_GROUPS row
+# groups. Below MIN_TASKS their number is a power of two: five tasks take two workers as long as six.
 TASK_BYTES = 16 << 20
 WRITERS = 2
 MOST_GROUPS = 64
