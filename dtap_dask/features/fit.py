@@ -169,7 +169,8 @@ def finish(pipeline: Pipeline, level: int, partial: Partial, state: FittedState 
         for lane, index in _fitted_in(feature, level):
             chain = lane.chain(index + 1)
             if chain not in learnt:
-                learnt[chain] = _fit_step(feature, lane, index, taken, learnt)
+                with naming(Place(feature.spec.name, lane.column, lane.steps[index].name)):
+                    learnt[chain] = _fit_step(feature, lane, index, taken, learnt)
         if feature.reduce is not None and feature.reduce_level == level:
             learnt[feature.block] = _fit_block(feature, taken, learnt)
     return FittedState(pipeline.specs, pipeline.schema, level + 1, partial.fit_rows, _in_order(pipeline, learnt))
@@ -191,17 +192,6 @@ def fit_batches(
 
 
 def _fit_step(
-    feature: Feature,
-    lane: Lane,
-    index: int,
-    taken: dict[Measure, Statistic | Covariance],
-    learnt: dict[Chain | Block, Fitted],
-) -> Fitted:
-    with naming(Place(feature.spec.name, lane.column, lane.steps[index].name)):
-        return _fit_step_of(feature, lane, index, taken, learnt)
-
-
-def _fit_step_of(
     feature: Feature,
     lane: Lane,
     index: int,

@@ -59,3 +59,10 @@ def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def processor(work: Callable[[], object]) -> float:
+    """Seconds of this process's processor time that it takes."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start

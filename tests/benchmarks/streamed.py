@@ -8,8 +8,6 @@ Seconds of processor time, in this process: they must lie on a straight line, an
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 import dtap_dask
 import machine
 import straight
+from ours import processor
 from results import Figure, Ratio, at_most
 
 COUNTS = (500, 1000, 2000, 4000)
@@ -32,8 +31,8 @@ def measure(folder: Path, rounds: int) -> tuple[list[str], list[Figure], Ratio]:
     _read(files[0])  # what is imported with the first
     for _ in range(rounds):
         for figure, file in zip(ours, files, strict=True):
-            figure.values.append(_processor(lambda file=file: _read(file)))
-        theirs.values.append(_processor(lambda: pq.read_table(files[-1])))
+            figure.values.append(processor(lambda file=file: _read(file)))
+        theirs.values.append(processor(lambda: pq.read_table(files[-1])))
     costs = [figure.median for figure in ours]
     line = straight.fit(COUNTS, costs)
     off = max(map(abs, straight.residuals(line, COUNTS, costs)))
@@ -58,12 +57,6 @@ def _file(folder: Path, count: int) -> Path:
 
 def _read(path: Path) -> None:
     dtap_dask.read(str(path)).compute(scheduler="synchronous")
-
-
-def _processor(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

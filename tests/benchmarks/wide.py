@@ -8,8 +8,6 @@ Seconds of processor time, workers as threads of this process: they must lie on 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import dtap_dask
 import machine
 import straight
 from dtap_dask.job.planning.plan import make_plan
-from ours import cleared
+from ours import cleared, processor
 
 COUNTS = (500, 1000, 2000, 4000)
 ROWS = 200
@@ -38,8 +36,8 @@ def notes(folder: Path) -> list[str]:
     ):
         _job(folder, COUNTS[0], client)  # what is imported with the first job
         for count in COUNTS:
-            planned.append(_processor(partial(make_plan, _document(folder, count))))
-            ran.append(_processor(partial(_job, folder, count, client)))
+            planned.append(processor(partial(make_plan, _document(folder, count))))
+            ran.append(processor(partial(_job, folder, count, client)))
     return [line for what, costs in (("plan", planned), ("run", ran)) for line in _curve(what, costs)]
 
 
@@ -74,12 +72,6 @@ def _document(folder: Path, count: int) -> dict[str, Any]:
 def _job(folder: Path, count: int, client: Client) -> None:
     cleared(folder / "wide")
     dtap_dask.run(_document(folder, count), client=client, progress="silent")
-
-
-def _processor(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":
