@@ -10,7 +10,7 @@ import pytest
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches
 from dtap_dask.features.scale import StandardScale
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, ValueType
 
 ROWS = pa.record_batch({"amount": [1.0, 2.0]})
 
@@ -21,10 +21,10 @@ class Stumble(Step):
     name: ClassVar[str] = "stumble"
     error: Any = None
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         return given
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         def apply(column: Any) -> Any:
             raise self.error
 
@@ -32,7 +32,7 @@ class Stumble(Step):
 
 
 class Unlearnt(StandardScale):
-    def fit(self, statistic: Any, place: Place) -> Fitted:
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         raise OverflowError(34, "Numerical result out of range")
 
 

@@ -21,7 +21,7 @@ from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, pa
 from dtap_dask.features.column import Numbers
 from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Extremes, Moments
-from dtap_dask.features.step import Place
+from dtap_dask.features.step import ErrorContext
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
 columns = hnp.arrays(np.float64, st.integers(2, 60), elements=ordinary)
@@ -199,14 +199,14 @@ def test_a_small_spread_is_a_spread_in_ten_billion_rows():
     while len(parts) > 1:
         parts = [Moments.merged(parts[start : start + 8]) for start in range(0, len(parts), 8)]
     assert parts[0].count == 10**10
-    numbers = parse_step("standard_scale").fit(parts[0], Place("x", "x", "standard_scale"))
+    numbers = parse_step("standard_scale").fit(parts[0], ErrorContext("x", "x", "standard_scale"))
     np.testing.assert_allclose(numbers["scale_"], np.std(values - 1.7e9), rtol=1e-3)
     constant = Moments()
     for value in (0.1, 1.7e9, 1e300):
         part = Moments()
         part.add(Sample(Numbers(np.full(1000, value))), weight=10**7)
         constant = Moments.merged([part] * 7)
-        numbers = parse_step("standard_scale").fit(constant, Place("x", "x", "standard_scale"))
+        numbers = parse_step("standard_scale").fit(constant, ErrorContext("x", "x", "standard_scale"))
         assert (numbers["mean_"], numbers["var_"], numbers["scale_"]) == (value, 0.0, 1.0)
 
 

@@ -14,7 +14,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Column, Numbers, numbers
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, is_finite, narrow
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, ValueType, is_finite, narrow
 
 
 class Bucketize(Step):
@@ -44,7 +44,7 @@ class Bucketize(Step):
             raise ValueError("`boundaries` must be finite and rise")
         return self
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.number_only(given)
         return given.become("int", encoder=index)
 
@@ -52,10 +52,10 @@ class Bucketize(Step):
     def statistic(self) -> type[Statistic] | None:
         return Quantiles if self.quantiles else None
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         if statistic.count == 0:
             raise DataError(
-                f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+                f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
                 "Leave the column out, give `boundaries`, or impute a constant first."
             )
         buckets = self.quantiles or 0
@@ -68,7 +68,7 @@ class Bucketize(Step):
     def ids(self, fitted: Fitted) -> int | None:
         return len(self._boundaries(fitted)) + 1
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         bounds = self._boundaries(fitted)
         boundaries = np.array(bounds, np.float64)
         dtype = np.dtype(narrow(len(boundaries)))
@@ -83,8 +83,8 @@ class Bucketize(Step):
                 infinite = int(np.isinf(values).sum())
                 if infinite:
                     raise DataError(
-                        f"{infinite:,} values of {place} are infinite. Leave such rows out with `source.where`, or put "
-                        "`clip` before it."
+                        f"{infinite:,} values of {context} are infinite. Leave such rows out with `source.where`, or "
+                        "put `clip` before it."
                     )
                 valid = ~np.isnan(values)
             return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)

@@ -13,7 +13,18 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Coded, Column, Decimals, Lists, Numbers, Text, Words, item_of, numbers
 from dtap_dask.features.decimals import clipped, spelled, whole
 from dtap_dask.features.quoting import sql_name
-from dtap_dask.features.step import Base, Bound, Fitted, Kind, Place, Step, Unfit, describe, is_finite, rows_of
+from dtap_dask.features.step import (
+    Base,
+    Bound,
+    ErrorContext,
+    Fitted,
+    Step,
+    Unfit,
+    ValueType,
+    describe,
+    is_finite,
+    rows_of,
+)
 
 DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
 
@@ -36,7 +47,7 @@ class Clip(Step):
             raise ValueError(f"`min` {self.min} is above `max` {self.max}")
         return self
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.number_only(given)
         if given.base != "int" or not self._whole:
             return given.become("float")
@@ -50,7 +61,7 @@ class Clip(Step):
         bounds = [bound for bound in (self.min, self.max) if bound is not None]
         return all(isinstance(bound, int) and limits.min <= bound <= limits.max for bound in bounds)
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         low, high, whole = self.min, self.max, self._whole
 
         def apply(column: Column) -> Column:
@@ -79,11 +90,11 @@ class Log1p(Step):
 
     name: ClassVar[str] = "log1p"
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.number_only(given)
         return given.become("float")
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         def apply(column: Column) -> Column:
             with np.errstate(invalid="ignore", divide="ignore"):
                 return Numbers(np.log1p(numbers(column).floats()))
@@ -96,10 +107,10 @@ class Passthrough(Step):
 
     name: ClassVar[str] = "passthrough"
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         return given
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         return lambda column: column
 
 
@@ -115,7 +126,7 @@ class Cast(Step):
 
     dtype: DType
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         if given.base in ("list", "onehot") or given.width is not None:
             if self.dtype in ("string", "bool") or not self._takes_items(given):
                 raise Unfit(f"cast to {self.dtype} cannot be of {describe(given)}.")
@@ -128,14 +139,14 @@ class Cast(Step):
         keep = given.encoder if self.dtype != "bool" else None
         return given.become(_base(self.dtype), cast=self.dtype, encoder=keep, holds=self._holds(given))
 
-    def _takes_items(self, given: Kind) -> bool:
+    def _takes_items(self, given: ValueType) -> bool:
         """Whether the values of lists or vectors can be cast, decimals to floats only: other ways are not exact."""
         if given.base == "list":
             return _of_numbers(given.source)
         exact = given.width is None or not pa.types.is_decimal(item_of(given.source))
         return exact or self.dtype.startswith("float")
 
-    def _holds(self, given: Kind) -> str:
+    def _holds(self, given: ValueType) -> str:
         """The integer dtype of the result: no wider than that of integers that are cast."""
         if _base(self.dtype) != "int":
             return "int64"
@@ -144,33 +155,33 @@ class Cast(Step):
         inner, outer = np.iinfo(given.holds), np.iinfo(self.dtype)
         return given.holds if outer.min <= inner.min and inner.max <= outer.max else self.dtype
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         def apply(column: Column) -> Column:
             if isinstance(column, Lists):
-                return self._lists(column, place)
+                return self._lists(column, context)
             if isinstance(column, Text):
-                return column if self.dtype == "string" else self._parse(column, place)
+                return column if self.dtype == "string" else self._parse(column, context)
             if isinstance(column, Decimals):
-                return self._decimals(column, place)
-            return self._spell(column) if self.dtype == "string" else self._numbers(column, place)
+                return self._decimals(column, context)
+            return self._spell(column) if self.dtype == "string" else self._numbers(column, context)
 
         return apply
 
-    def _decimals(self, given: Decimals, place: Place) -> Column:
+    def _decimals(self, given: Decimals, context: ErrorContext) -> Column:
         """Exact, unless it is to floats."""
         if self.dtype == "string":
             return Text(spelled(given.array))
         if not self.dtype.startswith(("int", "uint")):
-            return self._numbers(given.numbers, place)
+            return self._numbers(given.numbers, context)
         dtype = np.dtype(self.dtype)
         values, bad = whole(given.array, dtype)
         if bad is not None:
             few = ", ".join(map(str, given.array.filter(pa.array(bad))[:3].to_pylist()))
-            self._refuse_some(int(bad.sum()), few, place)
+            self._refuse_some(int(bad.sum()), few, context)
         nulls = given.nulls()
         return Numbers(values, None if nulls is None else ~nulls)
 
-    def _numbers(self, given: Numbers, place: Place) -> Numbers:
+    def _numbers(self, given: Numbers, context: ErrorContext) -> Numbers:
         dtype = np.dtype(self.dtype)
         nulls = given.nulls()
         if dtype.kind == "f":
@@ -178,7 +189,7 @@ class Cast(Step):
             with np.errstate(over="ignore"):
                 out = floats.astype(dtype, copy=False)
             bad = np.isinf(out) & np.isfinite(floats)
-            self._refuse(floats, bad, place)
+            self._refuse(floats, bad, context)
             return Numbers(out)
         valid = None if nulls is None else ~nulls
         if dtype.kind == "b":
@@ -189,22 +200,22 @@ class Cast(Step):
             return Numbers(values.astype(dtype), valid)
         # 2.0**63 is a float64 and int64's largest value is not
         bad = (values < low) | ((values >= float(high) + 1.0) if given.is_float else (values > high))
-        self._refuse(values, bad if valid is None else bad & given_rows(valid, bad), place)
+        self._refuse(values, bad if valid is None else bad & given_rows(valid, bad), context)
         if valid is not None and given.is_float:
             values = np.where(given_rows(valid, values), values, 0.0)
         return Numbers(values.astype(dtype), valid)
 
-    def _refuse(self, values: Array, bad: Array, place: Place) -> None:
+    def _refuse(self, values: Array, bad: Array, context: ErrorContext) -> None:
         if bad.any():
-            self._refuse_some(int(bad.sum()), rows_of(values[bad]), place)
+            self._refuse_some(int(bad.sum()), rows_of(values[bad]), context)
 
-    def _refuse_some(self, count: int, few: str, place: Place) -> None:
+    def _refuse_some(self, count: int, few: str, context: ErrorContext) -> None:
         raise DataError(
-            f"{count:,} values of {place} do not fit {self.dtype}: {few}. Use a wider type, put `clip` before the "
+            f"{count:,} values of {context} do not fit {self.dtype}: {few}. Use a wider type, put `clip` before the "
             "cast, or leave such rows out with `source.where`."
         )
 
-    def _parse(self, given: Text, place: Place) -> Numbers:
+    def _parse(self, given: Text, context: ErrorContext) -> Numbers:
         coded = given.coded
         target = pa.bool_() if self.dtype == "bool" else pa.float64()
         if self.dtype.startswith(("int", "uint")):
@@ -214,18 +225,18 @@ class Cast(Step):
         except pa.ArrowInvalid as error:
             kind = {pa.bool_(): "boolean", pa.float64(): "double"}.get(target, "bigint")
             raise DataError(
-                f"A value of {place} does not spell a {self.dtype}: {error}. Leave such rows out with `source.where`, "
-                f"`derive` a column `try_cast({sql_name(place.column)} as {kind})`, which has null in their place, or "
-                "encode the column as text."
+                f"A value of {context} does not spell a {self.dtype}: {error}. Leave such rows out with "
+                f"`source.where`, `derive` a column `try_cast({sql_name(context.column)} as {kind})`, which has null in "
+                "their place, or encode the column as text."
             ) from error
         table = np.append(words.to_numpy(zero_copy_only=False), np.zeros(1, target.to_pandas_dtype()))
         values = table[coded.codes]
         if coded.nulls:
             valid = coded.codes != len(coded.words)
             if values.dtype.kind == "f":
-                return self._numbers(Numbers(np.where(valid, values, np.nan)), place)
-            return self._numbers(Numbers(values, valid), place)
-        return self._numbers(Numbers(values), place)
+                return self._numbers(Numbers(np.where(valid, values, np.nan)), context)
+            return self._numbers(Numbers(values, valid), context)
+        return self._numbers(Numbers(values), context)
 
     def _spell(self, given: Numbers) -> Text:
         nulls = given.nulls()
@@ -234,8 +245,8 @@ class Cast(Step):
         codes = pc.fill_null(encoded.indices, len(words)).to_numpy()
         return Text(Coded(codes, Words(words), nulls is not None))
 
-    def _lists(self, given: Lists, place: Place) -> Lists:
-        inner = self._numbers(numbers_of(given), place)
+    def _lists(self, given: Lists, context: ErrorContext) -> Lists:
+        inner = self._numbers(numbers_of(given), context)
         mask = inner.nulls()
         array = given.array
         values = pa.array(inner.values, mask=mask)

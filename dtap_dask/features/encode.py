@@ -13,7 +13,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Column, Mask, Numbers, Text, Words, numbers
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.statistic import Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, describe, narrow
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, Unfit, ValueType, describe, narrow
 from dtap_dask.features.vocabulary import Vocabulary, WordTables
 from dtap_dask.lake.hashing import fingerprint64
 
@@ -21,7 +21,7 @@ from dtap_dask.lake.hashing import fingerprint64
 class Encoder(Step):
     """A step that takes integers, booleans or text."""
 
-    def categories_only(self, given: Kind) -> None:
+    def categories_only(self, given: ValueType) -> None:
         """Refuse floats, dates and lists."""
         if given.base in ("int", "bool", "text") and given.width is None:
             return
@@ -53,7 +53,7 @@ class OrdinalEncode(Encoder):
     remedy: ClassVar[str] = "give it `oov_buckets`"
     """What to do about unseen values."""
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.categories_only(given)
         return given.become("int", nulls=given.nulls and self.keeps_nulls, encoder=index)
 
@@ -70,8 +70,8 @@ class OrdinalEncode(Encoder):
         """The id of the vocabulary's first word."""
         return 1 + self.oov_buckets
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
-        _need_values(statistic, place)
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        _need_values(statistic, context)
         values, counts = statistic.by_count()
         size = int(np.count_nonzero(counts >= self.min_count))
         if self.top_k is not None:
@@ -85,8 +85,8 @@ class OrdinalEncode(Encoder):
     def ids(self, fitted: Fitted) -> int | None:
         return self.first + len(fitted["vocabulary"])
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
-        return _Ids(self, fitted, place)
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
+        return _Ids(self, fitted, context)
 
 
 class LabelEncode(OrdinalEncode):
@@ -105,8 +105,8 @@ class LabelEncode(OrdinalEncode):
 class _Ids:
     """An ordinal encoder that remembers the dictionaries it has met."""
 
-    def __init__(self, step: OrdinalEncode, fitted: Fitted, place: Place):
-        self._step, self._place = step, place
+    def __init__(self, step: OrdinalEncode, fitted: Fitted, context: ErrorContext):
+        self._step, self._context = step, context
         self._vocabulary = Vocabulary(fitted["vocabulary"])
         self._dtype = np.dtype(narrow(max(0, (step.ids(fitted) or 0) - 1)))
         # not a method of this object, which would then stay in memory, tables and all, until Python looks for cycles
@@ -124,7 +124,7 @@ class _Ids:
             if bad.any():
                 which = np.unique(coded.codes[bad][:1000])[:3]
                 sample = [word.decode(errors="replace") for word in coded.words.binary.take(which).to_pylist()]
-                _refuse_unseen(int(bad.sum()), sample, self._place, step.remedy)
+                _refuse_unseen(int(bad.sum()), sample, self._context, step.remedy)
         valid = coded.codes != len(coded.words) if coded.nulls and step.keeps_nulls else None
         return Numbers(np.take(ids, coded.codes), valid)
 
@@ -138,7 +138,7 @@ class _Ids:
         if unseen.any():
             strange = column.values[unseen]
             if step.oov_buckets == 0:
-                _refuse_unseen(len(strange), np.unique(strange)[:3].tolist(), self._place, step.remedy)
+                _refuse_unseen(len(strange), np.unique(strange)[:3].tolist(), self._context, step.remedy)
             ids[unseen] = 1 + _modulo(strange, step.oov_buckets)
         if column.valid is not None:
             ids[~column.valid] = 0
@@ -176,7 +176,7 @@ class OneHotEncode(Encoder):
     null: Literal["zeros", "error"] = "zeros"
     unseen: Literal["zeros", "error"] = "zeros"
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.categories_only(given)
         return given.become("onehot", nulls=given.nulls and self.keeps_nulls)
 
@@ -188,17 +188,17 @@ class OneHotEncode(Encoder):
     def keeps_nulls(self) -> bool:
         return self.null == "error"
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
-        _need_values(statistic, place)
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        _need_values(statistic, context)
         values, _ = statistic.by_value()
         if len(values) > self.max_values:
             raise DataError(
-                f"The {place} meets {len(values):,} distinct values, and max_values is {self.max_values:,}. Raise "
+                f"The {context} meets {len(values):,} distinct values, and max_values is {self.max_values:,}. Raise "
                 "`max_values`, or use ordinal_encode or hash_encode with an embedding."
             )
         return {"categories_": _as_text(values), "n_samples_seen_": statistic.count}
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         vocabulary = Vocabulary(fitted["categories_"])
         width = len(fitted["categories_"])
         tables = WordTables(lambda words: np.append(vocabulary.find_words(words.binary), -1))
@@ -213,7 +213,7 @@ class OneHotEncode(Encoder):
                 found = np.where(nulls, -1, found)
             there = found >= 0
             if self.unseen == "error" and not there.all():
-                self._refuse(column, ~there if nulls is None else ~(there | nulls), place)
+                self._refuse(column, ~there if nulls is None else ~(there | nulls), context)
             out = np.zeros((len(found), width), np.uint8)
             rows = np.flatnonzero(there)
             out[rows, found[rows]] = 1
@@ -221,7 +221,7 @@ class OneHotEncode(Encoder):
 
         return apply
 
-    def _refuse(self, column: Column, bad: Mask, place: Place) -> None:
+    def _refuse(self, column: Column, bad: Mask, context: ErrorContext) -> None:
         if not bad.any():
             return
         if isinstance(column, Text):
@@ -231,7 +231,7 @@ class OneHotEncode(Encoder):
         else:
             sample = np.unique(numbers(column).values[bad])[:3].tolist()
         remedy = "add such rows to the fitted part (of a feature, `unseen: zeros` takes them)"
-        _refuse_unseen(int(bad.sum()), sample, place, remedy)
+        _refuse_unseen(int(bad.sum()), sample, context, remedy)
 
 
 class HashEncode(Encoder):
@@ -245,7 +245,7 @@ class HashEncode(Encoder):
 
     buckets: Annotated[int, Field(ge=1, le=1 << 31)]
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.categories_only(given)
         return given.become("int", nulls=False, encoder=index)
 
@@ -256,7 +256,7 @@ class HashEncode(Encoder):
     def ids(self, fitted: Fitted) -> int | None:
         return self.buckets + 1
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         dtype = np.dtype(narrow(self.buckets))
 
         def table(array: pa.Array) -> Array:
@@ -293,17 +293,17 @@ def _as_text(values: pa.Array) -> pa.Array:
         return values
 
 
-def _need_values(statistic: Any, place: Place) -> None:
+def _need_values(statistic: Any, context: ErrorContext) -> None:
     if statistic.count == 0:
         raise DataError(
-            f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+            f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
             "Leave the column out, or look at `source.where` and `split.fit`."
         )
 
 
-def _refuse_unseen(count: int, sample: list[Any], place: Place, remedy: str) -> None:
+def _refuse_unseen(count: int, sample: list[Any], context: ErrorContext, remedy: str) -> None:
     shown = ", ".join(map(repr, sample))
     raise DataError(
-        f"{count:,} values of {place} did not occur in the fitted rows, among them {shown}. Leave such rows out with "
+        f"{count:,} values of {context} did not occur in the fitted rows, among them {shown}. Leave such rows out with "
         f"`source.where`, or {remedy}."
     )

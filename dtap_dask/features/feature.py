@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dtap_dask.features.info import Role
 from dtap_dask.features.reduce import Pca
-from dtap_dask.features.step import DropNulls, Kind, Step
+from dtap_dask.features.step import DropNulls, Step, ValueType
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Lane:
 
     column: str
     steps: tuple[Step, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[ValueType, ...]
     levels: tuple[int | None, ...]
     folds: tuple[int | None, ...]
 

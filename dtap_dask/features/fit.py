@@ -22,7 +22,7 @@ from dtap_dask.features.sample import Sample
 from dtap_dask.features.scale import Scaler
 from dtap_dask.features.state import FittedState
 from dtap_dask.features.statistic import Covariance, Statistic
-from dtap_dask.features.step import DropNulls, Fitted, Place, naming, unforeseen
+from dtap_dask.features.step import DropNulls, ErrorContext, Fitted, naming, unforeseen
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class Accumulator:
             assert measure is not None
             raise unforeseen(self._place(measure), error) from error
 
-    def _place(self, measure: Measure) -> Place:
+    def _place(self, measure: Measure) -> ErrorContext:
         column = measure.chains[0].column
-        return Place(self._names.get(column, column), column, f"fitting ({measure.statistic.__name__.lower()})")
+        return ErrorContext(self._names.get(column, column), column, f"fitting ({measure.statistic.__name__.lower()})")
 
     def _suspect(self, rows: pa.RecordBatch, fit: npt.NDArray[np.bool_] | None) -> None:
         columns = self._suspects.columns if self._suspects and self._looks < BATCHES else ()
@@ -169,7 +169,7 @@ def finish(pipeline: Pipeline, level: int, partial: Partial, state: FittedState 
         for lane, index in _fitted_in(feature, level):
             chain = lane.chain(index + 1)
             if chain not in learnt:
-                with naming(Place(feature.spec.name, lane.column, lane.steps[index].name)):
+                with naming(ErrorContext(feature.spec.name, lane.column, lane.steps[index].name)):
                     learnt[chain] = _fit_step(feature, lane, index, taken, learnt)
         if feature.reduce is not None and feature.reduce_level == level:
             learnt[feature.block] = _fit_block(feature, taken, learnt)
@@ -205,11 +205,11 @@ def _fit_step(
         if nulls:
             value = learnt[lane.chain(fold + 1)]["statistics_"]
             statistic = statistic.folded(Sample(_through(value, lane, fold + 1, index, feature)), nulls)
-    place = Place(feature.spec.name, lane.column, step.name)
+    place = ErrorContext(feature.spec.name, lane.column, step.name)
     if statistic.infinities:
         raise infinite(statistic.infinities, lane.column, feature.spec.name, step.name)
     if feature.spec.role == "label":
-        place = Place(feature.spec.name, lane.column, f"{step.name} of the label")
+        place = ErrorContext(feature.spec.name, lane.column, f"{step.name} of the label")
     return step.fit(statistic, place)
 
 
@@ -233,7 +233,7 @@ def _through(value: object, lane: Lane, first: int, last: int, feature: Feature)
     else:
         column = Numbers(np.array([value]))
     for step in lane.steps[first:last]:
-        column = step.bind({}, Place(feature.spec.name, lane.column, step.name))(column)
+        column = step.bind({}, ErrorContext(feature.spec.name, lane.column, step.name))(column)
     return column
 
 
@@ -251,7 +251,7 @@ def _fit_block(
         scaler = lane.steps[-1] if scaled else None
         if isinstance(scaler, Scaler):
             factors[number], shifts[number] = scaler.linear(learnt[lane.result])
-    place = Place(feature.spec.name, names, feature.reduce.name)
+    place = ErrorContext(feature.spec.name, names, feature.reduce.name)
     with naming(place):
         return feature.reduce.fit_block(covariance.scaled(factors, shifts), place)
 

@@ -15,7 +15,7 @@ from dtap_dask.features.counts import Counts
 from dtap_dask.features.decimals import filled
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Moments, Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit, fits, is_finite
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, Unfit, ValueType, fits, is_finite
 
 Value = bool | int | float | str
 
@@ -46,7 +46,7 @@ class Impute(Step):
             raise ValueError("`value` must be finite")
         return self
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         if self.strategy in ("mean", "median"):
             self.number_only(given)
             return given.become("float", nulls=False)
@@ -59,7 +59,7 @@ class Impute(Step):
                 holds = "int64"
         return given.become(given.base, nulls=False, holds=holds)
 
-    def _check_value(self, given: Kind) -> None:
+    def _check_value(self, given: ValueType) -> None:
         value = self.value
         if (given.base == "text") != isinstance(value, str):
             raise Unfit(f"value {value!r} does not go with a column of {given.base}.")
@@ -83,10 +83,10 @@ class Impute(Step):
     def keeps_nulls(self) -> bool:
         return False
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         if statistic.count == 0:
             raise DataError(
-                f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+                f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
                 "Leave the column out, or use `impute: {strategy: constant, value: ...}`."
             )
         if self.strategy == "mean":
@@ -98,7 +98,7 @@ class Impute(Step):
             value = format(value, "f")  # its digits, which JSON holds exactly
         return {"statistics_": value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value}
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         value: Any = self.value if self.strategy == "constant" else fitted["statistics_"]
         fill_text = _fill_text(value) if isinstance(value, str) else None
         floats = self.strategy in ("mean", "median")

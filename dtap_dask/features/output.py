@@ -17,7 +17,7 @@ from dtap_dask.features.encode import LabelEncode
 from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.state import FittedState
-from dtap_dask.features.step import Kind, narrow
+from dtap_dask.features.step import ValueType, narrow
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def planned_dtype(feature: Feature) -> str:
     return _common([LaneOutput(dtype, stored, 1) for dtype, stored in pairs])[0]
 
 
-def _planned(kind: Kind, role: str) -> tuple[str, str]:
+def _planned(kind: ValueType, role: str) -> tuple[str, str]:
     if kind.base == "onehot":
         return kind.cast or "float32", kind.cast or "uint8"
     if kind.encoder is not None:
@@ -73,7 +73,7 @@ def _lane_output(feature: Feature, lane: Lane, state: FittedState) -> LaneOutput
     return LaneOutput(dtype, stored, kind.width or 1)
 
 
-def _onehot(lane: Lane, kind: Kind, state: FittedState) -> LaneOutput:
+def _onehot(lane: Lane, kind: ValueType, state: FittedState) -> LaneOutput:
     index = max(i for i, step in enumerate(lane.steps) if step.name == "one_hot_encode")
     chain = lane.chain(index + 1)
     categories = state.fitted[chain]["categories_"]
@@ -83,7 +83,7 @@ def _onehot(lane: Lane, kind: Kind, state: FittedState) -> LaneOutput:
     return LaneOutput(dtype, stored, len(categories), None, state.vocabulary_files.get(chain), classes)
 
 
-def _ids(lane: Lane, kind: Kind, encoder: int, state: FittedState) -> LaneOutput:
+def _ids(lane: Lane, kind: ValueType, encoder: int, state: FittedState) -> LaneOutput:
     chain = lane.chain(encoder + 1)
     step = lane.steps[encoder]
     fitted = state.fitted.get(chain, {})
@@ -107,7 +107,7 @@ def _refuse_merged(count: int, dtype: str, what: str) -> None:
         )
 
 
-def _number_dtypes(kind: Kind, role: str) -> tuple[str, str]:
+def _number_dtypes(kind: ValueType, role: str) -> tuple[str, str]:
     """(dtype, stored) of plain numbers."""
     if kind.cast is not None:
         return kind.cast, "uint8" if kind.cast == "bool" else kind.cast
@@ -133,7 +133,7 @@ def _integer_store(dtype: str) -> str:
     return dtype if dtype in ("int8", "uint8", "int16", "uint16", "int32") else "int64"
 
 
-def _list_dtypes(kind: Kind, role: str) -> tuple[str, str]:
+def _list_dtypes(kind: ValueType, role: str) -> tuple[str, str]:
     item = kind.source.value_type
     if is_text(item):
         return "bytes", "bytes"

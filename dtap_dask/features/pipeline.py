@@ -21,7 +21,7 @@ from dtap_dask.features.label import label_problems, label_step
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import Scaler
-from dtap_dask.features.step import Kind, Step, Unfit, describe, source_kind
+from dtap_dask.features.step import Step, Unfit, ValueType, describe, source_kind
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _lane(
     return Lane(column, steps, tuple(kinds), levels, folds)
 
 
-def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
+def _output_problem(spec: FeatureSpec, kind: ValueType) -> str:
     if kind.base == "time":
         return _time_problem(spec, kind)
     if kind.base == "list" and (spec.vector or spec.role in ("label", "weight")):
@@ -148,7 +148,7 @@ def _output_problem(spec: FeatureSpec, kind: Kind) -> str:
     return no_place if inexact else ""
 
 
-def _time_problem(spec: FeatureSpec, kind: Kind) -> str:
+def _time_problem(spec: FeatureSpec, kind: ValueType) -> str:
     if spec.role in ("feature", "label"):
         return f"it is {kind.source}, which needs `cast: int64` (microseconds since 1970)."
     column = sql_name(spec.columns[0])
@@ -227,7 +227,7 @@ def _role_problems(feature: Feature) -> list[str]:
     return texts
 
 
-def _without_nan(kind: Kind) -> str:
+def _without_nan(kind: ValueType) -> str:
     """What to do instead of allow_null."""
     if kind.base == "list":
         return "Leave allow_null out, and rows with nulls with `source.where`."

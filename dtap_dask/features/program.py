@@ -9,7 +9,7 @@ import pyarrow as pa
 from dtap_dask.errors import DtapError
 from dtap_dask.features.column import Column, from_arrow
 from dtap_dask.features.feature import Chain
-from dtap_dask.features.step import Bound, Fitted, Place, naming, unforeseen
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, naming, unforeseen
 
 
 class Program:
@@ -18,7 +18,7 @@ class Program:
     def __init__(self, chains: Iterable[Chain], fitted: Mapping[Chain, Fitted], names: Mapping[str, str]):
         """`names` gives each column's feature, for messages; `places` where each chain stands in what `run` returns."""
         self.places: dict[Chain, int] = {}
-        self._nodes: list[tuple[Place, int, Bound | None, str]] = []
+        self._nodes: list[tuple[ErrorContext, int, Bound | None, str]] = []
         self._names = names
         for chain in chains:
             self._add(chain, fitted)
@@ -27,9 +27,9 @@ class Program:
         if chain in self.places:
             return self.places[chain]
         name = chain.steps[-1].name if chain.steps else "reading"
-        place = Place(self._names.get(chain.column, chain.column), chain.column, name)
+        place = ErrorContext(self._names.get(chain.column, chain.column), chain.column, name)
         if not chain.steps:
-            node: tuple[Place, int, Bound | None, str] = (place, -1, None, chain.column)
+            node: tuple[ErrorContext, int, Bound | None, str] = (place, -1, None, chain.column)
         else:
             before = self._add(Chain(chain.column, chain.steps[:-1]), fitted)
             with naming(place):

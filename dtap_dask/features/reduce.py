@@ -11,7 +11,7 @@ from pydantic import Field
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Floats
 from dtap_dask.features.statistic import Covariance
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step, Unfit
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, Unfit, ValueType
 
 
 class Pca(Step):
@@ -27,7 +27,7 @@ class Pca(Step):
 
     n_components: Annotated[int, Field(ge=1)]
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.number_only(given)
         return given.become("float")
 
@@ -36,20 +36,20 @@ class Pca(Step):
         if self.n_components > width:
             raise Unfit(f"n_components is {self.n_components}, and the block has {width} columns; valid: 1 to {width}.")
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         raise NotImplementedError("pca works on a block: see project")
 
-    def fit_block(self, covariance: Covariance, place: Place) -> Fitted:
+    def fit_block(self, covariance: Covariance, context: ErrorContext) -> Fitted:
         """Components from the block's covariance, float64. DataError with fewer than two rows."""
         count = covariance.count
         if count < max(2, self.n_components):
             raise DataError(
-                f"There are {count:,} rows without nulls to fit {place} on, and {self.n_components} components need "
+                f"There are {count:,} rows without nulls to fit {context} on, and {self.n_components} components need "
                 f"{max(2, self.n_components)}. Look at `source.where` and `split.fit`."
             )
         matrix = covariance.products / (count - 1)
         if not np.isfinite(matrix).all():
-            raise DataError(f"The squares of the values of {place} overflow float64. Scale them first.")
+            raise DataError(f"The squares of the values of {context} overflow float64. Scale them first.")
         values, vectors = np.linalg.eigh(matrix)
         values = np.maximum(values[::-1], 0.0)
         vectors = vectors[:, ::-1].T

@@ -11,13 +11,13 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Column, Numbers, numbers
 from dtap_dask.features.statistic import Extremes, Moments, Statistic
-from dtap_dask.features.step import Bound, Fitted, Kind, Place, Step
+from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, ValueType
 
 
 class Scaler(Step):
     """x * factor + shift, or (x - shift) / factor, with numbers that are learnt. Nulls stay null."""
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         self.number_only(given)
         return given.become("float")
 
@@ -52,12 +52,12 @@ class StandardScale(Scaler):
     def statistic(self) -> type[Statistic] | None:
         return Moments
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
-        _need_values(statistic, place)
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        _need_values(statistic, context)
         variance = statistic.squares / statistic.count
         if not math.isfinite(variance) or not math.isfinite(statistic.mean):
             raise DataError(
-                f"The values of {place} are so large that their squares overflow float64. Put `clip`, or `log1p`, "
+                f"The values of {context} are so large that their squares overflow float64. Put `clip`, or `log1p`, "
                 "before it."
             )
         fitted: dict[str, Any] = {"n_samples_seen_": statistic.count}
@@ -72,7 +72,7 @@ class StandardScale(Scaler):
         scale, mean = fitted.get("scale_", 1.0), fitted.get("mean_", 0.0)
         return 1.0 / scale, -mean / scale
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         mean, scale = fitted.get("mean_"), fitted.get("scale_")
 
         def apply(column: Column) -> Column:
@@ -107,12 +107,12 @@ class MinMaxScale(Scaler):
     def statistic(self) -> type[Statistic] | None:
         return Extremes
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
-        _need_values(statistic, place)
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        _need_values(statistic, context)
         low, high = self.feature_range
         data_range = statistic.largest - statistic.smallest
         if not math.isfinite(data_range):
-            raise DataError(f"The range of {place} overflows float64. Put `clip`, or `log1p`, before it.")
+            raise DataError(f"The range of {context} overflows float64. Put `clip`, or `log1p`, before it.")
         scale = (high - low) / (data_range or 1.0)
         if not math.isfinite(scale):  # a range of a few denormals is as good as none
             scale = high - low
@@ -128,7 +128,7 @@ class MinMaxScale(Scaler):
     def linear(self, fitted: Fitted) -> tuple[float, float]:
         return fitted["scale_"], fitted["min_"]
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         scale, shift = self.linear(fitted)
 
         def apply(column: Column) -> Column:
@@ -151,15 +151,15 @@ class MaxAbsScale(Scaler):
     def statistic(self) -> type[Statistic] | None:
         return Extremes
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
-        _need_values(statistic, place)
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        _need_values(statistic, context)
         largest = max(abs(statistic.smallest), abs(statistic.largest))
         return {"n_samples_seen_": statistic.count, "max_abs_": largest, "scale_": largest or 1.0}
 
     def linear(self, fitted: Fitted) -> tuple[float, float]:
         return 1.0 / fitted["scale_"], 0.0
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         scale = fitted["scale_"]
 
         def apply(column: Column) -> Column:
@@ -169,9 +169,9 @@ class MaxAbsScale(Scaler):
         return apply
 
 
-def _need_values(statistic: Any, place: Place) -> None:
+def _need_values(statistic: Any, context: ErrorContext) -> None:
     if statistic.count == 0:
         raise DataError(
-            f"There is nothing to learn in {place}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+            f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
             "Leave the column out, look at `source.where` and `split.fit`, or impute a constant first."
         )

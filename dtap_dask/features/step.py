@@ -22,7 +22,7 @@ Bound = Callable[[Column], Column]
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueType:
     """What is known of a column between two steps before anything is read.
 
     `nulls`: a null of the source may still be there. `cast`: the dtype that the last step, a cast, gave it.
@@ -39,7 +39,7 @@ class Kind:
     width: int | None = None
     holds: str = "int64"
 
-    def become(self, base: Base, **changes: Any) -> Kind:
+    def become(self, base: Base, **changes: Any) -> ValueType:
         """The kind after a step: no longer as cast, no ids, any integers, unless `changes` say so."""
         return replace(self, **{"cast": None, "encoder": None, "holds": "int64", "base": base, **changes})
 
@@ -53,7 +53,7 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class ErrorContext:
     """Where a step stands, for messages about data."""
 
     feature: str
@@ -66,22 +66,22 @@ class Place:
 
 
 @contextmanager
-def naming(place: Place) -> Iterator[None]:
-    """Turn whatever is raised into a DataError that names the place; what names it already goes through."""
+def naming(context: ErrorContext) -> Iterator[None]:
+    """Turn whatever is raised into a DataError that names the context; errors that name it already pass unchanged."""
     try:
         yield
     except (DtapError, MemoryError):
         raise
     except Exception as error:
-        raise unforeseen(place, error) from error
+        raise unforeseen(context, error) from error
 
 
-def unforeseen(place: Place, error: Exception) -> DataError:
+def unforeseen(context: ErrorContext, error: Exception) -> DataError:
     """The error for what a step cannot do with its column, for reasons that nobody thought of."""
     why = " ".join(str(error).split()) or "no message"
     return DataError(
-        f"{str(place).capitalize()}, failed with {type(error).__name__}: {why[:500].rstrip('.')}. Leave the rows that "
-        "cause it out with `source.where`, `derive` a column of another type and use that, or leave the column out. If "
+        f"{str(context).capitalize()}, failed with {type(error).__name__}: {why[:500].rstrip('.')}. Leave the rows "
+        "that cause it out with `source.where`, `derive` a column of another type and use that, or leave the column out. If "
         "the values are ordinary ones, please report it with the job file."
     )
 
@@ -95,7 +95,7 @@ class Step(BaseModel):
     scalar: ClassVar[str | None] = None
     """The option that `name: value` sets."""
 
-    def kind(self, given: Kind, index: int) -> Kind:
+    def kind(self, given: ValueType, index: int) -> ValueType:
         """The kind of column that comes out, as step number `index`. Raises `Unfit`."""
         raise NotImplementedError
 
@@ -109,11 +109,11 @@ class Step(BaseModel):
         """Whether null in always gives null out."""
         return True
 
-    def fit(self, statistic: Any, place: Place) -> Fitted:
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         """The numbers learnt, named as dask-ml and scikit-learn name them. DataError if that cannot be."""
         return {}
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         """The step as a function of a column; it may keep what it has looked up for the next batch."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class Step(BaseModel):
         """The largest id + 1, for a step that makes ids."""
         return None
 
-    def number_only(self, given: Kind) -> None:
+    def number_only(self, given: ValueType) -> None:
         """Refuse anything but plain numbers."""
         if given.is_number:
             return
@@ -139,18 +139,18 @@ class DropNulls(Step):
 
     name: ClassVar[str] = "drop_nulls"
 
-    def bind(self, fitted: Fitted, place: Place) -> Bound:
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         return present
 
 
-def describe(kind: Kind) -> str:
+def describe(kind: ValueType) -> str:
     """A kind in words."""
     if kind.width is not None:
         return f"a {'vector' if len(shape_of(kind.source)) == 1 else 'tensor'} ({kind.source})"
     return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors", "text": "text"}.get(kind.base, kind.base)
 
 
-def source_kind(source: pa.DataType) -> Kind:
+def source_kind(source: pa.DataType) -> ValueType:
     """The kind of a column of the lake. Raises `Unfit` for types that cannot be features."""
     base = source
     if isinstance(base, pa.BaseExtensionType):
@@ -158,18 +158,18 @@ def source_kind(source: pa.DataType) -> Kind:
     if pa.types.is_dictionary(base):
         base = base.value_type
     if is_text(base):
-        return Kind("text", source)
+        return ValueType("text", source)
     if pa.types.is_fixed_size_list(base):
         inner = source_kind(base.value_type)
         if not inner.is_number and inner.width is None:
             raise Unfit(f"it is {source}; of fixed-size lists only those of numbers can be features.")
-        return Kind(inner.base, source, width=base.list_size * (inner.width or 1), holds=inner.holds)
+        return ValueType(inner.base, source, width=base.list_size * (inner.width or 1), holds=inner.holds)
     if pa.types.is_list(base) or pa.types.is_large_list(base):
         inner = source_kind(base.value_type)
         if not inner.is_number and inner.base != "text":
             raise Unfit(f"it is {source}; of lists only those of numbers or text can be features.")
-        return Kind("list", source)
-    return Kind(_plain(base), source, holds=str(base) if pa.types.is_integer(base) else "int64")
+        return ValueType("list", source)
+    return ValueType(_plain(base), source, holds=str(base) if pa.types.is_integer(base) else "int64")
 
 
 def _plain(kind: pa.DataType) -> Base:

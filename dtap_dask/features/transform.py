@@ -23,7 +23,7 @@ from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.reduce import stack
 from dtap_dask.features.remedy import cures, remedy
 from dtap_dask.features.state import FittedState
-from dtap_dask.features.step import Place, unforeseen
+from dtap_dask.features.step import ErrorContext, unforeseen
 
 Rows = dict[str, Array | pa.Array]
 Make = Callable[[list[Column]], Any]
@@ -61,7 +61,7 @@ class Transform:
             raise
         except Exception as error:
             failed = self.infos[len(made)]
-            raise unforeseen(Place(failed.name, ", ".join(failed.columns[:4]), "output"), error) from error
+            raise unforeseen(ErrorContext(failed.name, ", ".join(failed.columns[:4]), "output"), error) from error
         return made
 
     def _feature(

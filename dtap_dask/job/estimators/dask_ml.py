@@ -23,7 +23,7 @@ from dtap_dask.features.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
 from dtap_dask.features.impute import Impute
 from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.features.step import Fitted, Kind, Step
+from dtap_dask.features.step import Fitted, Step, ValueType
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,32 @@ class Refused:
         raise DtapError(f"Step {self.step} has no dask-ml or scikit-learn estimator: {self.reason}")
 
 
-def estimator_of(step: Step, fitted: Fitted, column: str, given: Kind) -> Any:
+def estimator_of(step: Step, fitted: Fitted, column: str, given: ValueType) -> Any:
     """The fitted estimator of one step on one column that it gets as `given`, or `Refused`."""
     if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough):
         return Refused(step.name, f"column {column!r} holds bytes ({given.source}), and theirs take text.")
     return _MAKERS[type(step)](step, fitted, column, given)
 
 
-def _standard(step: StandardScale, fitted: Fitted, column: str, given: Kind) -> Any:
+def _standard(step: StandardScale, fitted: Fitted, column: str, given: ValueType) -> Any:
     scaler = StandardScaler(with_mean=step.with_mean, with_std=step.with_std)
     arrays = {name: np.array([value]) for name, value in fitted.items() if name in ("mean_", "var_", "scale_")}
     return _filled(scaler, n_features_in_=1, n_samples_seen_=fitted["n_samples_seen_"], **arrays)
 
 
-def _minmax(step: MinMaxScale, fitted: Fitted, column: str, given: Kind) -> Any:
+def _minmax(step: MinMaxScale, fitted: Fitted, column: str, given: ValueType) -> Any:
     names = ("data_min_", "data_max_", "data_range_", "scale_", "min_")
     series = {name: pd.Series([fitted[name]], index=[column]) for name in names}
     scaler = MinMaxScaler(feature_range=step.feature_range)
     return _filled(scaler, n_features_in_=1, n_samples_seen_=fitted["n_samples_seen_"], **series)
 
 
-def _maxabs(step: MaxAbsScale, fitted: Fitted, column: str, given: Kind) -> Any:
+def _maxabs(step: MaxAbsScale, fitted: Fitted, column: str, given: ValueType) -> Any:
     scaler = _fit(MaxAbsScaler(), column, [fitted["max_abs_"]])
     return _filled(scaler, n_samples_seen_=fitted["n_samples_seen_"])
 
 
-def _impute(step: Impute, fitted: Fitted, column: str, given: Kind) -> Any:
+def _impute(step: Impute, fitted: Fitted, column: str, given: ValueType) -> Any:
     if step.strategy in ("median", "most_frequent"):
         value, missing = fitted["statistics_"], _missing(given)
         if given.base == "float":
@@ -76,19 +76,19 @@ def _impute(step: Impute, fitted: Fitted, column: str, given: Kind) -> Any:
     return _filled(imputer, indicator_=None, n_features_in_=1, statistics_=pd.Series([value], index=[column]))
 
 
-def indicator_of(column: str, given: Kind) -> Any:
+def indicator_of(column: str, given: ValueType) -> Any:
     """Where an imputer fills in: scikit-learn's MissingIndicator."""
     missing = _missing(given)
     known = "" if given.base == "text" else 0.0
     return _fit(MissingIndicator(features="all", missing_values=missing), column, [known], missing is None)
 
 
-def _missing(given: Kind) -> float | None:
+def _missing(given: ValueType) -> float | None:
     """Null as pandas has it: booleans with nulls are a column of objects, True, False and None."""
     return None if given.base == "bool" else np.nan
 
 
-def _ordinal(step: OrdinalEncode, fitted: Fitted, column: str, given: Kind) -> Any:
+def _ordinal(step: OrdinalEncode, fitted: Fitted, column: str, given: ValueType) -> Any:
     values = _values(fitted["vocabulary"], given)
     if step.oov_buckets or given.base != "text":
         dtype = pd.CategoricalDtype(list(values))
@@ -99,7 +99,7 @@ def _ordinal(step: OrdinalEncode, fitted: Fitted, column: str, given: Kind) -> A
     return _fit(encoder, column, [*values])
 
 
-def _one_hot(step: OneHotEncode, fitted: Fitted, column: str, given: Kind) -> Any:
+def _one_hot(step: OneHotEncode, fitted: Fitted, column: str, given: ValueType) -> Any:
     if step.null != step.unseen:
         return Refused(
             step.name,
@@ -112,11 +112,11 @@ def _one_hot(step: OneHotEncode, fitted: Fitted, column: str, given: Kind) -> An
     return _fit(encoder, column, [*values])
 
 
-def _hash(step: HashEncode, fitted: Fitted, column: str, given: Kind) -> Any:
+def _hash(step: HashEncode, fitted: Fitted, column: str, given: ValueType) -> Any:
     return Refused(step.name, "none of theirs computes FarmHash's Fingerprint64; tf.strings.to_hash_bucket_fast does.")
 
 
-def _bucketize(step: Bucketize, fitted: Fitted, column: str, given: Kind) -> Any:
+def _bucketize(step: Bucketize, fitted: Fitted, column: str, given: ValueType) -> Any:
     if step.boundaries is not None:
         return FunctionTransformer(_digitized, kw_args={"bins": step.boundaries})
     edges = np.empty(1, object)
@@ -133,16 +133,16 @@ def _bucketize(step: Bucketize, fitted: Fitted, column: str, given: Kind) -> Any
     )
 
 
-def _clip(step: Clip, fitted: Fitted, column: str, given: Kind) -> Any:
+def _clip(step: Clip, fitted: Fitted, column: str, given: ValueType) -> Any:
     bounds = {"lower": step.min, "upper": step.max}
     return FunctionTransformer(_clipped, kw_args=bounds)
 
 
-def _log1p(step: Log1p, fitted: Fitted, column: str, given: Kind) -> Any:
+def _log1p(step: Log1p, fitted: Fitted, column: str, given: ValueType) -> Any:
     return FunctionTransformer(np.log1p)
 
 
-def _cast(step: Cast, fitted: Fitted, column: str, given: Kind) -> Any:
+def _cast(step: Cast, fitted: Fitted, column: str, given: ValueType) -> Any:
     if step.dtype.startswith("float") and (given.is_number or given.base == "onehot"):
         return FunctionTransformer(_as_type, kw_args={"dtype": step.dtype})
     return Refused(
@@ -151,7 +151,7 @@ def _cast(step: Cast, fitted: Fitted, column: str, given: Kind) -> Any:
     )
 
 
-def _passthrough(step: Passthrough, fitted: Fitted, column: str, given: Kind) -> Any:
+def _passthrough(step: Passthrough, fitted: Fitted, column: str, given: ValueType) -> Any:
     return FunctionTransformer()
 
 
@@ -199,7 +199,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return "binary" in str(kind)
 
 
-def _values(array: pa.Array, given: Kind) -> npt.NDArray[Any]:
+def _values(array: pa.Array, given: ValueType) -> npt.NDArray[Any]:
     """A vocabulary as pandas holds such a column."""
     if given.base == "text":
         return np.array(array.to_pylist(), object)

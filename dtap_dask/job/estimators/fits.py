@@ -28,7 +28,7 @@ from dtap_dask.features.impute import Impute
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
 from dtap_dask.features.statistic import Covariance, Extremes, Moments, Statistic
-from dtap_dask.features.step import Fitted, Place, Step
+from dtap_dask.features.step import ErrorContext, Fitted, Step
 from dtap_dask.job.estimators.frames import VALUES, Frames
 
 
@@ -40,7 +40,7 @@ class Target:
     name: Chain | Block
     step: Step
     inputs: tuple[Chain, ...]
-    place: Place
+    place: ErrorContext
     learnt_before: int
 
 

@@ -15,7 +15,7 @@ from dtap_dask.errors import DtapError
 from dtap_dask.features import FittedState
 from dtap_dask.features.elementwise import Passthrough
 from dtap_dask.features.feature import Feature, Lane
-from dtap_dask.features.step import Kind
+from dtap_dask.features.step import ValueType
 from dtap_dask.job import taps
 from dtap_dask.job.estimators.dask_ml import Refused, estimator_of, indicator_of, pca_of
 from dtap_dask.records.commit import sidecar_path
@@ -99,7 +99,7 @@ def _feature(state: FittedState, feature: Feature) -> list[Estimators]:
         made.append(Estimators(spec.name, (lane.column,), _named(estimators)))
     reduced = state.reduced(feature)
     if reduced is not None:
-        kind = Kind("float", pa.float64(), nulls=False)
+        kind = ValueType("float", pa.float64(), nulls=False)
         tail = [(step.name, estimator_of(step, {}, "", kind)) for step in feature.tail]
         pca = pca_of(reduced.fitted, spec.columns)
         made.append(Estimators(spec.name, spec.columns, _named([(reduced.step.name, pca), *tail])))

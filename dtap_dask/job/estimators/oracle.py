@@ -30,7 +30,7 @@ from dtap_dask.features import Accumulator, FittedState, Pipeline
 from dtap_dask.features.checks import Findings, watches
 from dtap_dask.features.encode import LabelEncode
 from dtap_dask.features.feature import Block, Chain, Feature
-from dtap_dask.features.step import Fitted, Place
+from dtap_dask.features.step import ErrorContext, Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.planning.plan import Plan
@@ -109,11 +109,13 @@ def _of_feature(feature: Feature) -> Iterator[Target]:
         for index, step in enumerate(lane.steps):
             if step.statistic is not None:
                 of_label = " of the label" if isinstance(step, LabelEncode) else ""
-                place = Place(feature.spec.name, lane.column, step.name + of_label)
+                place = ErrorContext(feature.spec.name, lane.column, step.name + of_label)
                 yield Target(lane.chain(index + 1), step, (lane.chain(index),), place, _learning(lane.chain(index)))
     if feature.reduce is not None:
         inputs = tuple(lane.result for lane in feature.lanes)
-        place = Place(feature.spec.name, ", ".join(lane.column for lane in feature.lanes[:4]), feature.reduce.name)
+        place = ErrorContext(
+            feature.spec.name, ", ".join(lane.column for lane in feature.lanes[:4]), feature.reduce.name
+        )
         yield Target(feature.block, feature.reduce, inputs, place, max(map(_learning, inputs)))
 
 
