@@ -226,8 +226,8 @@ class Cast(Step):
             kind = {pa.bool_(): "boolean", pa.float64(): "double"}.get(target, "bigint")
             raise DataError(
                 f"A value of {context} does not spell a {self.dtype}: {error}. Leave such rows out with "
-                f"`source.where`, `derive` a column `try_cast({sql_name(context.column)} as {kind})`, which has null in "
-                "their place, or encode the column as text."
+                f"`source.where`, `derive` a column `try_cast({sql_name(context.column)} as {kind})`, which has null "
+                "in their place, or encode the column as text."
             ) from error
         table = np.append(words.to_numpy(zero_copy_only=False), np.zeros(1, target.to_pandas_dtype()))
         values = table[coded.codes]

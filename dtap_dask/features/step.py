@@ -81,8 +81,8 @@ def unforeseen(context: ErrorContext, error: Exception) -> DataError:
     why = " ".join(str(error).split()) or "no message"
     return DataError(
         f"{str(context).capitalize()}, failed with {type(error).__name__}: {why[:500].rstrip('.')}. Leave the rows "
-        "that cause it out with `source.where`, `derive` a column of another type and use that, or leave the column out. If "
-        "the values are ordinary ones, please report it with the job file."
+        "that cause it out with `source.where`, `derive` a column of another type and use that, or leave the column "
+        "out. If the values are ordinary ones, please report it with the job file."
     )
 
 
