@@ -327,6 +327,15 @@ def sample(folder: str, rows: int) -> None:
     click.echo(visible(f"{folder}/{written.path}: {count(written.rows, 'row')} in {groups} of {files}, {size}"))
 
 
+@tfrecords.command()
+@click.argument("topic", required=False)
+def docs(topic: str | None) -> None:
+    """Show a page of the documentation; without TOPIC, list the pages."""
+    from dtap_dask.docs.pages import print_docs
+
+    print_docs(topic)
+
+
 def main() -> None:
     """The console script `dtap-dask`."""
     open_standard_streams()

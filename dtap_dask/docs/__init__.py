@@ -1,0 +1,1 @@
+"""The reference pages, one Markdown file a topic, and what shows them."""
