@@ -243,7 +243,7 @@ def test_a_terminal_that_hangs_up_is_an_interruption(place: Path) -> None:
 # Loaded by every worker: what its write tasks raise.
 PRELOAD = """
 from dtap_dask.errors import DataError
-from dtap_dask.job.running import tasks
+from dtap_dask.job.execution import tasks
 def fail(*args, **options):
     raise {what}
 tasks.run_write_task = fail

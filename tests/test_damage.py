@@ -20,8 +20,8 @@ import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, VerificationError
 from dtap_dask.features.state import FeatureInfo
+from dtap_dask.job.execution import tasks
 from dtap_dask.job.running import run as run_module
-from dtap_dask.job.running import tasks
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock

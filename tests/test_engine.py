@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import ClusterError, DataError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
-from dtap_dask.job.running import engine
-from dtap_dask.job.running.engine import FAN_IN, Engine
+from dtap_dask.job.execution import dask_executor
+from dtap_dask.job.execution.dask_executor import FAN_IN, Engine
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +98,12 @@ def raise_anything(kind: str, x: int) -> int:
 )
 def test_whatever_a_task_raises_arrives_as_a_paragraph_with_its_cause(client: Client, kind: str, message: str) -> None:
     items = [(kind, i) for i in range(FAN_IN)]  # one merge, which waits for all
-    with pytest.raises(engine.Unforeseen, match=f"^{message}") as caught:
+    with pytest.raises(dask_executor.Unforeseen, match=f"^{message}") as caught:
         Engine(client).each("scan", raise_anything, items, lambda _: None)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, LookupError | MemoryError)
     names = ("fit", "merge-fit", "finish-fit")
-    with pytest.raises(engine.Unforeseen, match=f"^{message}"):
+    with pytest.raises(dask_executor.Unforeseen, match=f"^{message}"):
         Engine(client).tree(names, raise_anything, items, merge=nest, last=last, done=lambda _: None)
 
 
@@ -154,7 +154,7 @@ def merged(count: int, order: Sequence[int]) -> tuple[Merged, list[Merged]]:
         made.append(Merged(parts[0].first, parts[-1].end, 1 + max(one.depth for one in parts)))
         return made[-1]
 
-    tree = engine._Tree(count, merge)
+    tree = dask_executor._Tree(count, merge)
     for index in order:
         tree.leaf(index, cast("Any", Merged(index, index + 1, 0)))
     return cast("Merged", tree.root()), made

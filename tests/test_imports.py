@@ -55,7 +55,7 @@ def test_rooms_below_the_job_know_neither_dask_nor_tensorflow(room: str) -> None
 
 
 def test_what_workers_import_is_free_of_tensorflow() -> None:
-    loaded = modules_after("import dtap_dask.job.running.tasks")
+    loaded = modules_after("import dtap_dask.job.execution.tasks")
     assert not loaded & {"tensorflow", "keras"}
     assert "pyarrow" in loaded
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import DataError
+from dtap_dask.job.execution import dask_executor, tasks
 from dtap_dask.job.planning import warnings
 from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.grouping import (
@@ -33,7 +34,6 @@ from dtap_dask.job.planning.grouping import (
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.seal import seal
-from dtap_dask.job.running import engine, tasks
 from dtap_dask.storage import Store
 
 Document = dict[str, Any]
@@ -57,14 +57,14 @@ def test_many_footers_are_read_in_tasks_named_scan(
     monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
     monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_A_TASK", 5)
     calls: list[tuple[str, int]] = []
-    each = engine.Engine.each
+    each = dask_executor.Engine.each
 
     def spy(self: Any, name: str, task: Any, items: Any, done: Any, **options: Any) -> list[Any]:
         calls.append((name, len(items)))
         assert (task is tasks.read_footers) == (name == "scan")
         return each(self, name, task, items, done, **options)
 
-    monkeypatch.setattr(engine.Engine, "each", spy)
+    monkeypatch.setattr(dask_executor.Engine, "each", spy)
     manifest = dtap_dask.run(job, client=client, progress="silent")
     assert calls == [("scan", 3), ("write", len(here.write_tasks))]
     assert manifest.fingerprint == here.fingerprint

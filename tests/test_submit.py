@@ -40,7 +40,7 @@ PRELOAD = """
 import time
 from pathlib import Path
 from dtap_dask.records import commit
-from dtap_dask.job.running import tasks
+from dtap_dask.job.execution import tasks
 def slowly(*args, **options):
     time.sleep(float(Path({pace!r}).read_text()))
     return commit.run_write_task(*args, **options)

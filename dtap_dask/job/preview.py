@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import Rows, Transform, fit_batches
+from dtap_dask.job.execution.tasks import fit_mask, in_parts
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.running.tasks import fit_mask, in_parts
 from dtap_dask.lake.groups import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 
 from dtap_dask.errors import JobError, did_you_mean
+from dtap_dask.job.execution.tasks import patiently
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import plan_source
-from dtap_dask.job.running.tasks import patiently
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task, scan_schema
 from dtap_dask.storage import Store
 

@@ -32,15 +32,16 @@ import yaml
 from distributed import Client
 
 import machine
+from dtap_dask.job.execution.dask_executor import Engine
+from dtap_dask.job.execution.lazy import LazyItems
+from dtap_dask.job.execution.watchdog import Watch
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import plan_of
 from dtap_dask.job.planning.seal import seal
-from dtap_dask.job.running.engine import Engine
 from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.run import How, _Run, beginning
 from dtap_dask.job.running.sources import write_sources
-from dtap_dask.job.running.stages import Lazily, Made, footers_on
-from dtap_dask.job.running.watch import Watch
+from dtap_dask.job.running.stages import Lazily, footers_on
 from dtap_dask.job.telling.noticeboard import Noticeboard
 from dtap_dask.job.telling.progress import Silent
 from dtap_dask.job.telling.teller import EVENTS_SECONDS, Teller
@@ -186,7 +187,7 @@ def _sleeping(engine: Engine, item: tuple[Any, ...], teller: Teller, count: int)
     rows = item[2].rows
     teller.begin("fit", count, count * rows, 0)
     names = ("fit", "merge-fit", "finish-fit")
-    items = Made(count, lambda _: item)
+    items = LazyItems(count, lambda _: item)
     found = engine.tree(names, sleep, items, merge=add, last=int, done=lambda _: teller.advance(rows, 0))
     teller.end()
     if found != count * rows:

@@ -15,7 +15,7 @@ from dtap_dask.features.decimals import spelled
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.program import Program
 from dtap_dask.features.step import Fitted
-from dtap_dask.job.running.tasks import Work, fit_mask, patiently
+from dtap_dask.job.execution.tasks import Work, fit_mask, patiently
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 
 # The column of a frame that holds one column's values without their nulls.

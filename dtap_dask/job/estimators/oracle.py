@@ -33,9 +33,9 @@ from dtap_dask.features.feature import Block, Chain, Feature
 from dtap_dask.features.step import ErrorContext, Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
+from dtap_dask.job.execution.dask_executor import Engine, watching
+from dtap_dask.job.execution.tasks import Work, fit_mask, fitted_folder, in_parts, patiently
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.running.engine import Engine, watching
-from dtap_dask.job.running.tasks import Work, fit_mask, fitted_folder, in_parts, patiently
 from dtap_dask.job.telling.progress import Reporter
 from dtap_dask.lake.scan import ScanTask, read_task
 

@@ -16,12 +16,12 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
+from dtap_dask.job.execution.tasks import fit_mask, in_parts, unfitted
 from dtap_dask.job.planning.grouping import MIXED_FROM, fit_name, split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.seal import layout_of
 from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
-from dtap_dask.job.running.tasks import fit_mask, in_parts, unfitted
 from dtap_dask.lake.groups import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
 from dtap_dask.records.shard import Batch, TaskShards, write_shards

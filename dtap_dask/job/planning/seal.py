@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.features import FeatureInfo
+from dtap_dask.job.execution.tasks import Counted, refuse_empty
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.running.tasks import Counted, refuse_empty
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Encoder, Layout
 from dtap_dask.records.shard import TaskShards

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from dtap_dask.job.execution.tasks import Reading
 from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.running.compared import Compared, in_lines
-from dtap_dask.job.running.tasks import Reading
 from dtap_dask.job.table import summary
 from dtap_dask.job.telling.hints import loading, of_output
 from dtap_dask.job.telling.teller import Teller

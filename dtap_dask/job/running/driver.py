@@ -12,8 +12,8 @@ from distributed.security import Security
 
 from dtap_dask.errors import DtapError
 from dtap_dask.job import taps
+from dtap_dask.job.execution.dask_executor import Unforeseen
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.job.running.engine import Unforeseen
 from dtap_dask.job.running.run import How, carry_out
 from dtap_dask.job.telling.folder import InFolder, told_runs
 from dtap_dask.job.telling.noticeboard import Noticeboard

@@ -22,19 +22,20 @@ from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
 from dtap_dask.job.cluster.starting import refuse_unguarded
 from dtap_dask.job.dashboard import install, page_link
+from dtap_dask.job.execution import tasks
+from dtap_dask.job.execution.dask_executor import STOPPED, Engine
+from dtap_dask.job.execution.lazy import LazyItems
+from dtap_dask.job.execution.tasks import Counted, FittedLevel, Reading, Work, Written
+from dtap_dask.job.execution.watchdog import Watch
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import fit_name, split_names
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
-from dtap_dask.job.running import tasks
 from dtap_dask.job.running.compared import compare, expect, keep
 from dtap_dask.job.running.conclude import conclude
-from dtap_dask.job.running.engine import STOPPED, Engine
 from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.sources import SOURCES, refuse_replaced, source_totals, write_sources
-from dtap_dask.job.running.stages import Finish, Lazily, Made, footers_on, stage_of, stages
-from dtap_dask.job.running.tasks import Counted, FittedLevel, Reading, Work, Written
-from dtap_dask.job.running.watch import Watch
+from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
 from dtap_dask.job.telling.folder import FILES_SECONDS, InFolder, told_run
 from dtap_dask.job.telling.hints import of_output
 from dtap_dask.job.telling.noticeboard import Noticeboard
@@ -247,7 +248,7 @@ class _Run:
     def fit(self, level: int) -> tuple[Counted, ...]:
         plan = self.plan
         count = len(plan.fit_tasks)
-        items = Made(count, lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i]), looking(i, count)))
+        items = LazyItems(count, lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i]), looking(i, count)))
         told = self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
         planned = plan.amounts(plan.fit_tasks)[:, 1]
 
@@ -267,7 +268,7 @@ class _Run:
 
     def count(self) -> list[Counted]:
         plan = self.plan
-        items = Made(len(plan.fit_tasks), lambda i: (self.work, plan.task(i, plan.fit_tasks[i])))
+        items = LazyItems(len(plan.fit_tasks), lambda i: (self.work, plan.task(i, plan.fit_tasks[i])))
         done = self.begin("count", plan.fit_tasks)
         counted = self.engine.each("count", tasks.count, items, done, took=lambda one: self.took([one]))
         self.report.end()
@@ -275,7 +276,7 @@ class _Run:
 
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
         plan = self.plan
-        items = Made(
+        items = LazyItems(
             len(plan.write_tasks), lambda i: (self.work, self.levels, plan.task(i, plan.write_tasks[i]), shards[i])
         )
         self.report.tell(shards_planned=sum(len(paths) for one in shards for paths in one.shards))

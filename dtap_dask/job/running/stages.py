@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, overload
 
 from distributed import Client
 
+from dtap_dask.job.execution import tasks
+from dtap_dask.job.execution.dask_executor import Engine
+from dtap_dask.job.execution.tasks import Work
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.grouping import fit_name
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.source import ReadFooters, footer_parts
-from dtap_dask.job.running import tasks
-from dtap_dask.job.running.engine import Engine
-from dtap_dask.job.running.tasks import Work
 from dtap_dask.job.telling.progress import Reporter
 from dtap_dask.job.telling.snapshot import Stage
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.storage import Store
-
-T = TypeVar("T")
 
 
 class Lazily:
@@ -67,25 +64,6 @@ def stage_of(plan: Plan, name: str, positions: Sequence[tuple[int, ...]]) -> Sta
     """A stage before it begins, by the row groups that each of its tasks reads."""
     rows, size = plan.amounts(positions).sum(axis=0).tolist()
     return Stage(name, len(positions), 0, rows, 0, size, 0, 0.0, False)
-
-
-class Made(Sequence[T]):
-    """So many items, made when they are asked for: what all tasks are given would fill the client's memory."""
-
-    def __init__(self, length: int, make: Callable[[int], T]):
-        self._places, self._make = range(length), make
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, at: int) -> T: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[T]: ...
-    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
-        if isinstance(at, slice):
-            return [self._make(place) for place in self._places[at]]
-        return self._make(self._places[at])
 
 
 @dataclass(frozen=True)

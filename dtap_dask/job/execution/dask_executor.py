@@ -15,8 +15,8 @@ from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps, loads
 
 from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
+from dtap_dask.job.execution.watchdog import Watch
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.running.watch import Watch
 from dtap_dask.job.telling.teller import Cancelled
 
 # Enough to keep every thread busy while the client reacts, few enough that a lost client leaves little behind.

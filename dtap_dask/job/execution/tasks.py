@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from dtap_dask.errors import DataError, InterruptedRun
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
+from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.running.memory import keep_freed_memory
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task

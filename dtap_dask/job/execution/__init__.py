@@ -1,0 +1,1 @@
+"""What runs on workers, and what sends it there."""
