@@ -26,7 +26,7 @@ import dtap_dask
 from dtap_dask.cli import LATER, tfrecords
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.job.telling.reporters import reporter
+from dtap_dask.job.status.reporters import reporter
 
 Document = dict[str, Any]
 

@@ -269,18 +269,18 @@ def test_a_damaged_lock_stops_all_but_an_overwrite_and_what_it_says_works(small:
 
 
 def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document, client: Client) -> None:
-    from dtap_dask.job.telling.folder import told_notes, told_run, told_runs
+    from dtap_dask.job.status.folder import read_notes, read_run, read_runs
 
     run(small, client)
     store = open_store(small["output"]["path"])
-    [told] = told_runs(store)
-    for kind, ask in (("json", told_run), ("log", told_notes)):
+    [told] = read_runs(store)
+    for kind, ask in (("json", read_run), ("log", read_notes)):
         (output_of(small) / "_run" / "status" / f"{told.id}.{kind}").write_bytes(DEEP)
         with pytest.raises(OutputError, match=rf"_run/status/{told.id}\.{kind} was damaged.*delete it"):
             ask(store, told.id)
-    assert told_runs(store) == []
+    assert read_runs(store) == []
     run(other(small), client, overwrite=True)
-    assert len(told_runs(store)) == 1
+    assert len(read_runs(store)) == 1
 
 
 @pytest.mark.parametrize("failing", ["replace", "move", "delete", "open_output", "sync_folder"])

@@ -24,7 +24,7 @@ import dtap_dask
 from dtap_dask.job.dashboard import install, metrics, page_link
 from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, SILENT_SECONDS, Board, History, Run, seconds_left
 from dtap_dask.job.dashboard.page import render, short
-from dtap_dask.job.telling.snapshot import TOPIC, Snapshot, Stage
+from dtap_dask.job.status.snapshot import TOPIC, Snapshot, Stage
 
 MIB = 1 << 20
 Browser: Any = runpy.run_path(str(Path(__file__).with_name("browser.py")))["Browser"]

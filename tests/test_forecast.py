@@ -31,8 +31,8 @@ from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe, spread
 from dtap_dask.job.planning.unseen import expected_distinct
-from dtap_dask.job.running.compared import kept
-from dtap_dask.job.telling.folder import told_runs
+from dtap_dask.job.status.comparison import read_comparison
+from dtap_dask.job.status.folder import read_runs
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
@@ -122,8 +122,8 @@ def test_forecast_and_measured_are_told_and_kept(
     manifest = dtap_dask.run(job, client=client, progress="plain", probe=True)
     told = capsys.readouterr().err
     store = open_store(job["output"]["path"])
-    [snapshot] = told_runs(store)
-    found = {one.what: one for one in kept(store, snapshot.id)}
+    [snapshot] = read_runs(store)
+    found = {one.what: one for one in read_comparison(store, snapshot.id)}
     assert list(found) == ["rows", "bytes", "shards", "seconds of fit", "seconds of write"]
     assert all(str(one) in told for one in found.values())
     assert found["rows"].measured == sum(part.rows for part in manifest.splits.values())

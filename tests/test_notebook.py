@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dtap_dask.job.telling.notebook import Notebook, in_notebook
-from dtap_dask.job.telling.reporters import reporter
-from dtap_dask.job.telling.snapshot import Snapshot
+from dtap_dask.job.status.notebook import Notebook, in_notebook
+from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.status.snapshot import Snapshot
 
 Document = dict[str, Any]
 

@@ -26,7 +26,7 @@ from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.job.telling.reporters import reporter
+from dtap_dask.job.status.reporters import reporter
 
 Document = dict[str, Any]
 SECRET = "päss-w0rd"

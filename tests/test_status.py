@@ -23,13 +23,12 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DataError, InterruptedRun, JobError
-from dtap_dask.job.telling.folder import InFolder as ToFolder
-from dtap_dask.job.telling.folder import told_runs
-from dtap_dask.job.telling.follow import follow, in_words
-from dtap_dask.job.telling.progress import Silent, told
-from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
-from dtap_dask.job.telling.status import InFolder, Look, is_path
-from dtap_dask.job.telling.teller import Cancelled, Superseded, Teller, run_name
+from dtap_dask.job.status.displays import Silent, told
+from dtap_dask.job.status.folder import StatusWriter, read_runs
+from dtap_dask.job.status.follow import follow, in_words
+from dtap_dask.job.status.reporter import Cancelled, RunReporter, Superseded, run_name
+from dtap_dask.job.status.snapshot import Note, Snapshot, Stage
+from dtap_dask.job.status.sources import FolderSource, RunStatus, is_path
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
@@ -58,17 +57,17 @@ class Listener:
         self.heard.append((snapshot, notes))
 
 
-def teller() -> Teller:
-    return Teller(BEGUN, Silent(), lambda told: told)
+def reporter_of_run() -> RunReporter:
+    return RunReporter(BEGUN, Silent(), lambda told: told)
 
 
-def a_run(report: Teller) -> None:
+def a_run(report: RunReporter) -> None:
     report.note("It begins.")
     report.begin("fit", 2, 30, 300)
     report.advance(10, 100)
     report.advance(20, 200)
     report.end()
-    report.tell(shards_planned=2)
+    report.update(shards_planned=2)
     report.begin("write", 100, 30, 300)
     for _ in range(100):
         report.advance(0, 3)
@@ -79,8 +78,8 @@ def a_run(report: Teller) -> None:
 
 def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
     slow, quick = Listener(0.2), Listener()
-    report = teller()
-    with report.telling(slow, 60.0), report.telling(quick, 60.0):
+    report = reporter_of_run()
+    with report.publishing(slow, 60.0), report.publishing(quick, 60.0):
         start = time.monotonic()
         a_run(report)
         assert time.monotonic() - start < 0.2
@@ -95,8 +94,8 @@ def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
 
 
 def test_between_the_stages_states_are_told_at_the_pace_asked_for() -> None:
-    listener, report = Listener(), teller()
-    with report.telling(listener, 0.2):
+    listener, report = Listener(), reporter_of_run()
+    with report.publishing(listener, 0.2):
         report.begin("fit", 1000, 0, 0)
         for _ in range(50):
             report.advance(1, 1)
@@ -108,8 +107,8 @@ def test_a_listener_that_fails_does_not_fail_the_run() -> None:
     def broken(snapshot: Snapshot, notes: Sequence[Note]) -> None:
         raise OSError("no space left")
 
-    report = teller()
-    with report.telling(broken, 0.0):
+    report = reporter_of_run()
+    with report.publishing(broken, 0.0):
         a_run(report)
     assert report.snapshot.state == "done"
 
@@ -126,10 +125,10 @@ def test_a_listener_that_fails_does_not_fail_the_run() -> None:
     ],
 )
 def test_an_error_is_the_last_word(error: BaseException, state: str, exit_code: int) -> None:
-    listener, report = Listener(), teller()
-    with pytest.raises(type(error)), report.telling(listener, 60.0):
+    listener, report = Listener(), reporter_of_run()
+    with pytest.raises(type(error)), report.publishing(listener, 60.0):
         raise error
-    report.tell(state="running")
+    report.update(state="running")
     last = listener.heard[-1][0]
     assert (last.state, last.exit_code) == (state, exit_code)
     assert report.snapshot == last
@@ -137,10 +136,10 @@ def test_an_error_is_the_last_word(error: BaseException, state: str, exit_code: 
 
 
 def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
-    listener, report = Listener(), teller()
+    listener, report = Listener(), reporter_of_run()
 
     def superseded() -> None:
-        with report.telling(listener, 60.0):
+        with report.publishing(listener, 60.0):
             report.begin("fit", 1, 1, 1)
             report.flush()
             report.advance(1, 1)
@@ -153,7 +152,7 @@ def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
 
 
 def test_a_snapshot_survives_json_and_newer_versions() -> None:
-    report = teller()
+    report = reporter_of_run()
     a_run(report)
     written = json.loads(json.dumps(report.snapshot.to_json()))
     assert Snapshot.from_json(written) == report.snapshot
@@ -174,15 +173,15 @@ def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_folder_keeps_the_last_runs(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for i in range(8):
-        ToFolder(store)(replace(BEGUN, id=f"trips-00000{i}", started=float(i)), [Note(0, 0.0, "a\nb")])
-    assert [one.id for one in told_runs(store)] == [f"trips-00000{i}" for i in range(3, 8)]
+        StatusWriter(store)(replace(BEGUN, id=f"trips-00000{i}", started=float(i)), [Note(0, 0.0, "a\nb")])
+    assert [one.id for one in read_runs(store)] == [f"trips-00000{i}" for i in range(3, 8)]
     assert len(list(tmp_path.rglob("*.log"))) == 5
-    assert InFolder(store).notes() == [Note(0, 0.0, "a\nb")]
+    assert FolderSource(store).notes() == [Note(0, 0.0, "a\nb")]
 
 
 def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    ToFolder(store)(replace(BEGUN, told=time.time() - 90), [])
+    StatusWriter(store)(replace(BEGUN, told=time.time() - 90), [])
     with lock(store, run=BEGUN.id):
         holder = json.loads((tmp_path / "_run" / "lock").read_text())
         assert status(tmp_path)["remark"] == "Running when last heard of, 90 s ago."
@@ -274,11 +273,11 @@ class Story:
 
     seconds = 0.01
 
-    def __init__(self, looks: Sequence[Look], said: Sequence[str]):
+    def __init__(self, looks: Sequence[RunStatus], said: Sequence[str]):
         self._looks, self._said = iter(looks), said
         self._count = 0
 
-    def look(self) -> Look:
+    def look(self) -> RunStatus:
         self._count += 1
         return next(self._looks)
 
@@ -291,7 +290,7 @@ def story(end: Snapshot) -> Story:
     half = replace(BEGUN, stages=(stage,), workers=3, shards_planned=4, shards_committed=1)
     more = replace(half, stages=(replace(stage, tasks_done=3, rows_done=30, bytes_done=300),), shards_committed=3)
     full = replace(stage, tasks_done=4, rows_done=40, bytes_done=400, seconds=20.0, ended=True)
-    looks = [Look(BEGUN), Look(half), Look(more), Look(replace(end, stages=(full,)))]
+    looks = [RunStatus(BEGUN), RunStatus(half), RunStatus(more), RunStatus(replace(end, stages=(full,)))]
     return Story(looks, ["Dashboard", "Going", "Still going", "Done"])
 
 
@@ -322,7 +321,7 @@ def test_who_comes_later_sees_what_run_shows() -> None:
 def test_a_run_in_words() -> None:
     stage = Stage("fit", 4, 1, 40, 10, 4096, 1024, 5.0, False)
     run = replace(BEGUN, stages=(stage, replace(stage, name="write", tasks_done=0, seconds=0.0)), state="waiting")
-    lines = list(in_words(Look(replace(run, lost_workers=1, retries=2), "Nothing heard.")))
+    lines = list(in_words(RunStatus(replace(run, lost_workers=1, retries=2), "Nothing heard.")))
     assert lines[2] == "  fit      1 of 4 tasks, 10 rows, 1.0 KiB, 2 rows/s, 15 s left"
     assert lines[3] == "  write    4 tasks, 40 rows, 4.0 KiB to come"
     assert lines[4] == "  run      waiting for workers  1 lost  2 tasks begun again"
@@ -332,7 +331,7 @@ def test_a_run_in_words() -> None:
     assert told(replace(BEGUN, starting=2)) == "starting 2 workers"
     assert told(replace(BEGUN, starting=2, workers=1)) == "1 worker"
     assert told(replace(BEGUN, starting=2, state="failed", exit_code=1)) == ""
-    warned = list(in_words(Look(replace(BEGUN, warnings=("Few row groups.",)))))
+    warned = list(in_words(RunStatus(replace(BEGUN, warnings=("Few row groups.",)))))
     assert warned[2:] == ["  warning  Few row groups."]
 
 

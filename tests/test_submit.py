@@ -26,8 +26,8 @@ from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import client as cluster_module
 from dtap_dask.job.cluster.client import ClusterOptions
 from dtap_dask.job.running.submit import Submitted
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.snapshot import ENDED, TOPIC
+from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.job.status.snapshot import ENDED, TOPIC
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
@@ -438,7 +438,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
             for line in process.stderr:
                 seen.append(line)
                 if line.startswith("Waiting for workers"):
-                    [snapshot] = Noticeboard(client).snapshots().values()
+                    [snapshot] = SchedulerStore(client).snapshots().values()
                     assert snapshot.state not in ENDED
                     local.scale(1)
         assert process.returncode == 0, seen

@@ -42,9 +42,9 @@ from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.run import How, _Run, beginning
 from dtap_dask.job.running.sources import write_sources
 from dtap_dask.job.running.stages import Lazily, footers_on
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.progress import Silent
-from dtap_dask.job.telling.teller import EVENTS_SECONDS, Teller
+from dtap_dask.job.status.displays import Silent
+from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter
+from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.storage import open_store
 
 GROUPS_A_FILE, ROWS_A_GROUP = 10, 100
@@ -157,12 +157,12 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
     job = Job.load_leniently(job_of(folder))
     plan = plan_of(job, None, None)
     with cluster(threads) as (client, scheduler):
-        teller = Teller(beginning(job), Silent(), job.redact)
-        work = _Run(plan, teller, Lazily(lambda: client), How(None, False, False)).work
-        with teller.telling(Noticeboard(client).tell, EVENTS_SECONDS), Watch(client, teller) as watch:
+        report = RunReporter(beginning(job), Silent(), job.redact)
+        work = _Run(plan, report, Lazily(lambda: client), How(None, False, False)).work
+        with report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS), Watch(client, report) as watch:
             engine = Engine(client, watch, job.secrets)
             task = plan.task(0, range(16))
-            _sleeping(engine, (work, 0, task, 0.1), teller, threads * 4)  # workers have imported everything
+            _sleeping(engine, (work, 0, task, 0.1), report, threads * 4)  # workers have imported everything
             print(
                 f"{'tasks':>7} {'seconds':>8} {'client ms':>10} {'sched. ms':>10} {'idle':>6} {'overhead':>9} MiB/1000"
             )
@@ -170,7 +170,7 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
                 both = (psutil.Process(), scheduler)
                 before = [(sum(one.cpu_times()[:2]), one.memory_info().rss) for one in both]
                 start = time.perf_counter()
-                _sleeping(engine, (work, 0, task, seconds), teller, count)
+                _sleeping(engine, (work, 0, task, seconds), report, count)
                 took = time.perf_counter() - start
                 after = [(sum(one.cpu_times()[:2]), one.memory_info().rss) for one in both]
                 each = [(then[0] - now[0]) / count for now, then in zip(before, after, strict=True)]
@@ -183,13 +183,13 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
                 )
 
 
-def _sleeping(engine: Engine, item: tuple[Any, ...], teller: Teller, count: int) -> None:
+def _sleeping(engine: Engine, item: tuple[Any, ...], report: RunReporter, count: int) -> None:
     rows = item[2].rows
-    teller.begin("fit", count, count * rows, 0)
+    report.begin("fit", count, count * rows, 0)
     names = ("fit", "merge-fit", "finish-fit")
     items = LazyItems(count, lambda _: item)
-    found = engine.tree(names, sleep, items, merge=add, last=int, done=lambda _: teller.advance(rows, 0))
-    teller.end()
+    found = engine.tree(names, sleep, items, merge=add, last=int, done=lambda _: report.advance(rows, 0))
+    report.end()
     if found != count * rows:
         raise SystemExit(f"{found:,} rows were counted, not {count * rows:,}.")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from dtap_dask.job.telling.snapshot import ENDED, TOPIC, Snapshot
+from dtap_dask.job.status.snapshot import ENDED, TOPIC, Snapshot
 
 RUNS_KEPT = 50
 MOMENTS_KEPT = 240

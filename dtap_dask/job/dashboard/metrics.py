@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dtap_dask.job.dashboard.board import Board, Run, seconds_left
-from dtap_dask.job.telling.snapshot import Stage
+from dtap_dask.job.status.snapshot import Stage
 
 # name, its line in /metrics, whether it only ever grows
 _OF_RUNS = (

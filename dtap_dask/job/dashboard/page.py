@@ -20,7 +20,7 @@ from tornado.ioloop import IOLoop
 
 from dtap_dask.job.cluster.security import is_safe
 from dtap_dask.job.dashboard.board import Board, Run, seconds_left
-from dtap_dask.job.telling.snapshot import Snapshot, Stage
+from dtap_dask.job.status.snapshot import Snapshot, Stage
 from dtap_dask.words import duration, human
 
 REFRESH_MS = 500

@@ -36,7 +36,7 @@ from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.dask_executor import Engine, watching
 from dtap_dask.job.execution.tasks import Work, fit_mask, fitted_folder, in_parts, patiently
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.telling.progress import Reporter
+from dtap_dask.job.status.displays import Reporter
 from dtap_dask.lake.scan import ScanTask, read_task
 
 

@@ -17,7 +17,7 @@ from distributed.protocol.pickle import dumps, loads
 from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
 from dtap_dask.job.execution.watchdog import Watch
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.telling.teller import Cancelled
+from dtap_dask.job.status.reporter import Cancelled
 
 # Enough to keep every thread busy while the client reacts, few enough that a lost client leaves little behind.
 WINDOW_PER_THREAD = 3

@@ -10,8 +10,8 @@ from typing import Any
 from distributed import Client
 
 from dtap_dask.errors import InterruptedRun
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.teller import Cancelled, Superseded, Teller
+from dtap_dask.job.status.reporter import Cancelled, RunReporter, Superseded
+from dtap_dask.job.status.scheduler_store import SchedulerStore
 
 SECONDS = 1.0
 # Batch systems may take long to give workers back; after that somebody should look.
@@ -24,9 +24,9 @@ class Watch:
     What it sees it tells; a reason to stop waits in `check` for the thread that does the work.
     """
 
-    def __init__(self, client: Client, teller: Teller, attempt: str | None = None):
-        self._client, self._teller, self._attempt = client, teller, attempt
-        self._board, self.run = Noticeboard(client), teller.snapshot.id
+    def __init__(self, client: Client, report: RunReporter, attempt: str | None = None):
+        self._client, self._report, self._attempt = client, report, attempt
+        self._board, self.run = SchedulerStore(client), report.snapshot.id
         self._ended = threading.Event()
         self._reason: InterruptedRun | None = None
         self._alone: float | None = None
@@ -55,7 +55,7 @@ class Watch:
         if isinstance(message, Mapping) and message.get("action") == "remove-worker":
             again = [str(key) for name in ("processing-tasks", "lost-computed-tasks") for key in message.get(name, ())]
             retries = sum(self.run in key for key in again)
-            self._teller.add(lost_workers=int(not message.get("expected")), retries=retries)
+            self._report.add(lost_workers=int(not message.get("expected")), retries=retries)
 
     def _work(self) -> None:
         while not self._ended.wait(SECONDS):
@@ -75,14 +75,14 @@ class Watch:
     def _look_for_workers(self, workers: int) -> None:
         if workers:
             if self._alone is not None:
-                self._teller.note(f"Going on with {workers} worker{'s' if workers > 1 else ''}.")
+                self._report.note(f"Going on with {workers} worker{'s' if workers > 1 else ''}.")
             self._alone = None
-            self._teller.tell(workers=workers, state="running")
+            self._report.update(workers=workers, state="running")
             return
         if self._alone is None:
             self._alone = time.monotonic()
-            self._teller.note("Waiting for workers: all are gone. The run goes on when some come.")
-        self._teller.tell(workers=0, state="waiting")
+            self._report.note("Waiting for workers: all are gone. The run goes on when some come.")
+        self._report.update(workers=0, state="waiting")
         if time.monotonic() - self._alone > WAIT_FOR_WORKERS_SECONDS:
             self._reason = InterruptedRun(
                 f"No worker came for {WAIT_FOR_WORKERS_SECONDS / 60:.0f} minutes. What is written stays: start some "

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from dtap_dask.job.execution.tasks import Reading
 from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.running.compared import Compared, in_lines
+from dtap_dask.job.status.comparison import Comparison, comparison_lines
+from dtap_dask.job.status.hints import loading, of_output
+from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.table import summary
-from dtap_dask.job.telling.hints import loading, of_output
-from dtap_dask.job.telling.teller import Teller
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
 from dtap_dask.words import count, human
@@ -19,19 +19,19 @@ from dtap_dask.words import count, human
 
 def conclude(
     plan: Plan,
-    report: Teller,
+    report: RunReporter,
     store: Store,
     manifest: Manifest,
     readings: Sequence[Reading],
     *,
-    compared: Sequence[Compared],
+    compared: Sequence[Comparison],
     seconds: float,
 ) -> None:
     """Tell the dataset's main numbers and the run's, and what may be done next."""
     url = plan.job.output.path.rstrip("/") or "/"
     for line in manifest.in_words(url).splitlines():
         report.note(line)
-    for line in in_lines(compared):
+    for line in comparison_lines(compared):
         report.note(line)
     empty = [name for name, part in manifest.splits.items() if not part.rows]
     if empty:

@@ -15,11 +15,11 @@ from dtap_dask.job import taps
 from dtap_dask.job.execution.dask_executor import Unforeseen
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.run import How, carry_out
-from dtap_dask.job.telling.folder import InFolder, told_runs
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.progress import Silent
-from dtap_dask.job.telling.snapshot import ENDED, Snapshot
-from dtap_dask.job.telling.teller import EVENTS_SECONDS, Teller
+from dtap_dask.job.status.displays import Silent
+from dtap_dask.job.status.folder import StatusWriter, read_runs
+from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter
+from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.job.status.snapshot import ENDED, Snapshot
 from dtap_dask.records.manifest import MANIFEST
 from dtap_dask.storage import open_store
 
@@ -58,7 +58,7 @@ def drive(order: Order) -> str:
         timeout=CONNECT_SECONDS,
         name=driver_key(order.beginning.id),
     ) as client:
-        board = Noticeboard(client)
+        board = SchedulerStore(client)
         told = board.snapshot(order.beginning.id) or order.beginning
         if told.state in ENDED:
             return told.state
@@ -66,12 +66,12 @@ def drive(order: Order) -> str:
         attempt = uuid.uuid4().hex
         board.order(told.id, attempt=attempt)
         how = How(order.limit, order.overwrite, order.resume, attempt, again=earlier is not None)
-        teller = Teller(_begun(order.beginning, told, how.again), Silent(), order.job.redact, board.notes(told.id))
-        _carry_out(order.job, teller, client, how)
-        _leave_word(order.job, teller)
-        if teller.snapshot.state == "interrupted" and client.status != "running":
+        report = RunReporter(_begun(order.beginning, told, how.again), Silent(), order.job.redact, board.notes(told.id))
+        _carry_out(order.job, report, client, how)
+        _leave_word(order.job, report)
+        if report.snapshot.state == "interrupted" and client.status != "running":
             raise Reschedule  # this driver has lost the scheduler; does the scheduler live, then it begins it again
-        return teller.snapshot.state
+        return report.snapshot.state
 
 
 def _begun(beginning: Snapshot, told: Snapshot, again: bool) -> Snapshot:
@@ -82,27 +82,27 @@ def _begun(beginning: Snapshot, told: Snapshot, again: bool) -> Snapshot:
     return replace(beginning, state="running", lost_workers=lost, retries=retries)
 
 
-def _carry_out(job: Job, teller: Teller, client: Client, how: How) -> None:
+def _carry_out(job: Job, report: RunReporter, client: Client, how: How) -> None:
     """An error of any kind ends here: it has been told, and Dask would log it with what it holds."""
-    with suppress(Exception), teller.telling(Noticeboard(client).tell, EVENTS_SECONDS):
+    with suppress(Exception), report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS):
         if how.again:
-            teller.note("The worker that carried the driver is gone: it was begun again here, and goes on.")
+            report.note("The worker that carried the driver is gone: it was begun again here, and goes on.")
         try:
-            carry_out(job, teller, lambda: client, how)
+            carry_out(job, report, lambda: client, how)
         except Exception as error:
             if isinstance(error, Unforeseen) or not isinstance(error, DtapError):
-                teller.note(traceback.format_exc())  # nobody else will see where it came from
+                report.note(traceback.format_exc())  # nobody else will see where it came from
             raise
 
 
-def _leave_word(job: Job, teller: Teller) -> None:
+def _leave_word(job: Job, report: RunReporter) -> None:
     """Tell in the output folder of a run that failed before it told of itself there, if nobody else has."""
-    if teller.snapshot.state != "failed":
+    if report.snapshot.state != "failed":
         return
     with suppress(Exception):  # a folder that cannot be written may be why
         store = open_store(job.output.path, taps.settings(job.storage))
-        if not told_runs(store) and not store.is_file(MANIFEST):
-            InFolder(store)(teller.snapshot, ())
+        if not read_runs(store) and not store.is_file(MANIFEST):
+            StatusWriter(store)(report.snapshot, ())
 
 
 def _as_client(security: Security) -> Security:

@@ -31,17 +31,17 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.grouping import fit_name, split_names
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
-from dtap_dask.job.running.compared import compare, expect, keep
 from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.sources import SOURCES, refuse_replaced, source_totals, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
-from dtap_dask.job.telling.folder import FILES_SECONDS, InFolder, told_run
-from dtap_dask.job.telling.hints import of_output
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.reporters import reporter
-from dtap_dask.job.telling.snapshot import Snapshot
-from dtap_dask.job.telling.teller import EVENTS_SECONDS, Superseded, Teller, run_name
+from dtap_dask.job.status.comparison import compare, expect, write_comparison
+from dtap_dask.job.status.folder import FILES_SECONDS, StatusWriter, read_run
+from dtap_dask.job.status.hints import of_output
+from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter, Superseded, run_name
+from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.job.status.snapshot import Snapshot
 from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
 from dtap_dask.records.lock import Held, lock
 from dtap_dask.records.manifest import Manifest, build_manifest
@@ -77,18 +77,18 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(loaded.redacting())
         show = stack.enter_context(reporter(progress, redact=loaded.redact))
-        teller = Teller(beginning(loaded), show, loaded.redact)
+        report = RunReporter(beginning(loaded), show, loaded.redact)
 
         def starting(workers: int) -> None:
-            teller.tell(starting=workers)
+            report.update(starting=workers)
 
         def opening() -> Client:
-            opened = stack.enter_context(open_client(cluster or ClusterOptions(), client, teller.note, starting))
-            stack.enter_context(teller.telling(Noticeboard(opened).tell, EVENTS_SECONDS))
+            opened = stack.enter_context(open_client(cluster or ClusterOptions(), client, report.note, starting))
+            stack.enter_context(report.publishing(SchedulerStore(opened).publish, EVENTS_SECONDS))
             return opened
 
         try:
-            return carry_out(loaded, teller, opening, How(limit, overwrite, resume, probe=probe))
+            return carry_out(loaded, report, opening, How(limit, overwrite, resume, probe=probe))
         except KeyboardInterrupt as error:
             raise InterruptedRun(STOPPED) from error
 
@@ -115,17 +115,17 @@ class How:
     probe: bool = False
 
 
-def carry_out(job: Job, teller: Teller, opening: Callable[[], Client], how: How) -> Manifest:
+def carry_out(job: Job, report: RunReporter, opening: Callable[[], Client], how: How) -> Manifest:
     """Run a loaded job, on a client that is opened when it is first needed."""
     begun, opened = time.monotonic(), Lazily(opening)
-    plan = plan_of(job, how.limit, footers_on(opened, teller, job.secrets))
-    return _Run(plan, teller, opened, how, begun).go()
+    plan = plan_of(job, how.limit, footers_on(opened, report, job.secrets))
+    return _Run(plan, report, opened, how, begun).go()
 
 
 @dataclass
 class _Run:
     plan: Plan
-    report: Teller
+    report: RunReporter
     opened: Lazily
     how: How
     begun: float
@@ -179,7 +179,7 @@ class _Run:
                 self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
             manifest = self.commit(self.write(shards), held)
             compared = compare(self.expected, manifest, () if resume else self.report.snapshot.stages)
-            keep(self.store, self.report.snapshot.id, compared)
+            write_comparison(self.store, self.report.snapshot.id, compared)
             seconds = time.monotonic() - self.begun
             conclude(self.plan, self.report, self.store, manifest, self.readings, compared=compared, seconds=seconds)
         return manifest
@@ -193,7 +193,7 @@ class _Run:
         """Whether to overwrite and to resume. What an earlier attempt of this very run has left is gone on with."""
         if self.how.again:
             try:
-                told = told_run(self.store, self.report.snapshot.id)
+                told = read_run(self.store, self.report.snapshot.id)
             except OutputError:  # damaged
                 told = None
             written = told is not None and told.shards_planned == told.shards_committed  # it may have committed, too
@@ -211,8 +211,8 @@ class _Run:
         for warning in self.plan.warnings:
             self.report.warn(warning)
         preflight(client, self.plan.source, self.store, self.report.note)
-        stack.enter_context(self.report.telling(InFolder(self.store), FILES_SECONDS))
-        self.report.tell(workers=len(client.nthreads()))
+        stack.enter_context(self.report.publishing(StatusWriter(self.store), FILES_SECONDS))
+        self.report.update(workers=len(client.nthreads()))
         asking = of_output("status", self.store, self.plan.job.storage, self.plan.job.redact)
         self.report.note(f"Run {self.report.snapshot.id}: `{asking}` says how it goes.")
         watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
@@ -279,7 +279,7 @@ class _Run:
         items = LazyItems(
             len(plan.write_tasks), lambda i: (self.work, self.levels, plan.task(i, plan.write_tasks[i]), shards[i])
         )
-        self.report.tell(shards_planned=sum(len(paths) for one in shards for paths in one.shards))
+        self.report.update(shards_planned=sum(len(paths) for one in shards for paths in one.shards))
         done = self.begin("write", plan.write_tasks)
         written = self.engine.each("write", tasks.write, items, done, took=self.took_shards, lasting=True)
         self.report.end()

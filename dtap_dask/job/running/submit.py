@@ -17,11 +17,11 @@ from dtap_dask.job.cluster.client import ClusterOptions, compare_versions, open_
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.driver import Order, drive, driver_key
 from dtap_dask.job.running.run import beginning
-from dtap_dask.job.telling.follow import follow
-from dtap_dask.job.telling.hints import of_run
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.snapshot import ENDED, Snapshot
-from dtap_dask.job.telling.status import OnScheduler
+from dtap_dask.job.status.follow import follow
+from dtap_dask.job.status.hints import of_run
+from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.job.status.snapshot import ENDED, Snapshot
+from dtap_dask.job.status.sources import SchedulerSource
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import absolute
 
@@ -44,12 +44,12 @@ class Submitted:
     def status(self) -> Snapshot:
         """How it goes. JobError where the scheduler knows no such job, InterruptedRun where it is gone."""
         with asking(self.cluster, self.client) as client:
-            return OnScheduler(Noticeboard(client), self.id).look().snapshot
+            return SchedulerSource(SchedulerStore(client), self.id).look().snapshot
 
     def wait(self, progress: str = "auto") -> Snapshot:
         """Wait until the job has ended, and tell how it goes meanwhile; raises what `run` would raise."""
         with asking(self.cluster, self.client) as client:
-            ended = follow(OnScheduler(Noticeboard(client), self.id), progress)
+            ended = follow(SchedulerSource(SchedulerStore(client), self.id), progress)
         if ended.error is not None:
             raise ended.error
         return ended.snapshot
@@ -102,10 +102,10 @@ def _hand_over(client: Client, order: Order) -> str:
     if client.nthreads():
         compare_versions(client)  # workers of other versions may not even understand the order
     run = order.beginning.id
-    board = Noticeboard(client)
+    board = SchedulerStore(client)
     board.order(run, driver=driver_key(run))
     note = _waiting(client)
-    board.tell(replace(order.beginning, state="waiting", note=note), [])
+    board.publish(replace(order.beginning, state="waiting", note=note), [])
     future = client.submit(drive, order, key=driver_key(run), pure=False, priority=PRIORITY)
     client.publish_dataset(future, name=driver_key(run))
     return note
@@ -140,8 +140,8 @@ def cancel(client: Client, run: str, where: Mapping[str, Any]) -> None:
 
     `where` has the fields of ClusterOptions by which the scheduler was reached, for what is said.
     """
-    board = Noticeboard(client)
-    snapshot = OnScheduler(board, run).look().snapshot
+    board = SchedulerStore(client)
+    snapshot = SchedulerSource(board, run).look().snapshot
     if snapshot.state in ENDED:
         raise JobError(f"{run} has ended already ({snapshot.state}): there is nothing to cancel.")
     if board.orders(run).get("cancel"):
@@ -149,5 +149,5 @@ def cancel(client: Client, run: str, where: Mapping[str, Any]) -> None:
     board.order(run, cancel=True)
     if board.orders(run).get("driver") and not board.orders(run).get("attempt"):
         note = "Cancelled before it began."  # nobody is there to see the order; a driver that comes does
-        board.tell(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
+        board.publish(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
         client.unpublish_dataset(driver_key(run))

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from dtap_dask.job.telling.snapshot import Snapshot, Stage
+from dtap_dask.job.status.snapshot import Snapshot, Stage
 from dtap_dask.words import count, human, visible
 
 PLAIN_SECONDS = 10.0

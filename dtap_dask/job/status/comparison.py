@@ -11,8 +11,8 @@ from dtap_dask.errors import StorageError
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import probe
-from dtap_dask.job.telling.folder import STATUS
-from dtap_dask.job.telling.snapshot import Stage
+from dtap_dask.job.status.folder import STATUS
+from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
@@ -20,7 +20,7 @@ from dtap_dask.words import human
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A number of a run: `what` it is ('rows', 'bytes', 'shards', 'seconds of fit'), its forecast, and what it was.
 
     The forecast is 'exactly', 'about' or 'at most' a number from `low` to `high`.
@@ -47,20 +47,20 @@ def expect(plan: Plan, threads: int, probing: bool, note: Callable[[str], None])
     return expected
 
 
-def compare(expected: Forecast, manifest: Manifest, stages: Sequence[Stage]) -> list[Compared]:
+def compare(expected: Forecast, manifest: Manifest, stages: Sequence[Stage]) -> list[Comparison]:
     """Rows, bytes and shards; and the seconds of each stage that a probe has measured and that the run went through."""
     parts = manifest.splits.values()
     low, high = expected.bytes
     told = expected.certainty
     found = [
-        Compared("rows", told, expected.rows, expected.rows, sum(part.rows for part in parts)),
-        Compared("bytes", "about" if told == "exactly" else told, low, high, _bytes(manifest)),
-        Compared("shards", told, expected.shards, expected.shards, sum(len(part.shards) for part in parts)),
+        Comparison("rows", told, expected.rows, expected.rows, sum(part.rows for part in parts)),
+        Comparison("bytes", "about" if told == "exactly" else told, low, high, _bytes(manifest)),
+        Comparison("shards", told, expected.shards, expected.shards, sum(len(part.shards) for part in parts)),
     ]
     for stage in stages:
         if stage.name in expected.seconds and stage.ended:
             seconds = expected.seconds[stage.name]
-            found.append(Compared(f"seconds of {stage.name}", "about", seconds, seconds, stage.seconds))
+            found.append(Comparison(f"seconds of {stage.name}", "about", seconds, seconds, stage.seconds))
     return found
 
 
@@ -68,22 +68,22 @@ def _bytes(manifest: Manifest) -> int:
     return sum(shard.bytes for part in manifest.splits.values() for shard in part.shards)
 
 
-def in_lines(found: Sequence[Compared]) -> Iterator[str]:
+def comparison_lines(found: Sequence[Comparison]) -> Iterator[str]:
     """A table for a person."""
     yield f"{'':<18}{'forecast':<34}measured"
     yield from map(str, found)
 
 
-def keep(store: Store, run: str, found: Sequence[Compared]) -> None:
+def write_comparison(store: Store, run: str, found: Sequence[Comparison]) -> None:
     """Keep it in the output folder; a run that is done does not fail by this."""
     with contextlib.suppress(OSError, StorageError):
         store.write_atomic(_path(run), json.dumps([asdict(one) for one in found]).encode())
 
 
-def kept(store: Store, run: str) -> list[Compared]:
+def read_comparison(store: Store, run: str) -> list[Comparison]:
     """What was kept of a run; empty where nothing was, or can be read any more."""
     try:
-        return [Compared(**one) for one in parse_json(store.read_bytes(_path(run)))]
+        return [Comparison(**one) for one in parse_json(store.read_bytes(_path(run)))]
     except (FileNotFoundError, ValueError, TypeError):
         return []
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from dtap_dask.job.console import Unfailing
-from dtap_dask.job.telling.notebook import Notebook, in_notebook
-from dtap_dask.job.telling.progress import Bars, JsonLines, Plain, Redact, Screen, Shown, Silent, as_it_is
+from dtap_dask.job.status.displays import Bars, JsonLines, Plain, Redact, Screen, Shown, Silent, as_it_is
+from dtap_dask.job.status.notebook import Notebook, in_notebook
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from dtap_dask.errors import StorageError
 from dtap_dask.job import taps
-from dtap_dask.job.telling.progress import Redact
+from dtap_dask.job.status.displays import Redact
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.settings import as_environment, is_resolved
 from dtap_dask.storage.taps import SCHEME, parse

@@ -13,14 +13,14 @@ from typing import Any
 from distributed import Client, Future
 
 from dtap_dask.errors import InterruptedRun
-from dtap_dask.job.telling.snapshot import TOPIC, Note, Snapshot
+from dtap_dask.job.status.snapshot import TOPIC, Note, Snapshot
 
 _RUNS = f"{TOPIC}-runs"  # id -> snapshot
 _NOTES = f"{TOPIC}-notes"  # id -> {number: [time, text]}
 _ORDERS = f"{TOPIC}-orders"  # id -> {"driver": the driver's key, "attempt": its last attempt, "cancel": true}
 
 
-class Noticeboard:
+class SchedulerStore:
     """The scheduler of a client, as runs and those who ask for them use it."""
 
     def __init__(self, client: Client):
@@ -28,7 +28,7 @@ class Noticeboard:
         self.address = str(client.scheduler.address) if client.scheduler else ""  # for messages, when it is closed too
         self._noted: dict[str, int] = {}
 
-    def tell(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
+    def publish(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
         """Keep a run's state and what it has said since the last call; those who listen to events get it too."""
         self._client.log_event(TOPIC, snapshot.to_json())
         self._client.set_metadata([_RUNS, snapshot.id], snapshot.to_json())

@@ -14,12 +14,12 @@ from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions
 from dtap_dask.job.console import say
 from dtap_dask.job.running.submit import asking, cancel
-from dtap_dask.job.telling.follow import follow as follow_run
-from dtap_dask.job.telling.follow import in_words, print_runs, stamped
-from dtap_dask.job.telling.hints import of_run
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.snapshot import Note
-from dtap_dask.job.telling.status import InFolder, OnScheduler, Place, is_path
+from dtap_dask.job.status.follow import follow as follow_run
+from dtap_dask.job.status.follow import in_words, print_runs, stamped
+from dtap_dask.job.status.hints import of_run
+from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.job.status.snapshot import Note
+from dtap_dask.job.status.sources import FolderSource, SchedulerSource, StatusSource, is_path
 from dtap_dask.storage import Store, open_store
 from dtap_dask.words import visible
 
@@ -30,20 +30,20 @@ PATIENCE_SECONDS = 30.0  # in which a run that was just started or submitted get
 
 
 @contextmanager
-def _place(target: str, where: Where, *, patient: bool = False) -> Iterator[Place]:
+def _place(target: str, where: Where, *, patient: bool = False) -> Iterator[StatusSource]:
     """Where a run tells of itself; one who is `patient` may come a little before the run."""
     if is_path(target):
         yield _folder(open_store(target, taps.settings()), PATIENCE_SECONDS if patient else 0.0)
         return
     with asking(ClusterOptions(**where)) as client:
-        yield OnScheduler(Noticeboard(client), target)
+        yield SchedulerSource(SchedulerStore(client), target)
 
 
-def _folder(store: Store, patience: float) -> InFolder:
+def _folder(store: Store, patience: float) -> FolderSource:
     end, told = time.monotonic() + patience, False
     while True:
         try:
-            return InFolder(store)
+            return FolderSource(store)
         except OutputError:
             if time.monotonic() >= end:
                 raise
@@ -56,8 +56,8 @@ def _folder(store: Store, patience: float) -> InFolder:
 def print_jobs(where: Where, *, as_json: bool) -> None:
     """Print the runs that a scheduler knows, the last first."""
     with asking(ClusterOptions(**where)) as client:
-        board = Noticeboard(client)
-        looks = [OnScheduler(board, run).look() for run in board.snapshots()]
+        board = SchedulerStore(client)
+        looks = [SchedulerSource(board, run).look() for run in board.snapshots()]
     looks.sort(key=lambda look: -look.snapshot.started)
     if as_json:
         print(json.dumps([look.to_json() for look in looks]))

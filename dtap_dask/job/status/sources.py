@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from distributed import KilledWorker
 
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, did_you_mean
-from dtap_dask.job.running.compared import Compared, kept
-from dtap_dask.job.telling.folder import told_notes, told_run, told_runs
-from dtap_dask.job.telling.hints import quoted
-from dtap_dask.job.telling.noticeboard import Noticeboard
-from dtap_dask.job.telling.snapshot import ENDED, Note, Snapshot
-from dtap_dask.job.telling.teller import Cancelled
+from dtap_dask.job.status.comparison import Comparison, read_comparison
+from dtap_dask.job.status.folder import read_notes, read_run, read_runs
+from dtap_dask.job.status.hints import quoted
+from dtap_dask.job.status.reporter import Cancelled
+from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.job.status.snapshot import ENDED, Note, Snapshot
 from dtap_dask.records.lock import left_behind
 from dtap_dask.records.manifest import MANIFEST
 from dtap_dask.storage import Store
@@ -27,7 +27,7 @@ SILENT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Look:
+class RunStatus:
     """A run as it is now. `remark` says what it cannot say itself, such as that its process is gone.
 
     `gone` is True where nothing more will come of it. `compared` is its forecast against what came of it, where it has
@@ -37,7 +37,7 @@ class Look:
     snapshot: Snapshot
     remark: str = ""
     gone: bool = False
-    compared: Sequence[Compared] = ()
+    compared: Sequence[Comparison] = ()
 
     @property
     def over(self) -> bool:
@@ -61,27 +61,27 @@ class Look:
         return {**self.snapshot.to_json(), "remark": self.remark, "gone": self.gone, "forecast": compared}
 
 
-class Place(Protocol):
+class StatusSource(Protocol):
     """Where a run tells of itself. `seconds` is a good pause between two looks."""
 
     seconds: float
 
-    def look(self) -> Look:
+    def look(self) -> RunStatus:
         """The run as it is now."""
 
     def notes(self) -> list[Note]:
         """What the run has said so far."""
 
 
-class OnScheduler:
+class SchedulerSource:
     """A run as the scheduler knows it."""
 
     seconds = 0.5
 
-    def __init__(self, board: Noticeboard, run: str):
+    def __init__(self, board: SchedulerStore, run: str):
         self._board, self._run = board, run
 
-    def look(self) -> Look:
+    def look(self) -> RunStatus:
         """The run as it is now. JobError where the scheduler knows no such run."""
         snapshot = self._board.snapshot(self._run)
         if snapshot is None:
@@ -92,22 +92,22 @@ class OnScheduler:
                 "id."
             )
         if snapshot.state in ENDED:
-            return Look(snapshot)
+            return RunStatus(snapshot)
         driver = self._board.orders(self._run).get("driver")
-        return self._driven(snapshot, driver) if driver else Look(snapshot, _silence(snapshot))
+        return self._driven(snapshot, driver) if driver else RunStatus(snapshot, _silence(snapshot))
 
-    def _driven(self, snapshot: Snapshot, driver: str) -> Look:
+    def _driven(self, snapshot: Snapshot, driver: str) -> RunStatus:
         """A run whose driver is a task: the scheduler knows whether it lives."""
         state = self._board.task_state(driver)
         if state in ("no-worker", "queued", "waiting", "released"):
-            return Look(replace(snapshot, state="waiting", note="Its driver waits for a worker."))
+            return RunStatus(replace(snapshot, state="waiting", note="Its driver waits for a worker."))
         if state == "processing":
-            return Look(snapshot, _silence(snapshot))
+            return RunStatus(snapshot, _silence(snapshot))
         again = self._board.snapshot(self._run)
         if again is not None and again.state in ENDED:  # it has ended between two questions
-            return Look(again)
+            return RunStatus(again)
         ended = replace(snapshot, state="interrupted", exit_code=4, note=self._why(driver, state))
-        return Look(ended, gone=True)
+        return RunStatus(ended, gone=True)
 
     def _why(self, driver: str, state: str | None) -> str:
         goes_on = "What is written stays: go on with --resume (in Python resume=True)."
@@ -124,7 +124,7 @@ class OnScheduler:
         return self._board.notes(self._run)
 
 
-class InFolder:
+class FolderSource:
     """A run as its output folder knows it; `run` None is the last that was begun."""
 
     seconds = 2.0
@@ -134,7 +134,7 @@ class InFolder:
         self._run = run or self._last()
 
     def _last(self) -> str:
-        told = told_runs(self._store)
+        told = read_runs(self._store)
         if told:
             return told[-1].id
         if self._store.is_file(MANIFEST):
@@ -146,24 +146,24 @@ class InFolder:
             )
         raise OutputError(f"No run has told of itself in {self._store.url}. {why}.")
 
-    def look(self) -> Look:
+    def look(self) -> RunStatus:
         """The run as it is now, or was when last heard of."""
-        snapshot = told_run(self._store, self._run)
+        snapshot = read_run(self._store, self._run)
         if snapshot is None:
             raise OutputError(f"{self._store.url} knows no run {self._run} any more: it keeps the last ones only.")
         if snapshot.state in ENDED:
-            return Look(snapshot, compared=kept(self._store, self._run))
+            return RunStatus(snapshot, compared=read_comparison(self._store, self._run))
         if not left_behind(self._store, self._run):
-            return Look(snapshot, _silence(snapshot))
-        again = told_run(self._store, self._run)  # it may have ended between the two
+            return RunStatus(snapshot, _silence(snapshot))
+        again = read_run(self._store, self._run)  # it may have ended between the two
         if again is not None and again.state in ENDED:
-            return Look(again)
+            return RunStatus(again)
         goes_on = "What is written stays: go on with --resume (in Python resume=True)."
-        return Look(snapshot, f"{_heard(snapshot)}; its process is gone. {goes_on}", gone=True)
+        return RunStatus(snapshot, f"{_heard(snapshot)}; its process is gone. {goes_on}", gone=True)
 
     def notes(self) -> list[Note]:
         """What the run has said so far."""
-        return told_notes(self._store, self._run)
+        return read_notes(self._store, self._run)
 
 
 def _heard(snapshot: Snapshot) -> str:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from html import escape
 from typing import Any
 
-from dtap_dask.job.telling.progress import Counting, Redact, as_it_is, told
-from dtap_dask.job.telling.snapshot import Snapshot
+from dtap_dask.job.status.displays import Counting, Redact, as_it_is, told
+from dtap_dask.job.status.snapshot import Snapshot
 from dtap_dask.words import duration, visible
 
 # Between two drawings: what a person can follow, and few enough messages for a notebook far away.

@@ -10,15 +10,15 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from dtap_dask.job.running.compared import in_lines
-from dtap_dask.job.telling.progress import Shown, told
-from dtap_dask.job.telling.reporters import reporter
-from dtap_dask.job.telling.snapshot import Note, Snapshot, Stage
-from dtap_dask.job.telling.status import Look, Place
+from dtap_dask.job.status.comparison import comparison_lines
+from dtap_dask.job.status.displays import Shown, told
+from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.status.snapshot import Note, Snapshot, Stage
+from dtap_dask.job.status.sources import RunStatus, StatusSource
 from dtap_dask.words import count, duration, human, visible
 
 
-def follow(place: Place, progress: str = "auto", *, whole: bool = False, out: TextIO | None = None) -> Look:
+def follow(place: StatusSource, progress: str = "auto", *, whole: bool = False, out: TextIO | None = None) -> RunStatus:
     """Show how a run goes until it has ended; the last look at it.
 
     Of what was said before, the last is shown, or the `whole` of it. KeyboardInterrupt leaves the run alone.
@@ -48,7 +48,7 @@ class _Replay:
         self._remark = ""
         self.fresh = True
 
-    def show(self, look: Look, notes: Sequence[Note]) -> None:
+    def show(self, look: RunStatus, notes: Sequence[Note]) -> None:
         """One look at the run. What is said before a stage comes before it, what is said at the end after all."""
         self.fresh = False
         if not look.over:
@@ -77,7 +77,7 @@ class _Replay:
             self._show.end()
 
 
-def in_words(look: Look) -> Iterator[str]:
+def in_words(look: RunStatus) -> Iterator[str]:
     """A run as lines for a person."""
     run = look.snapshot
     until = time.time() if not look.over else run.told
@@ -87,7 +87,7 @@ def in_words(look: Look) -> Iterator[str]:
         yield f"  {stage.name:<8} {_progress(stage)}"
     if told(run):
         yield f"  run      {told(run)}"
-    for line in in_lines(look.compared) if look.compared else ():
+    for line in comparison_lines(look.compared) if look.compared else ():
         yield f"           {line}"
     for warning in run.warnings:
         yield f"  warning  {warning}"

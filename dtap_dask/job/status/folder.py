@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from dtap_dask.errors import OutputError
-from dtap_dask.job.telling.snapshot import Note, Snapshot
+from dtap_dask.job.status.snapshot import Note, Snapshot
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.parse import parse_json
 
@@ -20,7 +20,7 @@ _OWN = re.compile(
 )
 
 
-class InFolder:
+class StatusWriter:
     """Keeps the last state of a run, and its notes, in the output folder: `_run/status/<id>.json` and `<id>.log`.
 
     The last five runs are kept; with 500 notes each at most that is a few hundred KB.
@@ -47,7 +47,7 @@ class InFolder:
 
 def _sweep(store: Store, run: str) -> None:
     """Remove what is left of all but the last runs; files of other names are somebody else's."""
-    told = [one for one in told_runs(store) if one.id != run]
+    told = [one for one in read_runs(store) if one.id != run]
     kept = {run, *(one.id for one in sorted(told, key=lambda one: one.started)[-(RUNS_KEPT - 1) :])}
     for file in store.list_files(STATUS, follow=False):
         own = _OWN.fullmatch(file.path)
@@ -55,18 +55,18 @@ def _sweep(store: Store, run: str) -> None:
             store.delete(file.path)
 
 
-def told_runs(store: Store) -> list[Snapshot]:
+def read_runs(store: Store) -> list[Snapshot]:
     """The last state of every run that the folder knows, in the order in which they were begun."""
     found = list[Snapshot]()
     for file in store.list_files(STATUS, follow=False):
         own = _OWN.fullmatch(file.path)
         if own and own["kind"] == "json" and not own["draft"]:
-            with contextlib.suppress(OutputError):  # damaged: `told_run` says so to whoever asks for it
-                found.extend(filter(None, [told_run(store, own["run"])]))
+            with contextlib.suppress(OutputError):  # damaged: `read_run` says so to whoever asks for it
+                found.extend(filter(None, [read_run(store, own["run"])]))
     return sorted(found, key=lambda one: (one.started, one.id))
 
 
-def told_run(store: Store, run: str) -> Snapshot | None:
+def read_run(store: Store, run: str) -> Snapshot | None:
     """The last state of one run; None where the folder does not know it. OutputError where the file was damaged."""
     path = f"{STATUS}/{run}.json"
     try:
@@ -77,7 +77,7 @@ def told_run(store: Store, run: str) -> Snapshot | None:
         raise _damaged(store, path) from error
 
 
-def told_notes(store: Store, run: str) -> list[Note]:
+def read_notes(store: Store, run: str) -> list[Note]:
     """What a run has said, in order, as far as the folder keeps it. OutputError where the file was damaged."""
     path = f"{STATUS}/{run}.log"
     try:

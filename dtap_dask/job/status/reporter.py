@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from dtap_dask.errors import DtapError, InterruptedRun
-from dtap_dask.job.telling.progress import Redact, Reporter
-from dtap_dask.job.telling.snapshot import ENDED, WARNINGS, Note, Snapshot, Stage, State
+from dtap_dask.job.status.displays import Redact, Reporter
+from dtap_dask.job.status.snapshot import ENDED, WARNINGS, Note, Snapshot, Stage, State
 
 EVENTS_SECONDS = 0.5  # between two events: what a person can follow
 NOTES_KEPT = 500
@@ -41,7 +41,7 @@ def run_name(name: str) -> str:
     return f"{safe or 'job'}-{uuid.uuid4().hex[:6]}"
 
 
-class Teller:
+class RunReporter:
     """The Reporter of a run: shows what it is told, and tells the whole state to every listener."""
 
     def __init__(self, snapshot: Snapshot, show: Reporter, redact: Redact, said: Sequence[Note] = ()):
@@ -60,17 +60,17 @@ class Teller:
         with self._lock:
             self._notes.append(Note(self._noted, time.time(), self._redact(text)))
             self._noted += 1
-            self.tell(urgent=True, note=self._notes[-1].text)
+            self.update(urgent=True, note=self._notes[-1].text)
 
     def warn(self, text: str) -> None:
         """Tell one fact that somebody should look at."""
         self.note(f"Note: {text}")
         with self._lock:
-            self.tell(warnings=(*self.snapshot.warnings, self._redact(text))[:WARNINGS])
+            self.update(warnings=(*self.snapshot.warnings, self._redact(text))[:WARNINGS])
 
     def expect(self, stages: Sequence[Stage]) -> None:
         """The stages to come, as far as the plan knows them: what is left can be reckoned from the start."""
-        self.tell(stages=tuple(stages))
+        self.update(stages=tuple(stages))
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
         """A stage begins; one that was expected takes its place."""
@@ -81,7 +81,7 @@ class Teller:
             known = [one.name for one in self.snapshot.stages]
             stages = [fresh if one.name == stage else one for one in self.snapshot.stages]
             self._stage = stage
-            self.tell(urgent=True, stages=tuple(stages if stage in known else [*stages, fresh]))
+            self.update(urgent=True, stages=tuple(stages if stage in known else [*stages, fresh]))
 
     def advance(self, rows: int, size: int) -> None:
         """One task of the stage has ended."""
@@ -100,7 +100,7 @@ class Teller:
     def _move(self, change: Callable[[Stage], Stage], urgent: bool = False) -> None:
         with self._lock:
             stages = [change(one) if one.name == self._stage else one for one in self.snapshot.stages]
-            self.tell(urgent=urgent, stages=tuple(stages))
+            self.update(urgent=urgent, stages=tuple(stages))
 
     def result(self, values: dict[str, Any]) -> None:
         """The run has ended well."""
@@ -113,9 +113,9 @@ class Teller:
     def add(self, **counts: int) -> None:
         """Add to counts of the snapshot, such as `bytes_read`."""
         with self._lock:
-            self.tell(**{name: getattr(self.snapshot, name) + count for name, count in counts.items()})
+            self.update(**{name: getattr(self.snapshot, name) + count for name, count in counts.items()})
 
-    def tell(self, *, urgent: bool = False, **changes: Any) -> None:
+    def update(self, *, urgent: bool = False, **changes: Any) -> None:
         """Change the snapshot, and let everybody know: soon, or at once where it is `urgent`."""
         with self._lock:
             if self.snapshot.state in ENDED:
@@ -136,7 +136,7 @@ class Teller:
     def finish(self, state: State, note: str, exit_code: int) -> None:
         """The run has ended; what is said afterwards changes nothing of that."""
         with self._lock:
-            self.tell(urgent=True, state=state, note=self._redact(note), exit_code=exit_code)
+            self.update(urgent=True, state=state, note=self._redact(note), exit_code=exit_code)
 
     def failed(self, error: BaseException) -> None:
         """The run has ended by an error."""
@@ -152,7 +152,7 @@ class Teller:
             self.finish("failed", f"{type(error).__name__}: {error}", 1)
 
     @contextmanager
-    def telling(self, deliver: Deliver, pause: float) -> Iterator[None]:
+    def publishing(self, deliver: Deliver, pause: float) -> Iterator[None]:
         """Tell another listener for the length of a block; an error that leaves the block ends the run."""
         post = _Post(deliver, pause)
         with self._lock:
