@@ -2,7 +2,7 @@
 
 cluster.txt: what pyproject.toml asks for, TensorFlow left out, with all that it needs. trainer.txt: what TensorFlow
 adds to that. build.txt: what builds the wheel. Run it with the images' Python where the tests passed, then run
-tests/test_docker.py and test_docker_runs.py.
+tests/docker/test_docker.py and test_docker_runs.py.
 """
 
 from __future__ import annotations

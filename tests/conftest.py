@@ -14,6 +14,8 @@ from distributed import Client, LocalCluster
 from dtap_dask.lake.sample import write_sample
 from dtap_dask.storage import open_store
 
+pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
+
 Document = dict[str, Any]
 
 

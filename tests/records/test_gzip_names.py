@@ -20,7 +20,7 @@ from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows, verify
 from dtap_dask.storage import open_store
 
-OLD = Path(__file__).parent / "data" / "gzip_named_tfrecord"
+OLD = Path(__file__).parents[1] / "data" / "gzip_named_tfrecord"
 
 
 @pytest.mark.parametrize("layout", ["blocks", "rows"])

@@ -27,7 +27,7 @@ from dtap_dask.job.dashboard.page import render, short
 from dtap_dask.job.status.snapshot import TOPIC, Snapshot, Stage
 
 MIB = 1 << 20
-Browser: Any = runpy.run_path(str(Path(__file__).with_name("browser.py")))["Browser"]
+Browser: Any = runpy.run_path(str(Path(__file__).parents[2] / "helpers" / "browser.py"))["Browser"]
 _http = build_opener(ProxyHandler({})).open
 
 

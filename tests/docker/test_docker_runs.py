@@ -16,7 +16,7 @@ import pytest
 
 import compose
 
-DOCKER = Path(__file__).parents[1] / "docker"
+DOCKER = Path(__file__).parents[2] / "docker"
 
 
 # Compose's commands as plain processes.

@@ -29,7 +29,7 @@ from dtap_dask.train import staging
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 INFOS = (
     FeatureInfo("fare", "feature", "float32", "float32"),
     FeatureInfo("tags", "feature", "int64", "int32", (None,)),
@@ -69,7 +69,7 @@ def write(folder: Path, shards: int, kind: Any = "blocks", compression: Any = "n
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.syspath_prepend(HELPERS)
     monkeypatch.setattr(cache, "_sound", set())
     monkeypatch.setattr(cache, "PATIENCE", 0.5)
     yield
@@ -320,7 +320,7 @@ def test_a_program_may_end_while_tensorflow_calls_python(far: Far, at: str) -> N
 def ends(far: Far, how: str, first: str = "", last: str = "") -> None:
     """A program that does so with an iterator prints its last words and exits with 0."""
     code = (
-        f"import atexit, sys, threading, time; sys.path.insert(0, {str(HERE)!r}); {first}\n"
+        f"import atexit, sys, threading, time; sys.path.insert(0, {str(HELPERS)!r}); {first}\n"
         "import elsewhere, dtap_dask\n"
         f"iterator = iter(dtap_dask.load({far.url!r}, batch_size=7, storage={far.storage(pause=0.3)!r}))\n"
         f"{how}\nprint('end', flush=True)\n"

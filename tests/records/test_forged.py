@@ -16,7 +16,7 @@ from dtap_dask.errors import OutputError
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.storage import open_store
 
-DATA = Path(__file__).parent / "data" / "gzip_named_tfrecord"
+DATA = Path(__file__).parents[1] / "data" / "gzip_named_tfrecord"
 HUGE = [[2**31], [2**63 - 1], [2**20, 2**20], [-1], [10**12]]
 Change = Callable[[dict[str, Any]], None]
 

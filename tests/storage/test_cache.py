@@ -21,7 +21,7 @@ from dtap_dask.storage import Store, cache, fetch, near, open_store
 from dtap_dask.storage.cache import Cache, Held
 from dtap_dask.storage.cache_settings import check
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 SIZE = 10_000
 
 
@@ -34,7 +34,7 @@ class Shard:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.syspath_prepend(HELPERS)
     monkeypatch.setattr(fetch, "CHUNK", 1000)
     monkeypatch.setattr(fetch, "WAIT", 0.01)
     monkeypatch.setattr(cache, "PATIENCE", 0.2)
@@ -124,7 +124,7 @@ def child(tmp_path: Path, log: Path, code: str, pause: float = 0.0) -> subproces
     """Another process, with `kept`, `store` and `shards` as here."""
     prelude = f"""
 import sys, time
-sys.path.insert(0, {str(HERE)!r})
+sys.path.insert(0, {str(HELPERS)!r})
 import elsewhere, google_crc32c
 from pathlib import Path
 from types import SimpleNamespace

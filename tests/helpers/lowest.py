@@ -1,6 +1,6 @@
 """The lowest versions of the direct dependencies that pyproject.toml allows, as constraints for pip.
 
-python tests/lowest.py > constraints.txt
+python tests/helpers/lowest.py > constraints.txt
 """
 
 from __future__ import annotations
@@ -24,4 +24,4 @@ def constraints(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*constraints((Path(__file__).parents[1] / "pyproject.toml").read_text()), sep="\n")
+    print(*constraints((Path(__file__).parents[2] / "pyproject.toml").read_text()), sep="\n")

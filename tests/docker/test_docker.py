@@ -29,7 +29,7 @@ from packaging.utils import canonicalize_name
 import compose
 from images import pins
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 WHEELS = Path(os.environ.get("DTAP_TEST_WHEELS", "~/.cache/dtap-dask/wheels")).expanduser()
 LABEL = {"hpecp.hpe.com/dtap": "hadoop3"}
