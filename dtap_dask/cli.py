@@ -207,7 +207,7 @@ def submit(job: str, as_json: bool, **options: Any) -> None:
 @_json_option
 def jobs(as_json: bool, **where: Any) -> None:
     """The runs that the scheduler knows."""
-    from dtap_dask.job.status.ask import print_jobs
+    from dtap_dask.job.running.ask import print_jobs
 
     print_jobs(where, as_json=as_json)
 
@@ -218,7 +218,7 @@ def jobs(as_json: bool, **where: Any) -> None:
 @_json_option
 def status(target: str, as_json: bool, **where: Any) -> None:
     """How a run goes, by its id or by the path of its output, which needs no scheduler."""
-    from dtap_dask.job.status.ask import print_status
+    from dtap_dask.job.running.ask import print_status
 
     print_status(target, where, as_json=as_json)
 
@@ -230,7 +230,7 @@ def status(target: str, as_json: bool, **where: Any) -> None:
 @_json_option
 def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
     """What a run has said, by its id or by the path of its output."""
-    from dtap_dask.job.status.ask import print_logs
+    from dtap_dask.job.running.ask import print_logs
 
     with _leaving(target, where):
         print_logs(target, where, follow=follow, as_json=as_json)
@@ -242,7 +242,7 @@ def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
 @_json_option
 def wait(target: str, as_json: bool, **where: Any) -> None:
     """Watch a run until it has ended, and return its exit code; Ctrl-C leaves it running."""
-    from dtap_dask.job.status.ask import wait_for
+    from dtap_dask.job.running.ask import wait_for
 
     with _leaving(target, where):
         wait_for(target, where, as_json=as_json)
@@ -266,7 +266,7 @@ def _leaving(target: str, where: Mapping[str, Any]) -> Iterator[None]:
 @_json_option
 def cancel(run: str, as_json: bool, **where: Any) -> None:
     """Stop a run: what it is doing may end, nothing more is begun, and `--resume` goes on with it."""
-    from dtap_dask.job.status.ask import cancel_run
+    from dtap_dask.job.running.ask import cancel_run
 
     cancel_run(run, where, as_json=as_json)
 

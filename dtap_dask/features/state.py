@@ -54,6 +54,11 @@ class FittedState:
     rows: int
     fitted: Mapping[Chain | Block, Fitted]
 
+    @classmethod
+    def unfitted(cls, specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
+        """The state before anything is fitted."""
+        return cls(specs, schema, 0, 0, {})
+
     @cached_property
     def pipeline(self) -> Pipeline:
         """The features again, checked against the schema."""

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import Rows, Transform, fit_batches
-from dtap_dask.job.execution.tasks import fit_mask, in_parts
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.lake.groups import planned_rows
@@ -64,12 +63,12 @@ def _sample(plan: Plan, rows: int) -> _Sample:
     """The first rows of the source, and more of them where these are too few."""
     scan, sample = plan.checked.scan, _Sample()
     for batch, read in _batches(plan):
-        matched, split = in_parts(batch)
+        matched, split = batch.in_parts()
         sample.read += read
         sample.unmatched += len(batch.split) - len(split)
         if matched.num_rows:
             sample.batches.append(matched)
-            sample.fitted.append(fit_mask(scan, split))
+            sample.fitted.append(scan.fit_mask(split))
         enough = sample.read >= SAMPLE_ROWS and sample.fitted_rows >= FITTED_ROWS and sample.rows >= rows
         if enough or sample.read >= MOST_ROWS:
             break

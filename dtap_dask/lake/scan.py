@@ -62,6 +62,11 @@ class ScanSpec:
     outputs: tuple[str, ...]
     verify_checksums: bool = True
 
+    def fit_mask(self, parts: PartIndex) -> npt.NDArray[np.bool_]:
+        """Which rows are fitted, shape [n], by the part that each is in."""
+        part = self.split.names.index(self.split.fit) if self.split else 0
+        return np.asarray(parts == part)
+
 
 @dataclass(frozen=True)
 class ScanBatch:
@@ -75,6 +80,13 @@ class ScanBatch:
     rows: pa.RecordBatch
     split: PartIndex
     group: int
+
+    def in_parts(self) -> tuple[pa.RecordBatch, PartIndex]:
+        """The rows that are in a part of the split, and the part of each."""
+        matched = self.split >= 0
+        if matched.all():
+            return self.rows, self.split
+        return self.rows.filter(pa.array(matched)), self.split[matched]
 
 
 def read_task(

@@ -15,7 +15,7 @@ from dtap_dask.features.decimals import spelled
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.program import Program
 from dtap_dask.features.step import Fitted
-from dtap_dask.job.execution.tasks import Work, fit_mask, patiently
+from dtap_dask.job.execution.tasks import Work, patiently
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 
 # The column of a frame that holds one column's values without their nulls.
@@ -77,7 +77,7 @@ class _Rows:
     def _batches(self, task: ScanTask) -> Iterator[pd.DataFrame]:
         program = self._program()
         for batch in read_task(self.work.source(), self.work.scan, task):
-            mask = fit_mask(self.work.scan, batch.split)
+            mask = self.work.scan.fit_mask(batch.split)
             rows = batch.rows if mask is None else batch.rows.filter(pa.array(mask))
             if rows.num_rows:
                 yield self._frame(program, rows)

@@ -34,7 +34,7 @@ from dtap_dask.features.step import ErrorContext, Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.dask_executor import Engine, watching
-from dtap_dask.job.execution.tasks import Work, fit_mask, fitted_folder, in_parts, patiently
+from dtap_dask.job.execution.tasks import Work, fitted_folder, patiently
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.lake.scan import ScanTask, read_task
@@ -85,8 +85,8 @@ def check_task(work: Work, task: ScanTask) -> tuple[Findings, int]:
         accumulator = Accumulator(work.state(0).pipeline, 0)
         fitted = 0
         for batch in read_task(work.source(), work.scan, task):
-            rows, split = in_parts(batch)
-            mask = fit_mask(work.scan, split)
+            rows, split = batch.in_parts()
+            mask = work.scan.fit_mask(split)
             fitted += rows.num_rows if mask is None else int(mask.sum())
             accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # looks at every row, and fits none
         return accumulator.partial().findings, fitted

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.errors import DataError, InterruptedRun
+from dtap_dask.errors import InterruptedRun
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
 from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
 from dtap_dask.lake.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task
@@ -63,7 +64,7 @@ class Work:
     def state(self, levels: int) -> FittedState:
         """The state with so many levels fitted."""
         if levels == 0:
-            return unfitted(self.specs, self.schema)
+            return FittedState.unfitted(self.specs, self.schema)
         return _load_state(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
 
     def transform(self, levels: int) -> Transform:
@@ -72,11 +73,6 @@ class Work:
             state = self.state(0)
             return Transform(state.pipeline, state)
         return _load_transform(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
-
-
-def unfitted(specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
-    """The state before anything is fitted."""
-    return FittedState(specs, schema, 0, 0, {})
 
 
 def fitted_folder(run_id: str, levels: int) -> str:
@@ -94,30 +90,6 @@ def _load_transform(output_url: str, settings: str, folder: str, token: str) -> 
     """Its tables of words are made once in a process, not once a task."""
     state = _load_state(output_url, settings, folder, token)
     return Transform(state.pipeline, state)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Bytes that a task read of column chunks, and of footers."""
-
-    columns: int
-    footers: int
-
-    @classmethod
-    def of(cls, store: Store) -> Reading:
-        """What a store of the task's own has counted."""
-        counters = store.counters
-        return cls(counters.bytes_read - counters.footer_bytes, counters.footer_bytes)
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Rows of each row group of a task in each part of the split, shape [groups, parts], and what reading it took."""
-
-    task: int
-    rows: npt.NDArray[np.int64]
-    unmatched: int
-    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -167,18 +139,12 @@ def fit(work: Work, level: int, task: ScanTask, suspecting: bool = True) -> FitP
         accumulator = Accumulator(state.pipeline, level, state, suspecting=suspecting)
 
         def add(rows: pa.RecordBatch, split: npt.NDArray[np.int16]) -> None:
-            accumulator.add(rows, fit_mask(work.scan, split))
+            accumulator.add(rows, work.scan.fit_mask(split))
 
         counted = _counted(work.source(), work.scan, task, add)
         return FitPart((counted,), accumulator.partial())
 
     return patiently(accumulate)
-
-
-def fit_mask(scan: ScanSpec, split: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
-    """Which rows are fitted, by the part that each is in."""
-    part = scan.split.names.index(scan.split.fit) if scan.split else 0
-    return np.asarray(split == part)
 
 
 def _counted(
@@ -189,7 +155,7 @@ def _counted(
     unmatched = 0
     # Checksums are of what goes into a dataset: the same pages are read again to be written, and checked there.
     for batch in read_task(source, replace(scan, verify_checksums=False), task):
-        matched, split = in_parts(batch)
+        matched, split = batch.in_parts()
         unmatched += len(batch.split) - len(split)
         rows[batch.group] += np.bincount(split, minlength=parts)
         use(matched, split)
@@ -218,20 +184,6 @@ def finish_fit(work: Work, level: int, part: FitPart) -> FittedLevel:
     state.save(work.output(), fitted_folder(work.run_id, level + 1))
     suspects = part.partial.suspects
     return FittedLevel(part.counted, tuple(suspects.warnings()) if suspects is not None else ())
-
-
-def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> None:
-    """DataError where no row is left, or none in the part that is fitted; `totals` has the rows of each part."""
-    if not totals.sum():
-        asked = [f"source.where: {scan.where!r}"] if scan.where else []
-        asked += [f"source.sample: {scan.sample}"] if scan.sample is not None else []
-        asked += ["the conditions of split.where"] if scan.split and scan.split.where else []
-        raise DataError(f"No row of {source} is left: none passed. Check {', '.join(asked)}.")
-    if scan.split and not totals[scan.split.names.index(scan.split.fit)]:
-        told = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
-        raise DataError(
-            f"The part {scan.split.fit!r}, which is fitted, has no rows ({told}). Check split and split.fit."
-        )
 
 
 @dataclass(frozen=True)
@@ -269,7 +221,7 @@ def transformed(
     """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
 
     def parts(batch: ScanBatch, turns: int) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
-        rows, split = in_parts(batch)
+        rows, split = batch.in_parts()
         if rows.num_rows:
             made = transform.apply(rows)
             for start, stop in even(rows.num_rows, turns):
@@ -277,11 +229,3 @@ def transformed(
 
     row_bytes = sum(map(fixed_bytes, transform.infos))
     return read_as(source, scan, task, parts, mixed=mixed, made_bytes=row_bytes)
-
-
-def in_parts(batch: ScanBatch) -> tuple[pa.RecordBatch, npt.NDArray[np.int16]]:
-    """A batch without the rows that are in no part of the split."""
-    matched = batch.split >= 0
-    if matched.all():
-        return batch.rows, batch.split
-    return batch.rows.filter(pa.array(matched)), batch.split[matched]

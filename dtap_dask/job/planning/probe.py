@@ -16,7 +16,6 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
-from dtap_dask.job.execution.tasks import fit_mask, in_parts, unfitted
 from dtap_dask.job.planning.grouping import MIXED_FROM, fit_name, split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.seal import layout_of
@@ -106,7 +105,7 @@ class _Measuring:
     def __init__(self, plan: Plan, seconds: float):
         self._plan, self._seconds = plan, seconds
         self._scan, self._pipeline = plan.checked.scan, plan.checked.pipeline
-        self._state: FittedState = unfitted(plan.checked.specs, self._pipeline.schema)
+        self._state = FittedState.unfitted(plan.checked.specs, self._pipeline.schema)
         self._taken: dict[int, int] = {}  # rows of each row group, by its position
         self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
         self._paces: list[Pace] = []
@@ -181,8 +180,8 @@ class _Measuring:
         places = ((position, self._most) for position in spread(len(self._plan.groups)))
         for position, most in places if level == 0 else list(self._taken.items()):
             for batch, source_rows in self._read(self._scan, position, most):
-                matched, split = in_parts(batch)
-                accumulator.add(matched, fit_mask(self._scan, split))
+                matched, split = batch.in_parts()
+                accumulator.add(matched, self._scan.fit_mask(split))
                 rows += source_rows
                 if level == 0:
                     self._keep(batch)
@@ -205,7 +204,7 @@ class _Measuring:
             batches: list[Batch] = []
             for position in unit:
                 for batch, source_rows in self._read(self._scan, position, self._taken[position]):
-                    matched, split = in_parts(batch)
+                    matched, split = batch.in_parts()
                     rows += source_rows
                     if matched.num_rows:
                         batches.append((split, transform.apply(matched)))

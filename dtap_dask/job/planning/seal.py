@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.features import FeatureInfo
-from dtap_dask.job.execution.tasks import Counted, refuse_empty
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.counted import Counted, refuse_empty
 from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.records.columns import is_fixed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from dtap_dask.job.execution.tasks import Reading
+from dtap_dask.job.planning.counted import Reading
 from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.comparison import Comparison, comparison_lines

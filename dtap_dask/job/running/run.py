@@ -25,9 +25,10 @@ from dtap_dask.job.dashboard import install, page_link
 from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.dask_executor import STOPPED, Engine
 from dtap_dask.job.execution.lazy import LazyItems
-from dtap_dask.job.execution.tasks import Counted, FittedLevel, Reading, Work, Written
+from dtap_dask.job.execution.tasks import FittedLevel, Work, Written
 from dtap_dask.job.execution.watchdog import Watch
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.counted import Counted, Reading
 from dtap_dask.job.planning.grouping import fit_name, split_names
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
