@@ -32,14 +32,14 @@ import yaml
 from distributed import Client
 
 import machine
-from dtap_dask.job.execution.dask_executor import Engine
+from dtap_dask.job.execution.dask_executor import DaskExecutor
 from dtap_dask.job.execution.lazy import LazyItems
-from dtap_dask.job.execution.watchdog import Watch
+from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import plan_of
 from dtap_dask.job.planning.seal import seal
-from dtap_dask.job.running.output import Output
 from dtap_dask.job.running.run import How, _Run, beginning
+from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.sources import write_sources
 from dtap_dask.job.running.stages import Lazily, footers_on
 from dtap_dask.job.status.displays import Silent
@@ -112,7 +112,7 @@ def _plan_of_a_run(folder: Path, client: Client) -> None:
     planned = time.perf_counter()
     shards = seal(plan, np.stack([plan.groups.rows - 10, np.full(len(plan.groups), 10)], axis=1), 30.0)
     store = open_store(job.output.path)
-    Output(store, plan.run_id).seal(plan.fingerprint, shards)
+    RunFolder(store, plan.run_id).seal(plan.fingerprint, shards)
     write_sources(store, "sources.parquet", plan)
     sealed = time.perf_counter()
     print(f"a run on {WORKERS} workers: {planned - start:.1f} s to plan, {sealed - planned:.1f} s to seal and to write")
@@ -159,8 +159,8 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
     with cluster(threads) as (client, scheduler):
         report = RunReporter(beginning(job), Silent(), job.redact)
         work = _Run(plan, report, Lazily(lambda: client), How(None, False, False)).work
-        with report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS), Watch(client, report) as watch:
-            engine = Engine(client, watch, job.secrets)
+        with report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS), Watchdog(client, report) as watch:
+            engine = DaskExecutor(client, watch, job.secrets)
             task = plan.task(0, range(16))
             _sleeping(engine, (work, 0, task, 0.1), report, threads * 4)  # workers have imported everything
             print(
@@ -183,7 +183,7 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
                 )
 
 
-def _sleeping(engine: Engine, item: tuple[Any, ...], report: RunReporter, count: int) -> None:
+def _sleeping(engine: DaskExecutor, item: tuple[Any, ...], report: RunReporter, count: int) -> None:
     rows = item[2].rows
     report.begin("fit", count, count * rows, 0)
     names = ("fit", "merge-fit", "finish-fit")

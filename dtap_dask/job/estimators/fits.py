@@ -156,7 +156,7 @@ def most_frequent(frames: Frames, targets: Sequence[Target], rows: int) -> list[
     learnt = []
     for target in targets:
         counts = _counts(_tally(frames, target, rows), rows)
-        kind = frames.work.schema.field(target.inputs[0].column).type
+        kind = frames.context.schema.field(target.inputs[0].column).type
         if counts.values is not None and pa.types.is_decimal(kind) and pa.types.is_large_binary(counts.values.type):
             counts.values = counts.values.cast(pa.string()).cast(kind)  # smallest as numbers, not as text
         learnt.append(target.step.fit(counts, target.place))

@@ -15,7 +15,7 @@ from dtap_dask.features.decimals import spelled
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.program import Program
 from dtap_dask.features.step import Fitted
-from dtap_dask.job.execution.tasks import Work, patiently
+from dtap_dask.job.execution.tasks import TaskContext, patiently
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 
 # The column of a frame that holds one column's values without their nulls.
@@ -31,7 +31,7 @@ class Frames:
     `learnt` is what the steps before have learnt: columns come as those steps give them.
     """
 
-    work: Work
+    context: TaskContext
     tasks: tuple[ScanTask, ...]
     learnt: Mapping[Chain | Block, Fitted]
 
@@ -47,7 +47,7 @@ class Frames:
     def _frame(self, make: Make, chains: tuple[Chain, ...]) -> dd.DataFrame:
         known = {Chain(one.column, one.steps[:count]) for one in chains for count in range(1, len(one.steps) + 1)}
         fitted = {chain: self.learnt[chain] for chain in known if chain in self.learnt}
-        rows = _Rows(self.work, chains, fitted, make)
+        rows = _Rows(self.context, chains, fitted, make)
         return dd.from_map(rows, self.tasks, meta=rows.empty(), label="rows", enforce_metadata=False)
 
 
@@ -55,19 +55,19 @@ class Frames:
 class _Rows:
     """The fitted rows of a task as a frame that `make` builds of each batch."""
 
-    work: Work
+    context: TaskContext
     chains: tuple[Chain, ...]
     fitted: dict[Chain, Fitted]
     make: Make
 
     def __call__(self, task: ScanTask) -> pd.DataFrame:
-        with self.work.secrets.redacting():  # Dask logs what tasks raise
+        with self.context.secrets.redacting():  # Dask logs what tasks raise
             return patiently(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
 
     def empty(self) -> pd.DataFrame:
         """The frame without rows."""
-        known = scan_schema(self.work.scan)
-        fields = [known.field(name) for name in self.work.scan.outputs]
+        known = scan_schema(self.context.scan)
+        fields = [known.field(name) for name in self.context.scan.outputs]
         rows = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in fields], schema=pa.schema(fields))
         return self._frame(self._program(), rows)
 
@@ -76,8 +76,8 @@ class _Rows:
 
     def _batches(self, task: ScanTask) -> Iterator[pd.DataFrame]:
         program = self._program()
-        for batch in read_task(self.work.source(), self.work.scan, task):
-            mask = self.work.scan.fit_mask(batch.split)
+        for batch in read_task(self.context.source(), self.context.scan, task):
+            mask = self.context.scan.fit_mask(batch.split)
             rows = batch.rows if mask is None else batch.rows.filter(pa.array(mask))
             if rows.num_rows:
                 yield self._frame(program, rows)

@@ -33,21 +33,21 @@ from dtap_dask.features.feature import Block, Chain, Feature
 from dtap_dask.features.step import ErrorContext, Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
-from dtap_dask.job.execution.dask_executor import Engine, watching
-from dtap_dask.job.execution.tasks import Work, fitted_folder, patiently
+from dtap_dask.job.execution.dask_executor import DaskExecutor, watching
+from dtap_dask.job.execution.tasks import TaskContext, fitted_folder, patiently
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.lake.scan import ScanTask, read_task
 
 
-def fit_with_dask_ml(client: Client, plan: Plan, work: Work, report: Reporter) -> None:
+def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: Reporter) -> None:
     """Fit every level on the client's workers and keep the state where the fused passes would.
 
     DataError for what they refuse: nulls and infinities that would reach an output, columns without a value, ...
     """
-    pipeline = Pipeline.build(work.specs, work.schema)
+    pipeline = Pipeline.build(context.specs, context.schema)
     tasks = tuple(plan.task(index, one) for index, one in enumerate(plan.fit_tasks))
-    rows = _check(client, work, tasks, pipeline, report)
+    rows = _check(client, context, tasks, pipeline, report)
     targets = list(_targets(pipeline))
     groups = _groups(targets)
     learnt: dict[Chain | Block, Fitted] = {}
@@ -55,38 +55,40 @@ def fit_with_dask_ml(client: Client, plan: Plan, work: Work, report: Reporter) -
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
     with dask.config.set(scheduler=client), client.as_current(), watching(client):
         for group in groups:
-            fitted = fit_of(group[0].step)(Frames(work, tasks, learnt), group, rows)
+            fitted = fit_of(group[0].step)(Frames(context, tasks, learnt), group, rows)
             learnt.update(zip((target.name for target in group), fitted, strict=True))
             report.advance(read, size)
     report.end()
     in_order = {target.name: learnt[target.name] for target in targets}
     state = FittedState(pipeline.specs, pipeline.schema, pipeline.levels, rows, in_order)
-    state.save(work.output(), fitted_folder(work.run_id, pipeline.levels))
+    state.save(context.output(), fitted_folder(context.run_id, pipeline.levels))
 
 
-def _check(client: Client, work: Work, tasks: tuple[ScanTask, ...], pipeline: Pipeline, report: Reporter) -> int:
+def _check(
+    client: Client, context: TaskContext, tasks: tuple[ScanTask, ...], pipeline: Pipeline, report: Reporter
+) -> int:
     """Refuse rows that would not come out, as the first fused pass does; the number of rows to be fitted."""
     report.begin("check", len(tasks), sum(task.rows for task in tasks), sum(task.bytes for task in tasks))
 
     def done(index: int) -> None:
         report.advance(tasks[index].rows, tasks[index].bytes)
 
-    engine = Engine(client, secrets=work.secrets)
-    found: list[tuple[Findings, int]] = engine.each("check", check_task, [(work, task) for task in tasks], done)
+    engine = DaskExecutor(client, secrets=context.secrets)
+    found: list[tuple[Findings, int]] = engine.each("check", check_task, [(context, task) for task in tasks], done)
     report.end()
     Findings.together(findings for findings, _ in found).refuse(watches(pipeline))
     return sum(rows for _, rows in found)
 
 
-def check_task(work: Work, task: ScanTask) -> tuple[Findings, int]:
+def check_task(context: TaskContext, task: ScanTask) -> tuple[Findings, int]:
     """What is wrong with the rows of a task, and how many of them are fitted."""
 
     def check() -> tuple[Findings, int]:
-        accumulator = Accumulator(work.state(0).pipeline, 0)
+        accumulator = Accumulator(context.state(0).pipeline, 0)
         fitted = 0
-        for batch in read_task(work.source(), work.scan, task):
+        for batch in read_task(context.source(), context.scan, task):
             rows, split = batch.in_parts()
-            mask = work.scan.fit_mask(split)
+            mask = context.scan.fit_mask(split)
             fitted += rows.num_rows if mask is None else int(mask.sum())
             accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # looks at every row, and fits none
         return accumulator.partial().findings, fitted

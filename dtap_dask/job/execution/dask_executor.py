@@ -15,7 +15,7 @@ from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps, loads
 
 from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
-from dtap_dask.job.execution.watchdog import Watch
+from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.status.reporter import Cancelled
 
@@ -28,14 +28,14 @@ LOOK_SECONDS = 0.5
 LET_END_SECONDS = 300.0
 
 
-class Engine:
+class DaskExecutor:
     """Submits idempotent tasks under readable keys (`fit-<token>-1-00012`) and hands back their results in order.
 
     `watch` says when to stop and how many threads there are now, and has the run's id put into the keys; `secrets` are
     taken out of what tasks raise before Dask logs it.
     """
 
-    def __init__(self, client: Client, watch: Watch | None = None, secrets: Secrets | None = None):
+    def __init__(self, client: Client, watch: Watchdog | None = None, secrets: Secrets | None = None):
         self._client, self._watch, self._secrets = client, watch, secrets
         self._token = uuid.uuid4().hex[:8]
         self._stage = 0
@@ -209,7 +209,7 @@ class _Flow:
         return future
 
 
-class Unforeseen(DtapError):
+class UnexpectedError(DtapError):
     """A task raised what none of our errors describes; the cause has its traceback."""
 
 
@@ -240,14 +240,14 @@ def watching(client: Client) -> Iterator[None]:
         raise _unforeseen(error) from error
 
 
-def _unforeseen(error: Exception) -> Unforeseen:
+def _unforeseen(error: Exception) -> UnexpectedError:
     said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:500]}".rstrip(": .")
     if isinstance(error, MemoryError):
-        return Unforeseen(
+        return UnexpectedError(
             f"A task ran out of memory ({said}). Give each worker more (--memory), or fewer threads (--threads). "
             "What is written stays: go on with --resume (in Python resume=True)."
         )
-    return Unforeseen(
+    return UnexpectedError(
         f"A task failed in a way that was not foreseen ({said}). What is written stays. Where it came from is shown by "
         "`dtap-dask --debug run JOB`, and in Python by the traceback: please report it with that."
     )

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
-class Work:
+class TaskContext:
     """What every task of a run must know; a few KB that travel with each task."""
 
     source_url: str
@@ -50,7 +50,7 @@ class Work:
     secrets: Secrets = field(default_factory=Secrets)
 
     def __repr__(self) -> str:
-        return f"Work({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets
+        return f"TaskContext({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets
 
     def source(self) -> Store:
         """The source, with counters of its own."""
@@ -125,23 +125,23 @@ def read_footers(source: Store, files: Sequence[SourceFile], asked: Asked) -> Se
     return patiently(lambda: look(source, files, asked))
 
 
-def count(work: Work, task: ScanTask) -> Counted:
+def count(context: TaskContext, task: ScanTask) -> Counted:
     """How many rows of a task survive, row group by row group and part by part; nothing else is read."""
-    scan = replace(work.scan, outputs=())
-    return patiently(lambda: _counted(work.source(), scan, task, lambda rows, split: None))
+    scan = replace(context.scan, outputs=())
+    return patiently(lambda: _counted(context.source(), scan, task, lambda rows, split: None))
 
 
-def fit(work: Work, level: int, task: ScanTask, suspecting: bool = True) -> FitPart:
+def fit(context: TaskContext, level: int, task: ScanTask, suspecting: bool = True) -> FitPart:
     """The statistics of one level over one task's rows, and the counts."""
 
     def accumulate() -> FitPart:
-        state = work.state(level)
+        state = context.state(level)
         accumulator = Accumulator(state.pipeline, level, state, suspecting=suspecting)
 
         def add(rows: pa.RecordBatch, split: npt.NDArray[np.int16]) -> None:
-            accumulator.add(rows, work.scan.fit_mask(split))
+            accumulator.add(rows, context.scan.fit_mask(split))
 
-        counted = _counted(work.source(), work.scan, task, add)
+        counted = _counted(context.source(), context.scan, task, add)
         return FitPart((counted,), accumulator.partial())
 
     return patiently(accumulate)
@@ -176,12 +176,12 @@ class FittedLevel:
     warnings: tuple[str, ...]
 
 
-def finish_fit(work: Work, level: int, part: FitPart) -> FittedLevel:
+def finish_fit(context: TaskContext, level: int, part: FitPart) -> FittedLevel:
     """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
-    refuse_empty(work.scan, work.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
-    before = work.state(level)
+    refuse_empty(context.scan, context.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
+    before = context.state(level)
     state = finish(before.pipeline, level, part.partial, before)
-    state.save(work.output(), fitted_folder(work.run_id, level + 1))
+    state.save(context.output(), fitted_folder(context.run_id, level + 1))
     suspects = part.partial.suspects
     return FittedLevel(part.counted, tuple(suspects.warnings()) if suspects is not None else ())
 
@@ -194,22 +194,22 @@ class Written:
     reading: Reading
 
 
-def write(work: Work, levels: int, task: ScanTask, shards: TaskShards) -> Written:
+def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards) -> Written:
     """Write one task's shards, unless an earlier attempt has: they are published under their final names."""
-    source = work.source()
+    source = context.source()
 
     def attempt() -> tuple[ShardInfo, ...]:
-        transform = work.transform(levels)
-        batches = transformed(source, work.scan, task, transform, mixed=work.shuffle == "mixed")
+        transform = context.transform(levels)
+        batches = transformed(source, context.scan, task, transform, mixed=context.shuffle == "mixed")
         return run_write_task(
-            work.output(),
-            work.run_id,
+            context.output(),
+            context.run_id,
             shards,
             batches,
             infos=transform.infos,
-            layout=work.layout,
-            shuffle=work.shuffle,
-            seed=work.seed,
+            layout=context.layout,
+            shuffle=context.shuffle,
+            seed=context.seed,
         )
 
     return Written(patiently(attempt), Reading.of(source))

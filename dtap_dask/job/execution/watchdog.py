@@ -18,7 +18,7 @@ SECONDS = 1.0
 WAIT_FOR_WORKERS_SECONDS = 1800.0
 
 
-class Watch:
+class Watchdog:
     """A thread for the length of a `with` block. `attempt` is the mark of a driver, which may be begun again elsewhere.
 
     What it sees it tells; a reason to stop waits in `check` for the thread that does the work.
@@ -31,9 +31,9 @@ class Watch:
         self._reason: InterruptedRun | None = None
         self._alone: float | None = None
         self.threads = sum(client.nthreads().values())
-        self._thread = threading.Thread(target=self._work, name="dtap_dask-watch", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="dtap_dask-watchdog", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watchdog:
         self._client.subscribe_topic("all", self._heard)
         self._thread.start()
         return self

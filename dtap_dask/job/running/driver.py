@@ -12,7 +12,7 @@ from distributed.security import Security
 
 from dtap_dask.errors import DtapError
 from dtap_dask.job import taps
-from dtap_dask.job.execution.dask_executor import Unforeseen
+from dtap_dask.job.execution.dask_executor import UnexpectedError
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.run import How, carry_out
 from dtap_dask.job.status.displays import Silent
@@ -27,7 +27,7 @@ CONNECT_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Order:
+class Submission:
     """What a driver needs: everything resolved where the job was submitted, secrets as values."""
 
     beginning: Snapshot
@@ -42,8 +42,8 @@ def driver_key(run: str) -> str:
     return f"driver-{run}"
 
 
-def drive(order: Order) -> str:
-    """Runs on a worker, beside its threads: carry out the order, and tell how it ended; returns the state.
+def drive(submission: Submission) -> str:
+    """Runs on a worker, beside its threads: carry out the submission, and tell how it ended; returns the state.
 
     The scheduler may begin this again at any time: when the worker dies, when the result is lost with it, or when it
     takes a worker for dead that lives. Each attempt leaves its mark on the noticeboard; an older one that sees another
@@ -56,19 +56,21 @@ def drive(order: Order) -> str:
         security=_as_client(worker.security),
         set_as_default=False,
         timeout=CONNECT_SECONDS,
-        name=driver_key(order.beginning.id),
+        name=driver_key(submission.beginning.id),
     ) as client:
         board = SchedulerStore(client)
-        told = board.snapshot(order.beginning.id) or order.beginning
+        told = board.snapshot(submission.beginning.id) or submission.beginning
         if told.state in ENDED:
             return told.state
         earlier = board.orders(told.id).get("attempt")
         attempt = uuid.uuid4().hex
         board.order(told.id, attempt=attempt)
-        how = How(order.limit, order.overwrite, order.resume, attempt, again=earlier is not None)
-        report = RunReporter(_begun(order.beginning, told, how.again), Silent(), order.job.redact, board.notes(told.id))
-        _carry_out(order.job, report, client, how)
-        _leave_word(order.job, report)
+        how = How(submission.limit, submission.overwrite, submission.resume, attempt, again=earlier is not None)
+        report = RunReporter(
+            _begun(submission.beginning, told, how.again), Silent(), submission.job.redact, board.notes(told.id)
+        )
+        _carry_out(submission.job, report, client, how)
+        _leave_word(submission.job, report)
         if report.snapshot.state == "interrupted" and client.status != "running":
             raise Reschedule  # this driver has lost the scheduler; does the scheduler live, then it begins it again
         return report.snapshot.state
@@ -90,7 +92,7 @@ def _carry_out(job: Job, report: RunReporter, client: Client, how: How) -> None:
         try:
             carry_out(job, report, lambda: client, how)
         except Exception as error:
-            if isinstance(error, Unforeseen) or not isinstance(error, DtapError):
+            if isinstance(error, UnexpectedError) or not isinstance(error, DtapError):
                 report.note(traceback.format_exc())  # nobody else will see where it came from
             raise
 

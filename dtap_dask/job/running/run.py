@@ -23,17 +23,17 @@ from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
 from dtap_dask.job.cluster.starting import refuse_unguarded
 from dtap_dask.job.dashboard import install, page_link
 from dtap_dask.job.execution import tasks
-from dtap_dask.job.execution.dask_executor import STOPPED, Engine
+from dtap_dask.job.execution.dask_executor import STOPPED, DaskExecutor
 from dtap_dask.job.execution.lazy import LazyItems
-from dtap_dask.job.execution.tasks import FittedLevel, Work, Written
-from dtap_dask.job.execution.watchdog import Watch
+from dtap_dask.job.execution.tasks import FittedLevel, TaskContext, Written
+from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.counted import Counted, Reading
 from dtap_dask.job.planning.grouping import fit_name, split_names
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
 from dtap_dask.job.running.conclude import conclude
-from dtap_dask.job.running.output import Output
+from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.sources import SOURCES, refuse_replaced, source_totals, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
 from dtap_dask.job.status.comparison import compare, expect, write_comparison
@@ -134,11 +134,11 @@ class _Run:
     def __post_init__(self) -> None:
         job = self.plan.job
         self.store = open_store(job.output.path, taps.settings(job.storage))
-        self.output = Output(self.store, self.plan.run_id)
+        self.output = RunFolder(self.store, self.plan.run_id)
         self.layout = layout_of(job)
         self.levels = self.plan.checked.pipeline.levels
         self.readings: list[Reading] = []
-        self.work = Work(
+        self.work = TaskContext(
             source_url=self.plan.source.address,
             output_url=self.store.address,
             settings=json.dumps(taps.together(self.plan.source, self.store)),
@@ -216,8 +216,8 @@ class _Run:
         self.report.update(workers=len(client.nthreads()))
         asking = of_output("status", self.store, self.plan.job.storage, self.plan.job.redact)
         self.report.note(f"Run {self.report.snapshot.id}: `{asking}` says how it goes.")
-        watch = stack.enter_context(Watch(client, self.report, self.how.attempt))
-        self.engine = Engine(client, watch, self.plan.job.secrets)
+        watch = stack.enter_context(Watchdog(client, self.report, self.how.attempt))
+        self.engine = DaskExecutor(client, watch, self.plan.job.secrets)
         self.expected = expect(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)
 
     def fit_and_seal(self) -> list[TaskShards]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from distributed import Client
 
 from dtap_dask.job.execution import tasks
-from dtap_dask.job.execution.dask_executor import Engine
-from dtap_dask.job.execution.tasks import Work
+from dtap_dask.job.execution.dask_executor import DaskExecutor
+from dtap_dask.job.execution.tasks import TaskContext
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.grouping import fit_name
 from dtap_dask.job.planning.plan import Plan
@@ -41,7 +41,7 @@ def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooter
         parts = footer_parts(files)
         report.begin("scan", len(parts), 0, 0)
         items = [(source, part, asked) for part in parts]
-        found = Engine(opened(), secrets=secrets).each(
+        found = DaskExecutor(opened(), secrets=secrets).each(
             "scan", tasks.read_footers, items, lambda _: report.advance(0, 0)
         )
         report.end()
@@ -70,7 +70,7 @@ def stage_of(plan: Plan, name: str, positions: Sequence[tuple[int, ...]]) -> Sta
 class Finish:
     """`tasks.finish_fit` of one level, as a function of the merged statistics alone."""
 
-    work: Work
+    work: TaskContext
     level: int
 
     def __call__(self, part: tasks.FitPart) -> tasks.FittedLevel:

@@ -15,7 +15,7 @@ from dtap_dask.errors import JobError
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, compare_versions, open_client
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.job.running.driver import Order, drive, driver_key
+from dtap_dask.job.running.driver import Submission, drive, driver_key
 from dtap_dask.job.running.run import beginning
 from dtap_dask.job.status.follow import follow
 from dtap_dask.job.status.hints import of_run
@@ -82,9 +82,9 @@ def submit(
             raise JobError("overwrite begins anew, resume goes on: give one of the two.")
         placed = _placed(loaded)
         with asking(cluster, client) as opened:
-            order = Order(beginning(placed), placed, limit, overwrite, resume)
-            note = _hand_over(opened, order)
-            return Submitted(order.beginning.id, note, cluster, client)
+            submission = Submission(beginning(placed), placed, limit, overwrite, resume)
+            note = _hand_over(opened, submission)
+            return Submitted(submission.beginning.id, note, cluster, client)
 
 
 def _placed(job: Job) -> Job:
@@ -97,16 +97,16 @@ def _placed(job: Job) -> Job:
     return job.model_copy(update={"source": source, "output": output, "storage": settings})
 
 
-def _hand_over(client: Client, order: Order) -> str:
+def _hand_over(client: Client, submission: Submission) -> str:
     """Once it is published, the scheduler keeps the driver alive without us. Returns what there is to say."""
     if client.nthreads():
-        compare_versions(client)  # workers of other versions may not even understand the order
-    run = order.beginning.id
+        compare_versions(client)  # workers of other versions may not even understand the submission
+    run = submission.beginning.id
     board = SchedulerStore(client)
     board.order(run, driver=driver_key(run))
     note = _waiting(client)
-    board.publish(replace(order.beginning, state="waiting", note=note), [])
-    future = client.submit(drive, order, key=driver_key(run), pure=False, priority=PRIORITY)
+    board.publish(replace(submission.beginning, state="waiting", note=note), [])
+    future = client.submit(drive, submission, key=driver_key(run), pure=False, priority=PRIORITY)
     client.publish_dataset(future, name=driver_key(run))
     return note
 

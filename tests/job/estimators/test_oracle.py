@@ -19,7 +19,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState
 from dtap_dask.job.estimators.oracle import fit_with_dask_ml
 from dtap_dask.job.execution import tasks
-from dtap_dask.job.execution.tasks import Work
+from dtap_dask.job.execution.tasks import TaskContext
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.status.displays import Silent
 from dtap_dask.lake.sample import write_sample
@@ -68,7 +68,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "trips"
 
 
-def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> tuple[Plan, Work]:
+def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> tuple[Plan, TaskContext]:
     document = {
         "version": 1,
         "source": {"path": str(lake), "where": where},
@@ -77,7 +77,7 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
         **job,
     }
     plan = make_plan(document)
-    work = Work(
+    context = TaskContext(
         source_url=plan.source.url,
         output_url=str(output),
         settings=json.dumps({}),
@@ -90,19 +90,19 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
         shuffle="none",
         seed=0,
     )
-    return plan, work
+    return plan, context
 
 
-def by_dask_ml(client: Client, plan: Plan, work: Work) -> FittedState:
-    fit_with_dask_ml(client, plan, work, Silent())
-    return FittedState.load(work.output(), tasks.fitted_folder(plan.run_id, plan.checked.pipeline.levels))
+def by_dask_ml(client: Client, plan: Plan, context: TaskContext) -> FittedState:
+    fit_with_dask_ml(client, plan, context, Silent())
+    return FittedState.load(context.output(), tasks.fitted_folder(plan.run_id, plan.checked.pipeline.levels))
 
 
-def fused(plan: Plan, work: Work) -> FittedState:
+def fused(plan: Plan, context: TaskContext) -> FittedState:
     for level in range(plan.checked.pipeline.levels):
-        parts = [tasks.fit(work, level, plan.task(index, one)) for index, one in enumerate(plan.fit_tasks)]
-        tasks.finish_fit(work, level, tasks.merge_fits(parts))
-    return FittedState.load(work.output(), tasks.fitted_folder(plan.run_id, plan.checked.pipeline.levels))
+        parts = [tasks.fit(context, level, plan.task(index, one)) for index, one in enumerate(plan.fit_tasks)]
+        tasks.finish_fit(context, level, tasks.merge_fits(parts))
+    return FittedState.load(context.output(), tasks.fitted_folder(plan.run_id, plan.checked.pipeline.levels))
 
 
 def assert_close(left: Any, right: Any, place: str) -> None:
@@ -134,9 +134,9 @@ def test_every_step_of_a_sample_lake(client: Client, lake: Path, tmp_path: Path)
         "label": {"column": "paid", "steps": ["ordinal_encode"]},
     }
     where = "fare > 0 and payment_type is not null"
-    plan, work = planned(lake, tmp_path / "a", where, **job)
+    plan, context = planned(lake, tmp_path / "a", where, **job)
     other, other_work = planned(lake, tmp_path / "b", where, **job)
-    mine = by_dask_ml(client, plan, work)
+    mine = by_dask_ml(client, plan, context)
     assert 0 < mine.rows < plan.totals.read.rows
     assert_same(mine, fused(other, other_work))
 
@@ -214,9 +214,9 @@ def odd(tmp_path: Path) -> Path:
 
 def test_odd_columns(client: Client, odd: Path, tmp_path: Path) -> None:
     split = {"parts": {"train": 0.5, "eval": 0.5}, "key": ["key"]}
-    plan, work = planned(odd, tmp_path / "a", features=ODD, split=split)
+    plan, context = planned(odd, tmp_path / "a", features=ODD, split=split)
     other, other_work = planned(odd, tmp_path / "b", features=ODD, split=split)
-    mine = by_dask_ml(client, plan, work)
+    mine = by_dask_ml(client, plan, context)
     assert mine.levels == 2
     assert_same(mine, fused(other, other_work))
 
@@ -262,11 +262,11 @@ def test_the_same_is_refused(client: Client, tmp_path: Path, case: str) -> None:
     (tmp_path / "lake").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "lake" / "part.parquet")
     every = "x is null or x is not null"  # with a condition, no null is foreseen
-    plan, work = planned(tmp_path / "lake", tmp_path / "out", every, features=[feature])
+    plan, context = planned(tmp_path / "lake", tmp_path / "out", every, features=[feature])
     with pytest.raises(DataError) as expected:
-        fused(plan, work)
+        fused(plan, context)
     with pytest.raises(DataError) as raised:
-        by_dask_ml(client, plan, work)
+        by_dask_ml(client, plan, context)
     assert str(raised.value) == str(expected.value)
 
 
@@ -279,8 +279,8 @@ def test_quantiles_within_the_stated_rank_error(client: Client, tmp_path: Path) 
         {"columns": ["x"], "steps": [{"bucketize": {"quantiles": 20}}]},
         {"columns": ["x"], "steps": [{"impute": {"strategy": "median"}}], "as": "median"},
     ]
-    plan, work = planned(tmp_path / "lake", tmp_path / "a", features=features)
-    exact, summary = by_dask_ml(client, plan, work), fused(plan, work)
+    plan, context = planned(tmp_path / "lake", tmp_path / "a", features=features)
+    exact, summary = by_dask_ml(client, plan, context), fused(plan, context)
     values.sort()
     for left, right in zip(exact.fitted.values(), summary.fitted.values(), strict=True):
         name = "boundaries_" if "boundaries_" in left else "statistics_"

@@ -57,14 +57,14 @@ def test_many_footers_are_read_in_tasks_named_scan(
     monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
     monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_A_TASK", 5)
     calls: list[tuple[str, int]] = []
-    each = dask_executor.Engine.each
+    each = dask_executor.DaskExecutor.each
 
     def spy(self: Any, name: str, task: Any, items: Any, done: Any, **options: Any) -> list[Any]:
         calls.append((name, len(items)))
         assert (task is tasks.read_footers) == (name == "scan")
         return each(self, name, task, items, done, **options)
 
-    monkeypatch.setattr(dask_executor.Engine, "each", spy)
+    monkeypatch.setattr(dask_executor.DaskExecutor, "each", spy)
     manifest = dtap_dask.run(job, client=client, progress="silent")
     assert calls == [("scan", 3), ("write", len(here.write_tasks))]
     assert manifest.fingerprint == here.fingerprint

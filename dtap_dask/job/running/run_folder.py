@@ -31,7 +31,7 @@ class _Sealed:
 
 
 @dataclass(frozen=True)
-class Output:
+class RunFolder:
     """The output folder of one run. A run is unfinished while its `_run/<id>/plan.json` is there."""
 
     store: Store
