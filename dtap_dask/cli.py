@@ -279,7 +279,7 @@ def cancel(run: str, as_json: bool, **where: Any) -> None:
 @_json_option
 def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -> None:
     """What a finished dataset is, and some of its rows, decoded."""
-    from dtap_dask.job.table import print_dataset, print_fitted
+    from dtap_dask.job.dataset import print_dataset, print_fitted
 
     if fitted:
         print_fitted(path, as_json=as_json)
@@ -292,7 +292,7 @@ def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -
 @_json_option
 def verify(path: str, as_json: bool) -> None:
     """Read every shard again: counts, checksums and schema against the manifest."""
-    from dtap_dask.job.verify import verify as verify_dataset
+    from dtap_dask.job.dataset import verify as verify_dataset
 
     click.echo(verify_dataset(path, as_json=as_json))
 

@@ -1,10 +1,10 @@
-"""Rows and datasets as a person reads them, or as JSON for programs."""
+"""Rows as a table that fits the terminal, or as JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtap_dask.features import FittedState, Rows
-from dtap_dask.job import taps
-from dtap_dask.records.manifest import Manifest, read_manifest
-from dtap_dask.records.verify import first_rows
-from dtap_dask.storage import open_store
+from dtap_dask.features import Rows
 from dtap_dask.words import terminal_width, visible
 
 GAP = 2  # blanks between the columns of a table
@@ -97,46 +93,3 @@ def _short(value: Any) -> str:
     text = str(value)
     cut = f"... ({len(text):,} characters)" if len(text) > LONGEST_TEXT else ""
     return visible(text[:LONGEST_TEXT], keep="") + cut
-
-
-def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = False) -> None:
-    """Print a dataset's summary and the first `rows` rows of each part, or of `split`."""
-    store = open_store(path, taps.settings())
-    manifest = read_manifest(store)
-    names = [split] if split is not None else list(manifest.splits)
-    found = {name: first_rows(store, manifest, name, rows) for name in names}
-    if as_json:
-        shown = {name: as_records(part) for name, part in found.items()}
-        print(json.dumps({"path": path, **summary(manifest), "rows": shown}))
-        return
-    print(visible(manifest.in_words(path)))
-    for name in names:
-        print(f"\n{visible(name, keep='')}:")
-        print_rows(found[name])
-
-
-def print_fitted(path: str, *, as_json: bool = False) -> None:
-    """Print what each step of a dataset's features has learnt; as JSON, its transform.json without vocabularies."""
-    store = open_store(path, taps.settings())
-    read_manifest(store)  # says so where there is no dataset
-    state = FittedState.load(store)
-    print(json.dumps(state.as_json()) if as_json else state)
-
-
-def summary(manifest: Manifest) -> Mapping[str, Any]:
-    """The manifest's main numbers, for programs."""
-    return {
-        "fingerprint": manifest.fingerprint,
-        "layout": manifest.layout.kind,
-        "compression": manifest.compression,
-        "splits": {
-            name: {
-                "rows": part.rows,
-                "records": part.records,
-                "shards": len(part.shards),
-                "bytes": sum(shard.bytes for shard in part.shards),
-            }
-            for name, part in manifest.splits.items()
-        },
-        "features": len(manifest.features),
-    }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from dtap_dask.job.dataset import summary
 from dtap_dask.job.planning.counted import Reading
 from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.comparison import Comparison, comparison_lines
 from dtap_dask.job.status.hints import loading, of_output
 from dtap_dask.job.status.reporter import RunReporter
-from dtap_dask.job.table import summary
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
 from dtap_dask.words import count, human

@@ -1,0 +1,74 @@
+"""A finished dataset, shown and verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from dtap_dask.features import FittedState
+from dtap_dask.job import taps
+from dtap_dask.job.table import as_records, print_rows
+from dtap_dask.records import verify as records
+from dtap_dask.records.manifest import Manifest, read_manifest
+from dtap_dask.records.verify import first_rows
+from dtap_dask.storage import open_store
+from dtap_dask.words import count, human, visible
+
+
+def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = False) -> None:
+    """Print a dataset's summary and the first `rows` rows of each part, or of `split`."""
+    store = open_store(path, taps.settings())
+    manifest = read_manifest(store)
+    names = [split] if split is not None else list(manifest.splits)
+    found = {name: first_rows(store, manifest, name, rows) for name in names}
+    if as_json:
+        shown = {name: as_records(part) for name, part in found.items()}
+        print(json.dumps({"path": path, **summary(manifest), "rows": shown}))
+        return
+    print(visible(manifest.in_words(path)))
+    for name in names:
+        print(f"\n{visible(name, keep='')}:")
+        print_rows(found[name])
+
+
+def print_fitted(path: str, *, as_json: bool = False) -> None:
+    """Print what each step of a dataset's features has learnt; as JSON, its transform.json without vocabularies."""
+    store = open_store(path, taps.settings())
+    read_manifest(store)  # says so where there is no dataset
+    state = FittedState.load(store)
+    print(json.dumps(state.as_json()) if as_json else state)
+
+
+def summary(manifest: Manifest) -> Mapping[str, Any]:
+    """The manifest's main numbers, for programs."""
+    return {
+        "fingerprint": manifest.fingerprint,
+        "layout": manifest.layout.kind,
+        "compression": manifest.compression,
+        "splits": {
+            name: {
+                "rows": part.rows,
+                "records": part.records,
+                "shards": len(part.shards),
+                "bytes": sum(shard.bytes for shard in part.shards),
+            }
+            for name, part in manifest.splits.items()
+        },
+        "features": len(manifest.features),
+    }
+
+
+def verify(path: str, *, as_json: bool = False) -> str:
+    """Read every shard of the dataset at `path` again. VerificationError names everything that is wrong."""
+    store = open_store(path, taps.settings())
+    found = records.verify(store, read_manifest(store))
+    if as_json:
+        return json.dumps({"path": path, **asdict(found)})
+    amount = f"{count(found.rows, 'row')} in {count(found.records, 'record')} of {count(found.shards, 'shard')}"
+    lines = [
+        f"{path} is what its manifest says: {amount}, {human(found.bytes)}.",
+        *(f"Note: {note}" for note in found.notes),
+    ]
+    return visible("\n".join(lines))
