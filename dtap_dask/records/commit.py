@@ -1,21 +1,22 @@
-"""From attempts to a dataset: shards published one by one, then everything at once by one atomic manifest.
+"""From attempts to a dataset: shards are published one by one, then one atomic rename of the manifest commits them all.
 
-    _run/<id>/attempts/task-00012-<unique>/   shards being written
-    train/part-...tfrecord                    each moved to its final name, which nothing but the old manifest protects
-    _run/<id>/tasks/00012.json                the task is done: its shards, their sizes and checksums
-    _run/<id>/commit/                         sidecars, and commit.json: what will be true once the manifest stands
-    manifest.json                             THE COMMIT
-    transform.json ..., _SUCCESS              sidecars moved to their names; the old generation removed
+In this order, in the paths of folder.py:
 
-A crash before the manifest leaves the old generation whole. A crash after it leaves steps that `finish_commit` repeats;
-until then `sidecar_path` finds every sidecar of the manifest that stands.
+1. Each task writes its shards into the folder of an attempt, moves every one to its final path (no manifest lists it
+   yet), and records the task as finished, with the shards' sizes and checksums.
+2. Sidecars are written into the commit folder, and commit.json beside them: the checksum of the new manifest, and the
+   files of the old dataset to delete.
+3. The manifest is renamed to manifest.json: THE COMMIT.
+4. Sidecars and _SUCCESS are moved beside it, files of the old dataset are deleted, and the run's folder is.
+
+A crash before 3 leaves the old dataset whole. A crash after it leaves steps that `finish_commit` repeats; until then
+`sidecar_path` finds every sidecar of the new manifest.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,22 +25,12 @@ import google_crc32c
 from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.manifest import (
-    MANIFEST,
-    RUNS,
-    SUCCESS,
-    Manifest,
-    Sidecar,
-    may_be_of_dataset,
-    standing_manifest,
-)
+from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS, RunPaths, may_be_of_dataset, run_of
+from dtap_dask.records.manifest import Manifest, Sidecar, standing_manifest
 from dtap_dask.records.shard import Batch, ShardInfo, Shuffle, TaskShards, write_shards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
-
-_STEPS = "commit.json"
-_DRAFTS = (_STEPS, MANIFEST, SUCCESS)  # what the commit itself puts beside the staged sidecars
 
 
 def run_write_task(
@@ -62,7 +53,7 @@ def run_write_task(
     done = completed_task(store, run_id, plan)
     if done is not None:
         return done
-    attempt = f"{RUNS}/{run_id}/attempts/task-{plan.task:05d}-{uuid.uuid4().hex}"
+    attempt = RunPaths(run_id).new_attempt(plan.task)
     try:
         shards = write_shards(
             store, attempt, plan, batches, infos=infos, layout=layout, shuffle=shuffle, seed=seed, window=window
@@ -73,7 +64,7 @@ def run_write_task(
         with contextlib.suppress(OSError, StorageError):  # what failed is to be told; `sweep` and the commit remove it
             store.delete_tree(attempt)
     record = json.dumps({"shards": [shard.to_json() for shard in shards]}).encode()
-    store.write_atomic(_record(run_id, plan), record)
+    store.write_atomic(RunPaths(run_id).task(plan.task), record)
     return shards
 
 
@@ -83,7 +74,7 @@ def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardIn
     A record that was damaged says nothing: the task runs again.
     """
     try:
-        record = parse_json(store.read_bytes(_record(run_id, plan)))
+        record = parse_json(store.read_bytes(RunPaths(run_id).task(plan.task)))
         shards = tuple(map(ShardInfo.from_json, record["shards"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -94,10 +85,6 @@ def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardIn
     ]
     same = [(shard.path, shard.split, shard.rows) for shard in shards] == planned
     return shards if same and all(_is_there(store, shard) for shard in shards) else None
-
-
-def _record(run_id: str, plan: TaskShards) -> str:
-    return f"{RUNS}/{run_id}/tasks/{plan.task:05d}.json"
 
 
 def _is_there(store: Store, file: ShardInfo | Sidecar) -> bool:
@@ -128,17 +115,17 @@ def _publish(store: Store, attempt: str, shard: ShardInfo) -> None:
 
 def sweep(store: Store, run_id: str) -> None:
     """Remove what attempts that never finished left. Only under the run's lock, before its first task."""
-    store.delete_tree(f"{RUNS}/{run_id}/attempts")
+    store.delete_tree(RunPaths(run_id).attempts)
 
 
-def stage(store: Store, run_id: str) -> str:
-    """An empty folder for sidecars, each under the name it will have beside the manifest, and with it '/' at its end.
+def begin_commit(store: Store, run_id: str) -> str:
+    """Empty the folder for sidecars, each under the name it will have beside the manifest; returns its path.
 
     Call `finish_commit` first: the folder may hold what an interrupted commit still needs.
     """
-    folder = f"{RUNS}/{run_id}/commit"
+    folder = RunPaths(run_id).commit
     store.delete_tree(folder)
-    return f"{folder}/"
+    return folder
 
 
 def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
@@ -146,30 +133,32 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
 
     Raises OutputError, and commits nothing, where a shard is missing or has another size than the manifest states.
     """
-    folder = f"{RUNS}/{run_id}/commit/"
+    paths = RunPaths(run_id)
     _check_shards(store, manifest)
-    names = [file.path.removeprefix(folder) for file in store.list_files(folder.rstrip("/"), follow=False)]
-    staged = [name for name in names if name not in _DRAFTS and not name.startswith(".")]
-    sidecars = store.at_once(lambda name: _sidecar(store, folder, name), staged)
+    own = {paths.commit_steps, paths.staged(MANIFEST), paths.staged(SUCCESS)}
+    staged = [file.path for file in store.list_files(paths.commit, follow=False) if file.path not in own]
+    names = [path.removeprefix(paths.staged("")) for path in staged]
+    sidecars = store.at_once(lambda name: _sidecar(store, paths, name), [name for name in names if name[0] != "."])
     complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
     data = complete.to_bytes()
     standing = standing_manifest(store)
     old = standing.files if standing else frozenset()
     steps = {"manifest": google_crc32c.value(data), "remove": sorted(old - complete.files)}
-    with store.create(f"{folder}{_STEPS}") as file:
+    with store.create(paths.commit_steps) as file:
         file.write(json.dumps(steps).encode())
-    with store.create(f"{folder}{MANIFEST}") as file:
+    with store.create(paths.staged(MANIFEST)) as file:
         file.write(data)
-    store.sync_folders(_not_durable(folder, staged, complete))  # before the manifest refers to what is in them
-    store.replace(f"{folder}{MANIFEST}", MANIFEST)
+    store.sync_folders(_not_durable(paths, complete))  # before the manifest refers to what is in them
+    store.replace(paths.staged(MANIFEST), MANIFEST)
     finish_commit(store)
     return complete
 
 
-def _not_durable(folder: str, staged: Iterable[str], manifest: Manifest) -> set[str]:
+def _not_durable(paths: RunPaths, manifest: Manifest) -> set[str]:
     """The folders with names that nothing has flushed: those of staged files, and the folders of published shards."""
+    staged = [paths.commit_steps, *(paths.staged(sidecar.path) for sidecar in manifest.sidecars)]
     published = {shard.path.rpartition("/")[0] for shard in manifest.shards}
-    return {around for path in (*(folder + name for name in (_STEPS, *staged)), *published) for around in _around(path)}
+    return {around for path in (*staged, *published) for around in _around(path)}
 
 
 def _around(path: str) -> Iterator[str]:
@@ -178,8 +167,9 @@ def _around(path: str) -> Iterator[str]:
     return ("/".join(parts[:count]) for count in range(len(parts)))
 
 
-def _sidecar(store: Store, folder: str, name: str) -> Sidecar:
-    return Sidecar(path=name, bytes=store.size(folder + name), crc32c=file_crc32c(store, folder + name))
+def _sidecar(store: Store, paths: RunPaths, name: str) -> Sidecar:
+    staged = paths.staged(name)
+    return Sidecar(path=name, bytes=store.size(staged), crc32c=file_crc32c(store, staged))
 
 
 def _check_shards(store: Store, manifest: Manifest) -> None:
@@ -200,39 +190,38 @@ def finish_commit(store: Store) -> None:
     commit had left is for the next `--overwrite` to remove.
     """
     for run_id in _runs(store):
-        folder = f"{RUNS}/{run_id}/commit/"
-        steps = _steps(store, folder)
+        paths = RunPaths(run_id)
+        steps = _steps(store, paths)
         manifest = standing_manifest(store)
         if steps is None or manifest is None:
             continue
         if steps.manifest is None:
             missing = [one for one in manifest.sidecars if not _is_there(store, one)]
-            _finish(store, folder, [one.path for one in missing if _is_there(store, _below(folder, one))], ())
+            _finish(store, paths, [one.path for one in missing if _is_there(store, _staged(paths, one))], ())
         elif steps.manifest == google_crc32c.value(store.read_bytes(MANIFEST)):
             if not store.is_file(SUCCESS):
-                with store.create(f"{folder}{SUCCESS}"):
+                with store.create(paths.staged(SUCCESS)):
                     pass
             old = [path for path in steps.remove if path not in manifest.files]
-            _finish(store, folder, [*(one.path for one in manifest.sidecars), SUCCESS], old)
-            _clean(store, run_id)
+            _finish(store, paths, [*(one.path for one in manifest.sidecars), SUCCESS], old)
+            _clean(store, paths)
 
 
-def _finish(store: Store, folder: str, staged: Iterable[str], old: Iterable[str]) -> None:
+def _finish(store: Store, paths: RunPaths, staged: Iterable[str], old: Iterable[str]) -> None:
     """Give staged files their names beside the manifest, remove old ones, and make both durable."""
-    moves, removed = {folder + name: name for name in staged}, tuple(old)
+    moves, removed = {paths.staged(name): name for name in staged}, tuple(old)
     store.move_all(moves)  # but for those that were moved already, or by another process just now
     store.delete_all(removed)
     changed = {around for name in moves.values() for around in _around(name)}  # new folders, too
     store.sync_folders(changed | {path.rpartition("/")[0] for path in removed})
 
 
-def _below(folder: str, sidecar: Sidecar) -> Sidecar:
-    return sidecar.model_copy(update={"path": folder + sidecar.path})
+def _staged(paths: RunPaths, sidecar: Sidecar) -> Sidecar:
+    return sidecar.model_copy(update={"path": paths.staged(sidecar.path)})
 
 
 def _runs(store: Store) -> list[str]:
-    files = store.list_files(RUNS, follow=False)
-    return sorted({file.path.split("/")[1] for file in files if file.path.count("/") > 1})
+    return sorted({run for file in store.list_files(RUNS, follow=False) if (run := run_of(file.path))})
 
 
 @dataclass(frozen=True)
@@ -246,9 +235,9 @@ class _Steps:
     remove: tuple[str, ...] = ()
 
 
-def _steps(store: Store, folder: str) -> _Steps | None:
+def _steps(store: Store, paths: RunPaths) -> _Steps | None:
     try:
-        found = parse_json(store.read_bytes(f"{folder}{_STEPS}"))
+        found = parse_json(store.read_bytes(paths.commit_steps))
         steps = _Steps(int(found["manifest"]), tuple(map(str, found["remove"])))
     except FileNotFoundError:
         return None
@@ -257,14 +246,13 @@ def _steps(store: Store, folder: str) -> _Steps | None:
     return steps if all(map(may_be_of_dataset, steps.remove)) else _Steps(None)
 
 
-def _clean(store: Store, run_id: str) -> None:
+def _clean(store: Store, paths: RunPaths) -> None:
     """Remove what a finished run needs no more; commit.json last, as it says that this is still to be done."""
-    folder = f"{RUNS}/{run_id}"
-    below = [file.path.split("/")[2] for file in store.list_files(folder, follow=False)]
-    for name in sorted({*below, "attempts", "tasks"} - {"commit"}):
-        store.delete_tree(f"{folder}/{name}")
-    store.sync_folders([folder])
-    store.delete_tree(folder)
+    found = {paths.child(file.path) for file in store.list_files(paths.folder, follow=False)}
+    for path in sorted({*found, paths.attempts, paths.tasks} - {paths.commit}):
+        store.delete_tree(path)
+    store.sync_folders([paths.folder])
+    store.delete_tree(paths.folder)
 
 
 def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
@@ -277,9 +265,9 @@ def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
         raise OutputError(
             f"The dataset in {store.url} has no {name}; it has {[one.path for one in manifest.sidecars]}."
         )
-    for folder in ("", *(f"{RUNS}/{run_id}/commit/" for run_id in _runs(store))):
-        if _is_there(store, _below(folder, sidecar)):
-            return folder + name
+    for one in (sidecar, *(_staged(RunPaths(run), sidecar) for run in _runs(store))):
+        if _is_there(store, one):
+            return one.path
     raise OutputError(
         f"{store.url}/{name} is missing or is not the file that {MANIFEST} states. Copy the whole folder again, or "
         "write the dataset again with `dtap-dask run JOB --overwrite`."

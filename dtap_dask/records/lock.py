@@ -7,7 +7,6 @@ import errno
 import json
 import logging
 import os
-import re
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,13 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dtap_dask.errors import OutputError, StorageError
+from dtap_dask.records.folder import LOCK, LOCK_LEFTOVER, RUNS
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
 
 _LOG = logging.getLogger("dtap_dask.records")
-_LOCK = "_run/lock"
-# What processes that died, or come too late, leave beside the lock: its drafts, and proofs that a worker can write.
-_LEFT = re.compile(r"_run/(lock\.[0-9a-f]{32}|\.{1,2}probe-[0-9a-f]{32}(\.[0-9a-f]{32})?)")
 
 
 @dataclass(frozen=True)
@@ -53,20 +50,20 @@ class Held:
 
     def is_mine(self) -> bool:
         """Whether nobody has taken it over since."""
-        return _bytes(self.store, _LOCK) == self.holder.to_bytes()
+        return _bytes(self.store, LOCK) == self.holder.to_bytes()
 
 
 @contextlib.contextmanager
 def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False) -> Iterator[Held]:
-    """Hold `_run/lock` for the length of a block: it keeps every other run, of any job, out of this folder.
+    """Hold the lock file for the length of a block: it keeps every other run, of any job, out of this folder.
 
     The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
     nobody can tell from here whether it lives. That of the same `run` is taken over from wherever it is: whoever
     begins a run again knows that its earlier attempt is gone. A file that is no lock is taken over only by who begins
     `anew`. OutputError names a holder that lives, or may live. Folders that this block made and left empty are removed.
     """
-    made = [folder for folder in ("_run", "") if not store.exists(folder)]
-    path = _LOCK
+    made = [folder for folder in (RUNS, "") if not store.exists(folder)]
+    path = LOCK
     mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex, run)
     draft = f"{path}.{mine.token}"
     try:
@@ -88,24 +85,24 @@ def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False
             _release(held, made)
         except (OSError, OutputError, StorageError) as error:
             # What ended the block matters more; and whoever comes next takes over the lock of a process that is gone.
-            _LOG.warning("The lock %s/%s could not be removed: %s", store.url, _LOCK, error)
+            _LOG.warning("The lock %s/%s could not be removed: %s", store.url, LOCK, error)
 
 
 def _release(held: Held, made: Sequence[str]) -> None:
     if held.is_mine():
-        held.store.delete(_LOCK)
+        held.store.delete(LOCK)
         for folder in made:
             held.store.delete_empty(folder)
 
 
 def left_behind(store: Store, run: str) -> bool:
     """Whether the process of a run is surely gone: it holds no lock, or did so on this host and has ended."""
-    found = _read(store, _LOCK)
+    found = _read(store, LOCK)
     return found is None or found.run != run or _gone(found)
 
 
 def _take(store: Store, draft: str, mine: Holder, *, steal: bool, anew: bool) -> None:
-    path = _LOCK
+    path = LOCK
     try:
         store.publish(draft, path)
     except FileExistsError:
@@ -146,8 +143,8 @@ def _remove(store: Store, path: str, stale: bytes) -> None:
 
 def _sweep(store: Store) -> None:
     """Remove what processes left that died, or that come too late."""
-    for file in store.list_files("_run", follow=False):
-        if _LEFT.fullmatch(file.path):
+    for file in store.list_files(RUNS, follow=False):
+        if LOCK_LEFTOVER.fullmatch(file.path):
             store.delete(file.path)
 
 

@@ -19,6 +19,7 @@ from dtap_dask.errors import OutputError
 from dtap_dask.features.state import FeatureInfo, Role
 from dtap_dask.records import blocks, columns, rows
 from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.folder import MANIFEST, RUNS, may_be_of_dataset
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.sound import check_sound
 from dtap_dask.records.tfrecord import Compression
@@ -27,21 +28,8 @@ from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
 from dtap_dask.words import as_html, count, human, visible
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "Manifest", "ShardInfo", "build_manifest", "read_manifest"]
-
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-SUCCESS = "_SUCCESS"
-RUNS = "_run"
 _KINDS = {BYTES_LIST: "string", FLOAT_LIST: "float32", INT64_LIST: "int64"}
-
-
-def may_be_of_dataset(path: str) -> bool:
-    """Whether a path can be that of a shard or sidecar: relative, below the dataset's folder, and not of a run."""
-    parts = path.split("/")
-    return (
-        path not in (MANIFEST, SUCCESS) and parts[0] != RUNS and "\0" not in path and not {"", ".", ".."} & set(parts)
-    )
 
 
 class _Model(BaseModel):

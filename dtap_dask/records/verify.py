@@ -11,7 +11,9 @@ from dtap_dask.records import columns
 from dtap_dask.records.columns import Rows
 from dtap_dask.records.commit import sidecar_path
 from dtap_dask.records.example import decode_many
-from dtap_dask.records.manifest import MANIFEST, RUNS, SUCCESS, Manifest, ShardInfo
+from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS
+from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import OVERHEAD, file_crc32c, read_records
 from dtap_dask.storage import Store
 from dtap_dask.words import count

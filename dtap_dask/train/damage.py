@@ -7,7 +7,7 @@ import re
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError, OutputError
-from dtap_dask.records.manifest import ShardInfo
+from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import HEADER, OVERHEAD, read_record_at, read_records
 from dtap_dask.train.dataset import Split
 

@@ -10,7 +10,9 @@ from typing import Any
 from dtap_dask.errors import DataError, JobError, OutputError, Problem, did_you_mean
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.manifest import MANIFEST, Manifest, ParseFeature, ShardInfo, read_manifest
+from dtap_dask.records.folder import MANIFEST
+from dtap_dask.records.manifest import Manifest, ParseFeature, read_manifest
+from dtap_dask.records.shard import ShardInfo
 from dtap_dask.storage import Store, near, open_store
 
 

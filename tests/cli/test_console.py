@@ -24,7 +24,7 @@ from distributed import Client
 
 import dtap_dask
 from dtap_dask.job.console import Unfailing
-from dtap_dask.job.status.folder import STATUS
+from dtap_dask.records.folder import STATUS
 from dtap_dask.storage import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and terminals of POSIX")

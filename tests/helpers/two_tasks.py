@@ -6,7 +6,7 @@ import numpy as np
 
 from dtap_dask.errors import OutputError
 from dtap_dask.features.state import FeatureInfo
-from dtap_dask.records.commit import commit_dataset, finish_commit, run_write_task, sidecar_path, stage, sweep
+from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, run_write_task, sidecar_path, sweep
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import SourceTotals, build_manifest, read_manifest
@@ -54,9 +54,9 @@ def run(store, fingerprint, *, first=0, words=b"a,b"):
             plan = plan_of(fingerprint, task, first + task * 20, 20)
             rows = batches(first + task * 20, 20)
             shards += run_write_task(store, fingerprint, plan, rows, infos=INFOS, layout=LAYOUT, window=8)
-        folder = stage(store, fingerprint)
+        folder = begin_commit(store, fingerprint)
         for name, data in (("transform.json", words), (f"transform/{len(words)}.parquet", words * 9)):
-            with store.create(folder + name) as file:
+            with store.create(f"{folder}/{name}") as file:
                 file.write(data)
         commit_dataset(store, fingerprint, manifest_of(fingerprint, shards))
 

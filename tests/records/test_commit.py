@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from dtap_dask.errors import OutputError
 from dtap_dask.records import lock as locks
 from dtap_dask.records.commit import (
+    begin_commit,
     commit_dataset,
     completed_task,
     finish_commit,
     run_write_task,
     sidecar_path,
-    stage,
 )
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
@@ -216,7 +216,7 @@ def test_other_bytes_replace_an_orphan_but_never_a_shard_of_the_dataset(store):
     plan = plan_of("f", 0, 0, 20)
     store.write_atomic(plan.shards[0][0], b"left by a run that never finished")
     shards = write(store, plan, batches(0, 20))
-    stage(store, "r")
+    begin_commit(store, "r")
     commit_dataset(store, "r", manifest_of("f", shards))
     with pytest.raises(OutputError, match=r"belongs to the dataset that stands, and the same job .* other bytes"):
         write(store, plan, batches(0, 20), seed=1)
@@ -230,7 +230,7 @@ def test_nothing_is_committed_while_a_shard_is_missing(store):
     plan = plan_of("f", 0, 0, 20)
     shards = write(store, plan, batches(0, 20))
     store.delete(shards[2].path)
-    stage(store, "r")
+    begin_commit(store, "r")
     with pytest.raises(OutputError, match=r"1 shards in .* are missing .* first is eval/part-0-f"):
         commit_dataset(store, "r", manifest_of("f", shards))
     assert not store.exists("manifest.json")

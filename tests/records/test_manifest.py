@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError, VerificationError
 from dtap_dask.features.state import FeatureInfo
-from dtap_dask.records.commit import commit_dataset, run_write_task, stage
+from dtap_dask.records.commit import begin_commit, commit_dataset, run_write_task
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import (
     FORMAT_VERSION,
@@ -59,7 +59,7 @@ def write(store, layout, n=25):
     batches = [(np.zeros(n, np.int8), make(n))]
     shards = run_write_task(store, "r", plan, batches, infos=INFOS, layout=layout, shuffle="none")
     source = SourceTotals(files=Amounts(found=3, pruned=1, read=2))
-    with store.create(stage(store, "r") + "transform.json") as file:
+    with store.create(f"{begin_commit(store, 'r')}/transform.json") as file:
         file.write(b"{}")
     manifest = build_manifest(
         job=JOB,

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.manifest import MANIFEST, SourceTotals, build_manifest
+from dtap_dask.records.folder import MANIFEST
+from dtap_dask.records.manifest import SourceTotals, build_manifest
 from dtap_dask.records.shard import TaskShards, write_shards
 from dtap_dask.storage import open_store
 from dtap_dask.train.load import load

@@ -19,6 +19,7 @@ from dtap_dask.job import taps
 from dtap_dask.job.cluster.file import cluster_of, read_cluster_file
 from dtap_dask.job.cluster.local import local_cluster
 from dtap_dask.job.cluster.security import reach, refuse_open, refuse_unknown, security_for
+from dtap_dask.records.folder import RUNS
 from dtap_dask.storage import Store
 from dtap_dask.storage.reach import cannot_list, cannot_write
 
@@ -270,4 +271,4 @@ def _relevant(found: dict[str, Any]) -> dict[str, str | None]:
 
 def _probe(source: str, output: str, settings: dict[str, Any]) -> str | None:
     """Runs on each worker, which is given plain values: a Store could fail to open before it is here to tell."""
-    return cannot_list(source, settings) or cannot_write(output, settings, "_run")
+    return cannot_list(source, settings) or cannot_write(output, settings, RUNS)

@@ -34,10 +34,11 @@ from dtap_dask.features.step import ErrorContext, Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.dask_executor import DaskExecutor, watching
-from dtap_dask.job.execution.tasks import TaskContext, fitted_folder, patiently
+from dtap_dask.job.execution.tasks import TaskContext, patiently
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.lake.scan import ScanTask, read_task
+from dtap_dask.records.folder import RunPaths
 
 
 def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: Reporter) -> None:
@@ -61,7 +62,7 @@ def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: R
     report.end()
     in_order = {target.name: learnt[target.name] for target in targets}
     state = FittedState(pipeline.specs, pipeline.schema, pipeline.levels, rows, in_order)
-    state.save(context.output(), fitted_folder(context.run_id, pipeline.levels))
+    state.save(context.output(), RunPaths(context.run_id).fitted(pipeline.levels))
 
 
 def _check(

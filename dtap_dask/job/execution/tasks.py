@@ -24,6 +24,7 @@ from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, re
 from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
+from dtap_dask.records.folder import RunPaths
 from dtap_dask.records.shard import ShardInfo, Shuffle, TaskShards
 from dtap_dask.storage import Store, open_store
 
@@ -65,19 +66,15 @@ class TaskContext:
         """The state with so many levels fitted."""
         if levels == 0:
             return FittedState.unfitted(self.specs, self.schema)
-        return _load_state(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
+        return _load_state(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
     def transform(self, levels: int) -> Transform:
         """The features by that state."""
         if levels == 0:
             state = self.state(0)
             return Transform(state.pipeline, state)
-        return _load_transform(self.output_url, self.settings, fitted_folder(self.run_id, levels), self.token)
+        return _load_transform(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
-
-def fitted_folder(run_id: str, levels: int) -> str:
-    """Where a run keeps the state with so many levels fitted."""
-    return f"_run/{run_id}/fitted-{levels}"
 
 
 @lru_cache(maxsize=2)
@@ -181,7 +178,7 @@ def finish_fit(context: TaskContext, level: int, part: FitPart) -> FittedLevel:
     refuse_empty(context.scan, context.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
     before = context.state(level)
     state = finish(before.pipeline, level, part.partial, before)
-    state.save(context.output(), fitted_folder(context.run_id, level + 1))
+    state.save(context.output(), RunPaths(context.run_id).fitted(level + 1))
     suspects = part.partial.suspects
     return FittedLevel(part.counted, tuple(suspects.warnings()) if suspects is not None else ())
 

@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def run_id(self) -> str:
-        """The name of the run's folder under `_run/`, and of its shards: the fingerprint's first eight letters."""
+        """The name of the run's folder among the output's, and of its shards: the fingerprint's first eight letters."""
         return self.fingerprint[:8]
 
     def task(self, index: int, positions: Sequence[int]) -> ScanTask:

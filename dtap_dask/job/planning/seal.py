@@ -15,8 +15,8 @@ from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.folder import shard_path
 from dtap_dask.records.shard import TaskShards
-from dtap_dask.records.tfrecord import extension
 
 
 def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
@@ -27,7 +27,7 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
     compressed shards end in `.gz`, by which other readers of TFRecords know them.
     DataError where the part that is fitted, or everything, is empty.
     """
-    names, ending = split_names(plan.job), extension(plan.job.output.compression)
+    names = split_names(plan.job)
     refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
     tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
     shards = shard_counts(plan, tasks, row_bytes)
@@ -40,7 +40,7 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
             tuple(int(count) for count in tasks[index]),
             tuple(
                 tuple(
-                    f"{name}/part-{first[index, part] + j:05d}-of-{total[part]:05d}-{plan.run_id}{ending}"
+                    shard_path(name, first[index, part] + j, total[part], plan.run_id, plan.job.output.compression)
                     for j in range(shards[index, part])
                 )
                 for part, name in enumerate(names)

@@ -20,7 +20,7 @@ from dtap_dask.job.status.folder import StatusWriter, read_runs
 from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter
 from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import ENDED, Snapshot
-from dtap_dask.records.manifest import MANIFEST
+from dtap_dask.records.folder import MANIFEST
 from dtap_dask.storage import open_store
 
 CONNECT_SECONDS = 30

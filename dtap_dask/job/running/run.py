@@ -34,7 +34,7 @@ from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
 from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.run_folder import RunFolder
-from dtap_dask.job.running.sources import SOURCES, refuse_replaced, source_totals, write_sources
+from dtap_dask.job.running.sources import refuse_replaced, source_totals, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
 from dtap_dask.job.status.comparison import compare, expect, write_comparison
 from dtap_dask.job.status.folder import FILES_SECONDS, StatusWriter, read_run
@@ -43,7 +43,8 @@ from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter, Supersede
 from dtap_dask.job.status.reporters import reporter
 from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import Snapshot
-from dtap_dask.records.commit import commit_dataset, finish_commit, stage, sweep
+from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, sweep
+from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.lock import Held, lock
 from dtap_dask.records.manifest import Manifest, build_manifest
 from dtap_dask.records.shard import TaskShards
@@ -172,7 +173,7 @@ class _Run:
             sweep(self.store, self.plan.run_id)
             shards = self.output.sealed()
             if shards is not None:
-                refuse_replaced(self.store, self.sources, self.plan)
+                refuse_replaced(self.store, self.output.paths.sources, self.plan)
             self.report.expect([stage for stage in stages(self.plan) if shards is None or stage.name == "write"])
             if shards is None:
                 shards = self.fit_and_seal()
@@ -184,11 +185,6 @@ class _Run:
             seconds = time.monotonic() - self.begun
             conclude(self.plan, self.report, self.store, manifest, self.readings, compared=compared, seconds=seconds)
         return manifest
-
-    @property
-    def sources(self) -> str:
-        """Where an unfinished run keeps what its source files were."""
-        return f"_run/{self.plan.run_id}/{SOURCES}"
 
     def wanted(self) -> tuple[bool, bool]:
         """Whether to overwrite and to resume. What an earlier attempt of this very run has left is gone on with."""
@@ -224,7 +220,7 @@ class _Run:
         rows = self.counted_rows()
         infos = feature_infos(self.work.state(self.levels))
         shards = list(seal(self.plan, rows, planned_row_bytes(self.plan, infos)))
-        write_sources(self.store, self.sources, self.plan)
+        write_sources(self.store, self.output.paths.sources, self.plan)
         self.output.seal(self.plan.fingerprint, shards, self.report.snapshot.id)
         return shards
 
@@ -308,9 +304,9 @@ class _Run:
 
     def commit_once(self, written: Sequence[Written], held: Held) -> Manifest:
         state = self.work.state(self.levels)
-        folder = stage(self.store, self.plan.run_id)
+        folder = begin_commit(self.store, self.plan.run_id)
         state.save(self.store, folder)
-        write_sources(self.store, f"{folder}{SOURCES}", self.plan)
+        write_sources(self.store, f"{folder}/{SOURCES}", self.plan)
         manifest = build_manifest(
             job=self.plan.job.document,
             fingerprint=self.plan.fingerprint,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dtap_dask.errors import JobError, OutputError
 from dtap_dask.records.commit import finish_commit
-from dtap_dask.records.manifest import MANIFEST, Manifest, read_manifest, standing_manifest, versions
+from dtap_dask.records.folder import (
+    MANIFEST,
+    RUNS,
+    SOURCES,
+    TRANSFORM,
+    VOCABULARIES,
+    RunPaths,
+    is_run,
+    is_sidecar,
+    run_of,
+)
+from dtap_dask.records.manifest import Manifest, read_manifest, standing_manifest, versions
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.verify import incomplete
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
-
-_PLAN = "plan.json"
-_OVERWRITE = "overwrite.json"  # an overwrite has begun: from then on it can be resumed, sealed or not
-_RUN = re.compile(r"[0-9a-f]{8}")
-_SIDECAR = re.compile(r"transform\.json|sources\.parquet|transform/[^/]+\.parquet")
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,15 @@ class _Sealed:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The output folder of one run. A run is unfinished while its `_run/<id>/plan.json` is there."""
+    """The output folder of one run. A run is unfinished while its plan.json is there."""
 
     store: Store
     run_id: str
+
+    @property
+    def paths(self) -> RunPaths:
+        """The run's own paths in it."""
+        return RunPaths(self.run_id)
 
     def admit(self, fingerprint: str, overwrite: bool, resume: bool) -> Manifest | None:
         """Refuse what stands in the way; the manifest, where a run to be resumed has finished after all."""
@@ -92,8 +102,8 @@ class RunFolder:
         if manifest is None and self.store.is_file(MANIFEST):
             return  # a damaged dataset is overwritten, and nothing tells which files are its own
         known = manifest.files if manifest else frozenset()
-        names = ["transform.json", "sources.parquet", *(file.path for file in self.store.list_files("transform"))]
-        foreign = [name for name in names if _SIDECAR.fullmatch(name) and name not in known and self.store.exists(name)]
+        names = [TRANSFORM, SOURCES, *(file.path for file in self.store.list_files(VOCABULARIES))]
+        foreign = [name for name in names if is_sidecar(name) and name not in known and self.store.exists(name)]
         if foreign:
             raise JobError(
                 f"{self.store.url} holds {', '.join(foreign)}, which no dataset there owns, and which this job would "
@@ -102,22 +112,22 @@ class RunFolder:
 
     def unfinished(self) -> list[str]:
         """The runs that planned their shards and did not commit them."""
-        return [run_id for run_id in self._runs() if self.store.is_file(f"_run/{run_id}/{_PLAN}")]
+        return [run_id for run_id in self._runs() if self.store.is_file(RunPaths(run_id).plan)]
 
     def _runs(self) -> list[str]:
         """Every run that has left something, by its id."""
-        names = {file.path.split("/")[1] for file in self.store.list_files("_run", follow=False)}
-        return sorted(filter(_RUN.fullmatch, names))
+        found = {run_of(file.path) for file in self.store.list_files(RUNS, follow=False)}
+        return sorted(run for run in found if run and is_run(run))
 
     def _is_overwriting(self) -> bool:
-        return self.store.is_file(f"_run/{self.run_id}/{_OVERWRITE}")
+        return self.store.is_file(self.paths.overwrite)
 
     def seal(self, fingerprint: str, shards: Sequence[TaskShards], begun_by: str = "") -> None:
         """Keep the shards as planned: from now on the run can be resumed. `begun_by` is the id that a user sees."""
         planned = [one.to_json() for one in shards]
         who = {"fingerprint": fingerprint, "begun_by": begun_by}
         document = {"format": 1, **who, "software": versions(), "shards": planned}
-        self.store.write_atomic(f"_run/{self.run_id}/{_PLAN}", json.dumps(document).encode())
+        self.store.write_atomic(self.paths.plan, json.dumps(document).encode())
 
     def sealed(self) -> list[TaskShards] | None:
         """The shards as an interrupted run planned them, if it came so far.
@@ -149,11 +159,11 @@ class RunFolder:
         return plan.begun_by if plan else None
 
     def _plan(self) -> _Sealed | None:
-        path = f"_run/{self.run_id}/{_PLAN}"
+        path = self.paths.plan
         try:
             found = parse_json(self.store.read_bytes(path))
             shards = tuple(map(TaskShards.from_json, found["shards"]))
-            if not all(self._own_shard().fullmatch(one) for task in shards for paths in task.shards for one in paths):
+            if not all(self.paths.is_shard(one) for task in shards for paths in task.shards for one in paths):
                 raise ValueError("it names other files than shards of this run")
             return _Sealed(shards, dict(found["software"]), str(found.get("begun_by")))
         except FileNotFoundError:
@@ -164,9 +174,6 @@ class RunFolder:
                 "Begin anew: --overwrite (in Python overwrite=True)."
             ) from error
 
-    def _own_shard(self, run_id: str | None = None) -> re.Pattern[str]:
-        return re.compile(rf"[^/]+/part-\d+-of-\d+-{run_id or self.run_id}\.tfrecord(\.gz)?")
-
     def begin_anew(self) -> None:
         """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
         standing = standing_manifest(self.store)
@@ -174,14 +181,14 @@ class RunFolder:
         runs = self._runs()
         files = [file.path for file in self.store.list_files(follow=False)] if runs else []
         for run_id in runs:
-            own = self._own_shard(run_id)
-            gone = [path for path in files if own.fullmatch(path) and path not in keep]
+            paths = RunPaths(run_id)
+            gone = [path for path in files if paths.is_shard(path) and path not in keep]
             self.store.delete_all(gone)
             self.store.sync_folders({path.rpartition("/")[0] for path in gone})  # before nothing knows of them any more
-            self.store.delete_tree(f"_run/{run_id}")
+            self.store.delete_tree(paths.folder)
         self.mark_overwrite()
 
     def mark_overwrite(self) -> None:
         """Note that this run is to replace the dataset that stands, so that `--resume` goes on with just that."""
         if self.store.is_file(MANIFEST):
-            self.store.write_atomic(f"_run/{self.run_id}/{_OVERWRITE}", b"{}\n")
+            self.store.write_atomic(self.paths.overwrite, b"{}\n")

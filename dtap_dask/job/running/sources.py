@@ -11,8 +11,6 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.records.manifest import Amounts, SourceTotals
 from dtap_dask.storage import Store, replaced
 
-SOURCES = "sources.parquet"
-
 
 def source_totals(plan: Plan) -> SourceTotals:
     """The source in numbers. Row groups, rows and bytes (of the needed columns, compressed) are those of files that

@@ -11,8 +11,8 @@ from dtap_dask.errors import StorageError
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import probe
-from dtap_dask.job.status.folder import STATUS
 from dtap_dask.job.status.snapshot import Stage
+from dtap_dask.records.folder import status_path
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
@@ -77,19 +77,15 @@ def comparison_lines(found: Sequence[Comparison]) -> Iterator[str]:
 def write_comparison(store: Store, run: str, found: Sequence[Comparison]) -> None:
     """Keep it in the output folder; a run that is done does not fail by this."""
     with contextlib.suppress(OSError, StorageError):
-        store.write_atomic(_path(run), json.dumps([asdict(one) for one in found]).encode())
+        store.write_atomic(status_path(run, "forecast"), json.dumps([asdict(one) for one in found]).encode())
 
 
 def read_comparison(store: Store, run: str) -> list[Comparison]:
     """What was kept of a run; empty where nothing was, or can be read any more."""
     try:
-        return [Comparison(**one) for one in parse_json(store.read_bytes(_path(run)))]
+        return [Comparison(**one) for one in parse_json(store.read_bytes(status_path(run, "forecast")))]
     except (FileNotFoundError, ValueError, TypeError):
         return []
-
-
-def _path(run: str) -> str:
-    return f"{STATUS}/{run}.forecast"  # not .json: those are the runs themselves
 
 
 def _number(number: float) -> str:

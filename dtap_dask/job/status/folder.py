@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Sequence
 
 from dtap_dask.errors import OutputError
 from dtap_dask.job.status.snapshot import Note, Snapshot
+from dtap_dask.records.folder import STATUS, STATUS_FILE, status_path
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.parse import parse_json
 
-STATUS = "_run/status"
 FILES_SECONDS = 5.0  # between two status files: a store may take half a second to write one
 RUNS_KEPT = 5
-_OWN = re.compile(
-    rf"{STATUS}/(?P<draft>\.)?(?P<run>[a-z0-9-]+-[0-9a-f]{{6}})\.(?P<kind>json|log|forecast)(?(draft)\.[0-9a-f]{{32}})"
-)
 
 
 class StatusWriter:
-    """Keeps the last state of a run, and its notes, in the output folder: `_run/status/<id>.json` and `<id>.log`.
+    """Keeps the last state of a run, and its notes, in the output folder.
 
     The last five runs are kept; with 500 notes each at most that is a few hundred KB.
     """
@@ -35,10 +31,10 @@ class StatusWriter:
         """Write what is new. Runs in a thread of its own, so with a store of its own."""
         first = self._store is None
         store = self._store = self._store or open_store(self._address, self._settings)
-        files = {f"{STATUS}/{snapshot.id}.json": json.dumps(snapshot.to_json()).encode()}
+        files = {status_path(snapshot.id, "json"): json.dumps(snapshot.to_json()).encode()}
         if notes and notes[-1].number != self._noted:
             lines = [json.dumps({"number": one.number, "time": one.time, "text": one.text}) for one in notes]
-            files[f"{STATUS}/{snapshot.id}.log"] = "".join(f"{line}\n" for line in lines).encode()
+            files[status_path(snapshot.id, "log")] = "".join(f"{line}\n" for line in lines).encode()
             self._noted = notes[-1].number
         store.write_all(files)
         if first:
@@ -50,7 +46,7 @@ def _sweep(store: Store, run: str) -> None:
     told = [one for one in read_runs(store) if one.id != run]
     kept = {run, *(one.id for one in sorted(told, key=lambda one: one.started)[-(RUNS_KEPT - 1) :])}
     for file in store.list_files(STATUS, follow=False):
-        own = _OWN.fullmatch(file.path)
+        own = STATUS_FILE.fullmatch(file.path)
         if own and (own["run"] not in kept or own["draft"]):
             store.delete(file.path)
 
@@ -59,7 +55,7 @@ def read_runs(store: Store) -> list[Snapshot]:
     """The last state of every run that the folder knows, in the order in which they were begun."""
     found = list[Snapshot]()
     for file in store.list_files(STATUS, follow=False):
-        own = _OWN.fullmatch(file.path)
+        own = STATUS_FILE.fullmatch(file.path)
         if own and own["kind"] == "json" and not own["draft"]:
             with contextlib.suppress(OutputError):  # damaged: `read_run` says so to whoever asks for it
                 found.extend(filter(None, [read_run(store, own["run"])]))
@@ -68,7 +64,7 @@ def read_runs(store: Store) -> list[Snapshot]:
 
 def read_run(store: Store, run: str) -> Snapshot | None:
     """The last state of one run; None where the folder does not know it. OutputError where the file was damaged."""
-    path = f"{STATUS}/{run}.json"
+    path = status_path(run, "json")
     try:
         return Snapshot.from_json(parse_json(store.read_bytes(path)))
     except FileNotFoundError:
@@ -79,7 +75,7 @@ def read_run(store: Store, run: str) -> Snapshot | None:
 
 def read_notes(store: Store, run: str) -> list[Note]:
     """What a run has said, in order, as far as the folder keeps it. OutputError where the file was damaged."""
-    path = f"{STATUS}/{run}.log"
+    path = status_path(run, "log")
     try:
         lines = store.read_bytes(path).decode().splitlines()
         return [Note(**parse_json(line.encode())) for line in lines]

@@ -18,8 +18,8 @@ from dtap_dask.job.status.hints import quoted
 from dtap_dask.job.status.reporter import Cancelled
 from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import ENDED, Note, Snapshot
+from dtap_dask.records.folder import MANIFEST, RUNS
 from dtap_dask.records.lock import left_behind
-from dtap_dask.records.manifest import MANIFEST
 from dtap_dask.storage import Store
 
 # A run speaks every second or two to the scheduler, every five to its folder; a store may be slow.
@@ -176,4 +176,4 @@ def _silence(snapshot: Snapshot) -> str:
 
 def is_path(target: str) -> bool:
     """Whether a command's argument is an output's path or URL, not an id."""
-    return not re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{6}", target) or Path(target, "_run").is_dir()
+    return not re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{6}", target) or Path(target, RUNS).is_dir()

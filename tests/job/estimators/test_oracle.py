@@ -24,6 +24,7 @@ from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.status.displays import Silent
 from dtap_dask.lake.sample import write_sample
 from dtap_dask.records.example import Layout
+from dtap_dask.records.folder import RunPaths
 from dtap_dask.storage import open_store
 
 SPLIT = {"parts": {"train": 0.7, "eval": 0.3}, "key": ["trip_id"]}
@@ -95,14 +96,14 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
 
 def by_dask_ml(client: Client, plan: Plan, context: TaskContext) -> FittedState:
     fit_with_dask_ml(client, plan, context, Silent())
-    return FittedState.load(context.output(), tasks.fitted_folder(plan.run_id, plan.checked.pipeline.levels))
+    return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.pipeline.levels))
 
 
 def fused(plan: Plan, context: TaskContext) -> FittedState:
     for level in range(plan.checked.pipeline.levels):
         parts = [tasks.fit(context, level, plan.task(index, one)) for index, one in enumerate(plan.fit_tasks)]
         tasks.finish_fit(context, level, tasks.merge_fits(parts))
-    return FittedState.load(context.output(), tasks.fitted_folder(plan.run_id, plan.checked.pipeline.levels))
+    return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.pipeline.levels))
 
 
 def assert_close(left: Any, right: Any, place: str) -> None:
