@@ -76,7 +76,6 @@ class TaskContext:
         return _load_transform(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
 
-
 @lru_cache(maxsize=2)
 def _load_state(output_url: str, settings: str, folder: str, token: str) -> FittedState:
     return FittedState.load(open_store(output_url, json.loads(settings)), folder)
