@@ -318,7 +318,7 @@ def init(lake: str, label: str | None, output: str | None) -> None:
 def sample(folder: str, rows: int) -> None:
     """Write a small realistic lake of taxi trips to DIR/trips, to try things on."""
     from dtap_dask.job import taps
-    from dtap_dask.lake.sample import write_sample
+    from dtap_dask.lake.sample.sample_lake import write_sample
     from dtap_dask.storage import open_store
 
     written = write_sample(open_store(folder, taps.settings()), rows)

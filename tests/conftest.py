@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster
 
-from dtap_dask.lake.sample import write_sample
+from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS

@@ -15,7 +15,7 @@ from distributed import Client
 from sklearn.metrics import roc_auc_score
 
 import dtap_dask
-from dtap_dask.lake.sample import write_sample
+from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 
 JOBS = Path(__file__).parents[1] / "jobs"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.lake.decimals import to_floating
+from dtap_dask.lake.sql.kernels.decimals import to_floating
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dtap_dask.errors import DtapError
-from dtap_dask.lake import predicate
+from dtap_dask.lake.sql.expression import parse_sql
 
 
 def sql_name(column: str) -> str:
     """A column in SQL: in double quotes where its name alone would mean something else, or nothing."""
     try:
-        plain = predicate.parse(column).columns == (column,)
+        plain = parse_sql(column).columns == (column,)
     except DtapError:
         plain = False
     return column if plain else '"' + column.replace('"', '""') + '"'

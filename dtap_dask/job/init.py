@@ -13,8 +13,8 @@ import yaml
 
 from dtap_dask.errors import JobError, did_you_mean
 from dtap_dask.job import taps
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.partitions import partition_schema
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.listing.partitions import partition_schema
 from dtap_dask.lake.profile import Profile, profile
 from dtap_dask.storage import open_store
 from dtap_dask.words import count, visible

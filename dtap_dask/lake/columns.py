@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake.common import common_type
+from dtap_dask.lake.common_type import common_type
 
 _LEAVE_OUT = "Leave the column out of the job, rewrite the file, or give each kind of file a job of its own."
 

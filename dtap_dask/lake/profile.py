@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.footers import Footer, read_footer
+from dtap_dask.lake.listing.discover import SourceFile
+from dtap_dask.lake.parquet.footers import Footer, read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 from dtap_dask.storage import Store
 from dtap_dask.words import count

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dtap_dask.lake import predicate
 from dtap_dask.lake.columns import FileColumns, merged
-from dtap_dask.lake.discover import SourceFile
-from dtap_dask.lake.footers import Footer, FooterReader, RowGroups
-from dtap_dask.lake.partitions import partition_scalar
-from dtap_dask.lake.predicate import ColumnStats, Expression
+from dtap_dask.lake.listing.discover import SourceFile
+from dtap_dask.lake.listing.partitions import partition_scalar
+from dtap_dask.lake.parquet.footers import Footer, FooterReader, RowGroups
+from dtap_dask.lake.sql.domain import ColumnStats
+from dtap_dask.lake.sql.expression import Expression, compile_sql
 from dtap_dask.storage import Store
 
 
@@ -73,7 +73,7 @@ class Asked:
     def condition(self) -> Expression | None:
         """`where`, bound to columns and folders."""
         every = pa.schema([*self.schema, *self.partitions])
-        return predicate.compile(self.where, every) if self.where is not None else None
+        return compile_sql(self.where, every) if self.where is not None else None
 
 
 @dataclass(frozen=True)

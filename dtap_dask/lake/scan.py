@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.lake import predicate
-from dtap_dask.lake.decoding import Piece
-from dtap_dask.lake.footers import RowGroup
-from dtap_dask.lake.groups import in_order, in_turns
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
-from dtap_dask.lake.partitions import partition_scalar
+from dtap_dask.lake.listing.partitions import partition_scalar
+from dtap_dask.lake.parquet.decoding import Piece
+from dtap_dask.lake.parquet.footers import RowGroup
+from dtap_dask.lake.parquet.row_groups import in_order, in_turns
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
+from dtap_dask.lake.sql.expression import Expression, compile_sql
 from dtap_dask.storage import Store
 
 BATCH_ROWS = 65536
@@ -156,7 +156,7 @@ def scan_schema(spec: ScanSpec) -> pa.Schema:
     """
     schema = _source_schema(spec)
     for name, sql in spec.derive:
-        schema = schema.append(pa.field(name, predicate.compile(sql, schema).type))
+        schema = schema.append(pa.field(name, compile_sql(sql, schema).type))
     return schema
 
 
@@ -176,16 +176,16 @@ class _Rows:
     def __init__(self, spec: ScanSpec):
         self._spec = spec
         schema = _source_schema(spec)
-        self._where = predicate.compile(spec.where, schema) if spec.where else None
+        self._where = compile_sql(spec.where, schema) if spec.where else None
         derive = []
         for name, sql in spec.derive:
-            derive.append((name, predicate.compile(sql, schema)))
+            derive.append((name, compile_sql(sql, schema)))
             schema = schema.append(pa.field(name, derive[-1][1].type))
         split = spec.split
-        self._parts = [predicate.compile(sql, schema) for sql in (split.where or ())] if split else []
+        self._parts = [compile_sql(sql, schema) for sql in (split.where or ())] if split else []
         needed = {*spec.outputs, *(split.key if split else ())}
         needed.update(*(part.columns for part in self._parts))
-        self._derive: list[tuple[str, predicate.Expression]] = []
+        self._derive: list[tuple[str, Expression]] = []
         for name, expression in reversed(derive):
             if name in needed:
                 needed |= expression.columns

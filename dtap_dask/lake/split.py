@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.lake.hashing import U64, splitmix64
-from dtap_dask.lake.predicate import Expression
+from dtap_dask.lake.sql.expression import Expression
 
 # The index into the parts' names of each row, shape [n]; -1 where a row is in no part.
 PartIndex: TypeAlias = npt.NDArray[np.int16]

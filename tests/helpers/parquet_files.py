@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from dtap_dask.lake import predicate
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer, read_schema
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.parquet.footers import read_footer, read_schema
 from dtap_dask.lake.pruning import prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
+from dtap_dask.lake.sql.expression import compile_sql
 
 NO_PARTITIONS = pa.schema([])
 
@@ -24,7 +24,7 @@ def scanned(path: Path, where: str | None = None, columns: list[str] | None = No
     """
     store, files = list_source([str(path)], {})
     schema = read_schema(store, files)
-    condition = predicate.compile(where, schema) if where else None
+    condition = compile_sql(where, schema) if where else None
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
     wanted = [*schema.names, *sorted((condition.columns if condition else frozenset()) - set(schema.names))]

@@ -13,11 +13,11 @@ from random import Random
 import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError
-from dtap_dask.lake.coercion import as_decimal
-from dtap_dask.lake.expression import MAX_PRECISION, Constant, Family, family
-from dtap_dask.lake.function import Parameter
-from dtap_dask.lake.functions import FUNCTIONS
-from dtap_dask.lake.predicate import Expression, compile
+from dtap_dask.lake.sql.coercion import as_decimal
+from dtap_dask.lake.sql.expression import Expression, compile_sql
+from dtap_dask.lake.sql.functions.definition import Parameter
+from dtap_dask.lake.sql.functions.registry import FUNCTIONS
+from dtap_dask.lake.sql.tree import MAX_PRECISION, Constant, Family, family
 from sql_rows import COLUMNS, WORDS, make_batch
 
 SCHEMA = make_batch(0).schema
@@ -80,14 +80,14 @@ class Grammar:
     def __init__(self, seed: int):
         self.random = Random(seed)
         self.refused = 0
-        self.columns = [Term(name, name, compile(name, SCHEMA).type) for name in COLUMNS]
+        self.columns = [Term(name, name, compile_sql(name, SCHEMA).type) for name in COLUMNS]
 
     def expression(self) -> tuple[Term, Expression]:
         """A term of up to three operators deep, and the expression it is for us."""
         while True:
             term = self.random.choice(_RULES)(self, self.random.choice((1, 1, 2, 2, 3)))
             if term is not None:
-                return term, compile(term.ours, SCHEMA)
+                return term, compile_sql(term.ours, SCHEMA)
 
     def pick(self, *choices: str) -> str:
         return self.random.choice(choices)
@@ -111,12 +111,12 @@ class Grammar:
 
     def literal(self, kind: str) -> Term:
         text = self.pick(*LITERALS.get(kind, ["NULL"]))
-        return Term(text, text, compile(text, SCHEMA).type, constant=True)
+        return Term(text, text, compile_sql(text, SCHEMA).type, constant=True)
 
     def made(self, ours: str, theirs: str) -> Term | None:
         """The term, NaN being NULL in DuckDB's text; None if we refuse it."""
         try:
-            expression = compile(ours, SCHEMA)
+            expression = compile_sql(ours, SCHEMA)
         except ExpressionError:
             self.refused += 1
             return None
@@ -227,7 +227,7 @@ class Grammar:
         if made is None or (name in ("coalesce", "greatest", "least") and clash(*args)):
             return None
         try:
-            nodes = [compile(arg.ours, SCHEMA).tree for arg in args]
+            nodes = [compile_sql(arg.ours, SCHEMA).tree for arg in args]
             wanted, _ = function.types(name, nodes)
         except ExpressionError:  # another function under the same name for these arguments
             wanted = tuple(arg.type for arg in args)

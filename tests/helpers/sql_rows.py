@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.predicate import Expression
+from dtap_dask.lake.sql.expression import Expression
 
 ROWS = 24
 _UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.lake.pacing import Pace, cuts, longest_word
+from dtap_dask.lake.parquet.batch_sizes import Pace, cuts, longest_word
 
 WORDS = st.lists(st.none() | st.integers(0, 40).map(lambda size: "é" * (size // 2) + "x" * (size % 2)), max_size=40)
 
@@ -98,8 +98,8 @@ def in_lists(path: Path, rows: int) -> None:
 MEASURE = """
 import sys
 from pathlib import Path
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.parquet.footers import read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 import pyarrow as pa
 store, files = list_source([sys.argv[1]], {})

@@ -22,8 +22,8 @@ from dtap_dask.errors import DataError, JobError, SourceError
 from dtap_dask.job.init import starter
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.lake.columns import FileColumns, merged, source_columns
-from dtap_dask.lake.common import common_type
-from dtap_dask.lake.delivered import delivered
+from dtap_dask.lake.common_type import common_type
+from dtap_dask.lake.parquet.conversion import delivered
 
 NOON = dt.datetime(2020, 1, 1, 12)
 US, NS, UTC = pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC")

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake import predicate
-from dtap_dask.lake.discover import SourceFile, contains, is_hidden, lies_within, list_source
-from dtap_dask.lake.footers import read_footer
-from dtap_dask.lake.partitions import partition_scalar, partition_schema
+from dtap_dask.lake.listing.discover import SourceFile, contains, is_hidden, lies_within, list_source
+from dtap_dask.lake.listing.partitions import partition_scalar, partition_schema
+from dtap_dask.lake.parquet.footers import read_footer
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.schema import canonical_type
+from dtap_dask.lake.sql.expression import compile_sql
 from dtap_dask.storage import open_store
 
 ONE = pa.table({"x": [1, 2, 3]})
@@ -285,7 +285,7 @@ def test_files_are_pruned_by_partition_values():
     schema = pa.schema([("x", pa.int64()), *partitions])
 
     def kept(sql: str) -> list[str]:
-        return [file.path for file in prune_files(files, partitions, predicate.compile(sql, schema))]
+        return [file.path for file in prune_files(files, partitions, compile_sql(sql, schema))]
 
     assert kept("y = 2013 and m = '01' and x > 5") == ["f3"]
     assert kept("m is null") == ["f2", "f5"]
@@ -363,7 +363,7 @@ def test_row_groups_are_pruned(tmp_path):
     schema = pa.schema([*footer.schema, *partitions])
 
     def kept(sql: str) -> list[int]:
-        return [group.index for group in prune_groups(footer, partitions, predicate.compile(sql, schema))]
+        return [group.index for group in prune_groups(footer, partitions, compile_sql(sql, schema))]
 
     assert kept("x >= 25") == [2, 3]
     assert kept("x >= 25 and p = 5") == [2, 3]

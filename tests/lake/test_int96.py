@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake import int96
+from dtap_dask.lake.parquet import int96
 from parquet_files import scanned
 
 EPOCH = dt.datetime(1970, 1, 1)

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer, read_schema
-from dtap_dask.lake.predicate import ColumnStats
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.parquet.footers import read_footer, read_schema
+from dtap_dask.lake.sql.domain import ColumnStats
 from parquet_files import BINARY, I32, I64, LIST, STRUCT, parquet, scanned
 
 D = decimal.Decimal

@@ -21,8 +21,8 @@ from dtap_dask.job.planning.describe import in_numbers, in_text
 from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.lake.discover import SourceFile, list_source
-from dtap_dask.lake.partitions import partition_scalar, partition_schema
+from dtap_dask.lake.listing.discover import SourceFile, list_source
+from dtap_dask.lake.listing.partitions import partition_scalar, partition_schema
 
 
 def lake(root: Path, name: str, values: Sequence[str], **columns: Any) -> Path:
@@ -186,7 +186,7 @@ def test_a_column_that_two_folders_of_a_path_give_is_refused(tmp_path: Path) -> 
 def test_any_text_comes_back_as_it_was_written(values: list[str]) -> None:
     from urllib.parse import quote
 
-    from dtap_dask.lake.folders import hive
+    from dtap_dask.lake.listing.hive import hive
 
     pairs = [hive("f", [f"k={quote(value, safe='')}"]) for value in values]
     assert [value for ((_, value),) in pairs] == values

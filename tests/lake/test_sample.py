@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 import pytest
 
 from dtap_dask.errors import OutputError, SourceError
-from dtap_dask.lake.discover import SourceFile, list_source
-from dtap_dask.lake.footers import read_footer
-from dtap_dask.lake.partitions import partition_schema
-from dtap_dask.lake.sample import SampleSummary, write_sample
+from dtap_dask.lake.listing.discover import SourceFile, list_source
+from dtap_dask.lake.listing.partitions import partition_schema
+from dtap_dask.lake.parquet.footers import read_footer
+from dtap_dask.lake.sample.sample_lake import SampleSummary, write_sample
+from dtap_dask.lake.sample.taxi_trips import SCHEMA
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
-from dtap_dask.lake.taxi import SCHEMA
 from dtap_dask.storage import open_store
 
 

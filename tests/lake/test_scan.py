@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.lake import footers as footers_module
-from dtap_dask.lake import groups as groups_module
-from dtap_dask.lake import predicate
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import Footer, FooterReader, RowGroups, read_footer, read_schema
-from dtap_dask.lake.partitions import partition_schema
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.listing.partitions import partition_schema
+from dtap_dask.lake.parquet import footers as footers_module
+from dtap_dask.lake.parquet import row_groups as groups_module
+from dtap_dask.lake.parquet.footers import Footer, FooterReader, RowGroups, read_footer, read_schema
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task, scan_schema
 from dtap_dask.lake.split import SplitSpec
+from dtap_dask.lake.sql.expression import compile_sql
 
 THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")
 
@@ -37,7 +37,7 @@ class Lake:
         self.schema = read_footer(self.store, self.files[0], columns).schema
         self.where = where
         every = pa.schema([*self.schema, *self.partitions])
-        self.condition = predicate.compile(where, every) if where else None
+        self.condition = compile_sql(where, every) if where else None
 
     def footers(self, files: Sequence[Any]) -> list[Footer]:
         looked_at = sorted(self.condition.columns) if self.condition else []

@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import SourceError
-from dtap_dask.lake import decoding, opening, predicate
-from dtap_dask.lake.chunks import ChunkFile, merged
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import RowGroup, read_footer
-from dtap_dask.lake.partitions import partition_schema
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.listing.partitions import partition_schema
+from dtap_dask.lake.parquet import decoding, opening
+from dtap_dask.lake.parquet.column_chunks import ChunkFile, merged
+from dtap_dask.lake.parquet.footers import RowGroup, read_footer
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 from dtap_dask.lake.split import SplitSpec
+from dtap_dask.lake.sql.expression import compile_sql
 from dtap_dask.storage import Store
 
 THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")
@@ -41,7 +42,7 @@ class Lake:
         self.partitions = partition_schema(self.files)
         self.schema = read_footer(self.store, self.files[0], columns).schema
         self.where = where
-        self.condition = predicate.compile(where, pa.schema([*self.schema, *self.partitions])) if where else None
+        self.condition = compile_sql(where, pa.schema([*self.schema, *self.partitions])) if where else None
 
     def task(self) -> ScanTask:
         kept = prune_files(self.files, self.partitions, self.condition)
@@ -369,8 +370,8 @@ pq.write_table(pa.table(columns), sys.argv[1], compression="none", use_dictionar
 MEASURE = """
 import sys
 from pathlib import Path
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import RowGroup, read_footer
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.parquet.footers import RowGroup, read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 import pyarrow as pa
 store, files = list_source([sys.argv[1]], {})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.lake import predicate
 from dtap_dask.lake.hashing import key_hash
 from dtap_dask.lake.split import by_fraction, by_predicate, in_sample, to_unit, upper_bounds
+from dtap_dask.lake.sql.expression import compile_sql
 
 PARTS = (0.8, 0.1, 0.1)
 HASHES = key_hash([("id", pa.array(np.arange(200_000)))])
@@ -72,7 +72,7 @@ def test_a_larger_sample_holds_the_smaller():
 
 def test_first_matching_predicate_wins():
     rows = pa.record_batch({"month": pa.array([1, 5, 9, None, 12], pa.int32())})
-    predicates = [predicate.compile(sql, rows.schema) for sql in ("month <= 4", "month < 10")]
+    predicates = [compile_sql(sql, rows.schema) for sql in ("month <= 4", "month < 10")]
     assert by_predicate(rows, predicates).tolist() == [0, 1, 1, -1, -1]
 
 
@@ -81,5 +81,5 @@ def test_many_parts_keep_their_rows(count):
     shares = by_fraction(HASHES, [1 / count] * count)
     assert set(shares.tolist()) == set(range(count))
     rows = pa.record_batch({"x": pa.array(range(count))})
-    predicates = [predicate.compile(f"x = {index}", rows.schema) for index in range(count)]
+    predicates = [compile_sql(f"x = {index}", rows.schema) for index in range(count)]
     assert by_predicate(rows, predicates).tolist() == list(range(count))

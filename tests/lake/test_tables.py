@@ -15,9 +15,9 @@ import dtap_dask
 from dtap_dask.errors import SourceError
 from dtap_dask.job.init import starter
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.lake.discover import is_beside, list_source
-from dtap_dask.lake.globs import expand_braces
-from dtap_dask.lake.tables import tables_in
+from dtap_dask.lake.listing.discover import is_beside, list_source
+from dtap_dask.lake.listing.globs import expand_braces
+from dtap_dask.lake.listing.table_formats import tables_in
 
 ONE = pa.table({"x": [1, 2, 3]})
 MARKERS = {

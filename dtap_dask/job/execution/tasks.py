@@ -18,7 +18,7 @@ from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, R
 from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
-from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task
 from dtap_dask.records.columns import cut, fixed_bytes

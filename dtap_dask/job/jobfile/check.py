@@ -13,10 +13,10 @@ from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import FeatureSpec, Pipeline, planned_dtype
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.job.jobfile.spec import Block, Job
-from dtap_dask.lake import predicate
 from dtap_dask.lake.hashing import is_key_type
 from dtap_dask.lake.scan import ScanSpec
 from dtap_dask.lake.split import SplitSpec
+from dtap_dask.lake.sql.expression import parse_sql
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Check:
 
     def bind(self, sql: str, *loc: str | int) -> pa.DataType | None:
         """The type of an expression; None after reporting why it has none."""
-        parsed = predicate.parse(sql)
+        parsed = parse_sql(sql)
         if self.unusable.intersection(parsed.columns):
             return None
         try:
@@ -245,7 +245,7 @@ class _Check:
 
 
 def _columns(sql: str | None, schema: pa.Schema) -> frozenset[str]:
-    return predicate.parse(sql).bind(schema).columns if sql is not None else frozenset()
+    return parse_sql(sql).bind(schema).columns if sql is not None else frozenset()
 
 
 def _split_spec(job: Job) -> SplitSpec | None:

@@ -27,7 +27,7 @@ from dtap_dask.job.jobfile.bounded import Loc
 from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.jobfile.lenient import right_parts
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
-from dtap_dask.lake import predicate
+from dtap_dask.lake.sql.expression import parse_sql
 from dtap_dask.storage.settings import check as check_settings
 from dtap_dask.words import as_html, visible
 
@@ -41,7 +41,7 @@ def _listed(value: Any) -> Any:
 
 def _sql(value: Any) -> Any:
     try:
-        predicate.parse(value)
+        parse_sql(value)
     except ExpressionError as error:
         raise PydanticCustomError("sql", "{message}", {"message": str(error)}) from error
     return value

@@ -23,7 +23,7 @@ from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
 from dtap_dask.job.planning.seal import planned_row_bytes, shard_counts
-from dtap_dask.lake.groups import OPEN_BYTES
+from dtap_dask.lake.parquet.row_groups import OPEN_BYTES
 from dtap_dask.records.shard import WINDOW_BYTES
 
 WINDOW_ROWS = 65_536  # rows of a window that is shuffled and encoded, if they stay below WINDOW_BYTES

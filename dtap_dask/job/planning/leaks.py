@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Mapping
 
 from dtap_dask.job.jobfile.check import CheckedJob
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.lake import predicate
+from dtap_dask.lake.sql.expression import parse_sql
 
 Sources = Mapping[str, Collection[str]]  # the columns in a derived column's expression
 
 
 def of_labels(job: Job, checked: CheckedJob) -> Iterator[str]:
     """A sentence for each label that is a feature, goes into one, or can be computed of features."""
-    parsed = {name: predicate.parse(sql) for name, sql in job.derive.items()}
+    parsed = {name: parse_sql(sql) for name, sql in job.derive.items()}
     derived = {name: one.bind(checked.pipeline.schema).columns for name, one in parsed.items()}
     features: dict[str, str] = {}  # the output's name by column
     for feature in checked.pipeline.features:

@@ -25,8 +25,8 @@ from dtap_dask.job.planning.leaks import of_labels
 from dtap_dask.job.planning.names import of_names
 from dtap_dask.job.planning.source import Lake, ReadFooters, list_lake, nothing_left, settle
 from dtap_dask.job.planning.warnings import Looked, of_source
-from dtap_dask.lake.discover import SourceFile, contains, lies_within
-from dtap_dask.lake.footers import RowGroups
+from dtap_dask.lake.listing.discover import SourceFile, contains, lies_within
+from dtap_dask.lake.parquet.footers import RowGroups
 from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.records.manifest import FORMAT_VERSION

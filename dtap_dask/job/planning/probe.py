@@ -21,7 +21,7 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.seal import layout_of
 from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
-from dtap_dask.lake.groups import planned_rows
+from dtap_dask.lake.parquet.row_groups import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
 from dtap_dask.records.shard import Batch, TaskShards, write_shards
 from dtap_dask.storage import Store

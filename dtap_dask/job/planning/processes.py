@@ -10,7 +10,7 @@ from functools import partial
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.interrupts import unheard
 from dtap_dask.job.planning.source import footer_parts
-from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.storage import Store
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, SourceError, did_you_mean
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.lake import predicate
 from dtap_dask.lake.columns import SourceColumns, source_columns
-from dtap_dask.lake.discover import SourceFile, list_source
-from dtap_dask.lake.footers import read_schema
-from dtap_dask.lake.partitions import below_folders, parse_type, partition_schema
+from dtap_dask.lake.listing.discover import SourceFile, list_source
+from dtap_dask.lake.listing.partitions import below_folders, parse_type, partition_schema
+from dtap_dask.lake.parquet.footers import read_schema
 from dtap_dask.lake.pruning import Asked, Seen, look, prune_files
+from dtap_dask.lake.sql.expression import compile_sql, parse_sql
 from dtap_dask.storage import Store
 
 # More footers than this are read elsewhere: in tasks on the workers, or by all cores (half a millisecond each here).
@@ -72,7 +72,7 @@ def list_lake(job: Job) -> Lake:
     if job.source.where is not None:
         with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
             every = pa.schema([*schema, *partitions])
-            kept = prune_files(kept, partitions, predicate.compile(job.source.where, every))
+            kept = prune_files(kept, partitions, compile_sql(job.source.where, every))
     _refuse_none(job, files, kept, partitions)
     return Lake(store, files, kept, partitions, schema, problems, warnings)
 
@@ -163,7 +163,7 @@ def _prune_by_folders(job: Job, files: list[SourceFile], partitions: pa.Schema) 
     """Drop files by the conditions that need nothing but folder names, before any footer is read."""
     kept = files
     if job.source.where is not None and len(partitions):
-        for part in predicate.parse(job.source.where).conjuncts():
+        for part in parse_sql(job.source.where).conjuncts():
             with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
                 kept = prune_files(kept, partitions, part.bind(partitions))
     _refuse_none(job, files, kept, partitions)

@@ -14,7 +14,7 @@ from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
-from dtap_dask.lake.footers import RowGroups
+from dtap_dask.lake.parquet.footers import RowGroups
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.taps import SCHEME
 from dtap_dask.words import count, human

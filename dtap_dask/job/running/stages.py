@@ -16,7 +16,7 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.source import ReadFooters, footer_parts
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.job.status.snapshot import Stage
-from dtap_dask.lake.discover import SourceFile
+from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.storage import Store
 

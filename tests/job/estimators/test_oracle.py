@@ -22,7 +22,7 @@ from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.tasks import TaskContext
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.status.displays import Silent
-from dtap_dask.lake.sample import write_sample
+from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import RunPaths
 from dtap_dask.storage import open_store

@@ -26,7 +26,7 @@ import dtap_dask
 from dtap_dask.errors import DtapError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.lake.sample import write_sample
+from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 
 Document = dict[str, Any]

@@ -22,8 +22,8 @@ import dtap_dask
 from dtap_dask.errors import InterruptedRun, JobError, SourceError
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.running.run import _Run
-from dtap_dask.lake.discover import list_source
-from dtap_dask.lake.footers import read_footer
+from dtap_dask.lake.listing.discover import list_source
+from dtap_dask.lake.parquet.footers import read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows

@@ -16,7 +16,7 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.errors import DataError, JobError, SourceError
 from dtap_dask.job.table import as_records
-from dtap_dask.lake.delivered import delivered
+from dtap_dask.lake.parquet.conversion import delivered
 from dtap_dask.lake.schema import canonical_type
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows, verify

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError, ExpressionError
-from dtap_dask.lake.predicate import compile
+from dtap_dask.lake.sql.expression import compile_sql
 from sql_differences import LACKING, known
 from sql_rows import COLUMNS, DuckDB, Failed, Ours, same
 
@@ -59,8 +59,8 @@ PAIRS = [
 
 @pytest.mark.parametrize(("name", "target"), PAIRS)
 def test_cast_gives_what_duckdb_gives(database: DuckDB, name: str, target: str) -> None:
-    expression = compile(f"CAST({name} AS {target})", BATCH.schema)
-    lenient = compile(f"TRY_CAST({name} AS {target})", BATCH.schema)
+    expression = compile_sql(f"CAST({name} AS {target})", BATCH.schema)
+    lenient = compile_sql(f"TRY_CAST({name} AS {target})", BATCH.schema)
     ours, tried = Ours(BATCH).values(expression), Ours(BATCH).values(lenient)
     assert tried == [None if isinstance(value, Failed) else value for value in ours]
     if (name, target) in LACKING:
@@ -79,7 +79,7 @@ def test_cast_gives_what_duckdb_gives(database: DuckDB, name: str, target: str) 
 @pytest.mark.parametrize(("name", "target"), sorted(set(product(COLUMNS, TARGETS)) - set(PAIRS)))
 def test_other_casts_are_refused_before_anything_is_read(name: str, target: str) -> None:
     with pytest.raises(ExpressionError, match="cannot be cast to"):
-        compile(f"CAST({name} AS {target})", BATCH.schema)
+        compile_sql(f"CAST({name} AS {target})", BATCH.schema)
 
 
 @pytest.mark.parametrize("dtype", [pa.float32(), pa.float64()])
@@ -94,14 +94,14 @@ def test_floats_of_any_size_are_spelled_as_duckdb_spells_them(dtype: pa.DataType
     batch = pa.record_batch({"x": pa.array(numbers[np.isfinite(numbers)])})
     rows = pa.table(batch)
     theirs = duckdb.from_arrow(rows).project("x::VARCHAR AS x").to_arrow_table()["x"].to_pylist()
-    assert compile("x::VARCHAR", batch.schema).evaluate(batch).to_pylist() == theirs
+    assert compile_sql("x::VARCHAR", batch.schema).evaluate(batch).to_pylist() == theirs
 
 
 def test_years_before_1_and_after_9999_in_text() -> None:
     days = pa.array([-719163, -719162, -735000, 2932897, 11_000_000, None], pa.int32()).cast(pa.date32())
     batch = pa.record_batch({"day": days})
     theirs = duckdb.from_arrow(pa.table(batch)).project("day::VARCHAR AS x").to_arrow_table()["x"].to_pylist()
-    assert compile("day::VARCHAR", batch.schema).evaluate(batch).to_pylist() == theirs
+    assert compile_sql("day::VARCHAR", batch.schema).evaluate(batch).to_pylist() == theirs
     late = pa.record_batch({"day": pa.array([30_000_000], pa.int32()).cast(pa.date32())})
     with pytest.raises(DataError, match="cannot be cast"):
-        compile("day::VARCHAR", late.schema).evaluate(late)
+        compile_sql("day::VARCHAR", late.schema).evaluate(late)

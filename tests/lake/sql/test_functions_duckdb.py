@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.function import Function, Parameter
-from dtap_dask.lake.functions import FAMILIES
-from dtap_dask.lake.predicate import Expression, compile
-from dtap_dask.lake.text import SPACES
+from dtap_dask.lake.sql.expression import Expression, compile_sql
+from dtap_dask.lake.sql.functions.definition import Function, Parameter
+from dtap_dask.lake.sql.functions.registry import FAMILIES
+from dtap_dask.lake.sql.functions.text import SPACES
 
 FUNCTIONS = {name: function for family in FAMILIES.values() for name, function in family.items()}
 ROWS = 400
@@ -223,7 +223,7 @@ def check(database: duckdb.DuckDBPyConnection, sql: str, table: pa.Table, wider:
         if "TIMESTAMP_NS" in str(error):  # DuckDB computes nanoseconds with nothing that has a zone
             return
         raise
-    expression = compile(sql, batch.schema)
+    expression = compile_sql(sql, batch.schema)
     assert _agree(expression.type, theirs.type), sql
     try:
         ours = _plain(expression.evaluate(batch))

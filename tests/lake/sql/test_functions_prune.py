@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dtap_dask.lake.predicate import ColumnStats, compile
+from dtap_dask.lake.sql.domain import ColumnStats
+from dtap_dask.lake.sql.expression import compile_sql
 
 NEVER_FALL = [
     *("sqrt(x)", "exp(x)", "round(x)", "round(x, 1)", "trunc(x, -1)", "floor(x)", "ceil(x)", "sign(x)", "degrees(x)"),
@@ -55,9 +56,9 @@ def statistics(chunk: pa.RecordBatch) -> dict[str, ColumnStats]:
 
 @pytest.mark.parametrize("sql", NEVER_FALL)
 def test_bounds_that_are_mapped_lose_no_row(sql: str) -> None:
-    values = compile(sql, RISING.schema).evaluate(RISING).drop_null().unique().to_pylist()
+    values = compile_sql(sql, RISING.schema).evaluate(RISING).drop_null().unique().to_pylist()
     conditions = [
-        compile(f"{sql} {operator} {literal(value)}", RISING.schema)
+        compile_sql(f"{sql} {operator} {literal(value)}", RISING.schema)
         for value in values
         for operator in ("=", "<", ">", ">=")
     ]

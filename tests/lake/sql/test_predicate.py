@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError, ExpressionError
-from dtap_dask.lake.predicate import ColumnStats, Expression, compile, parse
+from dtap_dask.lake.sql.domain import ColumnStats
+from dtap_dask.lake.sql.expression import Expression, compile_sql, parse_sql
 
 NAN = float("nan")
 WIDE = Context(prec=60)
@@ -45,7 +46,7 @@ ROWS = pa.record_batch(
 
 
 def value(sql: str, batch: pa.RecordBatch = ROWS) -> list[Any]:
-    expression = compile(sql, batch.schema)
+    expression = compile_sql(sql, batch.schema)
     result = expression.evaluate(batch)
     assert len(result) == batch.num_rows
     assert result.type == expression.type
@@ -130,7 +131,7 @@ CONDITIONS = {
 @pytest.mark.parametrize("sql", CONDITIONS)
 def test_condition(sql: str) -> None:
     assert value(sql) == CONDITIONS[sql]
-    kept = compile(sql, ROWS.schema).keep(ROWS)
+    kept = compile_sql(sql, ROWS.schema).keep(ROWS)
     assert kept.to_pylist() == [outcome is True for outcome in CONDITIONS[sql]]
 
 
@@ -252,7 +253,7 @@ VALUES = {
 @pytest.mark.parametrize("sql", VALUES)
 def test_value(sql: str) -> None:
     dtype, expected = VALUES[sql]
-    assert compile(sql, ROWS.schema).type == dtype
+    assert compile_sql(sql, ROWS.schema).type == dtype
     assert value(sql) == expected
 
 
@@ -271,15 +272,15 @@ def test_dictionaries_larger_than_the_batch_and_entries_no_row_uses() -> None:
 
 
 def test_columns_and_their_names() -> None:
-    parsed = parse('Mixed > 1 AND "a.b" < 2 AND st.a.b = mixed')
+    parsed = parse_sql('Mixed > 1 AND "a.b" < 2 AND st.a.b = mixed')
     assert parsed.columns == ("Mixed", "a.b", "st", "mixed")
     assert parsed.bind(ROWS.schema).columns == {"Mixed", "a.b", "st"}
     assert [part.sql for part in parsed.conjuncts()] == ["Mixed > 1", '"a.b" < 2', "st.a.b = mixed"]
-    assert compile("1 = 1", ROWS.schema).columns == frozenset()
+    assert compile_sql("1 = 1", ROWS.schema).columns == frozenset()
 
 
 def test_ten_thousand_conditions_do_not_overflow_the_stack() -> None:
-    expression = compile(" OR ".join(f"i = {number}" for number in range(10_000)), ROWS.schema)
+    expression = compile_sql(" OR ".join(f"i = {number}" for number in range(10_000)), ROWS.schema)
     assert expression.keep(ROWS).to_pylist() == [True, True, False, False]
 
 
@@ -357,7 +358,7 @@ ERRORS = {
 @pytest.mark.parametrize("sql", ERRORS)
 def test_refused_with_words_that_help(sql: str) -> None:
     with pytest.raises(ExpressionError) as caught:
-        compile(sql, ROWS.schema)
+        compile_sql(sql, ROWS.schema)
     assert ERRORS[sql] in str(caught.value)
     assert sql in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -388,12 +389,12 @@ def test_refused_with_words_that_help(sql: str) -> None:
 )
 def test_rows_that_cannot_be_computed(sql: str, words: str) -> None:
     with pytest.raises(DataError) as caught:
-        compile(sql, ROWS.schema).evaluate(ROWS)
+        compile_sql(sql, ROWS.schema).evaluate(ROWS)
     assert words in str(caught.value)
 
 
 def test_a_number_is_no_condition() -> None:
-    expression = compile("i + 1", ROWS.schema)
+    expression = compile_sql("i + 1", ROWS.schema)
     for ask in (lambda: expression.keep(ROWS), lambda: expression.may_match({})):
         with pytest.raises(ExpressionError, match="gives int64, but a condition must be true or false"):
             ask()
@@ -406,7 +407,7 @@ def test_decimals_that_round_up_past_38_digits_are_an_error_not_a_zero() -> None
     for sql in ("round(big)", "ceil(big)", "round(big, -1)"):
         assert value(sql, batch)[0] == Decimal(10) ** 36
     with pytest.raises(DataError):
-        compile("big::decimal(36, 0)", batch.schema).evaluate(batch)
+        compile_sql("big::decimal(36, 0)", batch.schema).evaluate(batch)
 
 
 @pytest.mark.parametrize(("precision", "scale"), [(15, 3), (18, 2), (18, 6), (38, 0), (38, 10), (38, 30)])
@@ -426,7 +427,7 @@ def test_a_nanosecond_timestamp_does_not_wrap_around() -> None:
     assert value("date_trunc('year', ns)", batch) == [dt.datetime(1677, 1, 1), dt.datetime(1970, 1, 1)]
     for sql in ("ns + INTERVAL 600 YEAR", "ns - INTERVAL 1 DAY"):
         with pytest.raises(DataError):
-            compile(sql, batch.schema).evaluate(batch)
+            compile_sql(sql, batch.schema).evaluate(batch)
 
 
 # What row groups and folders tell. ----------------------------------------------------------------
@@ -440,7 +441,7 @@ def stats(low: Any, high: Any, name: str = "i", nulls: int | None = 0, exact: bo
 
 
 def may(sql: str, known: dict[str, ColumnStats]) -> bool:
-    expression: Expression = compile(sql, ROWS.schema)
+    expression: Expression = compile_sql(sql, ROWS.schema)
     return expression.may_match(known)
 
 
@@ -536,7 +537,7 @@ def test_may_match(sql: str, known: dict[str, ColumnStats], expected: bool) -> N
 
 def test_hive_folders() -> None:
     schema = pa.schema({"year": pa.int32(), "city": pa.string(), "fare": pa.float64()})
-    where = compile("year = 2013 AND city <> 'NYC' AND fare > 0", schema)
+    where = compile_sql("year = 2013 AND city <> 'NYC' AND fare > 0", schema)
 
     def folder(year: int | None, city: str) -> dict[str, ColumnStats]:
         number = None if year is None else pa.scalar(year, pa.int32())
@@ -554,7 +555,7 @@ def test_hive_folders() -> None:
 
 def test_constants_that_cannot_be_computed_fail_only_where_a_row_reaches_them() -> None:
     rows = pa.record_batch({"b": [True, True]})
-    expression = compile("CASE WHEN b THEN 1 ELSE 1 % 0 END", rows.schema)
+    expression = compile_sql("CASE WHEN b THEN 1 ELSE 1 % 0 END", rows.schema)
     assert expression.evaluate(rows).to_pylist() == [1, 1]
     assert expression.evaluate(rows.slice(0, 0)).to_pylist() == []
     with pytest.raises(DataError, match="divide by zero"):

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.predicate import ColumnStats, compile
+from dtap_dask.lake.sql.domain import ColumnStats
+from dtap_dask.lake.sql.expression import compile_sql
 
 ROWS, GROUP = 240, 12
 RELAXED = settings(
@@ -354,7 +355,7 @@ def test_keeps_the_rows_that_duckdb_keeps(lake: Lake, sql: str) -> None:
     expected = lake.ask_duckdb(theirs(sql))
     if expected is None:
         return
-    kept = compile(ours(sql), lake.batch.schema).keep(lake.batch)
+    kept = compile_sql(ours(sql), lake.batch.schema).keep(lake.batch)
     assert kept.null_count == 0
     assert lake.batch["id"].filter(kept).to_pylist() == expected
 
@@ -363,7 +364,7 @@ def test_keeps_the_rows_that_duckdb_keeps(lake: Lake, sql: str) -> None:
 @given(sql=PREDICATES)
 def test_pruning_never_loses_a_row(lake: Lake, sql: str) -> None:
     for batch, stats in lake.groups:
-        expression = compile(ours(sql), batch.schema)
+        expression = compile_sql(ours(sql), batch.schema)
         try:
             matches = expression.keep(batch).true_count
         except DataError:

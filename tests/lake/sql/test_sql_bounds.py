@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DtapError, ExpressionError
-from dtap_dask.lake.parsing import MAX_DEPTH, MAX_TOKENS
-from dtap_dask.lake.predicate import compile, parse
+from dtap_dask.lake.sql.expression import compile_sql, parse_sql
+from dtap_dask.lake.sql.parsing import MAX_DEPTH, MAX_TOKENS
 
 ROWS = pa.record_batch(
     {
@@ -41,10 +41,10 @@ def from_a_deep_stack(frames: int, call: Callable[[], object]) -> object:
 def test_ninety_levels_work_from_a_deep_stack(kind: str) -> None:
     def use() -> None:
         sql = DEEP[kind](MAX_DEPTH - 10)
-        expression = compile(sql, ROWS.schema)
+        expression = compile_sql(sql, ROWS.schema)
         assert expression.keep(ROWS).null_count == 0
         assert expression.may_match({})
-        assert [part.sql for part in parse(sql).conjuncts()]
+        assert [part.sql for part in parse_sql(sql).conjuncts()]
 
     from_a_deep_stack(300, use)
 
@@ -53,24 +53,24 @@ def test_ninety_levels_work_from_a_deep_stack(kind: str) -> None:
 @pytest.mark.parametrize("kind", DEEP)
 def test_more_levels_are_refused(kind: str, levels: int) -> None:
     with pytest.raises(ExpressionError, match="is nested too deeply: 100 levels"):
-        compile(DEEP[kind](levels), ROWS.schema)
+        compile_sql(DEEP[kind](levels), ROWS.schema)
 
 
 def test_a_chain_of_fields_is_bounded() -> None:
     with pytest.raises(ExpressionError, match="is nested too deeply"):
-        parse("i" + "['a']" * 5000)
+        parse_sql("i" + "['a']" * 5000)
 
 
 def test_an_expression_has_a_longest_length() -> None:
     with pytest.raises(ExpressionError, match="has 1,100,006 characters; 1,000,000 are possible"):
-        parse("s = '" + "a" * 1_100_000 + "'")
+        parse_sql("s = '" + "a" * 1_100_000 + "'")
     with pytest.raises(ExpressionError, match="words, numbers and signs; 100,000 are possible"):
-        parse(f"i IN ({', '.join(['1'] * MAX_TOKENS)})")
+        parse_sql(f"i IN ({', '.join(['1'] * MAX_TOKENS)})")
 
 
 def test_long_expressions_are_cut_in_messages() -> None:
     with pytest.raises(ExpressionError) as caught:
-        compile("s = 'a' OR " * 1000 + "i = 'x'", ROWS.schema)
+        compile_sql("s = 'a' OR " * 1000 + "i = 'x'", ROWS.schema)
     assert len(str(caught.value)) < 500
 
 
@@ -123,7 +123,7 @@ REFUSED = {
 @pytest.mark.parametrize("sql", REFUSED)
 def test_refused(sql: str) -> None:
     with pytest.raises(ExpressionError) as caught:
-        compile(sql, ROWS.schema)
+        compile_sql(sql, ROWS.schema)
     assert REFUSED[sql] in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -145,7 +145,7 @@ def test_refused(sql: str) -> None:
     ],
 )
 def test_extremes_are_computed(sql: str) -> None:
-    assert compile(sql, ROWS.schema).keep(ROWS)[0].as_py()
+    assert compile_sql(sql, ROWS.schema).keep(ROWS)[0].as_py()
 
 
 @pytest.mark.parametrize(
@@ -163,4 +163,4 @@ def test_extremes_are_computed(sql: str) -> None:
 )
 def test_what_cannot_be_computed_is_one_error(sql: str) -> None:
     with pytest.raises(DtapError, match="cannot be computed"):
-        compile(sql, ROWS.schema).evaluate(ROWS)
+        compile_sql(sql, ROWS.schema).evaluate(ROWS)

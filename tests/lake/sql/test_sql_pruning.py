@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dtap_dask.errors import DataError, ExpressionError
-from dtap_dask.lake.domain import ColumnStats
-from dtap_dask.lake.predicate import compile
-from dtap_dask.lake.statistics import Kind, column_stats
+from dtap_dask.lake.parquet.statistics import Kind, column_stats
+from dtap_dask.lake.sql.domain import ColumnStats
+from dtap_dask.lake.sql.expression import compile_sql
 from sql_grammar import Grammar, Term
 from sql_rows import make_batch
 
@@ -69,7 +69,7 @@ def lost(groups: Groups, sql: str) -> tuple[int, int]:
     """How many row groups are ruled out, and how many of them have a row for which the condition is true."""
     out = wrong = 0
     for batch, stats in groups:
-        expression = compile(sql, batch.schema)
+        expression = compile_sql(sql, batch.schema)
         if expression.may_match(stats):
             continue
         out += 1
@@ -82,7 +82,7 @@ def lost(groups: Groups, sql: str) -> tuple[int, int]:
 
 def _matches(sql: str, row: pa.RecordBatch) -> bool:
     try:
-        return bool(compile(sql, row.schema).keep(row).true_count)
+        return bool(compile_sql(sql, row.schema).keep(row).true_count)
     except DataError:
         return False
 

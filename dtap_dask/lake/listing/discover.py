@@ -1,0 +1,256 @@
+"""Which files a source is made of: one explicit listing, without a single file being opened."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from dtap_dask.errors import SourceError
+from dtap_dask.lake.listing.globs import Item, parse_item
+from dtap_dask.lake.listing.hive import hive, hive_tail
+from dtap_dask.lake.listing.table_formats import of_streams, refuse_table_at, refuse_tables
+from dtap_dask.storage import FileInfo, Store, open_store
+
+Found = Sequence[tuple[str, FileInfo]]  # files by their paths below an item
+_PARQUET = (".parquet", ".parq", ".pq")
+_NOT_PARQUET = (
+    *(".md", ".markdown", ".rst", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"),
+    *(".html", ".htm", ".pdf", ".png", ".crc", ".md5", ".sha256", ".log", ".sql", ".py", ".ipynb", ".sh"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One Parquet file of the source, before anything is known of its content.
+
+    `path` is relative to the store's root, `key` to the item of `source.path` that it was found by (for a glob: to
+    the folders before its first wildcard); `key` is part of the split key of rows without key columns. `size` is in
+    bytes. `partition` holds the hive partition values as text (url-decoded, None for hive's null), all files in
+    the same order. `version` is what the store says of the file's content (see FileInfo), if anything.
+    """
+
+    path: str
+    key: str
+    size: int
+    partition: tuple[tuple[str, str | None], ...] = ()
+    version: str | None = field(default=None, compare=False)
+
+
+def list_source(
+    paths: str | Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> tuple[Store, list[SourceFile]]:
+    """The store that holds all of `paths` (files, folders, globs; any URLs of one filesystem) and its source files.
+
+    Files come sorted by path, each once. Hidden files are left out: those with a folder or name, below the item,
+    that begins with `_` or `.` (a partition folder such as `_x=1` is not hidden) or a name that ends in
+    `._COPYING_`. So is, with one call of `warn`, what lies beside the data (`is_beside`), but not what an item names
+    itself. Every other file counts as Parquet, whatever its name. SourceError when an item has no files, when two
+    files do not have the same partition columns, and for the folder of a table format, or one within it.
+    """
+    items = [parse_item(path, settings) for path in ([paths] if isinstance(paths, str) else paths)]
+    if not items:
+        raise SourceError("`source.path` is empty. Name a file, a folder, a glob, or a list of them.")
+    root = _common_root(items)
+    store = open_store("/".join((items[0].origin, *root)) or "/", settings)
+    lister = _Lister(store, len(root), settings)
+    found: dict[str, SourceFile] = {}
+    for item in items:
+        for file in lister.files(item):
+            found.setdefault(file.path, file)
+    for warning in lister.warnings():
+        warn(warning)
+    return store, _same_partitions([found[path] for path in sorted(found)])
+
+
+class _Lister:
+    """Lists items of a source in `store`, whose root is the first `depth` folders of each item.
+
+    It keeps what it comes across beside the data: files `beside` it, `streams`, and the folders looked at above.
+    """
+
+    def __init__(self, store: Store, depth: int, settings: Mapping[str, Any] | None):
+        self._store, self._depth, self._settings = store, depth, settings
+        self._beside: set[str] = set()
+        self._streams: set[str] = set()
+        self._above: set[str] = set()
+
+    def files(self, item: Item) -> Iterable[SourceFile]:
+        """The files of data of one item."""
+        store, start = self._store, "/".join(item.base[self._depth :])
+        if not item.patterns and start and store.is_file(start):
+            info = store.info(start)
+            return [SourceFile(start, item.base[-1], info.size, hive(start, hive_tail(item.base[:-1])), info.version)]
+        listed = [(info.path[len(start) :].lstrip("/"), info) for info in store.list_files(start)]
+        matching = [(key, info) for key, info in listed if item.matches(key)]
+        visible = [(key, info) for key, info in matching if not is_hidden(key)]
+        data = [(key, info) for key, info in visible if info.broken or not is_beside(key, info.size)]
+        if not data:
+            raise SourceError(_nothing_found(item, listed, matching, visible))
+        self._refuse_tables(item, [key for key, _ in listed], [key for key, _ in data])
+        for _, info in data:
+            _refuse_broken(store, info)
+        if len(data) < len(visible):
+            self._beside.update({info.path for _, info in visible} - {info.path for _, info in data})
+        above = hive_tail(item.base)
+        partition = cache(lambda folder: hive(folder, [*above, *folder.split("/")]))
+        return [
+            SourceFile(info.path, key, info.size, partition(key.rpartition("/")[0]), info.version) for key, info in data
+        ]
+
+    def _refuse_tables(self, item: Item, listed: Sequence[str], chosen: Sequence[str]) -> None:
+        """SourceError where chosen files lie in a table: by what is listed, or by the folders around the item."""
+        refuse_tables("/".join((item.origin, *item.base)) or "/", listed, chosen)
+        for folder in _folders_above(item, self._settings):
+            if folder not in self._above:
+                self._above.add(folder)
+                refuse_table_at(open_store(folder, self._settings))
+        stream = of_streams(listed)
+        if stream:
+            self._streams.add(stream)
+
+    def warnings(self) -> Iterable[str]:
+        """What somebody who reads this source should know."""
+        if self._beside:
+            many = len(self._beside)
+            yield (
+                f"{many:,} file{'s' * (many > 1)} beside the data {'are' if many > 1 else 'is'} skipped, as "
+                f"{'they are' if many > 1 else 'it is'} empty, or not Parquet by name: "
+                f"{', '.join(sorted(self._beside)[:3])}{f' and {many - 3:,} more' if many > 3 else ''}."
+            )
+        yield from sorted(self._streams)
+
+
+def contains(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
+    """Whether a folder `path` lies inside an item of `source.path`: files in it may be listed by the item.
+
+    `path` may be the item's own folder, and need not exist. Of a glob it lies inside when a folder on the way to
+    `path`, or something that may come to lie in it, matches. Symbolic links count as what they lead to, too.
+    """
+    parsed = parse_item(item, settings)
+    below = _ways_down(_base_store(parsed, settings), open_store(path, settings))
+    return any(way is not None and parsed.may_match(way) for way in below)
+
+
+def lies_within(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
+    """Whether an item of `source.path` (of a glob: the folders before its first wildcard) is, or lies below, `path`."""
+    ways = _ways_down(open_store(path, settings), _base_store(parse_item(item, settings), settings))
+    return any(way is not None for way in ways)
+
+
+def _base_store(item: Item, settings: Mapping[str, Any] | None) -> Store:
+    return open_store("/".join((item.origin, *item.base)) or "/", settings)
+
+
+def _ways_down(upper: Store, lower: Store) -> list[list[str] | None]:
+    """The names that lead from one folder down to another, as written and with links resolved; None if none do."""
+    if not upper.same_filesystem(lower):
+        return []
+    pairs = [(upper.root, lower.root)]
+    if upper.local_path() is not None:
+        pairs.append((os.path.realpath(upper.root), os.path.realpath(lower.root)))
+    return [_way_down(*pair) for pair in pairs]
+
+
+def _way_down(upper: str, lower: str) -> list[str] | None:
+    above, below = ([part for part in root.split("/") if part] for root in (upper, lower))
+    return below[len(above) :] if below[: len(above)] == above else None
+
+
+def _common_root(items: Sequence[Item]) -> tuple[str, ...]:
+    """The deepest folder above all items; a plain item may be a file, so its parent."""
+    origins = {item.origin or "the local filesystem" for item in items}
+    if len(origins) > 1:
+        raise SourceError(
+            f"`source.path` names places on several filesystems: {', '.join(sorted(origins))}. "
+            "All items of one source must be on one; copy the others there, or make a job for each."
+        )
+    folders = [item.base if item.patterns else item.base[:-1] for item in items]
+    levels = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+    return tuple(names[0] for names in levels)
+
+
+def _folders_above(item: Item, settings: Mapping[str, Any] | None) -> list[str]:
+    """The folders around an item, for a local one by its real path, too, nearest first."""
+    local = _base_store(item, settings).local_path()
+    if local is None:
+        return ["/".join((item.origin, *item.base[:count])) for count in range(len(item.base) - 1, -1, -1)]
+    ways = dict.fromkeys((local, os.path.realpath(local)))
+    return list(dict.fromkeys(str(parent) for way in ways for parent in PurePosixPath(way).parents))
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a path below a source item is scratch space, a marker or a file still being copied."""
+    *folders, name = key.split("/")
+    if name.startswith(("_", ".")) or name.endswith("._COPYING_"):
+        return True
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in folders)
+
+
+def is_beside(key: str, size: int) -> bool:
+    """Whether a file holds no rows by its name or size: a marker, a note, an empty file that is not called Parquet."""
+    name = key.rpartition("/")[2].lower()
+    if name.endswith("_$folder$"):  # of S3's older clients, for folders
+        return True
+    return not name.endswith(_PARQUET) and (size == 0 or name.endswith(_NOT_PARQUET))
+
+
+def _refuse_broken(store: Store, info: FileInfo) -> None:
+    if info.broken:
+        raise SourceError(
+            f"{store.url}/{info.path} is a symbolic link that leads nowhere, or back to a folder around it. Repair or "
+            "remove it, or give it a name that begins with `_` to leave it out."
+        )
+
+
+def _same_partitions(files: list[SourceFile]) -> list[SourceFile]:
+    order = [name for name, _ in files[0].partition]
+    ordered = []
+    for file in files:
+        names = [name for name, _ in file.partition]
+        if names != order and sorted(names) != sorted(order):
+            raise SourceError(
+                f"The source's files do not have the same partition columns: {files[0].path} has "
+                f"{_listed(order)}, {file.path} has {_listed(names)}. Point `source.path` at one table, "
+                "or move the files that do not belong to it into a folder whose name begins with `_`."
+            )
+        same = names == order
+        ordered.append(file if same else replace(file, partition=tuple((n, dict(file.partition)[n]) for n in order)))
+    return ordered
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _nothing_found(item: Item, listed: Found, matching: Found, visible: Found) -> str:
+    if not listed:
+        return (
+            f"No files at {item.written}: the place is missing or empty. Check the path, and that the job that "
+            "writes it has finished."
+        )
+    if not matching:
+        return (
+            f"No files match {item.written}: {len(listed)} files lie below its first wildcard ({_shown(listed)}), none "
+            "of which the glob names. Correct the glob."
+        )
+    if visible:
+        return (
+            f"No Parquet files at {item.written}: all {len(visible)} files there are empty, or not Parquet by name "
+            f"({_shown(visible)}). Check the path, and that the job that writes it has finished."
+        )
+    return (
+        f"No Parquet files at {item.written}: all {len(matching)} files there are hidden ({_shown(matching)}), as a "
+        "folder or a name in their path begins with `_` or `.`; these are scratch space or markers. Check that the job "
+        "that writes it has finished."
+    )
+
+
+def _shown(found: Found) -> str:
+    return ", ".join(key for key, _ in found[:3]) + ", ..." * (len(found) > 3)

@@ -1,0 +1,205 @@
+"""One row group of one open Parquet file, decoded batch by batch into the columns that a scan delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dtap_dask.errors import SourceError
+from dtap_dask.lake.parquet.batch_sizes import Pace, cuts, longest_word
+from dtap_dask.lake.parquet.column_chunks import ChunkFile, chunk_ranges
+from dtap_dask.lake.parquet.conversion import delivered
+from dtap_dask.lake.parquet.footers import RowGroup, is_plain_text
+from dtap_dask.lake.parquet.opening import KnownFooter, changed, damaged, known_footer, one_line, open_parquet
+from dtap_dask.lake.schema import delivered_type, is_empty_group
+from dtap_dask.storage import Store
+
+COALESCE_BYTES = 64 << 20  # a row group up to this is fetched in a few large reads, held until it is decoded
+STREAM_BUFFER = 1 << 20  # a larger one is read through a buffer of this size for each column
+# Of pages that pyarrow decodes as dictionaries; RLE and BIT_PACKED are of levels.
+DICTIONARY_ENCODINGS = frozenset(("PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"))
+SMALL_BYTES = 8 << 20  # texts that take no more are decoded without looking further
+# Of texts that take no more than the chunk's own bytes.
+EXACT_ENCODINGS = frozenset(("PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "RLE", "BIT_PACKED"))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of one row group: `position` in the task's groups, `first_row` in the file."""
+
+    position: int
+    first_row: int
+    rows: int
+    columns: tuple[pa.Array, ...]
+
+
+Pieces = Generator[Piece, None, None]
+
+
+def coalesced(group: RowGroup) -> bool:
+    """Whether a row group is fetched in a few large reads."""
+    return group.bytes <= COALESCE_BYTES
+
+
+class OpenFile:
+    """An open Parquet file, as far as its row groups are concerned. `source` is for whoever opened it to close.
+
+    `verify`: whether to check the checksums of pages that have some.
+    """
+
+    def __init__(
+        self, store: Store, group: RowGroup, source: Any, footer: KnownFooter | None = None, *, verify: bool = True
+    ):
+        self.path = group.file
+        self._size, self._verify = group.file_size, verify
+        self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
+        self._source = ChunkFile(source)
+        with store.counters.reading_footer():
+            self.footer = footer or known_footer(
+                self._source, group.file, group.file_size, group.footer_bytes, group.footer_crc
+            )
+        self._metadata = self.footer.metadata
+
+    def read(self, schema: pa.Schema, group: RowGroup, position: int, rows: int, most_bytes: int) -> Pieces:
+        """The columns of `schema` of one row group, at most `rows` rows at a time.
+
+        Fewer where they would take more than `most_bytes` decoded: as far as the file tells before, and by what the
+        words of dictionaries take.
+        """
+        known = self._metadata.num_row_groups > group.index
+        found = self._metadata.row_group(group.index).num_rows if known else 0
+        if found != group.rows:
+            raise changed(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
+        stored = [field.name for field in schema if not is_empty_group(field.type) and self.footer.has(field.name)]
+        if not stored:  # only partition columns are wanted, say: nothing to decode
+            for start in range(0, group.rows, rows):
+                size = min(rows, group.rows - start)
+                yield Piece(position, group.first_row + start, size, tuple(_nulls(field, size) for field in schema))
+            return
+        places = self.footer.places(tuple(stored))
+        chunks = self._metadata.row_group(group.index)
+        self._source.expect(chunk_ranges(chunks, places) if coalesced(group) else [])
+        texts = (name for name in stored if pa.types.is_dictionary(delivered_type(schema.field(name).type)))
+        by_dictionary = [name for name in texts if self._by_dictionary(name, group)]
+        pace = self._pace(group, places, by_dictionary, rows, most_bytes)
+        reader = self._reader(by_dictionary, coalesce=coalesced(group))
+        first = group.first_row
+        for batch in self._batches(reader, group, stored, pace):
+            columns = tuple(_column(batch, field, group) for field in schema)
+            for start, stop in cuts(columns, batch.num_rows, most_bytes):
+                whole = stop - start == batch.num_rows
+                part = columns if whole else tuple(column.slice(start, stop - start) for column in columns)
+                yield Piece(position, first + start, stop - start, part)
+            first += batch.num_rows
+        if first - group.first_row != group.rows:
+            raise _broken(group, f"{first - group.first_row:,} rows came out of it, its footer says {group.rows:,}")
+
+    def _batches(
+        self, reader: pq.ParquetFile, group: RowGroup, columns: Sequence[str], pace: Pace
+    ) -> Iterator[pa.RecordBatch]:
+        """A row group in batches at this pace; SourceError that names the column which cannot be read."""
+        batches = reader.iter_batches(pace.rows, row_groups=[group.index], columns=columns, use_threads=False)
+        try:
+            for batch in batches:
+                yield batch
+                if not pace.known:
+                    pace.after(batch)
+                    reader.reader.set_batch_size(pace.rows)  # what it decodes next
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the filesystem failed, not the file
+            raise _broken(group, one_line(error), self._damaged_column(reader, group, columns)) from error
+
+    def _damaged_column(self, reader: pq.ParquetFile, group: RowGroup, columns: Sequence[str]) -> str | None:
+        """The first of the columns that cannot be read by itself."""
+        for name in columns:
+            try:
+                for _ in reader.iter_batches(1024, row_groups=[group.index], columns=[name], use_threads=False):
+                    pass
+            except (pa.ArrowException, OSError):
+                return name
+        return None
+
+    def _reader(self, by_dictionary: Sequence[str], *, coalesce: bool) -> pq.ParquetFile:
+        key = coalesce, tuple(by_dictionary)
+        if key not in self._readers:
+            self._readers.clear()  # one at a time is in use
+            self._readers[key] = open_parquet(
+                self._source,
+                self.path,
+                self._size,
+                metadata=self._metadata,
+                read_dictionary=by_dictionary,
+                pre_buffer=False,  # ChunkFile does that, and reads no gaps along
+                page_checksum_verification=self._verify,
+                buffer_size=0 if coalesce else STREAM_BUFFER,
+            )
+        return self._readers[key]
+
+    def _pace(self, group: RowGroup, places: Sequence[int], by_dictionary: Sequence[str], rows: int, most: int) -> Pace:
+        """As many rows as the footer, and the dictionaries of texts that are not decoded as such, leave room for."""
+        known, chunks = True, self._metadata.row_group(group.index)
+        for place in places:
+            leaf = self.footer.leaves[place]
+            if not (leaf.text or leaf.repeated) or leaf.path in by_dictionary:
+                continue
+            chunk = chunks.column(place)
+            if leaf.repeated:
+                each = chunk.num_values * leaf.width // max(group.rows, 1)
+                rows = min(rows, max(1, most // max(each, 1)))
+            # No word is longer than all bytes of its chunk.
+            if not leaf.text or chunk.num_values * chunk.total_uncompressed_size <= max(most, SMALL_BYTES):
+                continue
+            if not EXACT_ENCODINGS.issuperset(chunk.encodings):
+                if leaf.repeated or leaf.nested or "DELTA_BYTE_ARRAY" in chunk.encodings:
+                    known = False
+                else:
+                    rows = min(rows, max(1, most // max(self._longest_word(group, leaf.path), 1)))
+        return Pace(rows, most, known)
+
+    def _longest_word(self, group: RowGroup, column: str) -> int:
+        """The bytes of the longest word in the dictionary of a text column's chunk."""
+        reader = self._reader([column], coalesce=coalesced(group))
+        first = next(self._batches(reader, group, [column], Pace(1, 1, known=True)), None)
+        return longest_word(first.column(0)) if first is not None else 0
+
+    def _by_dictionary(self, column: str, group: RowGroup) -> bool:
+        """Whether to decode a text column as dictionaries: only where the file keeps it so.
+
+        pyarrow (seen in 26.0) collects all words of a row group's plain pages in memory, six times their size.
+        """
+        place = self.footer.flat.get(column)
+        if place is None or not self.footer.leaves[place].text:
+            return False
+        chunk = self._metadata.row_group(group.index).column(place)
+        return DICTIONARY_ENCODINGS.issuperset(chunk.encodings) and not is_plain_text(chunk, group.rows)
+
+
+def _broken(group: RowGroup, why: str, column: str | None = None) -> SourceError:
+    return damaged(group.file, why, f" in row group {group.index}{f', column {column!r}' if column else ''}")
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field, group: RowGroup) -> pa.Array:
+    """One column in the type that a scan delivers, whatever way this file stores it."""
+    index = batch.schema.get_field_index(field.name)
+    if index < 0 or is_empty_group(field.type):  # the file lacks it, as it did when it was planned
+        return _nulls(field, batch.num_rows)
+    values = batch.column(index)
+    try:
+        return delivered(values, field.type)
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"{group.file}: column {field.name!r} is {values.type} there, and read as {field.type}, as other files "
+            f"have it, but not every value can be ({one_line(error)}). Leave the column out of the job, rewrite the "
+            "file, or give each kind of file a job of its own."
+        ) from error
+    except ValueError as error:
+        raise _broken(group, one_line(error), field.name) from error
+
+
+def _nulls(field: pa.Field, rows: int) -> pa.Array:
+    return pa.nulls(rows, delivered_type(field.type))

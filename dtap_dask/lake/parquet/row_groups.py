@@ -1,0 +1,136 @@
+"""Row groups as a stream of record batches: one after the other, or several in turns, within a fixed memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from dtap_dask.lake.parquet.decoding import STREAM_BUFFER, OpenFile, Piece, Pieces, coalesced
+from dtap_dask.lake.parquet.footers import RowGroup
+from dtap_dask.lake.parquet.opening import KnownFooter, open_checked
+from dtap_dask.lake.schema import delivered_type
+from dtap_dask.storage import Store
+
+BATCH_BYTES = 32 << 20  # no batch is planned larger than this
+OPEN_BYTES = 256 << 20  # what all row groups open at once may hold
+T = TypeVar("T")
+
+
+def row_bytes(schema: pa.Schema, group: RowGroup) -> int:
+    """The bytes one row of a group takes decoded, as far as the plan knows them: never less than the types' widths."""
+    width = sum(_width(field.type) for field in schema)
+    return max(width, -(-group.raw_bytes // max(group.rows, 1)), 1)
+
+
+def planned_rows(schema: pa.Schema, group: RowGroup, batch_rows: int) -> int:
+    """How many rows of a group a batch holds: `batch_rows`, or fewer so that it stays within BATCH_BYTES."""
+    return max(1, min(batch_rows, BATCH_BYTES // row_bytes(schema, group)))
+
+
+def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, *, verify: bool) -> Pieces:
+    """All rows of the groups, group after group. Each file is opened once per run of its groups.
+
+    `verify`: whether to check the checksums of pages that have some.
+    """
+    opened: OpenFile | None = None
+    with contextlib.ExitStack() as stack:
+        for position, group in enumerate(groups):
+            if opened is None or opened.path != group.file:
+                stack.close()
+                source = stack.enter_context(open_checked(store, group.file, group.file_size, group.version))
+                opened = OpenFile(store, group, source, verify=verify)
+            yield from opened.read(schema, group, position, planned_rows(schema, group, batch_rows), BATCH_BYTES)
+
+
+def in_turns(
+    store: Store,
+    schema: pa.Schema,
+    groups: Sequence[RowGroup],
+    batch_rows: int,
+    each: Callable[[Piece, int], Iterable[T]],
+    *,
+    verify: bool,
+    made_bytes: int = 0,
+) -> Generator[T, None, None]:
+    """What `each` makes of all rows of the groups, several groups open at once, each giving one result a turn.
+
+    `each(piece, turns)` gives about `turns` results for a piece; one stands for `batch_rows` / (groups open) rows. As
+    many groups are open as OPEN_BYTES allows by what the plan knows of them and of a result, which takes `made_bytes`
+    a row (at least one group); the next one opens when one has ended. Pieces are of so many turns as
+    what is left of that allows. Each file is opened once, its footer read once. `verify` is as for `in_order`. The
+    sequence depends on the arguments only.
+    """
+    count, turn_rows, read_rows = _rows_at_once(schema, groups, batch_rows, made_bytes)
+    most_bytes = min(BATCH_BYTES, OPEN_BYTES // count)
+    costs = [_cost(schema, group, read_rows, made_bytes) for group in groups]
+    waiting = list(range(len(groups)))[::-1]
+    running: dict[int, Iterator[T]] = {}
+    sources: dict[str, tuple[Any, KnownFooter]] = {}
+
+    def results(pieces: Pieces) -> Iterator[T]:
+        for piece in pieces:
+            yield from each(piece, -(-piece.rows // turn_rows))
+
+    with contextlib.ExitStack() as stack:
+        while running or waiting:
+            while waiting and (not running or sum(costs[i] for i in (*running, waiting[-1])) <= OPEN_BYTES):
+                position = waiting.pop()
+                group = groups[position]
+                if group.file in sources:
+                    opened = OpenFile(store, group, *sources[group.file], verify=verify)
+                else:
+                    source = stack.enter_context(open_checked(store, group.file, group.file_size, group.version))
+                    opened = OpenFile(store, group, source, verify=verify)
+                    sources[group.file] = source, opened.footer
+                rows = planned_rows(schema, group, read_rows)
+                running[position] = results(opened.read(schema, group, position, rows, most_bytes))
+            for position, reading in list(running.items()):
+                try:
+                    result = next(reading)
+                except StopIteration:
+                    del running[position]
+                else:
+                    yield result
+
+
+def _rows_at_once(
+    schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, made_bytes: int
+) -> tuple[int, int, int]:
+    """The groups open at first, rows of a turn, and rows to decode at once: as many turns as there is memory for.
+
+    No more than `batch_rows` either way.
+    """
+    held = count = 0
+    for group in groups:
+        more = _cost(schema, group, batch_rows // (count + 1), made_bytes)
+        if held + more > OPEN_BYTES:
+            break
+        held += more
+        count += 1
+    turn_rows = max(1, batch_rows // max(count, 1))
+    held = sum(_cost(schema, group, turn_rows, made_bytes) for group in groups[:count])
+    widest = max((row_bytes(schema, group) + made_bytes for group in groups[:count]), default=1)
+    more_turns = max(0, OPEN_BYTES - held) // max(count, 1) // (widest * turn_rows)
+    return max(count, 1), turn_rows, turn_rows * min(1 + more_turns, max(1, batch_rows // turn_rows))
+
+
+def _cost(schema: pa.Schema, group: RowGroup, rows: int, made_bytes: int = 0) -> int:
+    """Bytes that an open row group holds: what is fetched of it, and the batch being decoded with what comes of it."""
+    fetched = group.bytes if coalesced(group) else STREAM_BUFFER * max(len(schema), 1)
+    rows = min(planned_rows(schema, group, max(rows, 1)), max(group.rows, 1))
+    return fetched + rows * (row_bytes(schema, group) + made_bytes)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of one value: exact for fixed widths; codes for text; what offsets and one number take for a list."""
+    if pa.types.is_struct(kind):
+        return sum(_width(field.type) for field in kind)
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 4 if pa.types.is_dictionary(delivered_type(kind)) else 8

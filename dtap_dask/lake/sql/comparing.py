@@ -1,0 +1,162 @@
+"""Comparisons as SQL means them: a literal takes the type of what it is compared with, exactly, or both sides widen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import pyarrow as pa
+
+from dtap_dask.errors import DataError, ExpressionError
+from dtap_dask.lake.sql.coercion import compared_type
+from dtap_dask.lake.sql.evaluate import evaluate
+from dtap_dask.lake.sql.literals import at_step, exact, has_grid, limits, literal, step
+from dtap_dask.lake.sql.tree import (
+    BOOL,
+    DOUBLE,
+    NUMBERS,
+    Always,
+    Cast,
+    Compare,
+    Comparison,
+    Constant,
+    Family,
+    In,
+    IsNull,
+    Logic,
+    Node,
+    Not,
+    describe,
+    family,
+)
+
+_FLIPPED: dict[Comparison, Comparison] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_ONE_ROW = pa.record_batch({"": pa.nulls(1)})
+_NULL = Constant(BOOL, pa.nulls(1, BOOL)[0])  # pa.scalar would import pandas here
+_SAME_GRID: tuple[frozenset[Family], ...] = (
+    frozenset(("int", "decimal")),
+    frozenset(("date", "timestamp")),
+    frozenset(("time",)),
+)
+
+
+def fold(node: Node) -> Node:
+    """`node` as a constant if it depends on no column and can be computed."""
+    if node.columns or isinstance(node, Constant):
+        return node
+    try:
+        return computed(node)
+    except DataError:  # a CASE may keep rows away from it
+        return node
+
+
+def computed(node: Node) -> Constant:
+    """A `node` that depends on no column as a constant; DataError if it cannot be computed."""
+    return Constant(node.type, evaluate(node, _ONE_ROW)[0])
+
+
+def cast_to(node: Node, dtype: pa.DataType) -> Node:
+    """`node` widened to `dtype`."""
+    if node.type == dtype:
+        return node
+    if isinstance(node, Constant) and node.is_null:
+        return Constant(dtype, pa.scalar(None, dtype))
+    return fold(Cast(dtype, node))
+
+
+def compare(op: Comparison, left: Node, right: Node) -> Node:
+    """`left op right`; ExpressionError if the two cannot be compared."""
+    if isinstance(left, Constant) and not isinstance(right, Constant):
+        left, right, op = right, left, _FLIPPED.get(op, op)
+    if isinstance(left, Constant) and family(left.type) in ("text", "null") and family(right.type) != "text":
+        left, right, op = right, left, _FLIPPED.get(op, op)
+    for side in (left, right):
+        if family(side.type) in ("nested", "interval", "other"):
+            raise ExpressionError(f"{describe(side)} cannot be compared; of such columns use IS NULL or a field.")
+    if isinstance(right, Constant) and right.is_null:
+        return Not(BOOL, IsNull(BOOL, left)) if op == "distinct" else _NULL
+    if isinstance(right, Constant):
+        return _with_literal(op, left, right)
+    return _widened(op, left, right)
+
+
+def _with_literal(op: Comparison, left: Node, right: Constant) -> Node:
+    kind, other = family(left.type), family(right.type)
+    if other == "text" and kind != "text":
+        try:
+            meant = literal(right.value.as_py(), left.type)
+        except ValueError as error:
+            raise ExpressionError(
+                f"{describe(left)} is compared with {right.value.as_py()!r}, which is no {left.type}: {error}."
+            ) from None
+        if isinstance(meant, Fraction):
+            return _on_grid(op, left, meant)
+        if not meant.is_valid:
+            raise ExpressionError(f"{describe(left)} is compared with NaN, which counts as NULL; write IS NULL.")
+        return Compare(BOOL, op, left, Constant(left.type, meant))
+    if has_grid(left.type) and any({kind, other} <= kinds for kinds in _SAME_GRID):
+        return _on_grid(op, left, exact(right.value))
+    if kind == "bool" and other == "int" and right.value.as_py() in (0, 1):
+        return Compare(BOOL, op, left, Constant(BOOL, pa.scalar(bool(right.value.as_py()))))
+    return _widened(op, left, right)
+
+
+def _widened(op: Comparison, left: Node, right: Node) -> Node:
+    dtype = compared_type(left.type, right.type)
+    if dtype is None:
+        raise ExpressionError(
+            f"{describe(left)} cannot be compared with {describe(right)}. CAST one of them, if that is meant"
+            + (", or put the value in single quotes." if family(left.type) == "text" else ".")
+        )
+    return Compare(BOOL, op, cast_to(left, dtype), cast_to(right, dtype))
+
+
+def _on_grid(op: Comparison, node: Node, value: Fraction) -> Node:
+    """`node op value` for a type whose values lie on a grid, with the nearest value that is on it."""
+    steps = value / step(node.type)
+    low, high = limits(node.type)
+    if steps.denominator == 1 and low <= steps <= high:
+        return Compare(BOOL, op, node, Constant(node.type, at_step(int(steps), node.type)))
+    if op == "distinct":
+        return Constant(BOOL, pa.scalar(True))
+    if op in ("=", "<>"):
+        return Always(BOOL, node, op == "<>")
+    if not low <= steps <= high:
+        return Always(BOOL, node, (steps > high) == (op in ("<", "<=")))
+    between: Comparison = "<=" if op in ("<", "<=") else ">"
+    return Compare(BOOL, between, node, Constant(node.type, at_step(math.floor(steps), node.type)))
+
+
+def as_floats(nodes: Sequence[Node]) -> list[Node]:
+    """The operands of IN or BETWEEN: if some are floats all numbers are compared as floats, of the widest type."""
+    numbers = [node.type for node in nodes if family(node.type) in NUMBERS]
+    if not any(family(dtype) == "float" for dtype in numbers):
+        return list(nodes)
+    target = DOUBLE if DOUBLE in numbers else pa.float32()
+    return [cast_to(node, target) if family(node.type) in NUMBERS else node for node in nodes]
+
+
+def one_of(arg: Node, options: Sequence[Node]) -> Node:
+    """`arg IN (options)`."""
+    arg, *options = as_floats([arg, *options])
+    tests = [compare("=", arg, option) for option in options]
+    values: list[pa.Scalar] = []
+    has_null = False
+    for test in tests:
+        if test is _NULL:
+            has_null = True
+        elif isinstance(test, Compare) and test.left == arg and isinstance(test.right, Constant):
+            values.append(test.right.value)
+        elif not (isinstance(test, Always) and test.arg == arg):
+            return _any_of(tests)
+    if not values:
+        return _NULL if has_null else Always(BOOL, arg, False)
+    return In(BOOL, arg, tuple(dict.fromkeys(values)), has_null)
+
+
+def _any_of(tests: Sequence[Node]) -> Node:
+    result = tests[0]
+    for test in tests[1:]:
+        result = Logic(BOOL, "or", result, test)
+    return result

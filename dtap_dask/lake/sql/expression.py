@@ -1,0 +1,112 @@
+"""SQL expressions over the columns of a lake: parse once, bind to a schema, evaluate on batches, prune by statistics.
+
+The meaning is DuckDB's over the columns with NaN replaced by NULL, in time zone UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import pyarrow as pa
+from sqlglot import exp
+
+from dtap_dask.errors import ExpressionError
+from dtap_dask.lake.sql.binding import bind
+from dtap_dask.lake.sql.domain import ColumnStats, Domain
+from dtap_dask.lake.sql.evaluate import evaluate
+from dtap_dask.lake.sql.matching import constants_of, may_match
+from dtap_dask.lake.sql.parsing import deep_stack, parse_tree, shown, too_deep, written
+from dtap_dask.lake.sql.tree import BOOL, Node
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A SQL expression bound to a schema: `type` is the Arrow type of its values, `columns` what it reads."""
+
+    sql: str
+    tree: Node
+
+    @property
+    def type(self) -> pa.DataType:
+        return self.tree.type
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return self.tree.columns
+
+    def evaluate(self, batch: pa.RecordBatch) -> pa.Array:
+        """The value for each row: length n, of `type`, booleans three-valued; DataError if one cannot be computed."""
+        return evaluate(self.tree, batch)
+
+    def keep(self, batch: pa.RecordBatch) -> pa.BooleanArray:
+        """Whether the condition is true, length n and without nulls: NULL counts as false."""
+        self._need_condition()
+        kept = evaluate(self.tree, batch)
+        return kept.fill_null(False) if kept.null_count else kept
+
+    def may_match(self, stats: Mapping[str, ColumnStats]) -> bool:
+        """False only if no row of a chunk with these statistics can make the condition true; no entry: unknown."""
+        self._need_condition()
+        return may_match(self.tree, stats, self._constants)
+
+    @cached_property
+    def _constants(self) -> Mapping[int, Domain]:
+        return constants_of(self.tree)
+
+    def _need_condition(self) -> None:
+        if self.type not in (BOOL, pa.null()):
+            raise ExpressionError(
+                f"{self.sql!r} gives {self.type}, but a condition must be true or false. Compare it with something."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """A SQL expression whose syntax is right; names and types are checked by `bind`."""
+
+    sql: str
+    tree: exp.Expr
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Top-level columns as they are written, each once, in order."""
+        return tuple(dict.fromkeys(column.parts[0].name for column in self.tree.find_all(exp.Column, bfs=False)))
+
+    def conjuncts(self) -> tuple[Parsed, ...]:
+        """The conditions that AND joins at the top: all must be true."""
+        return tuple(Parsed(written(part), part) for part in _conjuncts(self.tree))
+
+    def bind(self, schema: pa.Schema) -> Expression:
+        """The expression over columns of these types; ExpressionError for unknown columns, wrong types or literals."""
+        try:
+            with deep_stack():
+                return Expression(self.sql, bind(self.tree, schema))
+        except ExpressionError as error:
+            raise ExpressionError(f"In {shown(self.sql)}: {error}") from None
+        except RecursionError:
+            raise too_deep(self.sql) from None
+
+
+def parse_sql(sql: str) -> Parsed:
+    """Check the syntax of one SQL expression (DuckDB's dialect). ExpressionError says what is wrong and where."""
+    return Parsed(sql, parse_tree(sql))
+
+
+@lru_cache(maxsize=256)
+def compile_sql(sql: str, schema: pa.Schema) -> Expression:
+    """`parse_sql` and `bind` in one, remembered: cheap to call for every task on a worker."""
+    return parse_sql(sql).bind(schema)
+
+
+def _conjuncts(tree: exp.Expr) -> Iterator[exp.Expr]:
+    pending = [tree]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, exp.Paren):
+            pending.append(part.this)
+        elif isinstance(part, exp.And):
+            pending.extend((part.expression, part.this))
+        else:
+            yield part

@@ -1,0 +1,5 @@
+"""The functions and operators of expressions: `registry.py` holds them all, `definition.py` says what a function is.
+
+To add one, write its entry in the table of its family (`numeric.py`, `text.py`, `regexp.py`, `dateparts.py`,
+`temporal.py`): parameters, result type, kernel and a line of documentation.
+"""

@@ -1,0 +1,89 @@
+"""Signatures of operators and choices: which arguments they take, and in which types they meet.
+
+Each takes the function's name and its arguments and gives the types the arguments are cast to, and the result's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from dtap_dask.errors import ExpressionError
+from dtap_dask.lake.sql.coercion import arithmetic_types, common_type
+from dtap_dask.lake.sql.functions.definition import Types
+from dtap_dask.lake.sql.tree import DOUBLE, INT64, NUMBERS, Constant, Family, Node, describe, family
+
+DATES: frozenset[Family] = frozenset(("date", "timestamp"))
+_ORDER = {"s": 0, "ms": 1, "us": 2, "ns": 3}
+
+
+def _refuse(name: str, node: Node, wanted: str) -> ExpressionError:
+    return ExpressionError(f"{name} wants {wanted}, not {describe(node)}; CAST it first if that is meant.")
+
+
+def _check(name: str, node: Node, kinds: frozenset[Family], wanted: str) -> None:
+    if family(node.type) not in kinds | {"null"}:
+        raise _refuse(name, node, wanted)
+
+
+def arithmetic(name: str, args: Sequence[Node]) -> Types:
+    left, right = args
+    kinds = (family(left.type), family(right.type))
+    if "interval" in kinds or set(kinds) & DATES:
+        return _date_arithmetic(name, left, right)
+    for arg in args:
+        _check(f"The operator {name}", arg, NUMBERS, "numbers")
+    if name == "/":
+        target = common_type(left.type, right.type) if "float" in kinds else DOUBLE
+        return (target, target), target
+    if name == "//" and not {*kinds} <= {"int", "null"}:
+        raise ExpressionError("The operator // divides integers; write floor(a / b) for other numbers.")
+    return arithmetic_types(name, left, right)
+
+
+def _date_arithmetic(name: str, left: Node, right: Node) -> Types:
+    kinds = (family(left.type), family(right.type))
+    if kinds[1] == "interval" and isinstance(right, Constant) and kinds[0] in DATES and name in "+-":
+        if kinds[0] == "date" or _ORDER[left.type.unit] < _ORDER["us"]:
+            stamp = pa.timestamp("us", None if kinds[0] == "date" else left.type.tz)
+        else:
+            stamp = left.type
+        return (stamp, right.type), stamp
+    if kinds == ("date", "date") and name == "-":
+        return (left.type, right.type), INT64
+    if kinds in (("date", "int"), ("date", "null")) and name in "+-":
+        return (left.type, INT64), left.type
+    raise ExpressionError(
+        f"{describe(left)} {name} {describe(right)} is not available. Dates and timestamps take + or - INTERVAL "
+        "(a constant, on the right), a date + or - a number of days, and date - date; for seconds between "
+        "timestamps write epoch(a) - epoch(b)."
+    )
+
+
+def added(name: str, args: Sequence[Node]) -> Types:
+    """date_add: the same as +."""
+    return arithmetic("+", args)
+
+
+def negated(name: str, args: Sequence[Node]) -> Types:
+    _check("The operator -", args[0], NUMBERS, "a number")
+    target = {"null": DOUBLE, "int": INT64}.get(family(args[0].type), args[0].type)
+    return (target,), target
+
+
+def first_type(name: str, args: Sequence[Node]) -> Types:
+    """Both arguments in the type they are compared in; the result has the type of the first."""
+    (_, meet), _ = one_type(name, args)
+    return (args[0].type, meet), args[0].type
+
+
+def one_type(name: str, args: Sequence[Node]) -> Types:
+    """Every argument in the one type they meet in."""
+    target = pa.null()
+    for arg in args:
+        meet = common_type(target, arg.type)
+        if meet is None or family(meet) in ("nested", "interval"):
+            raise ExpressionError(f"{name} cannot choose between {target} and {describe(arg)}; CAST one of them.")
+        target = meet
+    return (target,) * len(args), target

@@ -1,0 +1,274 @@
+"""The typed tree a SQL expression is bound to: frozen nodes that know their Arrow type.
+
+binding.py makes the tree; evaluate.py computes it on batches, matching.py on statistics. The types that occur
+are the "plain" ones of `plain_type`: no dictionaries, one string type, timestamps with a zone always in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Comparison = Literal["=", "<>", "<", "<=", ">", ">=", "distinct"]
+Family = Literal[
+    "null",
+    "bool",
+    "int",
+    "float",
+    "decimal",
+    "text",
+    "binary",
+    "date",
+    "timestamp",
+    "time",
+    "interval",
+    "nested",
+    "other",
+]
+NUMBERS: frozenset[Family] = frozenset(("int", "float", "decimal"))
+MAX_PRECISION = 38  # of decimal128
+BOOL = pa.bool_()
+INT64 = pa.int64()
+UINT64 = pa.uint64()
+DOUBLE = pa.float64()
+TEXT = pa.string()
+
+
+def plain_type(dtype: pa.DataType) -> pa.DataType:
+    """The type a column of `dtype` has inside an expression."""
+    types = pa.types
+    if types.is_dictionary(dtype):
+        return plain_type(dtype.value_type)
+    if types.is_timestamp(dtype) and dtype.tz is not None:
+        return pa.timestamp(dtype.unit, "UTC")
+    if types.is_decimal32(dtype) or types.is_decimal64(dtype):
+        return pa.decimal128(dtype.precision, dtype.scale)
+    for is_kind, plain in (
+        (types.is_large_string, TEXT),
+        (types.is_string_view, TEXT),
+        (types.is_large_binary, pa.binary()),
+        (types.is_binary_view, pa.binary()),
+        (types.is_fixed_size_binary, pa.binary()),
+        (types.is_float16, pa.float32()),
+        (types.is_date64, pa.date32()),
+    ):
+        if is_kind(dtype):
+            return plain
+    return dtype
+
+
+@lru_cache(maxsize=1024)
+def family(dtype: pa.DataType) -> Family:
+    """What kind of value a plain type holds, as far as comparing and computing go."""
+    types = pa.types
+    kinds: tuple[tuple[Any, Family], ...] = (
+        (types.is_null, "null"),
+        (types.is_boolean, "bool"),
+        (types.is_integer, "int"),
+        (types.is_floating, "float"),
+        (types.is_decimal128, "decimal"),
+        (types.is_string, "text"),
+        (types.is_binary, "binary"),
+        (types.is_date32, "date"),
+        (types.is_timestamp, "timestamp"),
+        (types.is_time, "time"),
+        (types.is_interval, "interval"),
+        (types.is_nested, "nested"),
+    )
+    return next((name for is_kind, name in kinds if is_kind(dtype)), "other")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of `type` for every row."""
+
+    type: pa.DataType
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return ()
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """Top-level columns this value is computed from."""
+        return frozenset().union(*(child.columns for child in self.children))
+
+    @cached_property
+    def leaves(self) -> frozenset[Column]:
+        """The columns, and fields of columns, that this value is computed from."""
+        return frozenset(part for part in self.walk() if isinstance(part, Column))
+
+    def walk(self) -> Iterator[Node]:
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Constant(Node):
+    """The same value for every row; `value` is a scalar of `type` (or of null)."""
+
+    value: pa.Scalar
+
+    @property
+    def is_null(self) -> bool:
+        return not self.value.is_valid
+
+
+@dataclass(frozen=True)
+class Column(Node):
+    """A column, or the field `path` inside a struct column."""
+
+    name: str
+    path: tuple[str, ...] = ()
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        return frozenset((self.name,))
+
+
+@dataclass(frozen=True)
+class Compare(Node):
+    """`left op right`, both of one type; `distinct` is IS DISTINCT FROM."""
+
+    op: Comparison
+    left: Node
+    right: Node
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.left, self.right
+
+
+@dataclass(frozen=True)
+class Logic(Node):
+    """AND or OR in Kleene's three-valued logic."""
+
+    op: Literal["and", "or"]
+    left: Node
+    right: Node
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.left, self.right
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    """Nodes with the one child `arg`."""
+
+    arg: Node
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (self.arg,)
+
+
+@dataclass(frozen=True)
+class Not(Unary):
+    """NOT; null stays null."""
+
+
+@dataclass(frozen=True)
+class IsNull(Unary):
+    """IS NULL: never null itself."""
+
+
+@dataclass(frozen=True)
+class Is(Unary):
+    """IS TRUE or IS FALSE: never null itself."""
+
+    value: bool
+
+
+@dataclass(frozen=True)
+class Always(Unary):
+    """`value` where `arg` is not null, else null: a comparison whose outcome no value of `arg` can change."""
+
+    value: bool
+
+
+@dataclass(frozen=True)
+class In(Unary):
+    """`arg IN values`; `has_null` says that NULL was among the values, so that no match means null."""
+
+    values: tuple[pa.Scalar, ...]
+    has_null: bool
+
+
+@dataclass(frozen=True)
+class Like(Unary):
+    """`arg LIKE pattern`, escapes already written with a backslash as Arrow wants them."""
+
+    pattern: str
+    ignore_case: bool
+
+    @cached_property
+    def prefix(self) -> str:
+        """What every match starts with (empty for ILIKE)."""
+        text = ""
+        escaped = False
+        for char in "" if self.ignore_case else self.pattern:
+            if not escaped and char in "%_":
+                break
+            if not escaped and char == "\\":
+                escaped = True
+                continue
+            text, escaped = text + char, False
+        return text
+
+
+@dataclass(frozen=True)
+class Cast(Unary):
+    """CAST, or TRY_CAST when `lenient`; `text` is what the user wrote, for errors; empty for a widening we added."""
+
+    lenient: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """A function or operator of functions.registry on its arguments."""
+
+    name: str
+    args: tuple[Node, ...]
+    text: str
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.args
+
+
+@dataclass(frozen=True)
+class Case(Node):
+    """CASE WHEN: the result of the first condition that is TRUE, else `default`."""
+
+    branches: tuple[tuple[Node, Node], ...]
+    default: Node
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (*(node for branch in self.branches for node in branch), self.default)
+
+
+def shown(value: pa.Scalar) -> str:
+    """A value as an error shows it; a date that Python has not as its count of days or smaller units since 1970."""
+    try:
+        return repr(value.as_py())
+    except (OverflowError, ValueError):
+        return str(value.value)
+
+
+def describe(node: Node) -> str:
+    """A few words that let a person find `node` in what they wrote."""
+    if isinstance(node, Column):
+        return f"column {'.'.join((node.name, *node.path))!r} ({node.type})"
+    if isinstance(node, Constant):
+        return "NULL" if node.is_null else f"the literal {shown(node.value)} ({node.type})"
+    if isinstance(node, Call | Cast) and node.text:
+        return f"{node.text} ({node.type})"
+    return f"an expression of type {node.type}"
