@@ -15,7 +15,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import pyarrow as pa
@@ -24,9 +23,8 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.job.planning import grouping
-
-Document = dict[str, Any]
 
 ROWS = 64
 TABLE = pa.table(

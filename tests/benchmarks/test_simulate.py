@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import simulate
 
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
-
-
-simulate = _module(Path(__file__).with_name("simulate.py"))
 COSTS = simulate.Costs(2e-6, 3e-6, (0.1, 0.3), 0.5, 0.001, 0.4, 100, 50)
 QUICK = 1e18  # a storage that never holds anything up
 

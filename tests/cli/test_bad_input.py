@@ -17,13 +17,12 @@ from click.testing import CliRunner
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, JobError
 from dtap_dask.job.cluster.file import read_cluster_file
 from dtap_dask.job.jobfile.document import read_document
 from dtap_dask.job.jobfile.spec import Job
-
-Document = dict[str, Any]
 
 
 def changed(job: Document, path: str, value: Any) -> Document:

@@ -23,12 +23,11 @@ from click.testing import CliRunner, Result
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import LATER, tfrecords
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
 from dtap_dask.job.status.reporters import reporter
-
-Document = dict[str, Any]
 
 
 def typed(*words: str) -> Result:

@@ -23,13 +23,13 @@ import yaml
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.job.console import Unfailing
 from dtap_dask.records.folder import STATUS
 from dtap_dask.storage import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and terminals of POSIX")
 
-Document = dict[str, Any]
 COMMAND = [sys.executable, "-m", "dtap_dask"]
 # In the line below the bars, as soon as shards are planned.
 WRITING = r"\d of [1-9]\d* shards"

@@ -8,7 +8,6 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +17,10 @@ import yaml
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
 
-Document = dict[str, Any]
 EVIL = "\x1b]0;owned\x07\x1b[2J\n\x9b31mx\u202e"
 EVIL_SHOWN = "\\x1b]0;owned\\x07\\x1b[2J\\n\\x9b31mx\\u202e"
 

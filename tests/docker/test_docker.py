@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from packaging.utils import canonicalize_name
 
 import compose
 from images import pins
+from needs import lacking
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -35,25 +36,11 @@ WHEELS = Path(os.environ.get("DTAP_TEST_WHEELS", "~/.cache/dtap-dask/wheels")).e
 LABEL = {"hpecp.hpe.com/dtap": "hadoop3"}
 
 
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def missing(what: str) -> None:
-    """Skip, or fail where CI promises to have it."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
-
-
 def tool(name: str, package: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        missing(f"{name} is not installed: {package}")
+        lacking(f"{name} is not installed: {package}")
     return str(found)
 
 
@@ -115,7 +102,7 @@ def test_pins_are_what_the_project_asks_for() -> None:
 
 def test_pins_hold_all_that_is_needed_and_leave_tensorflow_out() -> None:
     """By what is installed here, whose versions may differ from the pins."""
-    pin = _module(DOCKER / "pin.py")
+    pin = SimpleNamespace(**runpy.run_path(str(DOCKER / "pin.py")))
     found = pin.pinned([Requirement("dask[dataframe,distributed]"), Requirement("dtap-dask")])
     assert {"tornado", "pyarrow", "tensorflow", "keras", "sqlglot"} <= found.keys()
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in found)
@@ -174,7 +161,7 @@ def test_the_daskjob_follows_the_operators_schema(tmp_path: Path) -> None:
     """Version 2026.3.0's own, from its wheel."""
     wheels = sorted(WHEELS.glob("dask_kubernetes-*.whl"))
     if not wheels:
-        missing(f"no schema of DaskJob: pip download --no-deps --dest {WHEELS} dask-kubernetes")
+        lacking(f"no schema of DaskJob: pip download --no-deps --dest {WHEELS} dask-kubernetes")
     crds = "dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator/crds"
     text = zipfile.ZipFile(wheels[-1]).read(f"{crds}/daskjob.yaml")
     crd = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # 470 kB

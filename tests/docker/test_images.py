@@ -42,7 +42,7 @@ def needed() -> None:
         lacking.append("root")
     if lacking:
         how = f"building images needs {' and '.join(lacking)} (Debian: apt-get install buildah debootstrap)"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(how)
+        lacking(how)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import yaml
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import DtapError
 
-Document = dict[str, Any]
 NULLS = pa.array([1.0, None, 3.0, 4.0] * 25)
 TEXT = pa.array(["1", "2", "N/A", None] * 25)
 

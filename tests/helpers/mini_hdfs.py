@@ -6,7 +6,6 @@ Where Java or Hadoop are missing the tests are skipped with the command that fet
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import select
 import shutil
@@ -15,11 +14,12 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import fetch_hadoop
 from dtap_dask.storage import open_store
+from needs import lacking
 
 HERE = Path(__file__).parent
 _DEBIAN = """
@@ -33,15 +33,6 @@ log4j.appender.A=org.apache.log4j.ConsoleAppender
 log4j.appender.A.target=System.err
 log4j.appender.A.layout=org.apache.log4j.SimpleLayout
 """
-
-
-def _fetch() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fetch", HERE / "fetch_hadoop.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -114,24 +105,22 @@ class Hdfs:
 @pytest.fixture(scope="session")
 def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Hadoop:
     """Hadoop's jars, libhdfs.so and the classes of this folder, compiled."""
-    fetch = _fetch()
-    wanted = [fetch.HOME / name for name in (*(f"{jar}.jar" for jar in fetch.JARS), "libhdfs.so")]
+    wanted = [fetch_hadoop.HOME / name for name in (*(f"{jar}.jar" for jar in fetch_hadoop.JARS), "libhdfs.so")]
     debian = [Path(f"/usr/share/java/{name}.jar") for name in DEBIAN]
     missing = [str(path) for path in (*wanted, *debian) if not path.exists()]
     missing += [name for name in ("java", "javac") if shutil.which(name) is None]
     if missing:
-        say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"no Hadoop for tests ({missing[0]} and {len(missing) - 1} more): see .ci/run and fetch_hadoop.py")
+        lacking(f"no Hadoop for tests ({missing[0]} and {len(missing) - 1} more): see .ci/run and fetch_hadoop.py")
     classes = tmp_path_factory.mktemp("classes")
     for name in ("hdfs", "datanode"):
         (classes / "webapps" / name).mkdir(parents=True)  # both look for their pages, which the jars lack
     (classes / "log4j.properties").write_text(LOGGING)
     # client-runtime is of another version and comes last: only its protobuf is wanted.
-    jars = sorted(fetch.HOME.glob("*.jar"), key=lambda path: ("client-runtime" in path.name, path.name))
+    jars = sorted(fetch_hadoop.HOME.glob("*.jar"), key=lambda path: ("client-runtime" in path.name, path.name))
     classpath = os.pathsep.join(map(str, (classes, *jars, *debian)))
     sources = [str(HERE / "MiniHdfs.java"), str(HERE / "Bdfs.java")]
     subprocess.run(["javac", "-nowarn", "-cp", classpath, "-d", str(classes), *sources], check=True)
-    return Hadoop(fetch.HOME, classpath, fetch.java_home())
+    return Hadoop(fetch_hadoop.HOME, classpath, fetch_hadoop.java_home())
 
 
 @pytest.fixture(scope="session")

@@ -19,12 +19,12 @@ import yaml
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import JobError, SourceError
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
 
-Document = dict[str, Any]
 Row = tuple[str, ...]
 
 

@@ -12,10 +12,10 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import DtapError, SourceError
 from parquet_files import scanned
 
-Document = dict[str, Any]
 TABLE = pa.table({"w": [7, 8, 9, 10], "x": [1, 2, 3, 4], "s": ["a", "b", "c", "d"], "l": [[5], [6, 7], [], [8]]})
 WHERE = {"x": struct.pack("<qq", 1, 2), "s": b"\x01\0\0\0a\x01\0\0\0b", "l": struct.pack("<qqq", 5, 6, 7)}
 

@@ -15,6 +15,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.records.commit import finish_commit
 from dtap_dask.records.lock import lock
@@ -22,7 +23,6 @@ from dtap_dask.records.manifest import read_manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.remote import RemoteFiles
 
-Document = dict[str, Any]
 WRITING: dict[str, Callable[[Store], Any]] = {
     "create": lambda store: put(store, "linked/precious"),
     "create deeper": lambda store: put(store, "linked/deep/new"),

@@ -29,6 +29,7 @@ from distributed import Client, LocalCluster, default_client
 from distributed.security import Security
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, JobError
 from dtap_dask.job.cluster import client as module
@@ -36,8 +37,6 @@ from dtap_dask.job.cluster import local as local_cluster
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
 from dtap_dask.job.cluster.security import is_safe
 from dtap_dask.storage import open_store
-
-Document = dict[str, Any]
 
 
 def small(job: Document, client: Client | None = None, **options: Any) -> dtap_dask.Manifest:

@@ -18,12 +18,12 @@ from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, DtapError, JobError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.cluster.file import read_cluster_file
 
-Document = dict[str, Any]
 SECRET = "s3cr3t-passw0rd"
 LOCAL = {
     "version": 1,

@@ -23,10 +23,11 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from digests import without_run
+from documents import Document
 from dtap_dask.storage import open_store
+from needs import lacking
 
-Document = dict[str, Any]
-Placeless = Callable[[dict[str, str]], dict[str, str]]  # conftest.py's
 HOSTS = {name: f"10.77.0.{i}" for i, name in enumerate(("head", "one", "two", "storage", "desk", "stranger"), 1)}
 ADDRESS = f"tls://{HOSTS['head']}:8786"
 ROLES = ("scheduler", "worker", "client")
@@ -137,16 +138,15 @@ def certify(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    say = pytest.fail if os.environ.get("CI") else pytest.skip
     if sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, ("ip", "openssl"))):
-        say("hosts of their own need network namespaces (Linux, root, iproute2) and openssl")
+        lacking("hosts of their own need network namespaces (Linux, root, iproute2) and openssl")
     made = Hosts(tmp_path_factory.mktemp("hosts"))
     with ExitStack() as stack:
         stack.callback(made.end)
         try:
             made.make()
         except subprocess.CalledProcessError as error:
-            say(f"this machine makes no network namespaces: {error.stderr.decode().strip()}")
+            lacking(f"this machine makes no network namespaces: {error.stderr.decode().strip()}")
         for authority in ("ours", "theirs"):
             certify(made.folder / authority)
         yield made
@@ -187,12 +187,12 @@ def placed(job: Document, storage: str, hosts: Hosts) -> Document:
 
 
 @pytest.fixture
-def local(job: Document, client: Client, placeless: Placeless) -> dict[str, str]:
+def local(job: Document, client: Client) -> dict[str, str]:
     """The bytes of the same job on one machine."""
     dtap_dask.run(job, client=client, progress="silent")
     store = open_store(job["output"]["path"])
     paths = [one.path for one in store.list_files() if one.path.endswith(".tfrecord")]
-    return placeless({path: hashlib.sha256(store.read_bytes(path)).hexdigest() for path in paths})
+    return without_run({path: hashlib.sha256(store.read_bytes(path)).hexdigest() for path in paths})
 
 
 def digests(hosts: Hosts, url: str) -> dict[str, str]:
@@ -202,24 +202,20 @@ def digests(hosts: Hosts, url: str) -> dict[str, str]:
     return found
 
 
-def test_the_same_bytes_as_on_one_machine(
-    cluster: Hosts, placed: Document, local: dict[str, str], placeless: Placeless
-) -> None:
+def test_the_same_bytes_as_on_one_machine(cluster: Hosts, placed: Document, local: dict[str, str]) -> None:
     ran = cluster.run("desk", "dtap_dask", "run", "job.yaml", "--scheduler", ADDRESS)
     assert ran.returncode == 0, ran.stderr
-    assert placeless(digests(cluster, placed["output"]["path"])) == local
+    assert without_run(digests(cluster, placed["output"]["path"])) == local
     assert cluster.workers() == [HOSTS["one"], HOSTS["two"]]
 
 
-def test_a_job_that_is_left_there(
-    cluster: Hosts, placed: Document, local: dict[str, str], placeless: Placeless
-) -> None:
+def test_a_job_that_is_left_there(cluster: Hosts, placed: Document, local: dict[str, str]) -> None:
     """The driver speaks TLS to the scheduler too, by its worker's certificate."""
     submitted = cluster.run("desk", "dtap_dask", "submit", "job.yaml", "--scheduler", ADDRESS)
     assert submitted.returncode == 0, submitted.stderr
     waited = cluster.run("desk", "dtap_dask", "wait", submitted.stdout.strip(), "--scheduler", ADDRESS)
     assert waited.returncode == 0, waited.stderr
-    assert placeless(digests(cluster, placed["output"]["path"])) == local
+    assert without_run(digests(cluster, placed["output"]["path"])) == local
 
 
 @pytest.mark.parametrize(

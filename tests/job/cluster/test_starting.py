@@ -14,9 +14,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import ClusterError, JobError
-
-Document = dict[str, Any]
 
 
 def small(job: Document, client: Client | None) -> dtap_dask.Manifest:

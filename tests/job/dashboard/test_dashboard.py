@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import shutil
 import signal
 import sys
@@ -21,13 +20,14 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from browser import Browser
 from dtap_dask.job.dashboard import install, metrics, page_link
 from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, SILENT_SECONDS, Board, History, Run, seconds_left
 from dtap_dask.job.dashboard.page import render, short
 from dtap_dask.job.status.snapshot import TOPIC, Snapshot, Stage
+from needs import lacking
 
 MIB = 1 << 20
-Browser: Any = runpy.run_path(str(Path(__file__).parents[2] / "helpers" / "browser.py"))["Browser"]
 _http = build_opener(ProxyHandler({})).open
 
 
@@ -101,11 +101,11 @@ def until(true: Callable[[], Any], what: str, seconds: float = 30) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     driver = shutil.which("chromedriver")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not driver or not chromium:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no chromium or no chromedriver on the PATH")
+        lacking("no chromium or no chromedriver on the PATH")
     opened = Browser(driver, chromium, tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
@@ -143,7 +143,9 @@ def going_on(act: Callable[[int], None]) -> Iterator[None]:
     assert not failed, failed
 
 
-def test_pages_in_a_browser_during_a_run(watched: Client, browser: Any, job: dict[str, Any], artefacts: Path) -> None:
+def test_pages_in_a_browser_during_a_run(
+    watched: Client, browser: Browser, job: dict[str, Any], artefacts: Path
+) -> None:
     """Both pages live while a real job runs; what a driver posts is seen to move, without errors, from one server."""
     link = page_link(watched)
     assert link
@@ -189,7 +191,7 @@ def progress_shown(client: Client) -> set[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 1000, 820, 500])
-def test_nothing_overlaps(watched: Client, browser: Any, artefacts: Path, width: int, scheme: str) -> None:
+def test_nothing_overlaps(watched: Client, browser: Browser, artefacts: Path, width: int, scheme: str) -> None:
     """Long names, ended runs and narrow windows: nothing sticks out of its card, or is pale."""
     long = "a very long campaign name " * 4
     path = "hdfs://namenode:8020/lake/" + "clicks-and-impressions/" * 8
@@ -255,7 +257,7 @@ PALE = """(main) => {
 }"""
 
 
-def test_the_rows_a_second_are_drawn(watched: Client, browser: Any) -> None:
+def test_the_rows_a_second_are_drawn(watched: Client, browser: Browser) -> None:
     """Twice as fast in the second half: the line lies twice as high there."""
     begun = snapshot("drawn", 0)
     fit, write = begun.stages[1], begun.stages[2]
@@ -309,7 +311,7 @@ def test_what_the_plan_warns_of_is_on_the_page_and_bytes_are_counted_while_a_fit
     assert "<ul class='warnings'><li>&lt;b&gt; &amp; co</li></ul>" in page
 
 
-def test_texts_are_shown_as_they_are(watched: Client, browser: Any) -> None:
+def test_texts_are_shown_as_they_are(watched: Client, browser: Browser) -> None:
     """Neither HTML nor a formula, wherever a driver puts it."""
     evil = "<img src=x onerror=document.title='owned'> & $$x^2$$ </section>"
     bad = replace(snapshot("evil", 3), name=evil, output=evil, note=evil)

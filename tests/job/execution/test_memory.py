@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -14,10 +13,9 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
-
-Document = dict[str, Any]
 
 MOST = 1 << 30
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from Linux's /proc")

@@ -26,13 +26,13 @@ import yaml
 from bokeh.client import pull_session
 from distributed import Client
 
+from documents import Document
 from dtap_dask.errors import DtapError
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import locate
 
-Document = dict[str, Any]
 TOKEN = "t0ken-0f-the-envir0nment"
 PASSWORD = "passw0rd-in-the-j0b"
 IN_URL = "p4ss-in-a-url"

@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, JobError, SourceError, VerificationError
 from dtap_dask.job.jobfile.secrets import Secrets
@@ -28,7 +29,6 @@ from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
 from dtap_dask.job.status.reporters import reporter
 
-Document = dict[str, Any]
 SECRET = "päss-w0rd"
 
 

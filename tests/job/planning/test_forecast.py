@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning import grouping, warnings
@@ -37,7 +38,6 @@ from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
 
-Document = dict[str, Any]
 WORDS = "The distinct values of"
 REFUSED = "cannot be written from this machine"
 IDLE = "will stand idle"

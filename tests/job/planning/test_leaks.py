@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import JobError
 from dtap_dask.features import Accumulator, FeatureSpec, Pipeline, merge, parse_step
 from dtap_dask.features.leaks import Line, Table
 from dtap_dask.job.planning.plan import make_plan
 
-Document = dict[str, Any]
 ROWS = 2000
 
 

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DataError
 from dtap_dask.job.planning.plan import make_plan
 
-Document = dict[str, Any]
 ROWS = 200
 
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import DataError
 from dtap_dask.job.execution import dask_executor, tasks
 from dtap_dask.job.planning import warnings
@@ -35,8 +36,6 @@ from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.processes import look_in_processes
 from dtap_dask.job.planning.seal import seal
 from dtap_dask.storage import Store
-
-Document = dict[str, Any]
 
 
 def comparable(made: Plan) -> Document:

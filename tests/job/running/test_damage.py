@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from distributed import Client
 
 import dtap_dask
+from digests import digests
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, VerificationError
 from dtap_dask.features.state import FeatureInfo
@@ -31,8 +33,6 @@ from dtap_dask.records.verify import verify
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
 
-Document = dict[str, Any]
-Digests = Callable[[Path], dict[str, str]]
 DEEP = b"[" * 100_000
 DAMAGE = {
     "empty": b"",
@@ -100,9 +100,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", ["start_cluster", "counted_rows", "write", "commit"])
-def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(
-    at: str, small: Document, client: Client, digests: Digests
-) -> None:
+def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(at: str, small: Document, client: Client) -> None:
     """The same job over the same files: its fingerprint is that of the damaged dataset."""
     run(small, client)
     right = digests(output_of(small))
@@ -169,7 +167,7 @@ def test_resume_calls_no_damaged_dataset_finished(
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_no_damaged_file_of_a_run_keeps_an_overwrite_from_beginning(
-    damage: str, small: Document, client: Client, digests: Digests
+    damage: str, small: Document, client: Client
 ) -> None:
     """All of them at once: lock, plan, records of tasks, fitted state, status, and a commit file of another run."""
     stopped(small, client, "commit")
@@ -285,7 +283,7 @@ def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document, client:
 
 @pytest.mark.parametrize("failing", ["replace", "move", "delete", "open_output", "sync_folder"])
 def test_a_disk_that_fails_for_a_moment_during_the_commit_costs_a_retry(
-    failing: str, small: Document, client: Client, monkeypatch: pytest.MonkeyPatch, digests: Digests
+    failing: str, small: Document, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the first call after the shards are written, and at the one in the middle of the sidecars' moves."""
     monkeypatch.setattr(tasks, "IO_PAUSES", (0, 0, 0))

@@ -11,11 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -23,35 +21,29 @@ import yaml
 from distributed import Client
 
 import dtap_dask
+from digests import without_run
+from documents import Document
 from dtap_dask.errors import DtapError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
+from mini_hdfs import Hdfs
 
-Document = dict[str, Any]
 TABLE_NAMES = ("_delta_log", ".hoodie", "metadata")  # of Delta Lake, Apache Hudi and Apache Iceberg
-Hdfs = Any  # conftest.py's, which tests cannot import
-Digests = Callable[..., dict[str, str]]
-Placeless = Callable[[dict[str, str]], dict[str, str]]  # conftest.py's
 
 
-@pytest.fixture(scope="session")
-def digests(placeless: Placeless) -> Digests:
+def digests(url: str, storage: Document | None = None) -> dict[str, str]:
     """SHA-256 of the shards, vocabularies and sidecars of a dataset by path; manifests name their own folders.
 
     Of sources.parquet, of all columns but the version: it is the time at which a file was written in its own place.
     """
-
-    def of(url: str, storage: Document | None = None) -> dict[str, str]:
-        store = open_store(url, storage)
-        paths = [info.path for info in store.list_files() if not info.path.startswith("_run")]
-        data = [path for path in paths if path.endswith((".tfrecord", ".parquet")) or path == "transform.json"]
-        found = {path: store.read_bytes(path) for path in data}
-        found["sources.parquet"] = _unversioned(found["sources.parquet"])
-        return placeless({path: hashlib.sha256(content).hexdigest() for path, content in found.items()})
-
-    return of
+    store = open_store(url, storage)
+    paths = [info.path for info in store.list_files() if not info.path.startswith("_run")]
+    data = [path for path in paths if path.endswith((".tfrecord", ".parquet")) or path == "transform.json"]
+    found = {path: store.read_bytes(path) for path in data}
+    found["sources.parquet"] = _unversioned(found["sources.parquet"])
+    return without_run({path: hashlib.sha256(content).hexdigest() for path, content in found.items()})
 
 
 def _unversioned(sources: bytes) -> bytes:
@@ -73,7 +65,7 @@ def lake_url(hdfs: Hdfs, lake: Path) -> str:
 
 
 @pytest.fixture
-def local(job: Document, client: Client, digests: Digests) -> dict[str, str]:
+def local(job: Document, client: Client) -> dict[str, str]:
     """The bytes of the job from a local disk to a local disk."""
     dtap_dask.run(job, client=client, progress="silent")
     return digests(job["output"]["path"])
@@ -83,15 +75,13 @@ def placed(job: Document, source: str, output: str, storage: Document | None = N
     return {**job, "storage": storage or {}, "source": {**job["source"], "path": source}, "output": {"path": output}}
 
 
-def test_from_hdfs_to_hdfs(
-    job: Document, local: dict[str, str], lake_url: str, hdfs_url: str, client: Client, digests: Digests
-) -> None:
+def test_from_hdfs_to_hdfs(job: Document, local: dict[str, str], lake_url: str, hdfs_url: str, client: Client) -> None:
     dtap_dask.run(placed(job, f"{lake_url}/trips", hdfs_url), client=client, progress="silent")
     assert digests(hdfs_url) == local
 
 
 def test_from_a_tap_on_hdfs_to_a_tap_on_hdfs(
-    job: Document, local: dict[str, str], lake_url: str, hdfs_url: str, client: Client, digests: Digests
+    job: Document, local: dict[str, str], lake_url: str, hdfs_url: str, client: Client
 ) -> None:
     storage = {"dtap": {"map": {"TenantStorage": lake_url, "Out": hdfs_url}}}
     there = placed(job, "dtap://TenantStorage/trips", "dtap://Out/trips", storage)
@@ -167,7 +157,7 @@ class TestReadingLittle:
             assert asked == {"open": asked["open"], "getfileinfo": asked["open"]}
 
 
-def test_a_datanode_that_restarts(own_hdfs: Hdfs, job: Document, local: dict[str, str], digests: Digests) -> None:
+def test_a_datanode_that_restarts(own_hdfs: Hdfs, job: Document, local: dict[str, str]) -> None:
     """The DataNode goes away for some seconds while shards are written."""
     write_sample(open_store(f"{own_hdfs.url}/lake"), 20_000)
     output = f"{own_hdfs.url}/out"

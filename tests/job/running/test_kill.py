@@ -11,20 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from distributed import Client
 
 import dtap_dask
+from digests import digests
+from documents import Document
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 
-Document = dict[str, Any]
-Digests = Callable[[Path], dict[str, str]]
 TASKS = 8
 
 
@@ -36,9 +35,7 @@ def larger_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    larger_lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client, digests: Digests
-) -> dict[str, str]:
+def undisturbed(larger_lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client) -> dict[str, str]:
     """The bytes of a run in which nothing happens; all jobs write to a folder of the same name."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with working_in(folder):
@@ -89,7 +86,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_killed_worker_changes_no_byte(
-    workers: int, larger_lake: Path, tmp_path: Path, undisturbed: dict[str, str], digests: Digests
+    workers: int, larger_lake: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     at_the_kill: list[int] = []
 
@@ -112,7 +109,7 @@ def test_a_killed_worker_changes_no_byte(
 @pytest.mark.parametrize("moment", ["fit", "write"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_killed_client_goes_on_with_resume(
-    moment: str, workers: int, larger_lake: Path, tmp_path: Path, undisturbed: dict[str, str], digests: Digests
+    moment: str, workers: int, larger_lake: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     job = slow_job(larger_lake)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))

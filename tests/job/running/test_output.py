@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import JobError, OutputError
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.running import run as run_module
@@ -22,9 +22,6 @@ from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows, verify
 from dtap_dask.storage import open_store
-
-Document = dict[str, Any]
-Digests = Callable[[Path], dict[str, str]]
 
 
 def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
@@ -57,7 +54,7 @@ def shards(job: Document) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*.tfrecord")}
 
 
-def test_resume_finishes_what_was_interrupted(interrupted: Document, client: Client, digests: Digests) -> None:
+def test_resume_finishes_what_was_interrupted(interrupted: Document, client: Client) -> None:
     written = shards(interrupted)
     manifest = run(interrupted, client, resume=True)
     assert shards(interrupted) == written == {shard.path for shard in manifest.shards}

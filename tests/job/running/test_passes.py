@@ -13,11 +13,10 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from documents import Document
 from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.storage import Counters, Store
-
-Document = dict[str, Any]
 
 
 class Recorder:

@@ -19,6 +19,7 @@ from distributed import Client
 from fsspec.implementations.memory import MemoryFileSystem
 
 import dtap_dask
+from documents import Document
 from dtap_dask.errors import InterruptedRun, JobError, SourceError
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.running.run import _Run
@@ -30,7 +31,6 @@ from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store, replaced
 from dtap_dask.storage.remote import _version
 
-Document = dict[str, Any]
 CHANGED = r"a.parquet has changed since the source was listed"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from digests import digests
+from documents import Document
 from dtap_dask.errors import DataError, DtapError, JobError
 from dtap_dask.features import FittedState, Transform
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
@@ -24,9 +25,6 @@ from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows, verify
 from dtap_dask.storage import open_store
-
-Document = dict[str, Any]
-Digests = Callable[[Path], dict[str, str]]
 
 
 def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
@@ -85,9 +83,7 @@ def test_the_values_are_those_of_numpy_over_the_train_rows(job: Document, lake: 
     np.testing.assert_array_equal(train["big_tipper"], label)
 
 
-def test_the_same_job_gives_the_same_bytes_on_other_workers(
-    job: Document, tmp_path: Path, client: Client, digests: Digests
-) -> None:
+def test_the_same_job_gives_the_same_bytes_on_other_workers(job: Document, tmp_path: Path, client: Client) -> None:
     run(job, client)
     again = copy.deepcopy(job)
     again["output"]["path"] = str(tmp_path / "again")
@@ -192,7 +188,7 @@ def test_limit_reads_only_so_much(job: Document, client: Client) -> None:
     assert manifest.source.rows.found > 10_000
 
 
-def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client, digests: Digests) -> None:
+def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client) -> None:
     run(job, client)
     before = digests(Path(job["output"]["path"]))
     with pytest.raises(JobError, match="holds a dataset already.*--overwrite"):
@@ -209,7 +205,7 @@ def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client,
     assert verify(open_store(job["output"]["path"]), manifest).notes == ()
 
 
-def test_a_failed_overwrite_leaves_the_old_dataset(job: Document, client: Client, digests: Digests) -> None:
+def test_a_failed_overwrite_leaves_the_old_dataset(job: Document, client: Client) -> None:
     run(job, client)
     before = digests(Path(job["output"]["path"]))
     job["features"].append({"columns": ["dropoff_latitude"], "as": "raw"})
@@ -218,7 +214,7 @@ def test_a_failed_overwrite_leaves_the_old_dataset(job: Document, client: Client
     assert digests(Path(job["output"]["path"])) == before
 
 
-def test_resume_of_a_finished_run_does_nothing(job: Document, client: Client, digests: Digests) -> None:
+def test_resume_of_a_finished_run_does_nothing(job: Document, client: Client) -> None:
     manifest = run(job, client)
     before = digests(Path(job["output"]["path"]))
     assert run(job, client, resume=True) == manifest

@@ -22,6 +22,8 @@ from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from digests import digests
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import client as cluster_module
 from dtap_dask.job.cluster.client import ClusterOptions
@@ -31,8 +33,6 @@ from dtap_dask.job.status.snapshot import ENDED, TOPIC
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
-Document = dict[str, Any]
-Digests = Callable[[Path], dict[str, str]]
 TASKS = 8
 SECRET = "Tr0ub4dor-and-3"
 # Loaded by every worker: while the file `pace` says so, a write task takes that many seconds longer.
@@ -113,9 +113,7 @@ def client(cluster: Processes) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Processes, digests: Digests
-) -> dict[str, str]:
+def undisturbed(lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Processes) -> dict[str, str]:
     """The bytes of a `run` in which nothing happens; all jobs write to a folder of the same name."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with working_in(folder):
@@ -182,7 +180,7 @@ def worker_of_the_driver(client: Client, run: str) -> int:
 
 
 def test_neither_the_client_nor_the_driver_s_worker_is_needed(
-    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str], digests: Digests
+    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str]
 ) -> None:
     """The client is killed as soon as it has printed the id, the worker that carries the driver in the middle."""
     cluster.pace(0.6)
@@ -216,7 +214,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
 
 
 def test_a_cancelled_job_can_be_resumed(
-    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str], digests: Digests
+    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str]
 ) -> None:
     cluster.pace(1.2)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
@@ -421,7 +419,7 @@ def test_one_thread_is_enough_and_none_is_waited_for(place: Path, lake: Path) ->
     assert (place / "out" / "_SUCCESS").exists()
 
 
-def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, str], digests: Digests) -> None:
+def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, str]) -> None:
     slowly = preloaded(place)
     (place / "pace").write_text("0.6")
     here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
@@ -448,7 +446,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
 
 
 def test_the_folder_knows_what_a_lost_scheduler_has_left(
-    place: Path, cluster: Processes, undisturbed: dict[str, str], digests: Digests
+    place: Path, cluster: Processes, undisturbed: dict[str, str]
 ) -> None:
     """The last test of the cluster: it kills the scheduler. Waiting ends, the folder tells, and the job can go on."""
     cluster.pace(2)

@@ -14,12 +14,11 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.status.hints import loading, of_output, of_run, quoted
 from dtap_dask.storage import open_store
-
-Document = dict[str, Any]
 
 
 @pytest.mark.parametrize(

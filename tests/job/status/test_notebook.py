@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from documents import Document
 from dtap_dask.job.status.notebook import Notebook, in_notebook
 from dtap_dask.job.status.reporters import reporter
 from dtap_dask.job.status.snapshot import Snapshot
-
-Document = dict[str, Any]
 
 
 class Displays:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +20,7 @@ from click.testing import CliRunner, Result
 from distributed import Client
 
 import dtap_dask
+from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DataError, InterruptedRun, JobError
 from dtap_dask.job.status.displays import Silent, told
@@ -32,7 +32,6 @@ from dtap_dask.job.status.sources import FolderSource, RunStatus, is_path
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
-Document = dict[str, Any]
 BEGUN = Snapshot("trips-00000a", "trips", "/out", "running", 1000.0, 1000.0)
 
 

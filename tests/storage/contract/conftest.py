@@ -6,7 +6,6 @@ other tests' patience: they run in a pytest of their own, where DTAP_CONTRACT is
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -21,15 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
 
 import pytest
 
+import other_process
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
+from needs import lacking
 
-HERE = Path(__file__).parent
 WITH_JAVA = os.environ.get("DTAP_CONTRACT") == "libhdfs"
 NOBODY = 65534
 BACKENDS = {  # and what lies below: that decides how its files are got at behind the store's back
@@ -85,24 +84,12 @@ def chosen() -> dict[str, str]:
     return JAVA_BACKENDS if WITH_JAVA else BACKENDS
 
 
-def _load_rival() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rival", HERE / "rival.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-RIVAL = _load_rival()
-
-
 class Rival:
     """Another process, here or as another user."""
 
     def __init__(self, *arguments: str, **environment: str):
         self._line, theirs = Pipe()
-        command = [sys.executable, str(HERE / "rival.py"), str(theirs.fileno()), *arguments]
+        command = [sys.executable, str(other_process.__file__), str(theirs.fileno()), *arguments]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env={**os.environ, **environment})
         theirs.close()
 
@@ -155,8 +142,7 @@ def strangers() -> Iterator[Callable[[str], Rival]]:
 
     def stranger(below: str) -> Rival:
         if below == "folder" and os.geteuid() != 0:
-            say = pytest.fail if os.environ.get("CI") else pytest.skip
-            say("only root can start a process of another user")
+            lacking("only root can start a process of another user")
         if below not in running:
             running[below] = Rival(str(NOBODY)) if below == "folder" else Rival(HADOOP_USER_NAME="stranger")
         return running[below]
@@ -229,7 +215,7 @@ class Place:
 
             def call(wanted: tuple[Any, ...]) -> Any:
                 start.wait(10)
-                return RIVAL.outcome(lambda: RIVAL.perform(store, wanted[0], wanted[1:]))
+                return other_process.outcome(lambda: other_process.perform(store, wanted[0], wanted[1:]))
 
             with ThreadPoolExecutor(len(calls)) as pool:
                 return list(pool.map(call, calls))

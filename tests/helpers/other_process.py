@@ -1,4 +1,4 @@
-"""Another process that does to a store what a test says: `python rival.py FILE-DESCRIPTOR [USER-ID]`.
+"""Another process that does to a store what a test tells it: `python other_process.py FILE-DESCRIPTOR [USER-ID]`.
 
 It gets pickles of (store, verb, arguments), says "ready" once the store is open, waits for the word, and sends back
 what came of it: a value or an exception. Also loaded by conftest.py, whose threads do the same where no process can.
