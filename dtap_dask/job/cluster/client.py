@@ -27,7 +27,7 @@ WAIT_SECONDS = 15.0
 # What a batch system or an autoscaler may take to bring the first worker.
 WAIT_FOR_DUE_SECONDS = 1800.0
 _COMPARED = ("dtap_dask", "pyarrow", "numpy")
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def _unsaid(text: str) -> None:
@@ -70,7 +70,7 @@ class ClusterOptions:
 def open_client(
     options: ClusterOptions,
     client: Client | None = None,
-    note: Note = _unsaid,
+    note: Notify = _unsaid,
     starting: Callable[[int], None] = _uncounted,
 ) -> Iterator[Client]:
     """A connected client; what is opened here is closed again, what was open stays so.
@@ -186,7 +186,7 @@ def _connect(address: str, options: ClusterOptions) -> Client:
         raise ClusterError(f"The Dask scheduler {address} answered, and does so no more ({error}).") from error
 
 
-def _begun(options: ClusterOptions, note: Note, starting: Callable[[int], None]) -> AbstractContextManager[Any]:
+def _begun(options: ClusterOptions, note: Notify, starting: Callable[[int], None]) -> AbstractContextManager[Any]:
     if not options.cluster:
         sizes = options.workers, options.threads, options.memory
         own: AbstractContextManager[Any] = local_cluster(*sizes, note, starting)
@@ -196,7 +196,7 @@ def _begun(options: ClusterOptions, note: Note, starting: Callable[[int], None])
     return cluster_of(file, lambda address: refuse_open(address, options.insecure))
 
 
-def preflight(client: Client, source: Store, output: Store, note: Note = _unsaid) -> None:
+def preflight(client: Client, source: Store, output: Store, note: Notify = _unsaid) -> None:
     """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output.
 
     Workers that are due (of a cluster object that has asked for some, or adapts) are waited for, and `note` is told.
@@ -218,7 +218,7 @@ def _gone(answer: Any) -> bool:
     return isinstance(answer, OSError)
 
 
-def _wait_for_workers(client: Client, note: Note) -> None:
+def _wait_for_workers(client: Client, note: Notify) -> None:
     if client.nthreads():
         return
     cluster = client.cluster

@@ -12,7 +12,7 @@ import pyarrow as pa
 from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import FeatureSpec, Pipeline, planned_dtype
 from dtap_dask.features.quoting import sql_name
-from dtap_dask.job.jobfile.spec import Block, Job
+from dtap_dask.job.jobfile.spec import BlockSpec, Job
 from dtap_dask.lake.hashing import is_key_type
 from dtap_dask.lake.scan import ScanSpec
 from dtap_dask.lake.split import SplitSpec
@@ -152,7 +152,7 @@ class _Check:
             columns = list(dict.fromkeys(self.expanded(index, block)))
             yield from self.block(index, block, columns)
 
-    def block(self, index: int, block: Block, columns: list[str]) -> Iterator[FeatureSpec]:
+    def block(self, index: int, block: BlockSpec, columns: list[str]) -> Iterator[FeatureSpec]:
         place = f"features[{index}]"
         if block.name is not None and block.as_ is not None:
             message = "`name` makes one vector of all columns, `as` names each one: give one of the two."
@@ -168,7 +168,7 @@ class _Check:
                 name = (block.as_ or "{column}").replace("{column}", column)
                 yield FeatureSpec(name, "feature", (column,), block.steps, False, block.allow_null, place)
 
-    def expanded(self, index: int, block: Block) -> Iterator[str]:
+    def expanded(self, index: int, block: BlockSpec) -> Iterator[str]:
         """The columns of a block, globs written out."""
         for position, pattern in enumerate(block.columns):
             loc = ("features", index, "columns", position)

@@ -60,7 +60,7 @@ def _step(value: Any) -> Step:
         raise PydanticCustomError("step", "{message}", {"message": str(error)}) from error
 
 
-def _place(value: str) -> str:
+def _path(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("path", "the path is empty")
     return value
@@ -82,60 +82,60 @@ def _storage(value: Any) -> Any:
 
 
 Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Place = Annotated[str, AfterValidator(_place)]
-Places = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
+ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+PathText = Annotated[str, AfterValidator(_path)]
+Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed)]
 Sql = Annotated[str, BeforeValidator(_sql)]
 Steps = tuple[Annotated[Any, BeforeValidator(_step)], ...]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Source(_Part):
+class SourceOptions(_Section):
     """What is read: `path` (file, folder, glob or list), partition types, a SQL predicate, a fraction of the rows.
 
     `verify_checksums`: whether to check those of pages that have some.
     """
 
-    path: Annotated[Places, Field(min_length=1)]
+    path: Annotated[Paths, Field(min_length=1)]
     partitions: dict[str, str] | None = None
     where: Sql | None = None
     sample: Annotated[float, Field(gt=0, le=1)] | None = None
     verify_checksums: bool = True
 
 
-class Split(_Part):
+class SplitOptions(_Section):
     """Parts by hash of a key (`parts`, `key`) or by predicates (`where`); `fit` names the part that is fitted."""
 
     parts: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = None
-    key: Names = ()
+    key: ColumnNames = ()
     where: dict[str, Sql] | None = None
     fit: str = "train"
 
 
-class Label(_Part):
+class LabelOptions(_Section):
     """A label column, with steps of its own."""
 
     column: str
     steps: Steps = ()
 
 
-class Block(_Part):
+class BlockSpec(_Section):
     """Columns (names or globs) that go through the same steps, in order."""
 
-    columns: Annotated[Names, Field(min_length=1)]
+    columns: Annotated[ColumnNames, Field(min_length=1)]
     steps: Steps = ()
     as_: str | None = Field(default=None, alias="as")
     name: str | None = None
     allow_null: bool = False
 
 
-class Output(_Part):
+class OutputOptions(_Section):
     """Where the records go and how they lie there."""
 
-    path: Place
+    path: PathText
     layout: Literal["blocks", "rows"] = "blocks"
     rows_per_record: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     shard_size: Annotated[ByteSize, Field(ge=1024)] = ByteSize(128 << 20)
@@ -151,21 +151,21 @@ def _labels(value: Any) -> Any:
     return [{"column": item} if isinstance(item, str) else item for item in items]
 
 
-class Job(_Part):
+class Job(_Section):
     """A whole job, as the job file holds it. Build one with `Job.load`, or from the same keys in Python."""
 
     version: Literal[1]
     name: str = "job"
     storage: Storage = Field(default_factory=dict)
-    source: Source
+    source: SourceOptions
     derive: dict[str, Sql] = Field(default_factory=dict)
-    label: Annotated[tuple[Label, ...], BeforeValidator(_labels)] = ()
+    label: Annotated[tuple[LabelOptions, ...], BeforeValidator(_labels)] = ()
     weight: str | None = None
-    keep: Names = ()
-    split: Split | None = None
-    features: Annotated[tuple[Block, ...], Field(min_length=1)]
+    keep: ColumnNames = ()
+    split: SplitOptions | None = None
+    features: Annotated[tuple[BlockSpec, ...], Field(min_length=1)]
     fit: Literal["fused", "dask_ml"] = "fused"
-    output: Output
+    output: OutputOptions
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
     _parsed: dict[str, Any] = PrivateAttr(default_factory=dict)  # the fields that `_document` gave

@@ -202,11 +202,11 @@ def _printable(told: Any) -> Any:
     return visible(told, keep="") if isinstance(told, str) else told
 
 
-Line = tuple[str, str]
+TreeLine = tuple[str, str]
 _WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 
 
-def _branch(branch: Sequence[Line], width: int, *, last: bool) -> Iterator[str]:
+def _branch(branch: Sequence[TreeLine], width: int, *, last: bool) -> Iterator[str]:
     first, *below = branch
     trunk = "   " if last else "│  "
     yield from _wrapped("└─ " if last else "├─ ", trunk + ("│" if below else ""), first, 12, width)
@@ -216,14 +216,14 @@ def _branch(branch: Sequence[Line], width: int, *, last: bool) -> Iterator[str]:
         yield from _wrapped(trunk + twig, trunk + ("" if number == len(below) else "│"), line, column, width)
 
 
-def _wrapped(first: str, later: str, line: Line, column: int, width: int) -> list[str]:
+def _wrapped(first: str, later: str, line: TreeLine, column: int, width: int) -> list[str]:
     start = first + line[0].ljust(column)
     return textwrap.wrap(
         line[1], width, initial_indent=start, subsequent_indent=later.ljust(len(start)), drop_whitespace=True, **_WHOLE
     )
 
 
-def _source(told: Told) -> Sequence[Line]:
+def _source(told: Told) -> Sequence[TreeLine]:
     found, left, read = (told["source"][name] for name in ("found", "partitions", "read"))
     gone = found["files"] - left["files"]
     lines = [
@@ -249,7 +249,7 @@ def _partition(told: Told) -> str:
     return f"{told['type']}{'' if told['declared'] else ' (inferred)'}"
 
 
-def _passes(told: Told) -> Sequence[Line]:
+def _passes(told: Told) -> Sequence[TreeLine]:
     lines = [("passes", f"{told['passes']} over these columns")]
     for level in told["levels"]:
         lines.append(
@@ -264,7 +264,7 @@ def _passes(told: Told) -> Sequence[Line]:
     return lines
 
 
-def _splits(told: Told) -> Sequence[Line]:
+def _splits(told: Told) -> Sequence[TreeLine]:
     output, fitted = told["output"], told["fitted"]
     about = "" if output["certainty"] == "exactly" else f"{output['certainty']} "
     each = "up to about " if output["certainty"] == "at most" else about
@@ -279,7 +279,7 @@ def _splits(told: Told) -> Sequence[Line]:
     return lines
 
 
-def _output(told: Told) -> Sequence[Line]:
+def _output(told: Told) -> Sequence[TreeLine]:
     output = told["output"]
     low, high = output["row_bytes"]
     size = f"{low:,.0f} B" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f} B"
@@ -291,7 +291,7 @@ def _output(told: Told) -> Sequence[Line]:
     return [("output", output["path"]), ("records", kind), ("size", bound + amount)]
 
 
-def _memory(told: Told) -> Sequence[Line]:
+def _memory(told: Told) -> Sequence[TreeLine]:
     worker = told["worker"]
     of_words = f", {human(worker['vocabulary_bytes'])} of it for vocabularies" if worker["vocabulary_bytes"] else ""
     text = f"about {human(told['memory_bytes_per_thread'])} a worker thread beside the libraries{of_words}"
@@ -299,7 +299,7 @@ def _memory(told: Told) -> Sequence[Line]:
     return [("memory", text), ("here", on)]
 
 
-def _time(told: Told) -> Sequence[Line]:
+def _time(told: Told) -> Sequence[TreeLine]:
     probe, threads = told["probe"], told["worker"]["threads"]
     whole = probe["forecast_seconds"]
     rests = (

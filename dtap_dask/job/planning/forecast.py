@@ -35,7 +35,7 @@ Certainty = Literal["exactly", "about", "at most"]
 
 
 @dataclass(frozen=True)
-class Part:
+class PartForecast:
     """A part of the split: its rows, how many shards it is cut into, and the bytes of all of them, from and to."""
 
     name: str
@@ -57,7 +57,7 @@ class Forecast:
 
     certainty: Certainty
     rows: int
-    parts: tuple[Part, ...]
+    parts: tuple[PartForecast, ...]
     row_bytes: tuple[float, float]
     threads: int
     asked: bool
@@ -98,7 +98,7 @@ def forecast(
         certainty=certainty,
         rows=min(round(float(rows.sum())), plan.totals.read.rows),
         parts=tuple(
-            Part(name, int(count), int(number), round(count * low), round(count * high))
+            PartForecast(name, int(count), int(number), round(count * low), round(count * high))
             for name, count, number in zip(split_names(plan.job), counts, shards, strict=True)
         ),
         row_bytes=(low, high),

@@ -33,7 +33,7 @@ BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Pace:
+class StagePace:
     """How fast one thread was in a stage: source rows (before the filter) and seconds."""
 
     stage: str
@@ -47,7 +47,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Words:
+class DistinctEstimate:
     """The distinct values that a step counts in a column: `seen` in the probe, `expected` in the run.
 
     `bytes` is the memory that their exact counts are expected to take at their peak, in one worker.
@@ -70,10 +70,10 @@ class Probe:
     row_groups: int
     rows: int
     kept: tuple[int, ...]
-    paces: tuple[Pace, ...]
+    paces: tuple[StagePace, ...]
     row_bytes: float | None
     infos: tuple[FeatureInfo, ...]
-    words: tuple[Words, ...]
+    words: tuple[DistinctEstimate, ...]
     trouble: str = ""
 
 
@@ -108,7 +108,7 @@ class _Measuring:
         self._state = FittedState.unfitted(plan.checked.specs, self._pipeline.schema)
         self._taken: dict[int, int] = {}  # rows of each row group, by its position
         self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
-        self._paces: list[Pace] = []
+        self._paces: list[StagePace] = []
         self._learnt: list[Partial] = []  # by level
         self._rows = 0
         self._kept = np.zeros(len(split_names(plan.job)), np.int64)
@@ -165,7 +165,7 @@ class _Measuring:
             if time.monotonic() > ends:
                 break
         if self._plan.needs_counting:
-            self._paces.append(Pace("count", self._rows, time.monotonic() - start))
+            self._paces.append(StagePace("count", self._rows, time.monotonic() - start))
 
     def _keep(self, batch: ScanBatch) -> None:
         split = batch.split[batch.split >= 0]
@@ -194,7 +194,7 @@ class _Measuring:
         learnt = accumulator.partial()
         self._learnt.append(learnt)
         self._state = finish(self._pipeline, level, learnt, self._state)
-        self._paces.append(Pace(fit_name(self._pipeline.levels, level), rows, time.monotonic() - start))
+        self._paces.append(StagePace(fit_name(self._pipeline.levels, level), rows, time.monotonic() - start))
 
     def _write(self) -> None:
         """Row groups as a write task takes them, several together, through all that writes them but the files."""
@@ -212,7 +212,7 @@ class _Measuring:
             kept += sum(len(split) for split, _ in batches)
             if time.monotonic() - start > self._seconds:
                 break
-        self._paces.append(Pace("write", rows, time.monotonic() - start))
+        self._paces.append(StagePace("write", rows, time.monotonic() - start))
         self._row_bytes = size / kept if kept else None
 
     def _encode(self, batches: Sequence[Batch], infos: Sequence[FeatureInfo]) -> int:
@@ -232,7 +232,7 @@ class _Measuring:
         )
         return sum(shard.bytes for shard in written)
 
-    def _words(self) -> Iterator[Words]:
+    def _words(self) -> Iterator[DistinctEstimate]:
         """The distinct values of every column that is counted, each once."""
         share = self._plan.totals.read.rows / max(1, self._rows)
         for learnt in self._learnt:
@@ -242,7 +242,7 @@ class _Measuring:
                 seen = len(counts.tally)
                 expected = expected_distinct(counts.tally, counts.count, counts.count * share)
                 each = (counts.values.nbytes / seen if counts.values is not None and seen else 0) * COPIES + WORD_BYTES
-                yield Words(measure.chains[0].column, seen, expected, round(expected * each))
+                yield DistinctEstimate(measure.chains[0].column, seen, expected, round(expected * each))
 
 
 def _units(taken: Mapping[int, int]) -> Iterator[list[int]]:
