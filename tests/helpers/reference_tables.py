@@ -1,0 +1,180 @@
+"""The tables of the reference pages as the code has them. `python tests/helpers/reference_tables.py` writes them anew.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. All columns but the last come from here; the last one,
+the meaning, is written by hand in the page and kept, unless the code has it too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+import dtap_dask
+from dtap_dask.cli import tfrecords
+from dtap_dask.features.registry import NOT_YET, STEPS
+from dtap_dask.job.jobfile.spec import Job
+
+PAGES = Path(dtap_dask.__file__).parent / "docs"
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n\n)(.*?)(<!-- end -->\n)", re.DOTALL)
+UNWRITTEN = "TO BE WRITTEN"
+Schema = Mapping[str, Any]
+Row = tuple[str, ...]
+_PLAIN = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
+
+
+def _type(schema: Schema) -> str:
+    """A JSON schema in words."""
+    if "anyOf" in schema:
+        return _one_of([one for one in schema["anyOf"] if one.get("type") != "null"], schema)
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        items = schema.get("prefixItems", [schema.get("items", {})])
+        return f"list of {f'{len(items)} ' if 'prefixItems' in schema else ''}{_plural(items[0])}"
+    if schema.get("type") == "object" or "$ref" in schema:
+        return "mapping"
+    return _PLAIN.get(schema.get("type", ""), "step") + _bounds(schema)
+
+
+def _one_of(schemas: Sequence[Schema], around: Schema) -> str:
+    if any("pattern" in one for one in schemas):
+        return f"size, such as 64MiB{_bounds(around)}"
+    words = list(dict.fromkeys(map(_type, schemas)))
+    if {"integer", "number"} <= set(words):
+        words.remove("integer")
+    return ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _plural(items: Schema) -> str:
+    return {"text": "texts", "number": "numbers", "mapping": "mappings", "step": "steps"}[_type(items)]
+
+
+def _bounds(schema: Schema) -> str:
+    low, high = schema.get("minimum", schema.get("ge")), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    parts = [f"at least {low:,}" if low is not None else "", f"above {above:,}" if above is not None else ""]
+    parts += [f"at most {high:,}" if high is not None else "", f"below {below:,}" if below is not None else ""]
+    return "".join(f", {part}" for part in parts if part)
+
+
+def _default(schema: Schema, required: bool) -> str:
+    if required:
+        return "required"
+    value = schema.get("default")
+    if value in (None, [], {}):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int) and value >= 1 << 20:
+        return f"`{value >> 20}MiB`"
+    return f"`{value}`"
+
+
+def keys(schema: Schema, prefix: str = "", within: Schema | None = None) -> Iterator[Row]:
+    """key, type, default for every key of a model's JSON schema, those of models within it below their own."""
+    definitions = (within or schema).get("$defs", {})
+    for name, field in schema["properties"].items():
+        path = f"{prefix}{name}"
+        yield f"`{path}`", _type(field), _default(field, name in schema.get("required", ()))
+        inner = next((one for one in (field, *field.get("anyOf", ()), field.get("items", {})) if "$ref" in one), None)
+        if inner is not None:
+            below = f"{path}[]." if field.get("type") == "array" else f"{path}."
+            yield from keys(definitions[inner["$ref"].rpartition("/")[2]], below, within or schema)
+
+
+def steps() -> Iterator[Row]:
+    """step, option, type, default; a step without options is a row of its own."""
+    for name, step in STEPS.items():
+        options = list(keys(step.model_json_schema()))
+        if not options:  # the meaning is that of the step
+            yield f"`{name}`", "", "", ""
+        for option, kind, default in options:
+            short = " (`" + name + ": value`)" if option == f"`{step.scalar}`" else ""
+            yield f"`{name}`", option + short, kind, default
+
+
+def later() -> Iterator[Row]:
+    """The steps that are not available yet."""
+    yield from ((f"`{name}`",) for name in NOT_YET)
+
+
+def commands() -> Iterator[Row]:
+    """usage, help of every command."""
+    context = click.Context(tfrecords, info_name="dtap-dask")
+    for name, command in tfrecords.commands.items():
+        pieces = command.collect_usage_pieces(click.Context(command, context, info_name=name))
+        yield f"`dtap-dask {name} {' '.join(pieces[1:])}`".replace(" `", "`"), _help(command.help)
+
+
+def options() -> Iterator[Row]:
+    """option, the commands that take it, help; an option with two meanings has a row for each."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, command in tfrecords.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                found.setdefault((_spelling(option), _help(option.help)), []).append(f"`{name}`")
+    yield from ((option, ", ".join(names), text) for (option, text), names in sorted(found.items()))
+
+
+def _spelling(option: click.Option) -> str:
+    """`-o, --output FILE`"""
+    value = (
+        "" if option.is_flag else f" {option.metavar or ('N' if isinstance(option.type, click.IntRange) else 'NAME')}"
+    )
+    return f"`{', '.join(option.opts)}{value}`"
+
+
+def _help(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+@dataclass(frozen=True)
+class Table:
+    """`make` gives the rows, without the last column where that is written by hand for the first `named_by` cells."""
+
+    header: Row
+    make: Callable[[], Iterator[Row]]
+    named_by: int = 1
+
+
+TABLES = {
+    "job": Table(("key", "type", "default", "meaning"), lambda: keys(Job.model_json_schema())),
+    "steps": Table(("step", "option", "type", "default", "meaning"), steps, named_by=2),
+    "later": Table(("step", "what it will do"), later),
+    "commands": Table(("command", "what it does"), commands),
+    "options": Table(("option", "commands", "meaning"), options),
+}
+
+
+def renewed(page: str) -> str:
+    """A page with all its tables as the code has them now."""
+    return MARKED.sub(lambda match: f"{match[1]}{_written(TABLES[match[2]], match[3])}{match[4]}", page)
+
+
+def _written(table: Table, old: str) -> str:
+    by_hand = {tuple(cells[: table.named_by]): cells[-1] for cells in map(_cells, old.strip().splitlines())}
+    lines = [_line(table.header), "|" + "---|" * len(table.header)]
+    for row in table.make():
+        cells = tuple(cell.replace("|", "\\|") for cell in row)
+        if len(cells) < len(table.header):
+            cells = (*cells, by_hand.get(cells[: table.named_by], UNWRITTEN))
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n\n"
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def _line(cells: Row) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    for path in PAGES.glob("*.md"):
+        path.write_text(renewed(path.read_text()))
