@@ -18,6 +18,7 @@ import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.features.registry import NOT_YET, STEPS
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.records.manifest import Manifest
 
 PAGES = Path(dtap_dask.__file__).parent / "docs"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n\n)(.*?)(<!-- end -->\n)", re.DOTALL)
@@ -30,7 +31,8 @@ _PLAIN = {"string": "text", "integer": "integer", "number": "number", "boolean":
 def _type(schema: Schema) -> str:
     """A JSON schema in words."""
     if "anyOf" in schema:
-        return _one_of([one for one in schema["anyOf"] if one.get("type") != "null"], schema)
+        kinds = [one for one in schema["anyOf"] if one.get("type") != "null"]
+        return _one_of(kinds, schema) + " or null" * (len(kinds) < len(schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
@@ -51,7 +53,9 @@ def _one_of(schemas: Sequence[Schema], around: Schema) -> str:
 
 
 def _plural(items: Schema) -> str:
-    return {"text": "texts", "number": "numbers", "mapping": "mappings", "step": "steps"}[_type(items)]
+    if "anyOf" in items:
+        return _plural(items["anyOf"][0]) + " and nulls"
+    return {"text": "texts", "integer": "integers", "number": "numbers", "mapping": "mappings", "step": "steps"}[_type(items)]
 
 
 def _bounds(schema: Schema) -> str:
@@ -78,13 +82,30 @@ def _default(schema: Schema, required: bool) -> str:
 def keys(schema: Schema, prefix: str = "", within: Schema | None = None) -> Iterator[Row]:
     """key, type, default for every key of a model's JSON schema, those of models within it below their own."""
     definitions = (within or schema).get("$defs", {})
-    for name, field in schema["properties"].items():
-        path = f"{prefix}{name}"
-        yield f"`{path}`", _type(field), _default(field, name in schema.get("required", ()))
-        inner = next((one for one in (field, *field.get("anyOf", ()), field.get("items", {})) if "$ref" in one), None)
-        if inner is not None:
-            below = f"{path}[]." if field.get("type") == "array" else f"{path}."
-            yield from keys(definitions[inner["$ref"].rpartition("/")[2]], below, within or schema)
+    for name, field in schema.get("properties", {}).items():
+        yield f"`{prefix}{name}`", _type(field), _default(field, name in schema.get("required", ()))
+        below = _inner(field)
+        if below is not None:
+            path, model = below
+            yield from keys(definitions[model], f"{prefix}{name}{path}.", within or schema)
+
+
+def _inner(field: Schema) -> tuple[str, str] | None:
+    """How a field's own model is reached from it, and the model's name; None for a plain field."""
+    ways = [("", field), *(("", one) for one in field.get("anyOf", ()))]
+    ways += [("[]", field.get("items", {})), (".*", field.get("additionalProperties") or {})]
+    found = [(path, one["$ref"].rpartition("/")[2]) for path, one in ways if isinstance(one, Mapping) and "$ref" in one]
+    return found[0] if found else None
+
+
+def job() -> Iterator[Row]:
+    """key, type, default of every key of a job; that it may be null, as if it were left out, goes without saying."""
+    yield from ((key, kind.removesuffix(" or null"), default) for key, kind, default in keys(Job.model_json_schema()))
+
+
+def manifest() -> Iterator[Row]:
+    """key, type of every key of a manifest."""
+    yield from ((key, kind) for key, kind, _ in keys(Manifest.model_json_schema()))
 
 
 def steps() -> Iterator[Row]:
@@ -95,7 +116,7 @@ def steps() -> Iterator[Row]:
             yield f"`{name}`", "", "", ""
         for option, kind, default in options:
             short = " (`" + name + ": value`)" if option == f"`{step.scalar}`" else ""
-            yield f"`{name}`", option + short, kind, default
+            yield f"`{name}`", option + short, kind.removesuffix(" or null"), default
 
 
 def later() -> Iterator[Row]:
@@ -143,9 +164,10 @@ class Table:
 
 
 TABLES = {
-    "job": Table(("key", "type", "default", "meaning"), lambda: keys(Job.model_json_schema())),
+    "job": Table(("key", "type", "default", "meaning"), job),
     "steps": Table(("step", "option", "type", "default", "meaning"), steps, named_by=2),
     "later": Table(("step", "what it will do"), later),
+    "manifest": Table(("key", "type", "meaning"), manifest),
     "commands": Table(("command", "what it does"), commands),
     "options": Table(("option", "commands", "meaning"), options),
 }
