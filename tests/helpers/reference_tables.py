@@ -55,7 +55,9 @@ def _one_of(schemas: Sequence[Schema], around: Schema) -> str:
 def _plural(items: Schema) -> str:
     if "anyOf" in items:
         return _plural(items["anyOf"][0]) + " and nulls"
-    return {"text": "texts", "integer": "integers", "number": "numbers", "mapping": "mappings", "step": "steps"}[_type(items)]
+    return {"text": "texts", "integer": "integers", "number": "numbers", "mapping": "mappings", "step": "steps"}[
+        _type(items)
+    ]
 
 
 def _bounds(schema: Schema) -> str:

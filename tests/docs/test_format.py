@@ -1,0 +1,115 @@
+"""A reader written from docs/format.md alone gives what `load` gives, for every layout and compression."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from distributed import Client
+
+import dtap_dask
+import format_reader
+
+LAYOUTS = [("blocks", "none"), ("blocks", "gzip"), ("rows", "none"), ("rows", "gzip")]
+
+
+@pytest.fixture(scope="module")
+def source(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some trips, and vectors and tensors beside."""
+    folder = tmp_path_factory.mktemp("source")
+    trips = pq.read_table(lake / "trips").slice(0, 3000).combine_chunks()
+    count = len(trips)
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(3.0 * count)), 3)
+    inner = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(4 * count, dtype=np.int16)), 2)
+    tensor = pa.FixedSizeListArray.from_arrays(inner, 2)
+    pq.write_table(trips.append_column("vector", vector).append_column("tensor", tensor), folder / "trips.parquet")
+    return folder
+
+
+def job(source: Path, output: Path, layout: str, compression: str) -> dict[str, Any]:
+    exact = ["trip_id", "tolls"] + (["fare"] if layout == "blocks" else [])
+    return {
+        "version": 1,
+        "source": {"path": str(source), "where": "fare is not null and payment_type is not null"},
+        "derive": {"big_tipper": "coalesce(tips > 0.2 * fare, false)", "weight": "1 + month / 12"},
+        "label": "big_tipper",
+        "weight": "weight",
+        "keep": exact,
+        "split": {"parts": {"train": 0.7, "eval": 0.3}, "key": ["trip_id"]},
+        "features": [
+            {"columns": ["trip_miles", "trip_seconds"], "steps": [{"impute": "mean"}, "standard_scale"]},
+            {"columns": ["trip_miles"], "steps": [{"impute": "mean"}], "as": "miles", "allow_null": True},
+            {"columns": ["company"], "steps": [{"ordinal_encode": {"top_k": 5, "oov_buckets": 3}}]},
+            {"columns": ["payment_type"], "steps": ["one_hot_encode"]},
+            {"columns": ["shared"], "steps": [{"impute": "most_frequent"}, {"cast": "bool"}]},
+            {"columns": ["payment_type"], "as": "payment"},
+            {"columns": ["waypoints", "tags", "vector", "tensor"]},
+            {"columns": ["fare", "month"], "name": "both"},
+        ],
+        "output": {
+            "path": str(output), "layout": layout, "compression": compression, "rows_per_record": 100,
+            "shard_size": "20KiB", "shuffle": "none",
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids="-".join)
+def dataset(
+    request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory, client: Client
+) -> Path:
+    output = tmp_path_factory.mktemp("dataset") / "out"
+    dtap_dask.run(job(source, output, *request.param), client=client, progress="silent")
+    return output
+
+
+def loaded(path: Path, split: str) -> dict[str, Any]:
+    """What `load` gives, column by column."""
+    parts: dict[str, list[Any]] = {}
+    for (features, label, weight), kept in dtap_dask.load(str(path), split, 500, shuffle=False, kept=True):
+        for name, tensor in {**features, "big_tipper": label, "weight": weight, **kept}.items():
+            parts.setdefault(name, []).append(tensor)
+    return {name: tf.concat(tensors, 0) for name, tensors in parts.items()}
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_a_reader_made_from_the_page_alone_reads_the_same(dataset: Path, split: str) -> None:
+    found, expected = format_reader.read(dataset, split), loaded(dataset, split)
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        ours = found[name]
+        if isinstance(tensor, tf.RaggedTensor):
+            theirs = tensor.to_list()
+            assert [list(row) for row in ours] == theirs, name
+            assert any(len(row) > 1 for row in theirs), name
+        elif tensor.dtype == tf.string:
+            assert ours == tensor.numpy().tolist(), name
+        else:
+            assert ours.dtype == tensor.numpy().dtype, name
+            np.testing.assert_array_equal(ours, tensor.numpy(), name)
+
+
+def test_the_page_says_which_word_an_id_stands_for(dataset: Path, source: Path) -> None:
+    found, word = format_reader.read(dataset, "train"), format_reader.words(dataset, "company")
+    trips = pq.read_table(source / "trips.parquet", columns=["trip_id", "company"]).to_pydict()
+    company = dict(zip(trips["trip_id"], trips["company"], strict=True))
+    seen = {(int(id_), company[int(trip)]) for id_, trip in zip(found["company"], found["trip_id"], strict=True)}
+    assert {name for id_, name in seen if id_ == 0} == {None}
+    assert all(word(id_) == name for id_, name in seen if id_ > 3)
+    assert len({id_ for id_, _ in seen if id_ > 3}) == 5
+
+
+def test_the_reader_knows_nothing_but_the_page() -> None:
+    tree = ast.parse(Path(format_reader.__file__).read_text())
+    names = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    }
+    assert not any(name.startswith("dtap_dask") for name in names)
