@@ -37,15 +37,23 @@ class _Model(BaseModel):
 
 
 class Amounts(_Model):
-    """How many of something the source has, how many were pruned without being read, and how many were read."""
+    """How many of something the source has, how many of those were pruned, and how many were read."""
 
     found: int = 0
     pruned: int = 0
     read: int = 0
 
+    @classmethod
+    def of(cls, found: int, read: int) -> Amounts:
+        """All that were not read were pruned."""
+        return cls(found=found, pruned=found - read, read=read)
+
 
 class SourceTotals(_Model):
-    """The source in numbers; bytes are those of the needed columns, compressed as they lie in the files."""
+    """The source in numbers; bytes are those of the needed columns, compressed as in the files.
+
+    Row groups, rows and bytes are those of files that were not pruned by their folders: no other footer is read.
+    """
 
     files: Amounts = Amounts()
     row_groups: Amounts = Amounts()

@@ -237,7 +237,7 @@ def test_a_column_that_files_lack_is_null_there_with_a_warning(tmp_path: Path) -
     assert rows(root, where="x is null and i > 1") == [None]
     assert rows(root, where="x = 'a'") == ["a"]
     plan = make_plan(job_on(root, "i", source={"path": str(root), "where": "x is null"}))
-    assert plan.totals.read.row_groups == 2
+    assert plan.totals.row_groups.read == 2
     assert plan.warnings[0].startswith(
         "Some files lack columns, which are null there: 'x' (2 of 3 files, such as t/000.parquet)."
     )
@@ -260,7 +260,7 @@ def test_columns_that_nobody_asked_for_do_no_harm(tmp_path: Path) -> None:
     root = put(tmp_path / "t", pa.table({"i": [1], "x": [1]}), pa.table({"i": [2], "x": ["a"]}), twice)
     frame = dtap_dask.read(str(root), columns=["i"]).compute(scheduler="synchronous")
     assert frame["i"].tolist() == [1, 2, 2]
-    assert make_plan(job_on(root, "i")).totals.read.rows == 3
+    assert make_plan(job_on(root, "i")).totals.rows.read == 3
     with pytest.raises(SourceError, match="Column 'x' is int64 in t/000.parquet, but string in t/001.parquet"):
         make_plan(job_on(root, "x", "i"))
     with pytest.raises(SourceError, match="t/002.parquet has several columns of the name 'd'"):
@@ -309,7 +309,7 @@ def test_a_condition_that_rules_out_every_row_group_gives_an_empty_frame(tmp_pat
 def test_any_number_of_files_may_have_no_value_of_a_column(tmp_path: Path) -> None:
     root = put(tmp_path / "t", *[pa.table({"x": pa.nulls(1)})] * 70, pa.table({"x": ["v"]}))
     assert rows(root) == [None] * 70 + ["v"]
-    assert make_plan(job_on(root, "x", derive={"y": "x = 'v'"})).totals.read.rows == 71
+    assert make_plan(job_on(root, "x", derive={"y": "x = 'v'"})).totals.rows.read == 71
 
 
 # The whole way

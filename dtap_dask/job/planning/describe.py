@@ -77,7 +77,12 @@ def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
     return {
         "name": plan.job.name,
         "fingerprint": plan.fingerprint,
-        "source": {"url": plan.source.url, **asdict(plan.totals)},
+        "source": {
+            "url": plan.source.url,
+            "listed_bytes": plan.listed_bytes,
+            "kept_files": len(plan.files),
+            **plan.totals.model_dump(),
+        },
         "paths": list(plan.job.source.path),
         "where": plan.job.source.where,
         "columns": len(plan.checked.scan.schema),
@@ -99,7 +104,7 @@ def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
             "path": plan.job.output.path,
             "layout": plan.job.output.layout,
             "compression": plan.job.output.compression,
-            "rows_at_most": plan.totals.read.rows,
+            "rows_at_most": plan.totals.rows.read,
             "rows": expected.rows,
             "certainty": expected.certainty,
             "shards": expected.shards,
@@ -224,21 +229,22 @@ def _wrapped(first: str, later: str, line: TreeLine, column: int, width: int) ->
 
 
 def _source(told: Told) -> Sequence[TreeLine]:
-    found, left, read = (told["source"][name] for name in ("found", "partitions", "read"))
-    gone = found["files"] - left["files"]
+    source = told["source"]
+    files, groups, rows = source["files"], source["row_groups"], source["rows"]
+    gone = files["found"] - source["kept_files"]
     lines = [
-        ("source", f"{', '.join(told['paths'])}: {count(found['files'], 'file')}, {human(found['bytes'])}"),
+        ("source", f"{', '.join(told['paths'])}: {count(files['found'], 'file')}, {human(source['listed_bytes'])}"),
         (
             "folders",
-            f"{count(left['files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"
+            f"{count(source['kept_files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"
             + "".join(f"; {name} {_partition(one)}" for name, one in told["partitions"].items()),
         ),
         (
             "statistics",
-            f"{read['row_groups']:,} of {found['row_groups']:,} row groups left, {count(read['rows'], 'row')} "
+            f"{groups['read']:,} of {groups['found']:,} row groups left, {count(rows['read'], 'row')} "
             + ("before the row filter" if told["where"] else "and no filter"),
         ),
-        ("columns", f"{told['columns']} needed, {human(read['bytes'])} a pass"),
+        ("columns", f"{told['columns']} needed, {human(source['bytes']['read'])} a pass"),
     ]
     if told["probe"] and told["where"]:
         lines.append(("filter", f"keeps about {told['probe']['kept']:.1%} of the rows"))

@@ -96,7 +96,7 @@ def forecast(
     vocabularies = sum(words.bytes for words in probe.words) if probe else 0
     return Forecast(
         certainty=certainty,
-        rows=min(round(float(rows.sum())), plan.totals.read.rows),
+        rows=min(round(float(rows.sum())), plan.totals.rows.read),
         parts=tuple(
             PartForecast(name, int(count), int(number), round(count * low), round(count * high))
             for name, count, number in zip(split_names(plan.job), counts, shards, strict=True)
@@ -139,7 +139,7 @@ def _row_bytes(plan: Plan, probe: Probe | None) -> tuple[float, float]:
 
 def _as_if_fitted(plan: Plan, which: int) -> FittedState:
     """A state with vocabularies of the least (0) or the most (1) words that are to be reckoned with."""
-    pipeline, rows = plan.checked.pipeline, max(1, plan.totals.read.rows)
+    pipeline, rows = plan.checked.pipeline, max(1, plan.totals.rows.read)
     fitted: dict[Chain | Block, Fitted] = {
         lane.chain(index + 1): learnt
         for feature in pipeline.features
@@ -163,7 +163,7 @@ def _as_if_learnt(step: Step, rows: int, which: int) -> Fitted:
 def _memory(plan: Plan, row_bytes: float) -> int:
     """What one worker thread needs at most, roughly: row groups that are open, and two windows of encoded rows."""
     largest = np.sort(plan.groups.raw_bytes)[-16:]
-    window = min(WINDOW_BYTES, min(WINDOW_ROWS, plan.totals.read.rows) * row_bytes)
+    window = min(WINDOW_BYTES, min(WINDOW_ROWS, plan.totals.rows.read) * row_bytes)
     return min(OPEN_BYTES, int(largest.sum())) + round(2 * window)
 
 
@@ -176,4 +176,4 @@ def _seconds(plan: Plan, probe: Probe, threads: int) -> Iterator[tuple[str, floa
     for pace in probe.paces:
         tasks = len(plan.write_tasks if pace.stage == "write" else plan.fit_tasks)
         rounds = -(-tasks // threads)
-        yield pace.stage, plan.totals.read.rows / pace.rows_per_second * rounds / tasks
+        yield pace.stage, plan.totals.rows.read / pace.rows_per_second * rounds / tasks

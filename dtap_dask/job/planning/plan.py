@@ -29,34 +29,17 @@ from dtap_dask.lake.listing.discover import SourceFile, contains, lies_within
 from dtap_dask.lake.parquet.footers import RowGroups
 from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.lake.scan import ScanSpec, ScanTask
-from dtap_dask.records.manifest import FORMAT_VERSION
+from dtap_dask.records.manifest import FORMAT_VERSION, Amounts, SourceTotals
 from dtap_dask.storage import Store, open_store
 
 
 @dataclass(frozen=True)
-class Amount:
-    """So many files, row groups, rows and bytes (of whole files, or of the columns needed: as `SourceTotals` says)."""
-
-    files: int
-    row_groups: int
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class SourceTotals:
-    """`found` by listing (bytes of whole files; row groups and rows only of files whose footer was read),
-    `partitions` what is left after pruning by folders, `read` what is left after pruning by statistics (both in
-    compressed bytes of the needed columns)."""
-
-    found: Amount
-    partitions: Amount
-    read: Amount
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A job, checked against the lake, as tasks. `groups` is every row group to be read, in the source's order."""
+    """A job, checked against the lake, as tasks.
+
+    `files` are those that pruning by folders has left, `listed_bytes` is the size of all files found. `groups` is
+    every row group to be read, in the source's order.
+    """
 
     job: Job
     checked: CheckedJob
@@ -64,6 +47,7 @@ class Plan:
     files: tuple[SourceFile, ...]
     groups: RowGroups
     totals: SourceTotals
+    listed_bytes: int
     fit_tasks: tuple[tuple[int, ...], ...]
     write_tasks: tuple[tuple[int, ...], ...]
     fingerprint: str
@@ -129,7 +113,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
     if not len(groups):
         raise nothing_left(loaded, lake, seen)
     totals, looked = _totals(lake, seen, groups), _looked(loaded, lake, seen)
-    Findings(totals.read.rows, Counter(looked.nulls)).refuse(watched(checked))
+    Findings(totals.rows.read, Counter(looked.nulls)).refuse(watched(checked))
     write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded), loaded.output.shard_size)
     names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
     return Plan(
@@ -139,6 +123,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         files=tuple(lake.kept),
         groups=groups,
         totals=totals,
+        listed_bytes=sum(file.size for file in lake.files),
         fit_tasks=group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count),
         write_tasks=write_tasks,
         fingerprint=_fingerprint(loaded, lake, groups, limit),
@@ -146,7 +131,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         looked=looked,
         warnings=(
             *settled.warnings,
-            *of_source(loaded, totals.read.files, groups, write_tasks, looked),
+            *of_source(loaded, totals.files.read, groups, write_tasks, looked),
             *of_names(names),
             *of_labels(loaded, checked),
         ),
@@ -187,10 +172,12 @@ def _asked(job: Job, lake: Lake, scan: ScanSpec, nulls: tuple[str, ...] = ()) ->
 
 
 def _totals(lake: Lake, seen: Seen, groups: RowGroups) -> SourceTotals:
-    found = Amount(len(lake.files), seen.row_groups, seen.rows, sum(f.size for f in lake.files))
-    folders = Amount(len(lake.kept), seen.row_groups, seen.rows, seen.bytes)
-    files, rows = groups.file_count, int(groups.rows.sum())
-    return SourceTotals(found, folders, Amount(files, len(groups), rows, int(groups.bytes.sum())))
+    return SourceTotals(
+        files=Amounts.of(len(lake.files), groups.file_count),
+        row_groups=Amounts.of(seen.row_groups, len(groups)),
+        rows=Amounts.of(seen.rows, int(groups.rows.sum())),
+        bytes=Amounts.of(seen.bytes, int(groups.bytes.sum())),
+    )
 
 
 def _looked(job: Job, lake: Lake, seen: Seen) -> Looked:

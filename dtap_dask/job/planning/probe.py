@@ -234,7 +234,7 @@ class _Measuring:
 
     def _words(self) -> Iterator[DistinctEstimate]:
         """The distinct values of every column that is counted, each once."""
-        share = self._plan.totals.read.rows / max(1, self._rows)
+        share = self._plan.totals.rows.read / max(1, self._rows)
         for learnt in self._learnt:
             for measure, counts in zip(measures(self._pipeline, learnt.level), learnt.statistics, strict=True):
                 if not isinstance(counts, Counts):

@@ -64,7 +64,7 @@ def layout_of(job: Job) -> Layout:
 def planned_row_bytes(plan: Plan, infos: Sequence[FeatureInfo]) -> float:
     """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
     columns = max(1, len(plan.checked.scan.schema))
-    a_column = int(plan.groups.raw_bytes.sum()) / max(1, plan.totals.read.rows) / columns
+    a_column = int(plan.groups.raw_bytes.sum()) / max(1, plan.totals.rows.read) / columns
     varying = sum(not is_fixed(info) for info in infos)
     return fixed_row_bytes(infos, layout_of(plan.job)) + varying * a_column
 

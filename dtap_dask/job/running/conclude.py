@@ -36,7 +36,7 @@ def conclude(
     empty = [name for name, part in manifest.splits.items() if not part.rows]
     if empty:
         report.note(_nothing_in(empty))
-    rows, needed = plan.totals.read.rows, plan.totals.read.bytes
+    rows, needed = plan.totals.rows.read, plan.totals.bytes.read
     stages = {stage.name: stage.seconds for stage in report.snapshot.stages if stage.ended}
     report.note(
         f"{count(rows, 'source row')} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s{_spent(stages, seconds)}"

@@ -34,7 +34,7 @@ from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
 from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.run_folder import RunFolder
-from dtap_dask.job.running.sources import refuse_replaced, source_totals, write_sources
+from dtap_dask.job.running.sources import refuse_replaced, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
 from dtap_dask.job.status.comparison import compare, expect, write_comparison
 from dtap_dask.job.status.folder import FILES_SECONDS, StatusWriter, read_run
@@ -310,7 +310,7 @@ class _Run:
         manifest = build_manifest(
             job=self.plan.job.document,
             fingerprint=self.plan.fingerprint,
-            source=source_totals(self.plan),
+            source=self.plan.totals,
             infos=feature_infos(state),
             layout=self.layout,
             splits=split_names(self.plan.job),

@@ -1,4 +1,4 @@
-"""What was read: totals for the manifest, and every source file and row group in sources.parquet."""
+"""sources.parquet: every source file and row group that was read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import JobError, OutputError
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.records.manifest import Amounts, SourceTotals
 from dtap_dask.storage import Store, replaced
-
-
-def source_totals(plan: Plan) -> SourceTotals:
-    """The source in numbers. Row groups, rows and bytes (of the needed columns, compressed) are those of files that
-    were not pruned by their folders."""
-    found, folders, read = plan.totals.found, plan.totals.partitions, plan.totals.read
-    return SourceTotals(
-        files=Amounts(found=found.files, pruned=found.files - read.files, read=read.files),
-        row_groups=Amounts(found=found.row_groups, pruned=found.row_groups - read.row_groups, read=read.row_groups),
-        rows=Amounts(found=found.rows, pruned=found.rows - read.rows, read=read.rows),
-        bytes=Amounts(found=folders.bytes, pruned=folders.bytes - read.bytes, read=read.bytes),
-    )
 
 
 def write_sources(store: Store, path: str, plan: Plan) -> None:

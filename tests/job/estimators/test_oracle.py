@@ -138,7 +138,7 @@ def test_every_step_of_a_sample_lake(client: Client, lake: Path, tmp_path: Path)
     plan, context = planned(lake, tmp_path / "a", where, **job)
     other, other_work = planned(lake, tmp_path / "b", where, **job)
     mine = by_dask_ml(client, plan, context)
-    assert 0 < mine.rows < plan.totals.read.rows
+    assert 0 < mine.rows < plan.totals.rows.read
     assert_same(mine, fused(other, other_work))
 
 

@@ -71,7 +71,7 @@ def test_a_probe_forecasts_rows_and_bytes(job: Document, client: Client) -> None
     assert expected.rows == pytest.approx(sum(rows.values()), rel=0.1)
     assert expected.bytes[0] == expected.bytes[1] == pytest.approx(size(manifest), rel=0.1)
     assert {part.name: part.rows for part in expected.parts} == pytest.approx(rows, rel=0.2)
-    assert sum(rows.values()) <= without.rows == plan.totals.read.rows
+    assert sum(rows.values()) <= without.rows == plan.totals.rows.read
     assert without.bytes[1] >= size(manifest)
 
 
@@ -109,11 +109,11 @@ def test_conditions_for_parts_only_bound_them(job: Document) -> None:
     plan = make_plan(job)
     expected = forecast(plan)
     assert expected.certainty == "at most"
-    assert [part.rows for part in expected.parts] == [plan.totals.read.rows] * 2
-    assert expected.rows == plan.totals.read.rows
+    assert [part.rows for part in expected.parts] == [plan.totals.rows.read] * 2
+    assert expected.rows == plan.totals.rows.read
     measured = forecast(plan, probe(plan, 0.5))
     assert measured.certainty == "about"
-    assert measured.parts[0].rows == pytest.approx(0.75 * plan.totals.read.rows, rel=0.2)
+    assert measured.parts[0].rows == pytest.approx(0.75 * plan.totals.rows.read, rel=0.2)
 
 
 def test_forecast_and_measured_are_told_and_kept(
@@ -154,7 +154,7 @@ def test_a_probe_sees_what_is_there(job: Document) -> None:
     """All of this small lake, so its counts are those of the lake."""
     plan = make_plan(job)
     measured = probe(plan, 60.0)
-    assert (measured.row_groups, measured.rows) == (len(plan.groups), plan.totals.read.rows)
+    assert (measured.row_groups, measured.rows) == (len(plan.groups), plan.totals.rows.read)
     table = pq.read_table(job["source"]["path"], columns=["trip_start", "fare", "company", "payment_type"])
     kept_rows = table.filter(
         (pa.compute.field("fare") > 0)
@@ -187,7 +187,7 @@ def test_two_levels_are_measured_one_after_the_other(job: Document) -> None:
     rounds = -(-len(plan.write_tasks) // 4)
     assert expected.probe is not None
     pace = expected.probe.paces[-1]
-    alone = plan.totals.read.rows / pace.rows_per_second
+    alone = plan.totals.rows.read / pace.rows_per_second
     assert expected.seconds["write"] == pytest.approx(alone * rounds / len(plan.write_tasks))
 
 
@@ -262,7 +262,7 @@ def test_the_text_is_made_of_the_json_and_fits_a_terminal(job: Document, tmp_pat
     if not measured:
         assert CliRunner().invoke(tfrecords, command).stdout == text + "\n"
     assert max(map(len, text.splitlines())) <= WIDTH
-    numbers = [told["source"]["found"]["files"], told["source"]["read"]["row_groups"], told["source"]["read"]["rows"]]
+    numbers = [told["source"]["files"]["found"], told["source"]["row_groups"]["read"], told["source"]["rows"]["read"]]
     numbers += [told["tasks"]["fit"], told["tasks"]["write"], told["output"]["rows"], told["output"]["shards"]]
     numbers += [part[key] for part in told["output"]["parts"].values() for key in ("rows", "shards")]
     if measured:

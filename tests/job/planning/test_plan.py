@@ -67,7 +67,7 @@ def test_many_footers_are_read_in_tasks_named_scan(
     manifest = dtap_dask.run(job, client=client, progress="silent")
     assert calls == [("scan", 3), ("write", len(here.write_tasks))]
     assert manifest.fingerprint == here.fingerprint
-    assert manifest.source.rows.read == here.totals.read.rows
+    assert manifest.source.rows.read == here.totals.rows.read
 
 
 def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: Client) -> None:

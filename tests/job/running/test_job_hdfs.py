@@ -122,7 +122,7 @@ class TestReadingLittle:
 
     def test_bytes_of_the_needed_columns_are_read_once_a_pass(self, told: SimpleNamespace) -> None:
         needed = told.result["bytes_needed"]
-        assert needed == told.plan.totals.read.bytes
+        assert needed == told.plan.totals.bytes.read
         assert 2 * needed <= told.result["bytes_read"] <= 1.1 * 2 * needed
 
     def test_listings_grow_with_folders_not_with_files(self, told: SimpleNamespace) -> None:

@@ -122,7 +122,7 @@ def test_pruned_files_are_never_opened(job: Document, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Store, "open_input", lambda self, path: (opened.append(path), open_input(self, path))[1])
     job["source"]["where"] = "month in (2, 3) and fare > 0 or month = 7"
     plan = make_plan(job)
-    assert plan.totals.partitions.files == 3
+    assert len(plan.files) == 3
     assert {Path(path).parent.name for path in opened} <= {"month=2", "month=3", "month=7", "month=1"}
     opened.clear()
     make_plan({**job, "source": {**job["source"], "where": "month in (2, 3) and fare > 0"}})
