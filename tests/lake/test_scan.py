@@ -365,7 +365,7 @@ def test_row_groups_are_the_same_as_objects_and_as_numbers(tmp_path: Path) -> No
         write(tmp_path / folder / "part.parquet", pa.table({"x": range(1000)}), row_group_size=300)
     store, files = list_source([str(tmp_path)], {})
     parts = [read_footer(store, file).groups for file in files]
-    every = RowGroups.together(parts)
+    every = RowGroups.concat(parts)
     assert list(every) == [group for part in parts for group in part]
     assert [(group.file, group.partition, group.first_row) for group in every] == [
         (file.path, (value,), first) for file, value in zip(files, "12", strict=True) for first in (0, 300, 600, 900)
@@ -376,4 +376,4 @@ def test_row_groups_are_the_same_as_objects_and_as_numbers(tmp_path: Path) -> No
     assert every != every[1:]
     with pytest.raises(IndexError):
         every[8]
-    assert len(RowGroups.together([])) == 0
+    assert len(RowGroups.concat([])) == 0

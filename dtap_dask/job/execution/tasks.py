@@ -18,8 +18,8 @@ from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, R
 from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
+from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task
 from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
@@ -116,9 +116,9 @@ def patiently(action: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def read_footers(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
+def read_footers(source: Store, files: Sequence[SourceFile], query: FooterQuery) -> FooterSummary:
     """What the footers of some files show."""
-    return patiently(lambda: look(source, files, asked))
+    return patiently(lambda: summarize_footers(source, files, query))
 
 
 def count(context: TaskContext, task: ScanTask) -> Counted:

@@ -16,7 +16,7 @@ from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe as measure
-from dtap_dask.job.planning.processes import look_in_processes
+from dtap_dask.job.planning.processes import summarize_in_processes
 from dtap_dask.job.planning.warnings import cannot_write, of_tasks, of_vocabularies
 from dtap_dask.words import as_html, count, duration, human, terminal_width, visible
 
@@ -37,7 +37,7 @@ def print_plan(
 ) -> None:
     """Print what a job will do."""
     size = parse_size(memory) if memory is not None else None
-    plan = make_plan(job, overrides=overrides, limit=limit, read_footers=look_in_processes)
+    plan = make_plan(job, overrides=overrides, limit=limit, read_footers=summarize_in_processes)
     with plan.job.redacting():
         measured = measure(plan) if probe else None
         told = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
@@ -66,7 +66,7 @@ def plan(
     many source rows, rounded up to whole row groups. Raises JobError with every mistake in the job, SourceError where
     the source cannot be read.
     """
-    made = make_plan(job, overrides=overrides, limit=limit, read_footers=look_in_processes)
+    made = make_plan(job, overrides=overrides, limit=limit, read_footers=summarize_in_processes)
     return PrintedPlan(**vars(made))
 
 
@@ -160,7 +160,7 @@ def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
     size = int(plan.groups.raw_bytes.sum())
     yield from of_tasks(len(plan.write_tasks), size, expected.threads, asked=expected.asked)
     words = {words.column: words.bytes for words in expected.probe.words} if expected.probe else None
-    yield from of_vocabularies(plan.checked.pipeline, plan.looked, words, expected.worker_memory)
+    yield from of_vocabularies(plan.checked.pipeline, plan.source_notes, words, expected.worker_memory)
     if expected.probe and expected.probe.trouble:
         yield f"The probe ended early, and a run may, too: {expected.probe.trouble}"
 

@@ -24,10 +24,10 @@ from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limi
 from dtap_dask.job.planning.leaks import of_labels
 from dtap_dask.job.planning.names import of_names
 from dtap_dask.job.planning.source import Lake, ReadFooters, list_lake, nothing_left, settle
-from dtap_dask.job.planning.warnings import Looked, of_source
+from dtap_dask.job.planning.warnings import SourceNotes, of_source
+from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile, contains, lies_within
 from dtap_dask.lake.parquet.footers import RowGroups
-from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.records.manifest import FORMAT_VERSION, Amounts, SourceTotals
 from dtap_dask.storage import Store, open_store
@@ -52,7 +52,7 @@ class Plan:
     write_tasks: tuple[tuple[int, ...], ...]
     fingerprint: str
     limit: int | None
-    looked: Looked
+    source_notes: SourceNotes
     warnings: tuple[str, ...]
 
     @property
@@ -104,16 +104,16 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
     def watched(checked: CheckedJob) -> tuple[Watch, ...]:
         return foreseeable(checked, limit)
 
-    def asking(checked: CheckedJob) -> Asked:
-        return _asked(loaded, lake, checked.scan, tuple(watch.column for watch in by_column(watched(checked))))
+    def query_for(checked: CheckedJob) -> FooterQuery:
+        return _footer_query(loaded, lake, checked.scan, tuple(watch.column for watch in by_column(watched(checked))))
 
-    settled = settle(lake, lambda schema: check(loaded, schema, lake.partitions, problems), asking, read_footers)
-    checked, seen = settled.checked, settled.seen
-    groups = limited(seen.groups, limit)
+    settled = settle(lake, lambda schema: check(loaded, schema, lake.partitions, problems), query_for, read_footers)
+    checked, summary = settled.checked, settled.summary
+    groups = limited(summary.groups, limit)
     if not len(groups):
-        raise nothing_left(loaded, lake, seen)
-    totals, looked = _totals(lake, seen, groups), _looked(loaded, lake, seen)
-    Findings(totals.rows.read, Counter(looked.nulls)).refuse(watched(checked))
+        raise nothing_left(loaded, lake, summary)
+    totals, source_notes = _totals(lake, summary, groups), _source_notes(loaded, lake, summary)
+    Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(watched(checked))
     write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded), loaded.output.shard_size)
     names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
     return Plan(
@@ -128,10 +128,10 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         write_tasks=write_tasks,
         fingerprint=_fingerprint(loaded, lake, groups, limit),
         limit=limit,
-        looked=looked,
+        source_notes=source_notes,
         warnings=(
             *settled.warnings,
-            *of_source(loaded, totals.files.read, groups, write_tasks, looked),
+            *of_source(loaded, totals.files.read, groups, write_tasks, source_notes),
             *of_names(names),
             *of_labels(loaded, checked),
         ),
@@ -158,8 +158,8 @@ def plan_source(
     def checking(schema: pa.Schema) -> ScanSpec:
         return check_expressions(job, schema, lake.partitions, lake.problems, choose)
 
-    settled = settle(lake, checking, lambda scan: _asked(job, lake, scan))
-    groups = settled.seen.groups
+    settled = settle(lake, checking, lambda scan: _footer_query(job, lake, scan))
+    groups = settled.summary.groups
     for warning in settled.warnings:
         warn(warning)
     cut = group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count)
@@ -167,22 +167,22 @@ def plan_source(
     return lake.store, settled.checked, [ScanTask(index, task) for index, task in enumerate(tasks)]
 
 
-def _asked(job: Job, lake: Lake, scan: ScanSpec, nulls: tuple[str, ...] = ()) -> Asked:
-    return Asked(scan.schema, lake.partitions, job.source.where or None, nulls)
+def _footer_query(job: Job, lake: Lake, scan: ScanSpec, nulls: tuple[str, ...] = ()) -> FooterQuery:
+    return FooterQuery(scan.schema, lake.partitions, job.source.where or None, nulls)
 
 
-def _totals(lake: Lake, seen: Seen, groups: RowGroups) -> SourceTotals:
+def _totals(lake: Lake, summary: FooterSummary, groups: RowGroups) -> SourceTotals:
     return SourceTotals(
         files=Amounts.of(len(lake.files), groups.file_count),
-        row_groups=Amounts.of(seen.row_groups, len(groups)),
-        rows=Amounts.of(seen.rows, int(groups.rows.sum())),
-        bytes=Amounts.of(seen.bytes, int(groups.bytes.sum())),
+        row_groups=Amounts.of(summary.row_groups, len(groups)),
+        rows=Amounts.of(summary.rows, int(groups.rows.sum())),
+        bytes=Amounts.of(summary.bytes, int(groups.bytes.sum())),
     )
 
 
-def _looked(job: Job, lake: Lake, seen: Seen) -> Looked:
-    idle = bool(job.source.where) and len(seen.groups) == seen.row_groups and len(lake.kept) == len(lake.files)
-    return Looked(seen.row_groups, idle, seen.lacking, seen.plain_text, seen.nulls)
+def _source_notes(job: Job, lake: Lake, summary: FooterSummary) -> SourceNotes:
+    idle = bool(job.source.where) and len(summary.groups) == summary.row_groups and len(lake.kept) == len(lake.files)
+    return SourceNotes(summary.row_groups, idle, summary.lacking, summary.plain_text, summary.nulls)
 
 
 def _fingerprint(job: Job, lake: Lake, groups: RowGroups, limit: int | None) -> str:

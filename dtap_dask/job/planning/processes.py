@@ -10,13 +10,13 @@ from functools import partial
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.interrupts import unheard
 from dtap_dask.job.planning.source import footer_parts
+from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.pruning import Asked, Seen, look
 from dtap_dask.storage import Store
 
 
-def look_in_processes(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
-    """`look` at many files, in a process a core.
+def summarize_in_processes(source: Store, files: Sequence[SourceFile], query: FooterQuery) -> FooterSummary:
+    """`summarize_footers` of many files, in one process per core.
 
     The processes are spawned: they import the main module once more, so it must be one that allows that, as the
     command is.
@@ -24,5 +24,5 @@ def look_in_processes(source: Store, files: Sequence[SourceFile], asked: Asked) 
     spawning = multiprocessing.get_context("spawn")  # what filesystems' clients hold does not survive a fork
     with ProcessPoolExecutor(machine.cores(), mp_context=spawning) as pool:
         with unheard():
-            seen = pool.map(partial(look, source, asked=asked), footer_parts(files))
-        return Seen.together(list(seen))
+            summaries = pool.map(partial(summarize_footers, source, query=query), footer_parts(files))
+        return FooterSummary.concat(list(summaries))

@@ -13,10 +13,11 @@ from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, Sour
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.lake.columns import SourceColumns, source_columns
+from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile, list_source
 from dtap_dask.lake.listing.partitions import below_folders, parse_type, partition_schema
 from dtap_dask.lake.parquet.footers import read_schema
-from dtap_dask.lake.pruning import Asked, Seen, look, prune_files
+from dtap_dask.lake.pruning import prune_files
 from dtap_dask.lake.sql.expression import compile_sql, parse_sql
 from dtap_dask.storage import Store
 
@@ -26,7 +27,7 @@ FOOTERS_A_TASK = 256
 # Footers looked at for columns that the first file does not have as the job needs them.
 SAMPLED_FOOTERS = 64
 
-ReadFooters = Callable[[Store, Sequence[SourceFile], Asked], Seen]
+ReadFooters = Callable[[Store, Sequence[SourceFile], FooterQuery], FooterSummary]
 T = TypeVar("T")
 
 
@@ -53,7 +54,7 @@ class Settled(Generic[T]):
     """A job as `checked` against the columns that all files have together, what their footers show, and warnings."""
 
     checked: T
-    seen: Seen
+    summary: FooterSummary
     warnings: tuple[str, ...]
 
 
@@ -80,26 +81,26 @@ def list_lake(job: Job) -> Lake:
 def settle(
     lake: Lake,
     checking: Callable[[pa.Schema], T],
-    asking: Callable[[T], Asked],
+    query_for: Callable[[T], FooterQuery],
     read_footers: ReadFooters | None = None,
 ) -> Settled[T]:
     """Check a job against the columns of the first file, read all footers, and check it anew if these show others.
 
-    `checking` gives the job as checked, or raises JobError; `asking` says what is to be found in footers for it.
+    `checking` gives the job as checked, or raises JobError; `query_for` says what is to be found in footers for it.
     SourceError where a column that is needed has no type that holds the values of all files.
     """
     schema, checked = _first_check(lake, checking)
-    seen = _footers(lake, asking(checked), read_footers)
+    summary = _footers(lake, query_for(checked), read_footers)
     warnings: list[str] = []
-    columns = source_columns(seen.columns)
+    columns = source_columns(summary.columns)
     whole = below_folders(columns.schema, lake.partitions, warnings.append)
     if whole != schema:
-        asked, checked = asking(checked), checking(whole)
-        if asking(checked) != asked:
-            seen = _footers(lake, asking(checked), read_footers)
-    needed = asking(checked).schema.names
+        query, checked = query_for(checked), checking(whole)
+        if query_for(checked) != query:
+            summary = _footers(lake, query_for(checked), read_footers)
+    needed = query_for(checked).schema.names
     columns.refuse(needed)
-    return Settled(checked, seen, (*lake.warnings, *warnings, *columns.warnings(needed)))
+    return Settled(checked, summary, (*lake.warnings, *warnings, *columns.warnings(needed)))
 
 
 def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Schema, T]:
@@ -116,26 +117,26 @@ def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Sch
 def _sampled(lake: Lake) -> SourceColumns:
     """The columns of files from all over the source, the last one among them."""
     files = lake.kept[:: max(1, -(-len(lake.kept) // SAMPLED_FOOTERS))]
-    nothing = Asked(pa.schema([]), lake.partitions, None)
-    return source_columns(look(lake.store, [*files, lake.kept[-1]], nothing).columns)
+    nothing = FooterQuery(pa.schema([]), lake.partitions, None)
+    return source_columns(summarize_footers(lake.store, [*files, lake.kept[-1]], nothing).columns)
 
 
-def _footers(lake: Lake, asked: Asked, read_footers: ReadFooters | None) -> Seen:
+def _footers(lake: Lake, query: FooterQuery, read_footers: ReadFooters | None) -> FooterSummary:
     elsewhere = read_footers is not None and len(lake.kept) > FOOTERS_ON_CLIENT
-    return (read_footers if read_footers and elsewhere else look)(lake.store, lake.kept, asked)
+    return (read_footers if read_footers and elsewhere else summarize_footers)(lake.store, lake.kept, query)
 
 
-def nothing_left(job: Job, lake: Lake, seen: Seen) -> SourceError:
+def nothing_left(job: Job, lake: Lake, summary: FooterSummary) -> SourceError:
     """The error for a source of which no row group is left."""
     place, files = ", ".join(job.source.path), len(lake.files)
-    if not seen.rows:
+    if not summary.rows:
         return SourceError(
             f"No rows are in {place}: {len(lake.kept):,} of {files:,} files were opened, and none holds a row. Check "
             "the path, and that the job that writes it has finished."
         )
     return SourceError(
         f"No rows are left of {place}: {files:,} files were found, {len(lake.kept):,} are left after pruning by "
-        f"folders, with {seen.rows:,} rows, and none of their row groups can hold a row that source.where keeps: "
+        f"folders, with {summary.rows:,} rows, and none of their row groups can hold a row that source.where keeps: "
         f"{job.source.where!r}."
     )
 

@@ -39,7 +39,7 @@ _FOLDERS = ("file", "dtap", "hdfs", "viewfs", "har", "maprfs")  # filesystems wh
 
 
 @dataclass(frozen=True)
-class Looked:
+class SourceNotes:
     """What the footers show beside the row groups that are to be read: of all row groups in the files that are opened.
 
     `idle`: a filter left out neither a file nor a row group. `lacking`: in how many row groups columns of the filter
@@ -55,7 +55,7 @@ class Looked:
 
 
 def of_source(
-    job: Job, files: int, groups: RowGroups, tasks: Sequence[tuple[int, ...]], looked: Looked
+    job: Job, files: int, groups: RowGroups, tasks: Sequence[tuple[int, ...]], notes: SourceNotes
 ) -> Iterator[str]:
     """What is odd about the source, by its listing and footers alone. `files` is the number of files read."""
     size, rows = int(groups.bytes.sum()), int(groups.rows.sum())
@@ -76,19 +76,19 @@ def of_source(
             f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
             "rows are mixed only among themselves. Row groups of 16 to 128 MiB serve better."
         )
-    yield from _of_pruning(job, looked)
+    yield from _of_pruning(job, notes)
 
 
-def _of_pruning(job: Job, looked: Looked) -> Iterator[str]:
-    if looked.lacking:
-        most, every = max(looked.lacking.values()), looked.row_groups
-        names, them = ", ".join(looked.lacking), "it" if len(looked.lacking) == 1 else "them"
+def _of_pruning(job: Job, notes: SourceNotes) -> Iterator[str]:
+    if notes.lacking:
+        most, every = max(notes.lacking.values()), notes.row_groups
+        names, them = ", ".join(notes.lacking), "it" if len(notes.lacking) == 1 else "them"
         yield (
             f"Statistics of {names} are missing in {most:,} of {every:,} row groups ({most / every:.0%}), so that "
             f"source.where can leave nothing out there by {them}. Write the lake with statistics, as Spark and pyarrow "
             "do unless they are told not to, and timestamps not as INT96."
         )
-    elif looked.idle:
+    elif notes.idle:
         yield (
             "source.where prunes nothing: every row group is read and filtered row by row. That is fine where most "
             "rows pass; else sort the lake by a column of the filter, or lay it out in folders by one."
@@ -111,7 +111,7 @@ def of_tasks(tasks: int, size: int, threads: int, *, asked: bool) -> Iterator[st
 
 
 def of_vocabularies(
-    pipeline: Pipeline, looked: Looked, measured: Mapping[str, int] | None, memory: int
+    pipeline: Pipeline, notes: SourceNotes, measured: Mapping[str, int] | None, memory: int
 ) -> Iterator[str]:
     """Columns whose distinct values may not fit into a worker's memory: all are counted before any is left out.
 
@@ -119,7 +119,7 @@ def of_vocabularies(
     might be of words that never repeat: no more can be known of it by footers.
     """
     counted = {lane.column for one in pipeline.features for lane in one.lanes for step in lane.steps if _counts(step)}
-    plain = {name: COPIES * size for name, size in looked.plain_text.items()}
+    plain = {name: COPIES * size for name, size in notes.plain_text.items()}
     needs = {name: size for name, size in (plain if measured is None else measured).items() if name in counted}
     if sum(needs.values()) > ROOM * memory:
         largest = sorted(needs, key=lambda name: (-needs[name], name))[:3]

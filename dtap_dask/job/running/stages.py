@@ -16,8 +16,8 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.source import ReadFooters, footer_parts
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.job.status.snapshot import Stage
+from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.pruning import Asked, Seen
 from dtap_dask.storage import Store
 
 
@@ -37,15 +37,15 @@ class Lazily:
 def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooters:
     """Read many footers in tasks."""
 
-    def read(source: Store, files: Sequence[SourceFile], asked: Asked) -> Seen:
+    def read(source: Store, files: Sequence[SourceFile], query: FooterQuery) -> FooterSummary:
         parts = footer_parts(files)
         report.begin("scan", len(parts), 0, 0)
-        items = [(source, part, asked) for part in parts]
+        items = [(source, part, query) for part in parts]
         found = DaskExecutor(opened(), secrets=secrets).each(
             "scan", tasks.read_footers, items, lambda _: report.advance(0, 0)
         )
         report.end()
-        return Seen.together(found)
+        return FooterSummary.concat(found)
 
     return read
 

@@ -66,8 +66,8 @@ class RowGroups(Sequence[RowGroup]):
     numbers: npt.NDArray[np.int64]
 
     @classmethod
-    def together(cls, parts: Sequence[RowGroups]) -> RowGroups:
-        """The row groups of all parts, one after the other."""
+    def concat(cls, parts: Sequence[RowGroups]) -> RowGroups:
+        """The row groups of all parts, in order."""
         first = np.cumsum([0, *(len(part.files) for part in parts)])
         numbers = np.concatenate([np.empty((0, len(_COLUMNS)), np.int64), *(part.numbers for part in parts)])
         numbers[:, 0] += np.repeat(first[:-1], [len(part) for part in parts])

@@ -33,7 +33,7 @@ from dtap_dask.job.planning.grouping import (
     group_write_tasks,
 )
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.planning.processes import look_in_processes
+from dtap_dask.job.planning.processes import summarize_in_processes
 from dtap_dask.job.planning.seal import seal
 from dtap_dask.storage import Store
 
@@ -94,7 +94,7 @@ def test_the_plan_is_the_same_from_many_processes(job: Document, monkeypatch: py
 
     def spy(source: Store, files: Any, wanted: Any) -> Any:
         asked.append(len(files))
-        return look_in_processes(source, files, wanted)
+        return summarize_in_processes(source, files, wanted)
 
     assert comparable(make_plan(job, read_footers=spy)) == comparable(here)
     assert asked == [12]
