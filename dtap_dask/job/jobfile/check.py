@@ -128,7 +128,7 @@ class _Check:
         if split is None or (split.parts is None) == (split.where is None):
             self.report("give either `parts` (fractions by hash) or `where` (predicates), one of the two.", "split")
             return
-        names = list(split.parts or split.where or {})
+        names = split.names
         if split.parts is not None and abs(sum(split.parts.values()) - 1) > 1e-9:
             total = f"{sum(split.parts.values()):.6g}"
             self.report(f"the fractions add up to {total}, but must add up to 1.", "split", "parts")
@@ -254,4 +254,4 @@ def _split_spec(job: Job) -> SplitSpec | None:
         return None
     parts = tuple(split.parts.values()) if split.parts is not None else None
     where = tuple(split.where.values()) if split.where is not None else None
-    return SplitSpec(tuple(split.parts or split.where or ()), parts, split.key, where, split.fit)
+    return SplitSpec(split.names, parts, split.key, where, split.fit)

@@ -114,6 +114,11 @@ class SplitOptions(_Section):
     where: dict[str, Sql] | None = None
     fit: str = "train"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts, in written order."""
+        return tuple(self.parts or self.where or ())
+
 
 class LabelOptions(_Section):
     """A label column, with steps of its own."""
@@ -236,6 +241,11 @@ class Job(_Section):
     def is_broken(self, *loc: str | int) -> bool:
         """Whether a part of the job, such as ('features', 2), has mistakes that wait in `raise_pending`."""
         return any(broken[: len(loc)] == loc or loc[: len(broken)] == broken for broken in self._broken)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The parts of the split; a job without one writes all rows as `train`."""
+        return self.split.names if self.split is not None else ("train",)
 
     @property
     def secrets(self) -> Secrets:

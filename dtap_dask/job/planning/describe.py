@@ -13,7 +13,6 @@ from dtap_dask.job import taps
 from dtap_dask.job.cluster.machine import parse_size
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.forecast import Forecast, forecast
-from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.probe import probe as measure
 from dtap_dask.job.planning.processes import summarize_in_processes
@@ -90,14 +89,14 @@ def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
             field.name: {"type": str(field.type), "declared": field.name in (plan.job.source.partitions or {})}
             for field in plan.checked.scan.partitions
         },
-        "passes": passes(plan),
+        "passes": len(plan.stages),
         "levels": [
-            {"level": number + 1, "because": reason, "steps": fitted_in(plan, number)}
-            for number, reason in enumerate(plan.checked.pipeline.reasons)
+            {"level": number + 1, "stage": stage.name, "because": reason, "steps": fitted_in(plan, number)}
+            for number, (reason, stage) in enumerate(zip(plan.checked.pipeline.reasons, plan.stages, strict=False))
         ],
-        "tasks": {"fit": len(plan.fit_tasks) if passes(plan) > 1 else 0, "write": len(plan.write_tasks)},
+        "tasks": {"fit": len(plan.fit_tasks) if len(plan.stages) > 1 else 0, "write": len(plan.write_tasks)},
         "row_groups_a_shard": {"least": mixed[0], "most": mixed[-1]},
-        "splits": split_names(plan.job),
+        "splits": list(plan.job.split_names),
         "fitted": plan.job.split.fit if plan.job.split else "train",
         "features": list(plan.checked.pipeline.outputs),
         "output": {
@@ -163,12 +162,6 @@ def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
     yield from of_vocabularies(plan.checked.pipeline, plan.source_notes, words, expected.worker_memory)
     if expected.probe and expected.probe.trouble:
         yield f"The probe ended early, and a run may, too: {expected.probe.trouble}"
-
-
-def passes(plan: Plan) -> int:
-    """How often the needed columns are read: once a level, once to write, and once to count where nothing is fitted."""
-    levels = plan.checked.pipeline.levels
-    return levels + 1 if levels else 1 + plan.needs_counting
 
 
 def fitted_in(plan: Plan, level: int) -> dict[str, list[str]]:
@@ -258,9 +251,7 @@ def _partition(told: Told) -> str:
 def _passes(told: Told) -> Sequence[TreeLine]:
     lines = [("passes", f"{told['passes']} over these columns")]
     for level in told["levels"]:
-        lines.append(
-            (f"fit {level['level']}" if len(told["levels"]) > 1 else "fit", count(told["tasks"]["fit"], "task"))
-        )
+        lines.append((level["stage"], count(told["tasks"]["fit"], "task")))
         lines += [(f"  {step}", _few(names)) for step, names in level["steps"].items()]
     if not told["levels"] and told["tasks"]["fit"]:
         lines.append(("count", f"{count(told['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))

@@ -19,7 +19,6 @@ from dtap_dask.features.encode import OneHotEncode, OrdinalEncode
 from dtap_dask.features.feature import Block, Chain
 from dtap_dask.features.step import Fitted, Step
 from dtap_dask.job.cluster import machine
-from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
 from dtap_dask.job.planning.seal import planned_row_bytes, shard_counts
@@ -99,7 +98,7 @@ def forecast(
         rows=min(round(float(rows.sum())), plan.totals.rows.read),
         parts=tuple(
             PartForecast(name, int(count), int(number), round(count * low), round(count * high))
-            for name, count, number in zip(split_names(plan.job), counts, shards, strict=True)
+            for name, count, number in zip(plan.job.split_names, counts, shards, strict=True)
         ),
         row_bytes=(low, high),
         threads=threads,
@@ -118,7 +117,7 @@ def _task_rows(plan: Plan) -> npt.NDArray[np.float64]:
 
 def _shares(plan: Plan, probe: Probe | None) -> tuple[Certainty, npt.NDArray[np.float64]]:
     """The share of the source rows that each part gets, as the probe saw it or as the job asks for."""
-    scan, names = plan.checked.scan, split_names(plan.job)
+    scan, names = plan.checked.scan, plan.job.split_names
     if not plan.needs_counting:
         return "exactly", np.ones(1)
     if probe is not None and probe.rows:
@@ -173,7 +172,7 @@ def _seconds(plan: Plan, probe: Probe, threads: int) -> Iterator[tuple[str, floa
         return  # dask-ml's passes are not what was measured
     if not probe.row_bytes:
         return  # it ended early
-    for pace in probe.paces:
-        tasks = len(plan.write_tasks if pace.stage == "write" else plan.fit_tasks)
+    for stage, pace in zip(plan.stages, probe.paces, strict=True):
+        tasks = len(stage.tasks)
         rounds = -(-tasks // threads)
-        yield pace.stage, plan.totals.rows.read / pace.rows_per_second * rounds / tasks
+        yield stage.name, plan.totals.rows.read / pace.rows_per_second * rounds / tasks

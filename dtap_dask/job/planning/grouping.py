@@ -85,15 +85,3 @@ def _cut(raw_bytes: npt.NDArray[np.int64], order: Sequence[int], count: int) -> 
     shared = positions[~large]
     parts = np.array_split(shared, count) if count else []
     return (*(tuple(part.tolist()) for part in parts), *((position,) for position in positions[large].tolist()))
-
-
-def split_names(job: Job) -> list[str]:
-    """The parts of the split; a job without one writes all rows as `train`."""
-    if job.split is None:
-        return ["train"]
-    return list(job.split.parts or job.split.where or {})
-
-
-def fit_name(levels: int, level: int) -> str:
-    """What the fitting of one of so many levels is called, as a stage."""
-    return "fit" if levels == 1 else f"fit {level + 1}"

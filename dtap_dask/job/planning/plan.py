@@ -24,6 +24,7 @@ from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limi
 from dtap_dask.job.planning.leaks import of_labels
 from dtap_dask.job.planning.names import of_names
 from dtap_dask.job.planning.source import Lake, ReadFooters, list_lake, nothing_left, settle
+from dtap_dask.job.planning.stages import PlannedStage, planned_stages
 from dtap_dask.job.planning.warnings import SourceNotes, of_source
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile, contains, lies_within
@@ -70,6 +71,12 @@ class Plan:
         first = np.cumsum([0, *map(len, tasks)])[:-1]
         found = np.stack([self.groups.rows[positions], self.groups.bytes[positions]], axis=1)
         return np.add.reduceat(found, first) if len(first) else found
+
+    @property
+    def stages(self) -> tuple[PlannedStage, ...]:
+        """The passes over the source, in order."""
+        levels = self.checked.pipeline.levels
+        return tuple(planned_stages(levels, self.fit_tasks, self.write_tasks, count=self.needs_counting))
 
     @property
     def needs_counting(self) -> bool:

@@ -16,9 +16,10 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
-from dtap_dask.job.planning.grouping import MIXED_FROM, fit_name, split_names
+from dtap_dask.job.planning.grouping import MIXED_FROM
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.seal import layout_of
+from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
 from dtap_dask.lake.parquet.row_groups import planned_rows
@@ -79,17 +80,12 @@ class Probe:
 
 def probe(plan: Plan, seconds: float = SECONDS) -> Probe:
     """Measure for about so many seconds, in this process, with one thread."""
-    measuring = _Measuring(plan, seconds / passes_measured(plan))
+    measuring = _Measuring(plan, seconds / max(2, len(plan.stages)))
     try:
         measuring.measure()
     except DataError as error:
         measuring.trouble = str(error)
     return measuring.result()
-
-
-def passes_measured(plan: Plan) -> int:
-    """The passes over the rows that a probe makes: a level each, or one to count, and one to write."""
-    return max(1, plan.checked.pipeline.levels) + 1
 
 
 def spread(count: int) -> Iterator[int]:
@@ -111,18 +107,18 @@ class _Measuring:
         self._paces: list[StagePace] = []
         self._learnt: list[Partial] = []  # by level
         self._rows = 0
-        self._kept = np.zeros(len(split_names(plan.job)), np.int64)
+        self._kept = np.zeros(len(plan.job.split_names), np.int64)
         self._row_bytes: float | None = None
         self.trouble = ""
 
     def measure(self) -> None:
-        """Every pass that a run makes."""
+        """Every pass that a run makes. The first one chooses the row groups; a run that only writes counts for that."""
         self._warm_up()
-        if not self._pipeline.levels:
-            self._count()
-        for level in range(self._pipeline.levels):
-            self._fit(level)
-        self._write()
+        passes = {"fit": self._fit, "count": self._count, "write": self._write}
+        if len(self._plan.stages) == 1:
+            self._count(self._plan.stages[0])
+        for stage in self._plan.stages:
+            self._paces.append(passes[stage.kind](stage))
 
     def result(self) -> Probe:
         """What is known so far."""
@@ -152,9 +148,9 @@ class _Measuring:
             for number, batch in enumerate(islice(batches, -(-rows // size))):
                 yield batch, min(size, group.rows - number * size)
 
-    def _count(self) -> None:
-        """Where nothing is fitted, a run counts first, and reads no more columns than that takes."""
-        start, ends = time.monotonic(), time.monotonic() + self._seconds
+    def _count(self, stage: PlannedStage) -> StagePace:
+        """Count rows, reading no more columns than that takes."""
+        start = time.monotonic()
         scan = replace(self._scan, outputs=())
         for position in spread(len(self._plan.groups)):
             group = self._plan.groups[position]
@@ -162,18 +158,17 @@ class _Measuring:
                 self._keep(batch)
             self._taken[position] = min(group.rows, self._most)
             self._rows += group.rows
-            if time.monotonic() > ends:
+            if time.monotonic() - start > self._seconds:
                 break
-        if self._plan.needs_counting:
-            self._paces.append(StagePace("count", self._rows, time.monotonic() - start))
+        return StagePace(stage.name, self._rows, time.monotonic() - start)
 
     def _keep(self, batch: ScanBatch) -> None:
         split = batch.split[batch.split >= 0]
         self._kept += np.bincount(split, minlength=len(self._kept))
 
-    def _fit(self, level: int) -> None:
-        """The first level takes row groups until its time is over; later ones take the same."""
-        start = time.monotonic()
+    def _fit(self, stage: PlannedStage) -> StagePace:
+        """Fit a level: the first takes row groups until its time is over, later ones take the same."""
+        level, start = stage.level, time.monotonic()
         ends = start + self._seconds if level == 0 else math.inf
         accumulator = Accumulator(self._pipeline, level, self._state)
         rows = 0
@@ -194,9 +189,9 @@ class _Measuring:
         learnt = accumulator.partial()
         self._learnt.append(learnt)
         self._state = finish(self._pipeline, level, learnt, self._state)
-        self._paces.append(StagePace(fit_name(self._pipeline.levels, level), rows, time.monotonic() - start))
+        return StagePace(stage.name, rows, time.monotonic() - start)
 
-    def _write(self) -> None:
+    def _write(self, stage: PlannedStage) -> StagePace:
         """Row groups as a write task takes them, several together, through all that writes them but the files."""
         transform = Transform(self._pipeline, self._state)
         start, size, kept, rows = time.monotonic(), 0, 0, 0
@@ -212,11 +207,11 @@ class _Measuring:
             kept += sum(len(split) for split, _ in batches)
             if time.monotonic() - start > self._seconds:
                 break
-        self._paces.append(StagePace("write", rows, time.monotonic() - start))
         self._row_bytes = size / kept if kept else None
+        return StagePace(stage.name, rows, time.monotonic() - start)
 
     def _encode(self, batches: Sequence[Batch], infos: Sequence[FeatureInfo]) -> int:
-        names, output = split_names(self._plan.job), self._plan.job.output
+        names, output = self._plan.job.split_names, self._plan.job.output
         parts = np.concatenate([split for split, _ in batches]) if batches else np.empty(0, np.int16)
         rows = tuple(int(count) for count in np.bincount(parts, minlength=len(names)))
         paths = tuple((name,) if count else () for name, count in zip(names, rows, strict=True))

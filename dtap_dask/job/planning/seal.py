@@ -11,7 +11,6 @@ import numpy.typing as npt
 from dtap_dask.features import FeatureInfo
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.counted import Counted, refuse_empty
-from dtap_dask.job.planning.grouping import split_names
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Encoder, Layout
@@ -27,7 +26,7 @@ def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[Tas
     compressed shards end in `.gz`, by which other readers of TFRecords know them.
     DataError where the part that is fitted, or everything, is empty.
     """
-    names = split_names(plan.job)
+    names = plan.job.split_names
     refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
     tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
     shards = shard_counts(plan, tasks, row_bytes)
@@ -86,7 +85,7 @@ def rows_by_group(plan: Plan, counted: Sequence[Counted] | None) -> npt.NDArray[
     """Rows of each row group in each part, shape [groups, parts]: as counted, else (nothing filters) by the footers."""
     if counted is None:
         return plan.groups.rows[:, None]
-    rows = np.zeros((len(plan.groups), len(split_names(plan.job))), np.int64)
+    rows = np.zeros((len(plan.groups), len(plan.job.split_names)), np.int64)
     for one in counted:
         rows[list(plan.fit_tasks[one.task])] = one.rows
     return rows

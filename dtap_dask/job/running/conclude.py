@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 from dtap_dask.job.dataset import summary
 from dtap_dask.job.planning.counted import Reading
-from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.comparison import Comparison, comparison_lines
 from dtap_dask.job.status.hints import loading, of_output
@@ -42,7 +41,7 @@ def conclude(
         f"{count(rows, 'source row')} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s{_spent(stages, seconds)}"
     )
     columns, footers = sum(one.columns for one in readings), sum(one.footers for one in readings)
-    times = f"{passes(plan)} pass{'es' if passes(plan) > 1 else ''}"
+    times = count(len(plan.stages), "pass")
     report.note(
         f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
         f"({times}), and {human(footers)} of footers"

@@ -29,9 +29,9 @@ from dtap_dask.job.execution.tasks import FittedLevel, TaskContext, Written
 from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.counted import Counted, Reading
-from dtap_dask.job.planning.grouping import fit_name, split_names
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
+from dtap_dask.job.planning.stages import PlannedStage, count_stage
 from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.sources import refuse_replaced, write_sources
@@ -233,21 +233,22 @@ class _Run:
             )
 
             fit_with_dask_ml(self.opened(), self.plan, self.work, self.report)
-            counted = self.count()
+            counted = self.count(count_stage(self.plan.fit_tasks))
         else:
-            for level in range(self.levels):
-                counted = self.fit(level)
-            if not self.levels and self.plan.needs_counting:
-                counted = self.count()
+            for stage in self.plan.stages:
+                if stage.kind == "fit":
+                    counted = self.fit(stage)
+                elif stage.kind == "count":
+                    counted = self.count(stage)
         self.tell_unmatched(counted)
         return rows_by_group(self.plan, counted)
 
-    def fit(self, level: int) -> tuple[Counted, ...]:
-        plan = self.plan
-        count = len(plan.fit_tasks)
-        items = LazyItems(count, lambda i: (self.work, level, plan.task(i, plan.fit_tasks[i]), looking(i, count)))
-        told = self.begin(fit_name(self.levels, level), self.plan.fit_tasks)
-        planned = plan.amounts(plan.fit_tasks)[:, 1]
+    def fit(self, stage: PlannedStage) -> tuple[Counted, ...]:
+        plan, level = self.plan, stage.level
+        count = len(stage.tasks)
+        items = LazyItems(count, lambda i: (self.work, level, plan.task(i, stage.tasks[i]), looking(i, count)))
+        told = self.begin(stage)
+        planned = plan.amounts(stage.tasks)[:, 1]
 
         def done(index: int) -> None:
             """What a task has read stays on the workers until all is merged: what it was to read is told meanwhile."""
@@ -263,21 +264,19 @@ class _Run:
             self.report.note(f"Note: {warning}")
         return fitted.counted
 
-    def count(self) -> list[Counted]:
+    def count(self, stage: PlannedStage) -> list[Counted]:
         plan = self.plan
-        items = LazyItems(len(plan.fit_tasks), lambda i: (self.work, plan.task(i, plan.fit_tasks[i])))
-        done = self.begin("count", plan.fit_tasks)
+        items = LazyItems(len(stage.tasks), lambda i: (self.work, plan.task(i, stage.tasks[i])))
+        done = self.begin(stage)
         counted = self.engine.each("count", tasks.count, items, done, took=lambda one: self.took([one]))
         self.report.end()
         return counted
 
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
-        plan = self.plan
-        items = LazyItems(
-            len(plan.write_tasks), lambda i: (self.work, self.levels, plan.task(i, plan.write_tasks[i]), shards[i])
-        )
+        plan, stage = self.plan, self.plan.stages[-1]
+        items = LazyItems(len(stage.tasks), lambda i: (self.work, self.levels, plan.task(i, stage.tasks[i]), shards[i]))
         self.report.update(shards_planned=sum(len(paths) for one in shards for paths in one.shards))
-        done = self.begin("write", plan.write_tasks)
+        done = self.begin(stage)
         written = self.engine.each("write", tasks.write, items, done, took=self.took_shards, lasting=True)
         self.report.end()
         return written
@@ -313,7 +312,7 @@ class _Run:
             source=self.plan.totals,
             infos=feature_infos(state),
             layout=self.layout,
-            splits=split_names(self.plan.job),
+            splits=self.plan.job.split_names,
             shards=[shard for one in written for shard in one.shards],
         )
         self.report.flush()  # a driver that is begun again after its commit must know of it
@@ -321,11 +320,11 @@ class _Run:
             raise Superseded(f"Another run has taken over {self.store.url} from this one.")
         return commit_dataset(self.store, self.plan.run_id, manifest)
 
-    def begin(self, name: str, positions: Sequence[tuple[int, ...]]) -> Callable[[int], None]:
+    def begin(self, stage: PlannedStage) -> Callable[[int], None]:
         """Tell that a stage begins; what is returned tells that a task of it has ended."""
-        begun = stage_of(self.plan, name, positions)
-        self.report.begin(name, begun.tasks, begun.rows, begun.bytes)
-        amounts = self.plan.amounts(positions)
+        begun = stage_of(self.plan, stage)
+        self.report.begin(stage.name, begun.tasks, begun.rows, begun.bytes)
+        amounts = self.plan.amounts(stage.tasks)
         return lambda index: self.report.advance(*amounts[index].tolist())
 
     def tell_unmatched(self, counted: Sequence[Counted] | None) -> None:

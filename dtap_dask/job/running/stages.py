@@ -11,9 +11,9 @@ from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.dask_executor import DaskExecutor
 from dtap_dask.job.execution.tasks import TaskContext
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.planning.grouping import fit_name
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.source import ReadFooters, footer_parts
+from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
@@ -52,18 +52,13 @@ def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooter
 
 def stages(plan: Plan) -> list[Stage]:
     """The stages to come, as far as the plan knows them."""
-    levels, found = plan.checked.pipeline.levels, []
-    if plan.job.fit == "fused" and levels:
-        found = [stage_of(plan, fit_name(levels, level), plan.fit_tasks) for level in range(levels)]
-    elif not levels and plan.needs_counting:
-        found = [stage_of(plan, "count", plan.fit_tasks)]
-    return [*found, stage_of(plan, "write", plan.write_tasks)]
+    return [stage_of(plan, stage) for stage in plan.stages if stage.kind != "fit" or plan.job.fit == "fused"]
 
 
-def stage_of(plan: Plan, name: str, positions: Sequence[tuple[int, ...]]) -> Stage:
+def stage_of(plan: Plan, stage: PlannedStage) -> Stage:
     """A stage before it begins, by the row groups that each of its tasks reads."""
-    rows, size = plan.amounts(positions).sum(axis=0).tolist()
-    return Stage(name, len(positions), 0, rows, 0, size, 0, 0.0, False)
+    rows, size = plan.amounts(stage.tasks).sum(axis=0).tolist()
+    return Stage(stage.name, len(stage.tasks), 0, rows, 0, size, 0, 0.0, False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from distributed import Client, LocalCluster
 
 import dtap_dask
 from documents import Document
-from dtap_dask.job.planning.describe import passes
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.storage import Counters, Store
 
@@ -112,7 +111,7 @@ def test_a_column_chunk_is_read_at_most_once_a_pass(
     planned = {(Path(group.file).parent.name, group.index) for group in plan.groups}
     of_needed = {key: value for key, value in times.items() if key[2] in needed and key[:2] in planned}
     assert len(of_needed) == len(planned) * len(needed)
-    assert max(of_needed.values()) <= passes(plan) == max(levels + 1, 2)
+    assert max(of_needed.values()) <= len(plan.stages) == max(levels + 1, 2)
     assert min(of_needed.values()) >= 1
 
 
