@@ -361,7 +361,7 @@ def test_a_vocabulary_that_will_not_fit_is_told(names: Document, measured: bool)
 
 def test_words_in_dictionaries_are_few(job: Document) -> None:
     plan = make_plan(job)
-    assert plan.looked.plain_text == {}
+    assert plan.source_notes.plain_text == {}
     assert WORDS not in warned(plan, forecast(plan, memory=1 << 20))
 
 

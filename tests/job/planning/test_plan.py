@@ -386,4 +386,4 @@ def test_columns_that_are_all_null_or_nan_do_have_statistics(tmp_path: Path) -> 
     table = pa.table({"x": np.arange(10), "n": pa.nulls(10, pa.int64()), "f": pa.nulls(10, pa.float64())})
     pq.write_table(table, tmp_path / "lake" / "a.parquet")
     made = make_plan(job_on(tmp_path / "lake", "x > 4 or n > 1 or f > 1"))
-    assert made.looked.lacking == {}
+    assert made.source_notes.lacking == {}
