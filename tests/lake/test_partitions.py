@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import SourceError
-from dtap_dask.job.planning.describe import in_numbers, in_text
+from dtap_dask.job.planning.describe import in_numbers
 from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.plan import make_plan
+from dtap_dask.job.planning.plan_text import in_text
 from dtap_dask.job.preview import preview
 from dtap_dask.lake.listing.discover import SourceFile, list_source
 from dtap_dask.lake.listing.partitions import partition_scalar, partition_schema

@@ -21,7 +21,7 @@ from dtap_dask.features.step import Fitted, Step
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
-from dtap_dask.job.planning.seal import planned_row_bytes, shard_counts
+from dtap_dask.job.planning.sharding import planned_row_bytes, shard_counts
 from dtap_dask.lake.parquet.row_groups import OPEN_BYTES
 from dtap_dask.records.shard import WINDOW_BYTES
 

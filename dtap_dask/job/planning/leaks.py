@@ -11,7 +11,7 @@ from dtap_dask.lake.sql.expression import parse_sql
 Sources = Mapping[str, Collection[str]]  # the columns in a derived column's expression
 
 
-def of_labels(job: Job, checked: CheckedJob) -> Iterator[str]:
+def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
     """A sentence for each label that is a feature, goes into one, or can be computed of features."""
     parsed = {name: parse_sql(sql) for name, sql in job.derive.items()}
     derived = {name: one.bind(checked.pipeline.schema).columns for name, one in parsed.items()}

@@ -15,23 +15,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.errors import Problem, StorageError
 from dtap_dask.features.checks import Findings, Watch, by_column, watches
-from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.footers import ReadFooters
 from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limited, task_order
-from dtap_dask.job.planning.leaks import of_labels
-from dtap_dask.job.planning.names import of_names
-from dtap_dask.job.planning.source import Lake, ReadFooters, list_lake, nothing_left, settle
+from dtap_dask.job.planning.keras_names import keras_name_warnings
+from dtap_dask.job.planning.leaks import leak_warnings
+from dtap_dask.job.planning.output import output_problems
+from dtap_dask.job.planning.source import Lake, list_lake, nothing_left, settle
 from dtap_dask.job.planning.stages import PlannedStage, planned_stages
 from dtap_dask.job.planning.warnings import SourceNotes, of_source
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
-from dtap_dask.lake.listing.discover import SourceFile, contains, lies_within
+from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.parquet.footers import RowGroups
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.records.manifest import FORMAT_VERSION, Amounts, SourceTotals
-from dtap_dask.storage import Store, open_store
+from dtap_dask.storage import Store
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def make_plan(
 def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
     """`make_plan` of a job that is loaded: its paths and settings count as they are, its document as it was written."""
     lake = list_lake(loaded)
-    problems = [*lake.problems, *_output_problems(loaded, lake.store)]
+    problems = [*lake.problems, *output_problems(loaded, lake.store)]
 
     def watched(checked: CheckedJob) -> tuple[Watch, ...]:
         return foreseeable(checked, limit)
@@ -139,8 +139,8 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         warnings=(
             *settled.warnings,
             *of_source(loaded, totals.files.read, groups, write_tasks, source_notes),
-            *of_names(names),
-            *of_labels(loaded, checked),
+            *keras_name_warnings(names),
+            *leak_warnings(loaded, checked),
         ),
     )
 
@@ -216,23 +216,3 @@ def _footer_crcs(groups: RowGroups) -> list[int]:
     _, first = np.unique(groups.column("file"), return_index=True)
     crcs: list[int] = groups.column("footer_crc")[first].tolist()
     return crcs
-
-
-def _output_problems(job: Job, source: Store) -> list[Problem]:
-    """An output inside the source would be read as source the next time, one around it would mix both."""
-    place = job.place("output", "path")
-    output = job.output.path
-    try:
-        settings = taps.settings(job.storage)
-        if not open_store(output, settings).same_filesystem(source):
-            return []
-        for path in job.source.path:
-            if contains(path, output, settings):
-                what = f"{output!r} lies inside the source {path!r}, and would be read as source next time."
-                return [Problem(place, f"{what} Choose a folder outside of it.")]
-            if lies_within(path, output, settings):
-                what = f"the source {path!r} lies inside {output!r}, among what will be written."
-                return [Problem(place, f"{what} Choose a folder of its own.")]
-    except StorageError as error:
-        return [Problem(place, str(error))]
-    return []

@@ -16,11 +16,11 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
+from dtap_dask.job.planning.distinct_values import expected_distinct
 from dtap_dask.job.planning.grouping import MIXED_FROM
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.planning.seal import layout_of
+from dtap_dask.job.planning.sharding import layout_of
 from dtap_dask.job.planning.stages import PlannedStage
-from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
 from dtap_dask.lake.parquet.row_groups import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task

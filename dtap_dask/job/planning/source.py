@@ -12,6 +12,7 @@ import pyarrow as pa
 from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, SourceError, did_you_mean
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.planning.footers import ReadFooters, summarize
 from dtap_dask.lake.columns import SourceColumns, source_columns
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile, list_source
@@ -21,19 +22,10 @@ from dtap_dask.lake.pruning import prune_files
 from dtap_dask.lake.sql.expression import compile_sql, parse_sql
 from dtap_dask.storage import Store
 
-# More footers than this are read elsewhere: in tasks on the workers, or by all cores (half a millisecond each here).
-FOOTERS_ON_CLIENT = 1000
-FOOTERS_A_TASK = 256
 # Footers looked at for columns that the first file does not have as the job needs them.
 SAMPLED_FOOTERS = 64
 
-ReadFooters = Callable[[Store, Sequence[SourceFile], FooterQuery], FooterSummary]
 T = TypeVar("T")
-
-
-def footer_parts(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
-    """Files in parts whose footers are read together."""
-    return [files[start : start + FOOTERS_A_TASK] for start in range(0, len(files), FOOTERS_A_TASK)]
 
 
 @dataclass(frozen=True)
@@ -90,14 +82,14 @@ def settle(
     SourceError where a column that is needed has no type that holds the values of all files.
     """
     schema, checked = _first_check(lake, checking)
-    summary = _footers(lake, query_for(checked), read_footers)
+    summary = summarize(lake.store, lake.kept, query_for(checked), read_footers)
     warnings: list[str] = []
     columns = source_columns(summary.columns)
     whole = below_folders(columns.schema, lake.partitions, warnings.append)
     if whole != schema:
         query, checked = query_for(checked), checking(whole)
         if query_for(checked) != query:
-            summary = _footers(lake, query_for(checked), read_footers)
+            summary = summarize(lake.store, lake.kept, query_for(checked), read_footers)
     needed = query_for(checked).schema.names
     columns.refuse(needed)
     return Settled(checked, summary, (*lake.warnings, *warnings, *columns.warnings(needed)))
@@ -119,11 +111,6 @@ def _sampled(lake: Lake) -> SourceColumns:
     files = lake.kept[:: max(1, -(-len(lake.kept) // SAMPLED_FOOTERS))]
     nothing = FooterQuery(pa.schema([]), lake.partitions, None)
     return source_columns(summarize_footers(lake.store, [*files, lake.kept[-1]], nothing).columns)
-
-
-def _footers(lake: Lake, query: FooterQuery, read_footers: ReadFooters | None) -> FooterSummary:
-    elsewhere = read_footers is not None and len(lake.kept) > FOOTERS_ON_CLIENT
-    return (read_footers if read_footers and elsewhere else summarize_footers)(lake.store, lake.kept, query)
 
 
 def nothing_left(job: Job, lake: Lake, summary: FooterSummary) -> SourceError:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dtap_dask.errors import StorageError
 from dtap_dask.features import Pipeline
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.step import Step
@@ -15,8 +12,6 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
 from dtap_dask.lake.parquet.footers import RowGroups
-from dtap_dask.storage import Store, open_store
-from dtap_dask.storage.taps import SCHEME
 from dtap_dask.words import count, human
 
 # More files than this, each with fewer bytes of the needed columns than that, are many small ones.
@@ -35,7 +30,6 @@ COPIES = 5
 WORD_BYTES = 100
 # Of a worker's memory vocabularies may take so much: Dask pauses a worker at 80 %.
 ROOM = 0.6
-_FOLDERS = ("file", "dtap", "hdfs", "viewfs", "har", "maprfs")  # filesystems whose folders are there or are not
 
 
 @dataclass(frozen=True)
@@ -134,41 +128,3 @@ def of_vocabularies(
 
 def _counts(step: Step) -> bool:
     return step.statistic is Counts
-
-
-def cannot_write(job: Job, settings: Mapping[str, Any]) -> str | None:
-    """Why this process cannot write the output; None where it can, or where that cannot be told without making folders.
-
-    A file is made and deleted in the nearest folder that is there, as making a folder in it takes the same right.
-    """
-    output = job.output.path
-    try:
-        store = _nearest(output, settings)
-        if store is None:
-            return None
-        name = f".probe-{uuid.uuid4().hex}"
-        with store.create(name) as file:
-            file.write(b"dtap_dask was here to see whether it can write; this file can be deleted.\n")
-        store.delete(name)
-    except (StorageError, OSError) as error:
-        tap = (
-            " A DataTap may be read-only from within a tenant's nodes, as TenantStorage can be: ask the platform's "
-            "administrator, or choose another output.path."
-        )
-        return f"The output {output} cannot be written from this machine: {error}{tap * output.startswith(SCHEME)}"
-    return None
-
-
-def _nearest(url: str, settings: Mapping[str, Any]) -> Store | None:
-    """The output's folder, or the one above it that is there."""
-    protocol, mark, path = url.rpartition("://")
-    if not mark:
-        path = open_store(url, settings).root  # absolute
-    prefix, parts = protocol + mark, path.rstrip("/").split("/")
-    for depth in range(len(parts), 0, -1):
-        store = open_store(prefix + ("/".join(parts[:depth]) or "/"), settings)
-        if store.exists():
-            return store
-        if mark and protocol not in _FOLDERS:
-            return None  # on an object store a folder is only a name
-    return None

@@ -30,7 +30,7 @@ from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.counted import Counted, Reading
 from dtap_dask.job.planning.plan import Plan, plan_of
-from dtap_dask.job.planning.seal import layout_of, planned_row_bytes, rows_by_group, seal
+from dtap_dask.job.planning.sharding import assign_shards, layout_of, planned_row_bytes, rows_by_group
 from dtap_dask.job.planning.stages import PlannedStage, count_stage
 from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.run_folder import RunFolder
@@ -219,7 +219,7 @@ class _Run:
     def fit_and_seal(self) -> list[TaskShards]:
         rows = self.counted_rows()
         infos = feature_infos(self.work.state(self.levels))
-        shards = list(seal(self.plan, rows, planned_row_bytes(self.plan, infos)))
+        shards = list(assign_shards(self.plan, rows, planned_row_bytes(self.plan, infos)))
         write_sources(self.store, self.output.paths.sources, self.plan)
         self.output.seal(self.plan.fingerprint, shards, self.report.snapshot.id)
         return shards

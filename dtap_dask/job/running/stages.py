@@ -11,8 +11,8 @@ from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.dask_executor import DaskExecutor
 from dtap_dask.job.execution.tasks import TaskContext
 from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.planning.footers import ReadFooters, footer_batches
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.planning.source import ReadFooters, footer_parts
 from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.status.displays import Reporter
 from dtap_dask.job.status.snapshot import Stage
@@ -38,7 +38,7 @@ def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooter
     """Read many footers in tasks."""
 
     def read(source: Store, files: Sequence[SourceFile], query: FooterQuery) -> FooterSummary:
-        parts = footer_parts(files)
+        parts = footer_batches(files)
         report.begin("scan", len(parts), 0, 0)
         items = [(source, part, query) for part in parts]
         found = DaskExecutor(opened(), secrets=secrets).each(

@@ -27,11 +27,12 @@ from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning import grouping, warnings
-from dtap_dask.job.planning.describe import WIDTH, in_numbers, in_text
+from dtap_dask.job.planning.describe import in_numbers
+from dtap_dask.job.planning.distinct_values import expected_distinct
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.planning.plan_text import WIDTH, in_text
 from dtap_dask.job.planning.probe import probe, spread
-from dtap_dask.job.planning.unseen import expected_distinct
 from dtap_dask.job.status.comparison import read_comparison
 from dtap_dask.job.status.folder import read_runs
 from dtap_dask.records.manifest import Manifest

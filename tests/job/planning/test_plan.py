@@ -21,6 +21,7 @@ from documents import Document
 from dtap_dask.errors import DataError
 from dtap_dask.job.execution import dask_executor, tasks
 from dtap_dask.job.planning import warnings
+from dtap_dask.job.planning.footers import summarize_in_processes
 from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.grouping import (
     MIN_TASKS,
@@ -33,8 +34,7 @@ from dtap_dask.job.planning.grouping import (
     group_write_tasks,
 )
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.planning.processes import summarize_in_processes
-from dtap_dask.job.planning.seal import seal
+from dtap_dask.job.planning.sharding import assign_shards
 from dtap_dask.storage import Store
 
 
@@ -53,8 +53,8 @@ def test_many_footers_are_read_in_tasks_named_scan(
     """With the limit lowered to fewer than the 12 files: writing more than 1,000 would take longer than it shows."""
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
-    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.footers.FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.footers.FOOTERS_A_TASK", 5)
     calls: list[tuple[str, int]] = []
     each = dask_executor.DaskExecutor.each
 
@@ -73,7 +73,7 @@ def test_many_footers_are_read_in_tasks_named_scan(
 def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: Client) -> None:
     here = make_plan(job)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
+        patch.setattr("dtap_dask.job.planning.footers.FOOTERS_ON_CLIENT", 5)
         asked: list[int] = []
 
         def elsewhere(source: Store, files: Any, wanted: Any) -> Any:
@@ -88,8 +88,8 @@ def test_the_plan_is_the_same_wherever_footers_are_read(job: Document, client: C
 def test_the_plan_is_the_same_from_many_processes(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     job["source"]["where"] = "fare > 0"
     here = make_plan(job)
-    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_ON_CLIENT", 5)
-    monkeypatch.setattr("dtap_dask.job.planning.source.FOOTERS_A_TASK", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.footers.FOOTERS_ON_CLIENT", 5)
+    monkeypatch.setattr("dtap_dask.job.planning.footers.FOOTERS_A_TASK", 5)
     asked: list[int] = []
 
     def spy(source: Store, files: Any, wanted: Any) -> Any:
@@ -278,7 +278,7 @@ def test_shards_are_named_once_add_up_and_aim_at_their_size(
     rows = np.random.default_rng(seed).integers(0, most, (len(of_two_parts.groups), 2))
     rows *= np.random.default_rng(seed).random(rows.shape) < 0.3  # whole tasks without rows of a part
     rows[0, 0] += 1  # the fitted part has a row
-    sealed = seal(of_two_parts, rows, row_bytes)
+    sealed = assign_shards(of_two_parts, rows, row_bytes)
     assert [one.task for one in sealed] == list(range(len(of_two_parts.write_tasks)))
     assert np.array_equal(np.sum([one.rows for one in sealed], axis=0), rows.sum(axis=0))
     for part, name in enumerate(("train", "eval")):
@@ -301,10 +301,10 @@ def test_shards_are_named_once_add_up_and_aim_at_their_size(
 def test_shards_of_nothing_are_refused(of_two_parts: Plan) -> None:
     rows = np.zeros((len(of_two_parts.groups), 2), np.int64)
     with pytest.raises(DataError, match="No row of .* is left"):
-        seal(of_two_parts, rows, 8.0)
+        assign_shards(of_two_parts, rows, 8.0)
     rows[3, 1] = 7
     with pytest.raises(DataError, match=r"The part 'train', which is fitted, has no rows \(train 0, eval 7\)"):
-        seal(of_two_parts, rows, 8.0)
+        assign_shards(of_two_parts, rows, 8.0)
 
 
 # Warnings: each on a real lake of a few rows, and none on a normal one

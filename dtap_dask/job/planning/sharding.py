@@ -18,7 +18,7 @@ from dtap_dask.records.folder import shard_path
 from dtap_dask.records.shard import TaskShards
 
 
-def seal(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
+def assign_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
     """The shards of every write task, from the rows of each row group in each part, shape [groups, parts].
 
     A task owns whole shards of about `shard_size` bytes, at least one for each part that it has rows of. The

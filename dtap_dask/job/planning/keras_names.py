@@ -12,7 +12,7 @@ _OPERATION = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _SHOWN = 5
 
 
-def of_names(names: Sequence[str]) -> Iterator[str]:
+def keras_name_warnings(names: Sequence[str]) -> Iterator[str]:
     """What `model.export` would refuse of a model of these features, each with what would mend it."""
     odd = [name for name in names if not can_be_exported(name)]
     if odd:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from dtap_dask.job.planning.names import can_be_exported, collisions, exportable, of_names
+from dtap_dask.job.planning.keras_names import can_be_exported, collisions, exportable, keras_name_warnings
 from dtap_dask.job.planning.plan import make_plan
 
 GOOD = ["plain", "A1", "a.b", "c-d", "1abc", "a_1", "ab_", "e\\f", "g>h", "inputs", "training", "name", "args"]
@@ -38,7 +38,7 @@ def test_what_is_said_to_be_exported_is(tmp_path: Path) -> None:
     assert all(map(can_be_exported, GOOD))
     assert not collisions([*GOOD, "h-i", "H_i"])
     assert exported([*GOOD, "h-i", "H_i"], tmp_path)
-    assert not list(of_names(GOOD))
+    assert not list(keras_name_warnings(GOOD))
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -53,7 +53,7 @@ def test_what_is_said_not_to_be_exported_is_not(tmp_path: Path, name: str) -> No
 def test_names_that_become_one_are_told(tmp_path: Path, names: list[str]) -> None:
     assert collisions(names) == [tuple(names)]
     assert not exported(names, tmp_path)
-    (said,) = of_names(names)
+    (said,) = keras_name_warnings(names)
     assert f"has both {names[0]!r} and {names[1]!r}" in said
     assert "Give one another name with `as` (or `name`)" in said
 
