@@ -11,10 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "dtap_dask"
 
 # Being renamed: entries only ever leave this list.
 KNOWN = {
-    "Block", "Cast", "Column", "Comparison", "DtapFileSystem", "Encoder", "Feature", "Held", "Kind", "Line", "Make",
-    "Names", "Note", "Output", "Pace", "Part", "Piece", "Place", "Places", "Rows", "Run", "Sink",
-    "Span", "Split", "Watch", "Words", "_Rows",
-}  # fmt: skip
+    "DtapFileSystem", "Encoder", "Feature", "Held", "Make",
+    "Place", "Sink",
+    "Split", }  # fmt: skip
 
 
 def types_in(tree: ast.Module) -> Iterator[str]:

@@ -27,7 +27,7 @@ class FileColumns:
     files: int = 1
 
 
-def merged(parts: Iterable[FileColumns]) -> tuple[FileColumns, ...]:
+def merge_file_columns(parts: Iterable[FileColumns]) -> tuple[FileColumns, ...]:
     """The same with each schema once, in the order in which they first come."""
     known: dict[tuple[int, bool], int] = {}  # a schema that is the same object need not be compared
     found: list[FileColumns] = []

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.int64]
 
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
 _BLOCK = 8192  # texts hashed together: what lies between stays in the processor's cache
 
 
-def fingerprints(data: npt.NDArray[np.uint8], ends: Places) -> U64:
+def fingerprints(data: npt.NDArray[np.uint8], ends: Offsets) -> U64:
     """Fingerprint64 of data[ends[i]:ends[i + 1]] for every i, shape [n] of `ends` [n + 1], which rise."""
     starts, sizes = ends[:-1], np.diff(ends)
     out = np.full(len(starts), _K2)  # that of the empty text
@@ -42,7 +42,7 @@ def fingerprints(data: npt.NDArray[np.uint8], ends: Places) -> U64:
 class _Texts:
     """Texts of `data` that begin at `starts` and have `sizes` bytes; `mul` is the factor that all hashes use."""
 
-    def __init__(self, data: npt.NDArray[np.uint8], starts: Places, sizes: Places):
+    def __init__(self, data: npt.NDArray[np.uint8], starts: Offsets, sizes: Offsets):
         self._data, self._starts, self._sizes = data, starts, sizes
         self.sizes = sizes.astype(np.uint64)
         self.mul = _K2 + self.sizes * np.uint64(2)
@@ -55,11 +55,11 @@ class _Texts:
         """That in 4 bytes."""
         return self._fetch("<u4", offset).astype(np.uint64)
 
-    def byte(self, offset: int | Places) -> U64:
+    def byte(self, offset: int | Offsets) -> U64:
         """One byte."""
         return self._fetch("<u1", offset).astype(np.uint64)
 
-    def _fetch(self, kind: str, offset: int | Places) -> npt.NDArray[np.unsignedinteger]:
+    def _fetch(self, kind: str, offset: int | Offsets) -> npt.NDArray[np.unsignedinteger]:
         dtype = np.dtype(kind)
         anywhere = np.ndarray(len(self._data) - dtype.itemsize + 1, dtype, self._data, 0, 1)  # at every byte
         at = self._starts + offset

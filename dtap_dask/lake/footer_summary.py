@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dtap_dask.lake.columns import FileColumns, merged
+from dtap_dask.lake.columns import FileColumns, merge_file_columns
 from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.parquet.footers import Footer, FooterReader, RowGroups
 from dtap_dask.lake.pruning import prune_groups
@@ -76,7 +76,7 @@ class FooterSummary:
             dict(sorted(lacking.items())),
             dict(sorted(plain_text.items())),
             dict(nulls),
-            merged(columns for part in parts for columns in part.columns),
+            merge_file_columns(columns for part in parts for columns in part.columns),
         )
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.listing.partitions import partition_scalar
-from dtap_dask.lake.parquet.decoding import Piece
+from dtap_dask.lake.parquet.decoding import RowGroupSlice
 from dtap_dask.lake.parquet.footers import RowGroup
-from dtap_dask.lake.parquet.row_groups import in_order, in_turns
+from dtap_dask.lake.parquet.row_groups import read_interleaved, read_sequential
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
 from dtap_dask.lake.sql.expression import Expression, compile_sql
@@ -98,10 +98,10 @@ def read_task(
     memory allows, each giving its share of `batch_rows` a turn. Either way the sequence depends on the arguments
     only. SourceError when a file is gone, changed since it was planned, or damaged.
     """
-    return read_as(store, spec, task, _in_turns, batch_rows=batch_rows, mixed=mixed)
+    return read_mapped(store, spec, task, _split_evenly, batch_rows=batch_rows, mixed=mixed)
 
 
-def read_as(
+def read_mapped(
     store: Store,
     spec: ScanSpec,
     task: ScanTask,
@@ -109,7 +109,7 @@ def read_as(
     *,
     batch_rows: int = BATCH_ROWS,
     mixed: bool = False,
-    made_bytes: int = 0,
+    result_bytes: int = 0,
 ) -> Iterator[T]:
     """What `each(batch, turns)` makes of a task's batches, in as many parts as it is given turns.
 
@@ -117,34 +117,34 @@ def read_as(
     large as memory allows, if a row of the parts takes about `made_bytes`. So what is costly by the batch is done once
     for many turns.
     """
-    rows = _Rows(spec)
+    rows = _CompiledScan(spec)
 
-    def made(piece: Piece, turns: int) -> Iterable[T]:
+    def made(piece: RowGroupSlice, turns: int) -> Iterable[T]:
         return each(rows.batch(task.groups[piece.position], piece), turns)
 
     if mixed:
-        parts = in_turns(
-            store, rows.columns, task.groups, batch_rows, made, verify=spec.verify_checksums, made_bytes=made_bytes
+        parts = read_interleaved(
+            store, rows.columns, task.groups, batch_rows, made, verify=spec.verify_checksums, result_bytes=result_bytes
         )
         with contextlib.closing(parts):
             yield from parts
         return
-    pieces = in_order(store, rows.columns, task.groups, batch_rows, verify=spec.verify_checksums)
+    pieces = read_sequential(store, rows.columns, task.groups, batch_rows, verify=spec.verify_checksums)
     with contextlib.closing(pieces):
         for piece in pieces:
             yield from made(piece, 1)
 
 
-def _in_turns(batch: ScanBatch, turns: int) -> Iterator[ScanBatch]:
+def _split_evenly(batch: ScanBatch, turns: int) -> Iterator[ScanBatch]:
     """A batch in parts of about as many rows."""
     if turns == 1:
         yield batch
         return
-    for start, stop in even(len(batch.split), turns):
+    for start, stop in even_ranges(len(batch.split), turns):
         yield ScanBatch(batch.rows.slice(start, stop - start), batch.split[start:stop], batch.group)
 
 
-def even(rows: int, parts: int) -> Iterator[tuple[int, int]]:
+def even_ranges(rows: int, parts: int) -> Iterator[tuple[int, int]]:
     """Where `parts` parts of about as many of `rows` rows begin and end."""
     return pairwise(rows * i // parts for i in range(parts + 1))
 
@@ -166,7 +166,7 @@ def _source_schema(spec: ScanSpec) -> pa.Schema:
     return pa.schema([*columns, *spec.partitions])
 
 
-class _Rows:
+class _CompiledScan:
     """The steps of a ScanSpec, compiled once, to apply to each piece of a row group.
 
     `columns` are the file columns to read, `partitions` the partition columns to add: those that a step or the
@@ -197,7 +197,7 @@ class _Rows:
         self._delivered = pa.schema([pa.field(field.name, delivered_type(field.type)) for field in kept])
         self._constants: dict[tuple[tuple[str | None, ...], int], list[pa.Array]] = {}
 
-    def batch(self, group: RowGroup, piece: Piece) -> ScanBatch:
+    def batch(self, group: RowGroup, piece: RowGroupSlice) -> ScanBatch:
         """`where`, then `derive`, then sample and split, then the output columns."""
         arrays = [*piece.columns, *self._partition_columns(group, piece.rows)]
         rows = pa.RecordBatch.from_arrays(arrays, schema=self._delivered) if arrays else _nameless(piece.rows)

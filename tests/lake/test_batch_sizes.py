@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtap_dask.lake.parquet.batch_sizes import Pace, cuts, longest_word
+from dtap_dask.lake.parquet.batch_sizes import BatchSizer, longest_entry, split_by_bytes
 
 WORDS = st.lists(st.none() | st.integers(0, 40).map(lambda size: "é" * (size // 2) + "x" * (size % 2)), max_size=40)
 
@@ -32,7 +32,7 @@ def test_cuts_are_as_long_as_they_may_be(first, second, start, most, binary):
     kind = pa.binary() if binary else pa.string()
     columns = [pa.array(words, pa.string()).cast(kind).dictionary_encode()[start:][:rows] for words in (first, second)]
     sizes = [bytes_of(a) + bytes_of(b) for a, b in zip(first[start:], second[start:], strict=False)]
-    found = list(cuts([*columns, pa.array(range(rows))], rows, most))
+    found = list(split_by_bytes([*columns, pa.array(range(rows))], rows, most))
     assert [place for part in found for place in range(*part)] == list(range(rows))
     for begin, end in found:
         assert sum(sizes[begin:end]) <= most or end == begin + 1
@@ -42,26 +42,26 @@ def test_cuts_are_as_long_as_they_may_be(first, second, start, most, binary):
 @pytest.mark.parametrize("words", [[], [None], [None, None, "ab"], ["", "abc", None]])
 def test_the_longest_word(words):
     column = pa.array(words, pa.string()).dictionary_encode()
-    assert longest_word(column) == max(map(bytes_of, words), default=0)
+    assert longest_entry(column) == max(map(bytes_of, words), default=0)
     outside = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int32()), pa.array(["abcdef", "a", "bc"])[1:])
-    assert longest_word(outside) == 2
+    assert longest_entry(outside) == 2
 
 
 def test_a_pace_follows_what_values_take():
     def batch(rows: int, size: int) -> pa.RecordBatch:
         return pa.record_batch({"x": pa.array([b"x" * size] * rows, pa.binary(size))})
 
-    known = Pace(5000, 1000, known=True)
-    known.after(batch(10, 100))
+    known = BatchSizer(5000, 1000, known=True)
+    known.observe(batch(10, 100))
     assert known.rows == 5000
-    pace = Pace(5000, 20_000, known=False)
+    sizer = BatchSizer(5000, 20_000, known=False)
     seen = []
     for size in (1, 1, 1, 100, 1, 40_000, 1):
-        seen.append(pace.rows)
-        pace.after(batch(pace.rows, size))
+        seen.append(sizer.rows)
+        sizer.observe(batch(sizer.rows, size))
     assert seen == [512, 4096, 5000, 5000, 200, 1600, 1]
-    assert pace.rows == 8
-    assert Pace(100, 1000, known=False).rows == 100
+    assert sizer.rows == 8
+    assert BatchSizer(100, 1000, known=False).rows == 100
 
 
 def repeated(path: Path, rows: int) -> None:

@@ -21,9 +21,9 @@ import dtap_dask
 from dtap_dask.errors import DataError, JobError, SourceError
 from dtap_dask.job.init import starter
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.lake.columns import FileColumns, merged, source_columns
+from dtap_dask.lake.columns import FileColumns, merge_file_columns, source_columns
 from dtap_dask.lake.common_type import common_type
-from dtap_dask.lake.parquet.conversion import delivered
+from dtap_dask.lake.parquet.conversion import to_delivered_type
 
 NOON = dt.datetime(2020, 1, 1, 12)
 US, NS, UTC = pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC")
@@ -168,7 +168,7 @@ def test_a_common_type_holds_what_both_hold(one: pa.DataType, other: pa.DataType
     for kind in {one, other}:
         values = _extremes(kind)
         try:
-            read = delivered(values, common)
+            read = to_delivered_type(values, common)
         except pa.ArrowException:  # not every value fits, and that is said
             assert (kind, common) in _CHECKED or pa.types.is_timestamp(common)
             continue
@@ -345,11 +345,11 @@ def _batches(path: Path) -> list[dict[str, Any]]:
 def test_schemas_are_counted_once_each() -> None:
     one, other = pa.schema([("x", pa.int32())]), pa.schema([("x", pa.int64())])
     parts = [FileColumns(one, True, "a"), FileColumns(other, True, "b"), FileColumns(pa.schema(list(one)), True, "c")]
-    found = merged([*parts, FileColumns(one, False, "d")])
+    found = merge_file_columns([*parts, FileColumns(one, False, "d")])
     assert [(part.example, part.filled, part.files) for part in found] == [
         ("a", True, 2),
         ("b", True, 1),
         ("d", False, 1),
     ]
-    assert merged(found) == found
+    assert merge_file_columns(found) == found
     assert source_columns(found).files == 3

@@ -187,7 +187,7 @@ def test_a_column_that_two_folders_of_a_path_give_is_refused(tmp_path: Path) -> 
 def test_any_text_comes_back_as_it_was_written(values: list[str]) -> None:
     from urllib.parse import quote
 
-    from dtap_dask.lake.listing.hive import hive
+    from dtap_dask.lake.listing.hive import partition_values
 
-    pairs = [hive("f", [f"k={quote(value, safe='')}"]) for value in values]
+    pairs = [partition_values("f", [f"k={quote(value, safe='')}"]) for value in values]
     assert [value for ((_, value),) in pairs] == values

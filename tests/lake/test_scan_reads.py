@@ -23,7 +23,7 @@ from dtap_dask.errors import SourceError
 from dtap_dask.lake.listing.discover import list_source
 from dtap_dask.lake.listing.partitions import partition_schema
 from dtap_dask.lake.parquet import decoding, opening
-from dtap_dask.lake.parquet.column_chunks import ChunkFile, merged
+from dtap_dask.lake.parquet.column_chunks import ChunkFile, merge_ranges
 from dtap_dask.lake.parquet.footers import RowGroup, read_footer
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
@@ -197,7 +197,7 @@ def test_neighbouring_ranges_are_read_together(steps):
     for gap, size in steps:
         ranges.append((place + gap, place + gap + size))
         place += gap + size
-    found, needed = merged(ranges[::-1]), sum(size for _, size in steps)
+    found, needed = merge_ranges(ranges[::-1]), sum(size for _, size in steps)
     assert sum(end - start for start, end in found) <= 1.1 * needed
     assert all(sum(low <= start and end <= high for low, high in found) == 1 for start, end in ranges)
     adjoining = sum(gap == 0 for gap, _ in steps[1:])
@@ -285,8 +285,8 @@ def test_a_footer_is_parsed_once_for_all_tasks(tmp_path, monkeypatch):
     """One file of 600 row groups, read by many tasks in one process, in threads or one after the other."""
     table = numbered(0, 600)
     write(tmp_path / "a.parquet", table, row_group_size=1)
-    parses, parsed = list[int](), opening.parsed
-    monkeypatch.setattr(opening, "parsed", lambda tail: parses.append(len(tail)) or parsed(tail))
+    parses, parsed = list[int](), opening.parse_footer
+    monkeypatch.setattr(opening, "parse_footer", lambda tail: parses.append(len(tail)) or parsed(tail))
     frame = dtap_dask.read(str(tmp_path))
     assert frame.npartitions == 64
     for scheduler in ("synchronous", "threads"):
@@ -295,8 +295,8 @@ def test_a_footer_is_parsed_once_for_all_tasks(tmp_path, monkeypatch):
 
 
 def test_little_is_remembered_of_footers(tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, "REMEMBERED_BYTES", 5000)
-    remembered = opening._Remembered()
+    monkeypatch.setattr(opening, "FOOTER_CACHE_BYTES", 5000)
+    remembered = opening._FooterCache()
     tails = []
     for columns in (5, 10, 20, 40):
         write(tmp_path / "a", pa.table({f"c{i}": [i] for i in range(columns)}))

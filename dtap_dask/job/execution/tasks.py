@@ -20,7 +20,7 @@ from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even, read_as, read_task
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even_ranges, read_mapped, read_task
 from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
@@ -220,8 +220,8 @@ def transformed(
         rows, split = batch.in_parts()
         if rows.num_rows:
             made = transform.apply(rows)
-            for start, stop in even(rows.num_rows, turns):
+            for start, stop in even_ranges(rows.num_rows, turns):
                 yield split[start:stop], cut(made, start, stop)
 
     row_bytes = sum(map(fixed_bytes, transform.infos))
-    return read_as(source, scan, task, parts, mixed=mixed, made_bytes=row_bytes)
+    return read_mapped(source, scan, task, parts, mixed=mixed, result_bytes=row_bytes)

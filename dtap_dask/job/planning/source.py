@@ -16,7 +16,7 @@ from dtap_dask.job.planning.footers import ReadFooters, summarize
 from dtap_dask.lake.columns import SourceColumns, source_columns
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile, list_source
-from dtap_dask.lake.listing.partitions import below_folders, parse_type, partition_schema
+from dtap_dask.lake.listing.partitions import parse_type, partition_schema, without_partition_columns
 from dtap_dask.lake.parquet.footers import read_schema
 from dtap_dask.lake.pruning import prune_files
 from dtap_dask.lake.sql.expression import compile_sql, parse_sql
@@ -61,7 +61,7 @@ def list_lake(job: Job) -> Lake:
     declared, problems = _declared(job, files)
     partitions = partition_schema(files, declared, warnings.append)
     kept = _prune_by_folders(job, files, partitions)
-    schema = below_folders(read_schema(store, kept), partitions)
+    schema = without_partition_columns(read_schema(store, kept), partitions)
     if job.source.where is not None:
         with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
             every = pa.schema([*schema, *partitions])
@@ -85,7 +85,7 @@ def settle(
     summary = summarize(lake.store, lake.kept, query_for(checked), read_footers)
     warnings: list[str] = []
     columns = source_columns(summary.columns)
-    whole = below_folders(columns.schema, lake.partitions, warnings.append)
+    whole = without_partition_columns(columns.schema, lake.partitions, warnings.append)
     if whole != schema:
         query, checked = query_for(checked), checking(whole)
         if query_for(checked) != query:
@@ -100,7 +100,7 @@ def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Sch
     try:
         return lake.schema, checking(lake.schema)
     except JobError:
-        schema = below_folders(_sampled(lake).schema, lake.partitions)
+        schema = without_partition_columns(_sampled(lake).schema, lake.partitions)
         if schema == lake.schema:
             raise
     return schema, checking(schema)

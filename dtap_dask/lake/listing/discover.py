@@ -12,8 +12,8 @@ from typing import Any
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.listing.globs import Item, parse_item
-from dtap_dask.lake.listing.hive import hive, hive_tail
-from dtap_dask.lake.listing.table_formats import of_streams, refuse_table_at, refuse_tables
+from dtap_dask.lake.listing.hive import partition_folders, partition_values
+from dtap_dask.lake.listing.table_formats import refuse_table_at, refuse_tables, streaming_warning
 from dtap_dask.storage import FileInfo, Store, open_store
 
 Found = Sequence[tuple[str, FileInfo]]  # files by their paths below an item
@@ -86,7 +86,15 @@ class _Lister:
         store, start = self._store, "/".join(item.base[self._depth :])
         if not item.patterns and start and store.is_file(start):
             info = store.info(start)
-            return [SourceFile(start, item.base[-1], info.size, hive(start, hive_tail(item.base[:-1])), info.version)]
+            return [
+                SourceFile(
+                    start,
+                    item.base[-1],
+                    info.size,
+                    partition_values(start, partition_folders(item.base[:-1])),
+                    info.version,
+                )
+            ]
         listed = [(info.path[len(start) :].lstrip("/"), info) for info in store.list_files(start)]
         matching = [(key, info) for key, info in listed if item.matches(key)]
         visible = [(key, info) for key, info in matching if not is_hidden(key)]
@@ -98,10 +106,10 @@ class _Lister:
             _refuse_broken(store, info)
         if len(data) < len(visible):
             self._beside.update({info.path for _, info in visible} - {info.path for _, info in data})
-        above = hive_tail(item.base)
-        partition = cache(lambda folder: hive(folder, [*above, *folder.split("/")]))
+        above = partition_folders(item.base)
+        values = cache(lambda folder: partition_values(folder, [*above, *folder.split("/")]))
         return [
-            SourceFile(info.path, key, info.size, partition(key.rpartition("/")[0]), info.version) for key, info in data
+            SourceFile(info.path, key, info.size, values(key.rpartition("/")[0]), info.version) for key, info in data
         ]
 
     def _refuse_tables(self, item: Item, listed: Sequence[str], chosen: Sequence[str]) -> None:
@@ -111,7 +119,7 @@ class _Lister:
             if folder not in self._above:
                 self._above.add(folder)
                 refuse_table_at(open_store(folder, self._settings))
-        stream = of_streams(listed)
+        stream = streaming_warning(listed)
         if stream:
             self._streams.add(stream)
 

@@ -11,12 +11,12 @@ from dtap_dask.errors import SourceError
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def hive_tail(folders: Sequence[str]) -> list[str]:
+def partition_folders(folders: Sequence[str]) -> list[str]:
     """The partition folders that an item itself ends in, as in `lake/trips/year=2013`."""
     return list(itertools.takewhile(lambda folder: "=" in folder, reversed(folders)))[::-1]
 
 
-def hive(place: str, folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
+def partition_values(place: str, folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
     """Names and values of partition folders, url-decoded; SourceError where that cannot be done without loss."""
     values: dict[str, str | None] = {}
     for folder in folders:

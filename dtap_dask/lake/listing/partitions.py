@@ -76,7 +76,7 @@ def partition_schema(
     return pa.schema(fields)
 
 
-def below_folders(
+def without_partition_columns(
     schema: pa.Schema, partitions: pa.Schema, warn: Callable[[str], None] = lambda text: None
 ) -> pa.Schema:
     """The columns of files without those that partition columns stand above, whatever the case of their letters."""

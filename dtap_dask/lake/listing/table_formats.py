@@ -71,7 +71,7 @@ def refuse_table_at(folder: Store) -> None:
             raise _is_a_table(folder.url, ICEBERG)
 
 
-def of_streams(listed: Iterable[str]) -> str | None:
+def streaming_warning(listed: Iterable[str]) -> str | None:
     """A warning where Spark's structured streaming wrote a folder, with a log of the files that it committed."""
     if not any(f"{_STREAM}/" in path for path in listed):
         return None

@@ -12,7 +12,7 @@ FIRST_ROWS = 512  # of a column whose values may be longer than the file's bytes
 GROWTH = 8  # times as many rows as before, at most
 
 
-class Pace:
+class BatchSizer:
     """Rows of the next batch: `rows` each time, or where the file does not tell, as the batches before show.
 
     So that no batch takes much more than `most` bytes, unless values grow suddenly.
@@ -22,7 +22,7 @@ class Pace:
         self._rows, self._most, self.known = rows, most, known
         self.rows = rows if known else min(rows, FIRST_ROWS)
 
-    def after(self, batch: pa.RecordBatch) -> None:
+    def observe(self, batch: pa.RecordBatch) -> None:
         """Take a batch, as it was decoded, as an example of the next; dictionary columns are cut later."""
         if not self.known and batch.num_rows:
             plain = sum(column.nbytes for column in batch.columns if not pa.types.is_dictionary(column.type))
@@ -30,13 +30,13 @@ class Pace:
             self.rows = max(1, min(self._rows, GROWTH * self.rows, self._most // each))
 
 
-def cuts(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
+def split_by_bytes(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
     """Where to cut `rows` rows, [start, stop), so that their words of dictionary columns take at most `most` bytes.
 
     A row that takes more alone is a part of its own.
     """
     coded = [column for column in columns if pa.types.is_dictionary(column.type)]
-    if rows * sum(map(longest_word, coded)) <= most:
+    if rows * sum(map(longest_entry, coded)) <= most:
         yield 0, rows
         return
     end = np.cumsum(sum(map(_decoded_bytes, coded)))
@@ -48,7 +48,7 @@ def cuts(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[in
         start = stop
 
 
-def longest_word(column: pa.DictionaryArray) -> int:
+def longest_entry(column: pa.DictionaryArray) -> int:
     """The bytes of the longest entry of a column's dictionary."""
     return int(_word_bytes(column).max(initial=0))
 

@@ -29,7 +29,7 @@ def chunk_ranges(group: pq.RowGroupMetaData, places: Sequence[int]) -> list[Rang
     return found
 
 
-def merged(ranges: Sequence[Range]) -> list[Range]:
+def merge_ranges(ranges: Sequence[Range]) -> list[Range]:
     """`ranges` with neighbours joined, the smallest gaps first, as far as GAP_BYTES and GAP_SHARE allow."""
     ranges = sorted(ranges)
     left = GAP_SHARE * sum(end - start for start, end in ranges)
@@ -60,7 +60,7 @@ class ChunkFile:
 
     def expect(self, ranges: Sequence[Range]) -> None:
         """What will be read from now on; what is held of earlier ranges is let go."""
-        self._ranges = merged(ranges)
+        self._ranges = merge_ranges(ranges)
         self._held.clear()
 
     def read(self, size: int = -1) -> bytes | memoryview:

@@ -13,7 +13,7 @@ from dtap_dask.lake.schema import delivered_type, is_list
 _OFFSETS = pa.int32()
 
 
-def delivered(values: pa.Array, kind: pa.DataType) -> pa.Array:
+def to_delivered_type(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """`values` in the delivered type of the canonical type `kind`; same length.
 
     pa.ArrowException where they are of another kind, ValueError for a value that cannot be held.

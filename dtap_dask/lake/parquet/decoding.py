@@ -10,11 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
-from dtap_dask.lake.parquet.batch_sizes import Pace, cuts, longest_word
+from dtap_dask.lake.parquet.batch_sizes import BatchSizer, longest_entry, split_by_bytes
 from dtap_dask.lake.parquet.column_chunks import ChunkFile, chunk_ranges
-from dtap_dask.lake.parquet.conversion import delivered
+from dtap_dask.lake.parquet.conversion import to_delivered_type
 from dtap_dask.lake.parquet.footers import RowGroup, is_plain_text
-from dtap_dask.lake.parquet.opening import KnownFooter, changed, damaged, known_footer, one_line, open_parquet
+from dtap_dask.lake.parquet.opening import (
+    ParsedFooter,
+    cached_footer,
+    changed_error,
+    damaged_error,
+    one_line,
+    open_parquet,
+)
 from dtap_dask.lake.schema import delivered_type, is_empty_group
 from dtap_dask.storage import Store
 
@@ -28,7 +35,7 @@ EXACT_ENCODINGS = frozenset(("PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "RLE", "BIT_PAC
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowGroupSlice:
     """Consecutive rows of one row group: `position` in the task's groups, `first_row` in the file."""
 
     position: int
@@ -37,7 +44,7 @@ class Piece:
     columns: tuple[pa.Array, ...]
 
 
-Pieces = Generator[Piece, None, None]
+Slices = Generator[RowGroupSlice, None, None]
 
 
 def coalesced(group: RowGroup) -> bool:
@@ -52,19 +59,19 @@ class OpenFile:
     """
 
     def __init__(
-        self, store: Store, group: RowGroup, source: Any, footer: KnownFooter | None = None, *, verify: bool = True
+        self, store: Store, group: RowGroup, source: Any, footer: ParsedFooter | None = None, *, verify: bool = True
     ):
         self.path = group.file
         self._size, self._verify = group.file_size, verify
         self._readers: dict[tuple[bool, tuple[str, ...]], pq.ParquetFile] = {}
         self._source = ChunkFile(source)
         with store.counters.reading_footer():
-            self.footer = footer or known_footer(
+            self.footer = footer or cached_footer(
                 self._source, group.file, group.file_size, group.footer_bytes, group.footer_crc
             )
         self._metadata = self.footer.metadata
 
-    def read(self, schema: pa.Schema, group: RowGroup, position: int, rows: int, most_bytes: int) -> Pieces:
+    def read(self, schema: pa.Schema, group: RowGroup, position: int, rows: int, most_bytes: int) -> Slices:
         """The columns of `schema` of one row group, at most `rows` rows at a time.
 
         Fewer where they would take more than `most_bytes` decoded: as far as the file tells before, and by what the
@@ -73,42 +80,44 @@ class OpenFile:
         known = self._metadata.num_row_groups > group.index
         found = self._metadata.row_group(group.index).num_rows if known else 0
         if found != group.rows:
-            raise changed(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
+            raise changed_error(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
         stored = [field.name for field in schema if not is_empty_group(field.type) and self.footer.has(field.name)]
         if not stored:  # only partition columns are wanted, say: nothing to decode
             for start in range(0, group.rows, rows):
                 size = min(rows, group.rows - start)
-                yield Piece(position, group.first_row + start, size, tuple(_nulls(field, size) for field in schema))
+                yield RowGroupSlice(
+                    position, group.first_row + start, size, tuple(_nulls(field, size) for field in schema)
+                )
             return
         places = self.footer.places(tuple(stored))
         chunks = self._metadata.row_group(group.index)
         self._source.expect(chunk_ranges(chunks, places) if coalesced(group) else [])
         texts = (name for name in stored if pa.types.is_dictionary(delivered_type(schema.field(name).type)))
         by_dictionary = [name for name in texts if self._by_dictionary(name, group)]
-        pace = self._pace(group, places, by_dictionary, rows, most_bytes)
+        sizer = self._batch_sizer(group, places, by_dictionary, rows, most_bytes)
         reader = self._reader(by_dictionary, coalesce=coalesced(group))
         first = group.first_row
-        for batch in self._batches(reader, group, stored, pace):
+        for batch in self._batches(reader, group, stored, sizer):
             columns = tuple(_column(batch, field, group) for field in schema)
-            for start, stop in cuts(columns, batch.num_rows, most_bytes):
+            for start, stop in split_by_bytes(columns, batch.num_rows, most_bytes):
                 whole = stop - start == batch.num_rows
                 part = columns if whole else tuple(column.slice(start, stop - start) for column in columns)
-                yield Piece(position, first + start, stop - start, part)
+                yield RowGroupSlice(position, first + start, stop - start, part)
             first += batch.num_rows
         if first - group.first_row != group.rows:
             raise _broken(group, f"{first - group.first_row:,} rows came out of it, its footer says {group.rows:,}")
 
     def _batches(
-        self, reader: pq.ParquetFile, group: RowGroup, columns: Sequence[str], pace: Pace
+        self, reader: pq.ParquetFile, group: RowGroup, columns: Sequence[str], sizer: BatchSizer
     ) -> Iterator[pa.RecordBatch]:
         """A row group in batches at this pace; SourceError that names the column which cannot be read."""
-        batches = reader.iter_batches(pace.rows, row_groups=[group.index], columns=columns, use_threads=False)
+        batches = reader.iter_batches(sizer.rows, row_groups=[group.index], columns=columns, use_threads=False)
         try:
             for batch in batches:
                 yield batch
-                if not pace.known:
-                    pace.after(batch)
-                    reader.reader.set_batch_size(pace.rows)  # what it decodes next
+                if not sizer.known:
+                    sizer.observe(batch)
+                    reader.reader.set_batch_size(sizer.rows)  # what it decodes next
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the filesystem failed, not the file
@@ -140,7 +149,9 @@ class OpenFile:
             )
         return self._readers[key]
 
-    def _pace(self, group: RowGroup, places: Sequence[int], by_dictionary: Sequence[str], rows: int, most: int) -> Pace:
+    def _batch_sizer(
+        self, group: RowGroup, places: Sequence[int], by_dictionary: Sequence[str], rows: int, most: int
+    ) -> BatchSizer:
         """As many rows as the footer, and the dictionaries of texts that are not decoded as such, leave room for."""
         known, chunks = True, self._metadata.row_group(group.index)
         for place in places:
@@ -158,14 +169,14 @@ class OpenFile:
                 if leaf.repeated or leaf.nested or "DELTA_BYTE_ARRAY" in chunk.encodings:
                     known = False
                 else:
-                    rows = min(rows, max(1, most // max(self._longest_word(group, leaf.path), 1)))
-        return Pace(rows, most, known)
+                    rows = min(rows, max(1, most // max(self._longest_entry(group, leaf.path), 1)))
+        return BatchSizer(rows, most, known)
 
-    def _longest_word(self, group: RowGroup, column: str) -> int:
+    def _longest_entry(self, group: RowGroup, column: str) -> int:
         """The bytes of the longest word in the dictionary of a text column's chunk."""
         reader = self._reader([column], coalesce=coalesced(group))
-        first = next(self._batches(reader, group, [column], Pace(1, 1, known=True)), None)
-        return longest_word(first.column(0)) if first is not None else 0
+        first = next(self._batches(reader, group, [column], BatchSizer(1, 1, known=True)), None)
+        return longest_entry(first.column(0)) if first is not None else 0
 
     def _by_dictionary(self, column: str, group: RowGroup) -> bool:
         """Whether to decode a text column as dictionaries: only where the file keeps it so.
@@ -180,7 +191,7 @@ class OpenFile:
 
 
 def _broken(group: RowGroup, why: str, column: str | None = None) -> SourceError:
-    return damaged(group.file, why, f" in row group {group.index}{f', column {column!r}' if column else ''}")
+    return damaged_error(group.file, why, f" in row group {group.index}{f', column {column!r}' if column else ''}")
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, group: RowGroup) -> pa.Array:
@@ -190,7 +201,7 @@ def _column(batch: pa.RecordBatch, field: pa.Field, group: RowGroup) -> pa.Array
         return _nulls(field, batch.num_rows)
     values = batch.column(index)
     try:
-        return delivered(values, field.type)
+        return to_delivered_type(values, field.type)
     except pa.ArrowException as error:
         raise SourceError(
             f"{group.file}: column {field.name!r} is {values.type} there, and read as {field.type}, as other files "

@@ -11,7 +11,7 @@ _ROW_GROUPS, _COLUMNS, _CRYPTO_METADATA = 4, 1, 8  # fields of FileMetaData, Row
 _NONE: frozenset[int] = frozenset()
 
 
-def sealed_columns(tail: bytes, metadata: pq.FileMetaData) -> frozenset[int]:
+def encrypted_columns(tail: bytes, metadata: pq.FileMetaData) -> frozenset[int]:
     """The places of the leaf columns that are encrypted in some row group, from the footer that `read_tail` gives.
 
     Only a signed footer can have them: it is longer than its metadata by the signature. ValueError if it is damaged.

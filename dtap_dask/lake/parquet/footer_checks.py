@@ -28,11 +28,11 @@ class CheckedFooter:
         """
         groups = range(self.metadata.num_row_groups)
         if len(places) and groups:
-            with contextlib.suppress(_Asked):
+            with contextlib.suppress(_ReadAttempted):
                 self._parquet.reader.read_row_groups(groups, column_indices=places, use_threads=False)
 
 
-class _Asked(Exception):
+class _ReadAttempted(Exception):
     """A byte was asked for."""
 
 
@@ -45,7 +45,7 @@ class _FooterOnly(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if self.tail is None:
-            raise _Asked
+            raise _ReadAttempted
         start, first = self._place, self._size - len(self.tail)
         self._place = end = min(start + size, self._size)
         return bytes(max(0, min(end, first) - start)) + self.tail[max(0, start - first) : max(0, end - first)]

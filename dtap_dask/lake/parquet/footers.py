@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.parquet.encryption import sealed_columns
+from dtap_dask.lake.parquet.encryption import encrypted_columns
 from dtap_dask.lake.parquet.footer_checks import CheckedFooter
-from dtap_dask.lake.parquet.opening import damaged, explained, leaf_places, open_checked, read_tail
-from dtap_dask.lake.parquet.statistics import Kind, column_stats, null_count
+from dtap_dask.lake.parquet.opening import damaged_error, errors_explained, leaf_indices, open_checked, read_tail
+from dtap_dask.lake.parquet.statistics import StatisticKind, column_stats, null_count
 from dtap_dask.lake.schema import canonical_schema
 from dtap_dask.lake.sql.domain import ColumnStats
 from dtap_dask.storage import Store
@@ -169,23 +169,23 @@ class FooterReader:
         store, path, size = self._store, file.path, file.size
         with store.counters.reading_footer(), open_checked(store, path, size, file.version) as source:
             tail = read_tail(source, path, size)
-            with explained(source, path, size):
+            with errors_explained(source, path, size):
                 checked = CheckedFooter(tail, size)
-                sealed = sealed_columns(tail, checked.metadata)
-            shape = self._shape_for(file, checked.schema, checked.metadata, sealed)
-            with explained(source, path, size):
+                encrypted = encrypted_columns(tail, checked.metadata)
+            shape = self._shape_for(file, checked.schema, checked.metadata, encrypted)
+            with errors_explained(source, path, size):
                 checked.check_chunks(shape.places)
         return self._footer(file, checked.metadata, shape, (len(tail), google_crc32c.value(tail)))
 
     def _shape_for(
-        self, file: SourceFile, found: pa.Schema, metadata: pq.FileMetaData, sealed: frozenset[int]
+        self, file: SourceFile, found: pa.Schema, metadata: pq.FileMetaData, encrypted: frozenset[int]
     ) -> _Shape:
         hive = tuple(name for name, _ in file.partition)
         if self._shape is None or not (found.equals(self._shape.found) and hive == self._shape.hive):
             self._shape = self._shape_of(file, found, hive, metadata)
-        if sealed and self._columns is not None:
-            _refuse_sealed(file, metadata, sealed.intersection(self._shape.places))
-        return self._shape.without(sealed) if sealed else self._shape
+        if encrypted and self._columns is not None:
+            _refuse_encrypted(file, metadata, encrypted.intersection(self._shape.places))
+        return self._shape.without(encrypted) if encrypted else self._shape
 
     def _footer(self, file: SourceFile, metadata: pq.FileMetaData, shape: _Shape, known_by: tuple[int, int]) -> Footer:
         numbers, stats, first_row = [], [], 0
@@ -194,7 +194,7 @@ class FooterReader:
             group = metadata.row_group(index)
             rows, packed, raw = group.num_rows, 0, 0
             if rows < 0:
-                raise damaged(file.path, f"row group {index} has {rows:,} rows")
+                raise damaged_error(file.path, f"row group {index} has {rows:,} rows")
             for place in shape.needed:
                 chunk = group.column(place)
                 packed += chunk.total_compressed_size
@@ -218,11 +218,11 @@ class FooterReader:
         asked = [name for name in found.names if name not in hive] if self._columns is None else self._columns
         schema = pa.schema([every.field(name) for name in asked if times[name] == 1])
         there = set(schema.names)
-        places = _stat_places(metadata, sorted(self._stat_columns & there))
-        stats = [(name, place, Kind.of(every.field(name).type)) for name, place in places.items()]
-        nulls = _stat_places(metadata, sorted(self._null_columns & there))
+        places = _flat_leaf_indices(metadata, sorted(self._stat_columns & there))
+        stats = [(name, place, StatisticKind.of(every.field(name).type)) for name, place in places.items()]
+        nulls = _flat_leaf_indices(metadata, sorted(self._null_columns & there))
         lacking = frozenset(name for name in asked if not times[name])
-        return _Shape(found, hive, schema, every, leaf_places(metadata, schema.names), stats, nulls, lacking)
+        return _Shape(found, hive, schema, every, leaf_indices(metadata, schema.names), stats, nulls, lacking)
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class _Shape:
     schema: pa.Schema
     every: pa.Schema
     needed: Sequence[int]
-    stats: Sequence[tuple[str, int, Kind]]
+    stats: Sequence[tuple[str, int, StatisticKind]]
     nulls: Mapping[str, int]
     lacking: frozenset[str]
 
@@ -254,10 +254,10 @@ class _Shape:
         return replace(self, needed=needed, stats=[one for one in self.stats if one[1] not in places], nulls=nulls)
 
 
-def _refuse_sealed(file: SourceFile, metadata: pq.FileMetaData, sealed: Collection[int]) -> None:
+def _refuse_encrypted(file: SourceFile, metadata: pq.FileMetaData, encrypted: Collection[int]) -> None:
     """SourceError if an encrypted column is among those that are asked for; any other does no harm."""
-    if sealed:
-        name = metadata.schema.column(min(sealed)).path
+    if encrypted:
+        name = metadata.schema.column(min(encrypted)).path
         raise SourceError(
             f"{file.path}: the column {name!r} is encrypted (Parquet modular encryption), and cannot be read here. "
             "Leave it out of the job, or write the file without encryption."
@@ -293,7 +293,7 @@ def read_schema(store: Store, files: Sequence[SourceFile], most: int = 8) -> pa.
     return read_footer(store, files[0]).schema
 
 
-def _stat_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
+def _flat_leaf_indices(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
     """The place of each flat column among `columns`."""
     leaves = [metadata.schema.column(place) for place in range(metadata.num_columns)] if columns else []
     flat = {leaf.path: at for at, leaf in enumerate(leaves) if leaf.path == leaf.name and not leaf.max_repetition_level}

@@ -21,7 +21,7 @@ from dtap_dask.storage import Store, replaced
 MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 TAIL = 8  # behind the footer: its length and the magic
 FIRST_READ = 64 << 10  # bytes at the end of a file, enough for most footers; pyarrow reads as many
-REMEMBERED_BYTES = 4 << 20
+FOOTER_CACHE_BYTES = 4 << 20
 _ARROW_SCHEMA, _NO_SCHEMA = b"\x0cARROW:schema", b"\x0cschema:ARROW"  # a key, behind its length
 # Bytes of a value by its physical type.
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
@@ -45,7 +45,7 @@ def open_checked(store: Store, path: str, size: int, version: str | None = None)
         now = source.tell()
         source.seek(0)
         if now != size:
-            raise changed(path, f"it had {size:,} bytes then, {now:,} now")
+            raise changed_error(path, f"it had {size:,} bytes then, {now:,} now")
         _refuse_replaced(store, path, source, version)
         yield source
         if store.local_path() is not None:  # elsewhere that would be one more request, or tell nothing new
@@ -55,10 +55,10 @@ def open_checked(store: Store, path: str, size: int, version: str | None = None)
 def _refuse_replaced(store: Store, path: str, source: Any, version: str | None) -> None:
     now = store.version(path, source) if version is not None else None
     if replaced(version, now):
-        raise changed(path, f"it was written anew ({version} then, {now} now)")
+        raise changed_error(path, f"it was written anew ({version} then, {now} now)")
 
 
-def changed(path: str, how: str) -> SourceError:
+def changed_error(path: str, how: str) -> SourceError:
     """The error for a file that is not what the plan was made from."""
     return SourceError(
         f"{path} has changed since the source was listed: {how}. Run the job again, so that it plans with the files "
@@ -66,7 +66,7 @@ def changed(path: str, how: str) -> SourceError:
     )
 
 
-def damaged(path: str, why: str, place: str = "") -> SourceError:
+def damaged_error(path: str, why: str, place: str = "") -> SourceError:
     """The error for a file that is no sound Parquet."""
     return SourceError(
         f"{path} cannot be read{place}: {why}. The file is damaged, or holds what pyarrow does not read. Run the job "
@@ -80,7 +80,7 @@ def one_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def explained(source: Any, path: str, size: int) -> Iterator[None]:
+def errors_explained(source: Any, path: str, size: int) -> Iterator[None]:
     """Whatever pyarrow raises here about a file becomes a SourceError that says what is wrong with it."""
     try:
         yield
@@ -95,7 +95,7 @@ def open_parquet(source: Any, path: str, size: int, **options: Any) -> pq.Parque
 
     INT96 timestamps are taken as microseconds (as nanoseconds they overflow outside 1677-2262).
     """
-    with explained(source, path, size):
+    with errors_explained(source, path, size):
         return pq.ParquetFile(source, coerce_int96_timestamp_unit="us", **options)
 
 
@@ -106,7 +106,7 @@ def read_tail(source: Any, path: str, size: int) -> bytes:
     tail = bytes(source.read(size - start))
     length = _footer_length(tail) if tail.endswith(MAGIC) else None
     if length is None or length + TAIL + len(MAGIC) > size:
-        with explained(source, path, size):
+        with errors_explained(source, path, size):
             raise ValueError("its length is missing or too large")
     if length + TAIL <= len(tail):
         return tail[-length - TAIL :]
@@ -114,7 +114,7 @@ def read_tail(source: Any, path: str, size: int) -> bytes:
     return bytes(source.read(start - (size - length - TAIL))) + tail
 
 
-def parsed(tail: bytes) -> pq.ParquetFile:
+def parse_footer(tail: bytes) -> pq.ParquetFile:
     """A file's footer alone, as `read_tail` gives it: schema and metadata, no rows. Raises what pyarrow raises."""
     return pq.ParquetFile(pa.BufferReader(MAGIC + tail), coerce_int96_timestamp_unit="us")
 
@@ -144,7 +144,7 @@ class Leaf:
         return cls(path, path != column.name, column.max_repetition_level > 0, kind == "BYTE_ARRAY", width)
 
 
-class KnownFooter:
+class ParsedFooter:
     """A file's footer as its row groups are read by, with what follows from its schema.
 
     `metadata` describes INT96 columns as binary of 12 bytes: `int96.timestamps` makes timestamps of them. `leaves` are
@@ -165,12 +165,12 @@ class KnownFooter:
         """The places of the leaf columns below top-level columns, in the file's order."""
         found = self._places.get(columns)
         if found is None:
-            found = tuple(leaf_places(self.metadata, columns))
+            found = tuple(leaf_indices(self.metadata, columns))
             self._places = {columns: found}  # a task asks for the same ones each time
         return found
 
 
-class _Remembered:
+class _FooterCache:
     """Parsed footers by their bytes, so that the many tasks of one large file do not each parse it again.
 
     The largest make up for most of the cost, and hold some ten times their bytes; REMEMBERED_BYTES are kept.
@@ -178,9 +178,9 @@ class _Remembered:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, tuple[KnownFooter, int]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[ParsedFooter, int]] = OrderedDict()
 
-    def footer(self, tail: bytes) -> KnownFooter:
+    def footer(self, tail: bytes) -> ParsedFooter:
         """What `tail`, as `read_tail` gives it, holds; raises what pyarrow raises."""
         key = hashlib.sha256(tail).digest()
         with self._lock:
@@ -188,22 +188,22 @@ class _Remembered:
                 self._known.move_to_end(key)
                 return self._known[key][0]
         # Without Arrow's own schema, pyarrow decodes what the file holds: it would make dictionaries of plain pages.
-        metadata = parsed(tail.replace(_ARROW_SCHEMA, _NO_SCHEMA)).metadata
+        metadata = parse_footer(tail.replace(_ARROW_SCHEMA, _NO_SCHEMA)).metadata
         if int96.has_int96(metadata.schema):
             described = int96.as_bytes(tail[:-TAIL]).replace(_ARROW_SCHEMA, _NO_SCHEMA)
-            metadata = parsed(described + len(described).to_bytes(4, "little") + MAGIC).metadata
-        footer = KnownFooter(metadata)
+            metadata = parse_footer(described + len(described).to_bytes(4, "little") + MAGIC).metadata
+        footer = ParsedFooter(metadata)
         with self._lock:
             self._known[key] = footer, len(tail)
-            while len(self._known) > 1 and sum(held for _, held in self._known.values()) > REMEMBERED_BYTES:
+            while len(self._known) > 1 and sum(held for _, held in self._known.values()) > FOOTER_CACHE_BYTES:
                 self._known.popitem(last=False)
         return footer
 
 
-_REMEMBERED = _Remembered()
+_FOOTER_CACHE = _FooterCache()
 
 
-def known_footer(source: Any, path: str, size: int, footer_bytes: int, footer_crc: int) -> KnownFooter:
+def cached_footer(source: Any, path: str, size: int, footer_bytes: int, footer_crc: int) -> ParsedFooter:
     """The footer of a file that was planned, in one read of just its bytes: pyarrow alone would fetch 64 KiB.
 
     SourceError where the footer is none any more, or another one (by its CRC32C).
@@ -212,10 +212,10 @@ def known_footer(source: Any, path: str, size: int, footer_bytes: int, footer_cr
     tail = bytes(source.read(footer_bytes))
     if not tail.endswith(MAGIC) or _footer_length(tail) + TAIL != footer_bytes:
         tail = read_tail(source, path, size)
-    with explained(source, path, size):
-        footer = _REMEMBERED.footer(tail)
+    with errors_explained(source, path, size):
+        footer = _FOOTER_CACHE.footer(tail)
     if google_crc32c.value(tail) != footer_crc:
-        raise changed(path, "its footer is another one, so that other rows may lie there")
+        raise changed_error(path, "its footer is another one, so that other rows may lie there")
     return footer
 
 
@@ -248,7 +248,7 @@ def _prefixes(path: str) -> Iterator[str]:
     return (".".join(parts[:count]) for count in range(1, len(parts)))
 
 
-def leaf_places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
+def leaf_indices(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
     """The places of the leaf columns below top-level columns, in the file's order."""
     wanted, needed = set(columns), []
     for place in range(metadata.num_columns):

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from dtap_dask.lake.parquet.decoding import STREAM_BUFFER, OpenFile, Piece, Pieces, coalesced
+from dtap_dask.lake.parquet.decoding import STREAM_BUFFER, OpenFile, RowGroupSlice, Slices, coalesced
 from dtap_dask.lake.parquet.footers import RowGroup
-from dtap_dask.lake.parquet.opening import KnownFooter, open_checked
+from dtap_dask.lake.parquet.opening import ParsedFooter, open_checked
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.storage import Store
 
@@ -30,7 +30,9 @@ def planned_rows(schema: pa.Schema, group: RowGroup, batch_rows: int) -> int:
     return max(1, min(batch_rows, BATCH_BYTES // row_bytes(schema, group)))
 
 
-def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, *, verify: bool) -> Pieces:
+def read_sequential(
+    store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, *, verify: bool
+) -> Slices:
     """All rows of the groups, group after group. Each file is opened once per run of its groups.
 
     `verify`: whether to check the checksums of pages that have some.
@@ -45,15 +47,15 @@ def in_order(store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_
             yield from opened.read(schema, group, position, planned_rows(schema, group, batch_rows), BATCH_BYTES)
 
 
-def in_turns(
+def read_interleaved(
     store: Store,
     schema: pa.Schema,
     groups: Sequence[RowGroup],
     batch_rows: int,
-    each: Callable[[Piece, int], Iterable[T]],
+    each: Callable[[RowGroupSlice, int], Iterable[T]],
     *,
     verify: bool,
-    made_bytes: int = 0,
+    result_bytes: int = 0,
 ) -> Generator[T, None, None]:
     """What `each` makes of all rows of the groups, several groups open at once, each giving one result a turn.
 
@@ -63,14 +65,14 @@ def in_turns(
     what is left of that allows. Each file is opened once, its footer read once. `verify` is as for `in_order`. The
     sequence depends on the arguments only.
     """
-    count, turn_rows, read_rows = _rows_at_once(schema, groups, batch_rows, made_bytes)
+    count, turn_rows, read_rows = _rows_at_once(schema, groups, batch_rows, result_bytes)
     most_bytes = min(BATCH_BYTES, OPEN_BYTES // count)
-    costs = [_cost(schema, group, read_rows, made_bytes) for group in groups]
+    costs = [_cost(schema, group, read_rows, result_bytes) for group in groups]
     waiting = list(range(len(groups)))[::-1]
     running: dict[int, Iterator[T]] = {}
-    sources: dict[str, tuple[Any, KnownFooter]] = {}
+    sources: dict[str, tuple[Any, ParsedFooter]] = {}
 
-    def results(pieces: Pieces) -> Iterator[T]:
+    def results(pieces: Slices) -> Iterator[T]:
         for piece in pieces:
             yield from each(piece, -(-piece.rows // turn_rows))
 
@@ -97,7 +99,7 @@ def in_turns(
 
 
 def _rows_at_once(
-    schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, made_bytes: int
+    schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, result_bytes: int
 ) -> tuple[int, int, int]:
     """The groups open at first, rows of a turn, and rows to decode at once: as many turns as there is memory for.
 
@@ -105,23 +107,23 @@ def _rows_at_once(
     """
     held = count = 0
     for group in groups:
-        more = _cost(schema, group, batch_rows // (count + 1), made_bytes)
+        more = _cost(schema, group, batch_rows // (count + 1), result_bytes)
         if held + more > OPEN_BYTES:
             break
         held += more
         count += 1
     turn_rows = max(1, batch_rows // max(count, 1))
-    held = sum(_cost(schema, group, turn_rows, made_bytes) for group in groups[:count])
-    widest = max((row_bytes(schema, group) + made_bytes for group in groups[:count]), default=1)
+    held = sum(_cost(schema, group, turn_rows, result_bytes) for group in groups[:count])
+    widest = max((row_bytes(schema, group) + result_bytes for group in groups[:count]), default=1)
     more_turns = max(0, OPEN_BYTES - held) // max(count, 1) // (widest * turn_rows)
     return max(count, 1), turn_rows, turn_rows * min(1 + more_turns, max(1, batch_rows // turn_rows))
 
 
-def _cost(schema: pa.Schema, group: RowGroup, rows: int, made_bytes: int = 0) -> int:
+def _cost(schema: pa.Schema, group: RowGroup, rows: int, result_bytes: int = 0) -> int:
     """Bytes that an open row group holds: what is fetched of it, and the batch being decoded with what comes of it."""
     fetched = group.bytes if coalesced(group) else STREAM_BUFFER * max(len(schema), 1)
     rows = min(planned_rows(schema, group, max(rows, 1)), max(group.rows, 1))
-    return fetched + rows * (row_bytes(schema, group) + made_bytes)
+    return fetched + rows * (row_bytes(schema, group) + result_bytes)
 
 
 def _width(kind: pa.DataType) -> int:

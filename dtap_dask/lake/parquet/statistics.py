@@ -16,7 +16,7 @@ from dtap_dask.lake.sql.domain import ColumnStats
 _KEPT_AS_INTEGERS = (pa.types.is_integer, pa.types.is_date32, pa.types.is_timestamp, pa.types.is_time)
 
 
-def column_stats(chunk: Any, kind: Kind, rows: int) -> ColumnStats:
+def column_stats(chunk: Any, kind: StatisticKind, rows: int) -> ColumnStats:
     """The statistics of one column chunk, as far as they can be relied on."""
     stats = chunk.statistics if chunk.is_stats_set else None
     if stats is None:
@@ -86,7 +86,7 @@ _BOUNDS: Sequence[tuple[Callable[[pa.DataType], bool], _Bound]] = (
 
 
 @dataclass(frozen=True)
-class Kind:
+class StatisticKind:
     """A column's type, and what gives its bounds; None where they are never known."""
 
     type: pa.DataType
@@ -94,7 +94,7 @@ class Kind:
     bound: _Bound | None
 
     @classmethod
-    def of(cls, kind: pa.DataType) -> Kind:
+    def of(cls, kind: pa.DataType) -> StatisticKind:
         """The kind of a canonical type."""
         return cls(kind, pa.types.is_floating(kind), next((bound for fits, bound in _BOUNDS if fits(kind)), None))
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 F64 = npt.NDArray[np.float64]
-Span = tuple[datetime, datetime]
+TimeSpan = tuple[datetime, datetime]
 
 SCHEMA = pa.schema(
     [
@@ -44,7 +44,7 @@ _HOURS = np.array([3, 2, 2, 1, 1, 2, 3, 4, 5, 5, 4, 5, 5, 5, 5, 5, 5, 6, 7, 7, 6
 _AREAS = 77
 
 
-def trips(first_id: int, rows: int, span: Span, seed: tuple[int, ...]) -> pa.Table:
+def trips(first_id: int, rows: int, span: TimeSpan, seed: tuple[int, ...]) -> pa.Table:
     """`rows` trips with ids from `first_id`, in order of their start within `span`; the same for the same arguments."""
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     start, hour = _starts(draw, rows, span)
@@ -80,7 +80,7 @@ def trips(first_id: int, rows: int, span: Span, seed: tuple[int, ...]) -> pa.Tab
     return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _starts(draw: np.random.Generator, rows: int, span: Span) -> tuple[pa.Array, F64]:
+def _starts(draw: np.random.Generator, rows: int, span: TimeSpan) -> tuple[pa.Array, F64]:
     """Starts in rising order, more in the evening than at night, and their hour of the day as a fraction."""
     day = 86_400_000_000
     low, high = ((moment - datetime(1970, 1, 1)) // timedelta(microseconds=1) for moment in span)

@@ -13,16 +13,15 @@ from dtap_dask.lake.sql.comparing import as_floats, cast_to, compare, computed, 
 from dtap_dask.lake.sql.functions.registry import FUNCTIONS, OPERATORS
 from dtap_dask.lake.sql.kernels.casts import castable
 from dtap_dask.lake.sql.literals import number
-from dtap_dask.lake.sql.parsing import written
+from dtap_dask.lake.sql.parsing import to_sql
 from dtap_dask.lake.sql.syntax import function_call, interval, refuse, sql_type
 from dtap_dask.lake.sql.tree import (
     BOOL,
     TEXT,
     Call,
     Case,
-    Cast,
-    Column,
-    Comparison,
+    ColumnReference,
+    ComparisonOperator,
     Constant,
     Is,
     IsNull,
@@ -30,12 +29,13 @@ from dtap_dask.lake.sql.tree import (
     Logic,
     Node,
     Not,
+    TypeCast,
     describe,
     family,
     plain_type,
 )
 
-COMPARISONS: dict[type[exp.Expr], Comparison] = {
+COMPARISONS: dict[type[exp.Expr], ComparisonOperator] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
     exp.LT: "<",
@@ -94,11 +94,11 @@ class _Binder:
             node = self.field(node, name)
         return node
 
-    def top_level(self, names: Sequence[str]) -> Column:
+    def top_level(self, names: Sequence[str]) -> ColumnReference:
         known = self.schema.names
         found = _match(names[0], known)
         if len(found) == 1:
-            return Column(plain_type(self.schema.field(found[0]).type), found[0])
+            return ColumnReference(plain_type(self.schema.field(found[0]).type), found[0])
         if found:
             raise ExpressionError(f"the column {names[0]!r} is ambiguous: there are {', '.join(map(repr, found))}.")
         dotted = ".".join(names)
@@ -111,14 +111,14 @@ class _Binder:
         )
 
     def field(self, node: Node, name: str) -> Node:
-        if not isinstance(node, Column) or not pa.types.is_struct(node.type):
+        if not isinstance(node, ColumnReference) or not pa.types.is_struct(node.type):
             raise ExpressionError(f"{describe(node)} has no field {name!r}: it is not a struct.")
         known = [node.type.field(i).name for i in range(node.type.num_fields)]
         found = _match(name, known)
         if len(found) != 1:
             raise ExpressionError(f"{describe(node)} has no field {name!r}.{did_you_mean(name, known)}")
         index = node.type.get_field_index(found[0])
-        return Column(plain_type(node.type.field(index).type), node.name, (*node.path, found[0]))
+        return ColumnReference(plain_type(node.type.field(index).type), node.name, (*node.path, found[0]))
 
     def bracket(self, tree: exp.Bracket) -> Node:
         keys = tree.expressions
@@ -201,10 +201,10 @@ class _Binder:
     def cast(self, tree: exp.Cast) -> Node:
         arg, target = self.bind(tree.this), sql_type(tree)
         lenient = isinstance(tree, exp.TryCast)
-        text = written(tree)
+        text = to_sql(tree)
         if not castable(arg.type, target):
             raise ExpressionError(f"{text}: {describe(arg)} cannot be cast to {target}.")
-        node = Cast(target, arg, lenient, text)
+        node = TypeCast(target, arg, lenient, text)
         if not isinstance(arg, Constant):
             return node
         try:  # a date that does not exist is a mistake in the expression, not in the data
@@ -226,7 +226,7 @@ class _Binder:
         return self.call(name, [self.bind(arg) for arg in args], tree)
 
     def call(self, name: str, args: list[Node], tree: exp.Expr) -> Node:
-        text = written(tree)
+        text = to_sql(tree)
         wanted_types, result = FUNCTIONS[name].types(name, args)
         if (FUNCTIONS[name].strict or name in OPERATORS) and any(
             isinstance(arg, Constant) and arg.is_null for arg in args

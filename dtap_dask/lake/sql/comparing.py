@@ -17,9 +17,8 @@ from dtap_dask.lake.sql.tree import (
     DOUBLE,
     NUMBERS,
     Always,
-    Cast,
     Compare,
-    Comparison,
+    ComparisonOperator,
     Constant,
     Family,
     In,
@@ -27,11 +26,12 @@ from dtap_dask.lake.sql.tree import (
     Logic,
     Node,
     Not,
+    TypeCast,
     describe,
     family,
 )
 
-_FLIPPED: dict[Comparison, Comparison] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_FLIPPED: dict[ComparisonOperator, ComparisonOperator] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _ONE_ROW = pa.record_batch({"": pa.nulls(1)})
 _NULL = Constant(BOOL, pa.nulls(1, BOOL)[0])  # pa.scalar would import pandas here
 _SAME_GRID: tuple[frozenset[Family], ...] = (
@@ -62,10 +62,10 @@ def cast_to(node: Node, dtype: pa.DataType) -> Node:
         return node
     if isinstance(node, Constant) and node.is_null:
         return Constant(dtype, pa.scalar(None, dtype))
-    return fold(Cast(dtype, node))
+    return fold(TypeCast(dtype, node))
 
 
-def compare(op: Comparison, left: Node, right: Node) -> Node:
+def compare(op: ComparisonOperator, left: Node, right: Node) -> Node:
     """`left op right`; ExpressionError if the two cannot be compared."""
     if isinstance(left, Constant) and not isinstance(right, Constant):
         left, right, op = right, left, _FLIPPED.get(op, op)
@@ -81,7 +81,7 @@ def compare(op: Comparison, left: Node, right: Node) -> Node:
     return _widened(op, left, right)
 
 
-def _with_literal(op: Comparison, left: Node, right: Constant) -> Node:
+def _with_literal(op: ComparisonOperator, left: Node, right: Constant) -> Node:
     kind, other = family(left.type), family(right.type)
     if other == "text" and kind != "text":
         try:
@@ -102,7 +102,7 @@ def _with_literal(op: Comparison, left: Node, right: Constant) -> Node:
     return _widened(op, left, right)
 
 
-def _widened(op: Comparison, left: Node, right: Node) -> Node:
+def _widened(op: ComparisonOperator, left: Node, right: Node) -> Node:
     dtype = compared_type(left.type, right.type)
     if dtype is None:
         raise ExpressionError(
@@ -112,7 +112,7 @@ def _widened(op: Comparison, left: Node, right: Node) -> Node:
     return Compare(BOOL, op, cast_to(left, dtype), cast_to(right, dtype))
 
 
-def _on_grid(op: Comparison, node: Node, value: Fraction) -> Node:
+def _on_grid(op: ComparisonOperator, node: Node, value: Fraction) -> Node:
     """`node op value` for a type whose values lie on a grid, with the nearest value that is on it."""
     steps = value / step(node.type)
     low, high = limits(node.type)
@@ -124,7 +124,7 @@ def _on_grid(op: Comparison, node: Node, value: Fraction) -> Node:
         return Always(BOOL, node, op == "<>")
     if not low <= steps <= high:
         return Always(BOOL, node, (steps > high) == (op in ("<", "<=")))
-    between: Comparison = "<=" if op in ("<", "<=") else ">"
+    between: ComparisonOperator = "<=" if op in ("<", "<=") else ">"
     return Compare(BOOL, between, node, Constant(node.type, at_step(math.floor(steps), node.type)))
 
 

@@ -23,8 +23,7 @@ from dtap_dask.lake.sql.tree import (
     Always,
     Call,
     Case,
-    Cast,
-    Column,
+    ColumnReference,
     Compare,
     Constant,
     In,
@@ -34,6 +33,7 @@ from dtap_dask.lake.sql.tree import (
     Logic,
     Node,
     Not,
+    TypeCast,
     describe,
     plain_type,
 )
@@ -92,7 +92,7 @@ class _Evaluator:
     def __init__(self, batch: pa.RecordBatch):
         self.batch = batch
         self.rows = batch.num_rows
-        self.loaded: dict[Column, pa.Array] = {}
+        self.loaded: dict[ColumnReference, pa.Array] = {}
 
     def array(self, node: Node) -> pa.Array:
         """`node` as an array of its own type."""
@@ -123,14 +123,14 @@ class _Evaluator:
 
         None if it does not hang on one dictionary column alone, or if some entry, used or not, cannot be computed.
         """
-        if isinstance(node, Column | Not) or len(node.columns) != 1:
+        if isinstance(node, ColumnReference | Not) or len(node.columns) != 1:
             return None
         (name,) = node.columns
         column = self.batch.column(name)
         if not pa.types.is_dictionary(column.type) or len(column.dictionary) >= self.rows:
             return None
         entries, indices = column.dictionary, column.indices
-        if isinstance(node, IsNull) and isinstance(node.arg, Column) and not entries.null_count:
+        if isinstance(node, IsNull) and isinstance(node.arg, ColumnReference) and not entries.null_count:
             return indices.is_null()
         if indices.null_count:
             indices = indices.cast(pa.int64()).fill_null(len(entries))
@@ -141,7 +141,7 @@ class _Evaluator:
             return None
         return _spread(values, indices)
 
-    def column(self, node: Column) -> pa.Array:
+    def column(self, node: ColumnReference) -> pa.Array:
         if node not in self.loaded:
             values = self.batch.column(node.name)
             for field in node.path:
@@ -173,7 +173,7 @@ class _Evaluator:
                 "Cast to double, use NULLIF for a divisor of 0, or leave these rows out with CASE or AND."
             ) from error
 
-    def cast(self, node: Cast) -> Datum:
+    def cast(self, node: TypeCast) -> Datum:
         values = self.array(node.arg)
         try:
             return without_nan(cast(values, node.type, lenient=node.lenient))
@@ -256,7 +256,7 @@ class _Evaluator:
 
 _RULES: dict[type[Node], Callable[[_Evaluator, Any], Datum]] = {
     Constant: lambda _, node: node.value.cast(node.type) if node.value.type != node.type else node.value,
-    Column: _Evaluator.column,
+    ColumnReference: _Evaluator.column,
     Compare: _Evaluator.compare,
     Logic: _Evaluator.logic,
     Not: lambda self, node: pc.invert(self.value(node.arg)),
@@ -265,7 +265,7 @@ _RULES: dict[type[Node], Callable[[_Evaluator, Any], Datum]] = {
     Always: _Evaluator.always,
     In: _Evaluator.is_in,
     Like: _Evaluator.like,
-    Cast: _Evaluator.cast,
+    TypeCast: _Evaluator.cast,
     Call: _Evaluator.call,
     Case: _Evaluator.case,
 }

@@ -16,8 +16,8 @@ from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.binding import bind
 from dtap_dask.lake.sql.domain import ColumnStats, Domain
 from dtap_dask.lake.sql.evaluate import evaluate
-from dtap_dask.lake.sql.matching import constants_of, may_match
-from dtap_dask.lake.sql.parsing import deep_stack, parse_tree, shown, too_deep, written
+from dtap_dask.lake.sql.matching import constant_domains, may_match
+from dtap_dask.lake.sql.parsing import abbreviated, deep_stack, parse_tree, to_sql, too_deep
 from dtap_dask.lake.sql.tree import BOOL, Node
 
 
@@ -53,7 +53,7 @@ class Expression:
 
     @cached_property
     def _constants(self) -> Mapping[int, Domain]:
-        return constants_of(self.tree)
+        return constant_domains(self.tree)
 
     def _need_condition(self) -> None:
         if self.type not in (BOOL, pa.null()):
@@ -76,7 +76,7 @@ class Parsed:
 
     def conjuncts(self) -> tuple[Parsed, ...]:
         """The conditions that AND joins at the top: all must be true."""
-        return tuple(Parsed(written(part), part) for part in _conjuncts(self.tree))
+        return tuple(Parsed(to_sql(part), part) for part in _conjuncts(self.tree))
 
     def bind(self, schema: pa.Schema) -> Expression:
         """The expression over columns of these types; ExpressionError for unknown columns, wrong types or literals."""
@@ -84,7 +84,7 @@ class Parsed:
             with deep_stack():
                 return Expression(self.sql, bind(self.tree, schema))
         except ExpressionError as error:
-            raise ExpressionError(f"In {shown(self.sql)}: {error}") from None
+            raise ExpressionError(f"In {abbreviated(self.sql)}: {error}") from None
         except RecursionError:
             raise too_deep(self.sql) from None
 

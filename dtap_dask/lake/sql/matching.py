@@ -21,8 +21,7 @@ from dtap_dask.lake.sql.tree import (
     Always,
     Call,
     Case,
-    Cast,
-    Column,
+    ColumnReference,
     Compare,
     Constant,
     In,
@@ -32,6 +31,7 @@ from dtap_dask.lake.sql.tree import (
     Logic,
     Node,
     Not,
+    TypeCast,
     family,
 )
 
@@ -42,10 +42,10 @@ def may_match(predicate: Node, stats: Mapping[str, ColumnStats], constants: Mapp
     """False only if no row of the chunk can make `predicate` TRUE; `constants` is what `constants_of` says of it."""
     if any(column.rows == 0 for column in stats.values()):
         return False
-    return True in _Pruner(stats, constants).truth(predicate)
+    return True in _StatisticsEvaluator(stats, constants).truth(predicate)
 
 
-def constants_of(predicate: Node) -> Mapping[int, Domain]:
+def constant_domains(predicate: Node) -> Mapping[int, Domain]:
     """What is known of the constants in a predicate, by the ids of the nodes: the same for every chunk."""
     return {id(node): _constant(node.value) for node in predicate.walk() if isinstance(node, Constant)}
 
@@ -54,7 +54,7 @@ def _constant(value: pa.Scalar) -> Domain:
     return Domain(value, value, not value.is_valid, value.is_valid, True)
 
 
-class _Pruner:
+class _StatisticsEvaluator:
     def __init__(self, stats: Mapping[str, ColumnStats], constants: Mapping[int, Domain]):
         self.stats = stats
         self.known = dict(constants)  # by a node's id: hashing a node takes longer than all else here
@@ -84,10 +84,10 @@ class _Pruner:
     def chosen(self, node: Case) -> Domain:
         return hull([self.domain(value) for _, value in node.branches] + [self.domain(node.default)])
 
-    def cast(self, node: Cast) -> Domain:
+    def cast(self, node: TypeCast) -> Domain:
         return self.image(node, node.arg) if _keeps_order(node) else Domain()
 
-    def column(self, node: Column) -> Domain:
+    def column(self, node: ColumnReference) -> Domain:
         if id(node) not in self.known:
             stats = self.stats.get(node.name)
             usable = stats is not None and not node.path and family(node.type) not in ("nested", "other")
@@ -127,7 +127,7 @@ class _Pruner:
             return Domain(nulls=True, values=False)
         if source.low is None or source.high is None:
             return Domain()
-        ends = Column(arg.type, "ends")
+        ends = ColumnReference(arg.type, "ends")
         batch = pa.record_batch({"ends": pa.array([source.low, source.high], arg.type)})
         try:
             low, high = evaluate(_replace(node, arg, ends), batch)
@@ -177,7 +177,7 @@ class _Pruner:
         misses = prefix and ((high is not None and high < prefix) or (low is not None and low[: len(prefix)] > prefix))
         return _ANYTHING - ({True} if misses else set())
 
-    def column_truth(self, node: Column) -> Truth:
+    def column_truth(self, node: ColumnReference) -> Truth:
         domain = self.column(node)
         low, high = domain.bounds
         outcomes = {side for side in (False, True) if domain.values and within(side, low, high)}
@@ -196,24 +196,24 @@ class _Pruner:
         return frozenset({node.value} if arg.values else set()) | frozenset({None} if arg.nulls else set())
 
 
-_TRUTHS: dict[type[Node], Callable[[_Pruner, Any], Truth]] = {
-    Column: _Pruner.column_truth,
-    Compare: _Pruner.compare,
-    Logic: _Pruner.logic,
+_TRUTHS: dict[type[Node], Callable[[_StatisticsEvaluator, Any], Truth]] = {
+    ColumnReference: _StatisticsEvaluator.column_truth,
+    Compare: _StatisticsEvaluator.compare,
+    Logic: _StatisticsEvaluator.logic,
     Not: lambda self, node: frozenset(None if side is None else not side for side in self.truth(node.arg)),
-    IsNull: _Pruner.is_null,
+    IsNull: _StatisticsEvaluator.is_null,
     Is: lambda self, node: frozenset(side is node.value for side in self.truth(node.arg)),
-    Always: _Pruner.always,
-    In: _Pruner.is_in,
-    Like: _Pruner.like,
-    Case: _Pruner.case,
+    Always: _StatisticsEvaluator.always,
+    In: _StatisticsEvaluator.is_in,
+    Like: _StatisticsEvaluator.like,
+    Case: _StatisticsEvaluator.case,
 }
 
-_DOMAINS: dict[type[Node], Callable[[_Pruner, Any], Domain]] = {
-    Column: _Pruner.column,
-    Case: _Pruner.chosen,
-    Cast: _Pruner.cast,
-    Call: _Pruner.call,
+_DOMAINS: dict[type[Node], Callable[[_StatisticsEvaluator, Any], Domain]] = {
+    ColumnReference: _StatisticsEvaluator.column,
+    Case: _StatisticsEvaluator.chosen,
+    TypeCast: _StatisticsEvaluator.cast,
+    Call: _StatisticsEvaluator.call,
 }
 
 
@@ -229,7 +229,7 @@ def _or(a: bool | None, b: bool | None) -> bool | None:
     return None if a is None or b is None else False
 
 
-def _keeps_order(node: Cast) -> bool:
+def _keeps_order(node: TypeCast) -> bool:
     source, target = family(node.arg.type), family(node.type)
     return {source, target} <= NUMBERS or {source, target} <= {"date", "timestamp"}
 
@@ -252,9 +252,9 @@ def _direction(node: Call) -> int:
     return int(size > 0) - int(size < 0)
 
 
-def _replace(node: Node, arg: Node, column: Column) -> Node:
-    if isinstance(node, Cast):
-        return Cast(node.type, column, node.lenient, node.text)
+def _replace(node: Node, arg: Node, column: ColumnReference) -> Node:
+    if isinstance(node, TypeCast):
+        return TypeCast(node.type, column, node.lenient, node.text)
     if isinstance(node, Call):
         return Call(node.type, node.name, tuple(column if part is arg else part for part in node.args), node.text)
     return node

@@ -54,29 +54,29 @@ def parse_tree(sql: str) -> exp.Expr:
         with deep_stack():
             trees = dialect.parser().parse(tokens, sql)
     except UnicodeEncodeError:
-        raise ExpressionError(f"{shown(sql)} has a character that is not Unicode text.") from None
+        raise ExpressionError(f"{abbreviated(sql)} has a character that is not Unicode text.") from None
     except ParseError as error:
         raise _not_valid(sql, error) from None
     except SqlglotError as error:
         raise ExpressionError(
-            f"{shown(sql)} is not valid SQL: {str(error).rstrip('.')}. Is a quote left open?"
+            f"{abbreviated(sql)} is not valid SQL: {str(error).rstrip('.')}. Is a quote left open?"
         ) from None
     except RecursionError:
         raise too_deep(sql) from None
     except (ExpressionError, MemoryError):
         raise
     except Exception as error:  # the parser stumbles over some texts that are no SQL
-        raise ExpressionError(f"{shown(sql)} is not valid SQL ({type(error).__name__} in the parser).") from None
+        raise ExpressionError(f"{abbreviated(sql)} is not valid SQL ({type(error).__name__} in the parser).") from None
     return _checked(sql, trees)
 
 
 def _checked(sql: str, trees: list[exp.Expr | None]) -> exp.Expr:
     tree = trees[0] if trees else None
     if tree is None:
-        raise ExpressionError(f"{shown(sql)} is no expression.")
+        raise ExpressionError(f"{abbreviated(sql)} is no expression.")
     if any(trees[1:]):
         raise ExpressionError(
-            f"{shown(sql)} is not available in an expression: there is one expression, without a semicolon."
+            f"{abbreviated(sql)} is not available in an expression: there is one expression, without a semicolon."
         )
     if _depth(tree) > MAX_DEPTH:
         raise too_deep(sql)
@@ -97,24 +97,24 @@ def deep_stack() -> Iterator[None]:
 
 def _too_long(sql: str, what: str) -> ExpressionError:
     return ExpressionError(
-        f"The expression {shown(sql)} has {what} are possible. "
+        f"The expression {abbreviated(sql)} has {what} are possible. "
         "Join a long list of values as a table before, or split the expression."
     )
 
 
 def too_deep(sql: str) -> ExpressionError:
     return ExpressionError(
-        f"The expression {shown(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
+        f"The expression {abbreviated(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
         "parentheses are possible. Use IN for lists of values, or split it into derived columns."
     )
 
 
-def written(tree: exp.Expr) -> str:
+def to_sql(tree: exp.Expr) -> str:
     """A part of an expression as SQL, for messages; sqlglot's advice about other dialects is left out."""
     return tree.sql(dialect=Dialect, unsupported_level=ErrorLevel.IGNORE)
 
 
-def shown(sql: str) -> str:
+def abbreviated(sql: str) -> str:
     """An expression in a message; of a long one the beginning."""
     return repr(sql) if len(sql) <= 400 else f"{sql[:60]!r}..."
 
@@ -124,7 +124,7 @@ def _not_valid(sql: str, error: ParseError) -> ExpressionError:
     what = str(first.get("description") or error).partition(" for <class")[0].strip().rstrip(".")
     near = first.get("highlight")
     place = f" at line {first.get('line')}, column {first.get('col')}" if first.get("line") else ""
-    return ExpressionError(f"{shown(sql)} is not valid SQL{place}{f' near {near!r}' if near else ''}: {what}.")
+    return ExpressionError(f"{abbreviated(sql)} is not valid SQL{place}{f' near {near!r}' if near else ''}: {what}.")
 
 
 def _check_tokens(sql: str, tokens: list[Token]) -> None:
@@ -141,14 +141,14 @@ def _check_tokens(sql: str, tokens: list[Token]) -> None:
         if depth > MAX_DEPTH or links > MAX_DEPTH:
             raise too_deep(sql)
         if token.token_type == TokenType.NUMBER and not _NUMBER.fullmatch(token.text):
-            raise ExpressionError(f"{token.text[:60]!r} in {shown(sql)} is no number.")
+            raise ExpressionError(f"{token.text[:60]!r} in {abbreviated(sql)} is no number.")
         if token.token_type == TokenType.NUMBER and len(token.text) > MAX_DIGITS:
             raise ExpressionError(
-                f"the number {token.text[:20]}... in {shown(sql)} has {len(token.text):,} characters; "
+                f"the number {token.text[:20]}... in {abbreviated(sql)} has {len(token.text):,} characters; "
                 f"{MAX_DIGITS} are possible."
             )
     if depth > 0:  # the parser forgives some of these at the end
-        raise ExpressionError(f"{shown(sql)} is not valid SQL: a parenthesis, a bracket or a CASE is not closed.")
+        raise ExpressionError(f"{abbreviated(sql)} is not valid SQL: a parenthesis, a bracket or a CASE is not closed.")
 
 
 def _depth(tree: exp.Expr) -> int:

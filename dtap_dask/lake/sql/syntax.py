@@ -13,7 +13,7 @@ from dtap_dask.errors import ExpressionError, nearest
 from dtap_dask.lake.sql.functions.dateparts import PARTS
 from dtap_dask.lake.sql.functions.registry import ALIASES, FUNCTIONS
 from dtap_dask.lake.sql.functions.temporal import UNITS
-from dtap_dask.lake.sql.parsing import written
+from dtap_dask.lake.sql.parsing import to_sql
 from dtap_dask.lake.sql.tree import Constant
 
 _TYPES: dict[str, pa.DataType] = {
@@ -68,7 +68,7 @@ _INTERVALS = {  # months, days, nanoseconds
 
 def refuse(tree: exp.Expr, reason: str) -> ExpressionError:
     """The error that names what is written and why it cannot be."""
-    return ExpressionError(f"{written(tree)!r} is not available in an expression: {reason}.")
+    return ExpressionError(f"{to_sql(tree)!r} is not available in an expression: {reason}.")
 
 
 def sql_type(tree: exp.Cast) -> pa.DataType:
@@ -78,7 +78,7 @@ def sql_type(tree: exp.Cast) -> pa.DataType:
     if target.args.get("nested") or name not in _TYPES:
         raise refuse(
             tree,
-            f"the type {written(target).upper()} is not one of {', '.join(_TYPES)}",
+            f"the type {to_sql(target).upper()} is not one of {', '.join(_TYPES)}",
         )
     sizes = [size.name for size in target.expressions]
     if name != "DECIMAL" or not sizes:
@@ -167,7 +167,7 @@ def _unknown_function(tree: exp.Expr, name: str) -> ExpressionError:
     hint = f" Did you mean {near!r}?" if near else " The documentation (docs/sql.md) lists all."
     if name in _CHANGING:
         hint = " A run must give the same rows whenever it is repeated; write the date or number itself."
-    return ExpressionError(f"there is no function {name!r} here ({written(tree)}).{hint}")
+    return ExpressionError(f"there is no function {name!r} here ({to_sql(tree)}).{hint}")
 
 
 def _arguments(tree: exp.Expr, keys: Sequence[str]) -> list[exp.Expr]:

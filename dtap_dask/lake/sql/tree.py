@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-Comparison = Literal["=", "<>", "<", "<=", ">", ">=", "distinct"]
+ComparisonOperator = Literal["=", "<>", "<", "<=", ">", ">=", "distinct"]
 Family = Literal[
     "null",
     "bool",
@@ -98,9 +98,9 @@ class Node:
         return frozenset().union(*(child.columns for child in self.children))
 
     @cached_property
-    def leaves(self) -> frozenset[Column]:
+    def leaves(self) -> frozenset[ColumnReference]:
         """The columns, and fields of columns, that this value is computed from."""
-        return frozenset(part for part in self.walk() if isinstance(part, Column))
+        return frozenset(part for part in self.walk() if isinstance(part, ColumnReference))
 
     def walk(self) -> Iterator[Node]:
         yield self
@@ -120,7 +120,7 @@ class Constant(Node):
 
 
 @dataclass(frozen=True)
-class Column(Node):
+class ColumnReference(Node):
     """A column, or the field `path` inside a struct column."""
 
     name: str
@@ -135,7 +135,7 @@ class Column(Node):
 class Compare(Node):
     """`left op right`, both of one type; `distinct` is IS DISTINCT FROM."""
 
-    op: Comparison
+    op: ComparisonOperator
     left: Node
     right: Node
 
@@ -223,7 +223,7 @@ class Like(Unary):
 
 
 @dataclass(frozen=True)
-class Cast(Unary):
+class TypeCast(Unary):
     """CAST, or TRY_CAST when `lenient`; `text` is what the user wrote, for errors; empty for a widening we added."""
 
     lenient: bool = False
@@ -255,7 +255,7 @@ class Case(Node):
         return (*(node for branch in self.branches for node in branch), self.default)
 
 
-def shown(value: pa.Scalar) -> str:
+def scalar_text(value: pa.Scalar) -> str:
     """A value as an error shows it; a date that Python has not as its count of days or smaller units since 1970."""
     try:
         return repr(value.as_py())
@@ -265,10 +265,10 @@ def shown(value: pa.Scalar) -> str:
 
 def describe(node: Node) -> str:
     """A few words that let a person find `node` in what they wrote."""
-    if isinstance(node, Column):
+    if isinstance(node, ColumnReference):
         return f"column {'.'.join((node.name, *node.path))!r} ({node.type})"
     if isinstance(node, Constant):
-        return "NULL" if node.is_null else f"the literal {shown(node.value)} ({node.type})"
-    if isinstance(node, Call | Cast) and node.text:
+        return "NULL" if node.is_null else f"the literal {scalar_text(node.value)} ({node.type})"
+    if isinstance(node, Call | TypeCast) and node.text:
         return f"{node.text} ({node.type})"
     return f"an expression of type {node.type}"

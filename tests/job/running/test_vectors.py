@@ -16,7 +16,7 @@ from distributed import Client
 import dtap_dask
 from dtap_dask.errors import DataError, JobError, SourceError
 from dtap_dask.job.table import as_records
-from dtap_dask.lake.parquet.conversion import delivered
+from dtap_dask.lake.parquet.conversion import to_delivered_type
 from dtap_dask.lake.schema import canonical_type
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import first_rows, verify
@@ -185,7 +185,7 @@ FLOATS = [[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]]
 def test_lists_of_every_layout_are_delivered(wanted: pa.DataType, given: Any, start: int) -> None:
     kind = pa.list_(pa.float32(), 2) if given == "fixed" else given(pa.float32())
     array = pa.array(FLOATS, kind)[start:]
-    found = delivered(array, wanted)
+    found = to_delivered_type(array, wanted)
     found.validate(full=True)
     assert found.type == wanted
     assert found.to_pylist() == FLOATS[start:]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dtap_dask.errors import DataError, ExpressionError
-from dtap_dask.lake.parquet.statistics import Kind, column_stats
+from dtap_dask.lake.parquet.statistics import StatisticKind, column_stats
 from dtap_dask.lake.sql.domain import ColumnStats
 from dtap_dask.lake.sql.expression import compile_sql
 from sql_grammar import Grammar, Term
@@ -32,7 +32,7 @@ def row_groups(seed: int) -> Iterator[tuple[pa.RecordBatch, dict[str, ColumnStat
         for place in range(chunks.num_columns):
             name = chunks.column(place).path_in_schema
             dtype = batch.schema.field(name).type
-            kind = Kind.of(dtype.value_type if pa.types.is_dictionary(dtype) else dtype)
+            kind = StatisticKind.of(dtype.value_type if pa.types.is_dictionary(dtype) else dtype)
             stats[name] = column_stats(chunks.column(place), kind, batch.num_rows)
         yield batch, stats
 

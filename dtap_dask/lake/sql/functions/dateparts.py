@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.functions.definition import Args, Function, Run, always
+from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, always
 from dtap_dask.lake.sql.kernels import calendar
 from dtap_dask.lake.sql.kernels.calendar import counts, floor_divide, per_day
 from dtap_dask.lake.sql.tree import DOUBLE, INT64
@@ -32,7 +32,7 @@ MONTH_NAMES = (
 )
 
 
-def _part(count: Callable[[pa.Array], pa.Array]) -> Run:
+def _part(count: Callable[[pa.Array], pa.Array]) -> Kernel:
     return lambda dtype, args: pc.cast(count(args[0]), dtype)
 
 

@@ -15,16 +15,16 @@ import pyarrow as pa
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.tree import DOUBLE, INT64, NUMBERS, TEXT, Constant, Family, Node, describe, family
 
-Kind = Literal["any", "text", "integer", "number", "numeric", "moment", "clock", "instant"]
+ParameterKind = Literal["any", "text", "integer", "number", "numeric", "moment", "clock", "instant"]
 Types = tuple[tuple[pa.DataType, ...], pa.DataType]
 Signature = Callable[[str, Sequence[Node]], Types]
 Args = Sequence[Any]
-Run = Callable[[pa.DataType, Args], Any]
+Kernel = Callable[[pa.DataType, Args], Any]
 STAMP = pa.timestamp("us")
 
 # kind -> families it accepts, how messages call it, how the documentation calls it. A number becomes a DOUBLE, a
 # numeric keeps its type; a moment keeps its type, an instant becomes microseconds, a clock may be a time of day.
-_KINDS: dict[Kind, tuple[frozenset[Family], str, str]] = {
+_KINDS: dict[ParameterKind, tuple[frozenset[Family], str, str]] = {
     "any": (frozenset(), "", "any"),
     "text": (frozenset(("text",)), "text", "VARCHAR"),
     "integer": (frozenset(("int",)), "a whole number", "BIGINT"),
@@ -38,7 +38,7 @@ _KINDS: dict[Kind, tuple[frozenset[Family], str, str]] = {
     ),
     "instant": (frozenset(("date", "timestamp")), "a date or timestamp", "DATE or TIMESTAMP"),
 }
-_FIXED: dict[Kind, pa.DataType] = {"text": TEXT, "integer": INT64, "number": DOUBLE}
+_FIXED: dict[ParameterKind, pa.DataType] = {"text": TEXT, "integer": INT64, "number": DOUBLE}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Parameter:
     """One parameter: its name, the kind of values, and whether it must be constant, may be missing, or may repeat."""
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     constant: bool = False
     optional: bool = False
     repeats: bool = False
@@ -104,7 +104,7 @@ class Function:
 
     spec: str
     result: pa.DataType | Signature
-    run: Run
+    run: Kernel
     doc: str = ""
     example: str = ""
     gives: str = ""
@@ -176,7 +176,7 @@ def one_row(value: pa.Scalar) -> pa.Array:
     return pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
 
 
-def plain(kernel: Callable[..., Any]) -> Run:
+def plain(kernel: Callable[..., Any]) -> Kernel:
     """A kernel of Arrow's on the arguments as they are, cast to the result's type."""
     return lambda dtype, args: typed(kernel(*args), dtype)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.functions.definition import Args, Function, Run, Types, always, constant, plain
+from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, Types, always, constant, plain
 from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.tree import BOOL, DOUBLE, INT64, MAX_PRECISION, Node, family
 
@@ -58,7 +58,7 @@ def _floored(name: str, args: Sequence[Node]) -> Types:
     return _cut(name, args)
 
 
-def _round(mode: str) -> Run:
+def _round(mode: str) -> Kernel:
     """Rounding in one of Arrow's modes: decimals and integers exactly, floats by scaling them, as DuckDB does."""
 
     def run(dtype: pa.DataType, args: Args) -> Any:
@@ -131,7 +131,7 @@ def _log(dtype: pa.DataType, args: Args) -> Any:
     return pc.divide(pc.log10(args[1]), pc.log10(args[0]))
 
 
-def _numpy(function: Callable[[Any], Any]) -> Run:
+def _numpy(function: Callable[[Any], Any]) -> Kernel:
     def run(dtype: pa.DataType, args: Args) -> Any:
         missing = np.asarray(args[0].is_null())
         with np.errstate(all="ignore"):
@@ -140,7 +140,7 @@ def _numpy(function: Callable[[Any], Any]) -> Run:
     return run
 
 
-def _math(run: Run, doc: str, example: str, rising: bool = False) -> Function:
+def _math(run: Kernel, doc: str, example: str, rising: bool = False) -> Function:
     return Function("x number", DOUBLE, run, doc, example, rising=always if rising else lambda args: False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.functions.definition import Args, Function, Run
+from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel
 from dtap_dask.lake.sql.functions.numeric import NUMERIC
 from dtap_dask.lake.sql.functions.regexp import REGEXPS
 from dtap_dask.lake.sql.functions.signatures import added, arithmetic, first_type, negated, one_type
@@ -19,7 +19,7 @@ from dtap_dask.lake.sql.kernels.casts import cast
 from dtap_dask.lake.sql.tree import INT64
 
 
-def _add(sign: int) -> Run:
+def _add(sign: int) -> Kernel:
     kernel = pc.add_checked if sign == 1 else pc.subtract_checked
 
     def run(dtype: pa.DataType, args: Args) -> Any:
@@ -43,7 +43,7 @@ def _nullif(dtype: pa.DataType, args: Args) -> Any:
     return pc.if_else(same, pa.scalar(None, dtype), args[0])
 
 
-def _extreme(better: Callable[..., Any]) -> Run:
+def _extreme(better: Callable[..., Any]) -> Kernel:
     """The largest or smallest that is not null, of any type that can be compared."""
 
     def run(dtype: pa.DataType, args: Args) -> Any:
@@ -56,7 +56,7 @@ def _extreme(better: Callable[..., Any]) -> Run:
     return run
 
 
-def _operator(types: Any, run: Run, spec: str = "left any, right any") -> Function:
+def _operator(types: Any, run: Kernel, spec: str = "left any, right any") -> Function:
     return Function(spec, types, run, strict=False)
 
 

@@ -15,11 +15,11 @@ from dtap_dask.lake.sql.functions.definition import Args, Function, constant
 from dtap_dask.lake.sql.kernels import calendar
 from dtap_dask.lake.sql.tree import INT64, TEXT, Node
 
-Piece = Callable[[pa.Array], pa.Array]
+Formatter = Callable[[pa.Array], pa.Array]
 _DIRECTIVE = re.compile(r"%(-?[A-Za-z]|%)")
 
 
-def _digits(count: Callable[[pa.Array], pa.Array], width: int) -> Piece:
+def _digits(count: Callable[[pa.Array], pa.Array], width: int) -> Formatter:
     return lambda values: pc.utf8_lpad(pc.cast(pc.cast(count(values), INT64), TEXT), width, "0")
 
 
@@ -49,7 +49,7 @@ def _micros(values: pa.Array) -> pa.Array:
     return pc.add(pc.multiply(pc.cast(pc.millisecond(values), INT64), 1000), pc.cast(pc.microsecond(values), INT64))
 
 
-def _named(names: Sequence[str], count: Callable[[pa.Array], pa.Array], length: int | None) -> Piece:
+def _named(names: Sequence[str], count: Callable[[pa.Array], pa.Array], length: int | None) -> Formatter:
     return lambda values: pc.utf8_slice_codeunits(pa.array(names).take(pc.subtract(count(values), 1)), 0, length)
 
 
@@ -64,7 +64,7 @@ _NUMBERS: dict[str, tuple[Callable[[pa.Array], pa.Array], int]] = {
     "S": (pc.second, 2),
     "j": (calendar.day_of_year, 3),
 }
-_PIECES: dict[str, Piece] = {
+_FORMATTERS: dict[str, Formatter] = {
     **{letter: _digits(count, width) for letter, (count, width) in _NUMBERS.items()},
     **{f"-{letter}": _digits(count, 1) for letter, (count, _) in _NUMBERS.items()},
     "Y": _digits(_years, 4),
@@ -83,11 +83,11 @@ _PIECES: dict[str, Piece] = {
 def _check(name: str, args: Sequence[Node]) -> None:
     text = constant(args, 1) or ""
     for directive in re.findall(r"%(-?.?)", text, re.DOTALL):
-        if directive != "%" and directive not in _PIECES:
+        if directive != "%" and directive not in _FORMATTERS:
             raise ExpressionError(f"{name} knows no directive {'%' + directive!r}; known are {_KNOWN} and %%.")
 
 
-_KNOWN = ", ".join(f"%{letter}" for letter in _PIECES)
+_KNOWN = ", ".join(f"%{letter}" for letter in _FORMATTERS)
 
 
 def _strftime(dtype: pa.DataType, args: Args) -> Any:
@@ -96,7 +96,7 @@ def _strftime(dtype: pa.DataType, args: Args) -> Any:
     parts: list[Any] = [pa.scalar("")]
     for index, part in enumerate(_DIRECTIVE.split(text)):
         literal = index % 2 == 0 or part == "%"
-        parts.append(pa.scalar(part) if literal else _PIECES[part](values))
+        parts.append(pa.scalar(part) if literal else _FORMATTERS[part](values))
     joined = pc.binary_join_element_wise(*parts, "")
     return pc.if_else(values.is_valid(), joined, pa.scalar(None, dtype))
 

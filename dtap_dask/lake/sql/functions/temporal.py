@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError, did_you_mean
 from dtap_dask.lake.sql.functions.dateparts import DATE_PARTS, DAY_NAMES, MONTH_NAMES
-from dtap_dask.lake.sql.functions.definition import STAMP, Args, Function, Run, Types, always, constant, one_row
+from dtap_dask.lake.sql.functions.definition import STAMP, Args, Function, Kernel, Types, always, constant, one_row
 from dtap_dask.lake.sql.functions.strftime import STRFTIME
 from dtap_dask.lake.sql.kernels import calendar
 from dtap_dask.lake.sql.kernels.calendar import MICROS_PER_DAY, YEARS, counts, floor_divide
@@ -145,7 +145,7 @@ def _difference(ends: Sequence[Any], count: Callable[[Any], Any]) -> Any:
     return pc.subtract_checked(end, start)
 
 
-def _names(names: Sequence[str], count: Callable[[pa.Array], pa.Array]) -> Run:
+def _names(names: Sequence[str], count: Callable[[pa.Array], pa.Array]) -> Kernel:
     return lambda dtype, args: pa.array(names).take(pc.subtract(count(args[0]), 1))
 
 

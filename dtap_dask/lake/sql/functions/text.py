@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError
-from dtap_dask.lake.sql.functions.definition import Args, Function, Run, Types, constant, plain, typed
+from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, Types, constant, plain, typed
 from dtap_dask.lake.sql.tree import BOOL, INT64, TEXT, Node, describe, family
 
 SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -19,7 +19,7 @@ _LONGEST = 1_000_000  # characters that lpad, rpad and repeat make of one value
 _BIGGEST = 2**31 - 1  # bytes of one Arrow array of text
 
 
-def per_value(kernel: Callable[..., Any]) -> Run:
+def per_value(kernel: Callable[..., Any]) -> Kernel:
     """Run a kernel that takes Python values after its first argument.
 
     Where these are arrays, the kernel runs once for each combination of values that occurs, on its rows.
@@ -120,7 +120,7 @@ def _translate(values: pa.Array, old: str, new: str) -> pa.Array:
     return pa.array(changed, TEXT).take(encoded.indices)
 
 
-def _trim(kernel: Callable[..., Any]) -> Run:
+def _trim(kernel: Callable[..., Any]) -> Kernel:
     return per_value(lambda values, characters=SPACES: kernel(values, characters=characters))
 
 

@@ -11,7 +11,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.kernels.spelling import to_text
 from dtap_dask.lake.sql.literals import NANOSECONDS, parse_text
-from dtap_dask.lake.sql.tree import INT64, MAX_PRECISION, Family, family, shown
+from dtap_dask.lake.sql.tree import INT64, MAX_PRECISION, Family, family, scalar_text
 
 Rule = Callable[[pa.Array, pa.DataType], pa.Array]
 _MICROS = pa.timestamp("us")
@@ -169,6 +169,6 @@ def _one(value: pa.Scalar, target: pa.DataType, lenient: bool) -> pa.Scalar | No
             return None
         reason = f": {error}" if family(value.type) == "text" else ""
         raise DataError(
-            f"the value {shown(value)} cannot be cast from {value.type} to {target}{reason}. "
+            f"the value {scalar_text(value)} cannot be cast from {value.type} to {target}{reason}. "
             "Use TRY_CAST to get NULL for such values, or leave these rows out."
         ) from error
