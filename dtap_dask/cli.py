@@ -108,7 +108,10 @@ def _scheduler_options(function: F) -> F:
 
 def _cluster_options(function: F) -> F:
     cluster = click.option(
-        "--cluster", type=PATH, metavar="FILE", help="YAML that says which cluster to start (see the README)."
+        "--cluster",
+        type=PATH,
+        metavar="FILE",
+        help="A YAML file that describes the cluster to start (`dtap-dask docs cluster`).",
     )
     function = _scheduler_options(cluster(function))
     for option in (

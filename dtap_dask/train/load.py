@@ -61,7 +61,7 @@ def load(
     `storage` is the job's `storage` section: how path is reached, and `cache: {path: ~/.cache/dtap_dask, size: 20GiB}`
     (also DTAP_CACHE and DTAP_CACHE_SIZE) and `mounts: {"hdfs://ns/base": /mnt/base}`, where the same files are found.
 
-    Checkpoints of iterators, tf.data service and what else `load` guarantees: dtap_dask/docs/loading.md.
+    Checkpoints of iterators, tf.data service and what else `load` guarantees: `dtap-dask docs loading`.
 
     Raises JobError for a wrong argument or a split that is not there, DataError for a split without rows, OutputError
     for a dataset that is not finished or whose files are not those of its manifest, StorageError for one that cannot be

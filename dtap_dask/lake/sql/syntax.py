@@ -164,7 +164,7 @@ def _unknown_function(tree: exp.Expr, name: str) -> ExpressionError:
         return refuse(tree, f"{name} is an aggregate; an expression sees one row at a time")
     known = sorted(key for key in (*FUNCTIONS, *ALIASES) if key[0].isalpha() and key != "negate")
     near = nearest(name, known)
-    hint = f" Did you mean {near!r}?" if near else " The documentation (docs/sql.md) lists all."
+    hint = f" Did you mean {near!r}?" if near else " `dtap-dask docs sql` lists all."
     if name in _CHANGING:
         hint = " A run must give the same rows whenever it is repeated; write the date or number itself."
     return ExpressionError(f"there is no function {name!r} here ({to_sql(tree)}).{hint}")

@@ -115,7 +115,7 @@ REFUSED = {
     "left(i, 2)": "'s' of left(s, count) takes text, not column 'i' (int32)",
     "sinn(x)": "Did you mean 'sin'?",
     "regex_replace(s, 'a', 'b')": "Did you mean 'regexp_replace'?",
-    "xyzzy(x)": "The documentation (docs/sql.md) lists all",
+    "xyzzy(x)": "`dtap-dask docs sql` lists all",
     "random() < 0.5": "A run must give the same rows whenever it is repeated",
 }
 
