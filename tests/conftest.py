@@ -11,7 +11,9 @@ from distributed import Client, LocalCluster
 from documents import Document, taxi_job
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
+from property_tests import register_profiles
 
+register_profiles()
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
 
 

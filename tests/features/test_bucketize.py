@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import KBinsDiscretizer
@@ -26,7 +26,6 @@ def run(values, options):
     return transform.infos[0], transform.apply(rows)["x"]
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     hnp.arrays(np.float64, st.integers(0, 50), elements=finite), st.lists(finite, min_size=1, max_size=9, unique=True)
 )
@@ -37,7 +36,6 @@ def test_boundaries_are_numpy_digitize(values, bounds):
     assert (info.ids, info.dtype, info.stored) == (len(bounds) + 1, "int64", "uint8")
 
 
-@settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.float64, st.integers(1, 200), elements=st.floats(-100, 100, width=16)), st.integers(2, 12))
 def test_quantiles_of_few_values_are_exact(values, buckets):
     info, out = run(values, {"quantiles": buckets})

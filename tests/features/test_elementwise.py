@@ -7,12 +7,13 @@ import datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from property_tests import examples
 
 
 def run(array, *steps, **spec):
@@ -23,7 +24,7 @@ def run(array, *steps, **spec):
     return transform.infos[0], transform.apply(rows)["x"]
 
 
-@settings(max_examples=80, deadline=None)
+@examples(0.4)
 @given(hnp.arrays(np.float64, 20, elements=st.floats(-1e30, 1e30)), st.floats(-10, 0), st.floats(0, 10))
 def test_clip_then_log1p_is_numpys(values, low, high):
     low = max(low, -0.99)
@@ -31,7 +32,7 @@ def test_clip_then_log1p_is_numpys(values, low, high):
     np.testing.assert_array_equal(out, np.log1p(np.clip(values, low, high)).astype(np.float32))
 
 
-@settings(max_examples=80, deadline=None)
+@examples(0.4)
 @given(
     st.sampled_from([np.int8, np.uint8, np.int32, np.int64, np.uint64]),
     st.data(),

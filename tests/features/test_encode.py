@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from dask_ml.preprocessing import Categorizer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import OneHotEncoder
 
@@ -20,6 +20,7 @@ from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
 from dtap_dask.features.column import Words
 from dtap_dask.features.vocabulary import Vocabulary, WordTables
+from property_tests import examples
 
 words = st.lists(st.none() | st.text("abé😀\0", max_size=3), min_size=1, max_size=60).filter(
     lambda values: any(value is not None for value in values)
@@ -61,7 +62,6 @@ def obvious_ids(seen, values, top_k=None, min_count=1, oov_buckets=1):
 bounds = st.tuples(st.none() | st.integers(1, 5), st.integers(1, 3), st.integers(1, 4))
 
 
-@settings(max_examples=150, deadline=None)
 @given(words, words, cuts, bounds)
 def test_ids_of_text(seen, values, at, options):
     top_k, min_count, buckets = options
@@ -75,7 +75,6 @@ def test_ids_of_text(seen, values, at, options):
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(integers, integers, cuts, st.integers(1, 4))
 def test_ids_of_integers(seen, values, at, buckets):
     transform = train(pa.array(seen, pa.int64()), "ordinal_encode", {"oov_buckets": buckets}, at)
@@ -125,7 +124,7 @@ def test_hash_buckets_are_tensorflows():
     assert transform.infos[0].ids == 78
 
 
-@settings(max_examples=80, deadline=None)
+@examples(0.4)
 @given(words, words, cuts)
 def test_one_hot_is_scikit_learns(seen, values, at):
     transform = train(pa.array(seen, pa.string()), "one_hot_encode", at=at)

@@ -9,12 +9,13 @@ import farmhash
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
 from dtap_dask.lake.hashing import key_hash, splitmix64
+from property_tests import examples
 
 
 @st.composite
@@ -61,7 +62,7 @@ def beyond(value, low, high):
     return value is not None and not low <= int(value) <= high
 
 
-@settings(max_examples=300, deadline=None)
+@examples(1.5)
 @given(columns())
 def test_kept_decimals_keep_their_value(column):
     kind, values = column
@@ -75,7 +76,7 @@ def test_kept_decimals_keep_their_value(column):
         assert through(pa.array(values, kind), role="kept") == [int(value) for value in values]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(1.5)
 @given(columns(), st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "int64"]))
 def test_cast_to_integers(column, dtype):
     kind, values = column
@@ -88,7 +89,6 @@ def test_cast_to_integers(column, dtype):
         assert through(pa.array(values, kind), ("cast", dtype)) == [int(value) for value in values]
 
 
-@settings(max_examples=200, deadline=None)
 @given(columns())
 def test_categories_by_their_digits(column):
     kind, values = column
@@ -103,7 +103,6 @@ def test_categories_by_their_digits(column):
     assert through(array, ("cast", "string"), ("hash_encode", 999)) == hashes
 
 
-@settings(max_examples=150, deadline=None)
 @given(columns(most=18, scale=0))
 def test_ids_of_whole_decimals(column):
     kind, values = column
@@ -113,7 +112,6 @@ def test_ids_of_whole_decimals(column):
     ]
 
 
-@settings(max_examples=150, deadline=None)
 @given(columns())
 def test_the_most_frequent_decimal_fills_exactly(column):
     kind, values = column
@@ -123,7 +121,6 @@ def test_the_most_frequent_decimal_fills_exactly(column):
     ]
 
 
-@settings(max_examples=150, deadline=None)
 @given(columns(scale=0), st.integers(-9, 9))
 def test_constants_and_bounds_leave_decimals_exact(column, number):
     kind, values = column
@@ -135,7 +132,6 @@ def test_constants_and_bounds_leave_decimals_exact(column, number):
     assert through(pa.array(values, kind), *steps) == [digits(value).encode() for value in limited]
 
 
-@settings(max_examples=150, deadline=None)
 @given(columns())
 def test_numbers_become_floats_once(column):
     kind, values = column
@@ -159,7 +155,6 @@ def test_a_negative_decimal_weight_is_refused():
         through(pa.array([Decimal("-0.1"), Decimal(1)]), role="weight")
 
 
-@settings(max_examples=150, deadline=None)
 @given(columns(scale=0))
 def test_split_keys(column):
     kind, values = column

@@ -8,13 +8,14 @@ import farmhash
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
 from dtap_dask.features.vocabulary import Vocabulary
 from dtap_dask.lake.hashing import key_hash, splitmix64
+from property_tests import examples
 
 WIDTHS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
 
@@ -53,7 +54,7 @@ def rising(values):
     return sorted(counts, key=lambda value: (-counts[value], value))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(1.5)
 @given(columns(), st.integers(1, 5), st.booleans())
 def test_ordinal_encode(column, buckets, dictionary):
     kind, values = column
@@ -64,7 +65,6 @@ def test_ordinal_encode(column, buckets, dictionary):
     assert found.tolist() == [0 if value is None else ids[value] for value in values]
 
 
-@settings(max_examples=200, deadline=None)
 @given(columns(), columns(), st.integers(1, 5))
 def test_unseen_integers(column, others, buckets):
     kind, values = column
@@ -76,7 +76,6 @@ def test_unseen_integers(column, others, buckets):
     assert found.tolist() == [ids.get(value, 1 + value % buckets) for value in unseen]
 
 
-@settings(max_examples=200, deadline=None)
 @given(columns())
 def test_one_hot_encode(column):
     kind, values = column
@@ -85,7 +84,6 @@ def test_one_hot_encode(column):
     assert found.tolist() == [[int(value == known) for known in order] for value in values]
 
 
-@settings(max_examples=100, deadline=None)
 @given(columns())
 def test_hash_encode(column):
     kind, values = column
@@ -94,7 +92,6 @@ def test_hash_encode(column):
     assert found.tolist() == expected
 
 
-@settings(max_examples=200, deadline=None)
 @given(columns())
 def test_most_frequent(column):
     kind, values = column
@@ -177,7 +174,6 @@ def test_a_vector_of_integers_beyond_int64_is_refused():
         Transform(pipeline, fit_batches(pipeline, [rows])).apply(rows)
 
 
-@settings(max_examples=200, deadline=None)
 @given(columns(), st.lists(st.integers(-(2**70), 2**70) | st.integers(2**53 - 2, 2**53 + 2), min_size=1, unique=True))
 def test_bucketize(column, bounds):
     kind, values = column
@@ -187,7 +183,6 @@ def test_bucketize(column, bounds):
     assert found.tolist() == [sum(bound <= value for bound in bounds) for value in present]
 
 
-@settings(max_examples=200, deadline=None)
 @given(columns(), st.sampled_from(["int8", "int16", "int32", "int64", "uint8", "uint16"]), st.booleans())
 def test_cast(column, dtype, text):
     kind, values = column
@@ -201,7 +196,6 @@ def test_cast(column, dtype, text):
             through(array, ("cast", dtype))
 
 
-@settings(max_examples=100, deadline=None)
 @given(columns())
 def test_kept_labels_and_text(column):
     kind, values = column
@@ -250,7 +244,6 @@ def test_times_are_microseconds_or_refused(kind, factor):
             through(beyond, ("cast", "int64"))
 
 
-@settings(max_examples=100, deadline=None)
 @given(columns())
 def test_weights_and_split_keys(column):
     kind, values = column

@@ -8,12 +8,13 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import Accumulator, FeatureSpec, Pipeline, Transform, finish, fit_batches, merge, parse_step
 from dtap_dask.features.fit import measures
+from property_tests import examples
 
 SCHEMA = pa.schema({"x": pa.float64(), "y": pa.float64(), "n": pa.int64(), "s": pa.string(), "b": pa.bool_()})
 
@@ -121,7 +122,7 @@ def fit(pipeline, pieces, masks, fan_in):
     return state
 
 
-@settings(max_examples=25, deadline=None)
+@examples(0.125)
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=8), st.integers(2, 9), st.integers(0, 5))
 def test_the_same_partition_gives_the_same_state_and_others_nearly(sizes, fan_in, seed):
     sizes = [*sizes, 50]

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from dask_ml import impute as dask_ml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScale
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from property_tests import examples
 
 numbers = st.lists(st.none() | st.integers(-50, 50).map(lambda x: x / 4), min_size=2, max_size=60).filter(
     lambda values: any(value is not None for value in values)
@@ -43,7 +44,6 @@ def as_matrix(values):
     return np.array([[np.nan if value is None else value] for value in values], float)
 
 
-@settings(max_examples=150, deadline=None)
 @given(numbers, cuts, st.sampled_from(["mean", "median", "most_frequent"]))
 def test_the_strategies_are_scikit_learns(values, at, strategy):
     _, state, out = run(pa.array(values, pa.float64()), [("impute", {"strategy": strategy, "indicator": True})], at)
@@ -54,7 +54,6 @@ def test_the_strategies_are_scikit_learns(values, at, strategy):
     assert out["x_missing"].tolist() == [value is None for value in values]
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     numbers,
     cuts,
@@ -76,7 +75,7 @@ def test_impute_clip_log_and_scale_fit_in_one_pass(values, at, strategy, scaler)
     np.testing.assert_allclose(out["x"], oracle.fit_transform(as_matrix(values))[:, 0], rtol=2e-5, atol=2e-5)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(0.4)
 @given(numbers, cuts)
 def test_a_constant_after_a_fitted_imputer_does_not_take_its_nulls(values, at):
     steps = [
@@ -93,7 +92,7 @@ def test_a_constant_after_a_fitted_imputer_does_not_take_its_nulls(values, at):
         np.testing.assert_allclose(out["x"], (filled - filled.mean()) / filled.std(), rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.3)
 @given(numbers, cuts)
 def test_quantile_buckets_count_the_imputed_values(values, at):
     pipeline, _, out = run(
@@ -106,7 +105,7 @@ def test_quantile_buckets_count_the_imputed_values(values, at):
     assert out["x"].tolist() == np.digitize(filled, bounds).tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@examples(0.4)
 @given(st.lists(st.none() | st.sampled_from(["b", "a", "c", ""]), min_size=1).filter(any), cuts)
 def test_text_is_filled_and_then_counted(values, at):
     for array in (pa.array(values, pa.string()), pa.array(values, pa.string()).dictionary_encode()):

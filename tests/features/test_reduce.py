@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
@@ -16,6 +16,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from property_tests import examples
 
 ATTRIBUTES = ("explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_", "noise_variance_")
 
@@ -44,7 +45,7 @@ def sample(rows, width, seed=0):
     return rng.normal(size=(rows, width)) @ rng.normal(size=(width, width)) + rng.normal(size=width) * 10
 
 
-@settings(max_examples=40, deadline=None)
+@examples(0.2)
 @given(st.integers(5, 80), st.integers(1, 5), st.integers(0, 99), st.lists(st.integers(0, 80), max_size=4), st.data())
 def test_pca_is_scikit_learns(rows, width, seed, cuts, data):
     kept = data.draw(st.integers(1, width))

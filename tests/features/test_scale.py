@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from dask_ml import preprocessing as dask_ml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import preprocessing as sklearn
@@ -22,6 +22,7 @@ from dtap_dask.features.column import Numbers
 from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Extremes, Moments
 from dtap_dask.features.step import ErrorContext
+from property_tests import examples
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
 columns = hnp.arrays(np.float64, st.integers(2, 60), elements=ordinary)
@@ -41,7 +42,6 @@ def fitted(values, step, at=(), options=None):
     return steps[0].fitted, Transform(pipeline, state).apply(rows)["x"]
 
 
-@settings(max_examples=120, deadline=None)
 @given(columns, cuts)
 def test_standard_scale_is_scikit_learns(values, at):
     numbers, out = fitted(values, "standard_scale", at)
@@ -53,7 +53,7 @@ def test_standard_scale_is_scikit_learns(values, at):
         np.testing.assert_allclose(out, oracle.transform(values[:, None])[:, 0], rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.3)
 @given(columns, cuts, st.sampled_from([(0.0, 1.0), (-2.0, 3.5)]))
 def test_minmax_and_maxabs_are_scikit_learns(values, at, feature_range):
     numbers, out = fitted(values, "minmax_scale", at, {"feature_range": feature_range})
@@ -157,7 +157,7 @@ def test_what_cannot_be_scaled_is_refused_with_a_remedy(kind, remedy):
         Pipeline.build([spec], pa.schema({"x": kind}))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.3)
 @given(columns, cuts, st.randoms())
 def test_any_merge_tree_agrees(values, at, random):
     parts = []

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.lake.parquet.batch_sizes import BatchSizer, longest_entry, split_by_bytes
+from property_tests import examples
 
 WORDS = st.lists(st.none() | st.integers(0, 40).map(lambda size: "é" * (size // 2) + "x" * (size % 2)), max_size=40)
 
@@ -24,7 +25,7 @@ def bytes_of(word: str | None) -> int:
 
 
 @given(first=WORDS, second=WORDS, start=st.integers(0, 5), most=st.integers(1, 200), binary=st.booleans())
-@settings(max_examples=300, deadline=None)
+@examples(1.5)
 def test_cuts_are_as_long_as_they_may_be(first, second, start, most, binary):
     rows = min(len(first), len(second)) - start
     if rows < 1:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
@@ -23,6 +23,7 @@ from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.schema import canonical_type
 from dtap_dask.lake.sql.expression import compile_sql
 from dtap_dask.storage import open_store
+from property_tests import examples
 
 ONE = pa.table({"x": [1, 2, 3]})
 
@@ -435,7 +436,7 @@ def test_hive_columns_are_not_columns_of_the_files(tmp_path):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=60, deadline=None)
+@examples(0.3)
 def test_any_junk_is_a_source_error(tmp_path_factory, junk):
     path = tmp_path_factory.mktemp("junk") / "f"
     path.write_bytes(junk + b"PAR1" if len(junk) % 2 else junk)

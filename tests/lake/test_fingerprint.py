@@ -5,7 +5,7 @@ from __future__ import annotations
 import farmhash
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.lake.fingerprint import fingerprints
@@ -24,7 +24,6 @@ def test_every_size(size: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=100), max_size=40))
-@settings(max_examples=200, deadline=None)
 def test_sizes_mixed(texts: list[bytes]) -> None:
     assert hashed(texts) == [farmhash.Fingerprint64(text) for text in texts]
 

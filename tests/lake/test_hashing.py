@@ -9,7 +9,7 @@ import farmhash
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
@@ -29,7 +29,6 @@ def hash_of(values: list[object], kind: pa.DataType | None = None) -> list[int]:
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
-@settings(deadline=None)
 def test_splitmix64_is_the_published_one(values):
     assert splitmix64(np.array(values, np.int64).view(np.uint64)).tolist() == [splitmix_of(v % 2**64) for v in values]
 
@@ -48,7 +47,6 @@ TEXT = st.lists(st.one_of(st.none(), st.text(max_size=40)), max_size=30)
 
 
 @given(TEXT, st.integers(0, 5))
-@settings(max_examples=150, deadline=None)
 def test_fingerprint64_of_every_layout(values, start):
     expected = [int(NULL_HASH) if v is None else farmhash.Fingerprint64(v.encode()) for v in values][start:]
     plain = pa.array(values, pa.string())

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
 from dtap_dask.lake.parquet import int96
 from parquet_files import scanned
+from property_tests import examples
 
 EPOCH = dt.datetime(1970, 1, 1)
 DAY = 86_400 * 10**9  # nanoseconds
@@ -99,7 +100,6 @@ def test_nested_ones(tmp_path, how):
 
 
 @given(values=st.lists(st.none() | st.datetimes(), max_size=50), older=st.booleans(), start=st.integers(0, 5))
-@settings(max_examples=200, deadline=None)
 def test_any_time_through_any_slice(values, older, start):
     how = older_arrow if older else today
     raw = pa.array([None if value is None else how(nanoseconds(value)) for value in values], int96.RAW)
@@ -151,7 +151,7 @@ def test_what_changes_in_a_footer(before, after):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=500, deadline=None)
+@examples(2.5)
 def test_no_bytes_end_in_anything_but_an_error(data):
     with contextlib.suppress(ValueError):
         int96.as_bytes(data)

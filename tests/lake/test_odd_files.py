@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
@@ -22,6 +22,7 @@ from dtap_dask.lake.listing.discover import list_source
 from dtap_dask.lake.parquet.footers import read_footer, read_schema
 from dtap_dask.lake.sql.domain import ColumnStats
 from parquet_files import BINARY, I32, I64, LIST, STRUCT, parquet, scanned
+from property_tests import examples
 
 D = decimal.Decimal
 
@@ -153,7 +154,7 @@ def sample_of(kind: pa.DataType, draw: Any) -> Any:
 
 @pytest.mark.parametrize("kind", VIEWS.values(), ids=VIEWS)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@examples(0.125)
 def test_lists_of_every_layout(tmp_path_factory, kind, data):
     values = [sample_of(kind, data.draw) for _ in range(data.draw(st.integers(1, 8)))]
     path = tmp_path_factory.mktemp("lists") / "a.parquet"

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -24,6 +24,7 @@ from dtap_dask.job.planning.plan_text import in_text
 from dtap_dask.job.preview import preview
 from dtap_dask.lake.listing.discover import SourceFile, list_source
 from dtap_dask.lake.listing.partitions import partition_scalar, partition_schema
+from property_tests import examples
 
 
 def lake(root: Path, name: str, values: Sequence[str], **columns: Any) -> Path:
@@ -83,7 +84,6 @@ def test_types_are_inferred_where_no_two_values_can_become_one(values: Sequence[
     assert str(kind_of(*values)) == kind
 
 
-@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[+-]?[0-9]{1,4}|[a-z ]{0,2}", fullmatch=True), min_size=1, unique=True))
 def test_values_that_differ_stay_different(values: list[str]) -> None:
     kind = kind_of(*values)
@@ -182,7 +182,7 @@ def test_a_column_that_two_folders_of_a_path_give_is_refused(tmp_path: Path) -> 
         list_source(str(tmp_path / "t"))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.15)
 @given(st.lists(st.text(min_size=0, max_size=4), min_size=1, max_size=5, unique=True))
 def test_any_text_comes_back_as_it_was_written(values: list[str]) -> None:
     from urllib.parse import quote

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.lake.listing.discover import list_source
@@ -24,6 +24,7 @@ from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task, scan_schema
 from dtap_dask.lake.split import SplitSpec
 from dtap_dask.lake.sql.expression import compile_sql
+from property_tests import examples
 
 THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")
 
@@ -315,7 +316,7 @@ CONDITIONS = (
     files=st.lists(st.tuples(st.integers(0, 2), ROWS, st.integers(1, 9)), min_size=1, max_size=4),
     where=st.sampled_from(CONDITIONS),
 )
-@settings(max_examples=80, deadline=None)
+@examples(0.4)
 def test_pruned_unpruned_and_duckdb_agree(tmp_path_factory, files, where):
     root = tmp_path_factory.mktemp("lake")
     tables = []

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -191,7 +191,6 @@ RANGES = st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 50_000)), min
 
 
 @given(RANGES)
-@settings(max_examples=200, deadline=None)
 def test_neighbouring_ranges_are_read_together(steps):
     place, ranges = 4, []
     for gap, size in steps:

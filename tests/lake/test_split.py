@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.lake.hashing import key_hash
@@ -39,7 +39,6 @@ def test_pinned_assignment():
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=8), st.lists(st.integers(0, 2**64 - 1), max_size=50))
-@settings(max_examples=150, deadline=None)
 def test_every_row_is_in_the_interval_of_its_part(weights, hashes):
     fractions = [weight / sum(weights) for weight in weights]
     h = np.array(hashes, np.uint64)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError
@@ -27,6 +27,7 @@ from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.verify import verify
 from dtap_dask.storage import Store, open_store
+from property_tests import examples
 from two_tasks import INFOS, LAYOUT, batches, contents, manifest_of, plan_of, prepared, run, seen_by_a_reader
 
 
@@ -127,7 +128,7 @@ def test_stopped_at_every_step_nothing_is_lost_and_a_rerun_ends_the_same(tmp_pat
 
 
 @pytest.mark.usefixtures("dead_holder")
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(0.125, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 120), min_size=2, max_size=4))
 def test_stopped_again_and_again(tmp_path_factory, crashes):
     url = prepared(tmp_path_factory.mktemp("again"), old=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError, OutputError
@@ -18,11 +18,11 @@ from dtap_dask.records import wire
 from dtap_dask.records.encoded import MOST_BYTES
 from dtap_dask.records.example import Encoder, Layout, decode, decode_many
 from dtap_dask.records.manifest import feature_spec, places
+from property_tests import examples
 
 NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32")
 BLOCKS_ONLY = ("float16", "float64", "uint64")
 EXTREMES = {"f": (np.nan, np.inf, -np.inf, -0.0, 1e-45), "b": (True, False)}
-SETTINGS = settings(max_examples=100, deadline=None)
 
 
 def info(name, stored, shape=(), ids=None):
@@ -128,7 +128,6 @@ def tf_spec(infos, layout):
     return {name: one(spec) for name, spec in feature_spec(infos, layout).items()}
 
 
-@SETTINGS
 @given(tables())
 def test_rows_are_what_tensorflow_parses(table):
     infos, rows = table
@@ -151,7 +150,6 @@ def test_rows_are_what_tensorflow_parses(table):
             assert got.numpy().tolist() == want.to_pylist()
 
 
-@SETTINGS
 @given(tables())
 def test_rows_are_what_protobuf_writes(table):
     infos, rows = table
@@ -174,7 +172,6 @@ def _filled(example):
     return example.SerializeToString(deterministic=True)
 
 
-@SETTINGS
 @given(tables())
 def test_rows_decode_to_themselves(table):
     infos, rows = table
@@ -184,7 +181,6 @@ def test_rows_decode_to_themselves(table):
         same(one, back[one.name], rows[one.name])
 
 
-@SETTINGS
 @given(tables(NUMBERS + BLOCKS_ONLY), st.integers(1, 20))
 def test_blocks_decode_to_themselves(table, rows_per_record):
     infos, rows = table
@@ -199,7 +195,6 @@ def test_blocks_decode_to_themselves(table, rows_per_record):
         same(one, back[one.name], rows[one.name])
 
 
-@SETTINGS
 @given(tables(tuple(set(NUMBERS + BLOCKS_ONLY) - {"uint32", "uint64"})))
 def test_blocks_are_what_tensorflow_decodes(table):
     infos, rows = table
@@ -280,7 +275,6 @@ def test_unpacked_lists_and_unknown_fields_decode():
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200, deadline=None)
 def test_any_bytes_parse_or_fail_clearly(data):
     for layout in (Layout("rows"), Layout("blocks")):
         try:
@@ -290,7 +284,7 @@ def test_any_bytes_parse_or_fail_clearly(data):
 
 
 @given(st.data(), tables())
-@settings(max_examples=50, deadline=None)
+@examples(0.25)
 def test_damaged_records_parse_or_fail_clearly(data, table):
     infos, rows = table
     for layout in (Layout("rows"), Layout("blocks", 7)):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError, VerificationError
@@ -28,6 +28,7 @@ from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.tfrecord import frame, read_records
 from dtap_dask.records.verify import conclude, first_rows, verify, verify_shard
 from dtap_dask.storage import open_store
+from property_tests import examples
 
 INFOS = (
     FeatureInfo("id", "kept", "int64", "int64"),
@@ -122,7 +123,7 @@ def test_another_program_reads_the_shards_with_the_manifest_alone(dataset):
     assert texts == make(25)["t"].to_pylist()
 
 
-@settings(max_examples=20, deadline=None)
+@examples(0.1)
 @given(st.integers(0, 40))
 def test_show_gives_the_first_rows(tmp_path_factory, n):
     for layout in (Layout("blocks", 8), Layout("rows")):

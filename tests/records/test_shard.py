@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
@@ -18,6 +18,7 @@ from dtap_dask.records.example import Encoder, Layout, decode_many
 from dtap_dask.records.shard import ShardInfo, TaskShards, write_shards
 from dtap_dask.records.tfrecord import OVERHEAD, file_crc32c, read_records
 from dtap_dask.storage import open_store
+from property_tests import examples
 
 INFOS = (
     FeatureInfo("id", "kept", "int64", "int64"),
@@ -75,7 +76,7 @@ def contents(store, infos, attempt="try"):
     return [store.read_bytes(f"{attempt}/{info.path}") for info in infos]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.3)
 @given(
     st.integers(0, 300),
     st.lists(st.integers(0, 300), max_size=5),
@@ -108,7 +109,7 @@ def test_every_row_once_in_its_split_whatever_the_batches(shared, n, cuts, how, 
             assert [len(text) for text in part["t"].to_pylist()] == (part["id"] % 7).tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.15)
 @given(
     st.integers(0, 100),
     st.sampled_from([Layout("blocks", 8), Layout("blocks", 8, "gzip"), Layout("rows")]),

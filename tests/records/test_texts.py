@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError
@@ -39,7 +39,6 @@ VALUE = st.builds(
 
 
 @given(st.lists(VALUE | st.just(b"\x10\x05")), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
 def test_texts_parse_as_protobuf_parses_them(values, lost):
     data = b"".join(values)
     data = data[: max(0, len(data) - lost)]

@@ -8,12 +8,13 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError
 from dtap_dask.records.tfrecord import Gzip, file_crc32c, frame, header, mask_all, masked_crcs, read_records
 from dtap_dask.storage import open_store
+from property_tests import examples
 
 RECORDS = st.lists(st.binary(max_size=300), max_size=8)
 
@@ -33,7 +34,7 @@ def tf_read(path, compression=""):
     return [record.numpy() for record in tf.data.TFRecordDataset(path, compression)]
 
 
-@settings(max_examples=50, deadline=None)
+@examples(0.25)
 @given(RECORDS)
 def test_tensorflow_reads_what_is_framed(store, records):
     path = put(store, "framed", b"".join(map(frame, records)))
@@ -41,7 +42,7 @@ def test_tensorflow_reads_what_is_framed(store, records):
     assert list(read_records(store, "framed")) == records
 
 
-@settings(max_examples=50, deadline=None)
+@examples(0.25)
 @given(RECORDS, st.sampled_from([("none", ""), ("gzip", "GZIP")]))
 def test_what_tensorflow_writes_is_read(store, records, compression):
     ours, theirs = compression
@@ -59,7 +60,7 @@ def test_checksums_of_many_rows_are_those_of_each():
     assert len(header(7)) == 12
 
 
-@settings(max_examples=50, deadline=None)
+@examples(0.25)
 @given(st.binary(max_size=4000), st.lists(st.integers(0, 4000), max_size=6))
 def test_gzip_is_the_same_however_it_is_cut(data, cuts):
     data = data * 700  # above the piece that zlib is fed

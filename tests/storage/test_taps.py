@@ -14,7 +14,7 @@ from typing import Any
 import dask
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -225,7 +225,6 @@ def test_what_is_no_place_in_a_tap_is_refused(url: str, says: str, tmp_path: Pat
 
 
 @given(st.text(alphabet="./%2eE5c\\ab", max_size=12))
-@settings(max_examples=200, deadline=None)
 def test_no_path_leads_out_of_a_tap(path: str) -> None:
     """Held against the operating system's own way to resolve a path, decoded or not."""
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError, OutputError
@@ -27,6 +27,7 @@ from dtap_dask.storage import open_store
 from dtap_dask.train import blocks
 from dtap_dask.train.dataset import open_split
 from dtap_dask.train.load import load
+from property_tests import examples
 
 # Columns of every kind, of neighbours that differ in role, dtype and shape. Each value follows from the row's number.
 INFOS = (
@@ -122,7 +123,7 @@ def plain(values: Any) -> list[Any]:
     shuffle=st.booleans(),
     drop=st.booleans(),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(0.125, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_row_once_with_its_own_values(
     tmp_path_factory: pytest.TempPathFactory,
     *,
@@ -183,7 +184,7 @@ def test_shapes_and_dtypes_are_static(tmp_path: Path, kind: Any, drop: bool) -> 
 
 
 @given(records=st.lists(st.integers(1, 9), min_size=1, max_size=5), shuffled=st.booleans())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(0.075, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_records_of_different_sizes_decode_as_they_do_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, *, records: list[int], shuffled: bool
 ) -> None:

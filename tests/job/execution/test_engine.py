@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from distributed import Client, LocalCluster
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import ClusterError, DataError
@@ -167,7 +167,6 @@ def test_merging_is_as_deep_as_the_logarithm_of_the_tasks(count: int, depth: int
     assert len(merges) <= count / (FAN_IN - 1) + depth
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.randoms(use_true_random=False))
 def test_what_is_merged_with_what_depends_on_the_plan_alone(count: int, random: Any) -> None:
     order = list(range(count))

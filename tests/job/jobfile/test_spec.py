@@ -16,7 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from distributed import Client
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -165,7 +165,6 @@ WORDS = st.text(st.characters(exclude_characters="|${}", exclude_categories=["Cs
 
 
 @given(st.dictionaries(st.sampled_from("ABC"), WORDS, max_size=3), st.lists(WORDS))
-@settings(max_examples=200, deadline=None)
 @example({"A": "abcd", "B": "abcde"}, ["x", ""])
 @example({"A": "a\\b'\"c"}, [])
 @example({"A": "2024", "B": "abcd"}, ["12024", "2024", "2024.5"])

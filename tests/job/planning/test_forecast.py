@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -38,6 +38,7 @@ from dtap_dask.job.status.folder import read_runs
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
+from property_tests import examples
 
 WORDS = "The distinct values of"
 REFUSED = "cannot be written from this machine"
@@ -229,7 +230,7 @@ def tally_of(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.unique(values, return_counts=True)[1]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.15)
 @given(st.integers(0, 2**32), st.sampled_from([20, 300]))
 def test_a_vocabulary_that_is_complete_is_expected_to_stay_so(seed: int, words: int) -> None:
     values = np.random.default_rng(seed).integers(0, words, 20_000)

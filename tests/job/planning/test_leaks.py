@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -173,7 +173,6 @@ def test_sorted_labels_are_seen_across_tasks() -> None:
 pairs = st.lists(st.tuples(st.integers(-3, 3), st.integers(-2, 2)), min_size=1, max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(pairs, min_size=1, max_size=4))
 def test_lines_add_up_to_the_correlation(parts: list[list[tuple[int, int]]]) -> None:
     total = Line()
@@ -187,7 +186,6 @@ def test_lines_add_up_to_the_correlation(parts: list[list[tuple[int, int]]]) -> 
         assert total.strength is None or total.strength < 1e-6 or total.xx < 1e-12 or total.yy < 1e-12
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=60, max_size=90))
 def test_tables_give_goodman_and_kruskals_lambda(rows: list[tuple[str, str]]) -> None:
     found = Table(Counter(rows), len(rows)).strength

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
@@ -36,6 +36,7 @@ from dtap_dask.job.planning.grouping import (
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.sharding import assign_shards
 from dtap_dask.storage import Store
+from property_tests import examples
 
 
 def comparable(made: Plan) -> Document:
@@ -190,7 +191,6 @@ def test_the_fingerprint_tells_the_limit_and_the_files(job: Document, tmp_path: 
 SIZES = st.lists(st.sampled_from([1, 1000, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400)
 
 
-@settings(max_examples=150, deadline=None)
 @given(SIZES, st.randoms(use_true_random=False))
 def test_every_row_group_is_in_exactly_one_task(sizes: list[int], random: Any) -> None:
     order = list(range(len(sizes)))
@@ -223,7 +223,6 @@ def test_tasks_take_more_of_the_small_row_groups_of_one_file() -> None:
     assert len(group_tasks(np.full(100, 1000), range(100), 1)) == len(group_tasks(np.full(100, 1000), range(100)))
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.sampled_from([1, 1000, TASK_BYTES, OWN_TASK_BYTES, OWN_TASK_BYTES + 1]), min_size=1, max_size=400),
     st.sampled_from([1024, 1 << 20, TASK_BYTES, 128 << 20]),
@@ -270,7 +269,7 @@ def of_two_parts(lake: Path) -> Plan:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.3)
 @given(st.sampled_from([2, 5, 1000]), st.integers(0, 2**32), st.sampled_from([0.5, 8.0, 100.0, 4096.0]))
 def test_shards_are_named_once_add_up_and_aim_at_their_size(
     of_two_parts: Plan, most: int, seed: int, row_bytes: float

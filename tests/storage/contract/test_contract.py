@@ -23,11 +23,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.storage import FileInfo, Store
+from property_tests import examples
 
 HERE = Path(__file__).parent
 APART = "test_the_contract_in_a_process_of_its_own"
@@ -125,7 +126,7 @@ class TestContract:
 
         with store.open_input("data") as file:
 
-            @settings(max_examples=30, deadline=None)
+            @examples(0.15)
             @given(st.integers(0, len(data) + 10), st.integers(-1, len(data) + 10))
             def check(start: int, size: int) -> None:
                 nonlocal before

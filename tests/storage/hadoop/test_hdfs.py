@@ -20,10 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dtap_dask.storage.hadoop.native import HdfsFileSystem, ViewfsFileSystem
+from property_tests import examples
 
 
 def connect(url: str, **options: Any) -> HdfsFileSystem:
@@ -176,7 +177,7 @@ def content(hdfs: Any) -> Iterator[tuple[HdfsFileSystem, str]]:
     fs.rm("/content")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(0.2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     moves=st.lists(MOVES, max_size=12), cache=st.sampled_from(["none", "readahead"]), block=st.sampled_from([7, 4096])
 )

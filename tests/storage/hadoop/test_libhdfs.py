@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import StorageError
@@ -640,7 +640,6 @@ class TestWords:
     """Without Java."""
 
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-    @settings(max_examples=100, deadline=None)
     def test_names_go_to_java_and_back(self, name: str) -> None:
         assert text(java(name)) == name
         assert all(byte < 0xF0 for byte in java(name))  # no character of four bytes, which Java does not know
