@@ -1,0 +1,95 @@
+"""A job of eight write tasks, and a gate that holds its tasks back, so that runs can be hurt in the middle of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from documents import Document
+
+TASKS = 8
+PRELOAD = """
+import time
+from pathlib import Path
+from dtap_dask.job.execution import tasks
+from dtap_dask.records.commit import run_write_task
+
+GATE = Path({gate!r})
+
+def held_back(store, *args, **options):
+    while GATE.exists() and sum("/tasks/" in file.path for file in store.list_files("_run")) >= int(GATE.read_text()):
+        time.sleep(0.02)
+    return run_write_task(store, *args, **options)
+
+tasks.run_write_task = held_back
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Holds back the write tasks of workers that were started with `preload`."""
+
+    folder: Path
+
+    @property
+    def preload(self) -> str:
+        """A module for Dask workers to load."""
+        path = self.folder / "held_back.py"
+        path.write_text(PRELOAD.format(gate=str(self._file)))
+        return str(path)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a command whose workers load it."""
+        return {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": f"['{self.preload}']"}
+
+    def close(self, after: int) -> None:
+        """Let no write task begin in a run that has finished this number of them, or more."""
+        beside = self.folder / "gate.new"
+        beside.write_text(str(after))
+        beside.replace(self._file)
+
+    def open(self) -> None:
+        """Let all go."""
+        self._file.unlink(missing_ok=True)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "gate"
+
+
+def eight_tasks(lake: Path) -> Document:
+    """Eight tasks of each kind; every run of it in a folder of its own writes the same bytes, manifest included."""
+    return {
+        "version": 1,
+        "name": "Small trips",
+        "source": {"path": str(lake / "trips")},
+        "split": {"parts": {"train": 0.9, "eval": 0.1}},
+        "keep": ["trip_id"],
+        "features": [
+            {"columns": ["trip_miles", "trip_seconds"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
+            {"columns": ["fare"], "steps": [{"impute": {"strategy": "median"}}, "standard_scale"]},
+            {"columns": ["company", "payment_type"], "steps": ["ordinal_encode"]},
+            {"columns": ["payment_type"], "steps": ["one_hot_encode"], "as": "payment"},
+        ],
+        "output": {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "100KiB"},
+    }
+
+
+def finished_tasks(output: Path) -> int:
+    """The write tasks that have ended in an output folder."""
+    return len(list(output.glob("_run/*/tasks/*.json")))
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make a folder the current one for the length of a block."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
