@@ -295,9 +295,9 @@ def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -
 @_json_option
 def verify(path: str, as_json: bool) -> None:
     """Read every shard again: counts, checksums and schema against the manifest."""
-    from dtap_dask.job.dataset import verify as verify_dataset
+    from dtap_dask.job.dataset import verification
 
-    click.echo(verify_dataset(path, as_json=as_json))
+    click.echo(verification(path, as_json=as_json))
 
 
 @tfrecords.command()

@@ -11,9 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "dtap_dask"
 
 # Being renamed: entries only ever leave this list.
 KNOWN = {
-    "DtapFileSystem", "Encoder", "Feature", "Held", "Make",
-    "Place", "Sink",
-    "Split", }  # fmt: skip
+    "DtapFileSystem", "Make", "Sink",
+}  # fmt: skip
 
 
 def types_in(tree: ast.Module) -> Iterator[str]:

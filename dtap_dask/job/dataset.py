@@ -10,9 +10,8 @@ from typing import Any
 from dtap_dask.features import FittedState
 from dtap_dask.job import taps
 from dtap_dask.job.table import as_records, print_rows
-from dtap_dask.records import verify as records
 from dtap_dask.records.manifest import Manifest, read_manifest
-from dtap_dask.records.verify import first_rows
+from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 from dtap_dask.words import count, human, visible
 
@@ -60,10 +59,10 @@ def summary(manifest: Manifest) -> Mapping[str, Any]:
     }
 
 
-def verify(path: str, *, as_json: bool = False) -> str:
-    """Read every shard of the dataset at `path` again. VerificationError names everything that is wrong."""
+def verification(path: str, *, as_json: bool = False) -> str:
+    """Verify the dataset at `path` and describe it in a line. VerificationError names everything that is wrong."""
     store = open_store(path, taps.settings())
-    found = records.verify(store, read_manifest(store))
+    found = verify_dataset(store, read_manifest(store))
     if as_json:
         return json.dumps({"path": path, **asdict(found)})
     amount = f"{count(found.rows, 'row')} in {count(found.records, 'record')} of {count(found.shards, 'shard')}"

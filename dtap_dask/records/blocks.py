@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
-from dtap_dask.records.columns import Rows
-from dtap_dask.records.encoded import MOST_BYTES, Encoded, too_large, too_wide
-from dtap_dask.records.texts import as_values
+from dtap_dask.records.binary import as_array, bytes_list_values
+from dtap_dask.records.encoder import MOST_BYTES, EncodedRecords, RecordEncoder, too_large, too_wide
 from dtap_dask.records.tfrecord import OVERHEAD, header, mask
 from dtap_dask.records.wire import (
     INT64_LIST,
@@ -41,7 +41,7 @@ from dtap_dask.records.wire import (
 ROWS = "rows"
 _TEXT = 1 + LENGTH_BYTES  # the most that a text takes besides its bytes
 _LENGTH = 4  # a list's number of elements
-Part: TypeAlias = bytes | npt.NDArray[np.generic]
+RecordPart: TypeAlias = bytes | npt.NDArray[np.generic]
 
 
 def matrices(infos: Sequence[FeatureInfo]) -> dict[str, list[FeatureInfo]]:
@@ -69,11 +69,10 @@ def text_keys(infos: Sequence[FeatureInfo]) -> frozenset[str]:
     return frozenset(keys(info)[0] for info in infos if info.stored == "bytes")
 
 
-class BlocksEncoder:
-    """Encodes up to `rows_per_record` rows a record; `rows_per_record` as lowered for very wide rows."""
+class BlocksEncoder(RecordEncoder):
+    """A record for every `rows_per_record` rows, and one for the rest; fewer rows where texts or lists are large."""
 
     def __init__(self, infos: Sequence[FeatureInfo], rows_per_record: int):
-        self._infos = tuple(infos)
         self._matrices = matrices(infos)
         self._variable = variable(infos)
         names = [*self._matrices, *(key for info in self._variable for key in keys(info))]
@@ -84,10 +83,11 @@ class BlocksEncoder:
         self._row = sum(map(columns.fixed_bytes, infos)) + self._besides
         if self._row + self._around >= MOST_BYTES:
             raise too_wide(self._row)
-        self.rows_per_record = min(rows_per_record, (MOST_BYTES - 1 - self._around) // max(1, self._row))
+        most = (MOST_BYTES - 1 - self._around) // max(1, self._row)
+        super().__init__(infos, min(rows_per_record, most))
 
     def pack(self, rows: Rows) -> Rows:
-        """The rows in the form that `encode` takes: the matrix of each stored dtype, and the columns that vary."""
+        """The matrix of each stored dtype, and the columns of variable size."""
         packed: Rows = {
             stored: _side_by_side(stored, [columns.matrix(info, rows) for info in infos])
             for stored, infos in self._matrices.items()
@@ -95,9 +95,9 @@ class BlocksEncoder:
         packed.update({keys(info)[0]: rows[info.name] for info in self._variable})
         return packed
 
-    def encode(self, packed: Rows) -> Encoded:
+    def encode_packed(self, packed: Rows) -> EncodedRecords:
         """Framed records of all rows, in order."""
-        parts: list[Part] = []
+        parts: list[RecordPart] = []
         lengths = []
         spans = list(self._spans(packed))
         for start, stop in spans:
@@ -107,11 +107,13 @@ class BlocksEncoder:
         data = b"".join(
             part.reshape(-1).view(np.uint8).data if isinstance(part, np.ndarray) else part for part in parts
         )
-        return Encoded(data, np.array(lengths, np.int64), np.array([stop - start for start, stop in spans], np.int64))
+        return EncodedRecords(
+            data, np.array(lengths, np.int64), np.array([stop - start for start, stop in spans], np.int64)
+        )
 
     def _spans(self, packed: Rows) -> Iterator[tuple[int, int]]:
         """Which rows share a record: `rows_per_record`, or fewer where texts and lists demand it."""
-        total = columns.count(packed)
+        total = columns.row_count(packed)
         ends = columns.offsets_of(self._sizes(packed)) if self._variable else None
         for first in range(0, total, self.rows_per_record):
             start, last = first, min(first + self.rows_per_record, total)
@@ -128,15 +130,15 @@ class BlocksEncoder:
     def _sizes(self, packed: Rows) -> npt.NDArray[np.int64]:
         """The most bytes that every row adds to a record."""
         rows = {info.name: packed[keys(info)[0]] for info in self._variable}
-        sizes = columns.row_bytes(self._infos, rows) + self._besides
+        sizes = columns.bytes_per_row(self.infos, rows) + self._besides
         for info in self._variable:
             if info.stored == "bytes" and not columns.is_text(info):
-                sizes += _TEXT * columns.lists(info, rows)[0]
+                sizes += _TEXT * columns.list_column(info, rows)[0]
         return sizes
 
-    def _record(self, packed: Rows, count: int) -> list[Part]:
+    def _record(self, packed: Rows, count: int) -> list[RecordPart]:
         """The pieces of one serialized Example of all these rows."""
-        parts: list[Part] = [_int64_entry(ROWS, count)]
+        parts: list[RecordPart] = [_int64_entry(ROWS, count)]
         for stored in self._matrices:
             parts += _raw_entry(stored, packed[stored])
         for info in self._variable:
@@ -144,11 +146,11 @@ class BlocksEncoder:
         return [b"\x0a" + varint(sum(map(_size, parts))), *parts]
 
 
-def _size(part: Part) -> int:
+def _size(part: RecordPart) -> int:
     return part.nbytes if isinstance(part, np.ndarray) else len(part)
 
 
-def _framed(payload: list[Part]) -> list[Part]:
+def _framed(payload: list[RecordPart]) -> list[RecordPart]:
     crc = 0
     for part in payload:
         crc = google_crc32c.extend(crc, part)
@@ -168,12 +170,12 @@ def _side_by_side(stored: str, arrays: Sequence[npt.NDArray[np.generic]]) -> npt
     return out
 
 
-def _variable_entries(info: FeatureInfo, rows: Rows) -> list[Part]:
+def _variable_entries(info: FeatureInfo, rows: Rows) -> list[RecordPart]:
     """The entries of a column of text or lists, as `keys` names them."""
     if columns.is_text(info):
-        return _entry(keys(info)[0], b"", _bytes_list(columns.text(info, rows)))
+        return _entry(keys(info)[0], b"", _bytes_list(columns.text_column(info, rows)))
     key, lengths_key = keys(info)
-    lengths, values = columns.lists(info, rows)
+    lengths, values = columns.list_column(info, rows)
     if isinstance(values, np.ndarray):
         raw = values.astype(np.dtype(info.stored).newbyteorder("<"), copy=False)
         entry = _raw_entry(key, np.ascontiguousarray(raw))
@@ -184,21 +186,21 @@ def _variable_entries(info: FeatureInfo, rows: Rows) -> list[Part]:
 
 def _bytes_list(texts: pa.LargeBinaryArray) -> Bytes:
     """The serialized bytes_list of texts without nulls."""
-    longest = int(np.diff(columns.as_array(texts)[0]).max(initial=0))
-    return columns.as_array(as_values(texts, varint_width(longest.bit_length())))[1]
+    longest = int(np.diff(as_array(texts)[0]).max(initial=0))
+    return as_array(bytes_list_values(texts, varint_width(longest.bit_length())))[1]
 
 
-def _int64_entry(name: str, value: int) -> Part:
+def _int64_entry(name: str, value: int) -> RecordPart:
     feature = delimited(INT64_LIST, delimited(1, varint(value)))
     return delimited(1, delimited(1, name.encode()) + delimited(2, feature))
 
 
-def _raw_entry(name: str, values: npt.NDArray[np.generic]) -> list[Part]:
+def _raw_entry(name: str, values: npt.NDArray[np.generic]) -> list[RecordPart]:
     """The entry of a feature that is one bytes value."""
     return _entry(name, b"\x0a" + varint(values.nbytes), values)
 
 
-def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[Part]:
+def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[RecordPart]:
     """One entry of the feature map, whose bytes_list is `inner` and `values`: the rest is known by its length alone."""
     feature = b"\x0a" + varint(len(inner) + values.nbytes)
     value = b"\x12" + varint(len(feature) + len(inner) + values.nbytes)
@@ -206,7 +208,7 @@ def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[Par
     return [b"\x0a" + varint(len(entry) + values.nbytes) + entry, values]
 
 
-def decode(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
+def decode_blocks(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
     """The rows of all records. ValueError where a record is not of this schema."""
     parts = [_decode_one(infos, parse_example(record)) for record in records]
     return columns.join(parts or [_decode_one(infos, _empty(infos))])

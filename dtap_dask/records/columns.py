@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.transform import Rows
+from dtap_dask.records.binary import as_array
 
-Column: TypeAlias = "npt.NDArray[np.generic] | pa.Array"
-Rows: TypeAlias = dict[str, Column]
+ColumnArray: TypeAlias = "npt.NDArray[np.generic] | pa.Array"
 
 
 def is_fixed(info: FeatureInfo) -> bool:
@@ -37,17 +38,17 @@ def width(info: FeatureInfo) -> int:
     return math.prod(size or 0 for size in info.shape)
 
 
-def count(rows: Mapping[str, Column]) -> int:
+def row_count(rows: Mapping[str, ColumnArray]) -> int:
     """The number of rows; 0 without columns."""
     return next((len(column) for column in rows.values()), 0)
 
 
-def cut(rows: Mapping[str, Column], start: int, stop: int) -> Rows:
+def cut(rows: Mapping[str, ColumnArray], start: int, stop: int) -> Rows:
     """Rows start to stop, without a copy."""
     return {name: column[start:stop] for name, column in rows.items()}
 
 
-def take(rows: Mapping[str, Column], index: npt.NDArray[np.int64]) -> Rows:
+def take(rows: Mapping[str, ColumnArray], index: npt.NDArray[np.int64]) -> Rows:
     """The rows at `index`, in that order."""
     return {
         name: column.take(index, axis=0) if isinstance(column, np.ndarray) else column.take(pa.array(index))
@@ -55,7 +56,7 @@ def take(rows: Mapping[str, Column], index: npt.NDArray[np.int64]) -> Rows:
     }
 
 
-def join(parts: Sequence[Mapping[str, Column]]) -> Rows:
+def join(parts: Sequence[Mapping[str, ColumnArray]]) -> Rows:
     """The rows of all parts, one after the other. At least one part is needed."""
     if len(parts) == 1:
         return dict(parts[0])
@@ -67,7 +68,7 @@ def join(parts: Sequence[Mapping[str, Column]]) -> Rows:
     }
 
 
-def matrix(info: FeatureInfo, rows: Mapping[str, Column]) -> npt.NDArray[np.generic]:
+def matrix(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.generic]:
     """A fixed-width column as [n, width] in its stored dtype. DataError where it is another kind of column."""
     column = rows[info.name]
     if not isinstance(column, np.ndarray) or column.dtype != np.dtype(info.stored) or column.shape[1:] != info.shape:
@@ -79,12 +80,12 @@ def matrix(info: FeatureInfo, rows: Mapping[str, Column]) -> npt.NDArray[np.gene
     return column.reshape(len(column), width(info))
 
 
-def text(info: FeatureInfo, rows: Mapping[str, Column]) -> pa.LargeBinaryArray:
+def text_column(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> pa.LargeBinaryArray:
     """A text column; a null is an empty text, as a record has no null."""
     return _binary(info, rows[info.name])
 
 
-def lists(info: FeatureInfo, rows: Mapping[str, Column]) -> tuple[npt.NDArray[np.int64], Column]:
+def list_column(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> tuple[npt.NDArray[np.int64], ColumnArray]:
     """A list column as (elements per row, all elements): elements as stored dtype[m] or LargeBinaryArray.
 
     A null list is an empty one; a null inside a list is NaN for floats, an empty text, and a DataError else.
@@ -102,7 +103,7 @@ def lists(info: FeatureInfo, rows: Mapping[str, Column]) -> tuple[npt.NDArray[np
     return lengths, _numbers(info, values)
 
 
-def _binary(info: FeatureInfo, column: Column) -> pa.LargeBinaryArray:
+def _binary(info: FeatureInfo, column: ColumnArray) -> pa.LargeBinaryArray:
     if not isinstance(column, pa.Array) or not pa.types.is_large_binary(column.type):
         raise DataError(f"Column {info.name!r} must come as a LargeBinaryArray, not as {_kind(column)}.")
     return pc.fill_null(column, b"") if column.null_count else column
@@ -122,24 +123,8 @@ def _numbers(info: FeatureInfo, values: pa.Array) -> npt.NDArray[np.generic]:
     return numbers
 
 
-def _kind(column: Column) -> str:
+def _kind(column: ColumnArray) -> str:
     return f"a NumPy array of {column.dtype}" if isinstance(column, np.ndarray) else str(column.type)
-
-
-def as_array(data: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """A LargeBinaryArray without nulls as (offsets[n + 1], bytes), without a copy."""
-    _, offsets, values = data.buffers()
-    if not len(data):
-        return np.zeros(1, np.int64), np.empty(0, np.uint8)
-    ends = np.frombuffer(offsets, np.int64)[data.offset : data.offset + len(data) + 1]
-    flat = np.frombuffer(values, np.uint8) if values is not None else np.empty(0, np.uint8)
-    return ends - ends[0], flat[ends[0] : ends[-1]]
-
-
-def as_binary(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> pa.LargeBinaryArray:
-    """bytes[offsets[i]:offsets[i + 1]] for every i as a LargeBinaryArray, without a copy."""
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(np.ascontiguousarray(data))]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
 def offsets_of(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
@@ -147,12 +132,12 @@ def offsets_of(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
-def row_bytes(infos: Sequence[FeatureInfo], rows: Mapping[str, Column]) -> npt.NDArray[np.int64]:
+def bytes_per_row(infos: Sequence[FeatureInfo], rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.int64]:
     """Bytes of values in every row, as [n]: what a window of rows is measured with."""
-    total = np.full(count(rows), sum(fixed_bytes(info) for info in infos), np.int64)
+    total = np.full(row_count(rows), sum(fixed_bytes(info) for info in infos), np.int64)
     for info in infos:
         if is_text(info):
-            total += np.diff(as_array(text(info, rows))[0])
+            total += np.diff(as_array(text_column(info, rows))[0])
         elif not is_fixed(info):
             total += list_bytes(info, rows)
     return total
@@ -163,9 +148,9 @@ def fixed_bytes(info: FeatureInfo) -> int:
     return width(info) * np.dtype(info.stored).itemsize if is_fixed(info) else 0
 
 
-def list_bytes(info: FeatureInfo, rows: Mapping[str, Column]) -> npt.NDArray[np.int64]:
+def list_bytes(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.int64]:
     """Bytes of values in every row of a list column, as [n]."""
-    lengths, values = lists(info, rows)
+    lengths, values = list_column(info, rows)
     if isinstance(values, np.ndarray):
         return lengths * values.dtype.itemsize
     ends = offsets_of(lengths)

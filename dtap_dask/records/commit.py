@@ -23,11 +23,11 @@ from dataclasses import dataclass
 import google_crc32c
 
 from dtap_dask.errors import OutputError, StorageError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS, RunPaths, may_be_of_dataset, run_of
 from dtap_dask.records.manifest import Manifest, Sidecar, standing_manifest
-from dtap_dask.records.shard import Batch, ShardInfo, Shuffle, TaskShards, write_shards
+from dtap_dask.records.shard import AssignedRows, ShardInfo, Shuffle, TaskShards, write_shards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
@@ -37,7 +37,7 @@ def run_write_task(
     store: Store,
     run_id: str,
     plan: TaskShards,
-    batches: Iterable[Batch],
+    batches: Iterable[AssignedRows],
     *,
     infos: Sequence[FeatureInfo],
     layout: Layout,
@@ -225,7 +225,7 @@ def _runs(store: Store) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class _CommitSteps:
     """commit.json: the CRC32C of the manifest that it belongs to, and the files to remove once that stands.
 
     `manifest` is None where the file was damaged.
@@ -235,15 +235,15 @@ class _Steps:
     remove: tuple[str, ...] = ()
 
 
-def _steps(store: Store, paths: RunPaths) -> _Steps | None:
+def _steps(store: Store, paths: RunPaths) -> _CommitSteps | None:
     try:
         found = parse_json(store.read_bytes(paths.commit_steps))
-        steps = _Steps(int(found["manifest"]), tuple(map(str, found["remove"])))
+        steps = _CommitSteps(int(found["manifest"]), tuple(map(str, found["remove"])))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        return _Steps(None)
-    return steps if all(map(may_be_of_dataset, steps.remove)) else _Steps(None)
+        return _CommitSteps(None)
+    return steps if all(map(may_be_of_dataset, steps.remove)) else _CommitSteps(None)
 
 
 def _clean(store: Store, paths: RunPaths) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dtap_dask.errors import JobError, OutputError, Problem
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.transform import Rows
 from dtap_dask.records import blocks, rows, rows_decode
-from dtap_dask.records.columns import Rows, is_fixed
-from dtap_dask.records.encoded import Encoded
+from dtap_dask.records.columns import is_fixed
+from dtap_dask.records.encoder import RecordEncoder
 from dtap_dask.records.tfrecord import Compression
 
 LayoutKind = Literal["blocks", "rows"]
@@ -25,57 +26,27 @@ class Layout:
     compression: Compression = "none"
 
 
-class Encoder:
-    """Encodes rows of one schema. Raises JobError, with every problem, for columns that the layout cannot hold.
-
-    `rows_per_record` is 1 for rows; for blocks what the layout asks for, lowered so far that a record stays below
-    16 MiB. It depends on the schema alone.
-    """
-
-    def __init__(self, infos: Sequence[FeatureInfo], layout: Layout):
-        check_schema(infos, layout)
-        self.infos = tuple(infos)
-        self.layout = layout
-        self._encoder = (
-            blocks.BlocksEncoder(self.infos, layout.rows_per_record)
-            if layout.kind == "blocks"
-            else rows.RowsEncoder(self.infos)
-        )
-        self.rows_per_record = self._encoder.rows_per_record
-
-    def encode(self, data: Rows) -> Encoded:
-        """Framed records of `data`, in order; DataError where a single row is larger than a record may be.
-
-        blocks: a record for every `rows_per_record` rows and one for the rest; a record whose texts or lists would
-        bring it above 16 MiB is cut into several. rows: a record a row.
-        """
-        return self.encode_packed(self.pack(data))
-
-    def pack(self, data: Rows) -> Rows:
-        """`data` in the form from which it is encoded at least cost, by names of the encoder's own.
-
-        Its rows can be cut, taken and joined as those of `data`, only faster: columns lie side by side in few matrices.
-        """
-        return self._encoder.pack(data)
-
-    def encode_packed(self, packed: Rows) -> Encoded:
-        """`encode` of what `pack` gave."""
-        return self._encoder.encode(packed)
+def encoder_of(infos: Sequence[FeatureInfo], layout: Layout) -> RecordEncoder:
+    """The encoder of one schema. JobError, with every problem, for columns that the layout cannot hold."""
+    check_schema(infos, layout)
+    return blocks.BlocksEncoder(infos, layout.rows_per_record) if layout.kind == "blocks" else rows.RowsEncoder(infos)
 
 
-def decode(infos: Sequence[FeatureInfo], layout: Layout, record: bytes) -> Rows:
+def decode_record(infos: Sequence[FeatureInfo], layout: Layout, record: bytes) -> Rows:
     """The rows of one record, columns in their stored dtypes. OutputError where it is not such a record.
 
     A record of the rows layout may come from any writer of tf.train.Example: order of features, packing and the width
     of varints are free.
     """
-    return decode_many(infos, layout, [record])
+    return decode_records(infos, layout, [record])
 
 
-def decode_many(infos: Sequence[FeatureInfo], layout: Layout, records: Sequence[bytes]) -> Rows:
-    """The rows of many records, joined in order: like `decode`, much faster for records of the rows layout."""
+def decode_records(infos: Sequence[FeatureInfo], layout: Layout, records: Sequence[bytes]) -> Rows:
+    """The rows of many records, joined in order: like `decode_record`, much faster for records of the rows layout."""
     try:
-        return blocks.decode(infos, records) if layout.kind == "blocks" else rows_decode.decode(infos, records)
+        return (
+            blocks.decode_blocks(infos, records) if layout.kind == "blocks" else rows_decode.decode_rows(infos, records)
+        )
     except ValueError as error:
         raise OutputError(
             f"A record does not hold the columns that its manifest states: {error}. It was written by another job or "

@@ -42,7 +42,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldLock:
     """A lock that this process has taken."""
 
     store: Store
@@ -54,7 +54,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False) -> Iterator[Held]:
+def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False) -> Iterator[HeldLock]:
     """Hold the lock file for the length of a block: it keeps every other run, of any job, out of this folder.
 
     The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
@@ -77,7 +77,7 @@ def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False
     finally:
         store.delete(draft)
     _sweep(store)
-    held = Held(store, mine)
+    held = HeldLock(store, mine)
     try:
         yield held
     finally:
@@ -88,7 +88,7 @@ def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False
             _LOG.warning("The lock %s/%s could not be removed: %s", store.url, LOCK, error)
 
 
-def _release(held: Held, made: Sequence[str]) -> None:
+def _release(held: HeldLock, made: Sequence[str]) -> None:
     if held.is_mine():
         held.store.delete(LOCK)
         for folder in made:

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.state import FeatureInfo, Role
+from dtap_dask.features.info import FeatureInfo, Role
 from dtap_dask.records import blocks, columns, rows
-from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.example import Layout, encoder_of
 from dtap_dask.records.folder import MANIFEST, RUNS, may_be_of_dataset
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.sound import check_sound
@@ -61,7 +61,7 @@ class SourceTotals(_Model):
     bytes: Amounts = Amounts()
 
 
-class Place(_Model):
+class RecordField(_Model):
     """Where a column is in a record. rows: the feature `key`.
 
     blocks, fixed width: columns offset to offset + width of the matrix in the bytes feature `key`. blocks, text: the
@@ -76,7 +76,7 @@ class Place(_Model):
     lengths: str | None = None
 
 
-class Feature(_Model):
+class FeatureEntry(_Model):
     """One output column: the fields of FeatureInfo, and its place in a record."""
 
     name: str
@@ -88,7 +88,7 @@ class Feature(_Model):
     ids: int | None = None
     vocabulary: str | None = None
     classes: tuple[str, ...] | None = None
-    place: Place
+    place: RecordField
 
     @property
     def info(self) -> FeatureInfo:
@@ -104,7 +104,7 @@ class ParseFeature(_Model):
     shape: tuple[int, ...] | None = None
 
 
-class Split(_Model):
+class SplitEntry(_Model):
     """One part of the dataset and its shards."""
 
     rows: int
@@ -135,9 +135,9 @@ class Manifest(_Model):
     layout: Layout
     byte_order: Literal["little"] = "little"
     memory_order: Literal["rows"] = "rows"
-    features: tuple[Feature, ...]
+    features: tuple[FeatureEntry, ...]
     feature_spec: dict[str, ParseFeature]
-    splits: dict[str, Split]
+    splits: dict[str, SplitEntry]
     sidecars: tuple[Sidecar, ...] = ()
     software: dict[str, str]
 
@@ -210,18 +210,19 @@ def build_manifest(
     by_split: dict[str, list[ShardInfo]] = {name: [] for name in splits}
     for shard in shards:
         by_split[shard.split].append(shard)
-    lowered = Encoder(infos, layout).rows_per_record
+    lowered = encoder_of(infos, layout).rows_per_record
     return Manifest(
         fingerprint=fingerprint,
         job=dict(job),
         source=source,
         layout=Layout(layout.kind, lowered, layout.compression),
         features=tuple(
-            Feature(**vars(info), place=place) for info, place in zip(infos, places(infos, layout), strict=True)
+            FeatureEntry(**vars(info), place=place)
+            for info, place in zip(infos, record_fields(infos, layout), strict=True)
         ),
         feature_spec=feature_spec(infos, layout),
         splits={
-            name: Split(
+            name: SplitEntry(
                 rows=sum(shard.rows for shard in found),
                 records=sum(shard.records for shard in found),
                 shards=tuple(found),
@@ -240,18 +241,18 @@ def versions(packages: Sequence[str] = ("dtap-dask", "numpy", "pyarrow", "google
 _version = cache(version)  # which looks through all that is installed: some milliseconds each
 
 
-def places(infos: Sequence[FeatureInfo], layout: Layout) -> list[Place]:
+def record_fields(infos: Sequence[FeatureInfo], layout: Layout) -> list[RecordField]:
     """Where each column is in a record."""
     if layout.kind == "rows":
-        return [Place(key=info.name) for info in infos]
+        return [RecordField(key=info.name) for info in infos]
     found, ends = [], dict[str, int]()
     for info in infos:
         if columns.is_fixed(info):
             offset = ends.get(info.stored, 0)
             ends[info.stored] = offset + columns.width(info)
-            found.append(Place(key=info.stored, offset=offset, width=columns.width(info)))
+            found.append(RecordField(key=info.stored, offset=offset, width=columns.width(info)))
         else:
-            found.append(Place.model_validate({key.rpartition("/")[2]: key for key in blocks.keys(info)}))
+            found.append(RecordField.model_validate({key.rpartition("/")[2]: key for key in blocks.keys(info)}))
     return found
 
 

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns, tfrecord
-from dtap_dask.records.columns import Column, Rows
-from dtap_dask.records.encoded import MOST_BYTES, Encoded, too_large, too_wide
-from dtap_dask.records.texts import as_values, matrix_as_binary
+from dtap_dask.records.binary import as_array, as_binary, bytes_list_values, matrix_as_binary
+from dtap_dask.records.columns import ColumnArray
+from dtap_dask.records.encoder import MOST_BYTES, EncodedRecords, RecordEncoder, too_large, too_wide
 from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD
 from dtap_dask.records.wire import (
     BYTES_LIST,
@@ -72,12 +73,11 @@ def value_bytes(info: FeatureInfo) -> int:
     return varint_width({"b": 1, "u": dtype.itemsize * 8}.get(dtype.kind, 64))
 
 
-class RowsEncoder:
-    """Encodes a record a row."""
-
-    rows_per_record = 1
+class RowsEncoder(RecordEncoder):
+    """A record for every row."""
 
     def __init__(self, infos: Sequence[FeatureInfo]):
+        super().__init__(infos, 1)
         fixed = [info for info in infos if columns.is_fixed(info)]
         self._variable = [info for info in infos if not columns.is_fixed(info)]
         self.template, self.slots = _template(fixed, bool(self._variable))
@@ -85,14 +85,14 @@ class RowsEncoder:
             raise too_wide(len(self.template))
 
     def pack(self, rows: Rows) -> Rows:
-        """The rows in the form that `encode` takes: as they are."""
+        """The rows as they are."""
         return rows
 
-    def encode(self, rows: Rows) -> Encoded:
+    def encode_packed(self, packed: Rows) -> EncodedRecords:
         """Framed records of all rows, in order."""
-        total = columns.count(rows)
-        data, lengths = self._varying(rows, total) if self._variable else self._fixed(rows, total)
-        return Encoded(data, lengths, np.ones(total, np.int64))
+        total = columns.row_count(packed)
+        data, lengths = self._varying(packed, total) if self._variable else self._fixed(packed, total)
+        return EncodedRecords(data, lengths, np.ones(total, np.int64))
 
     def _fixed(self, rows: Rows, total: int) -> tuple[Bytes, npt.NDArray[np.int64]]:
         out = np.empty((total, len(self.template) + OVERHEAD), np.uint8)
@@ -123,10 +123,10 @@ class RowsEncoder:
         pieces = [matrix_as_binary(fixed)]
         for info in self._variable:
             payload = _payload(info, rows)
-            pieces += [matrix_as_binary(_headers(info, np.diff(columns.as_array(payload)[0]))), payload]
+            pieces += [matrix_as_binary(_headers(info, np.diff(as_array(payload)[0]))), payload]
         pieces.append(matrix_as_binary(np.zeros((total, FOOTER), np.uint8)))
         joined = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
-        ends, flat = columns.as_array(joined)
+        ends, flat = as_array(joined)
         lengths = np.diff(ends)
         if total and lengths.max() >= MOST_BYTES:
             raise too_large(int(lengths.argmax()), int(lengths.max()))
@@ -163,16 +163,16 @@ def _check_range(info: FeatureInfo, values: npt.NDArray[np.generic]) -> None:
 def _payload(info: FeatureInfo, rows: Rows) -> pa.LargeBinaryArray:
     """What lies in the innermost message of a text or list column, for every row."""
     if columns.is_text(info):
-        return columns.text(info, rows)
-    lengths, values = columns.lists(info, rows)
+        return columns.text_column(info, rows)
+    lengths, values = columns.list_column(info, rows)
     ends = columns.offsets_of(lengths)
     if info.stored == "bytes":
-        starts, flat = columns.as_array(as_values(values, LENGTH_BYTES))
-        return columns.as_binary(starts[ends], flat)
-    return columns.as_binary(ends * value_bytes(info), _packed(info, values))
+        starts, flat = as_array(bytes_list_values(values, LENGTH_BYTES))
+        return as_binary(starts[ends], flat)
+    return as_binary(ends * value_bytes(info), _packed(info, values))
 
 
-def _packed(info: FeatureInfo, values: Column) -> Bytes:
+def _packed(info: FeatureInfo, values: ColumnArray) -> Bytes:
     if info.stored == "float32":
         return np.ascontiguousarray(values, "<f4").view(np.uint8)
     numbers = np.asarray(values)

@@ -8,16 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
-from dtap_dask.records.columns import Column, Rows
+from dtap_dask.records.columns import ColumnArray
 from dtap_dask.records.rows import RowsEncoder, Slot, kind_of
 from dtap_dask.records.wire import BYTES_LIST, Bytes, Values, parse_example, unpack_varints
 
 _KINDS = {1: "bytes_list", 2: "float_list", 3: "int64_list"}
 
 
-def decode(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
+def decode_rows(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
     """The rows of all records, one each. ValueError where a record is not of this schema."""
     fast = _decode_template(infos, records)
     if fast is not None:
@@ -69,7 +70,7 @@ def _narrow(info: FeatureInfo, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np
     return narrow
 
 
-def _column(info: FeatureInfo, found: Sequence[Values]) -> Column:
+def _column(info: FeatureInfo, found: Sequence[Values]) -> ColumnArray:
     for values in found:
         if len(values) and _kind(values) != kind_of(info):
             raise ValueError(f"column {info.name!r} is a {_KINDS[_kind(values)]} instead of a {_KINDS[kind_of(info)]}")
@@ -78,7 +79,7 @@ def _column(info: FeatureInfo, found: Sequence[Values]) -> Column:
     if size is not None and not (lengths == size).all():
         raise ValueError(f"column {info.name!r} has {lengths[lengths != size][0]} values in a row instead of {size}")
     if kind_of(info) == BYTES_LIST:
-        flat: Column = pa.array([text for values in found for text in values], pa.large_binary())
+        flat: ColumnArray = pa.array([text for values in found for text in values], pa.large_binary())
     else:
         flat = _numbers(info, [values for values in found if isinstance(values, np.ndarray)])
     if isinstance(flat, np.ndarray) and columns.is_fixed(info):

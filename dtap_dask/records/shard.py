@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.errors import SourceError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
-from dtap_dask.records.columns import Rows
-from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.encoder import RecordEncoder
+from dtap_dask.records.example import Layout, encoder_of
 from dtap_dask.records.tfrecord import Gzip
 from dtap_dask.storage import CountingWriter, Store
 
-Batch: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
+AssignedRows: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
 Shuffle = Literal["none", "mixed"]
 CLOSING = 16  # files closed at a time
 ENCODED_ROWS = 4096  # encoded, summed and written together, if a record holds no more: they stay near the processor
@@ -97,7 +98,7 @@ def write_shards(
     store: Store,
     attempt: str,
     plan: TaskShards,
-    batches: Iterable[Batch],
+    batches: Iterable[AssignedRows],
     *,
     infos: Sequence[FeatureInfo],
     layout: Layout,
@@ -111,10 +112,10 @@ def write_shards(
     (fewer where they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it in
     consecutive pieces. Raises SourceError when the rows are not as many as planned, and leaves no complete attempt.
     """
-    encoder = Encoder(infos, layout)
+    encoder = encoder_of(infos, layout)
     with _created(store, [f"{attempt}/{path}" for paths in plan.shards for path in paths]) as files:
         each = iter(files)
-        writers = [[_ShardWriter(next(each), encoder) for _ in paths] for paths in plan.shards]
+        writers = [[_ShardWriter(next(each), encoder, layout) for _ in paths] for paths in plan.shards]
         chunks = _windows(batches, encoder, window) if shuffle == "mixed" else _packed(batches, encoder)
         _scatter(plan, chunks, writers, shuffle, seed)
         finished = [[writer.finish() for writer in group] for group in writers]
@@ -139,7 +140,11 @@ def _created(store: Store, paths: Sequence[str]) -> Iterator[list[CountingWriter
 
 
 def _scatter(
-    plan: TaskShards, chunks: Iterable[Batch], writers: Sequence[Sequence[_ShardWriter]], shuffle: Shuffle, seed: int
+    plan: TaskShards,
+    chunks: Iterable[AssignedRows],
+    writers: Sequence[Sequence[_ShardWriter]],
+    shuffle: Shuffle,
+    seed: int,
 ) -> None:
     """Hand every row to its shard; SourceError as soon as there are more than planned, or at the end fewer."""
     random = np.random.Generator(np.random.PCG64([seed, plan.task]))
@@ -186,7 +191,7 @@ def _deal(
         yield shard, index[max(0, ends[shard]) : max(0, ends[shard + 1])]
 
 
-def _chosen(batches: Iterable[Batch]) -> Iterator[Batch]:
+def _chosen(batches: Iterable[AssignedRows]) -> Iterator[AssignedRows]:
     """The batches without the rows that are in no split."""
     for assigned, rows in batches:
         inside = assigned >= 0
@@ -197,18 +202,18 @@ def _chosen(batches: Iterable[Batch]) -> Iterator[Batch]:
             yield assigned[index], columns.take(rows, index)
 
 
-def _packed(batches: Iterable[Batch], encoder: Encoder) -> Iterator[Batch]:
+def _packed(batches: Iterable[AssignedRows], encoder: RecordEncoder) -> Iterator[AssignedRows]:
     """The batches without the rows that are in no split, packed for the encoder."""
     for assigned, rows in _chosen(batches):
         yield assigned, encoder.pack(rows)
 
 
-def _windows(batches: Iterable[Batch], encoder: Encoder, most_rows: int) -> Iterator[Batch]:
+def _windows(batches: Iterable[AssignedRows], encoder: RecordEncoder, most_rows: int) -> Iterator[AssignedRows]:
     """The same rows in pieces of `most_rows`, or of the fewest rows that reach 64 MiB of values; packed."""
-    held: list[Batch] = []
+    held: list[AssignedRows] = []
     held_rows = held_bytes = 0
     for assigned, rows in _chosen(batches):
-        ends = columns.offsets_of(columns.row_bytes(encoder.infos, rows))
+        ends = columns.offsets_of(columns.bytes_per_row(encoder.infos, rows))
         packed = encoder.pack(rows)
         start = 0
         while start < len(assigned):
@@ -225,25 +230,26 @@ def _windows(batches: Iterable[Batch], encoder: Encoder, most_rows: int) -> Iter
         yield _joined(held)
 
 
-def _joined(held: Sequence[Batch]) -> Batch:
+def _joined(held: Sequence[AssignedRows]) -> AssignedRows:
     return np.concatenate([assigned for assigned, _ in held]), columns.join([rows for _, rows in held])
 
 
 class _ShardWriter:
     """One growing shard. Rows wait until they fill a record, so records do not depend on how rows arrive."""
 
-    def __init__(self, file: Any, encoder: Encoder):
+    def __init__(self, file: Any, encoder: RecordEncoder, layout: Layout):
         self._file = file
         self._encoder = encoder
+        self._layout = layout
         self._waiting: list[Rows] = []  # fewer rows than a record holds
         self._waiting_rows = 0
-        self._gzip = Gzip() if encoder.layout.compression == "gzip" else None
+        self._gzip = Gzip() if layout.compression == "gzip" else None
         self._rows = self._records = self._bytes = self._crc = 0
         self._lengths: list[npt.NDArray[np.int64]] = []
 
     def add(self, rows: Rows) -> None:
         """Append packed rows."""
-        total, a_record = columns.count(rows), self._encoder.rows_per_record
+        total, a_record = columns.row_count(rows), self._encoder.rows_per_record
         at = 0
         if self._waiting_rows:
             at = min(total, a_record - self._waiting_rows)
@@ -260,7 +266,7 @@ class _ShardWriter:
 
     def _wait(self, rows: Rows) -> None:
         self._waiting.append(rows)
-        self._waiting_rows += columns.count(rows)
+        self._waiting_rows += columns.row_count(rows)
 
     def _write_waiting(self) -> None:
         self._write(columns.join(self._waiting))
@@ -291,6 +297,6 @@ class _ShardWriter:
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
         if len(lengths) and (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0]:
             return int(lengths[0]), None
-        if self._encoder.layout.kind == "rows" and len(lengths):
+        if self._layout.kind == "rows" and len(lengths):
             return None, None
         return None, tuple(columns.offsets_of(lengths)[:-1].tolist())

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from dtap_dask.errors import JobError
-from dtap_dask.features.state import FeatureInfo
-from dtap_dask.records.encoded import MOST_BYTES
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.records.encoder import MOST_BYTES
 from dtap_dask.records.example import STORED, Layout, check_schema
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import OVERHEAD

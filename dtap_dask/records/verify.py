@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from dtap_dask.errors import OutputError, VerificationError, did_you_mean
+from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
-from dtap_dask.records.columns import Rows
 from dtap_dask.records.commit import sidecar_path
-from dtap_dask.records.example import decode_many
+from dtap_dask.records.example import decode_records
 from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.shard import ShardInfo
@@ -32,15 +32,10 @@ class Verified:
     notes: tuple[str, ...] = ()
 
 
-def verify(store: Store, manifest: Manifest) -> Verified:
+def verify_dataset(store: Store, manifest: Manifest) -> Verified:
     """Read every shard again. Raises VerificationError with every problem found."""
     problems = [problem for shard in manifest.shards for problem in verify_shard(store, manifest, shard)]
-    return conclude(store, manifest, problems)
-
-
-def conclude(store: Store, manifest: Manifest, problems: Sequence[str]) -> Verified:
-    """What `verify` gives, when the shards were verified elsewhere (`verify_shard`, in parallel)."""
-    problems = [*problems, *_sidecar_problems(store, manifest), *_sum_problems(manifest)]
+    problems += [*_sidecar_problems(store, manifest), *_sum_problems(manifest)]
     if problems:
         raise VerificationError(
             f"The dataset in {store.url} is not what its manifest says: {'; '.join(problems)}. Copy it again, or write "
@@ -71,7 +66,7 @@ def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str
     try:
         for batch in _batches(read_records(store, shard.path, manifest.compression)):
             lengths += [len(record) + OVERHEAD for record in batch]
-            rows += columns.count(decode_many(manifest.infos, manifest.layout, batch))
+            rows += columns.row_count(decode_records(manifest.infos, manifest.layout, batch))
     except OutputError as error:
         return [f"{shard.path}: {error}"]
     if (len(lengths), rows) != (shard.records, shard.rows):
@@ -160,7 +155,7 @@ def first_rows(store: Store, manifest: Manifest, split: str, rows: int) -> Rows:
         for record in read_records(store, shard.path, manifest.compression)
     )
     at_once = rows if manifest.layout.kind == "rows" else -(-rows // manifest.layout.rows_per_record)
-    parts = [decode_many(manifest.infos, manifest.layout, list(islice(records, at_once)))]
-    while sum(map(columns.count, parts)) < rows and (more := list(islice(records, at_once))):
-        parts.append(decode_many(manifest.infos, manifest.layout, more))  # the last block of a shard is not full
+    parts = [decode_records(manifest.infos, manifest.layout, list(islice(records, at_once)))]
+    while sum(map(columns.row_count, parts)) < rows and (more := list(islice(records, at_once))):
+        parts.append(decode_records(manifest.infos, manifest.layout, more))  # the last block of a shard is not full
     return columns.cut(columns.join(parts), 0, rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.features.state import FeatureInfo, Role
+from dtap_dask.features.info import FeatureInfo, Role
 
 
 def arranged(infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tensor], kept: bool) -> Any:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.blocks import ROWS, keys, matrices, variable
 from dtap_dask.records.columns import width
-from dtap_dask.train.dataset import Split
+from dtap_dask.train.dataset import DatasetSplit
 from dtap_dask.train.order import permuted
 from dtap_dask.train.parsing import parse_features
 
 # What the dtypes are read as that decode_raw does not have, or not with a fixed length.
 _READ_AS = {"uint32": tf.int32, "uint64": tf.int64, "float16": tf.int16, "bool": tf.uint8}
-# Columns of a matrix, side by side; where they begin and end in a row of it; its whole width.
-Span: TypeAlias = tuple[Sequence[FeatureInfo], int, int, int]
 
 
-def decode(split: Split, names: Container[str], records: tf.Tensor, seed: tf.Tensor | None) -> dict[str, tf.Tensor]:
+class MatrixSpan(NamedTuple):
+    """Columns of a matrix [rows, width] that are next to each other, and where they begin and end in each row."""
+
+    infos: Sequence[FeatureInfo]
+    start: int
+    stop: int
+    width: int
+
+
+def decode_blocks(
+    split: DatasetSplit, names: Container[str], records: tf.Tensor, seed: tf.Tensor | None
+) -> dict[str, tf.Tensor]:
     """The rows of `records` (serialized Examples, string [b]): the columns `names`, in their infos' dtypes and shapes.
 
     Rows come in the order of the records, or with `seed` (int64 [2]) permuted over all of them. A matrix
@@ -40,23 +49,23 @@ def decode(split: Split, names: Container[str], records: tf.Tensor, seed: tf.Ten
     found: dict[str, tf.Tensor] = {}
     spans = {stored: _span(group, names) for stored, group in groups.items()}
     lines = _matrices(spans, parsed, counts, order)
-    for (group, _, _, _), matrix in zip(spans.values(), lines, strict=True):
-        found.update(_columns(group, names, matrix))
+    for span, matrix in zip(spans.values(), lines, strict=True):
+        found.update(_columns(span.infos, names, matrix))
     for info in wanted:
         found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, order)
     return found
 
 
-def _span(group: Sequence[FeatureInfo], names: Container[str]) -> Span:
+def _span(group: Sequence[FeatureInfo], names: Container[str]) -> MatrixSpan:
     """The columns of a matrix from the first wanted one to the last, where they begin and end, and its width."""
     ends = list(itertools.accumulate(map(width, group), initial=0))
     places = [place for place, info in enumerate(group) if info.name in names]
     first, last = places[0], places[-1] + 1
-    return group[first:last], ends[first], ends[last], ends[-1]
+    return MatrixSpan(group[first:last], ends[first], ends[last], ends[-1])
 
 
 def _matrices(
-    spans: Mapping[str, Span], parsed: Mapping[str, tf.Tensor], counts: tf.Tensor, order: tf.Tensor | None
+    spans: Mapping[str, MatrixSpan], parsed: Mapping[str, tf.Tensor], counts: tf.Tensor, order: tf.Tensor | None
 ) -> list[tf.Tensor]:
     """The spans of all records as one [rows, width] for each stored dtype; `counts` [b] are the records' rows.
 
@@ -64,7 +73,7 @@ def _matrices(
     where joining the strings would copy them twice. Operations are few because TensorFlow optimizes each of them anew,
     for tenths of a millisecond, whenever an epoch begins.
     """
-    widths = {stored: whole for stored, (_, _, _, whole) in spans.items()}
+    widths = {stored: span.width for stored, span in spans.items()}
     if not widths:
         return []
     lengths = tf.stack([tf.strings.length(parsed[stored]) for stored in widths], axis=1)
@@ -82,9 +91,9 @@ def _matrices(
         dtype = tf.as_dtype(stored)
         if wide:
             raw = tf.io.decode_raw(parsed[stored], _READ_AS.get(stored, dtype), fixed_length=size)
-            _, first, last, _ = spans[stored]
+            span = spans[stored]
             matrix = tf.reshape(raw, [-1, wide])
-            matrix = matrix if last - first == wide else matrix[:, first:last]
+            matrix = matrix if span.stop - span.start == wide else matrix[:, span.start : span.stop]
             found.append(_typed(tf.gather(matrix, lines), stored))
         else:
             found.append(tf.zeros([tf.size(lines), 0], dtype))

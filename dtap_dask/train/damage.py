@@ -9,14 +9,14 @@ import tensorflow as tf
 from dtap_dask.errors import DtapError, OutputError
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import HEADER, OVERHEAD, read_record_at, read_records
-from dtap_dask.train.dataset import Split
+from dtap_dask.train.dataset import DatasetSplit
 
 # So many bytes of shards are read again at most to find the damaged one, some seconds' worth.
 SEARCHED_BYTES = 4 << 30
 _OFFSET = re.compile(r"(?:corrupted|truncated) record at (\d+)")
 
 
-def cause(split: Split, error: tf.errors.OpError) -> DtapError | None:
+def cause(split: DatasetSplit, error: tf.errors.OpError) -> DtapError | None:
     """The error that names the shard behind one of TensorFlow's; None for errors that are not of a shard."""
     if isinstance(error, tf.errors.NotFoundError):
         return OutputError(
@@ -39,7 +39,7 @@ def cause(split: Split, error: tf.errors.OpError) -> DtapError | None:
     )
 
 
-def _search(split: Split, offset: int | None) -> None:
+def _search(split: DatasetSplit, offset: int | None) -> None:
     """Raise the OutputError of the first damaged record.
 
     TensorFlow gives the `offset` of a record, or of its data, in one of the files. Where the manifest says at which

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dtap_dask.errors import DataError, JobError, OutputError, Problem, did_you_mean
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import Manifest, ParseFeature, read_manifest
@@ -17,7 +17,7 @@ from dtap_dask.storage import Store, near, open_store
 
 
 @dataclass(frozen=True)
-class Split:
+class DatasetSplit:
     """One split: its columns in the order of the records, and its shards that hold rows, in the manifest's order.
 
     `paths` are those of the shards for TensorFlow to open, empty where they lie on no local filesystem. `spec` is what
@@ -44,7 +44,7 @@ def open_dataset(path: str | os.PathLike[str], storage: Mapping[str, Any] | None
     return read_manifest(store), store
 
 
-def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, Any] | None) -> Split:
+def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, Any] | None) -> DatasetSplit:
     """The split `name` of the dataset at `path`, or where `storage.mounts` says that it is mounted.
 
     Raises JobError for an unknown split or a wrong setting, DataError where the split has no rows, OutputError where a
@@ -59,7 +59,7 @@ def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, An
         raise _empty(manifest, store, name)
     _check(store, shards)
     paths = [store.local_path(shard.path) for shard in shards]
-    return Split(
+    return DatasetSplit(
         name=name,
         fitted=name == _fitted(manifest),
         infos=manifest.infos,

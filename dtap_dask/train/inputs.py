@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.train.dataset import chosen, open_dataset
 
 

@@ -17,11 +17,11 @@ from dtap_dask.errors import DataError, JobError, Problem, StorageError
 from dtap_dask.storage import near
 from dtap_dask.train.batches import Batches, rebatched
 from dtap_dask.train.damage import cause
-from dtap_dask.train.dataset import Split, chosen, open_split
-from dtap_dask.train.loop import LoopDataset, Ways
+from dtap_dask.train.dataset import DatasetSplit, chosen, open_split
+from dtap_dask.train.loop import LoopDataset, LoopHooks
 from dtap_dask.train.order import Epochs
-from dtap_dask.train.shards import Staged
-from dtap_dask.train.windows import WINDOW_ROWS, Wanted, windows, windows_for_workers
+from dtap_dask.train.shards import StagedShards
+from dtap_dask.train.windows import WINDOW_ROWS, Selection, windows, windows_for_workers
 
 READY = 8  # batches that are ready for training, if they hold no more rows than a window
 
@@ -73,7 +73,7 @@ def load(
     shuffle = found.fitted if shuffle is None else shuffle
     batches = _batches(found, batch_size, drop_remainder)
     staged = _staged(found, shuffle, storage)
-    wanted = Wanted(found, infos, kept, shuffle)
+    wanted = Selection(found, infos, kept, shuffle)
 
     def batched(windows: tf.data.Dataset) -> tf.data.Dataset:
         ready = max(2, min(READY, WINDOW_ROWS // batch_size))
@@ -102,13 +102,13 @@ _NOT_SAVED = (
 )
 
 
-def _ways(split: Split, staged: Staged | None, served: Callable[[], tf.data.Dataset]) -> Ways:
+def _ways(split: DatasetSplit, staged: StagedShards | None, served: Callable[[], tf.data.Dataset]) -> LoopHooks:
     if staged is None:
-        return Ways(lambda error: cause(split, error), None, served)
-    return Ways(lambda error: staged.failure, _NOT_SAVED.format(url=split.store.url), served)
+        return LoopHooks(lambda error: cause(split, error), None, served)
+    return LoopHooks(lambda error: staged.failure, _NOT_SAVED.format(url=split.store.url), served)
 
 
-def _batches(split: Split, size: int, drop_remainder: bool) -> int:
+def _batches(split: DatasetSplit, size: int, drop_remainder: bool) -> int:
     """The number of batches of an epoch. DataError where it would be none."""
     if drop_remainder and split.rows < size:
         raise DataError(
@@ -141,9 +141,9 @@ def _integer(value: Any) -> int | None:
         return None
 
 
-def _staged(split: Split, shuffle: bool, storage: Mapping[str, Any] | None) -> Staged | None:
+def _staged(split: DatasetSplit, shuffle: bool, storage: Mapping[str, Any] | None) -> StagedShards | None:
     """What brings the shards to local disk, None where they are on one."""
-    return Staged(split, near.cache(storage or {}), shuffle) if split.shards and not split.paths else None
+    return StagedShards(split, near.cache(storage or {}), shuffle) if split.shards and not split.paths else None
 
 
 def _options() -> tf.data.Options:

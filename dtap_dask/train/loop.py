@@ -20,7 +20,7 @@ _Iterator: Any = type(iter(tf.data.Dataset.range(0)))
 
 
 @dataclass(frozen=True)
-class Ways:
+class LoopHooks:
     """What a loaded dataset and those made from it have in common.
 
     `failure` gives the error behind one of TensorFlow's, None where there is none. `unsaved` says why an iterator's
@@ -35,7 +35,7 @@ class Ways:
 class _PlainIterator(_Iterator):  # type: ignore[misc]
     """TensorFlow's own iterator, which Keras hands to its compiled functions, but for the plain loop."""
 
-    _ways: Ways
+    _ways: LoopHooks
     _places: Any  # the structure of a batch with the number of a tensor at each leaf; None: as TensorFlow does it
     _kinds: list[int]
 
@@ -70,7 +70,7 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
     Within `fit` an error is TensorFlow's.
     """
 
-    def __init__(self, data: tf.data.Dataset, ways: Ways, batch_size: int | None = None):
+    def __init__(self, data: tf.data.Dataset, ways: LoopHooks, batch_size: int | None = None):
         self._input_dataset, self._ways = data, ways
         if batch_size is not None:
             self._batch_size = batch_size  # where tools look for it

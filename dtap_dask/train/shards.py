@@ -19,8 +19,8 @@ import tensorflow as tf
 from dtap_dask.errors import DtapError
 from dtap_dask.storage.cache import Cache
 from dtap_dask.train import ending
-from dtap_dask.train.dataset import Split
-from dtap_dask.train.staging import Session
+from dtap_dask.train.dataset import DatasetSplit
+from dtap_dask.train.staging import StagingSession
 
 HEAD = 4  # shards read in turns at the start of an epoch
 CYCLE = 16  # and afterwards
@@ -30,15 +30,15 @@ READ_BYTES = 1 << 20  # one read of a shard
 LANE_BYTES = 2 << 20  # serialized records that are read ahead in each of the shards that take turns
 WAIT = 0.2  # seconds after which TensorFlow may look whether it was told to stop
 
-Open = Callable[[tf.Tensor], tf.data.Dataset]
+OpenShard = Callable[[tf.Tensor], tf.data.Dataset]
 
 
-def in_turns(split: Split, source: Staged | None, order: tf.Tensor, block: int) -> tf.data.Dataset:
+def interleaved(split: DatasetSplit, source: StagedShards | None, order: tf.Tensor, block: int) -> tf.data.Dataset:
     """The records of the shards numbered `order` (int64 [n]), `block` records of one shard, then of the next."""
     count = len(split.shards)
     ahead = max(1, min(2 * block, LANE_BYTES // split.record_bytes))
 
-    def lanes(read: Open) -> tf.data.Dataset:
+    def lanes(read: OpenShard) -> tf.data.Dataset:
         parts: list[tf.data.Dataset] = []
         for start, stop, cycle in ((0, min(HEAD, count), HEAD), (HEAD, count, turns(split))):
             if start < stop or not parts:
@@ -52,13 +52,13 @@ def in_turns(split: Split, source: Staged | None, order: tf.Tensor, block: int) 
     return _opened(split, source, order, lanes)
 
 
-def one_by_one(split: Split, source: Staged | None) -> tf.data.Dataset:
+def in_order(split: DatasetSplit, source: StagedShards | None) -> tf.data.Dataset:
     """The records of all shards in the manifest's order."""
     numbers = tf.data.Dataset.range(len(split.shards))
     return _opened(split, source, tf.range(len(split.shards), dtype=tf.int64), numbers.flat_map)
 
 
-def for_workers(split: Split, block: int) -> tf.data.Dataset:
+def for_workers(split: DatasetSplit, block: int) -> tf.data.Dataset:
     """The records of all shards, as an input that the workers of tf.data service can divide among themselves.
 
     A worker asks for one shard after the other; only few at a time, so that all workers get some.
@@ -71,14 +71,14 @@ def for_workers(split: Split, block: int) -> tf.data.Dataset:
     )
 
 
-def turns(split: Split) -> int:
+def turns(split: DatasetSplit) -> int:
     """How many shards are open at once when they are read in turns."""
     largest = max((shard.bytes for shard in split.shards), default=1)
     return max(HEAD, min(CYCLE, CYCLE_BYTES // largest))
 
 
 def _opened(
-    split: Split, source: Staged | None, order: tf.Tensor, lanes: Callable[[Open], tf.data.Dataset]
+    split: DatasetSplit, source: StagedShards | None, order: tf.Tensor, lanes: Callable[[OpenShard], tf.data.Dataset]
 ) -> tf.data.Dataset:
     if source is not None:
         return source.epoch(order, lanes)
@@ -86,7 +86,7 @@ def _opened(
     return lanes(lambda at: _read(split, tf.gather(paths, tf.gather(order, at))))
 
 
-def _read(split: Split, path: tf.Tensor) -> tf.data.Dataset:
+def _read(split: DatasetSplit, path: tf.Tensor) -> tf.data.Dataset:
     """As tf.data.TFRecordDataset, which would wrap it in a function of its own: each takes milliseconds to begin."""
     variant = tf.raw_ops.TFRecordDataset(
         filenames=path,
@@ -96,10 +96,10 @@ def _read(split: Split, path: tf.Tensor) -> tf.data.Dataset:
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
-class Staged:
+class StagedShards:
     """The shards of a split that TensorFlow cannot open where they are."""
 
-    def __init__(self, split: Split, cache: Cache, shuffle: bool):
+    def __init__(self, split: DatasetSplit, cache: Cache, shuffle: bool):
         """StorageError where the shards that are open at once do not fit in the cache."""
         self._split, self._cache = split, cache
         sizes = sorted((shard.bytes for shard in split.shards), reverse=True)
@@ -107,11 +107,11 @@ class Staged:
         self._least, self._most = sum(sizes[:together]), sum(sizes[: together + AHEAD])
         cache.check_fits(self._least, f"the {len(sizes[:together])} shards of {split.store.url} that are read at once")
         self.failure: DtapError | None = None  # of this epoch
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, StagingSession] = {}
         self._numbers = itertools.count()
         ending.prepare()
 
-    def epoch(self, order: tf.Tensor, lanes: Callable[[Open], tf.data.Dataset]) -> tf.data.Dataset:
+    def epoch(self, order: tf.Tensor, lanes: Callable[[OpenShard], tf.data.Dataset]) -> tf.data.Dataset:
         """The records as `lanes` arranges the shards that it opens by their place in `order`."""
         number = tf.TensorSpec([], tf.int64)
         sessions = tf.data.Dataset.from_generator(self._session, args=(order,), output_signature=number)
@@ -126,7 +126,7 @@ class Staged:
     def _session(self, order: Any) -> Iterator[int]:
         number, self.failure = next(self._numbers), None
         shards = [self._split.shards[at] for at in order]
-        session = Session(self._cache, self._split.store, shards, self._least, self._most)
+        session = StagingSession(self._cache, self._split.store, shards, self._least, self._most)
         self._sessions[number] = session
         try:
             yield number

@@ -14,11 +14,11 @@ from dtap_dask.storage.fetch import Shard, Stopped
 FETCHERS = 3  # threads of one epoch
 _JOIN = 10.0  # seconds that a closing waits for reads to end
 _LAST_JOIN = 2.0  # and the end of the program
-open_sessions: set[Session] = set()
+open_sessions: set[StagingSession] = set()
 _ending = threading.Event()  # the program is ending: TensorFlow's threads must not wait for Python any more
 
 
-class Session:
+class StagingSession:
     """Threads fetch `shards` in order, never holding more bytes than they reserved: `least`, `most` if there is room.
 
     A shard is held from its fetch until `done`. Whoever reads keeps to this: shards are asked for in order, and those

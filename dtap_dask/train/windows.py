@@ -10,11 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.features.state import FeatureInfo
-from dtap_dask.train import blocks, order, rows
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.train import order
 from dtap_dask.train.batches import arranged
-from dtap_dask.train.dataset import Split
-from dtap_dask.train.shards import Staged, for_workers, in_turns, one_by_one
+from dtap_dask.train.blocks import decode_blocks
+from dtap_dask.train.dataset import DatasetSplit
+from dtap_dask.train.parsing import decode_rows
+from dtap_dask.train.shards import StagedShards, for_workers, in_order, interleaved
 
 # A window is this many rows, or as many bytes of records if that is less. Larger ones mix better and cost memory: about
 # three are alive at a time, with ids widened to int64.
@@ -27,10 +29,10 @@ DECODERS = 4  # windows decoded at the same time, if there are as many processor
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What to load of a split: the columns `infos`, with kept ones apart if `kept`, shuffled or not."""
 
-    split: Split
+    split: DatasetSplit
     infos: Sequence[FeatureInfo]
     kept: bool
     shuffle: bool
@@ -59,12 +61,12 @@ class Wanted:
 
     def decoded(self, records: tf.Tensor, seed: tf.Tensor | None) -> Any:
         """The rows of serialized records [b] in the structure of a batch, permuted if there is a `seed`, int64 [2]."""
-        decode = blocks.decode if self.split.layout.kind == "blocks" else rows.decode
+        decode = decode_blocks if self.split.layout.kind == "blocks" else decode_rows
         names = {info.name for info in self.infos}
         return arranged(self.infos, decode(self.split, names, records, seed), self.kept)
 
 
-def windows(wanted: Wanted, staged: Staged | None, epochs: order.Epochs | None) -> tf.data.Dataset:
+def windows(wanted: Selection, staged: StagedShards | None, epochs: order.Epochs | None) -> tf.data.Dataset:
     """One window of records after the other, in the structure of a batch; shuffled where there are `epochs`."""
     split = wanted.split
 
@@ -73,21 +75,21 @@ def windows(wanted: Wanted, staged: Staged | None, epochs: order.Epochs | None) 
 
     def epoch(seed: tf.Tensor) -> tf.data.Dataset:
         shards = order.permuted(tf.range(len(split.shards), dtype=tf.int64), seed)
-        records = in_turns(split, staged, shards, wanted.block)
+        records = interleaved(split, staged, shards, wanted.block)
         if split.layout.kind == "blocks":
             records = order.buffered(records, wanted.buffer, seed)
         seeds = tf.data.Dataset.from_tensors(seed).repeat()
         return tf.data.Dataset.zip(tf.data.Dataset.counter(1), records.batch(wanted.records), seeds)
 
     if epochs is None:
-        found = one_by_one(split, staged).batch(wanted.records).enumerate(1)
+        found = in_order(split, staged).batch(wanted.records).enumerate(1)
     else:
         found = epochs.seeds().flat_map(epoch)
     # Not within the epoch: TensorFlow would optimize this large function twice whenever an epoch begins.
     return found.map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
 
 
-def windows_for_workers(wanted: Wanted) -> tf.data.Dataset:
+def windows_for_workers(wanted: Selection) -> tf.data.Dataset:
     """The same rows for tf.data service, whose workers each take some of the shards, or all of them.
 
     Each worker begins anew in every epoch and knows neither its number nor those of the others: shuffled rows come in

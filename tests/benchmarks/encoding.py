@@ -26,7 +26,7 @@ def main() -> None:
     """Read, measure, print one line of JSON: for each contender rows, bytes and the seconds of each round."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from dtap_dask.job.execution.memory import keep_freed_memory
-    from dtap_dask.records.example import Encoder, Layout
+    from dtap_dask.records.example import Layout, encoder_of
     from dtap_dask.records.manifest import read_manifest
     from dtap_dask.records.shard import ENCODED_ROWS
     from dtap_dask.storage import open_store
@@ -42,7 +42,7 @@ def main() -> None:
     ]
     ways: dict[str, tuple[int, Callable[[], int]]] = {}
     for kind in ("blocks", "rows"):
-        encoder = Encoder(infos, Layout(kind))
+        encoder = encoder_of(infos, Layout(kind))
         ways[kind] = len(table), lambda encoder=encoder: sum(len(encoder.encode(piece).data) for piece in pieces)
     few = table.slice(0, max(1, len(table) // SLOW))
     rows = list(zip(*[column.to_pylist() for column in few.columns], strict=True))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, run_write_task, sidecar_path, sweep
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import SourceTotals, build_manifest, read_manifest
 from dtap_dask.records.shard import TaskShards
-from dtap_dask.records.verify import verify
+from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import open_store
 
 INFOS = (FeatureInfo("id", "feature", "int64", "int64"),)
@@ -73,7 +73,7 @@ def seen_by_a_reader(url):
     except OutputError as error:
         assert "manifest.json" in str(error) or "no folder" in str(error)  # noqa: PT017 - both outcomes are right
         return None
-    verify(store, manifest)
+    verify_dataset(store, manifest)
     for sidecar in manifest.sidecars:
         assert len(store.read_bytes(sidecar_path(store, manifest, sidecar.path))) == sidecar.bytes
     return manifest.fingerprint

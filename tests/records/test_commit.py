@@ -25,7 +25,7 @@ from dtap_dask.records.commit import (
 )
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
-from dtap_dask.records.verify import verify
+from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store
 from property_tests import examples
 from two_tasks import INFOS, LAYOUT, batches, contents, manifest_of, plan_of, prepared, run, seen_by_a_reader
@@ -153,7 +153,7 @@ def test_finish_commit_moves_what_is_left_and_sidecars_are_found_meanwhile(tmp_p
         if manifest.fingerprint == "new":
             states.add(sidecar_path(store, manifest, "transform.json"))
             finish_commit(store)
-            verified = verify(store, manifest)
+            verified = verify_dataset(store, manifest)
             assert verified.notes == ()
             assert sidecar_path(store, manifest, "transform.json") == "transform.json"
             assert store.read_bytes("transform.json") == b"a,b"
@@ -221,10 +221,10 @@ def test_other_bytes_replace_an_orphan_but_never_a_shard_of_the_dataset(store):
     commit_dataset(store, "r", manifest_of("f", shards))
     with pytest.raises(OutputError, match=r"belongs to the dataset that stands, and the same job .* other bytes"):
         write(store, plan, batches(0, 20), seed=1)
-    verify(store, read_manifest(store))
+    verify_dataset(store, read_manifest(store))
     store.write_atomic(shards[0].path, b"damaged later")
     assert write(store, plan, batches(0, 20)) == shards
-    verify(store, read_manifest(store))
+    verify_dataset(store, read_manifest(store))
 
 
 def test_nothing_is_committed_while_a_shard_is_missing(store):

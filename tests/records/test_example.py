@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError, OutputError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import wire
-from dtap_dask.records.encoded import MOST_BYTES
-from dtap_dask.records.example import Encoder, Layout, decode, decode_many
-from dtap_dask.records.manifest import feature_spec, places
+from dtap_dask.records.encoder import MOST_BYTES
+from dtap_dask.records.example import Layout, decode_record, decode_records, encoder_of
+from dtap_dask.records.manifest import feature_spec, record_fields
 from property_tests import examples
 
 NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32")
@@ -132,7 +132,7 @@ def tf_spec(infos, layout):
 def test_rows_are_what_tensorflow_parses(table):
     infos, rows = table
     layout = Layout("rows")
-    found = records(Encoder(infos, layout).encode(rows))
+    found = records(encoder_of(infos, layout).encode(rows))
     assert len(found) == len(rows[infos[0].name])
     parsed = tf.io.parse_example(tf.constant(found, tf.string, shape=[len(found)]), tf_spec(infos, layout))
     for one in infos:
@@ -154,12 +154,12 @@ def test_rows_are_what_tensorflow_parses(table):
 def test_rows_are_what_protobuf_writes(table):
     infos, rows = table
     layout = Layout("rows")
-    found = records(Encoder(infos, layout).encode(rows))
+    found = records(encoder_of(infos, layout).encode(rows))
     for i, record in enumerate(found):
         reference = slow_reference(infos, rows, i)
         ours = tf.train.Example.FromString(record)
         assert _filled(ours) == _filled(reference)
-        back = decode(infos, layout, reference.SerializeToString())
+        back = decode_record(infos, layout, reference.SerializeToString())
         for one in infos:
             same(one, back[one.name], rows[one.name][i : i + 1])
 
@@ -176,7 +176,7 @@ def _filled(example):
 def test_rows_decode_to_themselves(table):
     infos, rows = table
     layout = Layout("rows")
-    back = decode_many(infos, layout, records(Encoder(infos, layout).encode(rows)))
+    back = decode_records(infos, layout, records(encoder_of(infos, layout).encode(rows)))
     for one in infos:
         same(one, back[one.name], rows[one.name])
 
@@ -185,12 +185,12 @@ def test_rows_decode_to_themselves(table):
 def test_blocks_decode_to_themselves(table, rows_per_record):
     infos, rows = table
     layout = Layout("blocks", rows_per_record)
-    encoder = Encoder(infos, layout)
+    encoder = encoder_of(infos, layout)
     assert encoder.rows_per_record == rows_per_record
     encoded = encoder.encode(rows)
     n = len(rows[infos[0].name])
     assert encoded.rows.tolist() == [min(rows_per_record, n - at) for at in range(0, n, rows_per_record)]
-    back = decode_many(infos, layout, records(encoded))
+    back = decode_records(infos, layout, records(encoded))
     for one in infos:
         same(one, back[one.name], rows[one.name])
 
@@ -199,13 +199,13 @@ def test_blocks_decode_to_themselves(table, rows_per_record):
 def test_blocks_are_what_tensorflow_decodes(table):
     infos, rows = table
     layout = Layout("blocks", 1000)
-    found = records(Encoder(infos, layout).encode(rows))
+    found = records(encoder_of(infos, layout).encode(rows))
     assert len(found) == (len(rows[infos[0].name]) > 0)
     for record in found:
         parsed = tf.io.parse_single_example(record, tf_spec(infos, layout))
         total = int(parsed["rows"])
         assert total == len(rows[infos[0].name])
-        for one, place in zip(infos, places(infos, layout), strict=True):
+        for one, place in zip(infos, record_fields(infos, layout), strict=True):
             want = rows[one.name]
             if place.key is not None:
                 flat = tf.io.decode_raw(parsed[place.key], one.stored).numpy()
@@ -235,12 +235,12 @@ def test_nulls_become_what_a_record_can_hold(kind):
         "tl": pa.array([None, [None, b"y"]], pa.large_list(pa.large_binary())),
     }
     layout = Layout(kind, 10)
-    back = decode_many(infos, layout, records(Encoder(infos, layout).encode(rows)))
+    back = decode_records(infos, layout, records(encoder_of(infos, layout).encode(rows)))
     assert back["t"].to_pylist() == [b"", b"x"]
     assert repr(back["l"].to_pylist()) == "[[1.0, nan], []]"
     assert back["tl"].to_pylist() == [[], [b"", b"y"]]
     with pytest.raises(DataError, match="holds a null"):
-        Encoder([info("i", "int64", (None,))], layout).encode({"i": pa.array([[None]], pa.large_list(pa.int64()))})
+        encoder_of([info("i", "int64", (None,))], layout).encode({"i": pa.array([[None]], pa.large_list(pa.int64()))})
 
 
 @pytest.mark.parametrize("kind", ["rows", "blocks"])
@@ -253,7 +253,7 @@ def test_slices_of_arrow_arrays(kind):
         "tl": pa.array([[b"p"], [b"q", b"rs"], [], [b"t"]], pa.large_list(pa.large_binary()))[1:3],
     }
     layout = Layout(kind, 10)
-    back = decode_many(infos, layout, records(Encoder(infos, layout).encode(rows)))
+    back = decode_records(infos, layout, records(encoder_of(infos, layout).encode(rows)))
     assert {name: value.to_pylist() for name, value in back.items()} == {
         name: value.to_pylist() for name, value in rows.items()
     }
@@ -269,7 +269,7 @@ def test_unpacked_lists_and_unknown_fields_decode():
     ]
     record = wire.delimited(1, b"".join(wire.delimited(1, entry) for entry in entries)) + b"\x79" + bytes(8)
     assert len(tf.train.Example.FromString(record).features.feature) == 2
-    back = decode([info("i", "int64", (2,)), info("f", "float32", (2,))], Layout("rows"), record)
+    back = decode_record([info("i", "int64", (2,)), info("f", "float32", (2,))], Layout("rows"), record)
     assert back["f"].tolist() == [[1.5, -2.0]]
     assert back["i"].tolist() == [[7, -1]]
 
@@ -278,7 +278,7 @@ def test_unpacked_lists_and_unknown_fields_decode():
 def test_any_bytes_parse_or_fail_clearly(data):
     for layout in (Layout("rows"), Layout("blocks")):
         try:
-            decode([info("f", "float32"), info("t", "bytes")], layout, data)
+            decode_record([info("f", "float32"), info("t", "bytes")], layout, data)
         except OutputError as error:
             assert "does not hold the columns" in str(error)  # noqa: PT017 - both outcomes are right
 
@@ -288,11 +288,11 @@ def test_any_bytes_parse_or_fail_clearly(data):
 def test_damaged_records_parse_or_fail_clearly(data, table):
     infos, rows = table
     for layout in (Layout("rows"), Layout("blocks", 7)):
-        for record in records(Encoder(infos, layout).encode(rows))[:1]:
+        for record in records(encoder_of(infos, layout).encode(rows))[:1]:
             broken = bytearray(record)
             broken[data.draw(st.integers(0, len(record) - 1))] ^= data.draw(st.integers(1, 255))
             try:
-                back = decode(infos, layout, bytes(broken))
+                back = decode_record(infos, layout, bytes(broken))
             except OutputError as error:
                 assert "does not hold the columns" in str(error)  # noqa: PT017 - both outcomes are right
             else:
@@ -308,49 +308,51 @@ def test_what_a_layout_cannot_hold_is_refused_with_a_remedy():
         info("a", "bool"),
     ]
     with pytest.raises(JobError) as error:
-        Encoder(wrong, Layout("rows", 0))
+        encoder_of(wrong, Layout("rows", 0))
     text = str(error.value)
     assert len(error.value.problems) == 6
     assert "'a': tf.train.Example has no float64; cast it to float32, or choose output.layout: blocks" in text
     assert "a: two columns have this name" in text
     with pytest.raises(JobError, match="no column to write"):
-        Encoder([], Layout("blocks"))
+        encoder_of([], Layout("blocks"))
     with pytest.raises(JobError, match="must stay below"):
-        Encoder([info("wide", "float64", (2**21,))], Layout("blocks"))
+        encoder_of([info("wide", "float64", (2**21,))], Layout("blocks"))
     with pytest.raises(JobError, match="must stay below"):
-        Encoder([info("wide", "float32", (2**22,))], Layout("rows"))
+        encoder_of([info("wide", "float32", (2**22,))], Layout("rows"))
 
 
 def test_columns_that_are_not_as_declared_are_refused():
-    encoder = Encoder([info("a", "int32")], Layout("blocks"))
+    encoder = encoder_of([info("a", "int32")], Layout("blocks"))
     with pytest.raises(DataError, match="came as int64"):
         encoder.encode({"a": np.zeros(2, np.int64)})
     with pytest.raises(DataError, match="5 ids, from 0 on, but holds 5"):
-        Encoder([info("a", "uint8", ids=5)], Layout("rows")).encode({"a": np.array([4, 5], np.uint8)})
+        encoder_of([info("a", "uint8", ids=5)], Layout("rows")).encode({"a": np.array([4, 5], np.uint8)})
     lists = pa.array([[b"x"]], pa.large_list(pa.large_binary()))
     with pytest.raises(DataError, match="must have 2 values in every row"):
-        Encoder([info("a", "bytes", (2,))], Layout("rows")).encode({"a": lists})
+        encoder_of([info("a", "bytes", (2,))], Layout("rows")).encode({"a": lists})
 
 
 def test_records_stay_below_sixteen_mebibytes():
-    encoder = Encoder([info("v", "float32", (4096,))], Layout("blocks", 2048))
+    encoder = encoder_of([info("v", "float32", (4096,))], Layout("blocks", 2048))
     assert 1000 < encoder.rows_per_record < 1024
     lengths = encoder.encode({"v": np.zeros((1100, 4096), np.float32)}).lengths
     assert lengths.max() < MOST_BYTES
     texts = [b"x" * (5 << 20)] * 7 + [b""] * 3
-    encoder = Encoder([info("t", "bytes"), info("i", "int32")], Layout("blocks", 1024))
+    encoder = encoder_of([info("t", "bytes"), info("i", "int32")], Layout("blocks", 1024))
     encoded = encoder.encode({"t": pa.array(texts, pa.large_binary()), "i": np.arange(10, dtype=np.int32)})
     assert encoded.rows.tolist() == [3, 3, 4]
     assert encoded.lengths.max() < MOST_BYTES
     for kind in ("rows", "blocks"):
         with pytest.raises(DataError, match="Row 0 of a batch takes"):
-            Encoder([info("t", "bytes")], Layout(kind)).encode({"t": pa.array([b"x" * (16 << 20)], pa.large_binary())})
+            encoder_of([info("t", "bytes")], Layout(kind)).encode(
+                {"t": pa.array([b"x" * (16 << 20)], pa.large_binary())}
+            )
 
 
 def test_rows_have_one_length_per_schema():
     infos = [info("a", "int64"), info("b", "uint8"), info("c", "float32", (3,)), info("d", "int32", ids=1000)]
     random = np.random.default_rng(0)
-    encoded = Encoder(infos, Layout("rows")).encode({one.name: column(random, one, 5000) for one in infos})
+    encoded = encoder_of(infos, Layout("rows")).encode({one.name: column(random, one, 5000) for one in infos})
     assert set(encoded.lengths.tolist()) == {encoded.lengths[0]}
     assert encoded.lengths.sum() == len(encoded.data)
 
@@ -366,7 +368,7 @@ def test_the_bytes_of_both_layouts_are_pinned():
         "i": np.array([[0, -1], [2, 300]], np.int32),
         "t": pa.array([b"hi", b""], pa.large_binary()),
     }
-    pinned = {kind: Encoder(infos, Layout(kind)).encode(rows).data for kind in ("rows", "blocks")}
+    pinned = {kind: encoder_of(infos, Layout(kind)).encode(rows).data for kind in ("rows", "blocks")}
     assert {kind: bytes(data).hex() for kind, data in pinned.items()} == PINNED
 
 
@@ -389,7 +391,7 @@ def test_encoding_takes_no_python_object_a_row():
     """Memory follows the bytes written, not the rows: a guard against objects per row."""
     infos = [info(f"c{i}", "int32", ids=1000) for i in range(8)]
     rows = {one.name: np.zeros(50_000, np.int32) for one in infos}
-    encoder = Encoder(infos, Layout("blocks"))
+    encoder = encoder_of(infos, Layout("blocks"))
     tracemalloc.start()
     encoded = encoder.encode(rows)
     peak = tracemalloc.get_traced_memory()[1]

@@ -17,7 +17,7 @@ from distributed import Client
 
 import dtap_dask
 from dtap_dask.records.manifest import read_manifest
-from dtap_dask.records.verify import first_rows, verify
+from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 
 OLD = Path(__file__).parents[1] / "data" / "gzip_named_tfrecord"
@@ -30,7 +30,7 @@ def test_datasets_of_the_old_names_load(layout: str, tmp_path: Path) -> None:
     store = open_store(str(path))
     manifest = read_manifest(store)
     assert all(shard.path.endswith(".tfrecord") for shard in manifest.shards)
-    assert verify(store, manifest).rows == 24
+    assert verify_dataset(store, manifest).rows == 24
     ids = []
     for split in ("train", "eval"):
         for (features, label), kept in dtap_dask.load(path, split, batch_size=5, kept=True):
@@ -63,4 +63,4 @@ def test_compressed_shards_say_so_in_their_names(layout: str, client: Client, tm
         assert records[0] == records[1]
         assert len(records[0]) == shard.records
     assert sorted(int(row) for batch in dtap_dask.load(tmp_path / "out") for row in batch["id"]) == list(range(50))
-    assert verify(open_store(str(tmp_path / "out")), manifest).rows == 50
+    assert verify_dataset(open_store(str(tmp_path / "out")), manifest).rows == 50

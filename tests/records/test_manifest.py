@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError, VerificationError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.commit import begin_commit, commit_dataset, run_write_task
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest import (
@@ -26,7 +26,7 @@ from dtap_dask.records.manifest import (
 )
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.tfrecord import frame, read_records
-from dtap_dask.records.verify import conclude, first_rows, verify, verify_shard
+from dtap_dask.records.verify import first_rows, verify_dataset, verify_shard
 from dtap_dask.storage import open_store
 from property_tests import examples
 
@@ -139,12 +139,12 @@ def test_show_gives_the_first_rows(tmp_path_factory, n):
 
 def test_a_whole_dataset_is_verified(dataset):
     store, manifest = dataset
-    found = verify(store, manifest)
+    found = verify_dataset(store, manifest)
     assert (found.shards, found.rows, found.notes) == (3, 25, ())
     assert found.records == sum(shard.records for shard in manifest.shards)
     assert found.bytes == sum(store.size(shard.path) for shard in manifest.shards)
     store.write_atomic("train/extra", b"")
-    assert verify(store, manifest).notes == ("train/extra does not belong to the dataset",)
+    assert verify_dataset(store, manifest).notes == ("train/extra does not belong to the dataset",)
 
 
 def test_every_harm_is_told_at_once(dataset):
@@ -155,7 +155,7 @@ def test_every_harm_is_told_at_once(dataset):
     store.write_atomic("train/b", b"")
     store.delete("transform.json")
     with pytest.raises(VerificationError) as error:
-        verify(store, manifest)
+        verify_dataset(store, manifest)
     text = str(error.value)
     for part in (
         "eval/a is missing",
@@ -191,7 +191,7 @@ def test_right_bytes_that_hold_other_things_are_told(tmp_path):
     split = manifest.splits["train"].model_copy(update={"rows": 26})
     wrong = manifest.model_copy(update={"splits": {"train": split}})
     with pytest.raises(VerificationError, match="'train' do not add up"):
-        conclude(store, wrong, [])
+        verify_dataset(store, wrong)
 
 
 def test_nothing_there_is_told_as_what_it_is(tmp_path):

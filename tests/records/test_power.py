@@ -10,7 +10,7 @@ import pytest
 from dtap_dask.records import lock as locks
 from dtap_dask.records.commit import finish_commit
 from dtap_dask.records.manifest import read_manifest
-from dtap_dask.records.verify import verify
+from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store
 from power import Disk, Image, images, made, watched
 from two_tasks import contents, prepared, run, seen_by_a_reader
@@ -75,9 +75,9 @@ def test_what_a_finished_run_leaves_outlasts_a_loss_of_power(tmp_path: Path) -> 
         store = open_store(str(tmp_path / str(number) / "out"))
         manifest = read_manifest(store)
         assert manifest.fingerprint == "new"
-        verify(store, manifest)
+        verify_dataset(store, manifest)
         finish_commit(store)
-        assert verify(store, manifest).notes == ()
+        assert verify_dataset(store, manifest).notes == ()
 
 
 def test_the_harness_notices_what_is_not_flushed(tmp_path: Path) -> None:

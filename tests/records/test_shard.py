@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import SourceError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns, shard
-from dtap_dask.records.example import Encoder, Layout, decode_many
+from dtap_dask.records.example import Layout, decode_records, encoder_of
 from dtap_dask.records.shard import ShardInfo, TaskShards, write_shards
 from dtap_dask.records.tfrecord import OVERHEAD, file_crc32c, read_records
 from dtap_dask.storage import open_store
@@ -69,7 +69,7 @@ def write(store, plan, batches, infos=INFOS, layout=BLOCKS, **options):
 
 def read(store, info, infos=INFOS, layout=BLOCKS, attempt="try"):
     records = list(read_records(store, f"{attempt}/{info.path}", layout.compression))
-    return decode_many(infos, layout, records)
+    return decode_records(infos, layout, records)
 
 
 def contents(store, infos, attempt="try"):
@@ -122,7 +122,7 @@ def test_what_is_told_of_a_shard_is_true(shared, n, layout, fixed):
         path = f"try/{info.path}"
         lengths = [len(record) + OVERHEAD for record in read_records(shared, path, layout.compression)]
         assert (info.bytes, info.crc32c) == (shared.size(path), file_crc32c(shared, path))
-        assert (info.rows, info.records) == (columns.count(read(shared, info, columns_, layout)), len(lengths))
+        assert (info.rows, info.records) == (columns.row_count(read(shared, info, columns_, layout)), len(lengths))
         if info.record_bytes is not None:
             assert set(lengths[:-1]) <= {info.record_bytes}
             assert lengths[-1] <= info.record_bytes
@@ -171,10 +171,10 @@ def test_a_window_is_no_larger_than_memory_allows(store, monkeypatch):
     plan = plan_of(split)
     want = write(store, plan, [(split, rows)])
     assert write(store, plan, batched(split, rows, [1, 2, 50, 51, 400])) == want
-    as_they_are = Encoder(INFOS, Layout("rows"))  # packs rows without a change
+    as_they_are = encoder_of(INFOS, Layout("rows"))  # packs rows without a change
     windows = list(shard._windows([(split, rows)], as_they_are, 65536))
     assert sum(len(assigned) for assigned, _ in windows) == int((split >= 0).sum())
-    assert all(1000 <= columns.row_bytes(INFOS, part).sum() < 1030 for _, part in windows[:-1])
+    assert all(1000 <= columns.bytes_per_row(INFOS, part).sum() < 1030 for _, part in windows[:-1])
 
 
 def test_counts_that_differ_from_the_plan_are_an_error_and_leave_nothing(store):
@@ -195,7 +195,7 @@ def test_no_rows_give_valid_empty_files(store):
         (info,) = write(store, plan, [], layout=layout)
         assert (info.rows, info.records) == (0, 0)
         assert (info.record_bytes, info.offsets) == (None, ())
-        assert columns.count(read(store, info, layout=layout)) == 0
+        assert columns.row_count(read(store, info, layout=layout)) == 0
 
 
 def test_plans_are_plain_json_and_hold_together():

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import wire
-from dtap_dask.records.encoded import MOST_BYTES
-from dtap_dask.records.example import Encoder, Layout, decode
+from dtap_dask.records.encoder import MOST_BYTES
+from dtap_dask.records.example import Layout, decode_record, encoder_of
 from dtap_dask.records.tfrecord import FOOTER, HEADER
 
 TEXT = FeatureInfo("t", "feature", "bytes", "bytes")
@@ -25,7 +25,7 @@ TEXTS = FeatureInfo("t", "feature", "bytes", "bytes", (None,))
 
 def record_of(one, column):
     """The one record of a column of few rows."""
-    encoded = Encoder([one], Layout("blocks")).encode({"t": column})
+    encoded = encoder_of([one], Layout("blocks")).encode({"t": column})
     assert len(encoded.lengths) == 1
     return bytes(encoded.data)[HEADER:-FOOTER]
 
@@ -55,11 +55,13 @@ def test_texts_parse_as_protobuf_parses_them(values, lost):
 def test_blocks_of_other_numbers_of_texts_are_refused():
     record = record_of(TEXT, pa.array([b"a", b"b"], pa.large_binary()))
     with pytest.raises(OutputError, match="'t/values' is not a bytes_list of 2 texts"):
-        decode([TEXT], Layout("blocks"), record.replace(b"\x0a\x01a\x0a\x01b", b"\x0a\x04a\x0a\x01b"))
+        decode_record([TEXT], Layout("blocks"), record.replace(b"\x0a\x01a\x0a\x01b", b"\x0a\x04a\x0a\x01b"))
     record = record_of(TEXTS, pa.array([[b"a"], [b"b", b"c"]], pa.large_list(pa.large_binary())))
     for lengths, message in (((1, 3), "'t/values' is not a bytes_list of 4 texts"), ((4, -1), "negative length")):
         with pytest.raises(OutputError, match=message):
-            decode([TEXTS], Layout("blocks"), record.replace(struct.pack("<2i", 1, 2), struct.pack("<2i", *lengths)))
+            decode_record(
+                [TEXTS], Layout("blocks"), record.replace(struct.pack("<2i", 1, 2), struct.pack("<2i", *lengths))
+            )
 
 
 def test_the_limit_holds_where_texts_take_the_most_besides_their_bytes():
@@ -71,6 +73,6 @@ def test_the_limit_holds_where_texts_take_the_most_besides_their_bytes():
     )
     lists = pa.LargeListArray.from_arrays(pa.array(np.arange(empty + 2)), texts)
     for one, column in ((TEXT, texts), (TEXTS, lists)):
-        encoded = Encoder([one], Layout("blocks", empty + 1)).encode({"t": column})
+        encoded = encoder_of([one], Layout("blocks", empty + 1)).encode({"t": column})
         assert (len(encoded.rows), encoded.rows.sum()) == (2, empty + 1)
         assert MOST_BYTES - 512 < encoded.lengths[0] < MOST_BYTES

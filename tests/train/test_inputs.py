@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import SourceTotals, build_manifest

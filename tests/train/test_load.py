@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError, OutputError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import SourceTotals, build_manifest
@@ -195,8 +195,8 @@ def test_records_of_different_sizes_decode_as_they_do_one_by_one(
     serialized = [record for shard in shards for record in tf.data.TFRecordDataset(shard)]
     names = {info.name for info in infos}
     seed = tf.constant([3, 4], tf.int64) if shuffled else None
-    together = blocks.decode(split, names, tf.stack(serialized), seed)
-    one_by_one = [blocks.decode(split, names, record[None], None) for record in serialized]
+    together = blocks.decode_blocks(split, names, tf.stack(serialized), seed)
+    one_by_one = [blocks.decode_blocks(split, names, record[None], None) for record in serialized]
     order = together["row"].numpy().tolist()
     assert sorted(order) == list(range(sum(records)))
     assert shuffled or order == list(range(sum(records)))
@@ -213,7 +213,7 @@ def test_records_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
     foreign = dataclasses.replace(split, infos=(narrow, number))
     records = tf.stack(list(tf.data.TFRecordDataset(list(split.paths))))
     with pytest.raises(tf.errors.InvalidArgumentError, match="not of the manifest's widths"):
-        blocks.decode(foreign, {"row", "flags"}, records, None)
+        blocks.decode_blocks(foreign, {"row", "flags"}, records, None)
 
 
 @pytest.mark.parametrize("infos", [PLAIN, INFOS])
@@ -275,7 +275,7 @@ def test_texts_that_nobody_asked_for_are_not_parsed(tmp_path: Path) -> None:
     texts = (FeatureInfo("note", "kept", "bytes", "bytes"), FeatureInfo("words", "kept", "bytes", "bytes", (None,)))
     path = write(tmp_path, [9, 5], Layout("blocks", 4), (*PLAIN, *texts))
     split = open_split(path, "train", None)
-    graph = tf.function(lambda records: blocks.decode(split, {"row"}, records, None)["row"])
+    graph = tf.function(lambda records: blocks.decode_blocks(split, {"row"}, records, None)["row"])
     operations = graph.get_concrete_function(tf.TensorSpec([None], tf.string)).graph.get_operations()
     (parse,) = [each for each in operations if each.type == "ParseExampleV2"]
     assert parse.get_attr("ragged_value_types") == []

@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError, OutputError, StorageError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import SourceTotals, build_manifest
@@ -308,11 +308,11 @@ def test_a_program_may_end_while_tensorflow_calls_python(far: Far, at: str) -> N
     When Python is taken down, after what is registered with atexit, no such call is under way.
     """
     slow = (
-        "from dtap_dask.train.staging import Session\n"
+        "from dtap_dask.train.staging import StagingSession\n"
         "begun, under_way = threading.Event(), []\n"
-        f"def slow(*given, function=Session.{at}):\n"
+        f"def slow(*given, function=StagingSession.{at}):\n"
         "    begun.set(); under_way.append(1); time.sleep(0.5); function(*given); time.sleep(0.5); under_way.pop()\n"
-        f"Session.{at} = slow\n"
+        f"StagingSession.{at} = slow\n"
     )
     wait = "begun.wait()" if at == "__init__" else "time.sleep(1)"
     ends(far, f"{slow}{IN_A_THREAD}; {wait}", first="atexit.register(lambda: print(len(under_way)))", last="0\n")

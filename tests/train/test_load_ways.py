@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from dtap_dask.errors import DataError, JobError, OutputError, StorageError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import SourceTotals, build_manifest
@@ -129,9 +129,9 @@ def test_what_was_not_asked_for_is_not_decoded(path: str) -> None:
     split = open_split(path, "train", None)
     records = tf.stack(list(tf.data.TFRecordDataset(list(split.paths))))
     broken = tf.strings.regex_replace(records, "uint8", "uint9")  # the matrix of `id` is gone
-    assert blocks.decode(split, {"a"}, broken, None)["a"].shape == [ROWS]
+    assert blocks.decode_blocks(split, {"a"}, broken, None)["a"].shape == [ROWS]
     with pytest.raises(tf.errors.InvalidArgumentError, match="uint8"):
-        blocks.decode(split, {"id"}, broken, None)
+        blocks.decode_blocks(split, {"id"}, broken, None)
 
 
 @pytest.mark.parametrize("of", [load, inputs])

@@ -24,7 +24,7 @@ from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
 from dtap_dask.lake.parquet.row_groups import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
-from dtap_dask.records.shard import Batch, TaskShards, write_shards
+from dtap_dask.records.shard import AssignedRows, TaskShards, write_shards
 from dtap_dask.storage import Store
 
 SECONDS = 4.0
@@ -196,7 +196,7 @@ class _Measuring:
         transform = Transform(self._pipeline, self._state)
         start, size, kept, rows = time.monotonic(), 0, 0, 0
         for unit in _units(self._taken):
-            batches: list[Batch] = []
+            batches: list[AssignedRows] = []
             for position in unit:
                 for batch, source_rows in self._read(self._scan, position, self._taken[position]):
                     matched, split = batch.in_parts()
@@ -210,7 +210,7 @@ class _Measuring:
         self._row_bytes = size / kept if kept else None
         return StagePace(stage.name, rows, time.monotonic() - start)
 
-    def _encode(self, batches: Sequence[Batch], infos: Sequence[FeatureInfo]) -> int:
+    def _encode(self, batches: Sequence[AssignedRows], infos: Sequence[FeatureInfo]) -> int:
         names, output = self._plan.job.split_names, self._plan.job.output
         parts = np.concatenate([split for split, _ in batches]) if batches else np.empty(0, np.int16)
         rows = tuple(int(count) for count in np.bincount(parts, minlength=len(names)))

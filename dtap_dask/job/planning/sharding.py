@@ -13,7 +13,7 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.counted import Counted, refuse_empty
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.records.columns import is_fixed
-from dtap_dask.records.example import Encoder, Layout
+from dtap_dask.records.example import Layout, encoder_of
 from dtap_dask.records.folder import shard_path
 from dtap_dask.records.shard import TaskShards
 
@@ -73,7 +73,7 @@ def fixed_row_bytes(infos: Sequence[FeatureInfo], layout: Layout) -> float:
     fixed = [info for info in infos if is_fixed(info)]
     if not fixed:
         return 0.0
-    encoder = Encoder(fixed, layout)
+    encoder = encoder_of(fixed, layout)
     rows = {
         info.name: np.zeros((encoder.rows_per_record, *(size or 0 for size in info.shape)), info.stored)
         for info in fixed

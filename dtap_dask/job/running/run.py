@@ -45,7 +45,7 @@ from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import Snapshot
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, sweep
 from dtap_dask.records.folder import SOURCES
-from dtap_dask.records.lock import Held, lock
+from dtap_dask.records.lock import HeldLock, lock
 from dtap_dask.records.manifest import Manifest, build_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import open_store
@@ -292,7 +292,7 @@ class _Run:
         size = sum(shard.bytes for shard in one.shards) if one.reading.columns else 0
         self.report.add(shards_committed=len(one.shards), bytes_written=size)
 
-    def commit(self, written: Sequence[Written], held: Held) -> Manifest:
+    def commit(self, written: Sequence[Written], held: HeldLock) -> Manifest:
         """Make what was written the dataset; where the storage fails for the moment, again from the start."""
 
         def attempt() -> Manifest:
@@ -301,7 +301,7 @@ class _Run:
 
         return tasks.patiently(attempt)
 
-    def commit_once(self, written: Sequence[Written], held: Held) -> Manifest:
+    def commit_once(self, written: Sequence[Written], held: HeldLock) -> Manifest:
         state = self.work.state(self.levels)
         folder = begin_commit(self.store, self.plan.run_id)
         state.save(self.store, folder)

@@ -21,7 +21,7 @@ from digests import digests
 from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, VerificationError
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.job.execution import tasks
 from dtap_dask.job.running import run as run_module
 from dtap_dask.records.commit import run_write_task
@@ -29,7 +29,7 @@ from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
 from dtap_dask.records.shard import TaskShards
-from dtap_dask.records.verify import verify
+from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
 
@@ -88,7 +88,9 @@ def is_sound(job: Document) -> bool:
     """Whether the dataset is what its manifest says, and nothing else lies there."""
     store = open_store(job["output"]["path"])
     try:
-        return verify(store, read_manifest(store)).notes == () and os.listdir(output_of(job) / "_run") == ["status"]
+        return verify_dataset(store, read_manifest(store)).notes == () and os.listdir(output_of(job) / "_run") == [
+            "status"
+        ]
     except VerificationError:
         return False
 
@@ -120,7 +122,7 @@ def test_an_overwrite_by_another_job_that_is_interrupted_is_gone_on_with(
     stopped(other(small), client, at, overwrite=True)
     store = open_store(small["output"]["path"])
     assert read_manifest(store) == first
-    verify(store, first)
+    verify_dataset(store, first)
     with pytest.raises(JobError, match="holds a dataset already"):
         run(other(small), client)
     second = run(other(small), client, resume=True)

@@ -20,7 +20,7 @@ from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.running import run as run_module
 from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest import read_manifest
-from dtap_dask.records.verify import first_rows, verify
+from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 
 
@@ -59,7 +59,7 @@ def test_resume_finishes_what_was_interrupted(interrupted: Document, client: Cli
     manifest = run(interrupted, client, resume=True)
     assert shards(interrupted) == written == {shard.path for shard in manifest.shards}
     assert not list(Path(interrupted["output"]["path"]).glob("_run/*/plan.json"))
-    assert verify(open_store(interrupted["output"]["path"]), manifest).notes == ()
+    assert verify_dataset(open_store(interrupted["output"]["path"]), manifest).notes == ()
 
 
 def test_another_job_does_not_write_beside_an_unfinished_run(interrupted: Document, client: Client) -> None:
@@ -69,7 +69,7 @@ def test_another_job_does_not_write_beside_an_unfinished_run(interrupted: Docume
             run(other(interrupted), client, **options)
     manifest = run(other(interrupted), client, overwrite=True)
     assert shards(interrupted) == {shard.path for shard in manifest.shards}
-    assert verify(open_store(interrupted["output"]["path"]), manifest).notes == ()
+    assert verify_dataset(open_store(interrupted["output"]["path"]), manifest).notes == ()
 
 
 def test_an_abandoned_overwrite_takes_nothing_of_the_old_dataset(
@@ -81,7 +81,9 @@ def test_an_abandoned_overwrite_takes_nothing_of_the_old_dataset(
     for _ in range(2):
         with pytest.raises(dtap_dask.DtapError, match="Stopped"):
             run(other(job), client, overwrite=True)
-    assert verify(open_store(job["output"]["path"]), first).rows == sum(part.rows for part in first.splits.values())
+    assert verify_dataset(open_store(job["output"]["path"]), first).rows == sum(
+        part.rows for part in first.splits.values()
+    )
     monkeypatch.undo()
     second = run(other(job), client, resume=True)
     assert shards(job) == {shard.path for shard in second.shards}

@@ -23,7 +23,7 @@ from dtap_dask.features import FittedState, Transform
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.records.manifest import read_manifest
-from dtap_dask.records.verify import first_rows, verify
+from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 
 
@@ -58,7 +58,7 @@ def test_every_row_comes_out_once_and_in_its_part(job: Document, lake: Path, cli
     share = {name: len(found) / expected.num_rows for name, found in ids.items()}
     assert share == pytest.approx({"train": 0.8, "eval": 0.1, "test": 0.1}, abs=0.01)
     assert (path / "_SUCCESS").read_bytes() == b""
-    assert verify(open_store(str(path)), manifest).rows == expected.num_rows
+    assert verify_dataset(open_store(str(path)), manifest).rows == expected.num_rows
     assert {info.name: (info.role, info.dtype, info.shape) for info in manifest.infos}["sizes"] == (
         "feature",
         "float32",
@@ -202,7 +202,7 @@ def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client)
     assert len(manifest.infos) == 5
     assert not {name for name in after if name.endswith(".tfrecord")} & set(before)
     assert "transform/0.parquet" not in after
-    assert verify(open_store(job["output"]["path"]), manifest).notes == ()
+    assert verify_dataset(open_store(job["output"]["path"]), manifest).notes == ()
 
 
 def test_a_failed_overwrite_leaves_the_old_dataset(job: Document, client: Client) -> None:

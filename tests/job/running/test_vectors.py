@@ -19,7 +19,7 @@ from dtap_dask.job.table import as_records
 from dtap_dask.lake.parquet.conversion import to_delivered_type
 from dtap_dask.lake.schema import canonical_type
 from dtap_dask.records.manifest import read_manifest
-from dtap_dask.records.verify import first_rows, verify
+from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 from dtap_dask.train.parsing import parse_features
 
@@ -86,7 +86,7 @@ def test_vectors_and_tensors_arrive_as_they_were(client: Client, tmp_path: Path,
     store = open_store(str(path))
     manifest = read_manifest(store)
     assert {one.name: one.shape for one in manifest.features} == {**shapes, "i": ()}
-    assert verify(store, manifest).rows == ROWS
+    assert verify_dataset(store, manifest).rows == ROWS
     shown = as_records(first_rows(store, manifest, "train", 2))[0]
     assert shown["t"] == tensor[shown["i"]].tolist()
     assert len(shown["v float"]) == 3
