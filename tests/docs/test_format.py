@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +18,7 @@ from distributed import Client
 import dtap_dask
 import format_reader
 
+PAGES = Path(dtap_dask.__file__).parent / "docs"
 LAYOUTS = [("blocks", "none"), ("blocks", "gzip"), ("rows", "none"), ("rows", "gzip")]
 
 
@@ -92,6 +95,15 @@ def test_a_reader_made_from_the_page_alone_reads_the_same(dataset: Path, split: 
         else:
             assert ours.dtype == tensor.numpy().dtype, name
             np.testing.assert_array_equal(ours, tensor.numpy(), name)
+
+
+def test_manifests_fit_the_schema(dataset: Path) -> None:
+    schema = json.loads((PAGES / "manifest.schema.json").read_text())
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    jsonschema.validate(manifest, schema)
+    for wrong in ({"format_version": "one"}, {"byte_order": "big"}, {"unknown": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**manifest, **wrong}, schema)
 
 
 def test_the_page_says_which_word_an_id_stands_for(dataset: Path, source: Path) -> None:

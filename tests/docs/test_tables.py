@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reference_tables import MARKED, PAGES, TABLES, UNWRITTEN, renewed
+from reference_tables import MARKED, PAGES, SCHEMA, TABLES, UNWRITTEN, manifest_schema, renewed
 
 PATHS = sorted(PAGES.glob("*.md"))
 
@@ -22,3 +22,8 @@ def test_tables_are_those_of_the_code(path: Path) -> None:
 def test_every_table_is_in_one_page() -> None:
     found = [name for path in PATHS for _, name, _, _ in MARKED.findall(path.read_text())]
     assert sorted(found) == sorted(TABLES)
+
+
+def test_the_manifest_s_schema_is_that_of_the_code() -> None:
+    page = (PAGES / "format.md").read_text()
+    assert SCHEMA.read_text() == manifest_schema(page), "run `python tests/helpers/reference_tables.py`"

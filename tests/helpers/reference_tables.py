@@ -1,4 +1,4 @@
-"""The tables of the reference pages as the code has them. `python tests/helpers/reference_tables.py` writes them anew.
+"""Tables and a schema of the reference pages, from the code: `python tests/helpers/reference_tables.py` writes them.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. All columns but the last come from here; the last one,
 the meaning, is written by hand in the page and kept, unless the code has it too.
@@ -6,6 +6,8 @@ the meaning, is written by hand in the page and kept, unless the code has it too
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,12 @@ from dtap_dask.records.manifest import Manifest
 
 PAGES = Path(dtap_dask.__file__).parent / "docs"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n\n)(.*?)(<!-- end -->\n)", re.DOTALL)
+SCHEMA = PAGES / "manifest.schema.json"
 UNWRITTEN = "TO BE WRITTEN"
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = Mapping[str, Any]
 Row = tuple[str, ...]
+Field = tuple[str, dict[str, Any], bool]
 _PLAIN = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
 
 
@@ -81,15 +86,23 @@ def _default(schema: Schema, required: bool) -> str:
     return f"`{value}`"
 
 
-def keys(schema: Schema, prefix: str = "", within: Schema | None = None) -> Iterator[Row]:
+def keys(schema: Schema) -> Iterator[Row]:
     """key, type, default for every key of a model's JSON schema, those of models within it below their own."""
+    for path, field, required in _fields(schema):
+        yield f"`{path}`", _type(field), _default(field, required)
+
+
+def _fields(
+    schema: Schema, prefix: str = "", within: Schema | None = None
+) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """The path, the schema, and whether it is required, of every key."""
     definitions = (within or schema).get("$defs", {})
     for name, field in schema.get("properties", {}).items():
-        yield f"`{prefix}{name}`", _type(field), _default(field, name in schema.get("required", ()))
+        yield f"{prefix}{name}", field, name in schema.get("required", ())
         below = _inner(field)
         if below is not None:
             path, model = below
-            yield from keys(definitions[model], f"{prefix}{name}{path}.", within or schema)
+            yield from _fields(definitions[model], f"{prefix}{name}{path}.", within or schema)
 
 
 def _inner(field: Schema) -> tuple[str, str] | None:
@@ -191,6 +204,25 @@ def _written(table: Table, old: str) -> str:
     return "\n".join(lines) + "\n\n"
 
 
+def manifest_schema(page: str) -> str:
+    """The JSON schema of a manifest, its keys described as in the page's table."""
+    schema = copy.deepcopy(Manifest.model_json_schema())
+    meanings = {key: meaning for key, _, meaning in _rows(page, "manifest")}
+    for model in (schema, *schema["$defs"].values()):
+        model.pop("description", None)
+    for path, field, _ in _fields(schema):
+        field.setdefault("description", meanings[f"`{path}`"])
+    for model in (schema, *schema["$defs"].values()):
+        for part in (model, *model["properties"].values()):
+            part.pop("title", None)
+    return json.dumps({"$schema": _DRAFT, "title": "manifest.json", **schema}, indent=1) + "\n"
+
+
+def _rows(page: str, name: str) -> list[list[str]]:
+    (old,) = [table for _, found, table, _ in MARKED.findall(page) if found == name]
+    return [_cells(line) for line in old.strip().splitlines()[2:]]
+
+
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
@@ -202,3 +234,4 @@ def _line(cells: Row) -> str:
 if __name__ == "__main__":
     for path in PAGES.glob("*.md"):
         path.write_text(renewed(path.read_text()))
+    SCHEMA.write_text(manifest_schema((PAGES / "format.md").read_text()))
