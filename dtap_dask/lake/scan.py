@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -154,16 +154,53 @@ def scan_schema(spec: ScanSpec) -> pa.Schema:
 
     ExpressionError when a derived column does not bind to the columns before it.
     """
-    schema = _source_schema(spec)
-    for name, sql in spec.derive:
-        schema = schema.append(pa.field(name, compile_sql(sql, schema).type))
-    return schema
+    derived = [pa.field(name, expression.type) for name, expression in _bind_derived(spec)]
+    return pa.schema([*_source_schema(spec), *derived])
+
+
+def without_unneeded(spec: ScanSpec) -> ScanSpec:
+    """The same scan without the file columns and derived columns that neither output, filter nor split needs."""
+    needed = _needed_columns(spec)
+    return replace(
+        spec,
+        schema=pa.schema([field for field in spec.schema if field.name in needed - {*spec.partitions.names}]),
+        derive=tuple((name, sql) for name, sql in spec.derive if name in needed),
+    )
 
 
 def _source_schema(spec: ScanSpec) -> pa.Schema:
     """A partition column hides a column of the same name in the files."""
     columns = [field for field in spec.schema if field.name not in spec.partitions.names]
     return pa.schema([*columns, *spec.partitions])
+
+
+def _bind_derived(spec: ScanSpec) -> list[tuple[str, Expression]]:
+    schema, derived = _source_schema(spec), []
+    for name, sql in spec.derive:
+        expression = compile_sql(sql, schema)
+        derived.append((name, expression))
+        schema = schema.append(pa.field(name, expression.type))
+    return derived
+
+
+def _bind_parts(spec: ScanSpec) -> list[Expression]:
+    """The predicates of the split; none where it has none."""
+    if spec.split is None or spec.split.where is None:
+        return []
+    schema = scan_schema(spec)
+    return [compile_sql(sql, schema) for sql in spec.split.where]
+
+
+def _needed_columns(spec: ScanSpec) -> set[str]:
+    """Source, partition and derived columns that output, filter and split are computed from."""
+    needed = {*spec.outputs, *(spec.split.key if spec.split else ())}
+    needed.update(*(part.columns for part in _bind_parts(spec)))
+    for name, expression in reversed(_bind_derived(spec)):
+        if name in needed:
+            needed |= expression.columns
+    if spec.where:
+        needed |= compile_sql(spec.where, _source_schema(spec)).columns
+    return needed
 
 
 class _CompiledScan:
@@ -175,23 +212,11 @@ class _CompiledScan:
 
     def __init__(self, spec: ScanSpec):
         self._spec = spec
-        schema = _source_schema(spec)
-        self._where = compile_sql(spec.where, schema) if spec.where else None
-        derive = []
-        for name, sql in spec.derive:
-            derive.append((name, compile_sql(sql, schema)))
-            schema = schema.append(pa.field(name, derive[-1][1].type))
-        split = spec.split
-        self._parts = [compile_sql(sql, schema) for sql in (split.where or ())] if split else []
-        needed = {*spec.outputs, *(split.key if split else ())}
-        needed.update(*(part.columns for part in self._parts))
-        self._derive: list[tuple[str, Expression]] = []
-        for name, expression in reversed(derive):
-            if name in needed:
-                needed |= expression.columns
-                self._derive.insert(0, (name, expression))
-        needed |= self._where.columns if self._where is not None else frozenset()
-        kept = [field for field in _source_schema(spec) if field.name in needed]
+        source, needed = _source_schema(spec), _needed_columns(spec)
+        self._where = compile_sql(spec.where, source) if spec.where else None
+        self._derive = [(name, expression) for name, expression in _bind_derived(spec) if name in needed]
+        self._parts = _bind_parts(spec)
+        kept = [field for field in source if field.name in needed]
         self.columns = pa.schema([field for field in kept if field.name not in spec.partitions.names])
         self.partitions = pa.schema([field for field in kept if field.name in spec.partitions.names])
         self._delivered = pa.schema([pa.field(field.name, delivered_type(field.type)) for field in kept])

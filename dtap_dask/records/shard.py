@@ -108,7 +108,7 @@ def write_shards(
 ) -> tuple[ShardInfo, ...]:
     """Write a task's shards as `<attempt>/<final path>`, and return them with their final paths, split by split.
 
-    A batch is (index of each row's split or -1 for none, the rows). `mixed` permutes within windows of `window` rows
+    A batch is (index of each row's split, the rows). `mixed` permutes within windows of `window` rows
     (fewer where they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it in
     consecutive pieces. Raises SourceError when the rows are not as many as planned, and leaves no complete attempt.
     """
@@ -191,20 +191,9 @@ def _deal(
         yield shard, index[max(0, ends[shard]) : max(0, ends[shard + 1])]
 
 
-def _chosen(batches: Iterable[AssignedRows]) -> Iterator[AssignedRows]:
-    """The batches without the rows that are in no split."""
-    for assigned, rows in batches:
-        inside = assigned >= 0
-        if inside.all():
-            yield assigned, rows
-        elif inside.any():
-            index = np.flatnonzero(inside)
-            yield assigned[index], columns.take(rows, index)
-
-
 def _packed(batches: Iterable[AssignedRows], encoder: RecordEncoder) -> Iterator[AssignedRows]:
-    """The batches without the rows that are in no split, packed for the encoder."""
-    for assigned, rows in _chosen(batches):
+    """The batches, packed for the encoder."""
+    for assigned, rows in batches:
         yield assigned, encoder.pack(rows)
 
 
@@ -212,7 +201,7 @@ def _windows(batches: Iterable[AssignedRows], encoder: RecordEncoder, most_rows:
     """The same rows in pieces of `most_rows`, or of the fewest rows that reach 64 MiB of values; packed."""
     held: list[AssignedRows] = []
     held_rows = held_bytes = 0
-    for assigned, rows in _chosen(batches):
+    for assigned, rows in batches:
         ends = columns.offsets_of(columns.bytes_per_row(encoder.infos, rows))
         packed = encoder.pack(rows)
         start = 0

@@ -14,7 +14,7 @@ from dtap_dask.features import FeatureSpec, Pipeline, planned_dtype
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.job.jobfile.spec import BlockSpec, Job
 from dtap_dask.lake.hashing import is_key_type
-from dtap_dask.lake.scan import ScanSpec
+from dtap_dask.lake.scan import ScanSpec, without_unneeded
 from dtap_dask.lake.split import SplitSpec
 from dtap_dask.lake.sql.expression import parse_sql
 
@@ -222,30 +222,17 @@ class _Check:
 
     def scan(self, outputs: tuple[str, ...]) -> ScanSpec:
         """Only the columns that something needs, and of the derived ones only those."""
-        split = self.job.split
-        needed = {*outputs, *(split.key if split else ())}
-        for sql in (self.job.source.where, *((split.where or {}).values() if split else ())):
-            needed.update(_columns(sql, self.schema))
-        derive: list[tuple[str, str]] = []
-        for name, sql in reversed(self.job.derive.items()):
-            if name in needed:
-                derive.insert(0, (name, sql))
-                needed.update(_columns(sql, self.schema))
-        in_files = needed - set(self.partitions.names)
-        return ScanSpec(
-            schema=pa.schema([field for field in self.source if field.name in in_files]),
+        every = ScanSpec(
+            schema=self.source,
             partitions=self.partitions,
             where=self.job.source.where,
-            derive=tuple(derive),
+            derive=tuple(self.job.derive.items()),
             sample=None if self.job.source.sample == 1 else self.job.source.sample,
             split=_split_spec(self.job),
             outputs=outputs,
             verify_checksums=self.job.source.verify_checksums,
         )
-
-
-def _columns(sql: str | None, schema: pa.Schema) -> frozenset[str]:
-    return parse_sql(sql).bind(schema).columns if sql is not None else frozenset()
+        return without_unneeded(every)
 
 
 def _split_spec(job: Job) -> SplitSpec | None:
