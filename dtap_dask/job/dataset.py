@@ -10,7 +10,8 @@ from typing import Any
 from dtap_dask.features import FittedState
 from dtap_dask.job import taps
 from dtap_dask.job.table import as_records, print_rows
-from dtap_dask.records.manifest import Manifest, read_manifest
+from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 from dtap_dask.words import count, human, visible

@@ -26,7 +26,8 @@ from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS, RunPaths, may_be_of_dataset, run_of
-from dtap_dask.records.manifest import Manifest, Sidecar, standing_manifest
+from dtap_dask.records.manifest import Manifest, Sidecar
+from dtap_dask.records.manifest_read import present_manifest
 from dtap_dask.records.shard import AssignedRows, ShardInfo, Shuffle, TaskShards, write_shards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
@@ -102,7 +103,7 @@ def _publish(store: Store, attempt: str, shard: ShardInfo) -> None:
     except FileExistsError:
         if _is_there(store, shard):
             return
-        old = standing_manifest(store)
+        old = present_manifest(store)
         listed = {one.path: (one.bytes, one.crc32c) for one in old.shards} if old else {}
         if listed.get(shard.path, (shard.bytes, shard.crc32c)) != (shard.bytes, shard.crc32c):
             raise OutputError(
@@ -141,7 +142,7 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
     sidecars = store.at_once(lambda name: _sidecar(store, paths, name), [name for name in names if name[0] != "."])
     complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
     data = complete.to_bytes()
-    standing = standing_manifest(store)
+    standing = present_manifest(store)
     old = standing.files if standing else frozenset()
     steps = {"manifest": google_crc32c.value(data), "remove": sorted(old - complete.files)}
     with store.create(paths.commit_steps) as file:
@@ -192,7 +193,7 @@ def finish_commit(store: Store) -> None:
     for run_id in _runs(store):
         paths = RunPaths(run_id)
         steps = _steps(store, paths)
-        manifest = standing_manifest(store)
+        manifest = present_manifest(store)
         if steps is None or manifest is None:
             continue
         if steps.manifest is None:

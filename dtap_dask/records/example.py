@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from dtap_dask.errors import JobError, OutputError, Problem
 from dtap_dask.features.info import FeatureInfo
@@ -19,11 +21,15 @@ LayoutKind = Literal["blocks", "rows"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows lie in records. `rows_per_record` counts for blocks only, where a record holds up to so many rows."""
+    """How rows are laid out in records; `rows_per_record` matters for blocks only."""
 
-    kind: LayoutKind = "blocks"
-    rows_per_record: int = 1024
-    compression: Compression = "none"
+    kind: Annotated[
+        LayoutKind, Field(description="`blocks`: many rows in each record; `rows`: one row in each record")
+    ] = "blocks"
+    rows_per_record: Annotated[int, Field(description="the most rows in a record; 1 for the layout `rows`")] = 1024
+    compression: Annotated[
+        Compression, Field(description="`gzip`: each shard is one gzip stream, and its name ends in .gz")
+    ] = "none"
 
 
 def encoder_of(infos: Sequence[FeatureInfo], layout: Layout) -> RecordEncoder:

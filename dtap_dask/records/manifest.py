@@ -1,35 +1,25 @@
 """manifest.json: what a finished dataset is, complete enough for any program to read it.
 
-It is written last and atomically; a folder without it holds no dataset. Paths in it are relative to its folder. All
-fields are those of `Manifest`; how records lie in a file is told in tfrecord.py, how rows lie in a record in blocks.py
-and rows.py, and where a column is in `features[].place`.
+It is written last and atomically; a folder without it holds no dataset. Paths in it are relative to its folder. Its
+JSON schema, docs/manifest.schema.json, is made from the models here. Framing of records is described in tfrecord.py,
+rows within records in blocks.py and rows.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from importlib.metadata import version
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dtap_dask.errors import OutputError
 from dtap_dask.features.info import FeatureInfo, Role
-from dtap_dask.records import blocks, columns, rows
-from dtap_dask.records.example import Layout, encoder_of
-from dtap_dask.records.folder import MANIFEST, RUNS, may_be_of_dataset
+from dtap_dask.records.example import Layout
+from dtap_dask.records.folder import may_be_of_dataset
 from dtap_dask.records.shard import ShardInfo
-from dtap_dask.records.sound import check_sound
 from dtap_dask.records.tfrecord import Compression
-from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
-from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
 from dtap_dask.words import as_html, count, human, visible
 
 FORMAT_VERSION = 1
-_KINDS = {BYTES_LIST: "string", FLOAT_LIST: "float32", INT64_LIST: "int64"}
 
 
 class _Model(BaseModel):
@@ -39,9 +29,9 @@ class _Model(BaseModel):
 class Amounts(_Model):
     """How many of something the source has, how many of those were pruned, and how many were read."""
 
-    found: int = 0
-    pruned: int = 0
-    read: int = 0
+    found: int = Field(default=0, description="all of them")
+    pruned: int = Field(default=0, description="left out without being read, by partition folders or statistics")
+    read: int = Field(default=0, description="read, once; of rows the filter may have left out more")
 
     @classmethod
     def of(cls, found: int, read: int) -> Amounts:
@@ -50,45 +40,59 @@ class Amounts(_Model):
 
 
 class SourceTotals(_Model):
-    """The source in numbers; bytes are those of the needed columns, compressed as in the files.
+    """The source in numbers.
 
     Row groups, rows and bytes are those of files that were not pruned by their folders: no other footer is read.
     """
 
-    files: Amounts = Amounts()
-    row_groups: Amounts = Amounts()
-    rows: Amounts = Amounts()
-    bytes: Amounts = Amounts()
+    files: Amounts = Field(default=Amounts(), description="files")
+    row_groups: Amounts = Field(
+        default=Amounts(), description="row groups of the files that were not left out by their folders"
+    )
+    rows: Amounts = Field(default=Amounts(), description="rows of these row groups")
+    bytes: Amounts = Field(
+        default=Amounts(), description="bytes of the columns that the job needs in these row groups, compressed"
+    )
 
 
 class RecordField(_Model):
-    """Where a column is in a record. rows: the feature `key`.
+    """Where a column is in a record."""
 
-    blocks, fixed width: columns offset to offset + width of the matrix in the bytes feature `key`. blocks, text: the
-    feature `values`, a bytes_list with one text a row. blocks, lists: `values` has the elements of all rows (texts as a
-    bytes_list, numbers raw in one bytes value), and the bytes feature `lengths` the elements per row (int32).
-    """
-
-    key: str | None = None
-    offset: int | None = None
-    width: int | None = None
-    values: str | None = None
-    lengths: str | None = None
+    key: str | None = Field(
+        default=None,
+        description="layout `rows`: the key of its feature; `blocks`, fixed width: the key of the matrix, a dtype",
+    )
+    offset: int | None = Field(
+        default=None, description="`blocks`, fixed width: the number of its first value in each row of the matrix"
+    )
+    width: int | None = Field(default=None, description="`blocks`, fixed width: the number of its values in each row")
+    values: str | None = Field(default=None, description="`blocks`, texts and lists: the key of the values")
+    lengths: str | None = Field(
+        default=None,
+        description="`blocks`, lists: the key of the number of elements of each row, raw little-endian int32",
+    )
 
 
 class FeatureEntry(_Model):
-    """One output column: the fields of FeatureInfo, and its place in a record."""
+    """One column, and where it is in a record."""
 
-    name: str
-    role: Role
-    dtype: str
-    stored: str
-    shape: tuple[int | None, ...]
-    columns: tuple[str, ...]
-    ids: int | None = None
-    vocabulary: str | None = None
-    classes: tuple[str, ...] | None = None
-    place: RecordField
+    name: str = Field(description="the column's name")
+    role: Role = Field(description="what the column is for")
+    dtype: str = Field(description="the dtype that `load` yields, a name of NumPy's; `bytes` for text")
+    stored: str = Field(description="the dtype in the records, no wider than the values need; `bytes` for text")
+    shape: tuple[int | None, ...] = Field(
+        description="the shape of one row: `[]` a scalar, `[k]` a vector, `[k, l]` a tensor, `[null]` a list of any "
+        "length"
+    )
+    columns: tuple[str, ...] = Field(description="the source columns that it was made from")
+    ids: int | None = Field(
+        default=None, description="the number of ids (the largest id plus one), where the column holds ids"
+    )
+    vocabulary: str | None = Field(default=None, description="the Parquet file of its words, beside the manifest")
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="the names of a label's classes, or of the values of a one-hot vector"
+    )
+    place: RecordField = Field(description="where the column is in a record")
 
     @property
     def info(self) -> FeatureInfo:
@@ -99,51 +103,61 @@ class FeatureEntry(_Model):
 class ParseFeature(_Model):
     """An argument-for-argument description of tf.io.FixedLenFeature or tf.io.RaggedFeature."""
 
-    kind: Literal["FixedLenFeature", "RaggedFeature"]
-    dtype: Literal["string", "float32", "int64"]
-    shape: tuple[int, ...] | None = None
+    kind: Literal["FixedLenFeature", "RaggedFeature"] = Field(description="the class in `tf.io`")
+    dtype: Literal["string", "float32", "int64"] = Field(description="its dtype")
+    shape: tuple[int, ...] | None = Field(default=None, description="its shape, for FixedLenFeature")
 
 
 class SplitEntry(_Model):
     """One part of the dataset and its shards."""
 
-    rows: int
-    records: int
-    shards: tuple[ShardInfo, ...]
+    rows: int = Field(description="rows of all its shards")
+    records: int = Field(description="records of all its shards")
+    shards: tuple[ShardInfo, ...] = Field(description="its shards, in the order of the rows")
 
 
 class Sidecar(_Model):
     """A file beside the manifest: sources, fitted state, vocabularies."""
 
-    path: str
-    bytes: int
-    crc32c: int
+    path: str = Field(description="the file")
+    bytes: int = Field(description="its size")
+    crc32c: int = Field(description="the CRC32C of the whole file, not masked")
 
 
 class Manifest(_Model):
-    """manifest.json.
+    """What a finished dataset of dtap_dask is."""
 
-    `job` is the job file as run. `layout.rows_per_record` is the largest number of rows in a block. `feature_spec` is
-    what tf.io.parse_example needs; for blocks its strings still go through tf.io.decode_raw, but for the texts of a
-    RaggedFeature. `byte_order` and `memory_order` ("rows": a row's values are neighbours) say how matrices lie.
-    """
-
-    format_version: int = FORMAT_VERSION
-    fingerprint: str
-    job: dict[str, Any]
-    source: SourceTotals
-    layout: Layout
-    byte_order: Literal["little"] = "little"
-    memory_order: Literal["rows"] = "rows"
-    features: tuple[FeatureEntry, ...]
-    feature_spec: dict[str, ParseFeature]
-    splits: dict[str, SplitEntry]
-    sidecars: tuple[Sidecar, ...] = ()
-    software: dict[str, str]
+    format_version: int = Field(default=FORMAT_VERSION, description="1; a reader refuses higher ones")
+    fingerprint: str = Field(
+        description="64 hexadecimal digits: a hash of what decides the bytes: the job (without `name`, `source.path`, "
+        "`source.verify_checksums`, `output.path` and `storage`), where the source is and its files, `--limit`, and "
+        "the format version"
+    )
+    job: dict[str, Any] = Field(
+        description="the job file as run, with `${NAME}` in place of secrets; defaults are not filled in"
+    )
+    source: SourceTotals = Field(description="the source in numbers")
+    layout: Layout = Field(description="how rows are laid out in records")
+    byte_order: Literal["little"] = Field(default="little", description="the byte order of raw values")
+    memory_order: Literal["rows"] = Field(
+        default="rows", description="`rows`: matrices are in C order, the values of a row are next to each other"
+    )
+    features: tuple[FeatureEntry, ...] = Field(
+        description="the columns: features, labels, the weight and kept columns, in the order of `load`"
+    )
+    feature_spec: dict[str, ParseFeature] = Field(
+        description="the argument of `tf.io.parse_example` for these records, by key; in the layout `blocks` strings "
+        "of a FixedLenFeature are raw bytes for `tf.io.decode_raw`"
+    )
+    splits: dict[str, SplitEntry] = Field(
+        description="the parts of the dataset, in the job's order; `train` alone where the job has no split"
+    )
+    sidecars: tuple[Sidecar, ...] = Field(default=(), description="the other files of the dataset")
+    software: dict[str, str] = Field(description="the versions of the packages that made the bytes")
 
     @model_validator(mode="after")
-    def _files_lie_beside_it(self) -> Manifest:
-        """One by hand may name any file: what is read must be of the dataset, and so must what a later run removes."""
+    def _files_are_within_its_folder(self) -> Manifest:
+        """Readers open these files and later runs delete them, so a forged manifest must not name any others."""
         for path in self.files:
             if not may_be_of_dataset(path):
                 raise ValueError(f"{path!r} is no path of a shard or sidecar")
@@ -190,153 +204,3 @@ class Manifest(_Model):
     def to_bytes(self) -> bytes:
         """The file's bytes: the same for equal manifests."""
         return (json.dumps(self.model_dump(mode="json"), indent=1) + "\n").encode()
-
-
-def build_manifest(
-    *,
-    job: Mapping[str, Any],
-    fingerprint: str,
-    source: SourceTotals,
-    infos: Sequence[FeatureInfo],
-    layout: Layout,
-    splits: Sequence[str],
-    shards: Iterable[ShardInfo],
-    software: Mapping[str, str] | None = None,
-) -> Manifest:
-    """The manifest of written shards, which keep their order within each of `splits`. Sidecars come with the commit.
-
-    `software` defaults to the versions of the packages that make the bytes.
-    """
-    by_split: dict[str, list[ShardInfo]] = {name: [] for name in splits}
-    for shard in shards:
-        by_split[shard.split].append(shard)
-    lowered = encoder_of(infos, layout).rows_per_record
-    return Manifest(
-        fingerprint=fingerprint,
-        job=dict(job),
-        source=source,
-        layout=Layout(layout.kind, lowered, layout.compression),
-        features=tuple(
-            FeatureEntry(**vars(info), place=place)
-            for info, place in zip(infos, record_fields(infos, layout), strict=True)
-        ),
-        feature_spec=feature_spec(infos, layout),
-        splits={
-            name: SplitEntry(
-                rows=sum(shard.rows for shard in found),
-                records=sum(shard.records for shard in found),
-                shards=tuple(found),
-            )
-            for name, found in by_split.items()
-        },
-        software=dict(software or versions()),
-    )
-
-
-def versions(packages: Sequence[str] = ("dtap-dask", "numpy", "pyarrow", "google-crc32c")) -> dict[str, str]:
-    """The installed versions of packages."""
-    return {name: _version(name) for name in packages}
-
-
-_version = cache(version)  # which looks through all that is installed: some milliseconds each
-
-
-def record_fields(infos: Sequence[FeatureInfo], layout: Layout) -> list[RecordField]:
-    """Where each column is in a record."""
-    if layout.kind == "rows":
-        return [RecordField(key=info.name) for info in infos]
-    found, ends = [], dict[str, int]()
-    for info in infos:
-        if columns.is_fixed(info):
-            offset = ends.get(info.stored, 0)
-            ends[info.stored] = offset + columns.width(info)
-            found.append(RecordField(key=info.stored, offset=offset, width=columns.width(info)))
-        else:
-            found.append(RecordField.model_validate({key.rpartition("/")[2]: key for key in blocks.keys(info)}))
-    return found
-
-
-def feature_spec(infos: Sequence[FeatureInfo], layout: Layout) -> dict[str, ParseFeature]:
-    """What tf.io.parse_example needs to parse a record."""
-    if layout.kind == "rows":
-        return {info.name: _row_feature(info) for info in infos}
-    keys = [*blocks.matrices(infos), *(key for info in blocks.variable(infos) for key in blocks.keys(info))]
-    raw = ParseFeature(kind="FixedLenFeature", dtype="string", shape=())
-    spec = {blocks.ROWS: ParseFeature(kind="FixedLenFeature", dtype="int64", shape=()), **dict.fromkeys(keys, raw)}
-    return spec | dict.fromkeys(blocks.text_keys(infos), ParseFeature(kind="RaggedFeature", dtype="string"))
-
-
-def _row_feature(info: FeatureInfo) -> ParseFeature:
-    dtype: Any = _KINDS[rows.kind_of(info)]
-    if None in info.shape:
-        return ParseFeature(kind="RaggedFeature", dtype=dtype)
-    return ParseFeature(kind="FixedLenFeature", dtype=dtype, shape=tuple(size or 0 for size in info.shape))
-
-
-def read_manifest(store: Store) -> Manifest:
-    """The manifest of the dataset in a folder.
-
-    Raises OutputError where there is no folder, no manifest (and whether a run can go on), a broken one, or one of a
-    later format.
-    """
-    try:
-        data = store.read_bytes(MANIFEST)
-    except FileNotFoundError:
-        raise _no_manifest(store) from None
-    try:
-        return parse_manifest(store, data)
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{store.url}/{MANIFEST} is no manifest: {_first_line(error)}. It was damaged or written by hand; copy it "
-            "again from where it was written, or write the dataset again with `dtap-dask run JOB --overwrite`."
-        ) from error
-
-
-def standing_manifest(store: Store) -> Manifest | None:
-    """The manifest of the dataset that stands, if it can be read: what a new generation must leave alone, and remove.
-
-    A damaged one is no dataset. OutputError for one of a later format.
-    """
-    try:
-        return parse_manifest(store, store.read_bytes(MANIFEST))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def parse_manifest(store: Store, data: bytes) -> Manifest:
-    """The manifest in a file's bytes.
-
-    ValueError, KeyError or TypeError for other bytes, OutputError for a later format.
-    """
-    found = parse_json(data)["format_version"]
-    if isinstance(found, int) and found > FORMAT_VERSION:
-        raise OutputError(
-            f"{store.url}/{MANIFEST} has format version {found}, this software reads up to {FORMAT_VERSION}. "
-            "Install the dtap-dask that wrote the dataset, or a later one."
-        )
-    manifest = Manifest.model_validate_json(data)
-    check_sound(manifest.infos, manifest.layout, manifest.shards)
-    if manifest.feature_spec != feature_spec(manifest.infos, manifest.layout):
-        raise ValueError("feature_spec is not that of the features")
-    return manifest
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return f"{type(error).__name__} {error}"
-
-
-def _no_manifest(store: Store) -> OutputError:
-    if not store.exists():
-        return OutputError(f"There is no folder {store.url}. Check the path, or write it with `dtap-dask run JOB`.")
-    if store.list_files(RUNS, follow=False):
-        return OutputError(
-            f"The dataset in {store.url} is not finished: it has no {MANIFEST}, but a run that was interrupted or is "
-            "still going. Let it finish, or go on with `dtap-dask run JOB --resume`."
-        )
-    return OutputError(
-        f"{store.url} holds no dataset: it has no {MANIFEST}. Give the folder that `output.path` of the job names, not "
-        "one of its parts; or write it with `dtap-dask run JOB`."
-    )

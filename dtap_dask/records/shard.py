@@ -10,11 +10,12 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from dtap_dask.errors import SourceError
 from dtap_dask.features.info import FeatureInfo
@@ -67,21 +68,28 @@ class TaskShards:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One finished shard: `bytes` and `crc32c` of the file as it lies there.
+    """One finished shard.
 
-    `record_bytes` is the framed length of all records but the last, which is no longer, where they are equal; else
-    `offsets` has where each record begins (blocks only; records of the rows layout are found by reading). Both count
-    in the uncompressed file.
+    `record_bytes` or else `offsets` says where its records are; in the rows layout possibly neither does.
     """
 
-    path: str
-    split: str
-    rows: int
-    records: int
-    bytes: int
-    crc32c: int
-    record_bytes: int | None = None
-    offsets: tuple[int, ...] | None = None
+    path: Annotated[str, Field(description="the file")]
+    split: Annotated[str, Field(description="the part it belongs to")]
+    rows: Annotated[int, Field(description="its rows")]
+    records: Annotated[int, Field(description="its records")]
+    bytes: Annotated[int, Field(description="the size of the file, compressed if it is")]
+    crc32c: Annotated[int, Field(description="the CRC32C of the whole file as it is stored, not masked")]
+    record_bytes: Annotated[
+        int | None,
+        Field(
+            description="the length of every record with its framing (16 bytes), uncompressed, where all but the last "
+            "are equal and the last is no longer"
+        ),
+    ] = None
+    offsets: Annotated[
+        tuple[int, ...] | None,
+        Field(description="else, in the layout `blocks`: where each record begins in the uncompressed file"),
+    ] = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""

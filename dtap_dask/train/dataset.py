@@ -11,7 +11,8 @@ from dtap_dask.errors import DataError, JobError, OutputError, Problem, did_you_
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
-from dtap_dask.records.manifest import Manifest, ParseFeature, read_manifest
+from dtap_dask.records.manifest import Manifest, ParseFeature
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.storage import Store, near, open_store
 

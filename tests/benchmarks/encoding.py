@@ -27,7 +27,7 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from dtap_dask.job.execution.memory import keep_freed_memory
     from dtap_dask.records.example import Layout, encoder_of
-    from dtap_dask.records.manifest import read_manifest
+    from dtap_dask.records.manifest_read import read_manifest
     from dtap_dask.records.shard import ENCODED_ROWS
     from dtap_dask.storage import open_store
 

@@ -9,7 +9,9 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, run_write_task, sidecar_path, sweep
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import SourceTotals, build_manifest, read_manifest
+from dtap_dask.records.manifest import SourceTotals
+from dtap_dask.records.manifest_build import build_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import open_store

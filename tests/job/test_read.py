@@ -21,7 +21,7 @@ from distributed import Client
 import dtap_dask
 from documents import Document
 from dtap_dask.errors import JobError, SourceError
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
 

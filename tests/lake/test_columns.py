@@ -330,7 +330,7 @@ def test_a_job_runs_on_files_that_differ(tmp_path: Path, client: Client) -> None
 
 
 def _batches(path: Path) -> list[dict[str, Any]]:
-    from dtap_dask.records.manifest import read_manifest
+    from dtap_dask.records.manifest_read import read_manifest
     from dtap_dask.records.verify import first_rows
     from dtap_dask.storage import open_store
 

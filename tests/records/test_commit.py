@@ -24,7 +24,7 @@ from dtap_dask.records.commit import (
     sidecar_path,
 )
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store
 from property_tests import examples

@@ -17,7 +17,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import wire
 from dtap_dask.records.encoder import MOST_BYTES
 from dtap_dask.records.example import Layout, decode_record, decode_records, encoder_of
-from dtap_dask.records.manifest import feature_spec, record_fields
+from dtap_dask.records.manifest_build import feature_spec, record_fields
 from property_tests import examples
 
 NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import dtap_dask
 from dtap_dask.errors import OutputError
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import open_store
 
 DATA = Path(__file__).parents[1] / "data" / "gzip_named_tfrecord"

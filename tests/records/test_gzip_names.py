@@ -16,7 +16,7 @@ import tensorflow as tf
 from distributed import Client
 
 import dtap_dask
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 

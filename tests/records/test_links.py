@@ -19,7 +19,7 @@ from documents import Document
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.records.commit import finish_commit
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.remote import RemoteFiles
 

@@ -16,14 +16,9 @@ from dtap_dask.errors import OutputError, VerificationError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.commit import begin_commit, commit_dataset, run_write_task
 from dtap_dask.records.example import Layout
-from dtap_dask.records.manifest import (
-    FORMAT_VERSION,
-    Amounts,
-    Manifest,
-    SourceTotals,
-    build_manifest,
-    read_manifest,
-)
+from dtap_dask.records.manifest import FORMAT_VERSION, Amounts, Manifest, SourceTotals
+from dtap_dask.records.manifest_build import build_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.tfrecord import frame, read_records
 from dtap_dask.records.verify import first_rows, verify_dataset, verify_shard

@@ -9,7 +9,7 @@ import pytest
 
 from dtap_dask.records import lock as locks
 from dtap_dask.records.commit import finish_commit
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store
 from power import Disk, Image, images, made, watched

@@ -14,7 +14,8 @@ from dtap_dask.errors import OutputError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
-from dtap_dask.records.manifest import SourceTotals, build_manifest
+from dtap_dask.records.manifest import SourceTotals
+from dtap_dask.records.manifest_build import build_manifest
 from dtap_dask.records.shard import TaskShards, write_shards
 from dtap_dask.storage import open_store
 from dtap_dask.train.inputs import inputs

@@ -19,7 +19,7 @@ from dtap_dask.features.step import ValueType
 from dtap_dask.job import taps
 from dtap_dask.job.estimators.dask_ml import Refused, estimator_of, indicator_of, pca_of
 from dtap_dask.records.commit import sidecar_path
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import open_store
 
 __all__ = ["Estimators", "Refused", "to_dask_ml"]

@@ -46,7 +46,8 @@ from dtap_dask.job.status.snapshot import Snapshot
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, sweep
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.lock import HeldLock, lock
-from dtap_dask.records.manifest import Manifest, build_manifest
+from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.manifest_build import build_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import absolute

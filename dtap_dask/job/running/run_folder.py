@@ -19,7 +19,9 @@ from dtap_dask.records.folder import (
     is_sidecar,
     run_of,
 )
-from dtap_dask.records.manifest import Manifest, read_manifest, standing_manifest, versions
+from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.manifest_build import versions
+from dtap_dask.records.manifest_read import present_manifest, read_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.verify import incomplete
 from dtap_dask.storage import Store
@@ -84,7 +86,7 @@ class RunFolder:
 
     def _standing(self, replaced: bool) -> Manifest | None:
         if replaced:
-            return standing_manifest(self.store)  # a damaged one is there to be replaced
+            return present_manifest(self.store)  # a damaged one is there to be replaced
         return read_manifest(self.store) if self.store.is_file(MANIFEST) else None
 
     def _whole(self, manifest: Manifest) -> Manifest:
@@ -176,7 +178,7 @@ class RunFolder:
 
     def begin_anew(self) -> None:
         """Leave nothing of unfinished runs that could count as done, or lie beside the new shards."""
-        standing = standing_manifest(self.store)
+        standing = present_manifest(self.store)
         keep = standing.files if standing else frozenset[str]()
         runs = self._runs()
         files = [file.path for file in self.store.list_files(follow=False)] if runs else []

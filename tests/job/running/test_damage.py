@@ -27,7 +27,7 @@ from dtap_dask.job.running import run as run_module
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store

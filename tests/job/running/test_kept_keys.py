@@ -16,7 +16,7 @@ from distributed import Client
 
 import dtap_dask
 from dtap_dask.errors import DtapError
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
 

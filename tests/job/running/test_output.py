@@ -19,7 +19,7 @@ from dtap_dask.errors import JobError, OutputError
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.running import run as run_module
 from dtap_dask.records.lock import lock
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 

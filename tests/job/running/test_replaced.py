@@ -26,7 +26,7 @@ from dtap_dask.job.running.run import _Run
 from dtap_dask.lake.listing.discover import list_source
 from dtap_dask.lake.parquet.footers import read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store, replaced
 from dtap_dask.storage.remote import _version

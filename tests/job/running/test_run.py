@@ -22,7 +22,7 @@ from dtap_dask.errors import DataError, DtapError, JobError
 from dtap_dask.features import FittedState, Transform
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 

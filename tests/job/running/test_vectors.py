@@ -18,7 +18,7 @@ from dtap_dask.errors import DataError, JobError, SourceError
 from dtap_dask.job.table import as_records
 from dtap_dask.lake.parquet.conversion import to_delivered_type
 from dtap_dask.lake.schema import canonical_type
-from dtap_dask.records.manifest import read_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 from dtap_dask.train.parsing import parse_features
