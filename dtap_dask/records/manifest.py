@@ -31,7 +31,7 @@ class Amounts(_Model):
 
     found: int = Field(default=0, description="all of them")
     pruned: int = Field(default=0, description="left out without being read, by partition folders or statistics")
-    read: int = Field(default=0, description="read, once; of rows the filter may have left out more")
+    read: int = Field(default=0, description="read, once")
 
     @classmethod
     def of(cls, found: int, read: int) -> Amounts:
@@ -49,7 +49,7 @@ class SourceTotals(_Model):
     row_groups: Amounts = Field(
         default=Amounts(), description="row groups of the files that were not left out by their folders"
     )
-    rows: Amounts = Field(default=Amounts(), description="rows of these row groups")
+    rows: Amounts = Field(default=Amounts(), description="rows of these row groups, before the filter")
     bytes: Amounts = Field(
         default=Amounts(), description="bytes of the columns that the job needs in these row groups, compressed"
     )
@@ -113,7 +113,7 @@ class SplitEntry(_Model):
 
     rows: int = Field(description="rows of all its shards")
     records: int = Field(description="records of all its shards")
-    shards: tuple[ShardInfo, ...] = Field(description="its shards, in the order of the rows")
+    shards: tuple[ShardInfo, ...] = Field(description="its shards, in order")
 
 
 class Sidecar(_Model):

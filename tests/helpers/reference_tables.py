@@ -119,8 +119,22 @@ def job() -> Iterator[Row]:
 
 
 def manifest() -> Iterator[Row]:
-    """key, type of every key of a manifest."""
-    yield from ((key, kind) for key, kind, _ in keys(Manifest.model_json_schema()))
+    """key, type, meaning of every key of a manifest; KeyError for a key that is not described in the code."""
+    yield from ((f"`{path}`", _type(field), field["description"]) for path, field, _ in _fields(_manifest_schema()))
+
+
+def manifest_schema() -> str:
+    """docs/manifest.schema.json."""
+    return json.dumps({"$schema": _DRAFT, "title": "manifest.json", **_manifest_schema()}, indent=1) + "\n"
+
+
+def _manifest_schema() -> dict[str, Any]:
+    """The JSON schema of a manifest without pydantic's titles, which only repeat names."""
+    schema = copy.deepcopy(Manifest.model_json_schema())
+    for model in (schema, *schema["$defs"].values()):
+        for part in (model, *model["properties"].values()):
+            part.pop("title", None)
+    return schema
 
 
 def steps() -> Iterator[Row]:
@@ -204,25 +218,6 @@ def _written(table: Table, old: str) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def manifest_schema(page: str) -> str:
-    """The JSON schema of a manifest, its keys described as in the page's table."""
-    schema = copy.deepcopy(Manifest.model_json_schema())
-    meanings = {key: meaning for key, _, meaning in _rows(page, "manifest")}
-    for model in (schema, *schema["$defs"].values()):
-        model.pop("description", None)
-    for path, field, _ in _fields(schema):
-        field.setdefault("description", meanings[f"`{path}`"])
-    for model in (schema, *schema["$defs"].values()):
-        for part in (model, *model["properties"].values()):
-            part.pop("title", None)
-    return json.dumps({"$schema": _DRAFT, "title": "manifest.json", **schema}, indent=1) + "\n"
-
-
-def _rows(page: str, name: str) -> list[list[str]]:
-    (old,) = [table for _, found, table, _ in MARKED.findall(page) if found == name]
-    return [_cells(line) for line in old.strip().splitlines()[2:]]
-
-
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
@@ -234,4 +229,4 @@ def _line(cells: Row) -> str:
 if __name__ == "__main__":
     for path in PAGES.glob("*.md"):
         path.write_text(renewed(path.read_text()))
-    SCHEMA.write_text(manifest_schema((PAGES / "format.md").read_text()))
+    SCHEMA.write_text(manifest_schema())
