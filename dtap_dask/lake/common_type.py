@@ -95,10 +95,6 @@ def _structs(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return pa.struct([pa.field(name, kind) for name, kind in fields.items()]) if distinct else None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind))
-
-
 _Is = Callable[[pa.DataType], bool]
 _PAIRS: Sequence[tuple[_Is, _Is, Callable[[pa.DataType, pa.DataType], pa.DataType | None]]] = (
     (pa.types.is_integer, pa.types.is_integer, _integers),
@@ -108,7 +104,7 @@ _PAIRS: Sequence[tuple[_Is, _Is, Callable[[pa.DataType, pa.DataType], pa.DataTyp
     (pa.types.is_integer, pa.types.is_decimal, _integer_and_decimal),
     (pa.types.is_timestamp, pa.types.is_timestamp, _timestamps),
     (pa.types.is_date32, pa.types.is_timestamp, lambda _, timestamp: timestamp),
-    (pa.types.is_binary, _is_text, lambda _, text: text),
+    (pa.types.is_binary, pa.types.is_string, lambda _, text: text),
     (is_list, is_list, _lists),
     (pa.types.is_map, pa.types.is_map, _maps),
     (pa.types.is_struct, pa.types.is_struct, _structs),

@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.lake.fingerprint import fingerprints
+from dtap_dask.lake.schema import MICROSECONDS, MICROSECONDS_PER_DAY, is_text
 
 U64 = npt.NDArray[np.uint64]
 
 NULL_HASH = np.uint64(0x6A09E667F3BCC909)  # what a null hashes to (the fraction of the square root of two)
-_TO_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_DAY = 86_400_000_000  # microseconds
 
 
 def splitmix64(x: U64) -> U64:
@@ -69,7 +68,7 @@ def column_hash(name: str, values: pa.Array) -> U64:
     """The hash of one key column, shape [n]: see `key_hash`. DataError for a type that cannot be a key."""
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    if _is_text(values.type):
+    if is_text(values.type):
         return fingerprint64(values)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -88,7 +87,7 @@ def is_key_type(kind: pa.DataType) -> bool:
         kind = kind.value_type
     if pa.types.is_decimal(kind):
         return bool(kind.scale == 0)
-    checks = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_date, pa.types.is_timestamp, _is_text)
+    checks = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_date, pa.types.is_timestamp, is_text)
     return pa.types.is_null(kind) or any(check(kind) for check in checks)
 
 
@@ -111,16 +110,6 @@ def row_hash(key: str, numbers: npt.NDArray[np.int64]) -> U64:
     """The hash of a row without key columns, shape [n]: its file's key and its row number in the file."""
     file = np.full(len(numbers), np.uint64(farmhash.Fingerprint64(key.encode())))
     return fold(file, splitmix64(numbers.view(np.uint64)))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    checks = (
-        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
-        pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary,
-    )  # fmt: skip
-    return any(check(kind) for check in checks)
 
 
 def _decimals(name: str, values: pa.Array) -> U64:
@@ -155,11 +144,11 @@ def _integers(name: str, values: pa.Array) -> U64:
     if pa.types.is_boolean(kind):
         values = values.cast(pa.uint8())
     elif pa.types.is_date32(kind):
-        values, scale = values.view(pa.int32()), _DAY
+        values, scale = values.view(pa.int32()), MICROSECONDS_PER_DAY
     elif pa.types.is_date64(kind):
         values, scale = values.view(pa.int64()), 1_000
     elif pa.types.is_timestamp(kind):
-        values, scale = values.view(pa.int64()), _TO_MICROSECONDS.get(kind.unit, 0)
+        values, scale = values.view(pa.int64()), MICROSECONDS.get(kind.unit, 0)
     plain = values.fill_null(0).to_numpy(zero_copy_only=False)
     if scale == 0:  # nanoseconds
         plain, scale = np.floor_divide(plain, 1_000), 1

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-_PLAIN = (
-    (pa.types.is_large_string, pa.string()),
-    (pa.types.is_string_view, pa.string()),
-    (pa.types.is_large_binary, pa.binary()),
-    (pa.types.is_binary_view, pa.binary()),
-    (pa.types.is_date64, pa.date32()),
+from dtap_dask.lake.sql.types import without_layout
+
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in a unit of timestamps
+MICROSECONDS_PER_DAY = 86_400_000_000
+_TEXTS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
 )
 _LISTS = (
     pa.types.is_list,
@@ -21,21 +27,17 @@ _LISTS = (
 
 
 def canonical_type(kind: pa.DataType) -> pa.DataType:
-    """What a type holds, whatever way it is stored: dictionaries are their values, large and view types the plain
-    ones, any time zone UTC (the instants are the same), small decimals decimal128. Lists of a fixed length keep it
-    where they hold numbers (vectors) or vectors (tensors); others are plain lists.
+    """The type of the same values however they are stored: see `without_layout`, also inside nested types.
+
+    Lists of a fixed length keep it where they hold numbers (vectors) or vectors (tensors); others are plain lists.
     """
-    types = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        return canonical_type(kind.storage_type)
-    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return canonical_type(kind.value_type)
-    if types.is_timestamp(kind) and kind.tz is not None:
-        return pa.timestamp(kind.unit, "UTC")
-    if types.is_decimal32(kind) or types.is_decimal64(kind):
-        return pa.decimal128(kind.precision, kind.scale)
-    plain = next((plain for is_kind, plain in _PLAIN if is_kind(kind)), kind)
-    return _canonical_nested(plain)
+    return _canonical_nested(without_layout(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text or binary, in whatever layout."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_layout(kind) for is_layout in _TEXTS)
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -17,7 +17,8 @@ from dtap_dask.lake.sql.coercion import as_decimal
 from dtap_dask.lake.sql.expression import Expression, compile_sql
 from dtap_dask.lake.sql.functions.definition import Parameter
 from dtap_dask.lake.sql.functions.registry import FUNCTIONS
-from dtap_dask.lake.sql.tree import MAX_PRECISION, Constant, Family, family
+from dtap_dask.lake.sql.tree import Constant
+from dtap_dask.lake.sql.types import MAX_PRECISION, Family, family
 from sql_rows import COLUMNS, WORDS, make_batch
 
 SCHEMA = make_batch(0).schema

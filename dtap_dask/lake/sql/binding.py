@@ -16,8 +16,6 @@ from dtap_dask.lake.sql.literals import number
 from dtap_dask.lake.sql.parsing import to_sql
 from dtap_dask.lake.sql.syntax import function_call, interval, refuse, sql_type
 from dtap_dask.lake.sql.tree import (
-    BOOL,
-    TEXT,
     Call,
     Case,
     ColumnReference,
@@ -31,9 +29,8 @@ from dtap_dask.lake.sql.tree import (
     Not,
     TypeCast,
     describe,
-    family,
-    plain_type,
 )
+from dtap_dask.lake.sql.types import BOOL, TEXT, family, plain_type
 
 COMPARISONS: dict[type[exp.Expr], ComparisonOperator] = {
     exp.EQ: "=",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError
-from dtap_dask.lake.sql.tree import DOUBLE, INT64, MAX_PRECISION, NUMBERS, UINT64, Constant, Node, family
+from dtap_dask.lake.sql.tree import Constant, Node
+from dtap_dask.lake.sql.types import DOUBLE, INT64, MAX_PRECISION, NUMBERS, UINT64, family
 
 _UNITS = ("s", "ms", "us", "ns")
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}

@@ -13,14 +13,10 @@ from dtap_dask.lake.sql.coercion import compared_type
 from dtap_dask.lake.sql.evaluate import evaluate
 from dtap_dask.lake.sql.literals import at_step, exact, has_grid, limits, literal, step
 from dtap_dask.lake.sql.tree import (
-    BOOL,
-    DOUBLE,
-    NUMBERS,
     Always,
     Compare,
     ComparisonOperator,
     Constant,
-    Family,
     In,
     IsNull,
     Logic,
@@ -28,8 +24,8 @@ from dtap_dask.lake.sql.tree import (
     Not,
     TypeCast,
     describe,
-    family,
 )
+from dtap_dask.lake.sql.types import BOOL, DOUBLE, NUMBERS, Family, family
 
 _FLIPPED: dict[ComparisonOperator, ComparisonOperator] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _ONE_ROW = pa.record_batch({"": pa.nulls(1)})

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.lake.sql.kernels.casts import cast
-from dtap_dask.lake.sql.tree import family, plain_type
+from dtap_dask.lake.sql.types import family, plain_type
 
 Truth = frozenset[bool | None]
 _TEMPORAL = (pa.Date32Scalar, pa.Date64Scalar, pa.TimestampScalar, pa.Time32Scalar, pa.Time64Scalar)

@@ -19,7 +19,6 @@ from dtap_dask.lake.sql.functions.definition import one_row
 from dtap_dask.lake.sql.functions.registry import FUNCTIONS
 from dtap_dask.lake.sql.kernels.casts import cast
 from dtap_dask.lake.sql.tree import (
-    BOOL,
     Always,
     Call,
     Case,
@@ -35,8 +34,8 @@ from dtap_dask.lake.sql.tree import (
     Not,
     TypeCast,
     describe,
-    plain_type,
 )
+from dtap_dask.lake.sql.types import BOOL, plain_type
 
 Datum: TypeAlias = "pa.Array | pa.Scalar"
 _KERNELS = {

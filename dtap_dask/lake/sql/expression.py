@@ -18,7 +18,8 @@ from dtap_dask.lake.sql.domain import ColumnStats, Domain
 from dtap_dask.lake.sql.evaluate import evaluate
 from dtap_dask.lake.sql.matching import constant_domains, may_match
 from dtap_dask.lake.sql.parsing import abbreviated, deep_stack, parse_tree, to_sql, too_deep
-from dtap_dask.lake.sql.tree import BOOL, Node
+from dtap_dask.lake.sql.tree import Node
+from dtap_dask.lake.sql.types import BOOL
 
 
 @dataclass(frozen=True)

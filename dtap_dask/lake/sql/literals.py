@@ -11,7 +11,7 @@ from fractions import Fraction
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.tree import MAX_PRECISION, family
+from dtap_dask.lake.sql.types import MAX_PRECISION, family
 
 NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 DAY = 86_400 * 10**9

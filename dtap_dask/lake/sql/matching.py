@@ -17,7 +17,6 @@ from dtap_dask.lake.sql.domain import ColumnStats, Domain, Truth, from_stats, hu
 from dtap_dask.lake.sql.evaluate import evaluate
 from dtap_dask.lake.sql.functions.registry import FUNCTIONS
 from dtap_dask.lake.sql.tree import (
-    NUMBERS,
     Always,
     Call,
     Case,
@@ -32,8 +31,8 @@ from dtap_dask.lake.sql.tree import (
     Node,
     Not,
     TypeCast,
-    family,
 )
+from dtap_dask.lake.sql.types import NUMBERS, family
 
 _ANYTHING: Truth = frozenset((True, False, None))
 

@@ -1,85 +1,19 @@
 """The typed tree a SQL expression is bound to: frozen nodes that know their Arrow type.
 
-binding.py makes the tree; evaluate.py computes it on batches, matching.py on statistics. The types that occur
-are the "plain" ones of `plain_type`: no dictionaries, one string type, timestamps with a zone always in UTC.
+binding.py makes the tree; evaluate.py computes it on batches, matching.py on statistics. All types in it are plain (see
+types.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 import pyarrow as pa
 
 ComparisonOperator = Literal["=", "<>", "<", "<=", ">", ">=", "distinct"]
-Family = Literal[
-    "null",
-    "bool",
-    "int",
-    "float",
-    "decimal",
-    "text",
-    "binary",
-    "date",
-    "timestamp",
-    "time",
-    "interval",
-    "nested",
-    "other",
-]
-NUMBERS: frozenset[Family] = frozenset(("int", "float", "decimal"))
-MAX_PRECISION = 38  # of decimal128
-BOOL = pa.bool_()
-INT64 = pa.int64()
-UINT64 = pa.uint64()
-DOUBLE = pa.float64()
-TEXT = pa.string()
-
-
-def plain_type(dtype: pa.DataType) -> pa.DataType:
-    """The type a column of `dtype` has inside an expression."""
-    types = pa.types
-    if types.is_dictionary(dtype):
-        return plain_type(dtype.value_type)
-    if types.is_timestamp(dtype) and dtype.tz is not None:
-        return pa.timestamp(dtype.unit, "UTC")
-    if types.is_decimal32(dtype) or types.is_decimal64(dtype):
-        return pa.decimal128(dtype.precision, dtype.scale)
-    for is_kind, plain in (
-        (types.is_large_string, TEXT),
-        (types.is_string_view, TEXT),
-        (types.is_large_binary, pa.binary()),
-        (types.is_binary_view, pa.binary()),
-        (types.is_fixed_size_binary, pa.binary()),
-        (types.is_float16, pa.float32()),
-        (types.is_date64, pa.date32()),
-    ):
-        if is_kind(dtype):
-            return plain
-    return dtype
-
-
-@lru_cache(maxsize=1024)
-def family(dtype: pa.DataType) -> Family:
-    """What kind of value a plain type holds, as far as comparing and computing go."""
-    types = pa.types
-    kinds: tuple[tuple[Any, Family], ...] = (
-        (types.is_null, "null"),
-        (types.is_boolean, "bool"),
-        (types.is_integer, "int"),
-        (types.is_floating, "float"),
-        (types.is_decimal128, "decimal"),
-        (types.is_string, "text"),
-        (types.is_binary, "binary"),
-        (types.is_date32, "date"),
-        (types.is_timestamp, "timestamp"),
-        (types.is_time, "time"),
-        (types.is_interval, "interval"),
-        (types.is_nested, "nested"),
-    )
-    return next((name for is_kind, name in kinds if is_kind(dtype)), "other")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import dtap_dask
-from dtap_dask.lake.sql.tree import family
+from dtap_dask.lake.sql.types import family
 from sql_differences import TITLES, known
 from sql_grammar import Grammar
 from sql_rows import DuckDB, Failed, Ours, make_batch, same

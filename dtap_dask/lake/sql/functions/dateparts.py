@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, always
 from dtap_dask.lake.sql.kernels import calendar
 from dtap_dask.lake.sql.kernels.calendar import counts, floor_divide, per_day
-from dtap_dask.lake.sql.tree import DOUBLE, INT64
+from dtap_dask.lake.sql.types import DOUBLE, INT64
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTH_NAMES = (

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError
-from dtap_dask.lake.sql.tree import DOUBLE, INT64, NUMBERS, TEXT, Constant, Family, Node, describe, family
+from dtap_dask.lake.sql.tree import Constant, Node, describe
+from dtap_dask.lake.sql.types import DOUBLE, INT64, NUMBERS, TEXT, Family, family
 
 ParameterKind = Literal["any", "text", "integer", "number", "numeric", "moment", "clock", "instant"]
 Types = tuple[tuple[pa.DataType, ...], pa.DataType]

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, Types, always, constant, plain
 from dtap_dask.lake.sql.kernels import decimals
-from dtap_dask.lake.sql.tree import BOOL, DOUBLE, INT64, MAX_PRECISION, Node, family
+from dtap_dask.lake.sql.tree import Node
+from dtap_dask.lake.sql.types import BOOL, DOUBLE, INT64, MAX_PRECISION, family
 
 _MOST_DIGITS = 400  # beyond them no double changes
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.functions.definition import Args, Function, constant
-from dtap_dask.lake.sql.tree import BOOL, TEXT, Constant, Node
+from dtap_dask.lake.sql.tree import Constant, Node
+from dtap_dask.lake.sql.types import BOOL, TEXT
 
 _NOTHING = pa.nulls(1, TEXT)  # made of nothing: `pa.array` of a list imports pandas
 

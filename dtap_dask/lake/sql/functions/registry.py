@@ -16,7 +16,7 @@ from dtap_dask.lake.sql.functions.temporal import TEMPORAL
 from dtap_dask.lake.sql.functions.text import TEXTS, joined
 from dtap_dask.lake.sql.kernels.arithmetic import add_interval, calculate
 from dtap_dask.lake.sql.kernels.casts import cast
-from dtap_dask.lake.sql.tree import INT64
+from dtap_dask.lake.sql.types import INT64
 
 
 def _add(sign: int) -> Kernel:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.coercion import arithmetic_types, common_type
 from dtap_dask.lake.sql.functions.definition import Types
-from dtap_dask.lake.sql.tree import DOUBLE, INT64, NUMBERS, Constant, Family, Node, describe, family
+from dtap_dask.lake.sql.tree import Constant, Node, describe
+from dtap_dask.lake.sql.types import DOUBLE, INT64, NUMBERS, Family, family
 
 DATES: frozenset[Family] = frozenset(("date", "timestamp"))
 _ORDER = {"s": 0, "ms": 1, "us": 2, "ns": 3}

@@ -13,7 +13,8 @@ from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.functions.dateparts import DAY_NAMES, MONTH_NAMES
 from dtap_dask.lake.sql.functions.definition import Args, Function, constant
 from dtap_dask.lake.sql.kernels import calendar
-from dtap_dask.lake.sql.tree import INT64, TEXT, Node
+from dtap_dask.lake.sql.tree import Node
+from dtap_dask.lake.sql.types import INT64, TEXT
 
 Formatter = Callable[[pa.Array], pa.Array]
 _DIRECTIVE = re.compile(r"%(-?[A-Za-z]|%)")

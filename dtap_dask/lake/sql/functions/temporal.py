@@ -16,7 +16,8 @@ from dtap_dask.lake.sql.functions.definition import STAMP, Args, Function, Kerne
 from dtap_dask.lake.sql.functions.strftime import STRFTIME
 from dtap_dask.lake.sql.kernels import calendar
 from dtap_dask.lake.sql.kernels.calendar import MICROS_PER_DAY, YEARS, counts, floor_divide
-from dtap_dask.lake.sql.tree import DOUBLE, INT64, TEXT, Node, family
+from dtap_dask.lake.sql.tree import Node
+from dtap_dask.lake.sql.types import DOUBLE, INT64, TEXT, family
 
 # DuckDB's names of units -> ours
 UNITS = {

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, Types, constant, plain, typed
-from dtap_dask.lake.sql.tree import BOOL, INT64, TEXT, Node, describe, family
+from dtap_dask.lake.sql.tree import Node, describe
+from dtap_dask.lake.sql.types import BOOL, INT64, TEXT, family
 
 SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _FAR = 2**31  # no text is longer

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.lake.sql.kernels import decimals
-from dtap_dask.lake.sql.tree import family
+from dtap_dask.lake.sql.types import family
 
 _NS_DAYS = 106_700  # days from 1970 that nanoseconds in 64 bits reach, less a month
 

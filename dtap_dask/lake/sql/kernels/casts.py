@@ -11,7 +11,8 @@ from dtap_dask.errors import DataError
 from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.kernels.spelling import to_text
 from dtap_dask.lake.sql.literals import NANOSECONDS, parse_text
-from dtap_dask.lake.sql.tree import INT64, MAX_PRECISION, Family, family, scalar_text
+from dtap_dask.lake.sql.tree import scalar_text
+from dtap_dask.lake.sql.types import INT64, MAX_PRECISION, Family, family
 
 Rule = Callable[[pa.Array, pa.DataType], pa.Array]
 _MICROS = pa.timestamp("us")

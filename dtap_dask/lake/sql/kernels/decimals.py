@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.tree import MAX_PRECISION
+from dtap_dask.lake.sql.types import MAX_PRECISION
 
 _EXACT_POWER = 22  # 10^22 is the largest power of ten that is a double
 _WORD = 2**64

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.tree import TEXT, Family, family
+from dtap_dask.lake.sql.types import TEXT, Family, family
 
 _EXPONENT_FROM, _EXPONENT_BELOW = 1e16, 1e-4  # where floats are written with an exponent
 _WHOLE_FLOATS = 2.0**24  # from here on float32 has whole numbers only, and not all of them
