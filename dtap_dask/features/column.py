@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.lake.schema import MICROSECONDS, MICROSECONDS_PER_DAY, is_text
 from dtap_dask.lake.sql.kernels.decimals import to_floating
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
-
-MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-DAY = 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +224,6 @@ def present(column: Column) -> Column:
     return Numbers(column.values[~nulls])
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is text or bytes."""
-    checks = (
-        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
-        pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary,
-    )  # fmt: skip
-    return any(check(kind) for check in checks)
-
-
 def shape_of(kind: pa.DataType) -> tuple[int, ...]:
     """The shape of one value: (k,) for lists of k numbers, (k, l) for lists of k such lists, () for anything else."""
     return (kind.list_size, *shape_of(kind.value_type)) if pa.types.is_fixed_size_list(kind) else ()
@@ -284,7 +273,7 @@ def _numbers(array: pa.Array) -> Numbers:
 def _microseconds(array: pa.Array, valid: Mask | None) -> npt.NDArray[np.int64]:
     kind = array.type
     if pa.types.is_date32(kind):
-        return _times(_view(array, np.int32).astype(np.int64), DAY, valid)
+        return _times(_view(array, np.int32).astype(np.int64), MICROSECONDS_PER_DAY, valid)
     values = _view(array, np.int64)
     if pa.types.is_date64(kind):
         return _times(values, 1_000, valid)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Lists, is_text, item_of, shape_of
+from dtap_dask.features.column import Lists, item_of, shape_of
 from dtap_dask.features.decimals import spelled
 from dtap_dask.features.elementwise import Cast
 from dtap_dask.features.encode import LabelEncode
@@ -18,6 +18,7 @@ from dtap_dask.features.feature import Feature, Lane
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.state import FittedState
 from dtap_dask.features.step import ValueType, narrow
+from dtap_dask.lake.schema import is_text
 
 
 @dataclass(frozen=True)

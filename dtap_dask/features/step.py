@@ -13,8 +13,9 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from dtap_dask.errors import DataError, DtapError
-from dtap_dask.features.column import Array, Column, is_text, present, shape_of
+from dtap_dask.features.column import Array, Column, present, shape_of
 from dtap_dask.features.statistic import Statistic
+from dtap_dask.lake.schema import is_text
 
 Base = Literal["float", "int", "bool", "text", "time", "list", "onehot"]
 Fitted = Mapping[str, Any]  # numbers, strings, tuples of numbers, and one pa.Array for a vocabulary
