@@ -26,8 +26,10 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-def duration(seconds: float) -> str:
-    """A time span: 12 s, 3 min 05 s, 2 h 07 min."""
+def duration(seconds: float, *, tenths: bool = False) -> str:
+    """A time span: 12 s (12.3 s with `tenths`), 3 min 05 s, 2 h 07 min."""
+    if tenths and seconds < 60:
+        return f"{seconds:.1f} s"
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

@@ -409,7 +409,7 @@ DATA: list[tuple[str, Callable[[Path], Document], str, int]] = [
     ("a missing folder", lambda f: changed(small(f, x=[1.0]), "source/path", str(f / "nowhere")), r"nowhere", 1),
     ("an unmapped tap", lambda f: changed(small(f, x=[1.0]), "source/path", "dtap://T/x"), r"'T' .* is not mapped", 1),
     ("no files", lambda f: changed(small(f, x=[1.0]), "source/path", f"{f}/*.nothing"), r"nothing", 1),
-    ("no rows", lambda f: small(f, x=pa.array([], pa.float64())), r"No rows are in .*none holds a row", 1),
+    ("no rows", lambda f: small(f, x=pa.array([], pa.float64())), r"There are no rows in .*none holds a row", 1),
     ("no rows after pruning", lambda f: all_where(small(f, x=[1.0]), "x > 5"), r"none of their row groups can hold a row", 1),
     ("no rows after the filter", lambda f: all_where(small(f, x=[1.0, 3.0]), "x = 2"), r"none passed.*source.where", 1),
     ("an empty file", lambda f: (small(f, x=[1.0]), (f / "p2.parquet").touch())[0], r"p2.parquet is empty \(0 bytes\)", 1),

@@ -297,7 +297,7 @@ def test_a_source_without_rows_is_an_empty_frame_and_no_dataset(tmp_path: Path) 
     assert frame.compute(scheduler="synchronous").dtypes.tolist() == frame.dtypes.tolist()
     with pytest.raises(SourceError) as caught:
         make_plan(job_on(root, "x"))
-    assert f"No rows are in {root}: 2 of 2 files were opened, and none holds a row." in str(caught.value)
+    assert f"There are no rows in {root}: 2 of 2 files were opened, and none holds a row." in str(caught.value)
     assert "where" not in str(caught.value)
 
 

@@ -1,1 +1,1 @@
-"""What a job will read, fit and write, and how that is told."""
+"""What a job will read, fit and write, and what that will take."""

@@ -1,4 +1,4 @@
-"""How many rows of a task survive, in which part of the split, and the bytes that reading them took."""
+"""Counted rows by row group and part of the split, and the bytes that were read for them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from dtap_dask.storage import Store
 
 @dataclass(frozen=True)
 class Reading:
-    """Bytes that a task read of column chunks, and of footers."""
+    """The bytes that a task read from column chunks and from footers."""
 
     columns: int
     footers: int
 
     @classmethod
     def of(cls, store: Store) -> Reading:
-        """What a store of the task's own has counted."""
+        """What the counters of a task's own store say."""
         counters = store.counters
         return cls(counters.bytes_read - counters.footer_bytes, counters.footer_bytes)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Rows of each row group of a task in each part of the split, shape [groups, parts], and what reading it took."""
+    """The rows of a task by row group and part of the split, shape [groups, parts], and the bytes read for them.
+
+    `unmatched` rows pass the filter but are in no part.
+    """
 
     task: int
     rows: npt.NDArray[np.int64]
@@ -37,14 +40,14 @@ class Counted:
 
 
 def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> None:
-    """DataError where no row is left, or none in the part that is fitted; `totals` has the rows of each part."""
+    """DataError if no row is left, or none in the part that is fitted; `totals` holds the rows of each part."""
     if not totals.sum():
-        asked = [f"source.where: {scan.where!r}"] if scan.where else []
-        asked += [f"source.sample: {scan.sample}"] if scan.sample is not None else []
-        asked += ["the conditions of split.where"] if scan.split and scan.split.where else []
-        raise DataError(f"No row of {source} is left: none passed. Check {', '.join(asked)}.")
+        causes = [f"source.where: {scan.where!r}"] if scan.where else []
+        causes += [f"source.sample: {scan.sample}"] if scan.sample is not None else []
+        causes += ["the conditions of split.where"] if scan.split and scan.split.where else []
+        raise DataError(f"No row of {source} is left: none passed. Check {', '.join(causes)}.")
     if scan.split and not totals[scan.split.names.index(scan.split.fit)]:
-        told = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
+        parts = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
         raise DataError(
-            f"The part {scan.split.fit!r}, which is fitted, has no rows ({told}). Check split and split.fit."
+            f"The part {scan.split.fit!r}, which is fitted, has no rows ({parts}). Check split and split.fit."
         )

@@ -1,4 +1,4 @@
-"""A plan as a person reads it, and as JSON for programs: the text is made of the JSON, so that both say the same."""
+"""A plan, printed: its numbers for programs, from which the text for a person is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dtap_dask.job.planning.output import cannot_write
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.plan_text import WIDTH, in_text
 from dtap_dask.job.planning.probe import probe as measure
-from dtap_dask.job.planning.warnings import of_tasks, of_vocabularies
+from dtap_dask.job.planning.warnings import task_warnings, vocabulary_warnings
 from dtap_dask.words import as_html, terminal_width
 
 NARROWEST = 40
@@ -38,9 +38,9 @@ def print_plan(
     plan = make_plan(job, overrides=overrides, limit=limit, read_footers=summarize_in_processes)
     with plan.job.redacting():
         measured = measure(plan) if probe else None
-        told = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
+        numbers = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
     width = max(NARROWEST, min(WIDTH, terminal_width() or WIDTH))
-    print(json.dumps(told, indent=2) if as_json else in_text(told, width))
+    print(json.dumps(numbers, indent=2) if as_json else in_text(numbers, width))
 
 
 class PrintedPlan(Plan):
@@ -58,7 +58,7 @@ class PrintedPlan(Plan):
 def plan(
     job: str | Path | Mapping[str, Any] | Job, *, overrides: Iterable[str] = (), limit: int | None = None
 ) -> PrintedPlan:
-    """Plan a job: what it will read, fit and write. Nothing is read but listings and footers.
+    """Plan a job: what it will read, fit and write. Only listings and footers are read.
 
     `job` is a path, a dict or a Job, `overrides` are changes such as 'output.path=out', and `limit` plans for that
     many source rows, rounded up to whole row groups. Raises JobError with every mistake in the job, SourceError where
@@ -69,7 +69,7 @@ def plan(
 
 
 def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
-    """Every number of the plan and of what is expected of it, for programs."""
+    """The numbers of a plan and its forecast, for programs."""
     mixed = sorted(len(task) for task in plan.write_tasks)
     low, high = expected.bytes
     return {
@@ -123,9 +123,9 @@ def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
 
 
 def _part(part: Any) -> dict[str, Any]:
-    told = asdict(part)
-    del told["name"]
-    return {**told, "shard_bytes": round(part.bytes_high / part.shards) if part.shards else 0}
+    numbers = asdict(part)
+    del numbers["name"]
+    return {**numbers, "shard_bytes": round(part.bytes_high / part.shards) if part.shards else 0}
 
 
 def _probe(plan: Plan, expected: Forecast) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def _probe(plan: Plan, expected: Forecast) -> dict[str, Any]:
             for pace in probe.paces
         },
         "forecast_seconds": round(sum(expected.seconds.values()), 1) if expected.seconds else None,
-        "distinct": {words.column: {"seen": words.seen, "expected": words.expected} for words in probe.words},
-        "trouble": probe.trouble,
+        "distinct": {column.column: {"seen": column.seen, "expected": column.expected} for column in probe.distinct},
+        "trouble": probe.error,
     }
 
 
@@ -156,15 +156,15 @@ def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
     if refused:
         yield refused
     size = int(plan.groups.raw_bytes.sum())
-    yield from of_tasks(len(plan.write_tasks), size, expected.threads, asked=expected.asked)
-    words = {words.column: words.bytes for words in expected.probe.words} if expected.probe else None
-    yield from of_vocabularies(plan.checked.pipeline, plan.source_notes, words, expected.worker_memory)
-    if expected.probe and expected.probe.trouble:
-        yield f"The probe ended early, and a run may, too: {expected.probe.trouble}"
+    yield from task_warnings(len(plan.write_tasks), size, expected.threads, requested=expected.requested)
+    measured = {one.column: one.bytes for one in expected.probe.distinct} if expected.probe else None
+    yield from vocabulary_warnings(plan.checked.pipeline, plan.source_notes, measured, expected.worker_memory)
+    if expected.probe and expected.probe.error:
+        yield f"The probe ended early, and so may a run: {expected.probe.error}"
 
 
 def fitted_in(plan: Plan, level: int) -> dict[str, list[str]]:
-    """The steps that a level fits, each with its features."""
+    """The steps that a level fits, each with the features that use it."""
     found: dict[str, dict[str, None]] = {}
     for feature in plan.checked.pipeline.features:
         for lane in feature.lanes:

@@ -1,4 +1,4 @@
-"""How many distinct values all rows will hold, from how often each came in some of them."""
+"""Estimates the distinct values of all rows from how often each value occurs in some of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 
 def expected_distinct(tally: npt.NDArray[np.int64], rows: float, all_rows: float) -> int:
-    """The distinct values to be expected of `all_rows` rows, of which `rows` held `tally[i]` times the value i.
+    """The number of distinct values expected in `all_rows` rows, `rows` of which held value i `tally[i]` times.
 
     Efron and Thisted, "Estimating the number of unseen species" (Biometrika 63, 1976): the rates of the values are
-    taken to be gamma distributed, and the two parameters follow from how many values came once, twice and three times.
-    That fits vocabularies that are soon complete, values that never repeat, and the long tails between. Shape [n] of
-    `tally`; never fewer than n, never more than `all_rows`.
+    assumed to be gamma distributed, and the two parameters follow from how many values occurred once, twice and three
+    times. That fits vocabularies that are soon complete, values that never repeat, and the long tails in between.
+    `tally` has shape [n]; the result is at least n and at most `all_rows`.
     """
     seen = len(tally)
     once, twice, thrice = map(int, np.bincount(np.minimum(tally, 4), minlength=4)[1:4])
@@ -26,13 +26,13 @@ def expected_distinct(tally: npt.NDArray[np.int64], rows: float, all_rows: float
 
 
 def _growth(second: float, third: float, more: float) -> float:
-    """New values in `more` times the rows, for each value that came once; `second` is (1 + a) g, `third` (2 + a) g.
+    """New values in `more` times the rows per value that occurred once; `second` is (1 + a) g, `third` (2 + a) g.
 
-    `a` is the shape of the gamma distribution; g = 0 stands for values that are all as frequent.
+    `a` is the shape of the gamma distribution; g = 0 means that all values are equally frequent.
     """
     spread = min(third - second, 1.0)
     if second <= 0:
-        return more  # none came twice: they never repeat, as far as one can see
+        return more  # no value occurred twice: as far as can be seen, they never repeat
     if spread < 1e-6:
         return -math.expm1(-second * more) / second
     shape = second / spread - 1

@@ -1,6 +1,6 @@
-"""What a run of a plan is expected to give: rows, bytes and shards of each part, memory and time.
+"""Forecast of a run: rows, bytes and shards of each part, memory and time.
 
-Without a probe this rests on footers alone: where a filter or conditions decide, rows are only bounded.
+Without a probe it is computed from footers alone: filters and conditions then only bound the rows.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dtap_dask.job.planning.sharding import planned_row_bytes, shard_counts
 from dtap_dask.lake.parquet.row_groups import OPEN_BYTES
 from dtap_dask.records.shard import WINDOW_BYTES
 
-WINDOW_ROWS = 65_536  # rows of a window that is shuffled and encoded, if they stay below WINDOW_BYTES
-# A one-hot vector is as wide as there are values, which only fitting tells: so many at least, and so many as a guess.
+WINDOW_ROWS = 65_536  # rows shuffled and encoded together, if they stay below WINDOW_BYTES
+# The width of a one-hot vector is known only after fitting: the least, and a guess at the most.
 ONE_HOT = (1, 64)
-# Vocabularies from one word to as many as need four bytes for an id.
+# Sizes of vocabularies: from one word to as many as need four bytes for an id.
 VOCABULARY = (1, 1 << 17)
 Certainty = Literal["exactly", "about", "at most"]
 
 
 @dataclass(frozen=True)
 class PartForecast:
-    """A part of the split: its rows, how many shards it is cut into, and the bytes of all of them, from and to."""
+    """A part of the split: its rows, its number of shards, and the least and most bytes of all of them."""
 
     name: str
     rows: int
@@ -46,12 +46,14 @@ class PartForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What to expect of a run on so many threads, each in a worker with `worker_memory` bytes.
+    """Forecast of a run on `threads` threads, each in a worker with `worker_memory` bytes.
 
-    `certainty` is that of the rows, and so of shards and bytes. `row_bytes` is the size of a row in the output, from
-    and to. `memory` is what a thread needs beside the libraries; of that `vocabularies` are for exact counts of
-    distinct values, as far as a probe tells. `seconds` are those of each stage, empty without a probe. `asked`: someone
-    named the threads.
+    - `certainty`: of the rows, and therefore of shards and bytes.
+    - `row_bytes`: the least and most bytes of a row in the output.
+    - `requested`: the user chose the number of threads.
+    - `memory`: bytes that a thread needs besides the libraries; of these `vocabularies` are for exact counts of
+      distinct values, which only a probe estimates.
+    - `seconds`: by name of stage; empty without a probe.
     """
 
     certainty: Certainty
@@ -59,7 +61,7 @@ class Forecast:
     parts: tuple[PartForecast, ...]
     row_bytes: tuple[float, float]
     threads: int
-    asked: bool
+    requested: bool
     worker_memory: int
     memory: int
     vocabularies: int
@@ -73,7 +75,7 @@ class Forecast:
 
     @property
     def bytes(self) -> tuple[int, int]:
-        """The size of the output, from and to."""
+        """The least and most bytes of the output."""
         low, high = self.row_bytes
         return round(self.rows * low), round(self.rows * high)
 
@@ -81,9 +83,9 @@ class Forecast:
 def forecast(
     plan: Plan, probe: Probe | None = None, *, workers: int | None = None, memory: int | None = None
 ) -> Forecast:
-    """What to expect of a plan, on so many workers of one thread (default: the cores of this machine).
+    """Forecast of a plan on `workers` workers of one thread (default: one for each core of this machine).
 
-    `memory` is that of one worker in bytes (default: its share of this machine's).
+    `memory` is the bytes of one worker (default: its share of this machine's).
     """
     threads = workers or machine.cores()
     low, high = _row_bytes(plan, probe)
@@ -92,7 +94,7 @@ def forecast(
     rows = _task_rows(plan)[:, None] * shares
     shards = shard_counts(plan, rows, planned_row_bytes(plan, fitted) if fitted else high).sum(axis=0)
     counts = np.rint(rows.sum(axis=0)).astype(int)
-    vocabularies = sum(words.bytes for words in probe.words) if probe else 0
+    vocabularies = sum(column.bytes for column in probe.distinct) if probe else 0
     return Forecast(
         certainty=certainty,
         rows=min(round(float(rows.sum())), plan.totals.rows.read),
@@ -102,7 +104,7 @@ def forecast(
         ),
         row_bytes=(low, high),
         threads=threads,
-        asked=workers is not None,
+        requested=workers is not None,
         worker_memory=memory or machine.memory() // threads,
         memory=_memory(plan, high) + vocabularies,
         vocabularies=vocabularies,
@@ -116,7 +118,7 @@ def _task_rows(plan: Plan) -> npt.NDArray[np.float64]:
 
 
 def _shares(plan: Plan, probe: Probe | None) -> tuple[Certainty, npt.NDArray[np.float64]]:
-    """The share of the source rows that each part gets, as the probe saw it or as the job asks for."""
+    """The share of the source rows in each part, as the probe measured it or as the job asks for, shape [parts]."""
     scan, names = plan.checked.scan, plan.job.split_names
     if not plan.needs_counting:
         return "exactly", np.ones(1)
@@ -129,7 +131,7 @@ def _shares(plan: Plan, probe: Probe | None) -> tuple[Certainty, npt.NDArray[np.
 
 
 def _row_bytes(plan: Plan, probe: Probe | None) -> tuple[float, float]:
-    """The size of a row of the output: as measured, else with the least and the most that vocabularies may need."""
+    """The least and most bytes of a row of the output: both as measured, or by the size of vocabularies."""
     if probe is not None and probe.row_bytes:
         return probe.row_bytes, probe.row_bytes
     low, high = (planned_row_bytes(plan, feature_infos(_as_if_fitted(plan, i))) for i in range(2))
@@ -160,18 +162,18 @@ def _as_if_learnt(step: Step, rows: int, which: int) -> Fitted:
 
 
 def _memory(plan: Plan, row_bytes: float) -> int:
-    """What one worker thread needs at most, roughly: row groups that are open, and two windows of encoded rows."""
+    """About the most bytes that a worker thread needs: open row groups, and two windows of encoded rows."""
     largest = np.sort(plan.groups.raw_bytes)[-16:]
     window = min(WINDOW_BYTES, min(WINDOW_ROWS, plan.totals.rows.read) * row_bytes)
     return min(OPEN_BYTES, int(largest.sum())) + round(2 * window)
 
 
 def _seconds(plan: Plan, probe: Probe, threads: int) -> Iterator[tuple[str, float]]:
-    """Each stage at the pace of the probe, its tasks on so many threads, as many rounds as that takes."""
+    """The time of each stage: the pace of the probe, times the rounds in which `threads` threads run its tasks."""
     if plan.job.fit == "dask_ml" and plan.checked.pipeline.levels:
-        return  # dask-ml's passes are not what was measured
+        return  # the probe does not measure dask-ml's passes
     if not probe.row_bytes:
-        return  # it ended early
+        return  # the probe ended early
     for stage, pace in zip(plan.stages, probe.paces, strict=True):
         tasks = len(stage.tasks)
         rounds = -(-tasks // threads)

@@ -1,4 +1,4 @@
-"""Row groups into tasks: in which order, how many together."""
+"""Grouping row groups into tasks: their order, and how many a task takes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dtap_dask.lake.parquet.footers import RowGroups
 
 # A row group of more decoded bytes than this is a task of its own.
 OWN_TASK_BYTES = 512 << 20
-# So many tasks there are at least, that several workers have something to do.
+# At least this many tasks, so that several workers have something to do.
 MIN_TASKS = 8
-# A write task has about this many decoded bytes of the needed columns, or `output.shard_size` where that is smaller, so
-# that small datasets get few shards; but there are always WRITERS tasks, and none takes more than MOST_GROUPS row
-# groups. Below MIN_TASKS their number is a power of two: five tasks take two workers as long as six.
+# A write task reads about this many decoded bytes of the needed columns, or `output.shard_size` if that is smaller, so
+# that small datasets get few shards; but there are always at least WRITERS tasks, and none takes more than MOST_GROUPS
+# row groups. Below MIN_TASKS the number of tasks is a power of two: five tasks keep two workers as long as six.
 TASK_BYTES = 16 << 20
 WRITERS = 2
 MOST_GROUPS = 64
-# More read tasks than this are of at least TASK_BYTES each, too, where many row groups lie in one file.
+# Where files hold many row groups, more read tasks than this also read at least TASK_BYTES each.
 MANY_TASKS = 64
-# A shard mixed from fewer row groups than this is not much of a sample.
+# A shard mixed from fewer row groups than this is a poor sample.
 MIXED_FROM = 8
 
 
 def limited(groups: RowGroups, limit: int | None) -> RowGroups:
-    """The first row groups, up to the one in which `limit` rows are reached."""
+    """The first row groups, up to and including the one in which `limit` rows are reached."""
     if limit is None:
         return groups
     return groups.take(np.cumsum(groups.rows) - groups.rows < limit)
@@ -46,9 +46,9 @@ def group_tasks(
 ) -> tuple[tuple[int, ...], ...]:
     """Cut the order into tasks of about eight row groups (sixteen where there are many), but into at least eight tasks.
 
-    `raw_bytes` has the uncompressed bytes of each row group. One too large to share a task has one of its own, after
-    the others. Where so many `files` have many small row groups each, tasks take more of them, as each task reads the
-    whole footer of a file.
+    `raw_bytes` holds the uncompressed bytes of each row group, shape [groups]. One that is too large to share a task
+    gets its own, after the others. Given the number of `files`, tasks take more row groups where files have many small
+    ones, as each task reads the whole footer of a file.
     """
     count = _shared_tasks(raw_bytes)
     if files is not None and len(raw_bytes) > 2 * MIXED_FROM * files:
@@ -59,7 +59,7 @@ def group_tasks(
 def group_write_tasks(
     raw_bytes: npt.NDArray[np.int64], order: Sequence[int], shard_size: int
 ) -> tuple[tuple[int, ...], ...]:
-    """`group_tasks`, but fewer where the bytes are few: each task makes at least one shard for every part."""
+    """As `group_tasks`, but fewer where there are few bytes: each task writes at least one shard for every part."""
     enough = max(WRITERS, _enough_tasks(raw_bytes, min(TASK_BYTES, shard_size)))
     if enough < MIN_TASKS:
         enough = 1 << (enough - 1).bit_length()
@@ -67,13 +67,13 @@ def group_write_tasks(
 
 
 def _enough_tasks(raw_bytes: npt.NDArray[np.int64], least: int) -> int:
-    """How many tasks of `least` bytes or MOST_GROUPS row groups those row groups make that can share one."""
+    """The number of tasks of `least` bytes or MOST_GROUPS row groups that the row groups that can share one make."""
     small = raw_bytes[raw_bytes <= OWN_TASK_BYTES]
     return max(int(small.sum()) // least, -(-len(small) // MOST_GROUPS))
 
 
 def _shared_tasks(raw_bytes: npt.NDArray[np.int64]) -> int:
-    """How many tasks the row groups make that can share one."""
+    """The number of tasks that the row groups that can share one make."""
     shared = int((raw_bytes <= OWN_TASK_BYTES).sum())
     most = MIXED_FROM if shared <= MIXED_FROM * 1000 else 2 * MIXED_FROM
     return min(shared, max(MIN_TASKS, -(-shared // most)))

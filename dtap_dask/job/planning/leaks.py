@@ -1,4 +1,4 @@
-"""Labels that a model could work out of its features, as far as the job's own expressions show."""
+"""Labels that a model could compute from its features, as far as the job's own expressions show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Sources = Mapping[str, Collection[str]]  # the columns in a derived column's exp
 
 
 def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
-    """A sentence for each label that is a feature, goes into one, or can be computed of features."""
+    """A warning for each label that is a feature, is used in one, or can be computed from features."""
     parsed = {name: parse_sql(sql) for name, sql in job.derive.items()}
     derived = {name: one.bind(checked.pipeline.schema).columns for name, one in parsed.items()}
     features: dict[str, str] = {}  # the output's name by column
@@ -26,13 +26,13 @@ def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
 
 
 def _of_label(label: str, same: Collection[str], features: Mapping[str, str], derived: Sources) -> Iterator[str]:
-    """`same` are the columns that equal the label."""
+    """Warnings about one label; `same` are the columns that equal it."""
     for column, name in features.items():
         if column in same:
             yield f"The feature {name!r} is the label {label!r} itself: take it out of the features."
         elif label in _below(column, derived):
             yield (
-                f"The feature {name!r} is derived from the label {label!r}, which is not known when a model is asked: "
+                f"The feature {name!r} is derived from the label {label!r}, which is not known when a model predicts: "
                 "take it out of the features."
             )
     known = _computed_of(label, features, derived)
@@ -41,12 +41,12 @@ def _of_label(label: str, same: Collection[str], features: Mapping[str, str], de
         verb = "is a feature" if len(known) == 1 else "are features"
         yield (
             f"The label {label!r} is derived from {columns}, which {verb}: a model can learn the expression instead of "
-            "what it is for. Take out what is not known when a model is asked."
+            "the task. Take out what is not known when a model predicts."
         )
 
 
 def _below(column: str, derived: Sources) -> set[str]:
-    """All columns that a derived column is made of, whatever lies between."""
+    """All columns that a derived column is computed from, directly or not."""
     found: set[str] = set()
     waiting = list(derived.get(column, ()))
     while waiting:
@@ -58,7 +58,7 @@ def _below(column: str, derived: Sources) -> set[str]:
 
 
 def _computed_of(label: str, features: Mapping[str, str], derived: Sources) -> set[str]:
-    """The features that a derived label can be computed of; none if there is something else in it."""
+    """The features that a derived label can be computed from; none if it needs anything else."""
     found: set[str] = set()
     for column in derived.get(label, ()):
         below = {column} if column in features else _computed_of(column, features, derived)

@@ -13,11 +13,11 @@ from dtap_dask.lake.listing.discover import contains, lies_within
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.taps import SCHEME
 
-_FOLDERS = ("file", "dtap", "hdfs", "viewfs", "har", "maprfs")  # filesystems whose folders are there or are not
+_FOLDERS = ("file", "dtap", "hdfs", "viewfs", "har", "maprfs")  # filesystems in which a folder exists or does not
 
 
 def output_problems(job: Job, source: Store) -> list[Problem]:
-    """An output inside the source would be read as source the next time, one around it would mix both."""
+    """Problems of an output inside the source, or around it: the one would be read as source, the other mixes both."""
     place = job.place("output", "path")
     output = job.output.path
     try:
@@ -37,9 +37,9 @@ def output_problems(job: Job, source: Store) -> list[Problem]:
 
 
 def cannot_write(job: Job, settings: Mapping[str, Any]) -> str | None:
-    """Why this process cannot write the output; None where it can, or where that cannot be told without making folders.
+    """Why this process cannot write the output; None if it can, or if only creating folders could tell.
 
-    A file is made and deleted in the nearest folder that is there, as making a folder in it takes the same right.
+    A file is created and deleted in the nearest existing folder: creating a folder there needs the same permission.
     """
     output = job.output.path
     try:
@@ -48,7 +48,7 @@ def cannot_write(job: Job, settings: Mapping[str, Any]) -> str | None:
             return None
         name = f".probe-{uuid.uuid4().hex}"
         with store.create(name) as file:
-            file.write(b"dtap_dask was here to see whether it can write; this file can be deleted.\n")
+            file.write(b"dtap_dask tested whether it can write here; this file can be deleted.\n")
         store.delete(name)
     except (StorageError, OSError) as error:
         tap = (
@@ -60,7 +60,7 @@ def cannot_write(job: Job, settings: Mapping[str, Any]) -> str | None:
 
 
 def _nearest(url: str, settings: Mapping[str, Any]) -> Store | None:
-    """The output's folder, or the one above it that is there."""
+    """The output's folder, or the nearest existing one above it."""
     protocol, mark, path = url.rpartition("://")
     if not mark:
         path = open_store(url, settings).root  # absolute
@@ -70,5 +70,5 @@ def _nearest(url: str, settings: Mapping[str, Any]) -> Store | None:
         if store.exists():
             return store
         if mark and protocol not in _FOLDERS:
-            return None  # on an object store a folder is only a name
+            return None  # on an object store a folder is only part of a name
     return None

@@ -1,4 +1,4 @@
-"""What a job will read, fit and write, decided before anything runs and without looking at the cluster."""
+"""What a job will read, fit and write: decided before anything runs, and independent of the cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dtap_dask.job.planning.leaks import leak_warnings
 from dtap_dask.job.planning.output import output_problems
 from dtap_dask.job.planning.source import Lake, list_lake, nothing_left, settle
 from dtap_dask.job.planning.stages import PlannedStage, planned_stages
-from dtap_dask.job.planning.warnings import SourceNotes, of_source
+from dtap_dask.job.planning.warnings import SourceNotes, source_warnings
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.parquet.footers import RowGroups
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def run_id(self) -> str:
-        """The name of the run's folder among the output's, and of its shards: the fingerprint's first eight letters."""
+        """The name of the run's folder and part of its shards' names: the first eight characters of the fingerprint."""
         return self.fingerprint[:8]
 
     def task(self, index: int, positions: Sequence[int]) -> ScanTask:
@@ -66,7 +66,7 @@ class Plan:
         return ScanTask(index, tuple(self.groups.take(positions)))
 
     def amounts(self, tasks: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
-        """The source rows and the bytes to read of each task (given by its positions in `groups`), shape [tasks, 2]."""
+        """Source rows and bytes to read of each task, given by its positions in `groups`; shape [tasks, 2]."""
         positions = np.fromiter(chain.from_iterable(tasks), np.int64)
         first = np.cumsum([0, *map(len, tasks)])[:-1]
         found = np.stack([self.groups.rows[positions], self.groups.bytes[positions]], axis=1)
@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def needs_counting(self) -> bool:
-        """Whether rows must be counted before shards can be planned: footers know no filter, sample or split."""
+        """Whether rows must be counted before shards can be planned: footers do not reflect filter, sample or split."""
         scan = self.checked.scan
         return not (scan.where is None and scan.sample is None and scan.split is None)
 
@@ -96,7 +96,7 @@ def make_plan(
 
     `overrides` are changes such as 'output.path=out'. `limit` stops after the row group in which that many source
     rows are reached. `read_footers` reads many footers elsewhere, on a cluster. Raises JobError with every mistake
-    in the job, SourceError where the lake is not fit to be read.
+    in the job, SourceError if the lake cannot be read.
     """
     loaded = Job.load_leniently(job, overrides)
     with loaded.redacting():
@@ -104,7 +104,7 @@ def make_plan(
 
 
 def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
-    """`make_plan` of a job that is loaded: its paths and settings count as they are, its document as it was written."""
+    """`make_plan` of a loaded job."""
     lake = list_lake(loaded)
     problems = [*lake.problems, *output_problems(loaded, lake.store)]
 
@@ -138,7 +138,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
         source_notes=source_notes,
         warnings=(
             *settled.warnings,
-            *of_source(loaded, totals.files.read, groups, write_tasks, source_notes),
+            *source_warnings(loaded, totals.files.read, groups, write_tasks, source_notes),
             *keras_name_warnings(names),
             *leak_warnings(loaded, checked),
         ),
@@ -146,7 +146,7 @@ def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) ->
 
 
 def foreseeable(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
-    """What columns of files must not hold nulls for: nothing where a row may be left out that has one."""
+    """The steps that no null may reach, of columns whose nulls footers count; none if rows may be left out."""
     scan = checked.scan
     if limit is not None or scan.where is not None or scan.sample is not None or (scan.split and scan.split.where):
         return ()
@@ -156,9 +156,9 @@ def foreseeable(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
 def plan_source(
     job: Job, choose: Callable[[Sequence[str]], tuple[str, ...]], warn: Callable[[str], None]
 ) -> tuple[Store, ScanSpec, list[ScanTask]]:
-    """The store, what to do with the rows, and the tasks that read them, of the source alone; at least one task.
+    """The source of a job without its features: its store, the scan of its rows, and the tasks (at least one).
 
-    `choose` says which of all columns are to come out, or raises JobError.
+    `choose` picks the columns to read out of all names, or raises JobError.
     """
     lake = list_lake(job)
 
@@ -193,14 +193,14 @@ def _source_notes(job: Job, lake: Lake, summary: FooterSummary) -> SourceNotes:
 
 
 def _fingerprint(job: Job, lake: Lake, groups: RowGroups, limit: int | None) -> str:
-    """SHA-256 over what decides the bytes: the job, the source files (place, size, footer), the format's version."""
+    """SHA-256 of all that decides the bytes: the job, the source files (path, size, footer), the format version."""
     shape = job.as_document()
     shape.pop("name")
     shape.pop("storage")
     shape["source"].pop("path")
     shape["source"].pop("verify_checksums")
     shape["output"].pop("path")
-    told = {
+    deciding = {
         "job": shape,
         "place": lake.store.address,
         "files": [[file.path, file.key, file.size, file.partition] for file in lake.kept],
@@ -208,11 +208,11 @@ def _fingerprint(job: Job, lake: Lake, groups: RowGroups, limit: int | None) -> 
         "limit": limit,
         "format": FORMAT_VERSION,
     }
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()  # keys stay as written: the order of parts counts
+    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()  # unsorted: the order of parts matters
 
 
 def _footer_crcs(groups: RowGroups) -> list[int]:
-    """The CRC32C of the footer of each file that something is read of."""
+    """The CRC32C of the footer of each file that is read."""
     _, first = np.unique(groups.column("file"), return_index=True)
     crcs: list[int] = groups.column("footer_crc")[first].tolist()
     return crcs

@@ -8,31 +8,31 @@ from typing import Any
 
 from dtap_dask.words import count, duration, human, visible
 
-WIDTH = 120  # where the output goes to no terminal, and at most
-Told = Mapping[str, Any]
+WIDTH = 120  # of text that goes to no terminal, and at most
+PlanNumbers = Mapping[str, Any]
 
 
-def in_text(told: Told, width: int = WIDTH) -> str:
-    """What `in_numbers` gave, as a tree with its warnings below, in lines of at most `width` where words allow it."""
-    told = _printable(told)
-    branches = [_source(told), _passes(told), _splits(told), _output(told), _memory(told)]
-    if told["probe"]:
-        branches.append(_time(told))
-    lines = [f"{told['name']}  (fingerprint {told['fingerprint'][:8]})"]
+def in_text(numbers: PlanNumbers, width: int = WIDTH) -> str:
+    """The numbers as a tree, with warnings below it, in lines of at most `width` as far as words allow."""
+    numbers = _printable(numbers)
+    branches = [_source(numbers), _passes(numbers), _splits(numbers), _output(numbers), _memory(numbers)]
+    if numbers["probe"]:
+        branches.append(_time(numbers))
+    lines = [f"{numbers['name']}  (fingerprint {numbers['fingerprint'][:8]})"]
     for branch in branches:
         lines += _branch(branch, width, last=branch is branches[-1])
-    for warning in told["warnings"]:
+    for warning in numbers["warnings"]:
         lines += textwrap.wrap(f"! {warning}", width, subsequent_indent="  ", **_WHOLE)
     return "\n".join(lines)
 
 
-def _printable(told: Any) -> Any:
-    """The same with no text that could control a terminal or break a line."""
-    if isinstance(told, Mapping):
-        return {_printable(key): _printable(value) for key, value in told.items()}
-    if isinstance(told, list | tuple):
-        return [_printable(value) for value in told]
-    return visible(told, keep="") if isinstance(told, str) else told
+def _printable(numbers: Any) -> Any:
+    """The same, with escapes for all that could control a terminal or break a line."""
+    if isinstance(numbers, Mapping):
+        return {_printable(key): _printable(value) for key, value in numbers.items()}
+    if isinstance(numbers, list | tuple):
+        return [_printable(value) for value in numbers]
+    return visible(numbers, keep="") if isinstance(numbers, str) else numbers
 
 
 TreeLine = tuple[str, str]
@@ -56,52 +56,52 @@ def _wrapped(first: str, later: str, line: TreeLine, column: int, width: int) ->
     )
 
 
-def _source(told: Told) -> Sequence[TreeLine]:
-    source = told["source"]
+def _source(numbers: PlanNumbers) -> Sequence[TreeLine]:
+    source = numbers["source"]
     files, groups, rows = source["files"], source["row_groups"], source["rows"]
-    gone = files["found"] - source["kept_files"]
+    pruned = files["found"] - source["kept_files"]
     lines = [
-        ("source", f"{', '.join(told['paths'])}: {count(files['found'], 'file')}, {human(source['listed_bytes'])}"),
+        ("source", f"{', '.join(numbers['paths'])}: {count(files['found'], 'file')}, {human(source['listed_bytes'])}"),
         (
             "folders",
-            f"{count(source['kept_files'], 'file')} left, {f'{gone:,} never opened' if gone else 'none pruned'}"
-            + "".join(f"; {name} {_partition(one)}" for name, one in told["partitions"].items()),
+            f"{count(source['kept_files'], 'file')} left, {f'{pruned:,} never opened' if pruned else 'none pruned'}"
+            + "".join(f"; {name} {_partition(one)}" for name, one in numbers["partitions"].items()),
         ),
         (
             "statistics",
             f"{groups['read']:,} of {groups['found']:,} row groups left, {count(rows['read'], 'row')} "
-            + ("before the row filter" if told["where"] else "and no filter"),
+            + ("before the row filter" if numbers["where"] else "and no filter"),
         ),
-        ("columns", f"{told['columns']} needed, {human(source['bytes']['read'])} a pass"),
+        ("columns", f"{numbers['columns']} needed, {human(source['bytes']['read'])} per pass"),
     ]
-    if told["probe"] and told["where"]:
-        lines.append(("filter", f"keeps about {told['probe']['kept']:.1%} of the rows"))
+    if numbers["probe"] and numbers["where"]:
+        lines.append(("filter", f"keeps about {numbers['probe']['kept']:.1%} of the rows"))
     return lines
 
 
-def _partition(told: Told) -> str:
-    return f"{told['type']}{'' if told['declared'] else ' (inferred)'}"
+def _partition(numbers: PlanNumbers) -> str:
+    return f"{numbers['type']}{'' if numbers['declared'] else ' (inferred)'}"
 
 
-def _passes(told: Told) -> Sequence[TreeLine]:
-    lines = [("passes", f"{told['passes']} over these columns")]
-    for level in told["levels"]:
-        lines.append((level["stage"], count(told["tasks"]["fit"], "task")))
+def _passes(numbers: PlanNumbers) -> Sequence[TreeLine]:
+    lines = [("passes", f"{numbers['passes']} over these columns")]
+    for level in numbers["levels"]:
+        lines.append((level["stage"], count(numbers["tasks"]["fit"], "task")))
         lines += [(f"  {step}", _few(names)) for step, names in level["steps"].items()]
-    if not told["levels"] and told["tasks"]["fit"]:
-        lines.append(("count", f"{count(told['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))
-    least, most = told["row_groups_a_shard"].values()
+    if not numbers["levels"] and numbers["tasks"]["fit"]:
+        lines.append(("count", f"{count(numbers['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))
+    least, most = numbers["row_groups_a_shard"].values()
     groups = f"{least} to {most} row groups" if least < most else count(least, "row group")
-    lines.append(("write", f"{count(told['tasks']['write'], 'task')}; the rows of a shard come from {groups}"))
+    lines.append(("write", f"{count(numbers['tasks']['write'], 'task')}; the rows of a shard come from {groups}"))
     return lines
 
 
-def _splits(told: Told) -> Sequence[TreeLine]:
-    output, fitted = told["output"], told["fitted"]
+def _splits(numbers: PlanNumbers) -> Sequence[TreeLine]:
+    output, fitted = numbers["output"], numbers["fitted"]
     about = "" if output["certainty"] == "exactly" else f"{output['certainty']} "
     each = "up to about " if output["certainty"] == "at most" else about
     lines = [("splits", f"{about}{count(output['rows'], 'row')} in {count(output['shards'], 'shard')}")]
-    learns = " (fitted)" if told["levels"] else ""
+    learns = " (fitted)" if numbers["levels"] else ""
     for name, part in output["parts"].items():
         size = f"{_range(part['bytes_low'], part['bytes_high'])}"
         shards = f"{count(part['shards'], 'shard')} of about {human(part['shard_bytes'])}"
@@ -111,53 +111,53 @@ def _splits(told: Told) -> Sequence[TreeLine]:
     return lines
 
 
-def _output(told: Told) -> Sequence[TreeLine]:
-    output = told["output"]
+def _output(numbers: PlanNumbers) -> Sequence[TreeLine]:
+    output = numbers["output"]
     low, high = output["row_bytes"]
     size = f"{low:,.0f} B" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f} B"
     packed = output["compression"] != "none"
-    before = ", before compression" if packed and not told["probe"] else ""
-    kind = f"layout {output['layout']}, {len(told['features'])} columns, compression {output['compression']}"
-    amount = f"{_range(output['bytes_at_least'], output['bytes_at_most'])}, {size} a row{before}"
+    before = ", before compression" if packed and not numbers["probe"] else ""
+    kind = f"layout {output['layout']}, {len(numbers['features'])} columns, compression {output['compression']}"
+    amount = f"{_range(output['bytes_at_least'], output['bytes_at_most'])}, {size} per row{before}"
     bound = "at most " if output["certainty"] == "at most" else "about "
     return [("output", output["path"]), ("records", kind), ("size", bound + amount)]
 
 
-def _memory(told: Told) -> Sequence[TreeLine]:
-    worker = told["worker"]
+def _memory(numbers: PlanNumbers) -> Sequence[TreeLine]:
+    worker = numbers["worker"]
     of_words = f", {human(worker['vocabulary_bytes'])} of it for vocabularies" if worker["vocabulary_bytes"] else ""
-    text = f"about {human(told['memory_bytes_per_thread'])} a worker thread beside the libraries{of_words}"
+    text = f"about {human(numbers['memory_bytes_per_thread'])} per worker thread besides the libraries{of_words}"
     on = f"{count(worker['threads'], 'worker')} of one thread would have {human(worker['memory_bytes'])} each"
     return [("memory", text), ("here", on)]
 
 
-def _time(told: Told) -> Sequence[TreeLine]:
-    probe, threads = told["probe"], told["worker"]["threads"]
+def _time(numbers: PlanNumbers) -> Sequence[TreeLine]:
+    probe, threads = numbers["probe"], numbers["worker"]["threads"]
     whole = probe["forecast_seconds"]
-    rests = (
+    basis = (
         f"measured on {probe['row_groups']:,} of {probe['row_groups_of']:,} row groups ({probe['rows']:,} rows), with "
-        "one thread of this machine; starting workers and the storage's writing come on top"
+        "one thread of this machine; the time to start workers and to write to the storage is not included"
     )
     if whole is None:
-        rests += "; fit: dask_ml is not what was measured, so the run's time is not known"
-    first = f"about {_seconds(whole)} on {count(threads, 'thread')}" if whole is not None else "not known"
+        basis += "; the probe does not measure fit: dask_ml, so the time of the run is not known"
+    first = f"about {duration(whole, tenths=True)} on {count(threads, 'thread')}" if whole is not None else "not known"
     lines = [("time", first)]
     for stage, pace in probe["stages"].items():
-        takes = f"about {_seconds(pace['forecast_seconds'])}, at " if pace["forecast_seconds"] is not None else ""
-        lines.append((stage, f"{takes}{pace['rows_per_second']:,} rows/s a thread"))
+        takes = (
+            f"about {duration(pace['forecast_seconds'], tenths=True)}, at "
+            if pace["forecast_seconds"] is not None
+            else ""
+        )
+        lines.append((stage, f"{takes}{pace['rows_per_second']:,} rows/s per thread"))
     if probe["distinct"]:
         words = [f"{name} {_distinct(one)}" for name, one in probe["distinct"].items()]
         lines.append(("distinct", ", ".join(words)))
-    return [*lines, ("rests on", rests)]
+    return [*lines, ("based on", basis)]
 
 
 def _distinct(found: Mapping[str, int]) -> str:
-    growing = found["expected"] > 2 * found["seen"]  # what grows so fast in a probe may end at any number
+    growing = found["expected"] > 2 * found["seen"]  # a number that grows this fast in a probe may end anywhere
     return f"{'up to' if growing else 'about'} {found['expected']:,} ({found['seen']:,} seen)"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
 
 
 def _range(low: int, high: int) -> str:

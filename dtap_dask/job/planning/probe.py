@@ -1,4 +1,4 @@
-"""A short measurement: fit, transform and encode a few row groups here, with nothing written, to forecast a run."""
+"""A short measurement for the forecast: fits, transforms and encodes a few row groups here and writes nothing."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from dtap_dask.records.shard import AssignedRows, TaskShards, write_shards
 from dtap_dask.storage import Store
 
 SECONDS = 4.0
-GROUP_ROWS = 1 << 17  # no more of one row group, as the probe is to see many places;
-FEW_ROWS = 1 << 20  # or as many as make this together, where row groups are few
+GROUP_ROWS = 1 << 17  # at most, of one row group, so that many of them are seen;
+FEW_ROWS = 1 << 20  # where there are few row groups, as many of each as make this together
 BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class StagePace:
-    """How fast one thread was in a stage: source rows (before the filter) and seconds."""
+    """The pace of one thread in a stage: source rows (before the filter) and seconds."""
 
     stage: str
     rows: int
@@ -43,15 +43,15 @@ class StagePace:
 
     @property
     def rows_per_second(self) -> float:
-        """Source rows a second."""
+        """Source rows per second."""
         return self.rows / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class DistinctEstimate:
-    """The distinct values that a step counts in a column: `seen` in the probe, `expected` in the run.
+    """The distinct values of a column that a step counts: `seen` in the probe, `expected` in the run.
 
-    `bytes` is the memory that their exact counts are expected to take at their peak, in one worker.
+    `bytes` is the expected peak memory of their exact counts in one worker.
     """
 
     column: str
@@ -62,10 +62,13 @@ class DistinctEstimate:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured on `row_groups` of the plan: `rows` source rows, of which `kept` are in each part.
+    """Measurements of a few row groups of a plan.
 
-    `row_bytes` is the size of a row of the output, compressed as the job wants it; `infos` the output columns as
-    fitted on the rows seen. `trouble` says what went wrong, where the probe ended early.
+    - `row_groups`, `rows`: how many were read, and their source rows; `kept`: rows in each part.
+    - `row_bytes`: bytes of a row of the output, compressed as the job says; None where no row was kept.
+    - `infos`: the output columns as fitted on these rows.
+    - `distinct`: estimates for columns whose values are counted.
+    - `error`: why the probe ended early, if it did.
     """
 
     row_groups: int
@@ -74,27 +77,27 @@ class Probe:
     paces: tuple[StagePace, ...]
     row_bytes: float | None
     infos: tuple[FeatureInfo, ...]
-    words: tuple[DistinctEstimate, ...]
-    trouble: str = ""
+    distinct: tuple[DistinctEstimate, ...]
+    error: str = ""
 
 
 def probe(plan: Plan, seconds: float = SECONDS) -> Probe:
-    """Measure for about so many seconds, in this process, with one thread."""
+    """Measure for about `seconds`, in this process, with one thread."""
     measuring = _Measuring(plan, seconds / max(2, len(plan.stages)))
     try:
         measuring.measure()
     except DataError as error:
-        measuring.trouble = str(error)
+        measuring.error = str(error)
     return measuring.result()
 
 
 def spread(count: int) -> Iterator[int]:
-    """0 to count - 1 so that the first few lie far apart: van der Corput's sequence."""
+    """The numbers 0 to count - 1, with the first ones far apart: van der Corput's sequence."""
     bits = max(1, (count - 1).bit_length())
     for i in range(1 << bits):
-        place = int(f"{i:0{bits}b}"[::-1], 2)
-        if place < count:
-            yield place
+        number = int(f"{i:0{bits}b}"[::-1], 2)
+        if number < count:
+            yield number
 
 
 class _Measuring:
@@ -105,11 +108,11 @@ class _Measuring:
         self._taken: dict[int, int] = {}  # rows of each row group, by its position
         self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
         self._paces: list[StagePace] = []
-        self._learnt: list[Partial] = []  # by level
+        self._partials: list[Partial] = []  # by level
         self._rows = 0
         self._kept = np.zeros(len(plan.job.split_names), np.int64)
         self._row_bytes: float | None = None
-        self.trouble = ""
+        self.error = ""
 
     def measure(self) -> None:
         """Every pass that a run makes. The first one chooses the row groups; a run that only writes counts for that."""
@@ -121,7 +124,7 @@ class _Measuring:
             self._paces.append(passes[stage.kind](stage))
 
     def result(self) -> Probe:
-        """What is known so far."""
+        """The measurements so far."""
         fitted = self._state.levels >= self._pipeline.levels
         return Probe(
             len(self._taken),
@@ -130,17 +133,17 @@ class _Measuring:
             tuple(self._paces),
             self._row_bytes,
             feature_infos(self._state) if fitted else (),
-            tuple(self._words()),
-            self.trouble,
+            tuple(self._distinct()),
+            self.error,
         )
 
     def _warm_up(self) -> None:
-        """What is done once in a process is no part of a pace: a few rows of the first row group through the scan."""
+        """Scan a few rows, so that what happens once per process is in no stage's pace."""
         for _ in self._read(self._scan, next(spread(len(self._plan.groups))), rows=1):
             pass
 
     def _read(self, scan: ScanSpec, position: int, rows: int) -> Iterator[tuple[ScanBatch, int]]:
-        """Batches of the first rows of a row group, and how many source rows each comes from."""
+        """Batches of the first rows of a row group, and the number of source rows that each comes from."""
         group = self._plan.groups[position]
         size = planned_rows(scan.schema, group, min(BATCH_ROWS, max(rows, 1024)))
         batches = read_task(self._plan.source, scan, ScanTask(position, (group,)), batch_rows=size)
@@ -167,13 +170,13 @@ class _Measuring:
         self._kept += np.bincount(split, minlength=len(self._kept))
 
     def _fit(self, stage: PlannedStage) -> StagePace:
-        """Fit a level: the first takes row groups until its time is over, later ones take the same."""
+        """Fit a level. The first takes row groups until its time is up, later ones take the same."""
         level, start = stage.level, time.monotonic()
         ends = start + self._seconds if level == 0 else math.inf
         accumulator = Accumulator(self._pipeline, level, self._state)
         rows = 0
-        places = ((position, self._most) for position in spread(len(self._plan.groups)))
-        for position, most in places if level == 0 else list(self._taken.items()):
+        chosen = ((position, self._most) for position in spread(len(self._plan.groups)))
+        for position, most in chosen if level == 0 else list(self._taken.items()):
             for batch, source_rows in self._read(self._scan, position, most):
                 matched, split = batch.in_parts()
                 accumulator.add(matched, self._scan.fit_mask(split))
@@ -186,13 +189,13 @@ class _Measuring:
             if time.monotonic() > ends:
                 break
         self._rows = rows
-        learnt = accumulator.partial()
-        self._learnt.append(learnt)
-        self._state = finish(self._pipeline, level, learnt, self._state)
+        partial = accumulator.partial()
+        self._partials.append(partial)
+        self._state = finish(self._pipeline, level, partial, self._state)
         return StagePace(stage.name, rows, time.monotonic() - start)
 
     def _write(self, stage: PlannedStage) -> StagePace:
-        """Row groups as a write task takes them, several together, through all that writes them but the files."""
+        """Transform and encode row groups, several together as a write task does; only the files are left out."""
         transform = Transform(self._pipeline, self._state)
         start, size, kept, rows = time.monotonic(), 0, 0, 0
         for unit in _units(self._taken):
@@ -216,7 +219,7 @@ class _Measuring:
         rows = tuple(int(count) for count in np.bincount(parts, minlength=len(names)))
         paths = tuple((name,) if count else () for name, count in zip(names, rows, strict=True))
         written = write_shards(
-            cast("Store", _Nowhere()),
+            cast("Store", _NullStore()),
             "",
             TaskShards(0, tuple(names), rows, paths),
             batches,
@@ -227,11 +230,11 @@ class _Measuring:
         )
         return sum(shard.bytes for shard in written)
 
-    def _words(self) -> Iterator[DistinctEstimate]:
-        """The distinct values of every column that is counted, each once."""
+    def _distinct(self) -> Iterator[DistinctEstimate]:
+        """Estimates of the distinct values of every column that is counted."""
         share = self._plan.totals.rows.read / max(1, self._rows)
-        for learnt in self._learnt:
-            for measure, counts in zip(measures(self._pipeline, learnt.level), learnt.statistics, strict=True):
+        for partial in self._partials:
+            for measure, counts in zip(measures(self._pipeline, partial.level), partial.statistics, strict=True):
                 if not isinstance(counts, Counts):
                     continue
                 seen = len(counts.tally)
@@ -241,7 +244,7 @@ class _Measuring:
 
 
 def _units(taken: Mapping[int, int]) -> Iterator[list[int]]:
-    """Row groups together as a write task has them, or fewer where they are large."""
+    """Row groups in groups as a write task has them, or smaller ones where row groups are large."""
     unit: list[int] = []
     for position in taken:
         unit.append(position)
@@ -252,14 +255,14 @@ def _units(taken: Mapping[int, int]) -> Iterator[list[int]]:
         yield unit
 
 
-class _Nowhere:
-    """A store as far as shards need one, that keeps nothing."""
+class _NullStore:
+    """As much of a store as writing shards needs; keeps nothing."""
 
     @contextlib.contextmanager
-    def create(self, path: str) -> Iterator[_Nowhere]:
-        """A file."""
+    def create(self, path: str) -> Iterator[_NullStore]:
+        """A file that keeps nothing."""
         yield self
 
     def write(self, data: Any) -> int:
-        """All of it, gone."""
+        """Discard the bytes; their number."""
         return len(data)

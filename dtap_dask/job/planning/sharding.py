@@ -1,4 +1,4 @@
-"""From exact row counts to shards: how many, which task writes which, and what they are called."""
+"""Shards by exact row counts: how many there are, their names, and the task that writes each."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dtap_dask.records.shard import TaskShards
 def assign_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
     """The shards of every write task, from the rows of each row group in each part, shape [groups, parts].
 
-    A task owns whole shards of about `shard_size` bytes, at least one for each part that it has rows of. The
-    names say how many shards a part has in all, and carry the fingerprint, so that generations never mix; those of
-    compressed shards end in `.gz`, by which other readers of TFRecords know them.
-    DataError where the part that is fitted, or everything, is empty.
+    A task owns whole shards of about `shard_size` bytes, at least one for each part that it has rows of. Names hold the
+    number of shards of the part, and the fingerprint, so that shards of different runs never mix; names of compressed
+    shards end in `.gz`, as other readers of TFRecords expect. DataError if the part that is fitted, or everything, is
+    empty.
     """
     names = plan.job.split_names
     refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
@@ -50,26 +50,26 @@ def assign_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> 
 
 
 def shard_counts(plan: Plan, rows: npt.NDArray[np.number[Any]], row_bytes: float) -> npt.NDArray[np.int64]:
-    """How many shards each write task makes of each part, from the rows that it has of it, shape [tasks, parts]."""
-    a_shard = max(1.0, plan.job.output.shard_size / row_bytes)
-    return np.where(rows > 0, np.maximum(1, np.rint(rows / a_shard)), 0).astype(np.int64)
+    """The number of shards that each write task makes of each part, from its rows in it; both shape [tasks, parts]."""
+    rows_per_shard = max(1.0, plan.job.output.shard_size / row_bytes)
+    return np.where(rows > 0, np.maximum(1, np.rint(rows / rows_per_shard)), 0).astype(np.int64)
 
 
 def layout_of(job: Job) -> Layout:
-    """How rows lie in the job's records."""
+    """The layout of the job's records."""
     return Layout(job.output.layout, job.output.rows_per_record, job.output.compression)
 
 
 def planned_row_bytes(plan: Plan, infos: Sequence[FeatureInfo]) -> float:
-    """What a row takes in a record: exact for fixed widths; text and lists as they lie in the source."""
+    """Bytes of a row in a record: exact for columns of fixed width, others as large as in the source."""
     columns = max(1, len(plan.checked.scan.schema))
-    a_column = int(plan.groups.raw_bytes.sum()) / max(1, plan.totals.rows.read) / columns
+    column_bytes = int(plan.groups.raw_bytes.sum()) / max(1, plan.totals.rows.read) / columns
     varying = sum(not is_fixed(info) for info in infos)
-    return fixed_row_bytes(infos, layout_of(plan.job)) + varying * a_column
+    return fixed_row_bytes(infos, layout_of(plan.job)) + varying * column_bytes
 
 
 def fixed_row_bytes(infos: Sequence[FeatureInfo], layout: Layout) -> float:
-    """Bytes of a row in a record, framing included, of the columns of fixed width: by encoding a few zeros."""
+    """Bytes of a row in a record, framing included, in the columns of fixed width: measured by encoding zeros."""
     fixed = [info for info in infos if is_fixed(info)]
     if not fixed:
         return 0.0
@@ -82,7 +82,7 @@ def fixed_row_bytes(infos: Sequence[FeatureInfo], layout: Layout) -> float:
 
 
 def rows_by_group(plan: Plan, counted: Sequence[Counted] | None) -> npt.NDArray[np.int64]:
-    """Rows of each row group in each part, shape [groups, parts]: as counted, else (nothing filters) by the footers."""
+    """Rows of each row group in each part, shape [groups, parts]: as counted, or by footers if nothing filters them."""
     if counted is None:
         return plan.groups.rows[:, None]
     rows = np.zeros((len(plan.groups), len(plan.job.split_names)), np.int64)

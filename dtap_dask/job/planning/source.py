@@ -1,4 +1,4 @@
-"""The source of a plan: its files and columns, and the row groups that are left, by its listing and its footers."""
+"""The source of a plan: its files, its columns, and the row groups left after pruning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dtap_dask.lake.pruning import prune_files
 from dtap_dask.lake.sql.expression import compile_sql, parse_sql
 from dtap_dask.storage import Store
 
-# Footers looked at for columns that the first file does not have as the job needs them.
+# Footers read to find columns that the first file does not have as the job needs them.
 SAMPLED_FOOTERS = 64
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lake:
-    """What listing and one footer say: every file, those that folders do not prune, and the columns of the first."""
+    """The listed source: all files, those `kept` after pruning by folders, and the columns of the first kept file."""
 
     store: Store
     files: list[SourceFile]
@@ -43,7 +43,7 @@ class Lake:
 
 @dataclass(frozen=True)
 class Settled(Generic[T]):
-    """A job as `checked` against the columns that all files have together, what their footers show, and warnings."""
+    """A job `checked` against the columns of all files together, the summary of their footers, and warnings."""
 
     checked: T
     summary: FooterSummary
@@ -51,19 +51,19 @@ class Settled(Generic[T]):
 
 
 def list_lake(job: Job) -> Lake:
-    """List the source, leave out files by their folders, and read the columns of the first file that is left."""
+    """List the source, prune files by their folders, and read the columns of the first file that is left."""
     try:
         warnings: list[str] = []
         store, files = list_source(job.source.path, taps.settings(job.storage), warnings.append)
     except DtapError:
-        job.raise_pending(())  # mistakes in the job explain more than a folder that is not there
+        job.raise_pending(())  # mistakes in the job explain more than a missing folder
         raise
     declared, problems = _declared(job, files)
     partitions = partition_schema(files, declared, warnings.append)
     kept = _prune_by_folders(job, files, partitions)
     schema = without_partition_columns(read_schema(store, kept), partitions)
     if job.source.where is not None:
-        with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
+        with contextlib.suppress(ExpressionError):  # reported later, with all other mistakes
             every = pa.schema([*schema, *partitions])
             kept = prune_files(kept, partitions, compile_sql(job.source.where, every))
     _refuse_none(job, files, kept, partitions)
@@ -76,10 +76,10 @@ def settle(
     query_for: Callable[[T], FooterQuery],
     read_footers: ReadFooters | None = None,
 ) -> Settled[T]:
-    """Check a job against the columns of the first file, read all footers, and check it anew if these show others.
+    """Check a job against the columns of the first file, read all footers, and check it again if they show others.
 
-    `checking` gives the job as checked, or raises JobError; `query_for` says what is to be found in footers for it.
-    SourceError where a column that is needed has no type that holds the values of all files.
+    `checking` returns the checked job or raises JobError; `query_for` returns what its footers are searched for.
+    SourceError if no type can hold the values of a needed column in all files.
     """
     schema, checked = _first_check(lake, checking)
     summary = summarize(lake.store, lake.kept, query_for(checked), read_footers)
@@ -96,7 +96,7 @@ def settle(
 
 
 def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Schema, T]:
-    """Where the job does not fit the columns of the first file, those of some others may explain it."""
+    """Check against the columns of the first file; if the job does not fit them, against those of a sample of files."""
     try:
         return lake.schema, checking(lake.schema)
     except JobError:
@@ -107,29 +107,29 @@ def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Sch
 
 
 def _sampled(lake: Lake) -> SourceColumns:
-    """The columns of files from all over the source, the last one among them."""
+    """The columns of files from all over the source, the last one included."""
     files = lake.kept[:: max(1, -(-len(lake.kept) // SAMPLED_FOOTERS))]
     nothing = FooterQuery(pa.schema([]), lake.partitions, None)
     return source_columns(summarize_footers(lake.store, [*files, lake.kept[-1]], nothing).columns)
 
 
 def nothing_left(job: Job, lake: Lake, summary: FooterSummary) -> SourceError:
-    """The error for a source of which no row group is left."""
+    """The error for a source without a row group left."""
     place, files = ", ".join(job.source.path), len(lake.files)
     if not summary.rows:
         return SourceError(
-            f"No rows are in {place}: {len(lake.kept):,} of {files:,} files were opened, and none holds a row. Check "
-            "the path, and that the job that writes it has finished."
+            f"There are no rows in {place}: {len(lake.kept):,} of {files:,} files were opened, and none holds a row. "
+            "Check the path, and that the job that writes it has finished."
         )
     return SourceError(
-        f"No rows are left of {place}: {files:,} files were found, {len(lake.kept):,} are left after pruning by "
-        f"folders, with {summary.rows:,} rows, and none of their row groups can hold a row that source.where keeps: "
+        f"No rows of {place} are left: {files:,} files were found, {len(lake.kept):,} of them with {summary.rows:,} rows "
+        "are left after pruning by folders, and none of their row groups can hold a row that source.where keeps: "
         f"{job.source.where!r}."
     )
 
 
 def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], list[Problem]]:
-    """The declared partition types that make sense, and what is wrong with the others."""
+    """The declared partition types that are valid, and the problems of the others."""
     names = [name for name, _ in files[0].partition]
     good, problems = {}, []
     for name, kind in (job.source.partitions or {}).items():
@@ -148,11 +148,11 @@ def _declared(job: Job, files: Sequence[SourceFile]) -> tuple[dict[str, str], li
 
 
 def _prune_by_folders(job: Job, files: list[SourceFile], partitions: pa.Schema) -> list[SourceFile]:
-    """Drop files by the conditions that need nothing but folder names, before any footer is read."""
+    """Prune files by the conditions that need only folder names, before any footer is read."""
     kept = files
     if job.source.where is not None and len(partitions):
         for part in parse_sql(job.source.where).conjuncts():
-            with contextlib.suppress(ExpressionError):  # said with all other mistakes, later
+            with contextlib.suppress(ExpressionError):  # reported later, with all other mistakes
                 kept = prune_files(kept, partitions, part.bind(partitions))
     _refuse_none(job, files, kept, partitions)
     return kept

@@ -1,4 +1,4 @@
-"""What is odd about a plan, each with what would mend it: nothing is told that does no harm."""
+"""Warnings about a plan, each with a remedy; harmless oddities are left out."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from dtap_dask.words import count, human
 # More files than this, each with fewer bytes of the needed columns than that, are many small ones.
 MANY_FILES = 1000
 SMALL_FILE = 1 << 20
-# load(shuffle=True) mixes so many rows at a time: a source that is no larger needs no mixed shards.
+# load(shuffle=True) mixes this many rows at a time: a smaller source needs no mixed shards.
 LOADED_ROWS = 65_536
-# Dask takes about a millisecond for a task: more tasks than this, of fewer bytes than that, cost more than they read.
+# Dask spends about a millisecond on a task: more tasks than this, each of fewer bytes than that, cost more to schedule
+# than to run.
 MANY_TASKS = 20_000
 SMALL_TASK = 4 << 20
-# Less is read in seconds, however few threads do it.
+# Less than this is read in seconds, however few threads there are.
 WORTH_SHARING = 64 << 20
-# Exact counts of distinct values take this many times their bytes at their peak, when tasks' counts are merged, and so
-# much a value: measured with 2.4 million words of 8 to 200 letters (within 15 %).
+# Exact counts of distinct values peak, when tasks' counts are merged, at this many times the bytes of the values plus
+# this many bytes per value: measured with 2.4 million words of 8 to 200 letters (within 15 %).
 COPIES = 5
 WORD_BYTES = 100
-# Of a worker's memory vocabularies may take so much: Dask pauses a worker at 80 %.
-ROOM = 0.6
+# The share of a worker's memory that vocabularies may take: Dask pauses a worker at 80 %.
+MEMORY_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class SourceNotes:
-    """What the footers show beside the row groups that are to be read: of all row groups in the files that are opened.
+    """What the footers of all opened files show that matters to warnings; `row_groups` is how many these files hold.
 
-    `idle`: a filter left out neither a file nor a row group. `lacking`: in how many row groups columns of the filter
-    have no statistics. `plain_text`: bytes of text columns in row groups that hold more words than a dictionary.
-    `nulls`: known nulls in columns that must not hold any, where every row is written.
+    - `idle`: there is a filter, and it pruned neither a file nor a row group.
+    - `lacking`: by column of the filter, the row groups without its statistics.
+    - `plain_text`: by text column, the bytes of row groups whose words did not fit into a dictionary.
+    - `nulls`: by column that must not hold nulls, the known nulls.
     """
 
     row_groups: int
@@ -48,54 +50,54 @@ class SourceNotes:
     nulls: Mapping[str, int]
 
 
-def of_source(
+def source_warnings(
     job: Job, files: int, groups: RowGroups, tasks: Sequence[tuple[int, ...]], notes: SourceNotes
 ) -> Iterator[str]:
-    """What is odd about the source, by its listing and footers alone. `files` is the number of files read."""
+    """Warnings from listing and footers alone. `files` is the number of files read."""
     size, rows = int(groups.bytes.sum()), int(groups.rows.sum())
     if files > MANY_FILES and size / files < SMALL_FILE:
         yield (
             f"{files:,} files hold {size / files / 1024:.0f} KiB of the needed columns each: reading many small files "
-            "is slow. Compact the lake to files of 128 MiB and more."
+            "is slow. Compact the lake to files of 128 MiB or more."
         )
     smallest = min(len(task) for task in tasks)
     if job.output.shuffle == "mixed" and len(tasks) > 1 and smallest < MIXED_FROM and rows > LOADED_ROWS:
         yield (
             f"The rows of a shard come from only {count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
-            f"source has {len(groups):,}. Write it with smaller ones; load(shuffle=True) mixes shards further."
+            f"source has {len(groups):,}. Write it with smaller row groups; load(shuffle=True) mixes shards further."
         )
     largest = int(groups.raw_bytes.max())
     if largest > OWN_TASK_BYTES:
         yield (
             f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
-            "rows are mixed only among themselves. Row groups of 16 to 128 MiB serve better."
+            "rows are mixed only among themselves. Row groups of 16 to 128 MiB work better."
         )
-    yield from _of_pruning(job, notes)
+    yield from _pruning_warnings(notes)
 
 
-def _of_pruning(job: Job, notes: SourceNotes) -> Iterator[str]:
+def _pruning_warnings(notes: SourceNotes) -> Iterator[str]:
     if notes.lacking:
         most, every = max(notes.lacking.values()), notes.row_groups
         names, them = ", ".join(notes.lacking), "it" if len(notes.lacking) == 1 else "them"
         yield (
             f"Statistics of {names} are missing in {most:,} of {every:,} row groups ({most / every:.0%}), so that "
-            f"source.where can leave nothing out there by {them}. Write the lake with statistics, as Spark and pyarrow "
-            "do unless they are told not to, and timestamps not as INT96."
+            f"source.where cannot prune those by {them}. Write the lake with statistics, as Spark and pyarrow do by "
+            "default, and timestamps in another type than INT96."
         )
     elif notes.idle:
         yield (
-            "source.where prunes nothing: every row group is read and filtered row by row. That is fine where most "
-            "rows pass; else sort the lake by a column of the filter, or lay it out in folders by one."
+            "source.where prunes nothing: every row group is read and filtered row by row. That is fine if most "
+            "rows pass; otherwise sort the lake by a column of the filter, or partition it into folders by one."
         )
 
 
-def of_tasks(tasks: int, size: int, threads: int, *, asked: bool) -> Iterator[str]:
-    """Too few or too many write tasks of `size` bytes together, on so many threads. `asked`: someone named them."""
-    possible = min(threads, size // grouping.TASK_BYTES)  # by other row groups; few bytes make few tasks in any case
-    if tasks < possible and (asked or size > WORTH_SHARING):
+def task_warnings(tasks: int, size: int, threads: int, *, requested: bool) -> Iterator[str]:
+    """Too few or too many write tasks, which read `size` bytes in all; `requested`: the user chose the threads."""
+    possible = min(threads, size // grouping.TASK_BYTES)  # with smaller row groups; few bytes make few tasks anyway
+    if tasks < possible and (requested or size > WORTH_SHARING):
         yield (
-            f"There {'is' if tasks == 1 else 'are'} {count(tasks, 'task')} to write for {threads:,} threads: "
-            f"{threads - tasks:,} will stand idle. Use fewer workers, or write the lake with more, smaller row groups."
+            f"Only {count(tasks, 'write task')} for {threads:,} threads: {threads - tasks:,} will be idle. Use fewer "
+            "workers, or write the lake with more, smaller row groups."
         )
     if tasks > MANY_TASKS and size / tasks < SMALL_TASK:
         yield (
@@ -104,18 +106,18 @@ def of_tasks(tasks: int, size: int, threads: int, *, asked: bool) -> Iterator[st
         )
 
 
-def of_vocabularies(
+def vocabulary_warnings(
     pipeline: Pipeline, notes: SourceNotes, measured: Mapping[str, int] | None, memory: int
 ) -> Iterator[str]:
-    """Columns whose distinct values may not fit into a worker's memory: all are counted before any is left out.
+    """Columns whose distinct values may not fit into a worker's memory: all are counted before `top_k` drops any.
 
-    `measured` is the memory that a probe expects for each column. Without one, text that lies in the files as it is
-    might be of words that never repeat: no more can be known of it by footers.
+    `measured` is the memory that a probe expects for each column, in bytes. Without one, the words of text that is not
+    dictionary-encoded are assumed never to repeat: footers tell no more.
     """
     counted = {lane.column for one in pipeline.features for lane in one.lanes for step in lane.steps if _counts(step)}
     plain = {name: COPIES * size for name, size in notes.plain_text.items()}
     needs = {name: size for name, size in (plain if measured is None else measured).items() if name in counted}
-    if sum(needs.values()) > ROOM * memory:
+    if sum(needs.values()) > MEMORY_SHARE * memory:
         largest = sorted(needs, key=lambda name: (-needs[name], name))[:3]
         may = "would take" if measured is not None else "may take up to"
         check = "" if measured is not None else " `plan --probe` estimates it;"

@@ -76,13 +76,13 @@ def test_what_the_expressions_show(tmp_path: Path) -> None:
     job = job_on(tmp_path, label="dear", derive=derive, features=[{"columns": ["noise", "twin", "more"]}])
     assert leaks(job) == [
         "The feature 'twin' is the label 'dear' itself: take it out of the features.",
-        "The feature 'more' is derived from the label 'dear', which is not known when a model is asked: take it out of "
+        "The feature 'more' is derived from the label 'dear', which is not known when a model predicts: take it out of "
         "the features.",
     ]
     job["features"] = [{"columns": ["noise", "price"]}]
     assert leaks(job) == [
         "The label 'dear' is derived from 'price', which is a feature: a model can learn the expression instead of "
-        "what it is for. Take out what is not known when a model is asked."
+        "the task. Take out what is not known when a model predicts."
     ]
 
 
