@@ -122,8 +122,8 @@ def nothing_left(job: Job, lake: Lake, summary: FooterSummary) -> SourceError:
             "Check the path, and that the job that writes it has finished."
         )
     return SourceError(
-        f"No rows of {place} are left: {files:,} files were found, {len(lake.kept):,} of them with {summary.rows:,} rows "
-        "are left after pruning by folders, and none of their row groups can hold a row that source.where keeps: "
+        f"No rows of {place} are left: {files:,} files were found, {len(lake.kept):,} with {summary.rows:,} rows are "
+        "left after pruning by folders, and none of their row groups can hold a row that source.where keeps: "
         f"{job.source.where!r}."
     )
 
