@@ -123,13 +123,13 @@ MISTAKES: list[tuple[str, Any, str]] = [
     # SQL
     ("source/where", "fare >", r"source.where \(line \d+\): 'fare >' is not valid SQL"),
     ("source/where", "fair > 0", r"source.where .*: .*fair.*Did you mean 'fare'?"),
-    ("source/where", "fare + 1", r"source.where .*: 'fare \+ 1' gives double, but a condition is true or false"),
+    ("source/where", "fare + 1", r"source.where .*: 'fare \+ 1' gives double, but a condition must be true or false"),
     ("source/where", "trip_start > 'abc'", r"source.where .*trip_start.*timestamp.*abc"),
     ("source/where", "trip_id = 'x'", r"source.where .*trip_id.*int64.*x"),
     ("source/where", "count(*) > 1", r"source.where .*count"),
     ("derive", {"big_tipper": "tips > 0.2 * fair"}, r"derive.big_tipper .*fair.*Did you mean 'fare'?"),
     # names of outputs
-    ("features/1/as", "fare", r"features\[1\].as .*: 'fare' names 2 outputs alike: put {column} into it."),
+    ("features/1/as", "fare", r"features\[1\].as .*: 'fare' gives 2 outputs the same name: put {column} into it."),
     ("features/+", {"columns": ["fare"]}, r"features\[4\] .*: the output 'fare' is already made by features\[0\]"),
     ("keep", ["trip_id", "fare"], r"keep\[1\] .*: the output 'fare' is already made"),
     ("features/3/as", "{column}", r"features\[3\] .*: `name` makes one vector of all columns, `as` names each one"),
@@ -199,11 +199,11 @@ def test_a_key_that_stands_twice_is_told_with_both_lines(job: Document, tmp_path
     lines = text.splitlines()
     told = errors_of_file(tmp_path / "job.yaml")
     first, second = (number for number, line in enumerate(lines, 1) if line == "source:")
-    assert f"source (line {second}): the key 'source' stands twice, first in line {first}: only one" in told
+    assert f"source (line {second}): the key 'source' is given twice, first in line {first}: only one" in told
     fits = [number for number, line in enumerate(lines, 1) if line.strip() in ("fit: a", "fit: b")]
-    assert f"split.fit (line {fits[1]}): the key 'fit' stands twice, first in line {fits[0]}" in told
+    assert f"split.fit (line {fits[1]}): the key 'fit' is given twice, first in line {fits[0]}" in told
     assert "source.path" not in told  # what stands below a repeated key is not told once more
-    assert told.count("stands twice") == 2
+    assert told.count("is given twice") == 2
 
 
 @pytest.mark.parametrize(
@@ -236,22 +236,22 @@ MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (BOMB.encode(), r"not valid YAML at line 6, column \d+: with its aliases spelt out it holds more than 200,000"),
-        (MERGES.encode(), r"with its aliases spelt out it holds more than 200,000 values"),
+        (BOMB.encode(), r"not valid YAML at line 6, column \d+: with its aliases expanded it holds more than 200,000"),
+        (MERGES.encode(), r"with its aliases expanded it holds more than 200,000 values"),
         (b"a: " + b"[" * 70 + b"]" * 70, r"not valid YAML at line 1, column \d+: it is nested more than 64 levels deep"),
         (b"a: " + b"[" * 100_000, r"it is nested more than 64 levels deep"),
         (b"a: " + b"{b: " * 5_000, r"it is nested more than 64 levels deep"),
         (b"- " * 5_000 + b"x", r"it is nested more than 64 levels deep"),
-        (b"version: 1\nname: caf\xe9\n", r"is not text in UTF-8: byte 0xe9 in line 2\. Save it as UTF-8"),
-        ("version: 1".encode("utf-16"), r"is not text in UTF-8: byte 0xff in line 1"),
+        (b"version: 1\nname: caf\xe9\n", r"is not UTF-8 text: byte 0xe9 in line 2\. Save it as UTF-8"),
+        ("version: 1".encode("utf-16"), r"is not UTF-8 text: byte 0xff in line 1"),
         (b"name: a\0b", r"not valid YAML: it holds a character that YAML does not allow \(U\+0000\)"),
         (b"name: a\x1bb", r"it holds a character that YAML does not allow \(U\+001B\)"),
         (b"version: " + b"9" * 5000, r"line 1, column 10: a number of 5,000 digits is too long"),
         (b"version: 0x" + b"f" * 5000, r"a number of 5,002 digits is too long"),
-        (b"name: 2013-02-31", r"line 1, column 7: found what is no timestamp"),
-        (rb'name: "\ud800"', r"line 1, column 7: found half of a surrogate pair, which is no text"),
-        (b"name: !!int x", r"line 1, column 7: found what is no int"),
-        (b"name: !!float ''", r"line 1, column 7: found what is no float"),
+        (b"name: 2013-02-31", r"line 1, column 7: found an invalid timestamp"),
+        (rb'name: "\ud800"', r"line 1, column 7: found half of a surrogate pair, which is not valid text"),
+        (b"name: !!int x", r"line 1, column 7: found an invalid int"),
+        (b"name: !!float ''", r"line 1, column 7: found an invalid float"),
         (b"name: !!python/object:os.system x", r"could not determine a constructor for the tag"),
         (b"? [a, b]\n: c", r"line 1, column 3: found unhashable key"),
         (b"#" * (2 << 20) + b"\n", r"is larger than 2 MiB: is it another file\?"),
@@ -302,7 +302,7 @@ def test_a_thousand_mistakes_are_not_all_told_at_once() -> None:
 
 def test_half_of_a_surrogate_pair_is_no_text_of_a_job(tmp_path: Path) -> None:
     for given in ({"name": "\ud800"}, {"keep": ["a", "\udcff"]}, {"derive": {"\ud800": "1"}}):
-        with pytest.raises(JobError, match="half of a surrogate pair is no text") as found:
+        with pytest.raises(JobError, match="half of a surrogate pair is not valid text") as found:
             Job.load({"version": 1, "source": {"path": str(tmp_path)}, **given})
         assert str(found.value).isascii()
 
@@ -329,7 +329,7 @@ def test_a_change_that_is_wrong_does_not_show_its_value(change: str, tmp_path: P
     [
         (["plan", "no/such/job.yaml"], r"The job file no/such/job.yaml cannot be read"),
         (["plan", "{job}", "--set", "output"], r"--set 'output' is not of the form key=value"),
-        (["plan", "{job}", "--set", "features.9.name=x"], r"--set 'features.9.name' names no place in the job"),
+        (["plan", "{job}", "--set", "features.9.name=x"], r"--set 'features.9.name' names nothing in the job"),
         (["plan", "{job}", "--set", "output.layout=cols"], r"output.layout.*found 'cols'"),
         (["run", "{job}", "--cluster", "x.yaml"], r"The cluster file x.yaml cannot be read"),
         (["run", "{job}", "--memory", "lots"], r"--memory 'lots' is not a size such as 4GiB"),

@@ -107,7 +107,7 @@ def test_set_changes_a_key_of_the_job(file: str) -> None:
     for change, message in [
         ("output.layuot=rows", "unknown key 'layuot'. Did you mean 'layout'?"),
         ("output.layout", "is not of the form key=value"),
-        ("features.9.columns=[fare]", "names no place in the job"),
+        ("features.9.columns=[fare]", "names nothing in the job"),
         ("derive=[1", "--set 'derive': its value is not valid YAML: expected"),
     ]:
         result = typed("plan", file, "--set", change)

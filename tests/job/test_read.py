@@ -211,7 +211,7 @@ ERRORS: list[tuple[Document, type[Exception], str]] = [
     ({"columns": ["fare", "fare"]}, JobError, r"`columns` names 'fare' twice\."),
     ({"where": "fair > 1"}, JobError, r"there is no column 'fair'\. Did you mean 'fare'\?"),
     ({"where": "fare >"}, JobError, r"source\.where"),
-    ({"where": "fare + 1"}, JobError, r"'fare \+ 1' gives double, but a condition is true or false"),
+    ({"where": "fare + 1"}, JobError, r"'fare \+ 1' gives double, but a condition must be true or false"),
     ({"where": "trip_start > 'yesterday'"}, JobError, r"yesterday"),
     ({"where": "month = 13"}, SourceError, r"No file is left of 12 after pruning by folders"),
 ]

@@ -1,4 +1,4 @@
-"""A Dask cluster to run on: the current client, one that runs already, or one of our own on this machine."""
+"""Opens a Dask client: the current one, one of a running scheduler, or one of a cluster that is started here."""
 
 from __future__ import annotations
 
@@ -24,29 +24,28 @@ from dtap_dask.storage import Store
 from dtap_dask.storage.reach import cannot_list, cannot_write
 
 WAIT_SECONDS = 15.0
-# What a batch system or an autoscaler may take to bring the first worker.
+# The time that a batch system or an autoscaler may need to start the first worker.
 WAIT_FOR_DUE_SECONDS = 1800.0
 _COMPARED = ("dtap_dask", "pyarrow", "numpy")
 Notify = Callable[[str], None]
 
 
-def _unsaid(text: str) -> None:
-    """For who does not listen."""
-
-
-def _uncounted(workers: int) -> None:
-    """For who does not count."""
+def _ignore(_: object) -> None:
+    """Default callback: does nothing."""
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where to run. Without `scheduler`, `scheduler_file`, `cluster`: the current client, Dask's config, or locally.
+    """Where to run. Without `scheduler`, `scheduler_file` or `cluster`: the current Dask client if there is one, else
+    the scheduler of Dask's configuration, else a cluster of worker processes on this machine.
 
-    `workers` processes of `threads` threads, each with `memory` (such as '4GiB'), are for a cluster of our own on this
-    machine. `scheduler` is an address, `scheduler_file` what `dask scheduler --scheduler-file` wrote, `cluster` a YAML
-    file that says which cluster to start. A scheduler on the network must be encrypted (tls://) unless `insecure`; its
-    certificates are those of Dask's configuration, or the files `tls_ca_file`, `tls_cert` and `tls_key`. A client that
-    is open already is taken as it is.
+    - `workers`, `threads`, `memory`: of such a cluster: processes, threads of each, memory of each (such as '4GiB').
+    - `scheduler`: an address. `scheduler_file`: the file written by `dask scheduler --scheduler-file`. `cluster`: a
+      YAML file that describes a cluster to start.
+    - `insecure`: allow a scheduler on the network that is not encrypted (tls://).
+    - `tls_ca_file`, `tls_cert`, `tls_key`: the certificates; by default those of Dask's configuration.
+
+    An open client is used as it is.
     """
 
     workers: int | None = None
@@ -58,11 +57,11 @@ class ClusterOptions:
     insecure: bool = False
     tls_ca_file: str | None = None
     tls_cert: str | None = None
-    tls_key: str | None = field(default=None, repr=False)  # it may be the key itself
+    tls_key: str | None = field(default=None, repr=False)  # may be the key itself
 
     @property
     def names_one(self) -> bool:
-        """Whether it says which cluster to take, or to start."""
+        """Whether the options name a cluster to use or to start."""
         return bool(self.scheduler or self.scheduler_file or self.cluster)
 
 
@@ -70,31 +69,30 @@ class ClusterOptions:
 def open_client(
     options: ClusterOptions,
     client: Client | None = None,
-    note: Notify = _unsaid,
-    starting: Callable[[int], None] = _uncounted,
+    note: Notify = _ignore,
+    starting: Callable[[int], None] = _ignore,
 ) -> Iterator[Client]:
-    """A connected client; what is opened here is closed again, what was open stays so.
+    """A connected client. Closes what it opens, and leaves open what was open before.
 
-    `note` is told what is started, `starting` how many worker processes on this machine.
-
-    Raises JobError for options that contradict each other or the rules of safety, ClusterError where no scheduler
-    answers or no cluster starts.
+    `note` receives messages about what is started, `starting` the number of worker processes started on this machine.
+    Raises JobError for options that contradict each other or are not safe, ClusterError if no scheduler answers or no
+    cluster starts.
     """
     _refuse_contradictions(options, client)
     client = client or _current(options)
     if client is not None:
         _refuse_unusable(client)
-        _refuse_own(options, "the current Dask client has its workers already. Close it, or leave them out.")
+        _refuse_own(options, "the current Dask client already has workers. Close it, or leave the options out.")
         yield client
         return
     address = _address(options)
     if address:
-        _refuse_own(options, f"{address} has its workers already. Leave them out, or leave out that scheduler.")
+        _refuse_own(options, f"{address} already has workers. Leave either the options or the scheduler out.")
         with _connect(address, options) as connected:
             yield connected
         return
     _refuse_certificates(options)
-    with _begun(options, note, starting) as cluster, Client(cluster) as connected:
+    with _started_cluster(options, note, starting) as cluster, Client(cluster) as connected:
         yield connected
 
 
@@ -109,12 +107,10 @@ def _current(options: ClusterOptions) -> Client | None:
 
 def _refuse_unusable(client: Client) -> None:
     if client.status in ("closed", "closing"):
-        raise JobError(
-            "The Dask client is closed. Give an open one, or none: a cluster on this machine is started then."
-        )
+        raise JobError("The Dask client is closed. Pass an open one, or none to start a cluster on this machine.")
     if client.asynchronous:
         raise JobError(
-            "The Dask client was opened with asynchronous=True, and a job waits for what it asks its client. Give it a "
+            "The Dask client was opened with asynchronous=True, but a job waits for its client's answers. Pass a "
             "synchronous one, `client=Client(address, set_as_default=False)` with the address of the same scheduler, "
             "and from asynchronous code run the job in a thread: `await asyncio.to_thread(dtap_dask.run, job, "
             "client=client)`."
@@ -125,9 +121,9 @@ def _refuse_contradictions(options: ClusterOptions, client: Client | None) -> No
     given = [f"--{_flag(name)}" for name in ("scheduler", "scheduler_file", "cluster") if getattr(options, name)]
     given += ["client="] if client is not None and given else []
     if len(given) > 1:
-        raise JobError(f"{' and '.join(given)} all say where to run. Give one of them.")
+        raise JobError(f"{' and '.join(given)} all say where to run. Give only one.")
     if given:
-        _refuse_own(options, f"{given[0]} says where to run. Leave them out, or leave that out.")
+        _refuse_own(options, f"{given[0]} says where to run. Leave one or the other out.")
 
 
 def _flag(name: str) -> str:
@@ -144,13 +140,13 @@ def _refuse_certificates(options: ClusterOptions) -> None:
     given = [f"--{_flag(one.name)}" for one in fields(options) if one.name[:4] == "tls_" and getattr(options, one.name)]
     if given:
         raise JobError(
-            f"{', '.join(given)} are for a scheduler that runs already (--scheduler tls://...). A cluster that is "
+            f"{', '.join(given)} are for a running scheduler (--scheduler tls://...). A cluster that is "
             "started here takes its certificates from Dask's configuration (distributed.comm.tls)."
         )
 
 
 def _address(options: ClusterOptions) -> str | None:
-    """The address of a scheduler that runs already, if the options or Dask's own configuration name one."""
+    """The address of a running scheduler, if the options or Dask's configuration name one."""
     if options.scheduler_file:
         return _address_in(options.scheduler_file)
     if options.scheduler or options.cluster:
@@ -160,7 +156,7 @@ def _address(options: ClusterOptions) -> str | None:
 
 
 def _address_in(file: str) -> str:
-    """The address in a scheduler's file, which may be about to be written: Dask's own client waits for ever."""
+    """The address in a scheduler file, which may be written a little later (Dask's own client waits forever)."""
     end = time.monotonic() + WAIT_SECONDS
     while True:
         try:
@@ -169,13 +165,13 @@ def _address_in(file: str) -> str:
             if time.monotonic() > end:
                 raise ClusterError(
                     f"The scheduler file {file} names no scheduler after {WAIT_SECONDS:g} s ({type(error).__name__}: "
-                    f"{error}). Start one, `dask scheduler --scheduler-file {file}`, where this machine sees the file."
+                    f"{error}). Start one with `dask scheduler --scheduler-file {file}`, on a path that this machine sees."
                 ) from error
             time.sleep(0.1)
 
 
 def _connect(address: str, options: ClusterOptions) -> Client:
-    """A client of the scheduler; a Client that fails would wait long, and stay the current one."""
+    """A client of the scheduler, checked first: a Client that fails waits long and stays the current one."""
     refuse_unknown(address)
     refuse_open(address, options.insecure)
     security = security_for(address, options.tls_ca_file, options.tls_cert, options.tls_key)
@@ -183,10 +179,12 @@ def _connect(address: str, options: ClusterOptions) -> Client:
     try:
         return Client(address, security=security, timeout=WAIT_SECONDS)
     except (OSError, TimeoutError) as error:
-        raise ClusterError(f"The Dask scheduler {address} answered, and does so no more ({error}).") from error
+        raise ClusterError(f"The Dask scheduler {address} answered once, but no longer does ({error}).") from error
 
 
-def _begun(options: ClusterOptions, note: Notify, starting: Callable[[int], None]) -> AbstractContextManager[Any]:
+def _started_cluster(
+    options: ClusterOptions, note: Notify, starting: Callable[[int], None]
+) -> AbstractContextManager[Any]:
     if not options.cluster:
         sizes = options.workers, options.threads, options.memory
         own: AbstractContextManager[Any] = local_cluster(*sizes, note, starting)
@@ -196,23 +194,23 @@ def _begun(options: ClusterOptions, note: Notify, starting: Callable[[int], None
     return cluster_of(file, lambda address: refuse_open(address, options.insecure))
 
 
-def preflight(client: Client, source: Store, output: Store, note: Notify = _unsaid) -> None:
-    """Refuse to start where workers are missing, run other versions, or cannot read the source and write the output.
+def preflight(client: Client, source: Store, output: Store, note: Notify = _ignore) -> None:
+    """ClusterError unless there are workers, of the same versions, that can read the source and write the output.
 
-    Workers that are due (of a cluster object that has asked for some, or adapts) are waited for, and `note` is told.
+    Waits for workers that are due, such as those that a cluster object has requested, and says so through `note`.
     """
     _wait_for_workers(client, note)
     compare_versions(client)
     settings = taps.together(source, output)
     answers = client.run(_probe, source.address, output.address, settings, on_error="return")
-    failed = {worker: answer for worker, answer in answers.items() if answer and not _gone(answer)}
+    failed = {worker: answer for worker, answer in answers.items() if answer and not _has_left(answer)}
     if failed:
         worker, answer = sorted(failed.items())[0]
         raise ClusterError(f"{len(failed)} of {len(answers)} workers cannot do the job. Worker {worker}: {answer}")
 
 
-def _gone(answer: Any) -> bool:
-    """Whether a worker went away while it was asked, as some do: others will do the work. Other errors are raised."""
+def _has_left(answer: Any) -> bool:
+    """Whether a worker left while it was asked: others will do the work. Raises any other error."""
     if isinstance(answer, Exception) and not isinstance(answer, OSError):
         raise answer
     return isinstance(answer, OSError)
@@ -225,28 +223,28 @@ def _wait_for_workers(client: Client, note: Notify) -> None:
     due = cluster is not None and bool(getattr(cluster, "plan", None) or getattr(cluster, "_adaptive", None))
     end = time.monotonic() + (WAIT_FOR_DUE_SECONDS if due else WAIT_SECONDS)
     if due:
-        note("Waiting for workers: none has come yet.")
-    asked = client.submit(int, key=f"preflight-{uuid.uuid4().hex[:8]}", pure=False)  # what adapts wants a task to do
+        note("Waiting for workers: there are none yet.")
+    task = client.submit(int, key=f"preflight-{uuid.uuid4().hex[:8]}", pure=False)  # makes adaptive clusters start
     try:
         while not client.nthreads():
             if time.monotonic() > end:
                 raise ClusterError(_no_workers(client.scheduler.address, due))
             time.sleep(0.1)
     finally:
-        asked.release()
+        task.release()
 
 
 def _no_workers(address: str, due: bool) -> str:
     if due:
-        return f"No worker has come to {address} for {WAIT_FOR_DUE_SECONDS / 60:.0f} minutes. Look at what starts them."
+        return f"No worker has joined {address} for {WAIT_FOR_DUE_SECONDS / 60:.0f} minutes. Check what starts them."
     return (
         f"The scheduler {address} has no workers after {WAIT_SECONDS:g} s. Start some: `dask worker <address of the "
-        "scheduler>`. Where something brings them once there is work, `dtap-dask submit` waits for them."
+        "scheduler>`. If they are started once there is work, use `dtap-dask submit`, which waits for them."
     )
 
 
 def compare_versions(client: Client) -> None:
-    """Dask's own check only warns, and leaves out the packages that decide the bytes."""
+    """ClusterError if workers and client run different software. Dask's own check only warns, and omits packages."""
     versions = client.get_versions(packages=list(_COMPARED))
     mine = _relevant(versions["client"])
     differences = [
@@ -270,5 +268,5 @@ def _relevant(found: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _probe(source: str, output: str, settings: dict[str, Any]) -> str | None:
-    """Runs on each worker, which is given plain values: a Store could fail to open before it is here to tell."""
+    """Why a worker cannot read the source or write the output. Runs on it, with plain values: opening may fail."""
     return cannot_list(source, settings) or cannot_write(output, settings, RUNS)

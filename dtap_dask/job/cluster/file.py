@@ -1,4 +1,4 @@
-"""A cluster as a file says: YAML as dask-ctl has it, of classes that are known here."""
+"""Starts the cluster that a cluster file describes: dask-ctl's YAML, limited to known classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import dask
 from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, did_you_mean
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.interrupts import started_unheard
-from dtap_dask.job.jobfile.bounded import read_yaml
 from dtap_dask.job.jobfile.document import Document, expand, repeated
+from dtap_dask.job.jobfile.safe_yaml import read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets
 
 _JOBQUEUE = ("SLURM", "PBS", "SGE", "LSF", "HTCondor", "OAR", "Moab")
-# Module: the package that has it, and its classes.
+# By module: the package to install, and its classes.
 _KNOWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "dask.distributed": ("distributed", ("LocalCluster", "SSHCluster")),
     "distributed": ("distributed", ("LocalCluster", "SSHCluster")),
@@ -33,7 +33,7 @@ _DASHBOARD = 8787
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """What a cluster file says; `${NAME}` is filled in, and `secrets` holds what came so."""
+    """The content of a cluster file with `${NAME}` replaced; `secrets` holds the values used."""
 
     path: str
     module: str
@@ -49,7 +49,7 @@ class ClusterFile:
 
 
 def read_cluster_file(path: str) -> ClusterFile:
-    """A cluster file, checked as far as it can be without its package. JobError tells every mistake."""
+    """Read a cluster file and check all that can be checked without its package. JobError lists every mistake."""
     document = _read(path)
     filled, secrets, unset = expand(document)
     problems = [*document.problems, *unset.values(), *_mistakes(document, filled)]
@@ -97,7 +97,7 @@ def _wrong_size(document: Document, scale: Any, adapt: Any) -> Iterator[Problem]
         yield Problem(document.place(("scale",)), f"found {scale!r}, a number of workers is needed.")
     place = document.place(("adapt",))
     if scale is not None and adapt is not None:
-        yield Problem(place, "scale fixes the number of workers, adapt lets it vary. Give one.")
+        yield Problem(place, "`scale` fixes the number of workers, `adapt` lets it vary. Give only one.")
     if adapt is not None and not isinstance(adapt, dict):
         yield Problem(place, "a mapping is needed, such as {minimum: 0, maximum: 10}.")
         return
@@ -109,7 +109,7 @@ def _wrong_size(document: Document, scale: Any, adapt: Any) -> Iterator[Problem]
 
 
 def _unknown_class(document: Document, filled: Mapping[str, Any]) -> Iterator[Problem]:
-    """Other classes could be anything: a cluster file is data, and must not run code of its own choice."""
+    """Problems of the class, which must be a known one: a cluster file is data and must not run arbitrary code."""
     for key in ("module", "class"):
         if key not in filled:
             yield Problem(document.place((key,)), "this key is required.")
@@ -121,12 +121,14 @@ def _unknown_class(document: Document, filled: Mapping[str, Any]) -> Iterator[Pr
         allowed = "; ".join(f"{module}: {', '.join(names)}" for module, (_, names) in _KNOWN.items())
         near = did_you_mean(f"{module}.{name}", sorted(known))
         hint = near if "Did you mean" in near else ""
-        yield Problem(document.place(("class",)), f"{module}.{name} is none of the allowed classes ({allowed}).{hint}")
+        yield Problem(
+            document.place(("class",)), f"{module}.{name} is not one of the allowed classes ({allowed}).{hint}"
+        )
 
 
 @contextmanager
 def cluster_of(file: ClusterFile, check: Callable[[str], None]) -> Iterator[Any]:
-    """The cluster of a file, started, and closed at the end; `check` may refuse its address before workers come."""
+    """Start the cluster of a file, and close it at the end; `check` may refuse its address before workers start."""
     with file.secrets.redacting():
         cluster = _started(file)
     with cluster:
@@ -134,7 +136,7 @@ def cluster_of(file: ClusterFile, check: Callable[[str], None]) -> Iterator[Any]
         if file.scale is not None:
             cluster.scale(file.scale)
         if file.adapt is not None:
-            with _telling(file, "adapt"):
+            with _explaining(file, "adapt"):
                 cluster.adapt(**file.adapt)
         yield cluster
 
@@ -150,36 +152,36 @@ def _started(file: ClusterFile) -> Any:
         ) from error
     except (ImportError, AttributeError) as error:
         raise ClusterError(
-            f"{file.module} cannot give the {file.name} of the cluster file {file.path} ({error}). "
+            f"{file.module} does not provide the {file.name} of the cluster file {file.path} ({error}). "
             f"Install a current version: pip install --upgrade {package}."
         ) from error
-    with _telling(file, "args and kwargs"):
+    with _explaining(file, "args and kwargs"):
         return started_unheard(lambda: make(*file.args, **_on_loopback(file)), lambda cluster: cluster.close())
 
 
 @contextmanager
-def _telling(file: ClusterFile, key: str) -> Iterator[None]:
-    """What other packages raise, in a paragraph of ours."""
+def _explaining(file: ClusterFile, key: str) -> Iterator[None]:
+    """Turn errors of other packages into DtapErrors that explain them; `key` names the part of the file at fault."""
     try:
         yield
     except DtapError:
         raise
-    except Exception as error:  # they raise errors of any kind
+    except Exception as error:  # other packages raise errors of any kind
         chain: list[BaseException] = [error]
         while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
             chain.append(below)
         wrong = next((one for one in chain if isinstance(one, TypeError)), None)
         if wrong is not None:
-            raise JobError(f"{file.path}: {key}: {file.name} does not take them: {wrong}.") from error
+            raise JobError(f"{file.path}: {key}: {file.name} does not accept them: {wrong}.") from error
         missing = next((one for one in chain if isinstance(one, ImportError)), None)
         raise ClusterError(
             f"The {file.name} of the cluster file {file.path} did not start ({type(chain[-1]).__name__}: "
-            f"{missing or chain[-1]}). Check its kwargs, and that it starts in Python without dtap-dask."
+            f"{missing or chain[-1]}). Check its kwargs, and that it starts in Python without dtap_dask."
         ) from error
 
 
 def _on_loopback(file: ClusterFile) -> dict[str, Any]:
-    """The arguments, with the dashboard on loopback where they say nothing of it: Dask's own listen to everybody."""
+    """The arguments, with the dashboard on loopback unless they say otherwise: Dask's default is every address."""
     kwargs = dict(file.kwargs)
     if file.name == "LocalCluster":
         return {"dashboard_address": on_loopback(_DASHBOARD), "silence_logs": logging.CRITICAL, **kwargs}

@@ -1,4 +1,4 @@
-"""A Dask cluster of our own on this machine, of a size that suits it."""
+"""A Dask cluster on this machine, of a suitable size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dtap_dask.job.interrupts import started_unheard
 from dtap_dask.words import count, human
 
 LEAST_MEMORY = 512 << 20
-# What a worker works well with: the libraries, and the most that a task takes.
+# Enough for a worker: the libraries, and the most that a task takes.
 GOOD_MEMORY = 2 << 30
 
 
@@ -28,9 +28,9 @@ def local_cluster(
     note: Callable[[str], None],
     starting: Callable[[int], None],
 ) -> LocalCluster:
-    """One process a core, as encoding holds Python's lock, but no more than fit into memory; all on loopback.
+    """A cluster on loopback with one process per core, as encoding holds the GIL, but no more than fit into memory.
 
-    ClusterError, with the cause, where they do not start.
+    ClusterError, with the cause, if it does not start.
     """
     refuse_unable()
     workers, threads, each = _sizes(workers, threads or 1, _memory(memory))
@@ -45,7 +45,7 @@ def local_cluster(
             memory_limit=each,
             host="127.0.0.1",
             dashboard_address=on_loopback(8787),
-            silence_logs=logging.CRITICAL,  # Dask logs what tasks raise, with tracebacks, before we can say it
+            silence_logs=logging.CRITICAL,  # Dask would log what tasks raise, with tracebacks
             worker_class=WatchedNanny,
         )
 
@@ -56,14 +56,14 @@ def local_cluster(
 
 
 def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, int, int]:
-    """Workers, threads and bytes of memory of each, as said or as they suit the machine (or the container)."""
+    """Workers, and threads and bytes of memory of each: as given, or suited to the machine or container."""
     fitting = max(1, MEMORY_LIMIT // (memory or GOOD_MEMORY))
     workers = workers or max(1, min(CPU_COUNT // threads, fitting))
     memory = memory or MEMORY_LIMIT // workers
     if memory < LEAST_MEMORY:
         raise JobError(
-            f"--workers {workers} leaves {human(memory)} of this machine's {human(MEMORY_LIMIT)} to each, which needs "
-            f"{human(LEAST_MEMORY)} at least. Give --workers {fitting} or fewer."
+            f"--workers {workers} leaves each {human(memory)} of this machine's {human(MEMORY_LIMIT)}, but it needs at "
+            f"least {human(LEAST_MEMORY)}. Give --workers {fitting} or fewer."
         )
     return workers, threads, memory
 
@@ -77,6 +77,6 @@ def _memory(size: str | None) -> int | None:
         raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error
     if found < LEAST_MEMORY:
         raise JobError(
-            f"--memory {size!r} is {found:,} bytes a worker, which needs 1GiB or more. Did you mean {size}GiB?"
+            f"--memory {size!r} is {found:,} bytes per worker, which needs 1GiB or more. Did you mean {size}GiB?"
         )
     return found

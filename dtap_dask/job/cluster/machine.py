@@ -1,4 +1,4 @@
-"""What this machine has for workers, asked of the system alone: a plan does not wait for Dask's import."""
+"""The cores and the memory of this machine, without Dask, so that planning need not import it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def cores() -> int:
-    """Processors that this process may use; a cluster of our own starts a worker on each."""
+    """The processors that this process may use; a cluster on this machine has a worker for each."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or less where its control group says so."""
+    """The bytes of memory that this process may use: the machine's, or the limit of its control group."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for limit in map(Path, _LIMITS):
         if limit.is_file() and (text := limit.read_text().strip()).isdigit():

@@ -1,4 +1,4 @@
-"""Whom a client may speak to: TLS by certificates, this machine, and in the clear only what it is told to."""
+"""Which schedulers a client may connect to: encrypted ones, those on this machine, others only if allowed."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _NAMES = {
     "--tls-key": ("tls_client_key", "distributed.comm.tls.client.key"),
 }
 _CHECK = (
-    "Check the address (`dask scheduler` prints it) and that this machine may reach it; without --scheduler the job "
+    "Check the address (`dask scheduler` prints it) and that this machine can reach it; without --scheduler the job "
     "runs here."
 )
 
 
 def refuse_unknown(address: str) -> None:
-    """JobError where the address begins with a protocol that Dask does not know."""
+    """JobError if the address begins with a protocol that Dask does not know."""
     scheme = parse_address(address)[0]
     try:
         get_backend(scheme)
     except ValueError as error:
         raise JobError(
             f"The address {address} of the scheduler begins with {scheme}://, which Dask does not know here. Most "
-            "begin with tcp:// or tls://."
+            "addresses begin with tcp:// or tls://."
         ) from error
 
 
 def is_safe(address: str) -> bool:
-    """Whether what goes to the address is encrypted, or stays on this machine. Names other than localhost do not."""
+    """Whether traffic to the address is encrypted or stays on this machine; of host names, only localhost does."""
     scheme, location = parse_address(address)
     if scheme in _ENCRYPTED or scheme == "inproc":
         return True
@@ -56,33 +56,33 @@ def is_safe(address: str) -> bool:
 
 
 def refuse_open(address: str, insecure: bool) -> None:
-    """JobError where the address is another machine's, unencrypted, and nobody has said that this is wanted."""
+    """JobError if the address is another machine's and unencrypted, unless `insecure`."""
     if not insecure and not is_safe(address):
         raise JobError(
-            f"The scheduler {address} is on the network and not encrypted: whoever reaches it, or listens, can run "
-            "code as you and read your data. Start it with TLS (`dask scheduler --protocol tls` and certificates) and "
-            "give its tls:// address; or say --insecure (in Python insecure=True), if you trust everybody on that "
+            f"The scheduler {address} is on the network and not encrypted: anyone who can reach it or listen can "
+            "run code as you and read your data. Start it with TLS (`dask scheduler --protocol tls` and certificates) "
+            "and give its tls:// address; or pass --insecure (in Python insecure=True) if you trust everyone on that "
             "network."
         )
 
 
 def security_for(address: str, ca_file: str | None, cert: str | None, key: str | None) -> Security | None:
-    """What a client needs for the address: the certificates given, else those of Dask's configuration.
+    """The certificates for an address: those given, or those of Dask's configuration; None if it is unencrypted.
 
-    JobError where some are missing, cannot be read or are given for an address that is not encrypted.
+    JobError if some are missing, cannot be read, or are given for an unencrypted address.
     """
     given = {flag: value for flag, value in zip(_NAMES, (ca_file, cert, key), strict=True) if value}
     if parse_address(address)[0] not in _ENCRYPTED:
         if given:
-            raise JobError(f"{', '.join(given)} are for a scheduler at a tls:// address; {address} is none.")
+            raise JobError(f"{', '.join(given)} are for a scheduler at a tls:// address, which {address} is not.")
         return None
     security = Security(require_encryption=True, **{_NAMES[flag][0]: value for flag, value in given.items()})
     needed = {"--tls-ca-file": security.tls_ca_file, "--tls-cert": security.tls_client_cert}
     missing = [flag for flag, value in needed.items() if not value]
     if missing:
         raise JobError(
-            f"{address} needs certificates, and there is no {' and no '.join(map(_named, missing))}. A key may lie in "
-            f"the certificate's file; else give {_named('--tls-key')}."
+            f"{address} needs certificates, but there is no {' and no '.join(map(_named, missing))}. The key may be "
+            f"in the certificate's file; otherwise give {_named('--tls-key')}."
         )
     _refuse_unreadable(security)
     return security
@@ -96,7 +96,7 @@ def _named(flag: str) -> str:
 def _refuse_unreadable(security: Security) -> None:
     for flag, (field, setting) in _NAMES.items():
         path = getattr(security, field)
-        if path and "\n" not in path:  # Dask takes the text of a certificate, too
+        if path and "\n" not in path:  # Dask accepts the text of a certificate, too
             try:
                 with open(path, "rb"):
                     pass
@@ -110,14 +110,14 @@ def _refuse_unreadable(security: Security) -> None:
 
 
 def reach(address: str, security: Security | None, seconds: float) -> None:
-    """ClusterError unless a Dask scheduler answers at the address in so many seconds.
+    """ClusterError unless a Dask scheduler answers at the address within `seconds`.
 
-    Dask's own client waits for ever where something takes the connection and says nothing.
+    Dask's own client waits forever if something accepts the connection and stays silent.
     """
     try:
-        with ThreadPoolExecutor(1) as pool:  # there may be a loop in this thread already, as in a notebook
-            found = pool.submit(asyncio.run, _asked(address, security or Security(), seconds)).result()
-    except Exception as error:  # the bytes of another protocol raise errors of any kind
+        with ThreadPoolExecutor(1) as pool:  # this thread may already run an event loop, as in a notebook
+            found = pool.submit(asyncio.run, _kind_in_time(address, security or Security(), seconds)).result()
+    except Exception as error:  # the bytes of another protocol cause errors of any kind
         raise ClusterError(
             f"No Dask scheduler answers at {address} within {seconds:g} s ({_why(error)}). {_CHECK}"
         ) from error
@@ -125,12 +125,12 @@ def reach(address: str, security: Security | None, seconds: float) -> None:
         raise ClusterError(f"No Dask scheduler answers at {address}: it is a {found}. {_CHECK}")
 
 
-async def _asked(address: str, security: Security, seconds: float) -> str:
+async def _kind_in_time(address: str, security: Security, seconds: float) -> str:
     return await asyncio.wait_for(_kind(address, security, seconds), seconds)
 
 
 async def _kind(address: str, security: Security, seconds: float) -> str:
-    """What kind of Dask server answers. Greets it as Dask's `connect` does, which leaves connections open that fail."""
+    """The kind of Dask server that answers. Greets it as Dask's `connect` does, which leaks failed connections."""
     comm = await _connected(address, security, seconds)
     try:
         await comm.write(comm.handshake_info())
@@ -142,7 +142,7 @@ async def _kind(address: str, security: Security, seconds: float) -> str:
 
 
 async def _connected(address: str, security: Security, seconds: float) -> Any:
-    """A connection; one that is refused is tried again, as schedulers take some seconds to start."""
+    """A connection; refused ones are retried, as schedulers take some seconds to start."""
     scheme, location = parse_address(address)
     connector = get_backend(scheme).get_connector()
     end = time.monotonic() + seconds - _PAUSE
@@ -158,20 +158,20 @@ async def _connected(address: str, security: Security, seconds: float) -> Any:
 
 
 def _why(error: Exception) -> str:
-    said = f"{error} {error.__cause__ or ''}"
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        return "its certificate is not of the certificate authority that is configured here"
-    if "ALERT" in said or "SSLEOFError" in said:
-        return "it does not accept the certificate that is configured here"
-    if "WRONG_VERSION_NUMBER" in said or "cannot convert to SSL" in said:
+    text = f"{error} {error.__cause__ or ''}"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not from the certificate authority configured here"
+    if "ALERT" in text or "SSLEOFError" in text:
+        return "it does not accept the certificate configured here"
+    if "WRONG_VERSION_NUMBER" in text or "cannot convert to SSL" in text:
         return "what listens there does not speak TLS"
-    if "reset by peer" in said or isinstance(error, MemoryError):
-        return "what listens there speaks another protocol; for TLS the address begins with tls://"
-    return str(error) or "something listens there, but says nothing"
+    if "reset by peer" in text or isinstance(error, MemoryError):
+        return "what listens there speaks another protocol; an address with TLS begins with tls://"
+    return str(error) or "something listens there but does not answer"
 
 
 def on_loopback(port: int) -> str:
-    """Where to listen on this machine alone: the port, or any where it is taken (Dask would warn and choose one)."""
+    """A loopback address to listen on: the port, or any port if it is taken (Dask would warn and choose one)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

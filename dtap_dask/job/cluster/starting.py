@@ -1,4 +1,4 @@
-"""Why worker processes of our own do not start: refused beforehand where that is known, else found out afterwards."""
+"""Why worker processes on this machine do not start: refused beforehand if known, else diagnosed afterwards."""
 
 from __future__ import annotations
 
@@ -12,44 +12,43 @@ from distributed import Nanny, get_worker
 
 from dtap_dask.errors import ClusterError
 
-# The exit status of a worker process that, importing the script that started it, would start workers itself.
+# The exit status of a worker process that would start workers itself when it imports the script that started it.
 UNGUARDED = 77
 _GUARD = (
-    "A script that runs a job must do so below `if __name__ == '__main__':`, as each worker process imports the script "
-    "once more."
+    "A script must run a job under `if __name__ == '__main__':`, because each worker process imports the script again."
 )
 _LIMITS = (
-    "Look at the limits of memory, processes and threads here (`ulimit -a`, or those of the container), or give fewer "
+    "Check the limits on memory, processes and threads here (`ulimit -a`, or those of the container), or give fewer "
     "--workers."
 )
-_ELSEWHERE = "give it a cluster that runs already (--scheduler ADDR, in Python client=...)"
+_ELSEWHERE = "use a running cluster (--scheduler ADDR, in Python client=...)"
 
 
 def refuse_unguarded() -> None:
-    """End a worker process that, importing the script which started it, would start workers itself."""
+    """End a worker process that would start workers itself when it imports the script that started it."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(UNGUARDED)
 
 
 def refuse_unable() -> None:
-    """ClusterError in a process that can have no worker processes."""
+    """ClusterError in a process that cannot have worker processes."""
     if _in_a_task():
         raise ClusterError(
-            "A task of Dask cannot start worker processes of its own. Run the job outside of tasks, or submit it to "
+            "A Dask task cannot start worker processes. Run the job outside of tasks, or submit it to "
             "the cluster: dtap_dask.submit(job, client=...)."
         )
     if multiprocessing.current_process().daemon:
         raise ClusterError(
-            "This process is daemonic, as those of multiprocessing.Pool and of some schedulers of workflows are, and "
-            f"Python lets such a process start no others. Run the job in an ordinary process, or {_ELSEWHERE}."
+            "This process is daemonic, like those of multiprocessing.Pool and of some workflow schedulers, and Python "
+            f"does not let such a process start others. Run the job in an ordinary process, or {_ELSEWHERE}."
         )
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     if file is not None and getattr(main, "__spec__", None) is None and not os.path.exists(file):
         raise ClusterError(
-            f"Each worker process imports the script that started it, and this one cannot be imported: there is no "
-            f"file {file}. Save it to a file and run that instead of reading it from standard input, use the command "
-            f"`dtap-dask run`, or {_ELSEWHERE}."
+            "Each worker process imports the script that started it, but this one cannot be imported: there is no file "
+            f"{file}. Save the script to a file and run that instead of reading it from standard input, use the "
+            f"command `dtap-dask run`, or {_ELSEWHERE}."
         )
 
 
@@ -62,9 +61,9 @@ def _in_a_task() -> bool:
 
 
 class WatchedNanny(Nanny):  # type: ignore[misc]  # distributed has no types
-    """Dask's own, which remembers how worker processes ended that did not come up."""
+    """Dask's nanny, which also records the exit status of worker processes."""
 
-    ended: list[int] = []  # noqa: RUF012  # of the last cluster that was started
+    ended: list[int] = []  # noqa: RUF012  # of the cluster started last
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
         self.ended.append(exitcode)
@@ -72,7 +71,7 @@ class WatchedNanny(Nanny):  # type: ignore[misc]  # distributed has no types
 
 
 def why_not_started(error: BaseException) -> ClusterError:
-    """The error of a cluster that did not start, with the cause at the end of the chain of Dask's errors."""
+    """The error for a cluster that did not start, with its cause: the last in the chain of Dask's errors."""
     chain = [error]
     while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
         chain.append(below)
@@ -88,14 +87,14 @@ def _cause(error: BaseException) -> str:
         return _ended_early()
     if "ssl_context" in text or "encryption required" in text.lower():
         return (
-            "Dask's configuration asks for encryption (distributed.comm.require-encryption) and names no certificates "
-            "for it (distributed.comm.tls). Name them; or leave encryption off for this run, whose processes talk on "
+            "Dask's configuration requires encryption (distributed.comm.require-encryption) but names no certificates "
+            "(distributed.comm.tls). Name them, or turn encryption off for this run, whose processes communicate on "
             "this machine only: DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=false."
         )
     if isinstance(error, OSError) and error.filename:
         return (
-            f"{error.filename}: {error.strerror}. Worker processes need a folder of their own there: it is what Dask's "
-            "setting temporary-directory (DASK_TEMPORARY_DIRECTORY) or TMPDIR says; name one that can be written."
+            f"{error.filename}: {error.strerror}. Worker processes need a folder there, as set by Dask's "
+            "temporary-directory (DASK_TEMPORARY_DIRECTORY) or TMPDIR; name one that can be written."
         )
     short = isinstance(error, MemoryError) or "can't start new thread" in text
     short |= isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)
@@ -103,12 +102,12 @@ def _cause(error: BaseException) -> str:
 
 
 def _ended_early() -> str:
-    """Of a worker process that ended without a word to the process that started it."""
+    """The cause, where a worker process ended without reporting to the process that started it."""
     status = WatchedNanny.ended[-1] if WatchedNanny.ended else 1
     if status < 0:
         memory = ", as the system does when memory runs out" if status == -signal.SIGKILL else ""
         return f"A worker process was killed by signal {-status} while it started{memory}. {_LIMITS}"
     return (
-        "A worker process ended before it began to work: it imports the script that started it, and that failed, for "
-        "the reason printed above. Make the script one that can be imported, or use `dtap-dask run`."
+        "A worker process ended before it began to work: importing the script that started it failed for the reason "
+        "printed above. Make the script importable, or use `dtap-dask run`."
     )

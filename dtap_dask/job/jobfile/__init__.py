@@ -1,1 +1,1 @@
-"""The job file: read, checked as a whole, its secrets kept."""
+"""The job file: read, validated, checked against the lake, with its secrets hidden."""

@@ -1,4 +1,4 @@
-"""A job held against the lake's columns: every name, expression and type, and what the tasks are to do with them."""
+"""Checks a job against the lake's columns: all names, expressions and types. Gives the scan and the pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dtap_dask.lake.sql.expression import parse_sql
 
 @dataclass(frozen=True)
 class CheckedJob:
-    """A job whose every name and type is right: what to read (`scan`), and what to make of it (`pipeline`)."""
+    """A job whose names and types are all right: what to read (`scan`), and its features (`pipeline`)."""
 
     scan: ScanSpec
     specs: tuple[FeatureSpec, ...]
@@ -29,7 +29,7 @@ class CheckedJob:
 
 
 def check(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Problem] = ()) -> CheckedJob:
-    """Check a job against the columns of the files and of the folders. JobError holds all that is wrong."""
+    """Check a job against the columns of files (`source`) and folders. JobError holds all problems and `more`."""
     return _Check(job, source, partitions, list(more)).run()
 
 
@@ -40,7 +40,7 @@ def check_expressions(
     more: Iterable[Problem],
     choose: Callable[[Sequence[str]], tuple[str, ...]],
 ) -> ScanSpec:
-    """Check `where`, `derive` and `split` alone: what to read for the columns, derived ones too, that are chosen."""
+    """Check only `where`, `derive` and `split`; the scan of the columns that `choose` picks out of all names."""
     checking = _Check(job, source, partitions, list(more))
     checking.expressions()
     job.raise_pending(checking.problems)
@@ -53,7 +53,7 @@ class _Check:
     source: pa.Schema
     partitions: pa.Schema
     problems: list[Problem]
-    unusable: set[str] = field(default_factory=set)  # derived columns that are wrong themselves: said once
+    unusable: set[str] = field(default_factory=set)  # derived columns with problems of their own, reported once
 
     def __post_init__(self) -> None:
         self.schema = pa.schema([*self.source, *self.partitions])
@@ -90,7 +90,7 @@ class _Check:
         return self.job.place(*(int(number) if number else word for number, word in found))
 
     def known(self, name: str, *loc: str | int) -> bool:
-        """Whether there is such a column; a problem at `loc` if not."""
+        """Whether there is such a column; reports a problem at `loc` if not."""
         if name in self.unusable:
             return False
         if self.schema.get_field_index(name) < 0:
@@ -112,7 +112,9 @@ class _Check:
     def condition(self, sql: str | None, *loc: str | int) -> None:
         kind = self.bind(sql, *loc) if sql is not None else None
         if kind is not None and not pa.types.is_boolean(kind):
-            self.report(f"{sql!r} gives {kind}, but a condition is true or false. Compare it with something.", *loc)
+            self.report(
+                f"{sql!r} gives {kind}, but a condition must be true or false. Compare it with something.", *loc
+            )
 
     def derived(self, name: str, sql: str) -> None:
         kind = self.bind(sql, "derive", name)
@@ -126,7 +128,7 @@ class _Check:
     def split(self, key: tuple[str, ...]) -> None:
         split = self.job.split
         if split is None or (split.parts is None) == (split.where is None):
-            self.report("give either `parts` (fractions by hash) or `where` (predicates), one of the two.", "split")
+            self.report("give either `parts` (fractions by hash) or `where` (conditions).", "split")
             return
         names = split.names
         if split.parts is not None and abs(sum(split.parts.values()) - 1) > 1e-9:
@@ -140,11 +142,11 @@ class _Check:
         if split.fit not in names:
             self.report(f"found {split.fit!r}, but the parts are {', '.join(names)}.", "split", "fit")
         if key and split.where is not None:
-            self.report("`key` goes with `parts`; predicates need no key.", "split", "key")
+            self.report("`key` is for `parts`; conditions need no key.", "split", "key")
         for name in key:
             if self.known(name, "split", "key") and not is_key_type(self.schema.field(name).type):
                 message = f"{name!r} is {self.schema.field(name).type}: a key must be text, whole numbers, booleans, "
-                message += f"dates or timestamps. `derive` its text, `cast({sql_name(name)} as varchar)`, for one."
+                message += f"dates or timestamps. `derive` its text, for example: `cast({sql_name(name)} as varchar)`."
                 self.report(message, "split", "key")
 
     def features(self) -> Iterator[FeatureSpec]:
@@ -155,13 +157,13 @@ class _Check:
     def block(self, index: int, block: BlockSpec, columns: list[str]) -> Iterator[FeatureSpec]:
         place = f"features[{index}]"
         if block.name is not None and block.as_ is not None:
-            message = "`name` makes one vector of all columns, `as` names each one: give one of the two."
+            message = "`name` makes one vector of all columns, `as` names each of them: give one of the two."
             self.report(message, "features", index)
         elif block.name is not None:
             if columns:
                 yield FeatureSpec(block.name, "feature", tuple(columns), block.steps, True, block.allow_null, place)
         elif block.as_ is not None and "{column}" not in block.as_ and len(columns) > 1:
-            message = f"{block.as_!r} names {len(columns)} outputs alike: put {{column}} into it."
+            message = f"{block.as_!r} gives {len(columns)} outputs the same name: put {{column}} into it."
             self.report(message, "features", index, "as")
         else:
             for column in columns:
@@ -169,7 +171,7 @@ class _Check:
                 yield FeatureSpec(name, "feature", (column,), block.steps, False, block.allow_null, place)
 
     def expanded(self, index: int, block: BlockSpec) -> Iterator[str]:
-        """The columns of a block, globs written out."""
+        """The columns of a block, with globs expanded."""
         for position, pattern in enumerate(block.columns):
             loc = ("features", index, "columns", position)
             if self.schema.get_field_index(pattern) >= 0 or not re.search(r"[*?\[]", pattern):
@@ -182,7 +184,7 @@ class _Check:
             yield from matching
 
     def candidates(self) -> list[str]:
-        """The columns that a glob may mean: not the label, the weight, the key, nor those of the folders."""
+        """The columns that a glob can match: not labels, the weight, the split's key or columns of folders."""
         out = {*(label.column for label in self.job.label), self.job.weight, *self.partitions.names}
         out.update(self.job.split.key if self.job.split else ())
         return [name for name in self.schema.names if name not in out]
@@ -201,19 +203,19 @@ class _Check:
                 yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
 
     def rows_layout(self, pipeline: Pipeline) -> None:
-        """Report what tf.train.Example has no number for; `keep` never rounds."""
+        """Report features of types that tf.train.Example does not have."""
         for feature in pipeline.features:
             spec, dtype = feature.spec, planned_dtype(feature)
             if dtype not in ("float64", "float16"):
                 continue
-            way = "Leave out the cast, which gives float32, or choose output.layout: blocks."
+            remedy = "Leave out the cast, which gives float32, or choose output.layout: blocks."
             if spec.role == "kept":
                 column = sql_name(spec.columns[0])
-                way = (
-                    f"For a key that stays exact `derive` whole numbers, `cast({column} as bigint)`, or text, "
+                remedy = (
+                    f"To keep it exactly, `derive` whole numbers, `cast({column} as bigint)`, or text, "
                     f"`cast({column} as varchar)`, and keep that; or choose output.layout: blocks."
                 )
-            message = f"{spec.name!r} is {dtype}, which the layout rows (tf.train.Example) does not have. {way}"
+            message = f"{spec.name!r} is {dtype}, which the layout rows (tf.train.Example) does not have. {remedy}"
             self.problems.append(Problem(self.located(spec.place), message))
 
     def usable(self, spec: FeatureSpec) -> bool:
@@ -221,7 +223,7 @@ class _Check:
         return not self.job.is_broken(*(int(word) if word.isdigit() else word for word in words[:2]))
 
     def scan(self, outputs: tuple[str, ...]) -> ScanSpec:
-        """Only the columns that something needs, and of the derived ones only those."""
+        """What to read for `outputs`: only columns, derived ones included, that something needs."""
         every = ScanSpec(
             schema=self.source,
             partitions=self.partitions,

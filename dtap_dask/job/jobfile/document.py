@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.job.jobfile.bounded import MOST_DEPTH, Loc, in_words, is_text, parse_yaml, read_yaml
+from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, Loc, in_words, is_text, parse_yaml, read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -23,9 +23,9 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True)
 class Document:
-    """A job as written: `raw` still holds `${NAME}`, `lines` gives the line of each place in the file (1-based).
+    """A job as written: `raw` still holds `${NAME}`, `lines` has the line of each key and item in the file (1-based).
 
-    `problems` are mistakes that only the file shows: keys that stand twice.
+    `problems` are mistakes that only the file shows: keys given twice.
     """
 
     raw: dict[str, Any]
@@ -33,7 +33,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
 
     def place(self, loc: Loc) -> str:
-        """`features[1].steps[0]`, followed by the line of the file where that is known."""
+        """`features[1].steps[0]`, followed by its line in the file, if known."""
         text = ""
         for part in loc:
             text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -41,7 +41,7 @@ class Document:
         return f"{text} (line {line})" if line else text
 
     def value(self, loc: Loc) -> Any:
-        """What the file holds at a place, with `${NAME}` as written, so that no secret is shown; None if nothing."""
+        """The value at a location, with `${NAME}` as written, so that no secret is shown; None if there is none."""
         value: Any = self.raw
         for part in loc:
             if isinstance(value, dict):
@@ -54,7 +54,7 @@ class Document:
 
 
 def read_document(path: str | Path) -> Document:
-    """Read a job file. JobError where it is missing, is not YAML, or is not a mapping."""
+    """Read a job file. JobError if it is missing, not YAML, or not a mapping."""
     raw, lines = read_yaml(path, "job file")
     if not isinstance(raw, dict):
         raise JobError(
@@ -64,12 +64,12 @@ def read_document(path: str | Path) -> Document:
 
 
 def repeated(lines: Iterable[tuple[Loc, int]]) -> Iterable[Problem]:
-    """A problem for each key that stands twice; not for those below it, which come twice for that alone."""
+    """A problem for each key given twice, but not for the keys below it."""
     first: dict[Loc, int] = {}
     twice: set[Loc] = set()
     for loc, line in lines:
         if loc in first and loc[:-1] not in twice:
-            message = f"the key {loc[-1]!r} stands twice, first in line {first[loc]}: only one would count. Keep one."
+            message = f"the key {loc[-1]!r} is given twice, first in line {first[loc]}: only one would count. Keep one."
             yield Problem(Document({}, {loc: line}).place(loc), message)
         if loc in first or loc[:-1] in twice:
             twice.add(loc)
@@ -78,17 +78,18 @@ def repeated(lines: Iterable[tuple[Loc, int]]) -> Iterable[Problem]:
 
 def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
     """Apply `--set output.path=...`: dotted keys, list positions as numbers, values read as YAML."""
-    raw = copy.deepcopy(document.raw)  # in its order, which decides what parts and derived columns mean
+    raw = copy.deepcopy(document.raw)  # in its order, which matters for parts and derived columns
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            shown = f" {text!r}" if text.split(".")[0] in raw else ""  # else it may be a value, and a secret
+            shown = f" {text!r}" if text.split(".")[0] in raw else ""  # otherwise it may be a value, and a secret
             raise JobError(f"--set{shown} is not of the form key=value, such as --set output.layout=rows.")
         try:
             parsed, _ = parse_yaml(value)
-        except yaml.YAMLError as error:  # neither shows the value, which may be a secret
+        except yaml.YAMLError as error:  # neither error shows the value, which may be a secret
             raise JobError(
-                f"--set {key.strip()!r}: its value is not valid YAML: {in_words(error)}. Put text with signs in quotes."
+                f"--set {key.strip()!r}: its value is not valid YAML: {in_words(error)}. Quote text with "
+                "special characters."
             ) from None
         _assign(raw, key.strip().split("."), parsed)
     return replace(document, raw=raw)
@@ -104,13 +105,13 @@ def _assign(target: Any, keys: list[str], value: Any) -> None:
         else:
             target[last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise JobError(f"--set {'.'.join(keys)!r} names no place in the job.") from error
+        raise JobError(f"--set {'.'.join(keys)!r} names nothing in the job.") from error
 
 
 def plain_values(document: Document) -> Document:
-    """The document of nothing but what JSON can hold: NumPy's numbers, tuples and paths as plain ones, dates as text.
+    """The document with plain JSON values: NumPy's numbers, tuples and paths are converted, dates become text.
 
-    JobError names each place that holds something else.
+    JobError names each location that holds anything else.
     """
     problems: list[Problem] = []
 
@@ -126,12 +127,12 @@ def plain_values(document: Document) -> Document:
         found = _scalar(value)
         if found is not None and not isinstance(found, str | bool | int | float):
             message = (
-                f"a {type(value).__name__} cannot stand in a job: use text, numbers, true, false, lists, mappings."
+                f"a {type(value).__name__} cannot be used in a job: use text, numbers, true, false, lists or mappings."
             )
             problems.append(Problem(document.place(loc), message))
         for text in (found, *loc[-1:]):
             if isinstance(text, str) and not is_text(text):
-                problems.append(Problem(ascii(document.place(loc)), "half of a surrogate pair is no text."))
+                problems.append(Problem(ascii(document.place(loc)), "half of a surrogate pair is not valid text."))
         return found
 
     raw = plain(document.raw, ())
@@ -141,11 +142,11 @@ def plain_values(document: Document) -> Document:
 
 
 def _scalar(value: Any) -> Any:
-    """A value as one of Python's own types, where there is one."""
+    """A value as the plain Python type that corresponds to it, if there is one."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, str):
-        return str.__str__(value)  # of an enumeration its text, not its name
+        return str.__str__(value)  # the text of an enumeration's member, not its name
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, float | np.floating):
@@ -158,9 +159,9 @@ def _scalar(value: Any) -> Any:
 def expand(
     document: Document, known: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], Secrets, dict[Loc, Problem]]:
-    """The document with `${NAME}` replaced, the secrets in it, and a problem for each unset variable.
+    """The document with `${NAME}` replaced, its secrets, and a problem for each unset variable, by location.
 
-    `known` values go before those of the environment.
+    `known` values take precedence over the environment.
     """
     found: dict[str, str] = {}
     unset: dict[Loc, Problem] = {}

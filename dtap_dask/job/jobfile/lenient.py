@@ -1,4 +1,4 @@
-"""Mistakes in the shape of a job, in our own words; what is right goes on without what is wrong."""
+"""Validates a job leniently: reports its mistakes, and returns the job without the parts that are wrong."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dtap_dask.errors import Problem, did_you_mean, nearest
-from dtap_dask.job.jobfile.bounded import Loc
 from dtap_dask.job.jobfile.document import Document
+from dtap_dask.job.jobfile.safe_yaml import Loc
 
 M = TypeVar("M", bound=BaseModel)
 _WORDS = {
@@ -22,34 +22,34 @@ _WORDS = {
 }
 
 
-def right_parts(
+def validate_leniently(
     model: type[M], document: Document, filled: dict[str, Any], unset: frozenset[Loc]
 ) -> tuple[M | None, list[Problem], frozenset[Loc]]:
-    """The job without what is wrong in it (None where too little is left), the mistakes, and the parts they are in.
+    """The job without its wrong parts (None if too little is left), its problems, and the locations of these parts.
 
-    `filled` is the document with its variables, and is changed; at the places `unset` a variable has no value,
-    which has been said.
+    `filled` is the document with its variables replaced, and is modified. At the locations `unset` a variable has no
+    value, which has been reported already.
     """
     problems: list[Problem] = []
-    told: set[Loc] = set(unset)
+    reported: set[Loc] = set(unset)
     while True:
         try:
-            return model.model_validate(filled), problems, frozenset(loc[:2] for loc in told)
+            return model.model_validate(filled), problems, frozenset(loc[:2] for loc in reported)
         except ValidationError as error:
             found = _found(document, error)
-            # What was taken out for being wrong may be missing now: that has been said.
+            # A required part that was removed for being wrong is missing now; its mistake has been reported.
             problems += [
                 _problem(model, document, loc, detail)
                 for loc, detail in found.items()
-                if loc not in told and not any(_above(loc, one) for one in unset)
+                if loc not in reported and not any(_above(loc, one) for one in unset)
             ]
-            told |= found.keys()
-            if not all([_remove(filled, loc) for loc in found]):  # noqa: C419  (every one is to be tried)
+            reported |= found.keys()
+            if not all([_remove(filled, loc) for loc in found]):  # noqa: C419  (all of them must be tried)
                 return None, problems, frozenset()
 
 
 def _found(document: Document, error: ValidationError) -> dict[Loc, ErrorDetails]:
-    """The mistakes by their place; a list is not too short only because what is in it is wrong."""
+    """The mistakes by location; not that a list is too short if its items are wrong."""
     found = {_file_loc(document, detail["loc"]): detail for detail in error.errors(include_url=False)}
     return {
         loc: detail
@@ -63,7 +63,7 @@ def _above(loc: Loc, other: Loc) -> bool:
 
 
 def _file_loc(document: Document, loc: Loc) -> Loc:
-    """pydantic's place as the file has it: one name or label that stands without a list has no position in one."""
+    """pydantic's location as it is in the file: a single name or label given without a list has no index."""
     short = loc
     for n in range(1, len(loc)):
         if loc[n] == 0 and not isinstance(document.value(loc[:n]), list):
@@ -89,7 +89,7 @@ def _problem(model: type[BaseModel], document: Document, loc: Loc, detail: Error
 
 
 def _keys_at(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The keys that the model knows at a place."""
+    """The keys that the model knows at a location."""
     for part in loc:
         field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
         nested = _model_of(field.annotation) if field else None
@@ -104,7 +104,7 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _remove(document: Any, loc: Loc) -> bool:
-    """Take the wrong part out of the document; False where the rest cannot do without it."""
+    """Remove the wrong part from the document; False if the rest is unusable without it."""
     if not loc or loc in (("source",), ("output",), ("features",), ("source", "path"), ("output", "path")):
         return False
     *parents, last = loc
@@ -114,7 +114,7 @@ def _remove(document: Any, loc: Loc) -> bool:
         except (KeyError, IndexError, TypeError):
             return False
     if isinstance(document, list) and parents[-1:] == ["steps"] and isinstance(last, int):
-        document[last] = "passthrough"  # keeps the positions of the other steps, so that messages stay right
+        document[last] = "passthrough"  # so that the other steps keep their positions, which messages name
         return True
     if isinstance(document, dict) and last in document:
         del document[last]

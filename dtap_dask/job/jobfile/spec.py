@@ -23,9 +23,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from dtap_dask.errors import ExpressionError, JobError, Problem
 from dtap_dask.features import parse_step
 from dtap_dask.features.step import Step
-from dtap_dask.job.jobfile.bounded import Loc
 from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
-from dtap_dask.job.jobfile.lenient import right_parts
+from dtap_dask.job.jobfile.lenient import validate_leniently
+from dtap_dask.job.jobfile.safe_yaml import Loc
 from dtap_dask.job.jobfile.secrets import Secrets, written_in
 from dtap_dask.lake.sql.expression import parse_sql
 from dtap_dask.storage.settings import check as check_settings
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def _listed(value: Any) -> Any:
-    """One name is as good as a list of one."""
+    """A single name counts as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -75,8 +75,8 @@ def _available(value: Any) -> Any:
 def _storage(value: Any) -> Any:
     good, mistakes = check_settings(value)
     if mistakes:
-        told = [(loc, PydanticCustomError("storage", "{message}", {"message": text})) for loc, text in mistakes]
-        found = [InitErrorDetails(type=error, loc=loc, input=None) for loc, error in told]
+        errors = [(loc, PydanticCustomError("storage", "{message}", {"message": text})) for loc, text in mistakes]
+        found = [InitErrorDetails(type=error, loc=loc, input=None) for loc, error in errors]
         raise ValidationError.from_exception_data("storage", found)
     return good
 
@@ -94,9 +94,9 @@ class _Section(BaseModel):
 
 
 class SourceOptions(_Section):
-    """What is read: `path` (file, folder, glob or list), partition types, a SQL predicate, a fraction of the rows.
+    """What is read: `path` (file, folder, glob or list), partition types, a SQL condition, a fraction of the rows.
 
-    `verify_checksums`: whether to check those of pages that have some.
+    `verify_checksums`: whether to verify the checksums of pages that have them.
     """
 
     path: Annotated[Paths, Field(min_length=1)]
@@ -107,7 +107,7 @@ class SourceOptions(_Section):
 
 
 class SplitOptions(_Section):
-    """Parts by hash of a key (`parts`, `key`) or by predicates (`where`); `fit` names the part that is fitted."""
+    """Parts by hash of a key (`parts`, `key`) or by conditions (`where`); `fit` names the part that is fitted."""
 
     parts: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = None
     key: ColumnNames = ()
@@ -121,14 +121,14 @@ class SplitOptions(_Section):
 
 
 class LabelOptions(_Section):
-    """A label column, with steps of its own."""
+    """A label column and its steps."""
 
     column: str
     steps: Steps = ()
 
 
 class BlockSpec(_Section):
-    """Columns (names or globs) that go through the same steps, in order."""
+    """Columns (names or globs) that go through the same steps."""
 
     columns: Annotated[ColumnNames, Field(min_length=1)]
     steps: Steps = ()
@@ -138,7 +138,7 @@ class BlockSpec(_Section):
 
 
 class OutputOptions(_Section):
-    """Where the records go and how they lie there."""
+    """Where the records are written, and in which layout."""
 
     path: PathText
     layout: Literal["blocks", "rows"] = "blocks"
@@ -157,7 +157,7 @@ def _labels(value: Any) -> Any:
 
 
 class Job(_Section):
-    """A whole job, as the job file holds it. Build one with `Job.load`, or from the same keys in Python."""
+    """A job, with the keys of a job file. Load one with `Job.load`, or construct it from the same keys in Python."""
 
     version: Literal[1]
     name: str = "job"
@@ -173,13 +173,13 @@ class Job(_Section):
     output: OutputOptions
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
-    _parsed: dict[str, Any] = PrivateAttr(default_factory=dict)  # the fields that `_document` gave
+    _parsed: dict[str, Any] = PrivateAttr(default_factory=dict)  # the fields that were parsed from `_document`
     _secrets: Secrets = PrivateAttr(default_factory=Secrets)
     _pending: tuple[Problem, ...] = PrivateAttr(default=())
     _broken: frozenset[Loc] = PrivateAttr(default=frozenset())
 
     def __repr__(self) -> str:
-        """The job file, without values that came from the environment and what is secret by its name."""
+        """The job file, with values from the environment and other secrets redacted."""
         written = self._as_written().raw
         safe = self.redact(Secrets(written_in(written)).redact(written))
         return visible(yaml.safe_dump(safe, sort_keys=False, allow_unicode=True, width=100)).rstrip("\n")
@@ -198,10 +198,10 @@ class Job(_Section):
 
     @classmethod
     def load_leniently(cls, job: str | Path | Mapping[str, Any] | Job, overrides: Iterable[str] = ()) -> Job:
-        """As `load`, but what can be checked later still is: the mistakes found wait in `raise_pending`.
+        """As `load`, but mistakes wait in `raise_pending` until the rest has been checked against the lake.
 
-        The parts that are wrong are left out, and the rest goes on to be checked against the lake, so that a
-        person sees all mistakes of both kinds at once. Raises at once where too little is left to go on.
+        The wrong parts are left out and the rest can still be checked, so that the user sees all mistakes of both
+        kinds at once. Raises JobError immediately if too little is left to check.
         """
         known: Mapping[str, str] = {}
         if isinstance(job, Job):
@@ -210,7 +210,7 @@ class Job(_Section):
             document = Document(dict(job)) if isinstance(job, Mapping) else read_document(job)
         document = plain_values(with_overrides(plain_values(document), list(overrides)))
         filled, secrets, unset = expand(document, known)
-        parsed, mistakes, broken = right_parts(cls, document, filled, frozenset(unset))
+        parsed, mistakes, broken = validate_leniently(cls, document, filled, frozenset(unset))
         problems = (*document.problems, *unset.values(), *mistakes)
         if parsed is None:
             raise JobError(secrets.redact_problems(problems))
@@ -219,27 +219,27 @@ class Job(_Section):
         return parsed
 
     def _as_written(self) -> Document:
-        """The document that this job came from; of a changed copy (`model_copy`), or one built in Python, all keys."""
+        """The document that this job came from; all keys, if it was changed (`model_copy`) or constructed in Python."""
         if self._document.raw and dict(self) == self._parsed:
             return self._document
         return Document(self._secrets.redact(self.as_document()))
 
     @property
     def document(self) -> dict[str, Any]:
-        """The job as written, with `${NAME}` in place of what the environment holds, and of what is secret by name."""
+        """The job as written, with `${NAME}` in place of values from the environment and of other secrets."""
         return Secrets(written_in(self._document.raw)).redact(self._document.raw)
 
     def as_document(self) -> dict[str, Any]:
-        """The job with every default written out, as the same keys that a job file has."""
+        """The job with all defaults, under the keys of a job file."""
         written: dict[str, Any] = _written_out(self)
         return written
 
     def place(self, *loc: str | int) -> str:
-        """A place in the job for a message, with its line where the job came from a file."""
+        """A place in the job for a message, with its line if the job came from a file."""
         return self._document.place(loc)
 
     def is_broken(self, *loc: str | int) -> bool:
-        """Whether a part of the job, such as ('features', 2), has mistakes that wait in `raise_pending`."""
+        """Whether a part of the job, such as ('features', 2), has pending mistakes."""
         return any(broken[: len(loc)] == loc or loc[: len(broken)] == broken for broken in self._broken)
 
     @property
@@ -253,21 +253,21 @@ class Job(_Section):
         return self._secrets
 
     def redacting(self) -> AbstractContextManager[None]:
-        """Errors that leave this block show no value that came from the environment."""
+        """Errors that leave this block contain no secrets."""
         return self._secrets.redacting()
 
-    def redact(self, told: T) -> T:
-        """A text, or lists and mappings of them, without the values that came from the environment."""
-        return self._secrets.redact(told)
+    def redact(self, shown: T) -> T:
+        """A text, or lists and mappings of texts, with secrets redacted."""
+        return self._secrets.redact(shown)
 
     def raise_pending(self, more: Iterable[Problem]) -> None:
-        """Raise JobError with the mistakes found so far and `more`; nothing if there are none."""
+        """Raise JobError with the pending mistakes and `more`, if there are any."""
         problems = [*self._pending, *more]
         if problems:
             raise JobError(self._secrets.redact_problems(problems))
 
 
-# Where these keys stand in a written job is part of its fingerprint: behind the others.
+# These keys come last in a written job: their position is part of its fingerprint.
 _LAST = ("label", "features", "steps")
 
 

@@ -138,7 +138,9 @@ def test_a_scheduler_file_that_never_comes_is_told(tmp_path: Path, monkeypatch: 
 
 def test_the_scheme_of_an_address_must_be_known() -> None:
     with (
-        pytest.raises(JobError, match=r"nonsense://here .* which Dask does not know here\. Most begin with tcp://"),
+        pytest.raises(
+            JobError, match=r"nonsense://here .* which Dask does not know here\. Most addresses begin with tcp://"
+        ),
         open_client(ClusterOptions(scheduler="nonsense://here")),
     ):
         pass
@@ -165,12 +167,12 @@ def test_an_address_where_nothing_answers_is_told(address: str, monkeypatch: pyt
         (ClusterOptions(memory="much"), "--memory 'much' is not a size such as 4GiB"),
         (
             ClusterOptions(workers=10**6),
-            r"--workers 1000000 leaves [\d.]+ \w+ of this machine's .* Give --workers \d+ or",
+            r"--workers 1000000 leaves each [\d.]+ \w+ of this machine's .* Give --workers \d+ or",
         ),
-        (ClusterOptions(tls_cert="c.pem"), "--tls-cert are for a scheduler that runs already"),
+        (ClusterOptions(tls_cert="c.pem"), "--tls-cert are for a running scheduler"),
         (
             ClusterOptions(scheduler="127.0.0.1:9", tls_key="k"),
-            "--tls-key are for a scheduler at a tls:// address; 127",
+            "--tls-key are for a scheduler at a tls:// address, which 127",
         ),
     ],
 )
@@ -314,7 +316,7 @@ def test_the_command_says_it_too(job: Document, tmp_path: Path) -> None:
 def test_workers_are_not_for_a_scheduler_of_the_configuration() -> None:
     with (
         dask.config.set({"scheduler-address": "tcp://127.0.0.1:9"}),
-        pytest.raises(JobError, match=r"--workers are for .*; tcp://127\.0\.0\.1:9 has its workers already"),
+        pytest.raises(JobError, match=r"--workers are for .*; tcp://127\.0\.0\.1:9 already has workers"),
     ):
         open_client(ClusterOptions(workers=2)).__enter__()
 
@@ -432,8 +434,8 @@ class TestCertificates:
     @pytest.mark.parametrize(
         ("authority", "own", "message"),
         [
-            ("mine", "other", "it does not accept the certificate that is configured here"),
-            ("other", "mine", "its certificate is not of the certificate authority that is configured here"),
+            ("mine", "other", "it does not accept the certificate configured here"),
+            ("other", "mine", "its certificate is not from the certificate authority configured here"),
         ],
     )
     def test_who_is_not_trusted(
@@ -445,7 +447,7 @@ class TestCertificates:
         assert time.monotonic() - begun < 10
 
     def test_in_the_clear_to_one_with_tls(self, encrypted: str) -> None:
-        with pytest.raises(ClusterError, match="speaks another protocol; for TLS the address begins with tls://"):
+        with pytest.raises(ClusterError, match="speaks another protocol; an address with TLS begins with tls://"):
             open_client(ClusterOptions(scheduler=encrypted.replace("tls", "tcp"))).__enter__()
 
     def test_tls_to_one_in_the_clear(self, client: Client, certificates: Certificates) -> None:
@@ -470,7 +472,7 @@ def test_workers_that_are_due_are_waited_for(tmp_path: Path, monkeypatch: pytest
     ):
         cluster.adapt(minimum=0, maximum=1, interval="100ms", wait_count=1000)  # so that it is there still when counted
         preflight(client, open_store(str(tmp_path)), open_store(str(tmp_path / "out")), told.append)
-        assert set(told) == {"Waiting for workers: none has come yet."}
+        assert set(told) == {"Waiting for workers: there are none yet."}
         assert len(client.nthreads()) == 1
 
 
@@ -481,7 +483,7 @@ def test_workers_that_never_come_are_told(tmp_path: Path, monkeypatch: pytest.Mo
         Client(cluster, set_as_default=False) as client,
     ):
         cluster.adapt(minimum=0, maximum=0, interval="100ms")
-        with pytest.raises(ClusterError, match="No worker has come to tcp://.* Look at what starts them"):
+        with pytest.raises(ClusterError, match="No worker has joined tcp://.* Check what starts them"):
             preflight(client, open_store(str(tmp_path)), open_store(str(tmp_path / "out")))
 
 
@@ -500,7 +502,7 @@ def test_a_cluster_of_our_own_is_closed_after_a_failure() -> None:
 
 def test_a_worker_needs_more_than_a_few_bytes() -> None:
     with (
-        pytest.raises(JobError, match=r"--memory '4' is 4 bytes a worker.*Did you mean 4GiB\?"),
+        pytest.raises(JobError, match=r"--memory '4' is 4 bytes per worker.*Did you mean 4GiB\?"),
         open_client(ClusterOptions(memory="4")),
     ):
         pass

@@ -55,22 +55,25 @@ def opened(folder: Path, document: Any, **options: Any) -> contextlib.AbstractCo
         ({**LOCAL, "version": 2}, r"version \(line \d+\): found 2, only 1 is known"),
         (
             {**LOCAL, "class": "LocalClutser"},
-            "none of the allowed classes .*Did you mean 'dask.distributed.LocalCluster",
+            "not one of the allowed classes .*Did you mean 'dask.distributed.LocalCluster",
         ),
         (
             {"module": "os", "class": "system", "args": ["true"]},
-            r"os\.system is none of the allowed classes \(dask\.distributed: LocalCluster, SSHCluster; .*SLURM.*\)\.$",
+            r"os\.system is not one of the allowed classes \(dask\.distributed: LocalCluster, SSHC.*SLURM.*\)\.$",
         ),
-        ({"module": "dask_jobqueue", "class": "LocalCluster"}, "dask_jobqueue.LocalCluster is none of the allowed"),
-        ({"module": ["x"], "class": {"y": 1}}, "is none of the allowed classes"),
+        ({"module": "dask_jobqueue", "class": "LocalCluster"}, "dask_jobqueue.LocalCluster is not one of the allowed"),
+        ({"module": ["x"], "class": {"y": 1}}, "is not one of the allowed classes"),
         ({**LOCAL, "args": {"n": 1}}, r"args \(line \d+\): a list is needed"),
         ({**LOCAL, "kwargs": [1]}, r"kwargs \(line \d+\): a mapping of names is needed"),
         ({**LOCAL, "kwargs": {1: 2}}, r"kwargs \(line \d+\): a mapping of names is needed"),
         ({**LOCAL, "scale": 0}, r"scale \(line \d+\): found 0, a number of workers is needed"),
         ({**LOCAL, "adapt": 3}, r"adapt \(line \d+\): a mapping is needed, such as"),
-        ({**LOCAL, "scale": 1, "adapt": {"maximum": 2}}, r"adapt \(line \d+\): scale fixes the number .* Give one"),
+        (
+            {**LOCAL, "scale": 1, "adapt": {"maximum": 2}},
+            r"adapt \(line \d+\): `scale` fixes .* Give only one",
+        ),
         ({**LOCAL, "kwargs": {"n_workers": "${NOT_SET_ANYWHERE}"}}, "variable NOT_SET_ANYWHERE is not set"),
-        ({**LOCAL, "kwargs": {"wrong": 1}}, r"kwargs: LocalCluster does not take them: .*'wrong'"),
+        ({**LOCAL, "kwargs": {"wrong": 1}}, r"kwargs: LocalCluster does not accept them: .*'wrong'"),
         ({**LOCAL, "adapt": {"maxmum": 2}}, r"adapt \(line \d+\): unknown key 'maxmum'\. Did you mean 'maximum'\?"),
         (
             {**LOCAL, "adapt": {"maximum": "many"}},
@@ -235,7 +238,7 @@ def test_errors_of_a_pretended_class_are_told_without_secrets(tmp_path: Path, mo
     with pytest.raises(ClusterError) as caught:
         opened(tmp_path, document).__enter__()
     assert "did not start (RuntimeError: no route to the batch system with ${BATCH_PASSWORD})" in str(caught.value)
-    with pytest.raises(JobError, match="kwargs: PBSCluster does not take them: .* 'wrong'"):
+    with pytest.raises(JobError, match="kwargs: PBSCluster does not accept them: .* 'wrong'"):
         opened(tmp_path, {**document, "kwargs": {"wrong": 1}}).__enter__()
     assert SECRET not in repr(read_cluster_file(written(tmp_path, document)))
 

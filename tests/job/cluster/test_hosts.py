@@ -246,10 +246,10 @@ def test_a_worker_without_a_certificate_gets_nothing(
 @pytest.mark.parametrize(
     ("authority", "scheme", "code", "message"),
     [
-        (None, "tls", 2, "needs certificates, and there is no distributed.comm.tls.ca-file"),
-        ("theirs", "tls", 1, "its certificate is not of the certificate authority that is configured here"),
+        (None, "tls", 2, "needs certificates, but there is no distributed.comm.tls.ca-file"),
+        ("theirs", "tls", 1, "its certificate is not from the certificate authority configured here"),
         ("ours", "tcp", 2, "is on the network and not encrypted"),
-        ("ours", "tcp --insecure", 1, "speaks another protocol; for TLS the address begins with tls://"),
+        ("ours", "tcp --insecure", 1, "speaks another protocol; an address with TLS begins with tls://"),
     ],
 )
 def test_a_client_without_a_certificate_gets_nothing(

@@ -53,10 +53,10 @@ KILLED = "import multiprocessing, os, signal\nif __name__ != '__main__': os.kill
         pytest.param(
             GUARDED.replace('if __name__ == "__main__":', "if True:"),
             {},
-            "must do so below `if __name__ == '__main__':`",
+            "must run a job under `if __name__ == '__main__':`",
             id="unguarded",
         ),
-        pytest.param(DAEMONIC, {}, "This process is daemonic, .* starts? no others", id="daemonic"),
+        pytest.param(DAEMONIC, {}, "This process is daemonic, .* such a process start others", id="daemonic"),
         pytest.param(
             GUARDED,
             {"TEMPORARY_DIRECTORY": "/proc/nowhere"},
@@ -72,7 +72,7 @@ KILLED = "import multiprocessing, os, signal\nif __name__ != '__main__': os.kill
         pytest.param(
             GUARDED,
             {"DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True"},
-            "configuration asks for encryption .*REQUIRE_ENCRYPTION=false",
+            "configuration requires encryption .*REQUIRE_ENCRYPTION=false",
             id="encryption",
         ),
         pytest.param(

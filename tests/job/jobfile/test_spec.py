@@ -263,4 +263,4 @@ def test_other_values_are_refused_with_their_place(job: Document, value: Any) ->
     with pytest.raises(JobError) as caught:
         Job.load(job)
     assert {problem.place for problem in caught.value.problems} == {"storage.memory.deep[1]", "output.seed"}
-    assert f"a {type(value).__name__} cannot stand in a job" in str(caught.value)
+    assert f"a {type(value).__name__} cannot be used in a job" in str(caught.value)

@@ -1,8 +1,7 @@
-"""YAML out of files that anybody may have written: plain values, of a size that can be held and in a depth that can be
-walked.
+"""Reads YAML from untrusted files: plain values, with bounds on their number and depth.
 
-A few hundred bytes of aliases of aliases stand for billions of values, and nesting ends in Python's own limit; both are
-refused before any value is made.
+A few hundred bytes of aliases of aliases can expand to billions of values, and deep nesting hits Python's own limit;
+both are refused before any value is built.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import yaml
 from dtap_dask.errors import JobError
 
 Loc: TypeAlias = tuple[str | int, ...]
-MOST_BYTES = 2 << 20  # of a file; ten thousand columns in a block each take half of it
-MOST_VALUES = 200_000  # of a document, aliases counted as often as they are used
+MOST_BYTES = 2 << 20  # of a file; ten thousand columns, each in a block of its own, take half of it
+MOST_VALUES = 200_000  # of a document; an alias counts every time it is used
 MOST_DEPTH = 64
 MOST_DIGITS = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """Values that YAML's types cannot hold, such as the date 2013-02-31, are errors of the document."""
+    """Reports values that YAML's types cannot hold, such as the date 2013-02-31, as errors of the document."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
@@ -32,14 +31,14 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
-            raise _wrong(f"found what is no {kind}", node) from error
+            raise _wrong(f"found an invalid {kind}", node) from error
         if isinstance(value, str) and not is_text(value):
-            raise _wrong("found half of a surrogate pair, which is no text", node)
+            raise _wrong("found half of a surrogate pair, which is not valid text", node)
         return value
 
 
 def is_text(value: str) -> bool:
-    """Whether a text can be written as UTF-8: halves of surrogate pairs cannot."""
+    """Whether a text can be encoded as UTF-8: halves of surrogate pairs cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -52,19 +51,19 @@ def _wrong(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 
 def read_yaml(path: str | Path, what: str) -> tuple[Any, list[tuple[Loc, int]]]:
-    """The value of a YAML file, and its lines. JobError, which calls the file `what`, where it cannot be read so."""
+    """The value of a YAML file, and its lines. JobError, which calls the file `what`, if it cannot be read."""
     text = _read_text(path, what)
     try:
         return parse_yaml(text)
     except yaml.YAMLError as error:
-        # Its traceback would show lines of the file, which may hold secrets.
-        raise JobError(f"The {what} {path} is not valid YAML{_place(error)}: {in_words(error)}.") from None
+        # The traceback would show lines of the file, which may hold secrets.
+        raise JobError(f"The {what} {path} is not valid YAML{_position(error)}: {in_words(error)}.") from None
 
 
 def parse_yaml(text: str) -> tuple[Any, list[tuple[Loc, int]]]:
-    """The value of a YAML document, and the line of each place (1-based); a key that stands twice has two.
+    """The value of a YAML document, and the line of each key and item (1-based); a key given twice has two.
 
-    yaml.YAMLError where it is none, or too large or deep.
+    yaml.YAMLError if it is not valid, too large or too deep.
     """
     loader = _Loader(text)
     try:
@@ -81,7 +80,7 @@ def parse_yaml(text: str) -> tuple[Any, list[tuple[Loc, int]]]:
 
 
 def in_words(error: yaml.YAMLError) -> str:
-    """What is wrong, without the text around it."""
+    """The error without the surrounding text."""
     problem = getattr(error, "problem", None)
     if problem:
         return str(problem)
@@ -93,7 +92,7 @@ def _character(error: yaml.YAMLError) -> str:
     return f"U+{code:04X}" if isinstance(code, int) else "unknown"
 
 
-def _place(error: yaml.YAMLError) -> str:
+def _position(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     return f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
@@ -104,8 +103,8 @@ def _read_text(path: str | Path, what: str) -> str:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         starter = "`dtap-dask init LAKE` writes a starter for your own lake; jobs/ holds examples."
-        more = starter if what == "job file" else "Check its path."
-        raise JobError(f"The {what} {path} cannot be read ({getattr(error, 'strerror', error)}). {more}") from error
+        remedy = starter if what == "job file" else "Check its path."
+        raise JobError(f"The {what} {path} cannot be read ({getattr(error, 'strerror', error)}). {remedy}") from error
     if len(data) > MOST_BYTES:
         raise JobError(
             f"The {what} {path} is larger than {MOST_BYTES >> 20} MiB: is it another file? Name columns by globs such "
@@ -116,13 +115,13 @@ def _read_text(path: str | Path, what: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise JobError(
-            f"The {what} {path} is not text in UTF-8: byte 0x{data[error.start]:02x} in line {line}. Save it as UTF-8 "
-            f"(such as by `iconv -f LATIN1 -t UTF-8`)."
+            f"The {what} {path} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}. Save it as UTF-8 "
+            f"(for example with `iconv -f LATIN1 -t UTF-8`)."
         ) from None
 
 
 def _check_size(node: yaml.Node, known: dict[int, int], around: tuple[int, ...]) -> int:
-    """The number of values that a node stands for, aliases spelt out."""
+    """The number of values of a node with its aliases expanded."""
     if id(node) in around:
         raise _wrong("it holds an alias of itself (`&x` ... `*x`)", node)
     if len(around) > MOST_DEPTH:
@@ -133,14 +132,14 @@ def _check_size(node: yaml.Node, known: dict[int, int], around: tuple[int, ...])
         scalar = isinstance(node, yaml.ScalarNode)
         known[id(node)] = 1 if scalar else 1 + sum(_check_size(one, known, inside) for one in below)
         if known[id(node)] > MOST_VALUES:
-            raise _wrong(f"with its aliases spelt out it holds more than {MOST_VALUES:,} values", node)
+            raise _wrong(f"with its aliases expanded it holds more than {MOST_VALUES:,} values", node)
     return known[id(node)]
 
 
 def _lines(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else "?"  # which no value can be made of
+            name = key.value if isinstance(key, yaml.ScalarNode) else "?"  # from which no value can be built
             yield (*loc, name), key.start_mark.line + 1
             yield from _lines(value, (*loc, name))
     elif isinstance(node, yaml.SequenceNode):
