@@ -1,4 +1,4 @@
-"""The standard streams of a command: progress that cannot be written is lost, and never ends a run."""
+"""The standard streams of a command: a run never fails because progress cannot be written."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import TextIO
 
 
 class Unfailing(io.TextIOBase):
-    """A stream for progress over one that may be full, closed or without a reader: what cannot be written is lost.
+    """Writes progress to a stream that may be full, closed or without a reader; what cannot be written is dropped.
 
-    It writes past the buffer of the stream below, which would keep what failed, and fail again when Python ends.
+    It bypasses the buffer of the stream, which would keep what failed, and fail again when Python exits.
     """
 
     def __init__(self, out: TextIO | None):
         self._out = out
         raw = None
-        with suppress(ValueError):  # a stream that was detached
+        with suppress(ValueError):  # the stream was detached
             raw = getattr(getattr(out, "buffer", None), "raw", None)
         self._raw = raw if isinstance(raw, io.FileIO) else None
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the stream below, for those who draw."""
+        """The encoding of the stream, which determines what can be drawn."""
         return getattr(self._out, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether the stream below is a terminal."""
+        """Whether the stream is a terminal."""
         try:
             return self._out is not None and self._out.isatty()
         except ValueError:
             return False
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write what can be written, and drop the rest."""
         if self._out is not None:
             with suppress(OSError, ValueError):
-                self._out.flush()  # what others have written comes first
+                self._out.flush()  # what was written before comes first
             with suppress(OSError, ValueError):
                 if self._raw is None:
                     self._out.write(text)
@@ -50,44 +50,44 @@ class Unfailing(io.TextIOBase):
 
 
 def _write_all(raw: io.FileIO, data: bytes) -> None:
-    """Write bytes; the rest is lost where the file takes no more for the moment."""
+    """Write bytes; drop the rest if the file accepts no more for the moment."""
     while data and (count := raw.write(data)):
         data = data[count:]
 
 
 def say(text: str) -> None:
-    """Print a line for a person to standard error, if that can be written."""
+    """Print a line to standard error, if that can be written."""
     Unfailing(sys.stderr).write(f"{text}\n")
 
 
 def open_standard_streams() -> None:
-    """Give a command that was started without some of the streams 0, 1 and 2 empty ones.
+    """Open /dev/null for each of the file descriptors 0, 1 and 2 that the command was started without.
 
-    Otherwise the next file that is opened, such as a shard, would get that number, and with it what libraries print.
+    Otherwise the next opened file, such as a shard, would get that number, and whatever libraries print.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
 
 
 def reader_gone(out: TextIO | None) -> bool:
-    """Whether a stream is a pipe that nobody reads any more."""
+    """Whether a stream is a pipe whose reader is gone."""
     if out is None or not hasattr(select, "poll"):
         return False
     try:
-        asked = select.poll()
-        asked.register(out.fileno(), 0)
-        return any(event & select.POLLERR for _, event in asked.poll(0))
+        poll = select.poll()
+        poll.register(out.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
     except (OSError, ValueError):
         return False
 
 
 def settle_standard_streams() -> OSError | None:
-    """Write out what standard output and error still hold; at its end Python would fail to, loudly, with status 120.
+    """Flush standard output and error here: if that fails when Python exits, the exit status is 120.
 
-    Returns the error of an output that somebody is still waiting for, such as that of a full disk.
+    Returns the error if output was lost that still had a reader, for example because a disk is full.
     """
     lost: OSError | None = None
     for out in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""A finished dataset, shown and verified."""
+"""Shows and verifies a finished dataset."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = Fa
 
 
 def print_fitted(path: str, *, as_json: bool = False) -> None:
-    """Print what each step of a dataset's features has learnt; as JSON, its transform.json without vocabularies."""
+    """Print what the steps of a dataset's features have learned; as JSON, its transform.json without vocabularies."""
     store = open_store(path, taps.settings())
-    read_manifest(store)  # says so where there is no dataset
+    read_manifest(store)  # raises OutputError if there is no dataset
     state = FittedState.load(store)
     print(json.dumps(state.as_json()) if as_json else state)
 
 
 def summary(manifest: Manifest) -> Mapping[str, Any]:
-    """The manifest's main numbers, for programs."""
+    """The main numbers of a manifest, for programs."""
     return {
         "fingerprint": manifest.fingerprint,
         "layout": manifest.layout.kind,
@@ -61,14 +61,14 @@ def summary(manifest: Manifest) -> Mapping[str, Any]:
 
 
 def verification(path: str, *, as_json: bool = False) -> str:
-    """Verify the dataset at `path` and describe it in a line. VerificationError names everything that is wrong."""
+    """Verify the dataset at `path` and return the result as text. VerificationError lists all faults."""
     store = open_store(path, taps.settings())
     found = verify_dataset(store, read_manifest(store))
     if as_json:
         return json.dumps({"path": path, **asdict(found)})
     amount = f"{count(found.rows, 'row')} in {count(found.records, 'record')} of {count(found.shards, 'shard')}"
     lines = [
-        f"{path} is what its manifest says: {amount}, {human(found.bytes)}.",
+        f"{path} matches its manifest: {amount}, {human(found.bytes)}.",
         *(f"Note: {note}" for note in found.notes),
     ]
     return visible("\n".join(lines))

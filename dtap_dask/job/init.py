@@ -1,4 +1,4 @@
-"""A starter job file from what a lake's folders, one of its footers and its first rows say."""
+"""Writes a starter job file from a lake's folders, one of its footers and its first rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dtap_dask.storage import open_store
 from dtap_dask.words import count, visible
 
 _HEAD = """\
-# A starter job for {lake}. Look at what it would do, then run it:
+# A starter job for {lake}. See what it would do, then run it:
 #   dtap-dask plan {file}
 #   dtap-dask run {file}
 version: 1
@@ -32,7 +32,7 @@ FILE = "job.yaml"
 
 
 def write_starter(lake: str, label: str | None = None, output: str | None = None) -> str | None:
-    """`starter`, written to the file `output`; the text itself where there is none. JobError where the file exists."""
+    """Write `starter` to the file `output`, or return its text if there is none. JobError if the file exists."""
     if output is None:
         return starter(lake, label)
     text = starter(lake, label, file=output)
@@ -40,16 +40,16 @@ def write_starter(lake: str, label: str | None = None, output: str | None = None
         with Path(output).open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise JobError(f"{output} exists already. Choose another name with -o, or remove it.") from None
+        raise JobError(f"{output} already exists. Choose another name with -o, or remove it.") from None
     return None
 
 
 def starter(lake: str, label: str | None = None, *, file: str = FILE) -> str:
-    """YAML of a job that runs on `lake` as it is: numbers imputed and scaled, text and booleans encoded.
+    """YAML of a job that runs on `lake` as it is: numbers are imputed and scaled, text and booleans encoded.
 
-    `label` is the column to learn, which is then no feature. Columns that identify rows are kept, not scaled; those
-    that need a decision (dates, lists, structs) are listed in comments. How many values are null and how many differ
-    is said in a comment for each column, by the first rows of one file. JobError where there is no column `label`.
+    `label` is the column to predict, which is then no feature. Columns that identify rows are kept, not scaled; those
+    that need a decision (dates, lists, structs) are listed in comments. A comment on each column says how many values
+    are null and how many are distinct in the first rows of one file. JobError if there is no column `label`.
     """
     store, files = list_source([lake], taps.settings())
     partitions = partition_schema(files, None)
@@ -68,11 +68,11 @@ def starter(lake: str, label: str | None = None, *, file: str = FILE) -> str:
         )
         lines.append(f"  partitions: {{{types}}}\n{where}")
     rows = next((column.rows for column in columns.values()), 0)
-    lines.append(f"# What is said of columns is so in the first {count(rows, 'row')}.\n")
+    lines.append(f"# Comments on columns describe the first {count(rows, 'row')}.\n")
     lines += _label(columns, label)
     ids = [name for name, column in columns.items() if column.is_key and name != label]
     if ids:
-        lines.append(f"keep: [{', '.join(map(_quoted, ids))}]    # identifies rows: carried along, not learnt from\n")
+        lines.append(f"keep: [{', '.join(map(_quoted, ids))}]    # identifies rows: carried along, not a feature\n")
     lines += _split(ids)
     lines += _features({name: column for name, column in columns.items() if name != label and name not in ids})
     lines.append(f"output:\n  path: {_quoted(beside)}\n")
@@ -81,7 +81,7 @@ def starter(lake: str, label: str | None = None, *, file: str = FILE) -> str:
 
 def _label(columns: dict[str, Profile], label: str | None) -> Iterator[str]:
     if label is None:
-        yield "# label: ...                     # the column to learn, or one of `derive`\n"
+        yield "# label: ...                     # the column to predict, or one of `derive`\n"
         return
     column = columns[label]
     if pa.types.is_string(column.type):
@@ -89,13 +89,13 @@ def _label(columns: dict[str, Profile], label: str | None) -> Iterator[str]:
     else:
         yield f"label: {_quoted(label)}   # {column.in_words}\n"
     if column.nulls:
-        yield "# rows without a label must be left out: source.where, e.g. `... is not null`\n"
+        yield "# rows without a label must be filtered out: source.where, e.g. `... is not null`\n"
 
 
 def _split(ids: Sequence[str]) -> Iterator[str]:
     yield "split:\n  parts: {train: 0.8, eval: 0.1, test: 0.1}\n"
     if ids:
-        yield f"  key: [{_quoted(ids[0])}]    # a row stays in its part, however the files are arranged\n"
+        yield f"  key: [{_quoted(ids[0])}]    # a row stays in its part even if the files are rearranged\n"
 
 
 _STEPS = {
@@ -119,14 +119,14 @@ def _features(columns: dict[str, Profile]) -> Iterator[str]:
         yield "  []   # no column of numbers, text or booleans was found\n"
     if groups["other"]:
         named = ", ".join(f"{visible(name, keep='')} ({columns[name].type})" for name in groups["other"])
-        yield f"# left out, as they need a decision of yours: {named}\n"
+        yield f"# left out because they need a decision: {named}\n"
     if groups["empty"]:
         named = ", ".join(visible(name, keep="") for name in groups["empty"])
-        yield f"# left out, as they have no value: {named}\n"
+        yield f"# left out because they have no values: {named}\n"
 
 
 def _beside(lake: str, *, is_file: bool) -> str:
-    """A folder for the output next to the folder of the whole table, as nothing may be written inside the source."""
+    """A folder for the output next to that of the whole table, as nothing may be written inside the source."""
     scheme, slashes, rest = lake.rpartition("://")
     if not slashes:
         return _beside_folder("/".join(_folders(os.path.expanduser(rest), is_file)) or "/" * rest.startswith("/"))
@@ -141,16 +141,16 @@ def _beside(lake: str, *, is_file: bool) -> str:
 
 
 def _folders(path: str, is_file: bool) -> list[str]:
-    """The names of a path up to the first wildcard, without that of a file."""
+    """The folders of a path up to the first wildcard."""
     parts = path.rstrip("/").split("/")
     magic = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
     return parts[:magic] if magic is not None else parts[:-1] if is_file else parts
 
 
 def _beside_folder(folder: str) -> str:
-    """Relative as the folder is, unless the way there leads upward."""
+    """The output's folder next to `folder`: a relative path if `folder` is one and the path does not lead upward."""
     folder = folder or "."
-    while "=" in (name := os.path.basename(os.path.abspath(folder))):  # folders of partitions are the table's own
+    while "=" in (name := os.path.basename(os.path.abspath(folder))):  # folders of partitions belong to the table
         folder = os.path.join(folder, "..")
     beside = os.path.normpath(os.path.join(folder, "..", f"{name or 'lake'}-tfrecords"))
     return os.path.abspath(beside) if beside.startswith("..") else beside
@@ -160,7 +160,7 @@ def _group(column: Profile) -> str:
     types = pa.types
     if column.is_empty:
         return "empty"
-    if column.is_named_id:  # but not of rows: users, shops
+    if column.is_named_id:  # identifies something other than rows: users, shops
         return "text"
     if types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type):
         return "numbers"
@@ -170,7 +170,7 @@ def _group(column: Profile) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A scalar that YAML reads as this very text, also within brackets."""
+    """A scalar that YAML reads as exactly this text, also within brackets."""
     try:
         alone, listed = yaml.safe_load(f"a: {text}"), yaml.safe_load(f"[{text}]")
         plain = alone == {"a": text} and listed == [text] and visible(text, keep="") == text

@@ -1,4 +1,4 @@
-"""What Ctrl-C does: it reaches this process alone, stops it in good order the first time, and at once the second."""
+"""Handles Ctrl-C: only this process receives it; the first stops it in good order, the second at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
-_SHOW_CURSOR = b"\x1b[?25h\n"  # bars hide it
-_ENDED = b"Ended at once. What is written stays: go on with --resume (in Python resume=True).\n"
+_SHOW_CURSOR = b"\x1b[?25h\n"  # progress bars hide it
+_ENDED = b"Ended at once. What has been written is kept: continue with --resume (in Python resume=True).\n"
 
 
 def handle_signals() -> None:
-    """Have a command take SIGINT, SIGTERM and a terminal that hangs up as a wish to stop in good order.
+    """Make SIGINT, SIGTERM and SIGHUP (the terminal is closed) stop the command in good order.
 
-    A second one of the same kind ends the process at once, with status 4. Where the signal is ignored, as below nohup,
-    it stays so.
+    A second signal of the same kind ends the process at once, with status 4. A signal that is ignored, as under nohup,
+    stays ignored.
     """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -34,9 +34,9 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    """The worker processes end with this one: they notice that it is gone.
+    """End this process at once; worker processes notice that and end, too.
 
-    Whatever was interrupted may hold the locks of streams and bars, so this writes past them.
+    The interrupted code may hold the locks of streams and progress bars, so this bypasses them.
     """
     with suppress(OSError):
         os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + _ENDED)
@@ -45,16 +45,16 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Threads and processes that are begun in this block, and those that they begin, never receive Ctrl-C.
+    """Threads and processes started in this block, and those that they start, never receive Ctrl-C.
 
-    A terminal sends it to all processes of a command: each would print a traceback beside what the command says.
+    A terminal sends it to all processes of a command, each of which would print a traceback.
     """
     if sys.platform == "win32":
         yield
         return
-    from multiprocessing import resource_tracker  # a command that begins no process does without
+    from multiprocessing import resource_tracker  # not needed by commands that start no process
 
-    resource_tracker.ensure_running()  # the thread that first begins a process would have the signal unblocked by it
+    resource_tracker.ensure_running()  # starting it later would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -63,9 +63,9 @@ def unheard() -> Iterator[None]:
 
 
 def started_unheard(make: Callable[[], T], undo: Callable[[T], object]) -> T:
-    """`make()`, in a thread, as it starts threads and processes that are not to receive Ctrl-C.
+    """`make()`, run in a thread so that the threads and processes it starts never receive Ctrl-C.
 
-    Who presses it meanwhile is heard here: what was made is undone again.
+    If Ctrl-C is pressed meanwhile, this thread receives it, and `undo` is called with what was made.
     """
     made: list[T] = []
     failed: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Transformed rows of a small sample, in this process, with nothing written."""
+"""Transforms a small sample of a job's rows, in this process and without writing anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.lake.parquet.row_groups import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
 
-# The source rows that a preview reads, and how many at most where they hold too few to fit or to show.
+# The source rows that a preview reads, and the most if these hold too few to fit or to show.
 SAMPLE_ROWS = 20_000
 MOST_ROWS = 200_000
 FITTED_ROWS = 1000
@@ -28,9 +28,9 @@ BATCH_ROWS = 4096
 def preview(job: str | Path | Mapping[str, Any] | Job, rows: int = 5, *, overrides: Iterable[str] = ()) -> Rows:
     """The first `rows` rows as the records would hold them, with statistics fitted on a sample of the source.
 
-    A sample's means and vocabularies differ from those of a run; names, types and shapes do not. Raises what `run`
-    would raise for the job, and DataError where the sample shows a null or an infinity that would stop it, or holds
-    no row of the part that is fitted.
+    Means and vocabularies of a sample differ from those of a run; names, types and shapes do not. Raises what `run`
+    would raise for the job, and DataError if the sample has a null or an infinity that would stop a run, or no row of
+    the part that is fitted.
     """
     loaded = Job.load_leniently(job, overrides)
     with loaded.redacting():
@@ -43,12 +43,12 @@ def preview(job: str | Path | Mapping[str, Any] | Job, rows: int = 5, *, overrid
 
 @dataclass
 class _Sample:
-    """The rows that are in a part: `fitted` says which of each batch are in the one that is fitted."""
+    """Batches of rows that are in a part; `fitted` masks the rows of each batch in the part that is fitted."""
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
     fitted: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     read: int = 0  # source rows
-    unmatched: int = 0  # that pass source.where, but are in no part
+    unmatched: int = 0  # pass source.where, but are in no part
 
     @property
     def rows(self) -> int:
@@ -60,7 +60,7 @@ class _Sample:
 
 
 def _sample(plan: Plan, rows: int) -> _Sample:
-    """The first rows of the source, and more of them where these are too few."""
+    """The first rows of the source, and further ones if these are too few."""
     scan, sample = plan.checked.scan, _Sample()
     for batch, read in _batches(plan):
         matched, split = batch.in_parts()
@@ -78,7 +78,7 @@ def _sample(plan: Plan, rows: int) -> _Sample:
 
 
 def _batches(plan: Plan) -> Iterator[tuple[ScanBatch, int]]:
-    """The batches in the source's order, and how many source rows each comes from."""
+    """The batches in the order of the source, and the number of source rows that each comes from."""
     scan = plan.checked.scan
     for position, group in enumerate(plan.groups):
         size = planned_rows(scan.schema, group, BATCH_ROWS)
@@ -88,15 +88,15 @@ def _batches(plan: Plan) -> Iterator[tuple[ScanBatch, int]]:
 
 
 def _nothing_fitted(plan: Plan, sample: _Sample) -> str:
-    read = f"{sample.read:,} rows of {plan.source.url} that a preview looks at"
-    further = "`dtap-dask run` looks at all rows."
+    read = f"{sample.read:,} rows of {plan.source.url}, which a preview reads,"
+    further = "`dtap-dask run` reads all rows."
     if not sample.rows and not sample.unmatched:
         where = plan.job.source.where
-        return f"None of the first {read} passes source.where: {where!r}. Have it begin elsewhere, or {further}"
+        return f"None of the first {read} passes source.where: {where!r}. Start elsewhere, or run: {further}"
     split = plan.checked.scan.split
     part = split.fit if split else "train"
     return (
         f"None of the first {read} is in the part {part!r}, which is fitted: {sample.rows:,} are in other parts, "
-        f"{sample.unmatched:,} in none. Begin where that part lies, by --set source.where=... or source.path=...; "
+        f"{sample.unmatched:,} in none. Start where that part is, with --set source.where=... or source.path=...; "
         f"{further}"
     )

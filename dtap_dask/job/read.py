@@ -1,4 +1,4 @@
-"""The filtered source as a lazy Dask DataFrame: the same rows that a job's tasks see."""
+"""The filtered source as a lazy Dask DataFrame: the rows that a job's tasks read."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def read(
     `source` is a job (a file that ends in .yaml or .yml, a dict, a Job): its filter and sample are applied and its
     derived columns added. Or it is the path of a file, folder or glob (or a list of them), with `where` as a SQL
     condition and `storage` as in a job file. `columns` chooses columns, derived ones too (all by default), in that
-    order. One partition is one task of the plan; text, integers with nulls and decimals keep their exact values.
-    JobError for a mistake in the arguments, SourceError for files that cannot be read. Of a source without rows, or
-    without any that may pass, there is one empty partition.
+    order. One partition is one task of the plan; text, integers with nulls and decimals keep their exact values. A
+    source without rows, or none of which can pass the filter, gives one empty partition. JobError for a mistake in the
+    arguments, SourceError for files that cannot be read.
     """
     job = _as_job(source, where, storage)
     with job.redacting():
@@ -70,7 +70,7 @@ def _as_job(
         isinstance(source, str | Path) and str(source).endswith((".yaml", ".yml"))
     ):
         if where is not None or storage is not None:
-            raise JobError("`where` and `storage` stand in the job; give them only with the path of Parquet files.")
+            raise JobError("`where` and `storage` belong in the job; give them only with the path of Parquet files.")
         return Job.load(source)
     paths = [source] if isinstance(source, str | Path) else source
     return Job.load(
@@ -93,7 +93,7 @@ def _read_frame(task: ScanTask, store: Store, scan: ScanSpec, secrets: Secrets) 
     schema = _schema(scan)
 
     def tables() -> pa.Table:
-        # Still in batches, so that the words of each stay below the limit of an Arrow array.
+        # Kept in batches, so that the words of each stay below the limit of an Arrow array.
         batches = [batch.rows for batch in read_task(store, scan, task)]
         return pa.Table.from_batches(batches).cast(schema) if batches else schema.empty_table()
 
@@ -102,6 +102,6 @@ def _read_frame(task: ScanTask, store: Store, scan: ScanSpec, secrets: Secrets) 
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Arrow-backed columns, so that integers with nulls do not become floats."""
+    """A frame of Arrow-backed columns, so that integers with nulls do not become floats."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame

@@ -17,12 +17,12 @@ from rich.text import Text
 from dtap_dask.features import Rows
 from dtap_dask.words import terminal_width, visible
 
-GAP = 2  # blanks between the columns of a table
-LONGEST_TEXT = 500  # characters of a text that a table shows; JSON has them all
+GAP = 2  # spaces between the columns of a table
+LONGEST_TEXT = 500  # the most characters of a text that a table shows; JSON has all of them
 
 
 def plain(value: Any) -> Any:
-    """A NumPy, Arrow or bytes value as JSON can hold it; bytes that are not UTF-8 with backslashes."""
+    """A NumPy, Arrow or bytes value as a JSON value; bytes that are not UTF-8 are escaped with backslashes."""
     if isinstance(value, pa.Scalar):
         value = value.as_py()
     if isinstance(value, np.ndarray | list):
@@ -35,13 +35,13 @@ def plain(value: Any) -> Any:
 
 
 def as_records(rows: Rows) -> list[dict[str, Any]]:
-    """One dict a row."""
+    """One dict per row."""
     count = len(next(iter(rows.values()))) if rows else 0
     return [{name: plain(column[i]) for name, column in rows.items()} for i in range(count)]
 
 
 def print_rows(rows: Rows, *, as_json: bool = False) -> None:
-    """Print rows: JSON lines, or a table with a line for each column and as many rows beside each other as fit."""
+    """Print rows as JSON lines, or as tables with a line for each column and as many rows side by side as fit."""
     records = as_records(rows)
     if as_json:
         for record in records:
@@ -57,7 +57,7 @@ def print_rows(rows: Rows, *, as_json: bool = False) -> None:
 
 
 def _beside(names: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> Iterator[tuple[int, int]]:
-    """The rows of each table, as [start, end): one table where the width is not limited."""
+    """The rows of each table as [start, end): one table if the width is unlimited."""
     if width is None or not cells:
         yield 0, len(cells)
         return

@@ -1,4 +1,4 @@
-"""Settings of taps and HDFS as the job layer makes them: with Dask's configuration below everything else."""
+"""Storage settings of a job, with those of Dask's configuration as defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtap_dask.storage.settings import WAYS, resolved
 
 
 def settings(storage: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A job's `storage` section, resolved: over the environment, over Dask's configuration (`dtap:` and `hdfs:`).
+    """A job's `storage` section, completed by the environment and then by Dask's configuration (`dtap:`, `hdfs:`).
 
     Raises StorageError for unknown keys and wrong values in any of the three.
     """
@@ -21,7 +21,7 @@ def settings(storage: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def together(*stores: Store) -> dict[str, Any]:
-    """The settings of the first store, with the ways to the taps of all of them, for tasks that open each of them."""
+    """The settings of the first store, with the ways to the taps of all stores, for tasks that open all of them."""
     first = dict(stores[0].settings)
     ways = {tap: way for store in stores for tap, way in store.settings["dtap"].get(WAYS, {}).items()}
     return {**first, "dtap": {**first["dtap"], WAYS: ways}}
@@ -33,14 +33,14 @@ def configured() -> dict[str, Any]:
     for name in ("dtap", "hdfs"):
         section = dask.config.get(name, None)
         if section is not None and not isinstance(section, Mapping):
-            raise StorageError(f"Dask's configuration holds {name}: {section!r}, where a mapping of keys is needed.")
+            raise StorageError(f"Dask's configuration holds {name}: {section!r}, but a mapping of keys is needed.")
         if section:
             found[name] = section
     return found
 
 
 class DtapFileSystem(dtap.DtapFileSystem):
-    """What `dtap://` is for fsspec: as `storage.dtap.DtapFileSystem`, with Dask's configuration below."""
+    """The filesystem that fsspec uses for `dtap://`: `storage.dtap.DtapFileSystem`, with Dask's configuration."""
 
     def _below(self) -> Mapping[str, Any]:
         return configured()

@@ -1,4 +1,4 @@
-"""What the first rows of a lake say of its columns: nulls, distinct values, and which of them identify rows."""
+"""Profiles columns by the first rows of a lake: nulls, distinct values, and whether they identify rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dtap_dask.words import count
 
 SAMPLE_ROWS = 20_000
 BATCH_ROWS = 5_000
-FOOTERS = 20  # looked at for a file that has rows
-ENOUGH_ROWS = 1_000  # all of them different: the column identifies rows, whatever its name
+FOOTERS = 20  # read to find a file that has rows
+ENOUGH_ROWS = 1_000  # if all are distinct, the column identifies rows, whatever its name
 _ID = re.compile(r"(?i:(^|[_.-])(id|uuid|guid|key))$|[a-z](Id|ID|Uuid|UUID|Guid|Key)$")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One column in the first `rows` rows: its type, and how many values are null (NaN too) and differ."""
+    """A column in the first `rows` rows: its type, and its number of nulls (NaN counts as null) and distinct values."""
 
     name: str
     type: pa.DataType
@@ -35,17 +35,17 @@ class Profile:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no row has a value."""
+        """Whether there are rows, and none has a value."""
         return bool(self.rows) and self.nulls == self.rows
 
     @property
     def is_named_id(self) -> bool:
-        """Whether an integer or text column is called like one of identifiers: trip_id, userId, uuid."""
+        """Whether an integer or text column is named like an identifier: trip_id, userId, uuid."""
         return self._may_identify and _ID.search(self.name) is not None
 
     @property
     def is_key(self) -> bool:
-        """Whether each row has its own value, as far as the sample tells."""
+        """Whether each row has a value of its own, as far as the sample shows."""
         unique = self._may_identify and not self.nulls and self.distinct == self.rows
         return unique and (self.rows >= ENOUGH_ROWS or (self.rows > 1 and self.is_named_id))
 
@@ -57,7 +57,7 @@ class Profile:
     def in_words(self) -> str:
         """`3.1 % null, 77 distinct values`."""
         if not self.rows:
-            return "no rows to look at"
+            return "no rows"
         if self.is_empty:
             return "no value"
         share = 100 * self.nulls / self.rows

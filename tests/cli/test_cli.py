@@ -173,16 +173,16 @@ def test_preview_reads_on_to_the_part_that_is_fitted(tmp_path: Path) -> None:
 def test_preview_says_why_there_is_nothing_to_show(tmp_path: Path) -> None:
     job = lake_of(tmp_path / "lake", 500, i=np.arange(3000), x=np.arange(3000) * 1.0)
     path = tmp_path / "job.yaml"
-    begins = "None of the first 3,000 rows of .* that a preview looks at "
+    begins = "None of the first 3,000 rows of .*, which a preview reads, "
     fitted = begins + "is in the part 'train', which is fitted: "
     none = {"where": {"train": "i < 0"}}
     some = {"where": {"train": "i < 0", "eval": "i < 10"}}
     for split, where, says in [
-        (None, "i % 3 = 5", begins + "passes source.where: 'i % 3 = 5'. Have it begin elsewhere, or"),
+        (None, "i % 3 = 5", begins + "passes source.where: 'i % 3 = 5'. Start elsewhere, or run"),
         (
             some,
             None,
-            fitted + "10 are in other parts, 2,990 in none. Begin where that part lies, by --set source.where",
+            fitted + "10 are in other parts, 2,990 in none. Start where that part is, with --set source.where",
         ),
         (none, None, fitted + "0 are in other parts, 3,000 in none"),
     ]:
@@ -269,7 +269,7 @@ def test_verify_finds_a_flipped_byte(finished: str) -> None:
     shards = list(Path(finished).rglob("*.tfrecord"))
     good = typed("verify", finished)
     assert good.exit_code == 0
-    says = rf"{finished} is what its manifest says: [\d,]+ rows in [\d,]+ records of {len(shards)} shards"
+    says = rf"{finished} matches its manifest: [\d,]+ rows in [\d,]+ records of {len(shards)} shards"
     assert re.match(says, good.stdout)
     assert json.loads(typed("verify", finished, "--json").stdout)["shards"] == len(shards)
     shard = max(Path(finished, "eval").iterdir())
@@ -285,7 +285,7 @@ def test_verify_finds_a_flipped_byte(finished: str) -> None:
 def test_the_job_that_init_writes_runs(lake: Path, tmp_path: Path, client: Client) -> None:
     result = typed("init", str(lake / "trips"))
     assert result.exit_code == 0
-    assert "# left out, as they need a decision of yours: trip_start (timestamp[us])" in result.stdout
+    assert "# left out because they need a decision: trip_start (timestamp[us])" in result.stdout
     document = yaml.safe_load(result.stdout)
     document["output"]["path"] = str(tmp_path / "out")
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
@@ -336,11 +336,11 @@ def test_init_says_what_the_first_rows_show(tmp_path: Path, client: Client) -> N
     numbers, words, flags = (block["columns"] for block in document["features"])
     assert (numbers, words, flags) == (["\x1b[31mred"], ["user_id", "city"], ["flag"])
     assert "label: Fare   # 10 % null, 45 distinct values\n" in text
-    assert "# rows without a label must be left out" in text
+    assert "# rows without a label must be filtered out" in text
     assert "- city   # 25 % null, 2 distinct values\n" in text
     assert "- user_id   # no nulls, 30 distinct values\n" in text
-    assert "as they have no value: empty\n" in text
-    assert "need a decision of yours: day (date32[day])\n" in text
+    assert "because they have no values: empty\n" in text
+    assert "need a decision: day (date32[day])\n" in text
     assert "\x1b" not in text
     document["source"]["where"] = "Fare is not null"
     document["output"]["path"] = str(tmp_path / "out")

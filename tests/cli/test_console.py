@@ -223,7 +223,7 @@ def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
     terminal.until("Ended at once|Error:", press="\x03")
     status, lines = terminal.end()
     assert status == 4
-    assert "Ended at once. What is written stays: go on with --resume (in Python resume=True)." in lines
+    assert "Ended at once. What has been written is kept: continue with --resume (in Python resume=True)." in lines
     assert "Traceback" not in terminal.shown
     assert "starting 2 workers" in terminal.shown
     assert not re.search(r"\b0 workers", terminal.shown)

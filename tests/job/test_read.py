@@ -225,7 +225,7 @@ def test_mistakes_are_told_at_once(lake: Path, arguments: Document, kind: type[E
 
 @pytest.mark.parametrize("arguments", [{"where": "fare > 1"}, {"storage": {"dtap": {"map": {}}}}])
 def test_a_job_takes_no_condition_beside_it(job: Document, arguments: Document) -> None:
-    with pytest.raises(JobError, match="`where` and `storage` stand in the job"):
+    with pytest.raises(JobError, match="`where` and `storage` belong in the job"):
         dtap_dask.read(job, **arguments)
 
 

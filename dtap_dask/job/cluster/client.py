@@ -165,7 +165,7 @@ def _address_in(file: str) -> str:
             if time.monotonic() > end:
                 raise ClusterError(
                     f"The scheduler file {file} names no scheduler after {WAIT_SECONDS:g} s ({type(error).__name__}: "
-                    f"{error}). Start one with `dask scheduler --scheduler-file {file}`, on a path that this machine sees."
+                    f"{error}). Start one with `dask scheduler --scheduler-file {file}`, on a path seen from here."
                 ) from error
             time.sleep(0.1)
 
