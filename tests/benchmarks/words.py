@@ -36,7 +36,7 @@ def main() -> None:
         plan = make_plan(job)
         expected = forecast(plan, probe(plan), workers=1)
         assert expected.probe is not None
-        [words] = expected.probe.words
+        [words] = expected.probe.distinct
         small = Path(name) / "small"
         small.mkdir()
         with open_client(ClusterOptions(workers=1)) as client:

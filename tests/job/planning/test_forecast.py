@@ -164,10 +164,10 @@ def test_a_probe_sees_what_is_there(job: Document) -> None:
         & pa.compute.field("company").is_valid()
     )
     assert sum(measured.kept) == kept_rows.num_rows
-    seen = {words.column: words.seen for words in measured.words}
+    seen = {column.column: column.seen for column in measured.distinct}
     assert seen["company"] == pytest.approx(len(kept_rows["company"].unique()), abs=3)  # the train part alone
-    assert {words.column for words in measured.words} == {"company", "payment_type"}
-    assert all(words.expected == words.seen for words in measured.words)
+    assert {words.column for words in measured.distinct} == {"company", "payment_type"}
+    assert all(words.expected == words.seen for words in measured.distinct)
 
 
 def test_jobs_of_one_pass_and_of_counting_are_measured(job: Document) -> None:
@@ -200,7 +200,7 @@ def test_a_row_that_stops_a_run_is_told_with_the_plan(job: Document) -> None:
     assert expected.seconds == {}
     told = in_numbers(plan, expected)
     assert told["probe"]["forecast_seconds"] is None
-    assert any("The probe ended early, and a run may, too: " in one and "trip_miles" in one for one in told["warnings"])
+    assert any("The probe ended early, and so may a run: " in one and "trip_miles" in one for one in told["warnings"])
     assert "time        not known" in in_text(told)
 
 

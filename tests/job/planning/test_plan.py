@@ -364,7 +364,7 @@ def test_a_huge_row_group_is_told(job: Document, monkeypatch: pytest.MonkeyPatch
     """With the limit lowered: a row group of half a gigabyte takes longer to write than it shows."""
     assert "The largest row group" not in warned(job)
     monkeypatch.setattr(warnings, "OWN_TASK_BYTES", 1000)
-    assert "Row groups of 16 to 128 MiB serve better." in warned(job)
+    assert "Row groups of 16 to 128 MiB work better." in warned(job)
 
 
 def test_missing_statistics_of_the_condition_are_told(tmp_path: Path) -> None:
