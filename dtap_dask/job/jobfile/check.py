@@ -157,7 +157,7 @@ class _Check:
     def block(self, index: int, block: BlockSpec, columns: list[str]) -> Iterator[FeatureSpec]:
         place = f"features[{index}]"
         if block.name is not None and block.as_ is not None:
-            message = "`name` makes one vector of all columns, `as` names each of them: give one of the two."
+            message = "`name` makes one vector of all columns, `as` names each one: give one of the two."
             self.report(message, "features", index)
         elif block.name is not None:
             if columns:
