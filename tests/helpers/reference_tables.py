@@ -6,7 +6,9 @@ the meaning, is written by hand in the page and kept, unless the code has it too
 
 from __future__ import annotations
 
+import ast
 import copy
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,6 +173,35 @@ def options() -> Iterator[Row]:
     yield from ((option, ", ".join(names), text) for (option, text), names in sorted(found.items()))
 
 
+def python() -> Iterator[Row]:
+    """name, argument, default of every public function, and of ClusterOptions, without importing TensorFlow."""
+    for name in (*(one for one in dtap_dask.__all__ if one.islower()), "ClusterOptions"):
+        module, attribute = dtap_dask._HOMES[name]
+        source = Path(importlib.util.find_spec(module).origin).read_text()
+        (found,) = [one for one in ast.parse(source).body if getattr(one, "name", None) == attribute]
+        for argument, default in _arguments(found) if isinstance(found, ast.FunctionDef) else _class_fields(found):
+            yield f"`{name}`", f"`{argument}`", "required" if default is None else f"`{_unparsed(default)}`"
+
+
+def _arguments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr | None]]:
+    given = function.args
+    positional = [None] * (len(given.args) - len(given.defaults)) + given.defaults
+    yield from zip((one.arg for one in given.args), positional, strict=True)
+    yield from zip((one.arg for one in given.kwonlyargs), given.kw_defaults, strict=True)
+
+
+def _class_fields(found: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+    for one in ast.walk(found):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            yield one.target.id, one.value
+
+
+def _unparsed(default: ast.expr) -> str:
+    """A default as it is written; that of dataclasses.field without the rest."""
+    inner = [one.value for one in getattr(default, "keywords", ()) if one.arg == "default"]
+    return ast.unparse(inner[0] if inner else default)
+
+
 def _spelling(option: click.Option) -> str:
     """`-o, --output FILE`"""
     value = (
@@ -198,6 +229,7 @@ TABLES = {
     "later": Table(("step", "what it will do"), later),
     "manifest": Table(("key", "type", "meaning"), manifest),
     "commands": Table(("command", "what it does"), commands),
+    "python": Table(("name", "argument", "default", "meaning"), python, named_by=2),
     "options": Table(("option", "commands", "meaning"), options),
 }
 
