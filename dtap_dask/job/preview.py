@@ -15,7 +15,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Rows, Transform, fit_batches
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.lake.parquet.row_groups import planned_rows
+from dtap_dask.lake.parquet.reading import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
 
 # The source rows that a preview reads, and the most if these hold too few to fit or to show.

@@ -16,7 +16,7 @@ _LEAVE_OUT = "Leave the column out of the job, rewrite the file, or give each ki
 
 @dataclass(frozen=True)
 class FileColumns:
-    """Canonical names and types of the columns of some files that have the same, `example` the first of them.
+    """The schema (canonical types) of a number of files that share it; `example` is the first of them.
 
     A name may occur twice. `filled`: whether the files have rows.
     """
@@ -28,8 +28,8 @@ class FileColumns:
 
 
 def merge_file_columns(parts: Iterable[FileColumns]) -> tuple[FileColumns, ...]:
-    """The same with each schema once, in the order in which they first come."""
-    known: dict[tuple[int, bool], int] = {}  # a schema that is the same object need not be compared
+    """Parts with the same schema merged into one, in order of first occurrence."""
+    known: dict[tuple[int, bool], int] = {}  # identical objects need no comparison
     found: list[FileColumns] = []
     counts: list[int] = []
     for part in (parts := list(parts)):
@@ -46,11 +46,11 @@ def merge_file_columns(parts: Iterable[FileColumns]) -> tuple[FileColumns, ...]:
 
 @dataclass(frozen=True)
 class SourceColumns:
-    """Each column of a source in its common type, in the order in which files first have them.
+    """Each column of a source in its common type, in order of first occurrence.
 
-    `refused` says of columns why they cannot be read; those have the type of the first file. `missing` has, for each
-    column that some files lack, how many, and one of them; `files` is the number of all. `retyped` has columns whose
-    values change their kind in some files, with both types and such a file.
+    `refused`: why a column cannot be read; its type is then that of the first file. `missing`: for a column that some
+    files lack, their number and an example; `files` is the number of all files. `retyped`: for a column that some file
+    has in another kind of type, that type, the common type and the file.
     """
 
     schema: pa.Schema
@@ -60,22 +60,22 @@ class SourceColumns:
     files: int
 
     def refuse(self, names: Iterable[str]) -> None:
-        """SourceError where one of the columns that are needed cannot be read."""
+        """SourceError if one of these columns cannot be read."""
         texts = [self.refused[name] for name in names if name in self.refused]
         if texts:
             more = f" So it is with {len(texts) - 1:,} more columns." if len(texts) > 1 else ""
             raise SourceError(texts[0] + more)
 
     def warnings(self, names: Iterable[str]) -> Iterator[str]:
-        """What is odd about columns that are needed, but can be read."""
+        """Warnings about these columns that do not keep them from being read."""
         names = list(names)
         lacking = [name for name in names if name in self.missing]
         if lacking:
-            told = [f"{name!r} ({self._lacking(name)})" for name in lacking[:3]]
+            examples = [f"{name!r} ({self._lacking(name)})" for name in lacking[:3]]
             more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
             yield (
-                f"Some files lack columns, which are null there: {', '.join(told)}{more}. If that is not meant, move "
-                "those files into a folder whose name begins with `_`."
+                f"Some files lack columns, which are null there: {', '.join(examples)}{more}. If that is not meant, "
+                "move those files into a folder whose name begins with `_`."
             )
         for name in names:
             if name in self.retyped:
@@ -88,9 +88,9 @@ class SourceColumns:
 
 
 def source_columns(parts: Sequence[FileColumns]) -> SourceColumns:
-    """The columns of all files; those without rows count only where no file has any."""
+    """The columns of all files; files without rows count only if no file has any."""
     counted = [part for part in parts if part.filled] or list(parts)
-    table = _Table()
+    table = _Merger()
     for part in counted:
         table.add(part)
     table.find_missing(counted)
@@ -99,8 +99,8 @@ def source_columns(parts: Sequence[FileColumns]) -> SourceColumns:
     return SourceColumns(schema, table.refused, table.missing, retyped, sum(part.files for part in counted))
 
 
-class _Table:
-    """The columns of the files added so far: their common types, who first had each type, and what is wrong."""
+class _Merger:
+    """Merges schemas one by one: common types, the file that each type comes from, and problems."""
 
     def __init__(self) -> None:
         self.types: dict[str, pa.DataType] = {}
@@ -138,7 +138,7 @@ class _Table:
         self.types[name] = common
 
     def find_missing(self, parts: Sequence[FileColumns]) -> None:
-        """Which files lack which columns; a column that they have in other letters of the same name is refused."""
+        """Record which files lack which columns; refuse a column whose name differs between files in case only."""
         for part in parts:
             there = set(part.schema.names)
             if len(there) == len(self.types):
@@ -158,7 +158,7 @@ class _Table:
                     )
 
     def retyped(self, parts: Sequence[FileColumns]) -> Iterator[tuple[str, tuple[pa.DataType, pa.DataType, str]]]:
-        """Columns that some file has in a type of another kind than their common one."""
+        """Columns that some file has in another kind of type than the common one."""
         seen = set[str]()
         for part in parts:
             for field in part.schema:
@@ -169,7 +169,7 @@ class _Table:
 
 
 def _is_other_kind(kind: pa.DataType, common: pa.DataType) -> bool:
-    """Whether reading a type as another one changes more than its width."""
+    """Whether `kind` and `common` differ in more than their width."""
     if kind == common or pa.types.is_null(kind) or pa.types.is_nested(kind):
         return False
     if pa.types.is_timestamp(kind) and pa.types.is_timestamp(common):

@@ -1,4 +1,4 @@
-"""The common type of two that files of one source have: one that holds every value of both as it is, or none."""
+"""The common type of a column that files of one source store in two types, if one type holds all values exactly."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pyarrow as pa
 
 from dtap_dask.lake.schema import is_list
 
-_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # of the largest integer of so many bits
-_EXACT_BITS = {16: 11, 32: 24, 64: 53}  # integers of so many bits are exact in a float of that width
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # decimal digits of an integer, by its bits
+_EXACT_BITS = {16: 11, 32: 24, 64: 53}  # bits of an integer that are exact in a float, by the float's width
 _UNITS = ("s", "ms", "us", "ns")
 _MOST_DIGITS = 38
 
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The narrowest canonical type for values of two canonical types; None where none holds them all as they are.
+    """The narrowest canonical type for values of two canonical types; None if no type holds all of them exactly.
 
     Where only some values may not fit (int64 in double, timestamps in nanoseconds, binary as text), the reader checks
-    each value. Fields of structs that one side lacks are null there. A time without a zone is taken as UTC.
+    each value. A struct field that one side lacks is null there. A timestamp without a zone is taken as UTC.
     """
     if one == other or pa.types.is_null(other):
         return one
@@ -71,7 +71,7 @@ def _timestamps(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """A length that one side states counts for both: only Arrow's writers note it, and the reader checks each list."""
+    """A length that one side has holds for both: only Arrow's writers record it, and the reader checks each list."""
     inner = common_type(one.value_type, other.value_type)
     sizes = {kind.list_size for kind in (one, other) if pa.types.is_fixed_size_list(kind)}
     if inner is None or len(sizes) > 1:

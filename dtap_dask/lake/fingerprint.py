@@ -1,7 +1,7 @@
-"""FarmHash's Fingerprint64 of many short texts at once, in NumPy: a text costs some 20 ns instead of 100 to 200.
+"""FarmHash's Fingerprint64 of many short texts at once, in NumPy: about 20 ns a text instead of 100 to 200.
 
-The algorithm is that of farmhashna::Hash64 (Google's FarmHash, src/farmhash.cc); the tests hold it against the
-`farmhash` package, which hashes the texts of more than 64 bytes. All sums and products are modulo 2^64.
+The algorithm is that of farmhashna::Hash64 (Google's FarmHash, src/farmhash.cc); tests compare it with the
+`farmhash` package, which hashes texts of more than 64 bytes here, too. All sums and products are modulo 2^64.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ U64 = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
-_BLOCK = 8192  # texts hashed together: what lies between stays in the processor's cache
+_BLOCK = 8192  # texts hashed at once: intermediate results stay in the processor's cache
 
 
 def fingerprints(data: npt.NDArray[np.uint8], ends: Offsets) -> U64:
-    """Fingerprint64 of data[ends[i]:ends[i + 1]] for every i, shape [n] of `ends` [n + 1], which rise."""
+    """Fingerprint64 of data[ends[i]:ends[i + 1]] for every i, shape [n]; `ends` [n + 1] is ascending."""
     starts, sizes = ends[:-1], np.diff(ends)
     out = np.full(len(starts), _K2)  # that of the empty text
     if not len(starts):
@@ -40,7 +40,7 @@ def fingerprints(data: npt.NDArray[np.uint8], ends: Offsets) -> U64:
 
 
 class _Texts:
-    """Texts of `data` that begin at `starts` and have `sizes` bytes; `mul` is the factor that all hashes use."""
+    """Texts of `data` at `starts`, `sizes` bytes each; `mul` is the factor that all hashes use."""
 
     def __init__(self, data: npt.NDArray[np.uint8], starts: Offsets, sizes: Offsets):
         self._data, self._starts, self._sizes = data, starts, sizes
@@ -48,11 +48,11 @@ class _Texts:
         self.mul = _K2 + self.sizes * np.uint64(2)
 
     def eight(self, offset: int) -> U64:
-        """The little-endian number in the 8 bytes from `offset` on; below 0 it counts from the text's end."""
+        """The little-endian number in the 8 bytes at `offset`; a negative offset counts from the end of the text."""
         return self._fetch("<u8", offset)
 
     def four(self, offset: int) -> U64:
-        """That in 4 bytes."""
+        """The same of 4 bytes."""
         return self._fetch("<u4", offset).astype(np.uint64)
 
     def byte(self, offset: int | Offsets) -> U64:

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from dtap_dask.lake.columns import FileColumns, merge_file_columns
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.parquet.footers import Footer, FooterReader, RowGroups
+from dtap_dask.lake.parquet.footers import Footer, FooterReader
+from dtap_dask.lake.parquet.row_group import RowGroups
 from dtap_dask.lake.pruning import prune_groups
 from dtap_dask.lake.sql.domain import ColumnStats
 from dtap_dask.lake.sql.expression import Expression, compile_sql

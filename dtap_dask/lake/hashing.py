@@ -1,4 +1,4 @@
-"""64-bit hashes of rows that stay the same for ever: whoever changes a value here moves rows between splits."""
+"""64-bit hashes of rows. They must never change: another value would move rows between splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dtap_dask.lake.schema import MICROSECONDS, MICROSECONDS_PER_DAY, is_text
 
 U64 = npt.NDArray[np.uint64]
 
-NULL_HASH = np.uint64(0x6A09E667F3BCC909)  # what a null hashes to (the fraction of the square root of two)
+NULL_HASH = np.uint64(0x6A09E667F3BCC909)  # the hash of null: the fraction of the square root of two
 
 
 def splitmix64(x: U64) -> U64:
@@ -29,26 +29,26 @@ def splitmix64(x: U64) -> U64:
 
 
 def fold(first: U64, second: U64) -> U64:
-    """Two hashes of shape [n] as one; the order matters."""
+    """Combine two hashes of shape [n] into one; order matters."""
     return splitmix64(splitmix64(first) ^ second)
 
 
 def fingerprint64(values: pa.Array) -> U64:
     """FarmHash Fingerprint64 of the UTF-8 or binary bytes, shape [n]; null gives `NULL_HASH`.
 
-    `values` is a string or binary array of any layout, dictionary-encoded ones included: each distinct value is
-    then hashed once. The same numbers as `tf.strings.to_hash_bucket_fast` before its modulus.
+    `values` is a string or binary array of any layout. Of a dictionary-encoded array each distinct value is hashed
+    once. Equal to `tf.strings.to_hash_bucket_fast` before its modulus.
     """
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
     if not pa.types.is_dictionary(values.type):
         return _fingerprint_each(values)
     codes = values.indices
-    if len(values.dictionary) > len(codes):  # a slice of a large column chunk: hash only what it uses
+    if len(values.dictionary) > len(codes):  # a slice of a large column chunk: hash only the entries it uses
         return _fingerprint_each(values.dictionary_decode())
     words = np.append(_fingerprint_each(values.dictionary), NULL_HASH)
-    places = pc.fill_null(codes.cast(pa.int64()), len(values.dictionary)).to_numpy(zero_copy_only=False)
-    return np.asarray(words[places], np.uint64)
+    indices = pc.fill_null(codes.cast(pa.int64()), len(values.dictionary)).to_numpy(zero_copy_only=False)
+    return np.asarray(words[indices], np.uint64)
 
 
 def _fingerprint_each(values: pa.Array) -> U64:
@@ -82,7 +82,7 @@ def column_hash(name: str, values: pa.Array) -> U64:
 
 def is_key_type(kind: pa.DataType) -> bool:
     """Whether a column of this type can be part of a split key: integers, booleans, text, dates, timestamps, and
-    decimals without digits behind the point."""
+    decimals of scale 0."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_decimal(kind):
@@ -92,28 +92,28 @@ def is_key_type(kind: pa.DataType) -> bool:
 
 
 def key_hash(columns: Sequence[tuple[str, pa.Array]]) -> U64:
-    """One hash a row of the named key columns, shape [n], at least one column.
+    """One hash per row of the named key columns (at least one), shape [n].
 
-    An integer of any width counts by its value, a boolean as 0 or 1, dates and timestamps as microseconds since
-    1970 rounded down: SplitMix64 of that. A decimal without digits behind the point counts as the integer that it is,
-    beyond 64 bits as Fingerprint64 of its digits. Text is Fingerprint64 of its bytes, null is `NULL_HASH`. Several
-    columns are folded in order. Floats, other decimals and nested columns are refused with DataError.
+    An integer of any width is hashed by value, a boolean as 0 or 1, a date or timestamp as microseconds since 1970,
+    rounded down: all with SplitMix64. A decimal of scale 0 is hashed as an integer; beyond 64 bits as Fingerprint64 of
+    its digits. Text is Fingerprint64 of its bytes, null is `NULL_HASH`. Several columns are folded in order. DataError
+    for floats, other decimals and nested columns.
     """
     hashes = [column_hash(name, values) for name, values in columns]
     total = hashes[0]
-    for each in hashes[1:]:
-        total = fold(total, each)
+    for other in hashes[1:]:
+        total = fold(total, other)
     return total
 
 
 def row_hash(key: str, numbers: npt.NDArray[np.int64]) -> U64:
-    """The hash of a row without key columns, shape [n]: its file's key and its row number in the file."""
+    """The hash of rows without key columns, shape [n]: of the file's key and the row numbers in the file."""
     file = np.full(len(numbers), np.uint64(farmhash.Fingerprint64(key.encode())))
     return fold(file, splitmix64(numbers.view(np.uint64)))
 
 
 def _decimals(name: str, values: pa.Array) -> U64:
-    """The hash of each whole number, of any size; what null hashes to here means nothing."""
+    """The hashes of whole numbers of any size; undefined for nulls."""
     _refuse_unfit(name, values.type)
     values = values.cast(pa.decimal256(76, 0)).fill_null(0)
     low, high = (pa.scalar(Decimal(int(bound)), values.type) for bound in (-(2**63), 2**64 - 1))

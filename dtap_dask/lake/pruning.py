@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.listing.partitions import partition_scalar
-from dtap_dask.lake.parquet.footers import Footer, RowGroups
+from dtap_dask.lake.parquet.footers import Footer
+from dtap_dask.lake.parquet.row_group import RowGroups
 from dtap_dask.lake.sql.domain import ColumnStats
 from dtap_dask.lake.sql.expression import Expression
 

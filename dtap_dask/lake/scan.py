@@ -1,4 +1,4 @@
-"""What a task reads of the lake, and what it does to the rows before features see them: filter, derive, split."""
+"""Reads the rows of a task: decoded, filtered, derived, sampled and split, batch by batch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pyarrow as pa
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.listing.partitions import partition_scalar
 from dtap_dask.lake.parquet.decoding import RowGroupSlice
-from dtap_dask.lake.parquet.footers import RowGroup
-from dtap_dask.lake.parquet.row_groups import read_interleaved, read_sequential
+from dtap_dask.lake.parquet.reading import read_interleaved, read_sequential
+from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
 from dtap_dask.lake.sql.expression import Expression, compile_sql
@@ -46,11 +46,12 @@ class ScanTask:
 
 @dataclass(frozen=True)
 class ScanSpec:
-    """What every task of a job does with the rows. Picklable.
+    """What a scan reads and computes; the same for all tasks of a job. Picklable.
 
     `schema`: canonical types of the source columns to read, without partition columns. `partitions`: types of the
-    hive partition columns. `derive`: (name, SQL) in order, each seeing the earlier ones. `outputs`: the columns
-    (source, partition, derived) that come out. `verify_checksums`: whether to check those of pages that have some.
+    hive partition columns. `derive`: (name, SQL) in order; an expression may use earlier ones. `outputs`: the columns
+    (source, partition, derived) of the result. `verify_checksums`: whether to verify the checksums of pages
+    that have one.
     """
 
     schema: pa.Schema
@@ -63,7 +64,7 @@ class ScanSpec:
     verify_checksums: bool = True
 
     def fit_mask(self, parts: PartIndex) -> npt.NDArray[np.bool_]:
-        """Which rows are fitted, shape [n], by the part that each is in."""
+        """Whether each row is in the part that is fitted, shape [n]; `parts` as in ScanBatch.split."""
         part = self.split.names.index(self.split.fit) if self.split else 0
         return np.asarray(parts == part)
 
@@ -73,8 +74,8 @@ class ScanBatch:
     """Rows that passed the filter, perhaps none.
 
     `rows` has the columns of `ScanSpec.outputs`; text and binary source and partition columns are dictionary
-    arrays. `split` is the index into the split's names for each row, int16 [n]: -1 in no part, all 0 without a
-    split. `group` is the position in the task's groups.
+    arrays. `split` is the index of each row's part in the split's names, int16 [n]: -1 in no part; all 0 without a
+    split. `group` is the position of the row group in the task.
     """
 
     rows: pa.RecordBatch
@@ -82,7 +83,7 @@ class ScanBatch:
     group: int
 
     def in_parts(self) -> tuple[pa.RecordBatch, PartIndex]:
-        """The rows that are in a part of the split, and the part of each."""
+        """The rows that belong to a part of the split, and the part of each."""
         matched = self.split >= 0
         if matched.all():
             return self.rows, self.split
@@ -92,11 +93,11 @@ class ScanBatch:
 def read_task(
     store: Store, spec: ScanSpec, task: ScanTask, *, batch_rows: int = BATCH_ROWS, mixed: bool = False
 ) -> Iterator[ScanBatch]:
-    """All rows of a task, filtered, sampled, derived and split, batch by batch; one batch is at most `batch_rows`.
+    """All rows of a task, filtered, derived, sampled and split, in batches of at most `batch_rows` rows.
 
-    `mixed=False` reads group after group. `mixed=True` reads groups in turns, as many open at once as a fixed
-    memory allows, each giving its share of `batch_rows` a turn. Either way the sequence depends on the arguments
-    only. SourceError when a file is gone, changed since it was planned, or damaged.
+    `mixed=False` reads one group after the other. `mixed=True` reads groups round-robin: as many are open at once as a
+    fixed memory allows, and each gives its share of `batch_rows` per turn. Either way the sequence depends on the
+    arguments only. SourceError when a file is missing, changed since planning, or damaged.
     """
     return read_mapped(store, spec, task, _split_evenly, batch_rows=batch_rows, mixed=mixed)
 
@@ -105,38 +106,44 @@ def read_mapped(
     store: Store,
     spec: ScanSpec,
     task: ScanTask,
-    each: Callable[[ScanBatch, int], Iterable[T]],
+    transform: Callable[[ScanBatch, int], Iterable[T]],
     *,
     batch_rows: int = BATCH_ROWS,
     mixed: bool = False,
     result_bytes: int = 0,
 ) -> Iterator[T]:
-    """What `each(batch, turns)` makes of a task's batches, in as many parts as it is given turns.
+    """The results of `transform(batch, turns)` for the batches of a task.
 
-    The parts come in the order of `read_task`'s batches, but with `mixed` the batches that `each` gets are larger: as
-    large as memory allows, if a row of the parts takes about `made_bytes`. So what is costly by the batch is done once
-    for many turns.
+    `transform` cuts what it makes of a batch into about `turns` results. Results come in the order of `read_task`'s
+    batches, but with `mixed` a batch holds several turns at once, as many as memory allows if a row of a result takes
+    about `result_bytes`: work that is costly per batch is done once for many turns.
     """
-    rows = _CompiledScan(spec)
+    compiled = _CompiledScan(spec)
 
-    def made(piece: RowGroupSlice, turns: int) -> Iterable[T]:
-        return each(rows.batch(task.groups[piece.position], piece), turns)
+    def results(piece: RowGroupSlice, turns: int) -> Iterable[T]:
+        return transform(compiled.batch(task.groups[piece.position], piece), turns)
 
     if mixed:
         parts = read_interleaved(
-            store, rows.columns, task.groups, batch_rows, made, verify=spec.verify_checksums, result_bytes=result_bytes
+            store,
+            compiled.columns,
+            task.groups,
+            batch_rows,
+            results,
+            verify=spec.verify_checksums,
+            result_bytes=result_bytes,
         )
         with contextlib.closing(parts):
             yield from parts
         return
-    pieces = read_sequential(store, rows.columns, task.groups, batch_rows, verify=spec.verify_checksums)
+    pieces = read_sequential(store, compiled.columns, task.groups, batch_rows, verify=spec.verify_checksums)
     with contextlib.closing(pieces):
         for piece in pieces:
-            yield from made(piece, 1)
+            yield from results(piece, 1)
 
 
 def _split_evenly(batch: ScanBatch, turns: int) -> Iterator[ScanBatch]:
-    """A batch in parts of about as many rows."""
+    """A batch in `turns` parts of about equal size."""
     if turns == 1:
         yield batch
         return
@@ -145,7 +152,7 @@ def _split_evenly(batch: ScanBatch, turns: int) -> Iterator[ScanBatch]:
 
 
 def even_ranges(rows: int, parts: int) -> Iterator[tuple[int, int]]:
-    """Where `parts` parts of about as many of `rows` rows begin and end."""
+    """[start, stop) of each of `parts` parts of about equal size that cover `rows` rows."""
     return pairwise(rows * i // parts for i in range(parts + 1))
 
 
@@ -204,10 +211,10 @@ def _needed_columns(spec: ScanSpec) -> set[str]:
 
 
 class _CompiledScan:
-    """The steps of a ScanSpec, compiled once, to apply to each piece of a row group.
+    """A ScanSpec compiled once and applied to each slice of a row group.
 
-    `columns` are the file columns to read, `partitions` the partition columns to add: those that a step or the
-    output needs. Derived columns that nothing needs are not computed.
+    `columns` are the file columns to read and `partitions` the partition columns to add: those that the output, the
+    filter or the split needs. Unneeded derived columns are not computed.
     """
 
     def __init__(self, spec: ScanSpec):
@@ -223,7 +230,7 @@ class _CompiledScan:
         self._constants: dict[tuple[tuple[str | None, ...], int], list[pa.Array]] = {}
 
     def batch(self, group: RowGroup, piece: RowGroupSlice) -> ScanBatch:
-        """`where`, then `derive`, then sample and split, then the output columns."""
+        """Filter, derive, sample, split, then select the output columns."""
         arrays = [*piece.columns, *self._partition_columns(group, piece.rows)]
         rows = pa.RecordBatch.from_arrays(arrays, schema=self._delivered) if arrays else _nameless(piece.rows)
         numbers = np.arange(piece.first_row, piece.first_row + piece.rows, dtype=np.int64)
@@ -259,7 +266,7 @@ class _CompiledScan:
     def _partition_columns(self, group: RowGroup, rows: int) -> list[pa.Array]:
         key = (group.partition, rows)
         if key not in self._constants:
-            self._constants.clear()  # only the group being read repeats
+            self._constants.clear()  # only the batches of the current group repeat
             values = dict(zip(self._spec.partitions.names, group.partition, strict=True))
             scalars = [partition_scalar(values[field.name], field.type) for field in self.partitions]
             self._constants[key] = [_repeat(scalar, rows) for scalar in scalars]
@@ -275,12 +282,12 @@ def _filter(
 
 
 def _nameless(rows: int) -> pa.RecordBatch:
-    """A batch without columns that still counts its rows."""
+    """A batch without columns that still has a number of rows."""
     return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
 
 
 def _repeat(scalar: pa.Scalar, rows: int) -> pa.Array:
-    """A constant column; text as a dictionary of the one value."""
+    """A constant column; text as a dictionary with one entry."""
     if not pa.types.is_dictionary(delivered_type(scalar.type)):
         return pa.repeat(scalar, rows)
     if not scalar.is_valid:

@@ -1,4 +1,4 @@
-"""The types of columns: what they hold, whatever way a file stores it, and how a scan hands them over."""
+"""Types of columns: canonical types, independent of how a file stores them, and the types that a scan delivers."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a type is of lists, in whatever layout."""
+    """Whether a type is a list, in whatever layout."""
     return any(is_layout(kind) for is_layout in _LISTS)
 
 
 def is_empty_group(kind: pa.DataType) -> bool:
-    """Whether a type is a struct without any field, as Protocol Buffers' writers have it: files store nothing of it."""
+    """Whether a type is a struct without fields, as Protocol Buffers writers produce it: files store nothing for it."""
     return pa.types.is_struct(kind) and all(is_empty_group(field.type) for field in kind)
 
 
-def _is_place(kind: pa.DataType) -> bool:
-    """Whether a canonical type can be one of the places of a vector or tensor."""
+def _is_element(kind: pa.DataType) -> bool:
+    """Whether a canonical type can be an element of a vector or tensor."""
     types = pa.types
     plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
     return bool(plain or types.is_fixed_size_list(kind))
@@ -63,7 +63,7 @@ def _canonical_nested(kind: pa.DataType) -> pa.DataType:
         return pa.map_(canonical_type(kind.key_type), canonical_type(kind.item_type))
     if is_list(kind):
         item = canonical_type(kind.value_type)
-        vector = types.is_fixed_size_list(kind) and kind.list_size > 0 and _is_place(item)
+        vector = types.is_fixed_size_list(kind) and kind.list_size > 0 and _is_element(item)
         return pa.list_(item, kind.list_size if vector else -1)
     if types.is_struct(kind):
         return pa.struct([pa.field(f.name, canonical_type(f.type)) for f in kind])
@@ -76,7 +76,7 @@ def canonical_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def delivered_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which a scan hands over a canonical type: text and binary dictionary-encoded, the rest as it is."""
+    """The type in which a scan delivers a canonical type: text and binary dictionary-encoded, all others unchanged."""
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         return pa.dictionary(pa.int32(), kind)
     return kind

@@ -1,4 +1,4 @@
-"""Which part of the data a row belongs to: by a hash of its key, or by predicates."""
+"""Assigns rows to the parts of a split, by a hash of their key or by predicates; samples rows."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import pyarrow as pa
 from dtap_dask.lake.hashing import U64, splitmix64
 from dtap_dask.lake.sql.expression import Expression
 
-# The index into the parts' names of each row, shape [n]; -1 where a row is in no part.
+# Each row's index in the names of the parts, shape [n]; -1 for a row in no part.
 PartIndex: TypeAlias = npt.NDArray[np.int16]
-# Folded into the key's hash once more, so that a sample of the rows is not all of the first part.
+# Mixed into the hash of the key, so that a sample of the rows is not just the first part.
 _SAMPLE_SALT = np.uint64(0x243F6A8885A308D3)
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """The parts of a split, in written order: `fractions` of the key's hash, or `where` predicates; one is None.
+    """The parts of a split, in written order: `fractions` of the key's hash, or `where` predicates; the other is None.
 
-    `key` holds the key columns (none: the file's key and the row's number in it), `fit` the part that is fitted.
+    `key`: the key columns (empty: the file's key and the row number in the file); `fit`: the part that is fitted.
     """
 
     names: tuple[str, ...]

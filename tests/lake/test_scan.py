@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from dtap_dask.lake.listing.discover import list_source
 from dtap_dask.lake.listing.partitions import partition_schema
 from dtap_dask.lake.parquet import footers as footers_module
-from dtap_dask.lake.parquet import row_groups as groups_module
-from dtap_dask.lake.parquet.footers import Footer, FooterReader, RowGroups, read_footer, read_schema
+from dtap_dask.lake.parquet import reading
+from dtap_dask.lake.parquet.footers import Footer, FooterReader, read_footer, read_schema
+from dtap_dask.lake.parquet.row_group import RowGroups
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task, scan_schema
 from dtap_dask.lake.split import SplitSpec
@@ -123,7 +124,7 @@ def test_mixed_reads_the_same_rows_in_turns(lake):
 def test_mixed_opens_only_what_the_budget_allows(lake, monkeypatch):
     whole = Lake(lake)
     task = whole.task()
-    monkeypatch.setattr(groups_module, "OPEN_BYTES", 2 * groups_module._cost(whole.schema, task.groups[0], 1000))
+    monkeypatch.setattr(reading, "OPEN_BYTES", 2 * reading._cost(whole.schema, task.groups[0], 1000))
     batches = list(read_task(whole.store, whole.spec(), task, batch_rows=200, mixed=True))
     order = [batch.group for batch in batches]
     assert sorted(pa.Table.from_batches([b.rows for b in batches])["id"].to_pylist()) == list(range(4000))

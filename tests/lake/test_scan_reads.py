@@ -24,7 +24,8 @@ from dtap_dask.lake.listing.discover import list_source
 from dtap_dask.lake.listing.partitions import partition_schema
 from dtap_dask.lake.parquet import decoding, opening
 from dtap_dask.lake.parquet.column_chunks import ChunkFile, merge_ranges
-from dtap_dask.lake.parquet.footers import RowGroup, read_footer
+from dtap_dask.lake.parquet.footers import read_footer
+from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 from dtap_dask.lake.split import SplitSpec
@@ -370,7 +371,8 @@ MEASURE = """
 import sys
 from pathlib import Path
 from dtap_dask.lake.listing.discover import list_source
-from dtap_dask.lake.parquet.footers import RowGroup, read_footer
+from dtap_dask.lake.parquet.footers import read_footer
+from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 import pyarrow as pa
 store, files = list_source([sys.argv[1]], {})

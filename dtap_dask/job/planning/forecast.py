@@ -22,7 +22,7 @@ from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
 from dtap_dask.job.planning.sharding import planned_row_bytes, shard_counts
-from dtap_dask.lake.parquet.row_groups import OPEN_BYTES
+from dtap_dask.lake.parquet.reading import OPEN_BYTES
 from dtap_dask.records.shard import WINDOW_BYTES
 
 WINDOW_ROWS = 65_536  # rows shuffled and encoded together, if they stay below WINDOW_BYTES

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.lake.parquet.footers import RowGroups
+from dtap_dask.lake.parquet.row_group import RowGroups
 
 # A row group of more decoded bytes than this is a task of its own.
 OWN_TASK_BYTES = 512 << 20

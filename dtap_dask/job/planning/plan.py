@@ -28,7 +28,7 @@ from dtap_dask.job.planning.stages import PlannedStage, planned_stages
 from dtap_dask.job.planning.warnings import SourceNotes, source_warnings
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.parquet.footers import RowGroups
+from dtap_dask.lake.parquet.row_group import RowGroups
 from dtap_dask.lake.scan import ScanSpec, ScanTask
 from dtap_dask.records.manifest import FORMAT_VERSION, Amounts, SourceTotals
 from dtap_dask.storage import Store

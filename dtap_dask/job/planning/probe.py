@@ -22,7 +22,7 @@ from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.sharding import layout_of
 from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
-from dtap_dask.lake.parquet.row_groups import planned_rows
+from dtap_dask.lake.parquet.reading import planned_rows
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
 from dtap_dask.records.shard import AssignedRows, TaskShards, write_shards
 from dtap_dask.storage import Store

@@ -11,7 +11,7 @@ from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
-from dtap_dask.lake.parquet.footers import RowGroups
+from dtap_dask.lake.parquet.row_group import RowGroups
 from dtap_dask.words import count, human
 
 # More files than this, each with fewer bytes of the needed columns than that, are many small ones.

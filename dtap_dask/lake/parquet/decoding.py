@@ -13,7 +13,7 @@ from dtap_dask.errors import SourceError
 from dtap_dask.lake.parquet.batch_sizes import BatchSizer, longest_entry, split_by_bytes
 from dtap_dask.lake.parquet.column_chunks import ChunkFile, chunk_ranges
 from dtap_dask.lake.parquet.conversion import to_delivered_type
-from dtap_dask.lake.parquet.footers import RowGroup, is_plain_text
+from dtap_dask.lake.parquet.footers import is_plain_text
 from dtap_dask.lake.parquet.opening import (
     ParsedFooter,
     cached_footer,
@@ -22,6 +22,7 @@ from dtap_dask.lake.parquet.opening import (
     one_line,
     open_parquet,
 )
+from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type, is_empty_group
 from dtap_dask.storage import Store
 
@@ -89,7 +90,7 @@ class OpenFile:
                     position, group.first_row + start, size, tuple(_nulls(field, size) for field in schema)
                 )
             return
-        places = self.footer.places(tuple(stored))
+        places = self.footer.indices(tuple(stored))
         chunks = self._metadata.row_group(group.index)
         self._source.expect(chunk_ranges(chunks, places) if coalesced(group) else [])
         texts = (name for name in stored if pa.types.is_dictionary(delivered_type(schema.field(name).type)))

@@ -1,4 +1,4 @@
-"""Parquet files and their footers as they are opened: what is wrong with a file is said in one error."""
+"""Opens Parquet files and parses their footers; whatever is wrong with a file becomes one clear SourceError."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from dtap_dask.lake.parquet import int96
 from dtap_dask.storage import Store, replaced
 
 MAGIC, MAGIC_ENCRYPTED = b"PAR1", b"PARE"
-TAIL = 8  # behind the footer: its length and the magic
-FIRST_READ = 64 << 10  # bytes at the end of a file, enough for most footers; pyarrow reads as many
+TAIL = 8  # bytes behind the footer: its length and the magic
+FIRST_READ = 64 << 10  # bytes at the end of a file, enough for most footers; pyarrow reads as much
 FOOTER_CACHE_BYTES = 4 << 20
-_ARROW_SCHEMA, _NO_SCHEMA = b"\x0cARROW:schema", b"\x0cschema:ARROW"  # a key, behind its length
+_ARROW_SCHEMA, _NO_SCHEMA = b"\x0cARROW:schema", b"\x0cschema:ARROW"  # a key with its length
 # Bytes of a value by its physical type.
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
 @contextlib.contextmanager
 def open_checked(store: Store, path: str, size: int, version: str | None = None) -> Iterator[Any]:
-    """The file at `path` for reading, of the size and version that were listed.
+    """Open the file at `path` for reading; SourceError if it is missing, or not of the `size` and `version` listed.
 
-    SourceError when it is gone or was replaced, on a local filesystem also while it was read.
+    On a local filesystem the version is compared once more after reading.
     """
     try:
         source = store.open_input(path)
@@ -48,7 +48,7 @@ def open_checked(store: Store, path: str, size: int, version: str | None = None)
             raise changed_error(path, f"it had {size:,} bytes then, {now:,} now")
         _refuse_replaced(store, path, source, version)
         yield source
-        if store.local_path() is not None:  # elsewhere that would be one more request, or tell nothing new
+        if store.local_path() is not None:  # elsewhere it costs a request, or gives nothing new
             _refuse_replaced(store, path, source, version)
 
 
@@ -59,7 +59,7 @@ def _refuse_replaced(store: Store, path: str, source: Any, version: str | None) 
 
 
 def changed_error(path: str, how: str) -> SourceError:
-    """The error for a file that is not what the plan was made from."""
+    """The error for a file that has changed since planning."""
     return SourceError(
         f"{path} has changed since the source was listed: {how}. Run the job again, so that it plans with the files "
         "of now, once the job that writes the source has finished."
@@ -67,7 +67,7 @@ def changed_error(path: str, how: str) -> SourceError:
 
 
 def damaged_error(path: str, why: str, place: str = "") -> SourceError:
-    """The error for a file that is no sound Parquet."""
+    """The error for a file that is not valid Parquet."""
     return SourceError(
         f"{path} cannot be read{place}: {why}. The file is damaged, or holds what pyarrow does not read. Run the job "
         "that writes it again, or move it into a folder whose name begins with `_`."
@@ -75,13 +75,13 @@ def damaged_error(path: str, why: str, place: str = "") -> SourceError:
 
 
 def one_line(error: Exception) -> str:
-    """What pyarrow says, without its line breaks and full stop."""
+    """The message of an error of pyarrow, without line breaks and full stop."""
     return " ".join(str(error).split()).rstrip(".")
 
 
 @contextlib.contextmanager
 def errors_explained(source: Any, path: str, size: int) -> Iterator[None]:
-    """Whatever pyarrow raises here about a file becomes a SourceError that says what is wrong with it."""
+    """Turn what pyarrow raises about a file into a SourceError that says what is wrong with the file."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -91,7 +91,7 @@ def errors_explained(source: Any, path: str, size: int) -> Iterator[None]:
 
 
 def open_parquet(source: Any, path: str, size: int, **options: Any) -> pq.ParquetFile:
-    """`source` as a ParquetFile with `options`; SourceError that says what is wrong with the file.
+    """`source` as a ParquetFile with `options`; SourceError if it cannot be opened.
 
     INT96 timestamps are taken as microseconds (as nanoseconds they overflow outside 1677-2262).
     """
@@ -100,7 +100,7 @@ def open_parquet(source: Any, path: str, size: int, **options: Any) -> pq.Parque
 
 
 def read_tail(source: Any, path: str, size: int) -> bytes:
-    """The footer of a file of `size` bytes, with its length and the magic behind it; in one read if it is small."""
+    """The footer of a file of `size` bytes, including its length and the magic; one read if it is small."""
     start = max(size - FIRST_READ, 0)
     source.seek(start)
     tail = bytes(source.read(size - start))
@@ -115,7 +115,7 @@ def read_tail(source: Any, path: str, size: int) -> bytes:
 
 
 def parse_footer(tail: bytes) -> pq.ParquetFile:
-    """A file's footer alone, as `read_tail` gives it: schema and metadata, no rows. Raises what pyarrow raises."""
+    """A footer as `read_tail` returns it: schema and metadata, no rows. Raises what pyarrow raises."""
     return pq.ParquetFile(pa.BufferReader(MAGIC + tail), coerce_int96_timestamp_unit="us")
 
 
@@ -125,9 +125,9 @@ def _footer_length(tail: bytes) -> int:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf column: its dotted path, whether it lies below another or in lists, and the bytes of a value.
+    """A leaf column: its dotted path, whether it is nested or in lists, and the bytes of a value.
 
-    `text`: whether it is of text or binary of any length; `width` is that of a code then.
+    `text`: whether it holds text or binary of variable length; `width` is then that of a dictionary code.
     """
 
     path: str
@@ -138,42 +138,40 @@ class Leaf:
 
     @classmethod
     def of(cls, column: pq.ColumnSchema) -> Leaf:
-        """The leaf that a file's schema describes."""
+        """The leaf that a column of a file's schema describes."""
         path, kind = column.path, column.physical_type
         width = column.length if kind == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS[kind]
         return cls(path, path != column.name, column.max_repetition_level > 0, kind == "BYTE_ARRAY", width)
 
 
 class ParsedFooter:
-    """A file's footer as its row groups are read by, with what follows from its schema.
+    """The footer that row groups are read with, and what follows from its schema.
 
-    `metadata` describes INT96 columns as binary of 12 bytes: `int96.timestamps` makes timestamps of them. `leaves` are
-    all leaf columns in the file's order, `flat` has the place of each that is a column of its own.
+    `metadata` describes INT96 columns as binary of 12 bytes, for `int96.timestamps`. `leaves` are all leaf columns in
+    the file's order, `flat` the leaf indices of columns that are not nested.
     """
 
     def __init__(self, metadata: pq.FileMetaData):
         self.metadata = metadata
-        self.leaves = tuple(Leaf.of(metadata.schema.column(place)) for place in range(metadata.num_columns))
-        self.flat = {leaf.path: place for place, leaf in enumerate(self.leaves) if not leaf.nested}
-        self._places: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self.leaves = tuple(Leaf.of(metadata.schema.column(index)) for index in range(metadata.num_columns))
+        self.flat = {leaf.path: index for index, leaf in enumerate(self.leaves) if not leaf.nested}
+        self._indices: dict[tuple[str, ...], tuple[int, ...]] = {}
 
     def has(self, column: str) -> bool:
         """Whether there is a top-level column of this name."""
         return column in self.flat or any(leaf.path.startswith(f"{column}.") for leaf in self.leaves if leaf.nested)
 
-    def places(self, columns: tuple[str, ...]) -> tuple[int, ...]:
-        """The places of the leaf columns below top-level columns, in the file's order."""
-        found = self._places.get(columns)
-        if found is None:
-            found = tuple(leaf_indices(self.metadata, columns))
-            self._places = {columns: found}  # a task asks for the same ones each time
-        return found
+    def indices(self, columns: tuple[str, ...]) -> tuple[int, ...]:
+        """`leaf_indices` of these columns; the last answer is kept, as a task asks for the same columns each time."""
+        if columns not in self._indices:
+            self._indices = {columns: tuple(leaf_indices(self.metadata, columns))}
+        return self._indices[columns]
 
 
 class _FooterCache:
-    """Parsed footers by their bytes, so that the many tasks of one large file do not each parse it again.
+    """Parsed footers by their bytes, so that the many tasks of a large file need not each parse its footer.
 
-    The largest make up for most of the cost, and hold some ten times their bytes; REMEMBERED_BYTES are kept.
+    Large footers cost most, and take about ten times their bytes in memory; FOOTER_CACHE_BYTES of footers are kept.
     """
 
     def __init__(self) -> None:
@@ -181,13 +179,13 @@ class _FooterCache:
         self._known: OrderedDict[bytes, tuple[ParsedFooter, int]] = OrderedDict()
 
     def footer(self, tail: bytes) -> ParsedFooter:
-        """What `tail`, as `read_tail` gives it, holds; raises what pyarrow raises."""
+        """The parsed footer `tail` (see `read_tail`). Raises what pyarrow raises."""
         key = hashlib.sha256(tail).digest()
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key][0]
-        # Without Arrow's own schema, pyarrow decodes what the file holds: it would make dictionaries of plain pages.
+        # With Arrow's own schema pyarrow would make dictionaries of plain pages; without it, it decodes what is stored.
         metadata = parse_footer(tail.replace(_ARROW_SCHEMA, _NO_SCHEMA)).metadata
         if int96.has_int96(metadata.schema):
             described = int96.as_bytes(tail[:-TAIL]).replace(_ARROW_SCHEMA, _NO_SCHEMA)
@@ -204,9 +202,9 @@ _FOOTER_CACHE = _FooterCache()
 
 
 def cached_footer(source: Any, path: str, size: int, footer_bytes: int, footer_crc: int) -> ParsedFooter:
-    """The footer of a file that was planned, in one read of just its bytes: pyarrow alone would fetch 64 KiB.
+    """The footer of a planned file, in one read of just its bytes (pyarrow would fetch 64 KiB).
 
-    SourceError where the footer is none any more, or another one (by its CRC32C).
+    SourceError if it is no longer a footer, or not the same one (by its CRC32C).
     """
     source.seek(size - footer_bytes)
     tail = bytes(source.read(footer_bytes))
@@ -243,17 +241,17 @@ def _what_is_wrong(source: Any, path: str, size: int, error: Exception) -> str:
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """What the name of the column of a nested leaf may be: names may hold dots, too."""
+    """Possible names of the top-level column of a nested leaf: names may contain dots."""
     parts = path.split(".")
     return (".".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def leaf_indices(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
-    """The places of the leaf columns below top-level columns, in the file's order."""
+    """The indices of the leaf columns of top-level `columns`, in the file's order."""
     wanted, needed = set(columns), []
-    for place in range(metadata.num_columns):
-        leaf = metadata.schema.column(place)
+    for index in range(metadata.num_columns):
+        leaf = metadata.schema.column(index)
         flat = leaf.path == leaf.name  # a nested leaf has a longer path than its own name
         if leaf.path in wanted if flat else any(top in wanted for top in _prefixes(leaf.path)):
-            needed.append(place)
+            needed.append(index)
     return needed

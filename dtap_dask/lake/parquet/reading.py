@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from dtap_dask.lake.parquet.decoding import STREAM_BUFFER, OpenFile, RowGroupSlice, Slices, coalesced
-from dtap_dask.lake.parquet.footers import RowGroup
 from dtap_dask.lake.parquet.opening import ParsedFooter, open_checked
+from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.storage import Store
 
