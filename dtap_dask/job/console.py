@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 
-class Unfailing(io.TextIOBase):
+class BestEffortStream(io.TextIOBase):
     """Writes progress to a stream that may be full, closed or without a reader; what cannot be written is dropped.
 
     It bypasses the buffer of the stream, which would keep what failed, and fail again when Python exits.
@@ -57,7 +57,7 @@ def _write_all(raw: io.FileIO, data: bytes) -> None:
 
 def say(text: str) -> None:
     """Print a line to standard error, if that can be written."""
-    Unfailing(sys.stderr).write(f"{text}\n")
+    BestEffortStream(sys.stderr).write(f"{text}\n")
 
 
 def open_standard_streams() -> None:

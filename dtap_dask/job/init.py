@@ -85,9 +85,9 @@ def _label(columns: dict[str, Profile], label: str | None) -> Iterator[str]:
         return
     column = columns[label]
     if pa.types.is_string(column.type):
-        yield f"label: {{column: {_quoted(label)}, steps: [ordinal_encode]}}   # {column.in_words}\n"
+        yield f"label: {{column: {_quoted(label)}, steps: [ordinal_encode]}}   # {column.description}\n"
     else:
-        yield f"label: {_quoted(label)}   # {column.in_words}\n"
+        yield f"label: {_quoted(label)}   # {column.description}\n"
     if column.nulls:
         yield "# rows without a label must be filtered out: source.where, e.g. `... is not null`\n"
 
@@ -113,7 +113,7 @@ def _features(columns: dict[str, Profile]) -> Iterator[str]:
     for kind, steps in _STEPS.items():
         if groups[kind]:
             yield "  - columns:\n"
-            yield from (f"      - {_quoted(name)}   # {columns[name].in_words}\n" for name in groups[kind])
+            yield from (f"      - {_quoted(name)}   # {columns[name].description}\n" for name in groups[kind])
             yield f"    steps: {steps}\n"
     if not any(groups[kind] for kind in _STEPS):
         yield "  []   # no column of numbers, text or booleans was found\n"

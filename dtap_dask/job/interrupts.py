@@ -44,7 +44,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def shielded() -> Iterator[None]:
     """Threads and processes started in this block, and those that they start, never receive Ctrl-C.
 
     A terminal sends it to all processes of a command, each of which would print a traceback.
@@ -62,7 +62,7 @@ def unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def started_unheard(make: Callable[[], T], undo: Callable[[T], object]) -> T:
+def start_shielded(make: Callable[[], T], undo: Callable[[T], object]) -> T:
     """`make()`, run in a thread so that the threads and processes it starts never receive Ctrl-C.
 
     If Ctrl-C is pressed meanwhile, this thread receives it, and `undo` is called with what was made.
@@ -77,7 +77,7 @@ def started_unheard(make: Callable[[], T], undo: Callable[[T], object]) -> T:
             failed.append(error)
 
     thread = threading.Thread(target=work, name="dtap_dask-starting", daemon=True)
-    with unheard():
+    with shielded():
         thread.start()
     try:
         thread.join()

@@ -20,7 +20,7 @@ def settings(storage: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return resolved(storage, configured())
 
 
-def together(*stores: Store) -> dict[str, Any]:
+def combined(*stores: Store) -> dict[str, Any]:
     """The settings of the first store, with the ways to the taps of all stores, for tasks that open all of them."""
     first = dict(stores[0].settings)
     ways = {tap: way for store in stores for tap, way in store.settings["dtap"].get(WAYS, {}).items()}

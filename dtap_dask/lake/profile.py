@@ -54,7 +54,7 @@ class Profile:
         return bool(pa.types.is_integer(self.type) or pa.types.is_string(self.type))
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """`3.1 % null, 77 distinct values`."""
         if not self.rows:
             return "no rows"

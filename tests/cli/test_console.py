@@ -24,7 +24,7 @@ from distributed import Client
 
 import dtap_dask
 from documents import Document
-from dtap_dask.job.console import Unfailing
+from dtap_dask.job.console import BestEffortStream
 from dtap_dask.records.folder import STATUS
 from dtap_dask.storage import Store
 
@@ -133,7 +133,7 @@ def closed() -> io.StringIO:
 
 @pytest.mark.parametrize("make", [Broken, detached, closed, lambda: None])
 def test_streams_that_fail(make: Callable[[], Any]) -> None:
-    stream = Unfailing(make())
+    stream = BestEffortStream(make())
     print("lost", file=stream, flush=True)
     assert not stream.isatty()
 
@@ -141,11 +141,11 @@ def test_streams_that_fail(make: Callable[[], Any]) -> None:
 def test_a_stream_that_works_keeps_its_order_and_its_encoding(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w", encoding="ascii") as file:
         file.write("one\n")
-        print("zwölf", file=Unfailing(file))
+        print("zwölf", file=BestEffortStream(file))
         file.write("three\n")
     assert (tmp_path / "log").read_text() == "one\nzw\\xf6lf\nthree\n"
     text = io.StringIO()
-    print("one", file=Unfailing(text))
+    print("one", file=BestEffortStream(text))
     assert text.getvalue() == "one\n"
 
 

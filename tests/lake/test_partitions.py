@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import SourceError
-from dtap_dask.job.planning.describe import in_numbers
+from dtap_dask.job.planning.describe import plan_numbers
 from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.job.planning.plan_text import in_text
+from dtap_dask.job.planning.plan_text import format_plan
 from dtap_dask.job.preview import preview
 from dtap_dask.lake.listing.discover import SourceFile, list_source
 from dtap_dask.lake.listing.partitions import partition_scalar, partition_schema
@@ -113,12 +113,12 @@ def test_numbers_that_are_kept_as_text_are_warned_of(tmp_path: Path) -> None:
 def test_the_plan_shows_each_type_and_whether_it_was_declared(tmp_path: Path) -> None:
     root = lake(tmp_path / "t" / "year=2013", "zip", ["01001", "10010"])
     plan = make_plan(job_on(root.parent, partitions={"year": "int32"}))
-    told = in_numbers(plan, forecast(plan, None, workers=1, memory=1 << 30))
+    told = plan_numbers(plan, forecast(plan, None, workers=1, memory=1 << 30))
     assert told["partitions"] == {
         "year": {"type": "int32", "declared": True},
         "zip": {"type": "int64", "declared": False},
     }
-    assert "none pruned; year int32; zip int64 (inferred)" in in_text(told)
+    assert "none pruned; year int32; zip int64 (inferred)" in format_plan(told)
 
 
 # Values

@@ -16,7 +16,7 @@ from distributed import Client, default_client
 
 from dtap_dask.errors import ClusterError, JobError
 from dtap_dask.job import taps
-from dtap_dask.job.cluster.file import cluster_of, read_cluster_file
+from dtap_dask.job.cluster.file import read_cluster_file, started_cluster
 from dtap_dask.job.cluster.local import local_cluster
 from dtap_dask.job.cluster.security import reach, refuse_open, refuse_unknown, security_for
 from dtap_dask.records.folder import RUNS
@@ -60,7 +60,7 @@ class ClusterOptions:
     tls_key: str | None = field(default=None, repr=False)  # may be the key itself
 
     @property
-    def names_one(self) -> bool:
+    def names_cluster(self) -> bool:
         """Whether the options name a cluster to use or to start."""
         return bool(self.scheduler or self.scheduler_file or self.cluster)
 
@@ -97,7 +97,7 @@ def open_client(
 
 
 def _current(options: ClusterOptions) -> Client | None:
-    if options.names_one:
+    if options.names_cluster:
         return None
     try:
         return default_client()
@@ -191,7 +191,7 @@ def _started_cluster(
         return own
     file = read_cluster_file(options.cluster)
     note(f"Dask: starting the {file.name} of {options.cluster}")
-    return cluster_of(file, lambda address: refuse_open(address, options.insecure))
+    return started_cluster(file, lambda address: refuse_open(address, options.insecure))
 
 
 def preflight(client: Client, source: Store, output: Store, note: Notify = _ignore) -> None:
@@ -201,7 +201,7 @@ def preflight(client: Client, source: Store, output: Store, note: Notify = _igno
     """
     _wait_for_workers(client, note)
     compare_versions(client)
-    settings = taps.together(source, output)
+    settings = taps.combined(source, output)
     answers = client.run(_probe, source.address, output.address, settings, on_error="return")
     failed = {worker: answer for worker, answer in answers.items() if answer and not _has_left(answer)}
     if failed:

@@ -13,7 +13,7 @@ import dask
 
 from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, did_you_mean
 from dtap_dask.job.cluster.security import on_loopback
-from dtap_dask.job.interrupts import started_unheard
+from dtap_dask.job.interrupts import start_shielded
 from dtap_dask.job.jobfile.document import Document, expand, repeated
 from dtap_dask.job.jobfile.safe_yaml import read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets
@@ -127,7 +127,7 @@ def _unknown_class(document: Document, filled: Mapping[str, Any]) -> Iterator[Pr
 
 
 @contextmanager
-def cluster_of(file: ClusterFile, check: Callable[[str], None]) -> Iterator[Any]:
+def started_cluster(file: ClusterFile, check: Callable[[str], None]) -> Iterator[Any]:
     """Start the cluster of a file, and close it at the end; `check` may refuse its address before workers start."""
     with file.secrets.redacting():
         cluster = _started(file)
@@ -156,7 +156,7 @@ def _started(file: ClusterFile) -> Any:
             f"Install a current version: pip install --upgrade {package}."
         ) from error
     with _explaining(file, "args and kwargs"):
-        return started_unheard(lambda: make(*file.args, **_on_loopback(file)), lambda cluster: cluster.close())
+        return start_shielded(lambda: make(*file.args, **_on_loopback(file)), lambda cluster: cluster.close())
 
 
 @contextmanager

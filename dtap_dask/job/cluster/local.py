@@ -13,7 +13,7 @@ from distributed.system import MEMORY_LIMIT
 from dtap_dask.errors import JobError
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.cluster.starting import WatchedNanny, refuse_unable, why_not_started
-from dtap_dask.job.interrupts import started_unheard
+from dtap_dask.job.interrupts import start_shielded
 from dtap_dask.words import count, human
 
 LEAST_MEMORY = 512 << 20
@@ -50,7 +50,7 @@ def local_cluster(
         )
 
     try:
-        return started_unheard(start, LocalCluster.close)
+        return start_shielded(start, LocalCluster.close)
     except Exception as error:  # Dask raises errors of any kind
         raise why_not_started(error) from error
 

@@ -15,8 +15,8 @@ import numpy as np
 import yaml
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, Loc, in_words, is_text, parse_yaml, read_yaml
-from dtap_dask.job.jobfile.secrets import Secrets, written_in
+from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, Loc, is_text, message_of, parse_yaml, read_yaml
+from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -88,7 +88,7 @@ def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
             parsed, _ = parse_yaml(value)
         except yaml.YAMLError as error:  # neither error shows the value, which may be a secret
             raise JobError(
-                f"--set {key.strip()!r}: its value is not valid YAML: {in_words(error)}. Quote text with "
+                f"--set {key.strip()!r}: its value is not valid YAML: {message_of(error)}. Quote text with "
                 "special characters."
             ) from None
         _assign(raw, key.strip().split("."), parsed)
@@ -182,4 +182,4 @@ def expand(
         return value
 
     filled = fill(document.raw, ())
-    return filled, Secrets(found | {name: one for name, one in written_in(filled).items() if name not in found}), unset
+    return filled, Secrets(found | {name: one for name, one in secrets_in(filled).items() if name not in found}), unset

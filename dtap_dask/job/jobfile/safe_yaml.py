@@ -57,7 +57,7 @@ def read_yaml(path: str | Path, what: str) -> tuple[Any, list[tuple[Loc, int]]]:
         return parse_yaml(text)
     except yaml.YAMLError as error:
         # The traceback would show lines of the file, which may hold secrets.
-        raise JobError(f"The {what} {path} is not valid YAML{_position(error)}: {in_words(error)}.") from None
+        raise JobError(f"The {what} {path} is not valid YAML{_position(error)}: {message_of(error)}.") from None
 
 
 def parse_yaml(text: str) -> tuple[Any, list[tuple[Loc, int]]]:
@@ -79,7 +79,7 @@ def parse_yaml(text: str) -> tuple[Any, list[tuple[Loc, int]]]:
         loader.dispose()
 
 
-def in_words(error: yaml.YAMLError) -> str:
+def message_of(error: yaml.YAMLError) -> str:
     """The error without the surrounding text."""
     problem = getattr(error, "problem", None)
     if problem:

@@ -71,7 +71,7 @@ _VARIABLE = re.compile(r"\$\{\w+\}")
 _IN_URL = re.compile(r"://[^/@:]*:([^/@]+)@")
 
 
-def written_in(document: Mapping[str, Any]) -> dict[str, str]:
+def secrets_in(document: Mapping[str, Any]) -> dict[str, str]:
     """Secrets written in a job itself, by made-up names: storage options with revealing names, passwords in URLs."""
     found: dict[str, str] = {}
 

@@ -26,7 +26,7 @@ from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.jobfile.lenient import validate_leniently
 from dtap_dask.job.jobfile.safe_yaml import Loc
-from dtap_dask.job.jobfile.secrets import Secrets, written_in
+from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.lake.sql.expression import parse_sql
 from dtap_dask.storage.settings import check as check_settings
 from dtap_dask.words import as_html, visible
@@ -181,7 +181,7 @@ class Job(_Section):
     def __repr__(self) -> str:
         """The job file, with values from the environment and other secrets redacted."""
         written = self._as_written().raw
-        safe = self.redact(Secrets(written_in(written)).redact(written))
+        safe = self.redact(Secrets(secrets_in(written)).redact(written))
         return visible(yaml.safe_dump(safe, sort_keys=False, allow_unicode=True, width=100)).rstrip("\n")
 
     __str__ = __repr__
@@ -227,7 +227,7 @@ class Job(_Section):
     @property
     def document(self) -> dict[str, Any]:
         """The job as written, with `${NAME}` in place of values from the environment and of other secrets."""
-        return Secrets(written_in(self._document.raw)).redact(self._document.raw)
+        return Secrets(secrets_in(self._document.raw)).redact(self._document.raw)
 
     def as_document(self) -> dict[str, Any]:
         """The job with all defaults, under the keys of a job file."""

@@ -15,7 +15,7 @@ from dtap_dask.job.planning.footers import summarize_in_processes
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.output import cannot_write
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.planning.plan_text import WIDTH, in_text
+from dtap_dask.job.planning.plan_text import WIDTH, format_plan
 from dtap_dask.job.planning.probe import probe as measure
 from dtap_dask.job.planning.warnings import task_warnings, vocabulary_warnings
 from dtap_dask.words import as_html, terminal_width
@@ -38,16 +38,16 @@ def print_plan(
     plan = make_plan(job, overrides=overrides, limit=limit, read_footers=summarize_in_processes)
     with plan.job.redacting():
         measured = measure(plan) if probe else None
-        numbers = plan.job.redact(in_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
+        numbers = plan.job.redact(plan_numbers(plan, forecast(plan, measured, workers=workers, memory=size)))
     width = max(NARROWEST, min(WIDTH, terminal_width() or WIDTH))
-    print(json.dumps(numbers, indent=2) if as_json else in_text(numbers, width))
+    print(json.dumps(numbers, indent=2) if as_json else format_plan(numbers, width))
 
 
 class PrintedPlan(Plan):
     """A plan that prints as `dtap-dask plan` prints it."""
 
     def __repr__(self) -> str:
-        return in_text(self.job.redact(in_numbers(self, forecast(self))))
+        return format_plan(self.job.redact(plan_numbers(self, forecast(self))))
 
     __str__ = __repr__
 
@@ -68,7 +68,7 @@ def plan(
     return PrintedPlan(**vars(made))
 
 
-def in_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
+def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
     """The numbers of a plan and its forecast, for programs."""
     mixed = sorted(len(task) for task in plan.write_tasks)
     low, high = expected.bytes

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from dtap_dask.job.cluster import machine
-from dtap_dask.job.interrupts import unheard
+from dtap_dask.job.interrupts import shielded
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.storage import Store
@@ -42,6 +42,6 @@ def summarize_in_processes(source: Store, files: Sequence[SourceFile], query: Fo
     """
     spawning = multiprocessing.get_context("spawn")  # what filesystems' clients hold does not survive a fork
     with ProcessPoolExecutor(machine.cores(), mp_context=spawning) as pool:
-        with unheard():
+        with shielded():
             summaries = pool.map(partial(summarize_footers, source, query=query), footer_batches(files))
         return FooterSummary.concat(list(summaries))

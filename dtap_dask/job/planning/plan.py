@@ -23,7 +23,7 @@ from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limi
 from dtap_dask.job.planning.keras_names import keras_name_warnings
 from dtap_dask.job.planning.leaks import leak_warnings
 from dtap_dask.job.planning.output import output_problems
-from dtap_dask.job.planning.source import Lake, list_lake, nothing_left, settle
+from dtap_dask.job.planning.source import CheckedSource, SourceListing, check_source, list_job_source, nothing_left
 from dtap_dask.job.planning.stages import PlannedStage, planned_stages
 from dtap_dask.job.planning.warnings import SourceNotes, source_warnings
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
@@ -103,49 +103,57 @@ def make_plan(
         return plan_of(loaded, limit, read_footers)
 
 
-def plan_of(loaded: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
+def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
     """`make_plan` of a loaded job."""
-    lake = list_lake(loaded)
-    problems = [*lake.problems, *output_problems(loaded, lake.store)]
-
-    def watched(checked: CheckedJob) -> tuple[Watch, ...]:
-        return foreseeable(checked, limit)
-
-    def query_for(checked: CheckedJob) -> FooterQuery:
-        return _footer_query(loaded, lake, checked.scan, tuple(watch.column for watch in by_column(watched(checked))))
-
-    settled = settle(lake, lambda schema: check(loaded, schema, lake.partitions, problems), query_for, read_footers)
-    checked, summary = settled.checked, settled.summary
+    listing = list_job_source(job)
+    source = _checked_source(job, listing, limit, read_footers)
+    checked, summary = source.checked, source.summary
     groups = limited(summary.groups, limit)
     if not len(groups):
-        raise nothing_left(loaded, lake, summary)
-    totals, source_notes = _totals(lake, summary, groups), _source_notes(loaded, lake, summary)
-    Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(watched(checked))
-    write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), loaded), loaded.output.shard_size)
+        raise nothing_left(job, listing, summary)
+    totals, source_notes = _totals(listing, summary, groups), _source_notes(job, listing, summary)
+    Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(null_watches(checked, limit))
+    write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), job), job.output.shard_size)
     names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
     return Plan(
-        job=loaded,
+        job=job,
         checked=checked,
-        source=lake.store,
-        files=tuple(lake.kept),
+        source=listing.store,
+        files=tuple(listing.kept),
         groups=groups,
         totals=totals,
-        listed_bytes=sum(file.size for file in lake.files),
+        listed_bytes=sum(file.size for file in listing.files),
         fit_tasks=group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count),
         write_tasks=write_tasks,
-        fingerprint=_fingerprint(loaded, lake, groups, limit),
+        fingerprint=_fingerprint(job, listing, groups, limit),
         limit=limit,
         source_notes=source_notes,
         warnings=(
-            *settled.warnings,
-            *source_warnings(loaded, totals.files.read, groups, write_tasks, source_notes),
+            *source.warnings,
+            *source_warnings(job, totals.files.read, groups, write_tasks, source_notes),
             *keras_name_warnings(names),
-            *leak_warnings(loaded, checked),
+            *leak_warnings(job, checked),
         ),
     )
 
 
-def foreseeable(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
+def _checked_source(
+    job: Job, listing: SourceListing, limit: int | None, read_footers: ReadFooters | None
+) -> CheckedSource[CheckedJob]:
+    """The job checked against all files, whose footers also count the nulls of columns that must have none."""
+    problems = [*listing.problems, *output_problems(job, listing.store)]
+
+    def checking(schema: pa.Schema) -> CheckedJob:
+        return check(job, schema, listing.partitions, problems)
+
+    def query_for(checked: CheckedJob) -> FooterQuery:
+        watched = by_column(null_watches(checked, limit))
+        return _footer_query(job, listing, checked.scan, tuple(watch.column for watch in watched))
+
+    return check_source(listing, checking, query_for, read_footers)
+
+
+def null_watches(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
     """The steps that no null may reach, of columns whose nulls footers count; none if rows may be left out."""
     scan = checked.scan
     if limit is not None or scan.where is not None or scan.sample is not None or (scan.split and scan.split.where):
@@ -160,39 +168,40 @@ def plan_source(
 
     `choose` picks the columns to read out of all names, or raises JobError.
     """
-    lake = list_lake(job)
+    listing = list_job_source(job)
 
     def checking(schema: pa.Schema) -> ScanSpec:
-        return check_expressions(job, schema, lake.partitions, lake.problems, choose)
+        return check_expressions(job, schema, listing.partitions, listing.problems, choose)
 
-    settled = settle(lake, checking, lambda scan: _footer_query(job, lake, scan))
-    groups = settled.summary.groups
-    for warning in settled.warnings:
+    source = check_source(listing, checking, lambda scan: _footer_query(job, listing, scan))
+    groups = source.summary.groups
+    for warning in source.warnings:
         warn(warning)
     cut = group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count)
     tasks = [tuple(groups.take(one)) for one in cut] or [()]
-    return lake.store, settled.checked, [ScanTask(index, task) for index, task in enumerate(tasks)]
+    return listing.store, source.checked, [ScanTask(index, task) for index, task in enumerate(tasks)]
 
 
-def _footer_query(job: Job, lake: Lake, scan: ScanSpec, nulls: tuple[str, ...] = ()) -> FooterQuery:
-    return FooterQuery(scan.schema, lake.partitions, job.source.where or None, nulls)
+def _footer_query(job: Job, listing: SourceListing, scan: ScanSpec, nulls: tuple[str, ...] = ()) -> FooterQuery:
+    return FooterQuery(scan.schema, listing.partitions, job.source.where or None, nulls)
 
 
-def _totals(lake: Lake, summary: FooterSummary, groups: RowGroups) -> SourceTotals:
+def _totals(listing: SourceListing, summary: FooterSummary, groups: RowGroups) -> SourceTotals:
     return SourceTotals(
-        files=Amounts.of(len(lake.files), groups.file_count),
+        files=Amounts.of(len(listing.files), groups.file_count),
         row_groups=Amounts.of(summary.row_groups, len(groups)),
         rows=Amounts.of(summary.rows, int(groups.rows.sum())),
         bytes=Amounts.of(summary.bytes, int(groups.bytes.sum())),
     )
 
 
-def _source_notes(job: Job, lake: Lake, summary: FooterSummary) -> SourceNotes:
-    idle = bool(job.source.where) and len(summary.groups) == summary.row_groups and len(lake.kept) == len(lake.files)
+def _source_notes(job: Job, listing: SourceListing, summary: FooterSummary) -> SourceNotes:
+    pruned = len(summary.groups) < summary.row_groups or len(listing.kept) < len(listing.files)
+    idle = bool(job.source.where) and not pruned
     return SourceNotes(summary.row_groups, idle, summary.lacking, summary.plain_text, summary.nulls)
 
 
-def _fingerprint(job: Job, lake: Lake, groups: RowGroups, limit: int | None) -> str:
+def _fingerprint(job: Job, listing: SourceListing, groups: RowGroups, limit: int | None) -> str:
     """SHA-256 of all that decides the bytes: the job, the source files (path, size, footer), the format version."""
     shape = job.as_document()
     shape.pop("name")
@@ -202,8 +211,8 @@ def _fingerprint(job: Job, lake: Lake, groups: RowGroups, limit: int | None) -> 
     shape["output"].pop("path")
     deciding = {
         "job": shape,
-        "place": lake.store.address,
-        "files": [[file.path, file.key, file.size, file.partition] for file in lake.kept],
+        "place": listing.store.address,
+        "files": [[file.path, file.key, file.size, file.partition] for file in listing.kept],
         "footers": _footer_crcs(groups),
         "limit": limit,
         "format": FORMAT_VERSION,

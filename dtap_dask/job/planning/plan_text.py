@@ -1,4 +1,4 @@
-"""A plan as text for a person, made of the numbers of `describe.in_numbers`, so that both say the same."""
+"""A plan as text for a person, made of the numbers of `describe.plan_numbers`, so that both say the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH = 120  # of text that goes to no terminal, and at most
 PlanNumbers = Mapping[str, Any]
 
 
-def in_text(numbers: PlanNumbers, width: int = WIDTH) -> str:
+def format_plan(numbers: PlanNumbers, width: int = WIDTH) -> str:
     """The numbers as a tree, with warnings below it, in lines of at most `width` as far as words allow."""
     numbers = _printable(numbers)
     branches = [_source(numbers), _passes(numbers), _splits(numbers), _output(numbers), _memory(numbers)]

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Lake:
+class SourceListing:
     """The listed source: all files, those `kept` after pruning by folders, and the columns of the first kept file."""
 
     store: Store
@@ -42,7 +42,7 @@ class Lake:
 
 
 @dataclass(frozen=True)
-class Settled(Generic[T]):
+class CheckedSource(Generic[T]):
     """A job `checked` against the columns of all files together, the summary of their footers, and warnings."""
 
     checked: T
@@ -50,7 +50,7 @@ class Settled(Generic[T]):
     warnings: tuple[str, ...]
 
 
-def list_lake(job: Job) -> Lake:
+def list_job_source(job: Job) -> SourceListing:
     """List the source, prune files by their folders, and read the columns of the first file that is left."""
     try:
         warnings: list[str] = []
@@ -67,63 +67,63 @@ def list_lake(job: Job) -> Lake:
             every = pa.schema([*schema, *partitions])
             kept = prune_files(kept, partitions, compile_sql(job.source.where, every))
     _refuse_none(job, files, kept, partitions)
-    return Lake(store, files, kept, partitions, schema, problems, warnings)
+    return SourceListing(store, files, kept, partitions, schema, problems, warnings)
 
 
-def settle(
-    lake: Lake,
+def check_source(
+    listing: SourceListing,
     checking: Callable[[pa.Schema], T],
     query_for: Callable[[T], FooterQuery],
     read_footers: ReadFooters | None = None,
-) -> Settled[T]:
+) -> CheckedSource[T]:
     """Check a job against the columns of the first file, read all footers, and check it again if they show others.
 
     `checking` returns the checked job or raises JobError; `query_for` returns what its footers are searched for.
     SourceError if no type can hold the values of a needed column in all files.
     """
-    schema, checked = _first_check(lake, checking)
-    summary = summarize(lake.store, lake.kept, query_for(checked), read_footers)
+    schema, checked = _first_check(listing, checking)
+    summary = summarize(listing.store, listing.kept, query_for(checked), read_footers)
     warnings: list[str] = []
     columns = source_columns(summary.columns)
-    whole = without_partition_columns(columns.schema, lake.partitions, warnings.append)
+    whole = without_partition_columns(columns.schema, listing.partitions, warnings.append)
     if whole != schema:
         query, checked = query_for(checked), checking(whole)
         if query_for(checked) != query:
-            summary = summarize(lake.store, lake.kept, query_for(checked), read_footers)
+            summary = summarize(listing.store, listing.kept, query_for(checked), read_footers)
     needed = query_for(checked).schema.names
     columns.refuse(needed)
-    return Settled(checked, summary, (*lake.warnings, *warnings, *columns.warnings(needed)))
+    return CheckedSource(checked, summary, (*listing.warnings, *warnings, *columns.warnings(needed)))
 
 
-def _first_check(lake: Lake, checking: Callable[[pa.Schema], T]) -> tuple[pa.Schema, T]:
+def _first_check(listing: SourceListing, checking: Callable[[pa.Schema], T]) -> tuple[pa.Schema, T]:
     """Check against the columns of the first file; if the job does not fit them, against those of a sample of files."""
     try:
-        return lake.schema, checking(lake.schema)
+        return listing.schema, checking(listing.schema)
     except JobError:
-        schema = without_partition_columns(_sampled(lake).schema, lake.partitions)
-        if schema == lake.schema:
+        schema = without_partition_columns(_sampled(listing).schema, listing.partitions)
+        if schema == listing.schema:
             raise
     return schema, checking(schema)
 
 
-def _sampled(lake: Lake) -> SourceColumns:
+def _sampled(listing: SourceListing) -> SourceColumns:
     """The columns of files from all over the source, the last one included."""
-    files = lake.kept[:: max(1, -(-len(lake.kept) // SAMPLED_FOOTERS))]
-    nothing = FooterQuery(pa.schema([]), lake.partitions, None)
-    return source_columns(summarize_footers(lake.store, [*files, lake.kept[-1]], nothing).columns)
+    files = listing.kept[:: max(1, -(-len(listing.kept) // SAMPLED_FOOTERS))]
+    nothing = FooterQuery(pa.schema([]), listing.partitions, None)
+    return source_columns(summarize_footers(listing.store, [*files, listing.kept[-1]], nothing).columns)
 
 
-def nothing_left(job: Job, lake: Lake, summary: FooterSummary) -> SourceError:
+def nothing_left(job: Job, listing: SourceListing, summary: FooterSummary) -> SourceError:
     """The error for a source without a row group left."""
-    place, files = ", ".join(job.source.path), len(lake.files)
+    place, files = ", ".join(job.source.path), len(listing.files)
     if not summary.rows:
         return SourceError(
-            f"There are no rows in {place}: {len(lake.kept):,} of {files:,} files were opened, and none holds a row. "
-            "Check the path, and that the job that writes it has finished."
+            f"There are no rows in {place}: {len(listing.kept):,} of {files:,} files were opened, and none holds a "
+            "row. Check the path, and that the job that writes it has finished."
         )
     return SourceError(
-        f"No rows of {place} are left: {files:,} files were found, {len(lake.kept):,} with {summary.rows:,} rows are "
-        "left after pruning by folders, and none of their row groups can hold a row that source.where keeps: "
+        f"No rows of {place} are left: {files:,} files were found, {len(listing.kept):,} with {summary.rows:,} rows "
+        "are left after pruning by folders, and none of their row groups can hold a row that source.where keeps: "
         f"{job.source.where!r}."
     )
 

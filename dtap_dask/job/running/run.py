@@ -143,7 +143,7 @@ class _Run:
         self.work = TaskContext(
             source_url=self.plan.source.address,
             output_url=self.store.address,
-            settings=json.dumps(taps.together(self.plan.source, self.store)),
+            settings=json.dumps(taps.combined(self.plan.source, self.store)),
             run_id=self.plan.run_id,
             token=uuid.uuid4().hex,
             scan=self.plan.checked.scan,

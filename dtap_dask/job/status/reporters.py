@@ -10,7 +10,7 @@ from typing import TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from dtap_dask.job.console import Unfailing
+from dtap_dask.job.console import BestEffortStream
 from dtap_dask.job.status.displays import Bars, JsonLines, Plain, Redact, Screen, Shown, Silent, as_it_is
 from dtap_dask.job.status.notebook import Notebook, in_notebook
 
@@ -33,7 +33,7 @@ def reporter(kind: str, out: TextIO | None = None, redact: Redact = as_it_is) ->
         finally:
             notebook.draw()
         return
-    out = out or cast("TextIO", Unfailing(sys.stdout if kind == "json" else sys.stderr))
+    out = out or cast("TextIO", BestEffortStream(sys.stdout if kind == "json" else sys.stderr))
     if kind == "auto":
         kind = "bars" if out.isatty() else "plain"
     if kind == "bars":

@@ -28,7 +28,7 @@ from distributed import Client
 
 from documents import Document
 from dtap_dask.errors import DtapError
-from dtap_dask.job.jobfile.secrets import Secrets, written_in
+from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import locate
@@ -338,7 +338,7 @@ def test_reprs_show_no_settings(planted: Document, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_which_options_are_secrets(section: Document, expected: list[str]) -> None:
-    assert sorted(written_in({"storage": section}).values()) == sorted(expected)
+    assert sorted(secrets_in({"storage": section}).values()) == sorted(expected)
 
 
 def test_passwords_in_urls_are_secrets() -> None:
@@ -346,8 +346,8 @@ def test_passwords_in_urls_are_secrets() -> None:
         "source": {"path": ["ftp://me:abcd@host/x", "ftp://me:ijkl@host/y"]},
         "output": {"path": "ftp://:efgh@host/"},
     }
-    assert sorted(written_in(document).values()) == ["abcd", "efgh", "ijkl"]
-    assert written_in({"source": "nonsense", "output": None, "storage": ["x"]}) == {}
+    assert sorted(secrets_in(document).values()) == ["abcd", "efgh", "ijkl"]
+    assert secrets_in({"source": "nonsense", "output": None, "storage": ["x"]}) == {}
 
 
 def test_a_changed_copy_of_a_job_has_its_secrets(planted: Document, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,11 @@ from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning import grouping, warnings
-from dtap_dask.job.planning.describe import in_numbers
+from dtap_dask.job.planning.describe import plan_numbers
 from dtap_dask.job.planning.distinct_values import expected_distinct
 from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.planning.plan_text import WIDTH, in_text
+from dtap_dask.job.planning.plan_text import WIDTH, format_plan
 from dtap_dask.job.planning.probe import probe, spread
 from dtap_dask.job.status.comparison import read_comparison
 from dtap_dask.job.status.folder import read_runs
@@ -58,7 +58,7 @@ def shards(manifest: Manifest) -> dict[str, int]:
 
 
 def warned(plan: Plan, expected: Forecast) -> str:
-    return "\n".join(in_numbers(plan, expected)["warnings"])
+    return "\n".join(plan_numbers(plan, expected)["warnings"])
 
 
 # Forecast and run
@@ -198,18 +198,18 @@ def test_a_row_that_stops_a_run_is_told_with_the_plan(job: Document) -> None:
     plan = make_plan(job)
     expected = forecast(plan, probe(plan, 60.0))
     assert expected.seconds == {}
-    told = in_numbers(plan, expected)
+    told = plan_numbers(plan, expected)
     assert told["probe"]["forecast_seconds"] is None
     assert any("The probe ended early, and so may a run: " in one and "trip_miles" in one for one in told["warnings"])
-    assert "time        not known" in in_text(told)
+    assert "time        not known" in format_plan(told)
 
 
 def test_time_with_dask_ml_is_not_known(job: Document) -> None:
     job["fit"] = "dask_ml"
     plan = make_plan(job)
-    told = in_numbers(plan, forecast(plan, probe(plan, 0.1)))
+    told = plan_numbers(plan, forecast(plan, probe(plan, 0.1)))
     assert told["probe"]["forecast_seconds"] is None
-    assert "the probe does not measure fit: dask_ml" in in_text(told).replace("\n", " ").replace(
+    assert "the probe does not measure fit: dask_ml" in format_plan(told).replace("\n", " ").replace(
         "                  ", ""
     )
 
@@ -262,7 +262,7 @@ def test_the_text_is_made_of_the_json_and_fits_a_terminal(job: Document, tmp_pat
     (tmp_path / "job.json").write_text(json.dumps(job))
     command = ["plan", str(tmp_path / "job.json"), *(["--probe", "--workers", "3"] if measured else [])]
     told = json.loads(CliRunner().invoke(tfrecords, [*command, "--json"]).stdout)
-    text = in_text(told)
+    text = format_plan(told)
     if not measured:
         assert CliRunner().invoke(tfrecords, command).stdout == text + "\n"
     assert max(map(len, text.splitlines())) <= WIDTH
@@ -280,17 +280,17 @@ def test_the_text_is_made_of_the_json_and_fits_a_terminal(job: Document, tmp_pat
 
 def test_every_step_that_is_fitted_has_a_line(job: Document) -> None:
     plan = make_plan(job)
-    told = in_numbers(plan, forecast(plan))
+    told = plan_numbers(plan, forecast(plan))
     steps = {"impute", "standard_scale", "ordinal_encode", "bucketize"}
     assert set(told["levels"][0]["steps"]) == steps
     assert told["levels"][0]["steps"]["ordinal_encode"] == ["payment_type", "company"]
-    lines = in_text(told).splitlines()
+    lines = format_plan(told).splitlines()
     assert {line.split()[2] for line in lines if line.startswith("│  │    ") and line[8] != " "} == steps
 
 
 def test_it_looks_at_nothing_but_listings_and_footers(job: Document, tmp_path: Path) -> None:
     plan = make_plan(job)
-    in_numbers(plan, forecast(plan))
+    plan_numbers(plan, forecast(plan))
     counters = plan.source.counters
     assert 0 < counters.bytes_read == counters.footer_bytes
     assert list(tmp_path.iterdir()) == []
@@ -307,8 +307,8 @@ def test_a_plan_waits_for_no_cluster_and_no_training_library() -> None:
 
 def test_a_normal_plan_has_no_warnings(job: Document) -> None:
     plan = make_plan(job)
-    assert in_numbers(plan, forecast(plan))["warnings"] == []
-    assert in_numbers(plan, forecast(plan, probe(plan, 0.2), workers=8))["warnings"] == []
+    assert plan_numbers(plan, forecast(plan))["warnings"] == []
+    assert plan_numbers(plan, forecast(plan, probe(plan, 0.2), workers=8))["warnings"] == []
 
 
 def test_more_threads_than_tasks_are_told(job: Document, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +386,7 @@ def test_a_tap_that_is_read_only_is_told(
     job["output"]["path"] = "dtap://T/a/b/c"
     plan = make_plan(job)
     before = set(tmp_path.rglob("*"))
-    assert in_numbers(plan, forecast(plan))["warnings"] == []
+    assert plan_numbers(plan, forecast(plan))["warnings"] == []
     assert set(tmp_path.rglob("*")) == before
     asked: list[Path] = []
 
@@ -409,7 +409,7 @@ def test_an_object_store_is_not_asked_before_there_is_a_folder(job: Document, mo
     job["output"]["path"] = "memory://bucket/a/b"
     plan = make_plan(job)
     monkeypatch.setattr(Store, "create", never)
-    assert in_numbers(plan, forecast(plan))["warnings"] == []
+    assert plan_numbers(plan, forecast(plan))["warnings"] == []
 
 
 def test_memory_is_that_of_the_machine_or_as_named(job: Document, tmp_path: Path) -> None:
