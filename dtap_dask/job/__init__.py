@@ -1,4 +1,4 @@
-"""A job, from its file to a finished dataset. What stands further down imports only what stands above it.
+"""A job, from its file to a finished dataset. Each of these imports only from those above it:
 
 taps        storage settings, with Dask's configuration below them
 console     the standard streams of a command

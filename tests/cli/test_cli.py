@@ -357,7 +357,7 @@ def test_init_writes_a_file_once(tmp_path: Path) -> None:
     assert yaml.safe_load(text)["label"] == {"column": "city", "steps": ["ordinal_encode"]}
     again = typed("init", str(folder), "-o", job)
     assert again.exit_code == 2
-    assert f"{job} exists already." in again.stderr
+    assert f"{job} already exists." in again.stderr
     assert Path(job).read_text() == text
     unknown = typed("init", str(folder), "--label", "fare")
     assert unknown.exit_code == 2
