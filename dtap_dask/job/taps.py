@@ -39,8 +39,8 @@ def configured() -> dict[str, Any]:
     return found
 
 
-class DtapFileSystem(dtap.DtapFileSystem):
-    """The filesystem that fsspec uses for `dtap://`: `storage.dtap.DtapFileSystem`, with Dask's configuration."""
+class DtapFileSystem(dtap.TapFileSystem):
+    """The filesystem that fsspec uses for `dtap://`: `storage.dtap.TapFileSystem`, with Dask's configuration."""
 
     def _below(self) -> Mapping[str, Any]:
         return configured()

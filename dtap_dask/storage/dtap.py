@@ -28,7 +28,7 @@ _PIECE = 8 << 20
 _FSSPEC = ("skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop")
 
 
-class DtapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
+class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
     """DataTaps for fsspec, and so for pandas, pyarrow (`filesystem=`) and Dask: `fsspec.open("dtap://Tap/path")`.
 
     Options are those of `dtap` (`map={"Tap": "/folder/or/url"}`, `mount_root`, `jar`, ...; see `settings`), with the
@@ -85,7 +85,7 @@ class DtapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
         return make_instance, (type(self), (), self.storage_options)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DtapFileSystem) and self._fs_token == other._fs_token
+        return isinstance(other, TapFileSystem) and self._fs_token == other._fs_token
 
     def __hash__(self) -> int:
         return int(self._fs_token, 16)

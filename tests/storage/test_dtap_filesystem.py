@@ -420,7 +420,7 @@ def test_the_class_of_the_storage_room_knows_no_dask(taps: Taps) -> None:
     with dask.config.set(dtap={"map": taps}):
         assert DtapFileSystem().exists("A")
         with pytest.raises(StorageError, match="is not mapped"):
-            dtap.DtapFileSystem().exists("A")
+            dtap.TapFileSystem().exists("A")
 
 
 # As users use it

@@ -70,11 +70,28 @@ def plan(
 
 def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
     """The numbers of a plan and its forecast, for programs."""
-    mixed = sorted(len(task) for task in plan.write_tasks)
-    low, high = expected.bytes
     return {
         "name": plan.job.name,
         "fingerprint": plan.fingerprint,
+        **_input(plan),
+        **_stages(plan),
+        "splits": list(plan.job.split_names),
+        "fitted": plan.job.split.fit if plan.job.split else "train",
+        "features": list(plan.checked.pipeline.outputs),
+        "output": _output(plan, expected),
+        "memory_bytes_per_thread": expected.memory,
+        "worker": {
+            "threads": expected.threads,
+            "memory_bytes": expected.worker_memory,
+            "vocabulary_bytes": expected.vocabularies,
+        },
+        "probe": _probe(plan, expected) if expected.probe else None,
+        "warnings": [*plan.warnings, *_warnings(plan, expected)],
+    }
+
+
+def _input(plan: Plan) -> dict[str, Any]:
+    return {
         "source": {
             "url": plan.source.url,
             "listed_bytes": plan.listed_bytes,
@@ -88,37 +105,43 @@ def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
             field.name: {"type": str(field.type), "declared": field.name in (plan.job.source.partitions or {})}
             for field in plan.checked.scan.partitions
         },
+    }
+
+
+def _stages(plan: Plan) -> dict[str, Any]:
+    reasons = plan.checked.pipeline.reasons
+    mixed = sorted(len(task) for task in plan.write_tasks)
+    return {
         "passes": len(plan.stages),
         "levels": [
-            {"level": number + 1, "stage": stage.name, "because": reason, "steps": fitted_in(plan, number)}
-            for number, (reason, stage) in enumerate(zip(plan.checked.pipeline.reasons, plan.stages, strict=False))
+            {
+                "level": stage.level + 1,
+                "stage": stage.name,
+                "because": reasons[stage.level],
+                "steps": fitted_in(plan, stage.level),
+            }
+            for stage in plan.stages
+            if stage.kind == "fit"
         ],
         "tasks": {"fit": len(plan.fit_tasks) if len(plan.stages) > 1 else 0, "write": len(plan.write_tasks)},
         "row_groups_a_shard": {"least": mixed[0], "most": mixed[-1]},
-        "splits": list(plan.job.split_names),
-        "fitted": plan.job.split.fit if plan.job.split else "train",
-        "features": list(plan.checked.pipeline.outputs),
-        "output": {
-            "path": plan.job.output.path,
-            "layout": plan.job.output.layout,
-            "compression": plan.job.output.compression,
-            "rows_at_most": plan.totals.rows.read,
-            "rows": expected.rows,
-            "certainty": expected.certainty,
-            "shards": expected.shards,
-            "bytes_at_most": high,
-            "bytes_at_least": low,
-            "row_bytes": [round(size, 1) for size in expected.row_bytes],
-            "parts": {part.name: _part(part) for part in expected.parts},
-        },
-        "memory_bytes_per_thread": expected.memory,
-        "worker": {
-            "threads": expected.threads,
-            "memory_bytes": expected.worker_memory,
-            "vocabulary_bytes": expected.vocabularies,
-        },
-        "probe": _probe(plan, expected) if expected.probe else None,
-        "warnings": [*plan.warnings, *_warnings(plan, expected)],
+    }
+
+
+def _output(plan: Plan, expected: Forecast) -> dict[str, Any]:
+    low, high = expected.bytes
+    return {
+        "path": plan.job.output.path,
+        "layout": plan.job.output.layout,
+        "compression": plan.job.output.compression,
+        "rows_at_most": plan.totals.rows.read,
+        "rows": expected.rows,
+        "certainty": expected.certainty,
+        "shards": expected.shards,
+        "bytes_at_most": high,
+        "bytes_at_least": low,
+        "row_bytes": [round(size, 1) for size in expected.row_bytes],
+        "parts": {part.name: _part(part) for part in expected.parts},
     }
 
 
