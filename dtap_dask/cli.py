@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from dtap_dask import __version__
-from dtap_dask.errors import DtapError, JobError
+from dtap_dask.errors import RESUMABLE, DtapError, JobError
 from dtap_dask.job.console import open_standard_streams, reader_gone, say, settle_standard_streams
 from dtap_dask.job.interrupts import handle_signals
 from dtap_dask.words import count, visible
@@ -49,7 +49,7 @@ class _Commands(click.Group):
                 raise
             _fail(ctx, error.format_message(), error.exit_code, error)
         except KeyboardInterrupt:
-            say("Stopped. What is written stays: go on with --resume (in Python resume=True).")
+            say(f"Stopped. {RESUMABLE}")
             ctx.exit(4)
 
 
@@ -196,13 +196,13 @@ def submit(job: str, as_json: bool, **options: Any) -> None:
     """Give JOB to a cluster that runs already, print its id and leave: it goes on without you."""
     from dtap_dask.job.cluster.client import ClusterOptions
     from dtap_dask.job.running.submit import submit as submit_job
-    from dtap_dask.job.status.hints import of_run
+    from dtap_dask.job.status.hints import run_command
 
     where = {name: options.pop(name) for name in ClusterOptions.__dataclass_fields__.keys() & options.keys()}
     submitted = submit_job(job, cluster=ClusterOptions(**where), **options)
     click.echo(json.dumps({"id": submitted.id, "note": submitted.note}) if as_json else submitted.id)
     if not as_json:
-        say(f"{submitted.note} How it goes: `{of_run('wait', submitted.id, where)}`.")
+        say(f"{submitted.note} How it goes: `{run_command('wait', submitted.id, where)}`.")
 
 
 @tfrecords.command()
@@ -257,9 +257,9 @@ def _leaving(target: str, where: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from dtap_dask.job.status.hints import of_run
+        from dtap_dask.job.status.hints import run_command
 
-        say(f"You have left; the run goes on. Come back with `{of_run('wait', target, where)}`.")
+        say(f"You have left; the run goes on. Come back with `{run_command('wait', target, where)}`.")
         click.get_current_context().exit(130)
 
 

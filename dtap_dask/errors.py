@@ -11,7 +11,8 @@ from difflib import get_close_matches
 
 from dtap_dask.words import visible
 
-_TOLD = 100  # problems of a job in one message
+RESUMABLE = "Finished work is kept: continue with --resume (in Python resume=True)."
+_PROBLEMS = 100  # of a job in one message
 
 
 class DtapError(Exception):
@@ -43,8 +44,8 @@ class JobError(DtapError):
         if isinstance(problems, str):
             problems = Problem("", problems)
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        more = [f"... and {len(self.problems) - _TOLD:,} more."] if len(self.problems) > _TOLD else []
-        super().__init__("\n".join([*map(str, self.problems[:_TOLD]), *more]))
+        more = [f"... and {len(self.problems) - _PROBLEMS:,} more."] if len(self.problems) > _PROBLEMS else []
+        super().__init__("\n".join([*map(str, self.problems[:_PROBLEMS]), *more]))
 
     def __reduce__(self) -> tuple[type[JobError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
@@ -77,9 +78,17 @@ class ClusterError(DtapError):
 
 
 class InterruptedRun(DtapError):
-    """Client, scheduler, workers or storage were lost, or the user stopped the run; `--resume` goes on."""
+    """Client, scheduler, workers or storage were lost, or the user stopped the run; `--resume` continues it."""
 
     exit_code = 4
+
+
+class Cancelled(InterruptedRun):
+    """Somebody cancelled the run."""
+
+
+class Superseded(InterruptedRun):
+    """Another process has taken over the run: this one must leave everything to it."""
 
 
 class VerificationError(DtapError):

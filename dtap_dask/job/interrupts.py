@@ -11,9 +11,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
+from dtap_dask.errors import RESUMABLE
+
 T = TypeVar("T")
 _SHOW_CURSOR = b"\x1b[?25h\n"  # progress bars hide it
-_ENDED = b"Ended at once. What has been written is kept: continue with --resume (in Python resume=True).\n"
+_ENDED = f"Ended at once. {RESUMABLE}\n".encode()
 
 
 def handle_signals() -> None:

@@ -24,9 +24,12 @@ from distributed import Client
 import dtap_dask
 from documents import Document
 from dtap_dask.cli import LATER, tfrecords
+from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.status.displays import open_display
+from dtap_dask.job.status.reporter import RunReporter
+from dtap_dask.job.status.snapshot import Snapshot
 
 
 def typed(*words: str) -> Result:
@@ -503,7 +506,8 @@ def test_the_commands_are_also_dask_s(file: str) -> None:
 
 def test_bars_name_the_stage_and_count_rows() -> None:
     out = io.StringIO()
-    with reporter("bars", out) as report:
+    with open_display("bars", out) as display:
+        report = RunReporter(Snapshot("trips-00000a", "trips", "/out", "running", 0.0, 0.0), display, Secrets())
         report.note("Dask dashboard: http://127.0.0.1:8787/status")
         report.begin("fit", 2, 3000, 1 << 20)
         report.advance(1000, 1 << 19)

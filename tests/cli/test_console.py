@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and t
 COMMAND = [sys.executable, "-m", "dtap_dask"]
 # In the line below the bars, as soon as shards are planned.
 WRITING = r"\d of [1-9]\d* shards"
-STOPPED = "Error: Stopped. What is written stays: go on with --resume (in Python resume=True)."
+STOPPED = "Error: Stopped. Finished work is kept: continue with --resume (in Python resume=True)."
 
 
 @pytest.fixture(scope="module")
@@ -223,13 +223,13 @@ def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
     terminal.until("Ended at once|Error:", press="\x03")
     status, lines = terminal.end()
     assert status == 4
-    assert "Ended at once. What has been written is kept: continue with --resume (in Python resume=True)." in lines
+    assert "Ended at once. Finished work is kept: continue with --resume (in Python resume=True)." in lines
     assert "Traceback" not in terminal.shown
     assert "starting 2 workers" in terminal.shown
     assert not re.search(r"\b0 workers", terminal.shown)
     assert psutil.wait_procs(started, timeout=30)[1] == []
     told = shell(f"{' '.join(COMMAND)} status out", place)
-    assert "go on with --resume" in told.stdout
+    assert "continue with --resume" in told.stdout
 
 
 def test_a_terminal_that_hangs_up_is_an_interruption(place: Path) -> None:

@@ -130,5 +130,5 @@ def test_slurms_signal_before_the_end_interrupts_the_run(sbatch: Callable[..., A
                 break
         text += running.stdout.read()
     assert running.returncode == 4, text
-    assert "go on with --resume" in text
+    assert "continue with --resume" in text
     assert not list(tmp_path.glob(".dtap-dask-*"))

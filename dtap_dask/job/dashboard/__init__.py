@@ -1,8 +1,8 @@
 """Runs on the scheduler's own dashboard: a page beside Dask's, and metrics for Prometheus.
 
-`install` registers a plugin on the scheduler, once for all runs. It keeps the snapshots that drivers post with
-`client.log_event(TOPIC, snapshot.to_json())`, shows them at /tfrecords, and gives the numbers at Dask's /metrics
-(see `metrics`). What this costs a run is the posting: the page is made only while somebody looks at it.
+`install` registers a plugin on the scheduler, once for all runs. It keeps the snapshots that drivers publish as Dask
+events, shows them at /tfrecords, and serves their numbers at Dask's /metrics (see `metrics`). A run only pays for the
+events: the page is made while somebody looks at it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PATH = "tfrecords"
 
 
 def install(client: Client) -> str | None:
-    """Add the page and the metrics to the client's scheduler, unless they are there.
+    """Add the page and the metrics to the client's scheduler, unless it has them.
 
-    None, or one line that says why there is no page: the run does without it.
+    Returns None, or a line that says why there is no page: a run does not need it.
     """
     try:
         client.register_plugin(RunsPlugin(), name=NAME)
@@ -34,13 +34,13 @@ def install(client: Client) -> str | None:
 
 
 def page_link(client: Client) -> str | None:
-    """The address of the page, for a person; None where the scheduler has no dashboard."""
+    """The address of the page; None where the scheduler has no dashboard."""
     link = client.dashboard_link
     return urljoin(link, PATH) if link else None
 
 
 class RunsPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Runs on the scheduler: collects, shows, counts. Registered a second time, the first stays."""
+    """Collects runs on the scheduler and shows them. Registering another one keeps the first."""
 
     name = NAME
     idempotent = True
@@ -49,14 +49,14 @@ class RunsPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         self.board = Board()
 
     async def start(self, scheduler: Any) -> None:
-        """Add what can be added, and leave word for the client of what can not."""
+        """Add the metrics and, if possible, the page; the client finds in the metadata why that failed."""
         problem = None
         METRICS.follow(self.board)
         try:
             from dtap_dask.job.dashboard.page import add_page  # needs Bokeh, which a scheduler may lack
 
             add_page(scheduler, self.board, PATH)
-        except Exception as error:  # of any kind: these are not Dask's public parts, and a run needs no page
+        except Exception as error:  # of any kind: these are internals of Dask, and a run needs no page
             problem = _line(error)
         scheduler.set_metadata([NAME, "page"], problem)
 
@@ -65,7 +65,7 @@ class RunsPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         self.board.take(topic, msg)
 
     async def close(self) -> None:
-        """The scheduler closes; in tests, another may follow in this process."""
+        """Dask's hook: the scheduler closes; in tests, another may follow in this process."""
         METRICS.leave(self.board)
 
 

@@ -1,21 +1,21 @@
 """The runs' numbers at the scheduler's /metrics, beside Dask's own, where prometheus_client is installed there.
 
-Every metric has the labels `run` (its id) and `job` (its name); those of stages also `stage`. Runs that have ended
-stay until fifty newer ones have spoken.
+Every metric has the labels `run` (its id) and `job` (its name); those of stages also `stage`. An ended run is listed
+until fifty others have published something.
 
 | metric | type | what |
 |---|---|---|
 | dtap_dask_run_state | gauge | 1, with the label `state`: waiting, running, done, failed, interrupted or cancelled |
 | dtap_dask_run_seconds | gauge | seconds since the start, until the end |
-| dtap_dask_run_seconds_left | gauge | seconds left at the pace so far; absent while not known, and after the end |
-| dtap_dask_run_silent_seconds | gauge | seconds since the driver's last word; absent after the end |
+| dtap_dask_run_seconds_left | gauge | seconds left at the average pace; absent while unknown, and after the end |
+| dtap_dask_run_silent_seconds | gauge | seconds since the driver last reported; absent after the end |
 | dtap_dask_run_workers | gauge | workers of the cluster |
 | dtap_dask_bytes_read_total | counter | bytes that tasks read |
 | dtap_dask_bytes_written_total | counter | bytes that tasks wrote |
 | dtap_dask_shards_planned | gauge | shards of the dataset; absent until the plan is sealed |
-| dtap_dask_shards_committed | gauge | shards that stand |
-| dtap_dask_retries_total | counter | tasks that were begun again |
-| dtap_dask_lost_workers_total | counter | workers that went away unasked during the run |
+| dtap_dask_shards_committed | gauge | finished shards |
+| dtap_dask_retries_total | counter | tasks that were started again |
+| dtap_dask_lost_workers_total | counter | workers lost during the run |
 | dtap_dask_stage_tasks | gauge | tasks planned |
 | dtap_dask_stage_tasks_done | gauge | tasks that have ended |
 | dtap_dask_stage_rows | gauge | source rows planned |
@@ -30,22 +30,22 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from dtap_dask.job.dashboard.board import Board, Run, seconds_left
+from dtap_dask.job.dashboard.board import Board, ObservedRun
 from dtap_dask.job.status.snapshot import Stage
 
-# name, its line in /metrics, whether it only ever grows
+# name, its description in /metrics, whether it only grows
 _OF_RUNS = (
     ("run_state", "1, with the run's state as a label", False),
     ("run_seconds", "Seconds since the start, until the end", False),
-    ("run_seconds_left", "Seconds left at the pace so far", False),
-    ("run_silent_seconds", "Seconds since the driver's last word", False),
+    ("run_seconds_left", "Seconds left at the average pace", False),
+    ("run_silent_seconds", "Seconds since the driver last reported", False),
     ("run_workers", "Workers of the cluster", False),
     ("bytes_read", "Bytes that tasks read", True),
     ("bytes_written", "Bytes that tasks wrote", True),
     ("shards_planned", "Shards of the dataset", False),
-    ("shards_committed", "Shards that stand", False),
-    ("retries", "Tasks that were begun again", True),
-    ("lost_workers", "Workers that went away unasked during the run", True),
+    ("shards_committed", "Finished shards", False),
+    ("retries", "Tasks that were started again", True),
+    ("lost_workers", "Workers lost during the run", True),
 )
 _OF_STAGES = (
     ("stage_tasks", "Tasks planned"),
@@ -65,7 +65,7 @@ class Metrics:
         self._registered = False
 
     def follow(self, board: Board) -> None:
-        """Give this board's numbers from now on; without prometheus_client, nothing: Dask's page says so itself."""
+        """Serve this board's numbers from now on; without prometheus_client do nothing: Dask's page says so itself."""
         self._boards.append(board)
         if not self._registered:
             try:
@@ -80,37 +80,37 @@ class Metrics:
         self._boards.remove(board)
 
     def collect(self) -> Iterator[Any]:
-        """prometheus_client's hook, at each visit of /metrics."""
+        """prometheus_client's hook, called for each request of /metrics."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         runs, now = list(self._boards[-1]) if self._boards else [], time.time()
-        for name, told, grows in _OF_RUNS:
+        for name, text, grows in _OF_RUNS:
             labels = ["run", "job", "state"] if name == "run_state" else ["run", "job"]
-            family = (CounterMetricFamily if grows else GaugeMetricFamily)(f"dtap_dask_{name}", told, labels=labels)
+            family = (CounterMetricFamily if grows else GaugeMetricFamily)(f"dtap_dask_{name}", text, labels=labels)
             for run in runs:
                 value = _of_run(run, name, now)
                 if value is not None:
-                    state = [run.said.state] if name == "run_state" else []
-                    family.add_metric([run.said.id, run.said.name, *state], value)
+                    state = [run.published.state] if name == "run_state" else []
+                    family.add_metric([run.published.id, run.published.name, *state], value)
             yield family
-        for name, told in _OF_STAGES:
-            family = GaugeMetricFamily(f"dtap_dask_{name}", told, labels=["run", "job", "stage"])
+        for name, text in _OF_STAGES:
+            family = GaugeMetricFamily(f"dtap_dask_{name}", text, labels=["run", "job", "stage"])
             for run in runs:
-                for stage in run.said.stages:
-                    family.add_metric([run.said.id, run.said.name, stage.name], _of_stage(stage, name))
+                for stage in run.published.stages:
+                    family.add_metric([run.published.id, run.published.name, stage.name], _of_stage(stage, name))
             yield family
 
 
 METRICS = Metrics()
 
 
-def _of_run(run: Run, name: str, now: float) -> float | None:
+def _of_run(run: ObservedRun, name: str, now: float) -> float | None:
     snapshot = run.snapshot
     own: dict[str, float | None] = {
         "run_state": 1,
         "run_seconds": run.seconds(now),
-        "run_seconds_left": seconds_left(snapshot),
-        "run_silent_seconds": None if run.ended else now - run.heard,
+        "run_seconds_left": snapshot.seconds_left,
+        "run_silent_seconds": None if run.ended else now - run.received,
         "run_workers": snapshot.workers,
     }
     return own[name] if name in own else getattr(snapshot, name)

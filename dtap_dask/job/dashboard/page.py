@@ -1,4 +1,4 @@
-"""The page /tfrecords on the scheduler's dashboard: what runs do now, and how those before ended."""
+"""The page /tfrecords on the scheduler's dashboard: what runs do now, and how earlier ones ended."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from distributed.diagnostics.progress_stream import color_of
 from tornado.ioloop import IOLoop
 
 from dtap_dask.job.cluster.security import is_safe
-from dtap_dask.job.dashboard.board import Board, Run, seconds_left
+from dtap_dask.job.dashboard.board import Board, ObservedRun
 from dtap_dask.job.status.snapshot import Snapshot, Stage
 from dtap_dask.words import duration, human
 
 REFRESH_MS = 500
-# The history of rows/s: that many points, in units of its own that the page stretches.
+# The history of rows/s: its number of points, and its height in units that the page stretches.
 CHART_PARTS, CHART_HEIGHT = 120, 40
 _CSS = Path(__file__).with_name("page.css").read_text()
-# Dask's bar of links, with one link more, would take two lines in a window of this width and cover the page's head.
+# Dask's bar of links, with one more link, takes two lines in a narrow window and would cover the head of the page.
 _TEMPLATE = """{% extends "simple.html" %}{% block extra_resources %}
 <style>
-  /* Dask's bar lies above the page, which it covers where it takes two lines: here it takes its own place. */
+  /* Dask's bar floats above the page, and covers it where it takes two lines: here it has space of its own. */
   body { padding-top: 0; } .navbar { position: sticky; margin: 0 -10px; }
   @media (prefers-color-scheme: dark) {
     html { background: #16181b; color-scheme: dark; }
@@ -43,7 +43,7 @@ _TEMPLATE = """{% extends "simple.html" %}{% block extra_resources %}
 def add_page(scheduler: Any, board: Board, path: str) -> None:
     """Serve the page of a board at /`path` of the scheduler's dashboard, and link it from every page there.
 
-    Raises a LookupError where there is no dashboard, and anything where Dask is made otherwise than in 2026.8.
+    LookupError where there is no dashboard; any error where Dask's inside differs from that of 2026.8.
     """
     application = scheduler.http_application
     prefix = next((one.prefix for one in application.applications if isinstance(one, BokehTornado)), None)
@@ -57,7 +57,7 @@ def add_page(scheduler: Any, board: Board, path: str) -> None:
             text=render(board, scheduler.address, color_of),
             stylesheets=[InlineStyleSheet(css=_CSS)],
             sizing_mode="stretch_width",
-            disable_math=True,  # else Bokeh takes what stands between dollar signs for a formula
+            disable_math=True,  # else Bokeh takes text between dollar signs for a formula
         )
         document.add_root(page)
         document.add_periodic_callback(lambda: page.update(text=render(board, scheduler.address, color_of)), REFRESH_MS)
@@ -74,8 +74,8 @@ def add_page(scheduler: Any, board: Board, path: str) -> None:
         pages.append(path)
 
 
-def render(board: Iterable[Run], address: str, colour: Callable[[str], str]) -> str:
-    """The page as HTML: runs that go on as cards, those that ended as lines below. All texts are escaped."""
+def render(board: Iterable[ObservedRun], address: str, colour: Callable[[str], str]) -> str:
+    """The page as HTML: unfinished runs as cards, ended ones as lines below. All texts are escaped."""
     now = time.time()
     runs = list(board)
     going = [_card(run, now, colour) for run in runs if not run.ended]
@@ -92,9 +92,9 @@ def _nothing(address: str) -> str:
     )
 
 
-def _card(run: Run, now: float, colour: Callable[[str], str]) -> str:
+def _card(run: ObservedRun, now: float, colour: Callable[[str], str]) -> str:
     snapshot, silent = run.snapshot, run.silent(now)
-    left = seconds_left(snapshot)
+    left = snapshot.seconds_left
     clock = [f"{duration(run.seconds(now))} so far", f"about {duration(left)} left" if left is not None else ""]
     warning = f"<p class='silent'>No word from its driver for {duration(silent)}.</p>" if silent else ""
     return (
@@ -105,14 +105,14 @@ def _card(run: Run, now: float, colour: Callable[[str], str]) -> str:
     )
 
 
-def _line(run: Run, now: float) -> str:
+def _line(run: ObservedRun, now: float) -> str:
     snapshot = run.snapshot
-    when = datetime.fromtimestamp(snapshot.told, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    when = datetime.fromtimestamp(snapshot.updated, UTC).strftime("%Y-%m-%d %H:%M UTC")
     took = f"took {duration(run.seconds(now))}, until {when}"
     return (
         f"<section class='run'><header><h2>{escape(snapshot.name)}</h2>{_state(snapshot)}"
         f"<span class='clock'>{took}</span></header>{_where(snapshot)}"
-        f"<p class='told'>{_shards(snapshot)} shards &middot; {human(snapshot.bytes_read)} read &middot; "
+        f"<p class='counts'>{_shards(snapshot)} shards &middot; {human(snapshot.bytes_read)} read &middot; "
         f"{human(snapshot.bytes_written)} written &middot; retries: {snapshot.retries:,} &middot; "
         f"lost workers: {snapshot.lost_workers:,}</p>{_warnings(snapshot)}{_note(snapshot)}</section>"
     )
@@ -131,47 +131,45 @@ def _note(snapshot: Snapshot) -> str:
 
 
 def _warnings(snapshot: Snapshot) -> str:
-    told = "".join(f"<li>{escape(warning)}</li>" for warning in snapshot.warnings)
-    return f"<ul class='warnings'>{told}</ul>" if told else ""
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in snapshot.warnings)
+    return f"<ul class='warnings'>{items}</ul>" if items else ""
 
 
-def _chart(run: Run) -> str:
-    """Rows a second since the first task ended, as an area; nothing before there are two moments to draw."""
+def _chart(run: ObservedRun) -> str:
+    """Rows a second since the first task ended, as an area; nothing until there are two moments to draw."""
     seconds, rates = run.history.rates(CHART_PARTS)
     top = max(rates, default=0.0)
     if not top:
         return ""
     points = " ".join(f"{i + 0.5:g},{CHART_HEIGHT * (1 - rate / top):.1f}" for i, rate in enumerate(rates))
     area = f"0.5,{CHART_HEIGHT} {points} {CHART_PARTS - 0.5:g},{CHART_HEIGHT}"
-    told = f"rows/s over {duration(seconds)}, at most {short(top)}"
+    caption = f"rows/s over {duration(seconds)}, at most {short(top)}"
     return (
         f"<figure><svg viewBox='0 0 {CHART_PARTS} {CHART_HEIGHT}' preserveAspectRatio='none' role='img' "
-        f"aria-label='{told}'><polygon points='{area}'/><polyline points='{points}'/></svg>"
-        f"<figcaption>{told}</figcaption></figure>"
+        f"aria-label='{caption}'><polygon points='{area}'/><polyline points='{points}'/></svg>"
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
 def _stage(stage: Stage, colour: Callable[[str], str]) -> str:
-    """One bar, in the colour that Dask's own panels give to the stage's tasks."""
+    """One bar, in the colour of the stage's tasks in Dask's own panels."""
     done = min(1.0, stage.tasks_done / stage.tasks) if stage.tasks else float(stage.ended)
-    begun = stage.ended or stage.tasks_done or stage.seconds
     rate = f"{short(stage.rows_per_second)} rows/s" if stage.rows_done else ""
     left = stage.seconds_left
-    time_told = (
-        f"took {duration(stage.seconds)}" if stage.ended else f"{duration(left)} left" if left is not None else ""
-    )
+    clock = f"took {duration(stage.seconds)}" if stage.ended else f"{duration(left)} left" if left is not None else ""
     cells = (
         ("tasks", f"{stage.tasks_done:,} of {stage.tasks:,} tasks"),
         ("rows", f"{short(stage.rows_done)} of {short(stage.rows)} rows" if stage.rows else ""),
         ("rate", rate),
         ("bytes", human(stage.bytes_done) if stage.bytes else ""),
-        ("left", time_told),
+        ("left", clock),
     )
-    told = "".join(f"<span class='{name}'>{text if begun or name == 'tasks' else ''}</span>" for name, text in cells)
+    shown = ((name, text if stage.begun or name == "tasks" else "") for name, text in cells)
+    spans = "".join(f"<span class='{name}'>{text}</span>" for name, text in shown)
     return (
-        f"<div class='stage{'' if begun else ' later'}'><span class='name'>{escape(stage.name)}</span>"
+        f"<div class='stage{'' if stage.begun else ' later'}'><span class='name'>{escape(stage.name)}</span>"
         f"<span class='bar'><span style='width:{done:.2%};background:{colour(stage.name.split(' ')[0])}'></span></span>"
-        f"{told}</div>"
+        f"{spans}</div>"
     )
 
 

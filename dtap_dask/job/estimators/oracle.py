@@ -36,12 +36,12 @@ from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.dask_executor import DaskExecutor, watching
 from dtap_dask.job.execution.tasks import TaskContext, patiently
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.status.displays import Reporter
+from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.lake.scan import ScanTask, read_task
 from dtap_dask.records.folder import RunPaths
 
 
-def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: Reporter) -> None:
+def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: RunReporter) -> None:
     """Fit every level on the client's workers and keep the state where the fused passes would.
 
     DataError for what they refuse: nulls and infinities that would reach an output, columns without a value, ...
@@ -66,7 +66,7 @@ def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: R
 
 
 def _check(
-    client: Client, context: TaskContext, tasks: tuple[ScanTask, ...], pipeline: Pipeline, report: Reporter
+    client: Client, context: TaskContext, tasks: tuple[ScanTask, ...], pipeline: Pipeline, report: RunReporter
 ) -> int:
     """Refuse rows that would not come out, as the first fused pass does; the number of rows to be fitted."""
     report.begin("check", len(tasks), sum(task.rows for task in tasks), sum(task.bytes for task in tasks))

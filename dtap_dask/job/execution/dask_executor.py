@@ -14,15 +14,14 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps, loads
 
-from dtap_dask.errors import ClusterError, DtapError, InterruptedRun
+from dtap_dask.errors import RESUMABLE, Cancelled, ClusterError, DtapError, InterruptedRun
 from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.status.reporter import Cancelled
 
 # Enough to keep every thread busy while the client reacts, few enough that a lost client leaves little behind.
 WINDOW_PER_THREAD = 3
 FAN_IN = 8
-STOPPED = "Stopped. What is written stays: go on with --resume (in Python resume=True)."
+STOPPED = f"Stopped. {RESUMABLE}"
 LOOK_SECONDS = 0.5
 # Tasks are made to take seconds, or a few minutes.
 LET_END_SECONDS = 300.0
@@ -224,7 +223,7 @@ def watching(client: Client) -> Iterator[None]:
         raise ClusterError(
             f"The task {error.task} lost its worker {error.allowed_failures + 1} times (last: {error.last_worker}"
             "). Most often the worker ran out of memory: give it more (--memory), or use fewer threads; the worker's "
-            "log says why it died. What is written stays: go on with --resume (in Python resume=True)."
+            f"log says why it died. {RESUMABLE}"
         ) from error
     except (FutureCancelledError, OSError, TimeoutError) as error:
         if isinstance(error, OSError) and client.status == "running":
@@ -232,7 +231,7 @@ def watching(client: Client) -> Iterator[None]:
         first = (str(error).splitlines() or [""])[0].rstrip(".")
         raise InterruptedRun(
             f"The connection to the Dask scheduler was lost ({type(error).__name__}: {first}). "
-            "What is written stays: start the cluster again and go on with --resume (in Python resume=True)."
+            "Finished work is kept: start the cluster again and continue with --resume (in Python resume=True)."
         ) from error
     except KeyboardInterrupt as error:
         raise InterruptedRun(STOPPED) from error
@@ -245,10 +244,10 @@ def _unforeseen(error: Exception) -> UnexpectedError:
     if isinstance(error, MemoryError):
         return UnexpectedError(
             f"A task ran out of memory ({said}). Give each worker more (--memory), or fewer threads (--threads). "
-            "What is written stays: go on with --resume (in Python resume=True)."
+            f"{RESUMABLE}"
         )
     return UnexpectedError(
-        f"A task failed in a way that was not foreseen ({said}). What is written stays. Where it came from is shown by "
+        f"A task failed in a way that was not foreseen ({said}). Finished work is kept. Where it came from is shown by "
         "`dtap-dask --debug run JOB`, and in Python by the traceback: please report it with that."
     )
 

@@ -110,7 +110,7 @@ def patiently(action: Callable[[], T]) -> T:
             if pause is None:
                 raise InterruptedRun(
                     f"Reading or writing failed {len(IO_PAUSES) + 1} times in {sum(IO_PAUSES):.0f} s: {error}. "
-                    "What is written stays: once the storage answers again, go on with --resume."
+                    "Finished work is kept: once the storage answers again, continue with --resume."
                 ) from error
             time.sleep(pause)
     raise AssertionError("unreachable")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from distributed import Client
 
-from dtap_dask.errors import InterruptedRun
-from dtap_dask.job.status.reporter import Cancelled, RunReporter, Superseded
-from dtap_dask.job.status.scheduler_store import SchedulerStore
+from dtap_dask.errors import RESUMABLE, Cancelled, InterruptedRun, Superseded
+from dtap_dask.job.status.reporter import RunReporter
+from dtap_dask.job.status.scheduler_store import SchedulerStore, losses
 
 SECONDS = 1.0
 # Batch systems may take long to give workers back; after that somebody should look.
@@ -26,7 +25,7 @@ class Watchdog:
 
     def __init__(self, client: Client, report: RunReporter, attempt: str | None = None):
         self._client, self._report, self._attempt = client, report, attempt
-        self._board, self.run = SchedulerStore(client), report.snapshot.id
+        self._scheduler, self.run = SchedulerStore(client), report.snapshot.id
         self._ended = threading.Event()
         self._reason: InterruptedRun | None = None
         self._alone: float | None = None
@@ -50,27 +49,23 @@ class Watchdog:
             raise self._reason
 
     def _heard(self, event: tuple[float, Any]) -> None:
-        """An event of the scheduler: when a worker goes, Dask says which tasks must be begun again."""
-        message = event[1]
-        if isinstance(message, Mapping) and message.get("action") == "remove-worker":
-            again = [str(key) for name in ("processing-tasks", "lost-computed-tasks") for key in message.get(name, ())]
-            retries = sum(self.run in key for key in again)
-            self._report.add(lost_workers=int(not message.get("expected")), retries=retries)
+        """An event of the scheduler."""
+        lost = losses(event[1], self.run)
+        if lost:
+            self._report.add(**lost)
 
     def _work(self) -> None:
         while not self._ended.wait(SECONDS):
             try:
-                threads, orders = self._client.nthreads(), self._board.orders(self.run)
+                threads, instructions = self._client.nthreads(), self._scheduler.instructions(self.run)
             except (OSError, TimeoutError, RuntimeError, InterruptedRun):
                 continue  # the thread that does the work sees it too, and says what to do
             self.threads = sum(threads.values())
             self._look_for_workers(len(threads))
-            if self._attempt and orders.get("attempt") != self._attempt:
+            if self._attempt and instructions.get("attempt") != self._attempt:
                 self._reason = Superseded("The scheduler has begun this driver again elsewhere.")
-            elif orders.get("cancel"):
-                self._reason = Cancelled(
-                    "Cancelled. What is written stays: go on with --resume (in Python resume=True)."
-                )
+            elif instructions.get("cancel"):
+                self._reason = Cancelled(f"Cancelled. {RESUMABLE}")
 
     def _look_for_workers(self, workers: int) -> None:
         if workers:
@@ -85,6 +80,6 @@ class Watchdog:
         self._report.update(workers=0, state="waiting")
         if time.monotonic() - self._alone > WAIT_FOR_WORKERS_SECONDS:
             self._reason = InterruptedRun(
-                f"No worker came for {WAIT_FOR_WORKERS_SECONDS / 60:.0f} minutes. What is written stays: start some "
-                "(`dask worker <address of the scheduler>`) and go on with --resume (in Python resume=True)."
+                f"No worker came for {WAIT_FOR_WORKERS_SECONDS / 60:.0f} minutes. Finished work is kept: start some "
+                "(`dask worker <address of the scheduler>`) and continue with --resume (in Python resume=True)."
             )

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from dtap_dask.job.dataset import summary
 from dtap_dask.job.planning.counted import Reading
 from dtap_dask.job.planning.plan import Plan
-from dtap_dask.job.status.comparison import Comparison, comparison_lines
-from dtap_dask.job.status.hints import loading, of_output
+from dtap_dask.job.status.comparison import ForecastComparison, comparison_lines
+from dtap_dask.job.status.hints import load_call, output_command
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
@@ -23,7 +23,7 @@ def conclude(
     manifest: Manifest,
     readings: Sequence[Reading],
     *,
-    compared: Sequence[Comparison],
+    compared: Sequence[ForecastComparison],
     seconds: float,
 ) -> None:
     """Tell the dataset's main numbers and the run's, and what may be done next."""
@@ -48,12 +48,12 @@ def conclude(
     )
     job, split = plan.job, "train" if "train" in manifest.splits else next(iter(manifest.splits))
     report.note(
-        f"Next: look at it, `{of_output('show', store, job.storage, job.redact)}`, and in Python train on it, "
-        f"`model.fit({loading(store, job.storage, job.redact, split)})`"
+        f"Next: look at it, `{output_command('show', store, job.storage, job.secrets)}`, and in Python train on it, "
+        f"`model.fit({load_call(store, job.storage, job.secrets, split)})`"
     )
     done = {"path": url, "seconds": round(seconds, 3), "source_rows": rows, "stages": stages}
     read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
-    report.result({**done, **read, **summary(manifest), "forecast": [asdict(one) for one in compared]})
+    report.succeed({**done, **read, **summary(manifest), "forecast": [asdict(one) for one in compared]})
 
 
 def _nothing_in(splits: Sequence[str]) -> str:

@@ -62,12 +62,12 @@ def drive(submission: Submission) -> str:
         told = board.snapshot(submission.beginning.id) or submission.beginning
         if told.state in ENDED:
             return told.state
-        earlier = board.orders(told.id).get("attempt")
+        earlier = board.instructions(told.id).get("attempt")
         attempt = uuid.uuid4().hex
-        board.order(told.id, attempt=attempt)
+        board.instruct(told.id, attempt=attempt)
         how = How(submission.limit, submission.overwrite, submission.resume, attempt, again=earlier is not None)
         report = RunReporter(
-            _begun(submission.beginning, told, how.again), Silent(), submission.job.redact, board.notes(told.id)
+            _begun(submission.beginning, told, how.again), Silent(), submission.job.secrets, board.notes(told.id)
         )
         _carry_out(submission.job, report, client, how)
         _leave_word(submission.job, report)
@@ -104,7 +104,7 @@ def _leave_word(job: Job, report: RunReporter) -> None:
     with suppress(Exception):  # a folder that cannot be written may be why
         store = open_store(job.output.path, taps.settings(job.storage))
         if not read_runs(store) and not store.is_file(MANIFEST):
-            StatusWriter(store)(report.snapshot, ())
+            StatusWriter(store).publish(report.snapshot, ())
 
 
 def _as_client(security: Security) -> Security:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from distributed import Client
 
-from dtap_dask.errors import InterruptedRun, OutputError
+from dtap_dask.errors import InterruptedRun, OutputError, Superseded
 from dtap_dask.features import feature_infos
 from dtap_dask.features.leaks import looking
 from dtap_dask.job import taps
@@ -36,11 +36,11 @@ from dtap_dask.job.running.conclude import conclude
 from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.sources import refuse_replaced, write_sources
 from dtap_dask.job.running.stages import Finish, Lazily, footers_on, stage_of, stages
-from dtap_dask.job.status.comparison import compare, expect, write_comparison
+from dtap_dask.job.status.comparison import compare, forecast_run, write_comparisons
+from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.folder import FILES_SECONDS, StatusWriter, read_run
-from dtap_dask.job.status.hints import of_output
-from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter, Superseded, run_name
-from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.status.hints import output_command
+from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter, run_name
 from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import Snapshot
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit, sweep
@@ -79,8 +79,8 @@ def run(
     loaded = Job.load_leniently(job, overrides)
     with ExitStack() as stack:
         stack.enter_context(loaded.redacting())
-        show = stack.enter_context(reporter(progress, redact=loaded.redact))
-        report = RunReporter(beginning(loaded), show, loaded.redact)
+        display = stack.enter_context(open_display(progress))
+        report = RunReporter(beginning(loaded), display, loaded.secrets)
 
         def starting(workers: int) -> None:
             report.update(starting=workers)
@@ -182,7 +182,7 @@ class _Run:
                 self.report.note(f"Going on with run {self.plan.run_id}: what was fitted is kept.")
             manifest = self.commit(self.write(shards), held)
             compared = compare(self.expected, manifest, () if resume else self.report.snapshot.stages)
-            write_comparison(self.store, self.report.snapshot.id, compared)
+            write_comparisons(self.store, self.report.snapshot.id, compared)
             seconds = time.monotonic() - self.begun
             conclude(self.plan, self.report, self.store, manifest, self.readings, compared=compared, seconds=seconds)
         return manifest
@@ -209,13 +209,13 @@ class _Run:
         for warning in self.plan.warnings:
             self.report.warn(warning)
         preflight(client, self.plan.source, self.store, self.report.note)
-        stack.enter_context(self.report.publishing(StatusWriter(self.store), FILES_SECONDS))
+        stack.enter_context(self.report.publishing(StatusWriter(self.store).publish, FILES_SECONDS))
         self.report.update(workers=len(client.nthreads()))
-        asking = of_output("status", self.store, self.plan.job.storage, self.plan.job.redact)
+        asking = output_command("status", self.store, self.plan.job.storage, self.plan.job.secrets)
         self.report.note(f"Run {self.report.snapshot.id}: `{asking}` says how it goes.")
         watch = stack.enter_context(Watchdog(client, self.report, self.how.attempt))
         self.engine = DaskExecutor(client, watch, self.plan.job.secrets)
-        self.expected = expect(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)
+        self.expected = forecast_run(self.plan, sum(client.nthreads().values()), self.how.probe, self.report.note)
 
     def fit_and_seal(self) -> list[TaskShards]:
         rows = self.counted_rows()

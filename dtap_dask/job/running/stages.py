@@ -14,7 +14,7 @@ from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.footers import ReadFooters, footer_batches
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.stages import PlannedStage
-from dtap_dask.job.status.displays import Reporter
+from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
@@ -34,7 +34,7 @@ class Lazily:
         return self._client
 
 
-def footers_on(opened: Lazily, report: Reporter, secrets: Secrets) -> ReadFooters:
+def footers_on(opened: Lazily, report: RunReporter, secrets: Secrets) -> ReadFooters:
     """Read many footers in tasks."""
 
     def read(source: Store, files: Sequence[SourceFile], query: FooterQuery) -> FooterSummary:

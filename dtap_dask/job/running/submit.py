@@ -18,7 +18,7 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.driver import Submission, drive, driver_key
 from dtap_dask.job.running.run import beginning
 from dtap_dask.job.status.follow import follow
-from dtap_dask.job.status.hints import of_run
+from dtap_dask.job.status.hints import run_command
 from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import ENDED, Snapshot
 from dtap_dask.job.status.sources import SchedulerSource
@@ -44,7 +44,7 @@ class Submitted:
     def status(self) -> Snapshot:
         """How it goes. JobError where the scheduler knows no such job, InterruptedRun where it is gone."""
         with asking(self.cluster, self.client) as client:
-            return SchedulerSource(SchedulerStore(client), self.id).look().snapshot
+            return SchedulerSource(SchedulerStore(client), self.id).read().snapshot
 
     def wait(self, progress: str = "auto") -> Snapshot:
         """Wait until the job has ended, and tell how it goes meanwhile; raises what `run` would raise."""
@@ -103,7 +103,7 @@ def _hand_over(client: Client, submission: Submission) -> str:
         compare_versions(client)  # workers of other versions may not even understand the submission
     run = submission.beginning.id
     board = SchedulerStore(client)
-    board.order(run, driver=driver_key(run))
+    board.instruct(run, driver=driver_key(run))
     note = _waiting(client)
     board.publish(replace(submission.beginning, state="waiting", note=note), [])
     future = client.submit(drive, submission, key=driver_key(run), pure=False, priority=PRIORITY)
@@ -141,13 +141,13 @@ def cancel(client: Client, run: str, where: Mapping[str, Any]) -> None:
     `where` has the fields of ClusterOptions by which the scheduler was reached, for what is said.
     """
     board = SchedulerStore(client)
-    snapshot = SchedulerSource(board, run).look().snapshot
+    snapshot = SchedulerSource(board, run).read().snapshot
     if snapshot.state in ENDED:
         raise JobError(f"{run} has ended already ({snapshot.state}): there is nothing to cancel.")
-    if board.orders(run).get("cancel"):
-        raise JobError(f"{run} is being cancelled already: `{of_run('wait', run, where)}` says when it has ended.")
-    board.order(run, cancel=True)
-    if board.orders(run).get("driver") and not board.orders(run).get("attempt"):
+    if board.instructions(run).get("cancel"):
+        raise JobError(f"{run} is being cancelled already: `{run_command('wait', run, where)}` says when it has ended.")
+    board.instruct(run, cancel=True)
+    if board.instructions(run).get("driver") and not board.instructions(run).get("attempt"):
         note = "Cancelled before it began."  # nobody is there to see the order; a driver that comes does
         board.publish(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
         client.unpublish_dataset(driver_key(run))

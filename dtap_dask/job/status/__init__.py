@@ -1,1 +1,1 @@
-"""How a run goes, for whoever watches it, here or elsewhere."""
+"""The status of runs: kept by the run itself, shown here, published to the scheduler and the output folder."""

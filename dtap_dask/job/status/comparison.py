@@ -1,4 +1,4 @@
-"""What was forecast of a run against what came of it: told at its end, and kept beside its status."""
+"""A run's forecast compared with its outcome: shown at its end, and kept beside its status."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from dtap_dask.words import human
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A number of a run: `what` it is ('rows', 'bytes', 'shards', 'seconds of fit'), its forecast, and what it was.
+class ForecastComparison:
+    """A number of a run: `what` it is ('rows', 'bytes', 'shards', 'seconds of fit'), its forecast, and its outcome.
 
     The forecast is 'exactly', 'about' or 'at most' a number from `low` to `high`.
     """
@@ -39,51 +39,50 @@ class Comparison:
         return f"{self.what:<18}{forecast:<34}{shown(self.measured)}"
 
 
-def expect(plan: Plan, threads: int, probing: bool, note: Callable[[str], None]) -> Forecast:
-    """The forecast of a run on so many threads; after a probe its time is noted."""
+def forecast_run(plan: Plan, threads: int, probing: bool, note: Callable[[str], None]) -> Forecast:
+    """The forecast of a run on `threads` threads; after a probe its time is noted."""
     expected = forecast(plan, probe(plan) if probing else None, workers=max(1, threads))
     if expected.seconds:
         note(f"Forecast by a probe: {sum(expected.seconds.values()):,.1f} s on {threads:,} threads.")
     return expected
 
 
-def compare(expected: Forecast, manifest: Manifest, stages: Sequence[Stage]) -> list[Comparison]:
+def compare(expected: Forecast, manifest: Manifest, stages: Sequence[Stage]) -> list[ForecastComparison]:
     """Rows, bytes and shards; and the seconds of each stage that a probe has measured and that the run went through."""
-    parts = manifest.splits.values()
+    splits = manifest.splits.values()
+    sizes = [shard.bytes for split in splits for shard in split.shards]
     low, high = expected.bytes
-    told = expected.certainty
+    certainty = expected.certainty
     found = [
-        Comparison("rows", told, expected.rows, expected.rows, sum(part.rows for part in parts)),
-        Comparison("bytes", "about" if told == "exactly" else told, low, high, _bytes(manifest)),
-        Comparison("shards", told, expected.shards, expected.shards, sum(len(part.shards) for part in parts)),
+        ForecastComparison("rows", certainty, expected.rows, expected.rows, sum(split.rows for split in splits)),
+        ForecastComparison("bytes", "about" if certainty == "exactly" else certainty, low, high, sum(sizes)),
+        ForecastComparison("shards", certainty, expected.shards, expected.shards, len(sizes)),
     ]
     for stage in stages:
         if stage.name in expected.seconds and stage.ended:
             seconds = expected.seconds[stage.name]
-            found.append(Comparison(f"seconds of {stage.name}", "about", seconds, seconds, stage.seconds))
+            found.append(ForecastComparison(f"seconds of {stage.name}", "about", seconds, seconds, stage.seconds))
     return found
 
 
-def _bytes(manifest: Manifest) -> int:
-    return sum(shard.bytes for part in manifest.splits.values() for shard in part.shards)
+def comparison_lines(comparisons: Sequence[ForecastComparison]) -> Iterator[str]:
+    """A table for a person; nothing where nothing was compared."""
+    if comparisons:
+        yield f"{'':<18}{'forecast':<34}measured"
+        yield from map(str, comparisons)
 
 
-def comparison_lines(found: Sequence[Comparison]) -> Iterator[str]:
-    """A table for a person."""
-    yield f"{'':<18}{'forecast':<34}measured"
-    yield from map(str, found)
-
-
-def write_comparison(store: Store, run: str, found: Sequence[Comparison]) -> None:
-    """Keep it in the output folder; a run that is done does not fail by this."""
+def write_comparisons(store: Store, run: str, comparisons: Sequence[ForecastComparison]) -> None:
+    """Keep them in the output folder; a finished run does not fail by this."""
     with contextlib.suppress(OSError, StorageError):
-        store.write_atomic(status_path(run, "forecast"), json.dumps([asdict(one) for one in found]).encode())
+        data = json.dumps([asdict(comparison) for comparison in comparisons]).encode()
+        store.write_atomic(status_path(run, "forecast"), data)
 
 
-def read_comparison(store: Store, run: str) -> list[Comparison]:
-    """What was kept of a run; empty where nothing was, or can be read any more."""
+def read_comparisons(store: Store, run: str) -> list[ForecastComparison]:
+    """Those of a run; empty where none were kept, or none can be read any more."""
     try:
-        return [Comparison(**one) for one in parse_json(store.read_bytes(status_path(run, "forecast")))]
+        return [ForecastComparison(**values) for values in parse_json(store.read_bytes(status_path(run, "forecast")))]
     except (FileNotFoundError, ValueError, TypeError):
         return []
 

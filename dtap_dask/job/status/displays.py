@@ -1,197 +1,123 @@
-"""What a run tells while it goes on: bars in a terminal, plain lines elsewhere, JSON lines for programs."""
+"""Displays of a run's progress: bars in a terminal or a notebook, plain lines for logs, JSON lines for programs.
+
+A display is given snapshots, one after another, and shows how each differs from the one before.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterator
-from typing import Any, Protocol, TextIO, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO, cast
 
-from rich.console import RenderableType
-from rich.progress import Progress, TaskID
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from dtap_dask.job.console import BestEffortStream
+from dtap_dask.job.status.notebook import NotebookBars, in_notebook
 from dtap_dask.job.status.snapshot import Snapshot, Stage
-from dtap_dask.words import count, human, visible
+from dtap_dask.job.status.text import counts, run_line
+from dtap_dask.words import count, duration, human, visible
 
 PLAIN_SECONDS = 10.0
-T = TypeVar("T")
 
 
-class Redact(Protocol):
-    """Takes secrets out of a text, or out of the texts in a list or mapping."""
+class Display(Protocol):
+    """Shows a run, given one snapshot of it after another."""
 
-    def __call__(self, told: T, /) -> T:
-        """The same without secrets."""
-
-
-def as_it_is(told: T) -> T:
-    """For what holds no secrets."""
-    return told
-
-
-class Reporter(Protocol):
-    """Takes the events of a run. `advance` counts source rows and bytes of one finished task."""
-
-    def note(self, text: str) -> None:
-        """Tell one fact, such as the dashboard's address."""
-
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """A stage of so many tasks, source rows and bytes to read begins."""
-
-    def advance(self, rows: int, size: int) -> None:
-        """One task of the stage has ended."""
-
-    def end(self) -> None:
-        """The stage has ended."""
-
-    def state(self, snapshot: Snapshot) -> None:
-        """Everything that is known of the run, whenever something of it has changed."""
-
-    def result(self, values: dict[str, Any]) -> None:
-        """The run has ended; what came of it, for programs."""
-
-
-class Shown(Reporter, Protocol):
-    """A reporter that can also be told of a run that goes on elsewhere."""
-
-    def catch_up(self, stage: Stage) -> None:
-        """The stage under way is as far as this."""
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
+        """Show what the run has said since the last call, then its state; `result` is given once it has succeeded."""
 
 
 class Silent:
-    """Says nothing."""
+    """Shows nothing."""
 
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """Nothing."""
-
-    def advance(self, rows: int, size: int) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
-
-    def catch_up(self, stage: Stage) -> None:
-        """Nothing."""
-
-    def state(self, snapshot: Snapshot) -> None:
-        """Nothing."""
-
-    def result(self, values: dict[str, Any]) -> None:
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
         """Nothing."""
 
 
-class Counting:
-    """What all that say something have in common: the counts of the stage under way."""
+def changes(before: Sequence[Stage], now: Sequence[Stage]) -> Iterator[tuple[str, Stage]]:
+    """What the stages that have begun did since they were `before`: 'begin', 'progress' and 'end', each with its stage.
 
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        self.stage, self.tasks, self.rows, self.size = stage, tasks, rows, size
-        self.done = self.done_rows = self.done_bytes = 0
-        self.start = self.told = time.monotonic()
-
-    def advance(self, rows: int, size: int) -> None:
-        """Count the task, and show it."""
-        self.done += 1
-        self.done_rows += rows
-        self.done_bytes += size
-        self.moved()
-
-    def catch_up(self, stage: Stage) -> None:
-        """Count what has ended elsewhere, and show it."""
-        before, self.done = self.done, stage.tasks_done
-        self.done_rows, self.done_bytes = stage.rows_done, stage.bytes_done
-        self.start = time.monotonic() - stage.seconds
-        if self.done != before:
-            self.moved()
-
-    def moved(self) -> None:
-        """Show the counts as they are now."""
-
-    def state(self, snapshot: Snapshot) -> None:
-        """Nothing: the stages say enough."""
-
-    def result(self, values: dict[str, Any]) -> None:
-        """Nothing: a person has been told in words."""
-
-    def counts(self, between: str = ", ") -> str:
-        """Rows, bytes and rows a second so far, in words."""
-        rate = self.done_rows / max(self.seconds(), 1e-9)
-        return between.join([count(self.done_rows, "row"), human(self.done_bytes), f"{rate:,.0f} rows/s"])
-
-    def seconds(self) -> float:
-        """How long the stage has taken so far."""
-        return time.monotonic() - self.start
+    A stage with fewer tasks done than before has begun again, in another attempt of the run.
+    """
+    shown = {stage.name: stage for stage in before}
+    for stage in now:
+        known = shown.get(stage.name)
+        if known is None or stage.tasks_done < known.tasks_done:
+            known = None
+            yield "begin", stage
+        if stage.tasks_done > (known.tasks_done if known else 0):
+            yield "progress", stage
+        if stage.ended and not (known and known.ended):
+            yield "end", stage
 
 
-class Plain(Counting):
+class Plain:
     """A line at the start and end of each stage and every ten seconds between, for logs."""
 
-    def __init__(self, out: TextIO, redact: Redact = as_it_is):
-        self._out, self._redact = out, redact
+    def __init__(self, out: TextIO):
+        self._out = out
+        self._stages: Sequence[Stage] = ()
+        self._printed = 0.0  # when the last line of a stage was, by time.monotonic()
 
-    def note(self, text: str) -> None:
-        """Print the text."""
-        self._print(visible(self._redact(text)))
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
+        """Print the notes and a line for each change."""
+        for text in notes:
+            self._print(visible(text))
+        for change, stage in changes(self._stages, snapshot.begun):
+            if change != "progress" or time.monotonic() - self._printed >= PLAIN_SECONDS:
+                self._print(f"{stage.name}: {self._line(change, stage)}")
+                self._printed = time.monotonic()
+        self._stages = snapshot.begun
+
+    @staticmethod
+    def _line(change: str, stage: Stage) -> str:
+        if change == "begin":
+            return f"{count(stage.tasks, 'task')}, {count(stage.rows, 'row')}, {human(stage.bytes)}"
+        if change == "end":
+            return f"done in {stage.seconds:.1f} s, {counts(stage)}"
+        left = duration(stage.seconds_left or 0.0)
+        return f"{stage.tasks_done:,} of {count(stage.tasks, 'task')}, {counts(stage)}, {left} left"
 
     def _print(self, text: str) -> None:
         print(text, file=self._out, flush=True)
 
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """Print what the stage has before it."""
-        super().begin(stage, tasks, rows, size)
-        self._print(f"{stage}: {count(tasks, 'task')}, {count(rows, 'row')}, {human(size)}")
 
-    def moved(self) -> None:
-        """Print a line when the last is old."""
-        if time.monotonic() - self.told >= PLAIN_SECONDS:
-            self.told = time.monotonic()
-            left = self.seconds() * (self.tasks - self.done) / self.done
-            self._print(
-                f"{self.stage}: {self.done:,} of {count(self.tasks, 'task')}, {self.counts()}, {left:,.0f} s left"
-            )
+class JsonLines:
+    """One JSON object a line: `{"event": "progress", "stage": ..., "tasks_done": ..., ...}`; the last is `done`."""
 
-    def end(self) -> None:
-        """Print what the stage did."""
-        self._print(f"{self.stage}: done in {self.seconds():.1f} s, {self.counts()}")
+    def __init__(self, out: TextIO):
+        self._out = out
+        self._stages: Sequence[Stage] = ()
 
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
+        """Print events: `note`, `begin`, `progress`, `end` and `done`."""
+        for text in notes:
+            self._emit("note", text=text)
+        for change, stage in changes(self._stages, snapshot.begun):
+            self._emit(change, stage=stage.name, **self._values(change, stage))
+        self._stages = snapshot.begun
+        if result is not None:
+            self._emit("done", **result)
 
-class JsonLines(Counting):
-    """One JSON object a line: `{"event": "progress", "stage": ..., "tasks_done": ..., ...}`."""
+    @staticmethod
+    def _values(change: str, stage: Stage) -> dict[str, float]:
+        if change == "begin":
+            return {"tasks": stage.tasks, "rows": stage.rows, "bytes": stage.bytes}
+        done = {"rows": stage.rows_done, "bytes": stage.bytes_done}
+        if change == "end":
+            return {"seconds": stage.seconds, **done}
+        return {"tasks_done": stage.tasks_done, "tasks": stage.tasks, **done}
 
-    def __init__(self, out: TextIO, redact: Redact = as_it_is):
-        self._out, self._redact = out, redact
-
-    def emit(self, event: str, **values: Any) -> None:
-        """Write one event."""
+    def _emit(self, event: str, **values: Any) -> None:
         print(json.dumps({"event": event, **values}), file=self._out, flush=True)
 
-    def note(self, text: str) -> None:
-        """An event `note`."""
-        self.emit("note", text=self._redact(text))
 
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """An event `begin`."""
-        super().begin(stage, tasks, rows, size)
-        self.emit("begin", stage=stage, tasks=tasks, rows=rows, bytes=size)
-
-    def moved(self) -> None:
-        """An event `progress`."""
-        counts = {"tasks_done": self.done, "tasks": self.tasks, "rows": self.done_rows, "bytes": self.done_bytes}
-        self.emit("progress", stage=self.stage, **counts)
-
-    def end(self) -> None:
-        """An event `end`."""
-        self.emit("end", stage=self.stage, seconds=round(self.seconds(), 3), rows=self.done_rows, bytes=self.done_bytes)
-
-    def result(self, values: dict[str, Any]) -> None:
-        """The last event, `done`."""
-        self.emit("done", **self._redact(values))
-
-
-class Screen(Progress):
+class _Screen(Progress):
     """Bars, and a line below them."""
 
     line = ""
@@ -203,47 +129,49 @@ class Screen(Progress):
             yield Text(self.line, style="dim")
 
 
-class Bars(Counting):
-    """One bar a stage, with rows, bytes and the time left; below them what concerns the whole run."""
+class Bars:
+    """One bar a stage, with rows, bytes and the time left; notes above them, what concerns the whole run below."""
 
-    def __init__(self, progress: Screen, redact: Redact = as_it_is):
-        self._progress, self._redact = progress, redact
-        self._bar = TaskID(0)
+    def __init__(self, screen: _Screen):
+        self._screen = screen
+        self._bars: dict[str, TaskID] = {}  # by the stage's name
 
-    def note(self, text: str) -> None:
-        """Print the text above the bars."""
-        safe = visible(self._redact(text))
-        self._progress.console.print(safe, highlight=False, soft_wrap=True, markup=False, emoji=False)
-
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """A new bar."""
-        super().begin(stage, tasks, rows, size)
-        self._bar = self._progress.add_task(stage, total=tasks, told="")
-
-    def moved(self) -> None:
-        """Move the bar."""
-        self._progress.update(self._bar, completed=self.done, told=self.counts("  "))
-
-    def end(self) -> None:
-        """The bar stays as it is."""
-        self._progress.update(self._bar, completed=self.tasks)
-
-    def state(self, snapshot: Snapshot) -> None:
-        """Change the line below the bars."""
-        self._progress.line = told(snapshot)
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
+        """Print the notes, move the bars, change the line."""
+        for text in notes:
+            self._screen.console.print(visible(text), highlight=False, soft_wrap=True, markup=False, emoji=False)
+        for stage in snapshot.begun:
+            if stage.name not in self._bars:
+                self._bars[stage.name] = self._screen.add_task(stage.name, total=stage.tasks, counts="")
+            done = stage.tasks if stage.ended else stage.tasks_done
+            shown = counts(stage, "  ") if stage.tasks_done else ""
+            self._screen.update(self._bars[stage.name], total=stage.tasks, completed=done, counts=shown)
+        self._screen.line = run_line(snapshot)
 
 
-def told(snapshot: Snapshot) -> str:
-    """What concerns a whole run, in a line: its workers, shards and bytes."""
-    lost, again = snapshot.lost_workers, snapshot.retries
-    words = ["waiting for workers"] if snapshot.state == "waiting" else []
-    if snapshot.state == "running" and snapshot.starting and not snapshot.workers:
-        words.append(f"starting {count(snapshot.starting, 'worker')}")
-    words += [count(snapshot.workers, "worker")] if snapshot.workers and not words else []
-    words += [f"{lost:,} lost"] if lost else []
-    words += [f"{count(again, 'task')} begun again"] if again else []
-    if snapshot.shards_planned is not None:
-        words.append(f"{snapshot.shards_committed:,} of {count(snapshot.shards_planned, 'shard')}")
-    words += [f"{human(snapshot.bytes_read)} read"] if snapshot.bytes_read else []
-    words += [f"{human(snapshot.bytes_written)} written"] if snapshot.bytes_written else []
-    return "  ".join(words)
+@contextmanager
+def open_display(kind: str, out: TextIO | None = None) -> Iterator[Display]:
+    """A display: 'bars', 'plain', 'json', 'silent', 'notebook' or 'auto'.
+
+    'auto' is bars in a terminal and in a notebook, and plain lines elsewhere. Without `out` it writes to standard
+    error, JSON to standard output; what cannot be written there is lost.
+    """
+    if kind == "notebook" or (kind == "auto" and out is None and in_notebook()):
+        with NotebookBars() as display:
+            yield display
+        return
+    out = out or cast("TextIO", BestEffortStream(sys.stdout if kind == "json" else sys.stderr))
+    if kind == "bars" or (kind == "auto" and out.isatty()):
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[counts]}"),
+            TimeRemainingColumn(),
+        )
+        with _Screen(*columns, console=Console(file=out)) as screen:
+            yield Bars(screen)
+    elif kind == "silent":
+        yield Silent()
+    else:
+        yield JsonLines(out) if kind == "json" else Plain(out)

@@ -1,4 +1,4 @@
-"""Commands and code that are printed for a person to paste: complete, and quoted as a shell or Python takes them."""
+"""Commands and code for a person to paste: complete, and quoted for a shell or Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from dtap_dask.errors import StorageError
 from dtap_dask.job import taps
-from dtap_dask.job.status.displays import Redact
+from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.settings import as_environment, is_resolved
 from dtap_dask.storage.taps import SCHEME, parse
@@ -17,35 +17,35 @@ from dtap_dask.storage.taps import SCHEME, parse
 _SCHEDULER = ("scheduler", "scheduler_file", "tls_ca_file", "tls_cert", "tls_key")
 
 
-def of_run(verb: str, target: str, where: Mapping[str, Any]) -> str:
-    """A command about a run by its id; `where` has the fields of ClusterOptions that say which scheduler knows it."""
+def run_command(verb: str, target: str, where: Mapping[str, Any]) -> str:
+    """A command about a run by its id; `where` has the fields of ClusterOptions that name its scheduler."""
     words = ["dtap-dask", verb, target]
     for name in _SCHEDULER:
         value = where.get(name)
-        if value and "\n" not in value:  # Dask takes the text of a certificate, too
+        if value and "\n" not in value:  # Dask also accepts the text of a certificate
             words += [f"--{name.replace('_', '-')}", value]
     words += ["--insecure"] if where.get("insecure") else []
     return " ".join(map(quoted, words))
 
 
-def of_output(verb: str, store: Store, storage: Mapping[str, Any], redact: Redact) -> str:
-    """A command about a run or a dataset by its folder, also where only the job's `storage` section leads there."""
+def output_command(verb: str, store: Store, storage: Mapping[str, Any], secrets: Secrets) -> str:
+    """A command about a run or a dataset by its folder, with what of the job's `storage` section is needed for that."""
     address, section = _for_anyone(store, storage)
-    variables = [f"{name}={quoted(redact(value))}" for name, value in as_environment(section).items()]
-    return " ".join([*variables, "dtap-dask", verb, quoted(redact(address))])
+    variables = [f"{name}={quoted(secrets.redact(value))}" for name, value in as_environment(section).items()]
+    return " ".join([*variables, "dtap-dask", verb, quoted(secrets.redact(address))])
 
 
-def loading(store: Store, storage: Mapping[str, Any], redact: Redact, split: str) -> str:
-    """The Python code that loads a part of the dataset in the store."""
+def load_call(store: Store, storage: Mapping[str, Any], secrets: Secrets, split: str) -> str:
+    """Python code that loads a split of the dataset in the store."""
     address, section = _for_anyone(store, storage)
-    arguments = [_literal(redact(address))]
+    arguments = [_literal(secrets.redact(address))]
     arguments += [repr(split)] if split != "train" else []
-    arguments += [f"storage={ {'dtap': redact(dict(section))}!r}"] if section else []
+    arguments += [f"storage={ {'dtap': secrets.redact(dict(section))}!r}"] if section else []
     return f"dtap_dask.load({', '.join(arguments)})"
 
 
 def quoted(text: str) -> str:
-    """One word of a shell's command. `${NAME}`, which stands for what is not to be printed, is left for the shell."""
+    """One word of a shell command. `${NAME}`, in place of a secret, is left for the shell to expand."""
     if "${" not in text:
         return shlex.quote(text)
     escaped = re.sub(r'([\\"`]|\$(?!\{\w+\}))', r"\\\1", text)
@@ -57,7 +57,7 @@ def _literal(text: str) -> str:
 
 
 def _for_anyone(store: Store, storage: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """An address of the store, and what of a job's `dtap` section is needed beside it in another process."""
+    """An address of the store, and the part of a job's `dtap` section that another process needs to open it."""
     section = storage.get("dtap", {})
     if not store.url.startswith(SCHEME) or not section or (not is_resolved(storage) and _is_reached(store)):
         return store.url, {}
@@ -72,7 +72,7 @@ def _for_anyone(store: Store, storage: Mapping[str, Any]) -> tuple[str, Mapping[
 
 
 def _is_reached(store: Store) -> bool:
-    """Whether the store's URL leads there without the job's `storage` section."""
+    """Whether the store's URL reaches it without the job's `storage` section."""
     try:
         other = open_store(store.url, taps.settings())
     except StorageError:

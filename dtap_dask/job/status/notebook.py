@@ -1,19 +1,19 @@
-"""Progress in a notebook: one output with a bar a stage, drawn again and again; standard error is red there."""
+"""Progress in a notebook: one output with a bar a stage, updated in place; standard error would be shown in red."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import Any
 
-from dtap_dask.job.status.displays import Counting, Redact, as_it_is, told
-from dtap_dask.job.status.snapshot import Snapshot
+from dtap_dask.job.status.snapshot import Snapshot, Stage
+from dtap_dask.job.status.text import counts, run_line
 from dtap_dask.words import duration, visible
 
-# Between two drawings: what a person can follow, and few enough messages for a notebook far away.
+# Between two updates: what a person can follow, and few enough messages for a distant notebook.
 _PAUSE_SECONDS = 0.25
 
 
@@ -24,63 +24,36 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-class _Row:
-    """One stage as it is drawn."""
+class NotebookBars:
+    """Notes, a bar a stage, and a line that concerns the whole run; the end of a `with` block draws the last state."""
 
-    def __init__(self, name: str, tasks: int):
-        self.name, self.tasks, self.done, self.told = name, tasks, 0, ""
-
-
-class Notebook(Counting):
-    """Notes, a bar a stage, and a line that concerns the whole run; calls may come from several threads."""
-
-    def __init__(self, redact: Redact = as_it_is):
-        self._redact = redact
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
         self._notes: list[str] = []
-        self._rows: list[_Row] = []
+        self._stages: Sequence[Stage] = ()
         self._line = ""
         self._handle: Any = None
         self._drawn = float("-inf")
 
-    def note(self, text: str) -> None:
-        """One more line above the bars."""
-        self._notes.append(visible(self._redact(text)))
-        self.draw()
+    def __enter__(self) -> NotebookBars:
+        return self
 
-    def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """A new bar."""
-        super().begin(stage, tasks, rows, size)
-        self._rows.append(_Row(stage, tasks))
-        self.draw()
+    def __exit__(self, *_: object) -> None:
+        self._draw()
 
-    def moved(self) -> None:
-        """Move the bar."""
-        row = self._rows[-1]
-        left = self.seconds() * (self.tasks - self.done) / max(1, self.done)
-        row.done, row.told = self.done, f"{self.counts()}, {duration(left)} left"
-        self._now_and_then()
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
+        """Draw notes, new stages and ended ones at once, anything else now and then."""
+        before, self._stages = self._stages, snapshot.begun
+        self._notes += map(visible, notes)
+        self._line = run_line(snapshot)
+        moved = [(stage.name, stage.ended) for stage in before] != [(stage.name, stage.ended) for stage in self._stages]
+        if notes or moved or time.monotonic() - self._drawn >= _PAUSE_SECONDS:
+            self._draw()
 
-    def end(self) -> None:
-        """The bar stays, with the time that the stage took."""
-        row = self._rows[-1]
-        row.done, row.told = row.tasks, f"{self.counts()} in {self.seconds():.1f} s"
-        self.draw()
-
-    def state(self, snapshot: Snapshot) -> None:
-        """Change the line below the bars."""
-        self._line = told(snapshot)
-        self._now_and_then()
-
-    def _now_and_then(self) -> None:
-        if time.monotonic() - self._drawn >= _PAUSE_SECONDS:
-            self.draw()
-
-    def draw(self) -> None:
-        """Show everything as it is now; that a notebook cannot be reached does not concern the run."""
+    def _draw(self) -> None:
+        """Draw the current state; a notebook that cannot be reached does not fail the run."""
         from IPython.display import display
 
-        with self._lock, suppress(Exception):
+        with suppress(Exception):
             self._drawn = time.monotonic()
             shown = {"text/html": self._html(), "text/plain": self._text()}
             if self._handle is None:
@@ -88,21 +61,31 @@ class Notebook(Counting):
             else:
                 self._handle.update(shown, raw=True)
 
+    def _rows(self) -> Iterator[tuple[Stage, int, str]]:
+        """Each stage, its tasks done, and its counts and time in words."""
+        for stage in self._stages:
+            if stage.ended:
+                yield stage, stage.tasks, f"{counts(stage)} in {stage.seconds:.1f} s"
+            elif stage.seconds_left is None:
+                yield stage, 0, ""
+            else:
+                yield stage, stage.tasks_done, f"{counts(stage)}, {duration(stage.seconds_left)} left"
+
     def _html(self) -> str:
-        """Without colours of its own: it must suit notebooks that are light and dark."""
+        """Without colours of its own: it must suit light and dark notebooks."""
         cell = "padding:2px 10px 2px 0;text-align:left;white-space:nowrap"
         rows = "".join(
-            f"<tr style='background:none'><td style='{cell}'>{escape(row.name)}</td>"
-            f"<td style='{cell}'><progress style='width:16em' max='{max(1, row.tasks)}' value='{row.done}'></progress>"
-            f"</td><td style='{cell}'>{row.done:,}/{row.tasks:,}</td><td style='{cell}'>{escape(row.told)}</td></tr>"
-            for row in self._rows
+            f"<tr style='background:none'><td style='{cell}'>{escape(stage.name)}</td>"
+            f"<td style='{cell}'><progress style='width:16em' max='{max(1, stage.tasks)}' value='{done}'></progress>"
+            f"</td><td style='{cell}'>{done:,}/{stage.tasks:,}</td><td style='{cell}'>{escape(words)}</td></tr>"
+            for stage, done, words in self._rows()
         )
-        said = escape("\n".join(self._notes))
-        notes = f"<pre style='white-space:pre-wrap'>{said}</pre>" if said else ""
+        text = escape("\n".join(self._notes))
+        notes = f"<pre style='white-space:pre-wrap'>{text}</pre>" if text else ""
         line = f"<div style='opacity:.75'>{escape(self._line)}</div>" if self._line else ""
         return f"<div>{notes}<table>{rows}</table>{line}</div>"
 
     def _text(self) -> str:
-        """For what shows no HTML, such as a notebook that was converted to text."""
-        rows = [f"{row.name}: {row.done:,} of {row.tasks:,} tasks, {row.told}" for row in self._rows]
+        """For viewers that show no HTML, such as a notebook converted to text."""
+        rows = [f"{stage.name}: {done:,} of {stage.tasks:,} tasks, {words}" for stage, done, words in self._rows()]
         return "\n".join([*self._notes, *rows, self._line])

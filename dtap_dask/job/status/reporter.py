@@ -1,6 +1,6 @@
-"""A run's state, kept whole while it goes on and told to whoever may ask: the terminal, the scheduler, the folder.
+"""The one bookkeeping of a run's progress: a snapshot that follows its events, shown here and published elsewhere.
 
-Telling never delays or fails a run: each listener has a thread of its own, which drops all but the last state.
+Publishing never delays or fails a run: each destination has a thread of its own, which skips all but the last state.
 """
 
 from __future__ import annotations
@@ -11,197 +11,190 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from dtap_dask.errors import DtapError, InterruptedRun
-from dtap_dask.job.status.displays import Redact, Reporter
+from dtap_dask.errors import RESUMABLE, Cancelled, DtapError, InterruptedRun, Superseded
+from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.status.displays import Display
 from dtap_dask.job.status.snapshot import ENDED, WARNINGS, Note, Snapshot, Stage, State
 
-EVENTS_SECONDS = 0.5  # between two events: what a person can follow
+EVENTS_SECONDS = 0.5  # between two events on the scheduler: what a person can follow
 NOTES_KEPT = 500
 _LOG = logging.getLogger("dtap_dask.job")
 
-Deliver = Callable[[Snapshot, Sequence[Note]], None]
-
-
-class Cancelled(InterruptedRun):
-    """Somebody cancelled the run."""
-
-
-class Superseded(InterruptedRun):
-    """The scheduler has begun this driver again elsewhere: this one must leave everything to the other."""
+Publish = Callable[[Snapshot, Sequence[Note]], None]
 
 
 def run_name(name: str) -> str:
-    """An id for a run of the job of this name, unlike all others: letters, digits and hyphens."""
+    """A unique id for a run of the job `name`: letters, digits and hyphens."""
     safe = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
     return f"{safe or 'job'}-{uuid.uuid4().hex[:6]}"
 
 
 class RunReporter:
-    """The Reporter of a run: shows what it is told, and tells the whole state to every listener."""
+    """Takes the events of a run, keeps its snapshot, and gives it to a display and to everything that publishes it.
 
-    def __init__(self, snapshot: Snapshot, show: Reporter, redact: Redact, said: Sequence[Note] = ()):
+    Calls may come from several threads. `notes` are what earlier attempts of the run said.
+    """
+
+    def __init__(self, snapshot: Snapshot, display: Display, secrets: Secrets, notes: Sequence[Note] = ()):
         self.snapshot = snapshot
-        self._show, self._redact = show, redact
+        self._display, self._secrets = display, secrets
         self._lock = threading.RLock()
-        self._posts: list[_Post] = []
-        self._notes: deque[Note] = deque(said, maxlen=NOTES_KEPT)
-        self._noted = said[-1].number + 1 if said else 0
-        self._begun = time.monotonic()
+        self._publishers: list[_Publisher] = []
+        self._notes: deque[Note] = deque(notes, maxlen=NOTES_KEPT)
+        self._next_note = notes[-1].number + 1 if notes else 0
+        self._stage, self._stage_start = "", 0.0
         self._muted = False
 
     def note(self, text: str) -> None:
-        """Tell one fact."""
-        self._show.note(text)
+        """Report one fact, such as the dashboard's address."""
+        safe = self._secrets.redact(text)
         with self._lock:
-            self._notes.append(Note(self._noted, time.time(), self._redact(text)))
-            self._noted += 1
-            self.update(urgent=True, note=self._notes[-1].text)
+            self._notes.append(Note(self._next_note, time.time(), safe))
+            self._next_note += 1
+            self._change({"note": safe}, urgent=True, notes=[safe])
 
     def warn(self, text: str) -> None:
-        """Tell one fact that somebody should look at."""
-        self.note(f"Note: {text}")
+        """Report one fact that somebody should look at."""
         with self._lock:
-            self.update(warnings=(*self.snapshot.warnings, self._redact(text))[:WARNINGS])
+            self.note(f"Note: {text}")
+            self.update(warnings=(*self.snapshot.warnings, self._secrets.redact(text))[:WARNINGS])
 
     def expect(self, stages: Sequence[Stage]) -> None:
-        """The stages to come, as far as the plan knows them: what is left can be reckoned from the start."""
+        """Announce the stages to come, as far as the plan knows them: the time left can be estimated from the start."""
         self.update(stages=tuple(stages))
 
     def begin(self, stage: str, tasks: int, rows: int, size: int) -> None:
-        """A stage begins; one that was expected takes its place."""
-        self._show.begin(stage, tasks, rows, size)
+        """A stage begins: its tasks, the source rows and bytes to read. It replaces an expected one of its name."""
         with self._lock:
-            self._begun = time.monotonic()
-            fresh = Stage(stage, tasks, 0, rows, 0, size, 0, 0.0, False)
-            known = [one.name for one in self.snapshot.stages]
-            stages = [fresh if one.name == stage else one for one in self.snapshot.stages]
-            self._stage = stage
-            self.update(urgent=True, stages=tuple(stages if stage in known else [*stages, fresh]))
+            self._stage, self._stage_start = stage, time.monotonic()
+            stages = {known.name: known for known in self.snapshot.stages}
+            stages[stage] = Stage(stage, tasks, 0, rows, 0, size, 0, 0.0, False)
+            self._change({"stages": tuple(stages.values())}, urgent=True)
 
     def advance(self, rows: int, size: int) -> None:
-        """One task of the stage has ended."""
-        self._show.advance(rows, size)
-        self._move(
-            lambda one: replace(
-                one, tasks_done=one.tasks_done + 1, rows_done=one.rows_done + rows, bytes_done=one.bytes_done + size
-            )
-        )
+        """One task of the stage has ended; it read `rows` source rows and `size` bytes."""
+
+        def counted(stage: Stage) -> Stage:
+            done = stage.tasks_done + 1, stage.rows_done + rows, stage.bytes_done + size
+            return replace(stage, tasks_done=done[0], rows_done=done[1], bytes_done=done[2])
+
+        self._change_stage(counted)
 
     def end(self) -> None:
         """The stage has ended."""
-        self._show.end()
-        self._move(lambda one: replace(one, ended=True, seconds=round(time.monotonic() - self._begun, 3)), urgent=True)
+        self._change_stage(lambda stage: replace(self._timed(stage), ended=True), urgent=True)
 
-    def _move(self, change: Callable[[Stage], Stage], urgent: bool = False) -> None:
+    def _change_stage(self, change: Callable[[Stage], Stage], urgent: bool = False) -> None:
         with self._lock:
-            stages = [change(one) if one.name == self._stage else one for one in self.snapshot.stages]
-            self.update(urgent=urgent, stages=tuple(stages))
-
-    def result(self, values: dict[str, Any]) -> None:
-        """The run has ended well."""
-        self._show.result(values)
-        self.finish("done", self.snapshot.note, 0)
-
-    def state(self, snapshot: Snapshot) -> None:
-        """Nothing: the state is kept here."""
+            stages = (change(stage) if stage.name == self._stage else stage for stage in self.snapshot.stages)
+            self._change({"stages": tuple(stages)}, urgent)
 
     def add(self, **counts: int) -> None:
         """Add to counts of the snapshot, such as `bytes_read`."""
         with self._lock:
             self.update(**{name: getattr(self.snapshot, name) + count for name, count in counts.items()})
 
-    def update(self, *, urgent: bool = False, **changes: Any) -> None:
-        """Change the snapshot, and let everybody know: soon, or at once where it is `urgent`."""
-        with self._lock:
-            if self.snapshot.state in ENDED:
-                return
-            stages = changes.pop("stages", self.snapshot.stages)
-            self.snapshot = replace(self.snapshot, stages=self._timed(stages), told=time.time(), **changes)
-            self._show.state(self.snapshot)
-            for post in self._posts:
-                post.put(self.snapshot, tuple(self._notes), urgent)
+    def update(self, **changes: Any) -> None:
+        """Change fields of the snapshot."""
+        self._change(changes)
 
-    def _timed(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-        """The stages with the seconds of the one under way."""
-        under_way, seconds = getattr(self, "_stage", None), round(time.monotonic() - self._begun, 3)
-        return tuple(
-            replace(one, seconds=seconds) if one.name == under_way and not one.ended else one for one in stages
-        )
+    def _change(self, changes: Mapping[str, Any], urgent: bool = False, notes: Sequence[str] = ()) -> None:
+        """Change the snapshot, unless the run has ended, and show and publish it: soon, or at once where `urgent`."""
+        with self._lock:
+            if self.snapshot.state not in ENDED:
+                changed = replace(self.snapshot, updated=time.time(), **changes)
+                self.snapshot = replace(changed, stages=tuple(map(self._timed, changed.stages)))
+                for publisher in self._publishers:
+                    publisher.put(self.snapshot, tuple(self._notes), urgent)
+            self._display.show(self.snapshot, notes)
+
+    def _timed(self, stage: Stage) -> Stage:
+        """A stage with the seconds that it has taken so far, if it is the current one."""
+        if stage.name != self._stage or stage.ended:
+            return stage
+        return replace(stage, seconds=max(0.001, round(time.monotonic() - self._stage_start, 3)))
+
+    def succeed(self, result: Mapping[str, Any]) -> None:
+        """The run has succeeded; `result` is its outcome for programs."""
+        self.finish("done", self.snapshot.note, 0)
+        self._display.show(self.snapshot, result=self._secrets.redact(result))
 
     def finish(self, state: State, note: str, exit_code: int) -> None:
-        """The run has ended; what is said afterwards changes nothing of that."""
-        with self._lock:
-            self.update(urgent=True, state=state, note=self._redact(note), exit_code=exit_code)
+        """The run has ended; nothing changes its snapshot from now on."""
+        self._change({"state": state, "note": self._secrets.redact(note), "exit_code": exit_code}, urgent=True)
 
-    def failed(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """The run has ended by an error."""
         if isinstance(error, Superseded):
             self._muted = True
         elif isinstance(error, Cancelled):
             self.finish("cancelled", str(error), error.exit_code)
         elif isinstance(error, InterruptedRun | KeyboardInterrupt | SystemExit):
-            self.finish("interrupted", str(error) or "Stopped. Go on with --resume (in Python resume=True).", 4)
+            self.finish("interrupted", str(error) or f"Stopped. {RESUMABLE}", 4)
         elif isinstance(error, DtapError):
             self.finish("failed", str(error), error.exit_code)
         else:
             self.finish("failed", f"{type(error).__name__}: {error}", 1)
 
     @contextmanager
-    def publishing(self, deliver: Deliver, pause: float) -> Iterator[None]:
-        """Tell another listener for the length of a block; an error that leaves the block ends the run."""
-        post = _Post(deliver, pause)
+    def publishing(self, publish: Publish, pause: float) -> Iterator[None]:
+        """Call `publish` with new states for the length of a block, at most every `pause` seconds unless one is urgent.
+
+        An error that leaves the block ends the run.
+        """
+        publisher = _Publisher(publish, pause)
         with self._lock:
-            self._posts.append(post)
-            post.put(self.snapshot, tuple(self._notes), True)
+            self._publishers.append(publisher)
+            publisher.put(self.snapshot, tuple(self._notes), True)
         try:
             yield
         except BaseException as error:
-            self.failed(error)
+            self.fail(error)
             raise
         finally:
-            self._posts.remove(post)
-            post.close(told=not self._muted)
+            self._publishers.remove(publisher)
+            publisher.close(discard=self._muted)
 
     def flush(self) -> None:
-        """Wait until everybody has the last state, or takes too long."""
-        for post in self._posts:
-            post.flush()
+        """Wait until the last state is published, or that takes too long."""
+        for publisher in self._publishers:
+            publisher.flush()
 
 
-class _Post:
-    """A thread that hands on the last state: after a pause, or at once."""
+class _Publisher:
+    """A thread that publishes the last state: after a pause, or at once."""
 
-    def __init__(self, deliver: Deliver, pause: float, patience: float = 10.0):
-        self._deliver, self._pause, self._patience = deliver, pause, patience
+    def __init__(self, publish: Publish, pause: float, patience: float = 10.0):
+        self._publish, self._pause, self._patience = publish, pause, patience
         self._changed = threading.Condition()
         self._last: tuple[Snapshot, Sequence[Note]] | None = None
         self._urgent = self._busy = self._closing = False
-        self._thread = threading.Thread(target=self._work, name="dtap_dask-telling", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="dtap_dask-publisher", daemon=True)
         self._thread.start()
 
     def put(self, snapshot: Snapshot, notes: Sequence[Note], urgent: bool) -> None:
-        """What to hand on next, in place of what waits."""
+        """Publish this state next, in place of one that still waits."""
         with self._changed:
             self._last = snapshot, notes
             self._urgent |= urgent
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Hand on what waits, and wait for that; not for ever."""
+        """Publish the state that waits, and wait for that at most `patience` seconds."""
         with self._changed:
             self._urgent = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._last is None and not self._busy, self._patience)
 
-    def close(self, told: bool) -> None:
-        """Hand on what waits, if it is to be told, and end."""
+    def close(self, discard: bool) -> None:
+        """Publish the state that waits, or `discard` it, and end."""
         with self._changed:
-            if not told:
+            if discard:
                 self._last = None
             self._closing = True
             self._changed.notify_all()
@@ -217,9 +210,9 @@ class _Post:
                 closing, self._busy = self._closing, True
             if state is not None:
                 try:
-                    self._deliver(*state)
-                except Exception as error:  # of any kind: whoever listens is not worth a run
-                    _LOG.debug("The state of a run could not be told: %s", error)
+                    self._publish(*state)
+                except Exception as error:  # of any kind: no reader is worth a run
+                    _LOG.debug("The state of a run could not be published: %s", error)
                 sent = time.monotonic()
             with self._changed:
                 self._busy = False
@@ -228,7 +221,7 @@ class _Post:
                 return
 
     def _wait(self, sent: float) -> float | None:
-        """Seconds until something is to be handed on; None where nothing waits."""
+        """Seconds until the next state is due; None where none waits."""
         if self._last is None:
             return None
         return 0.0 if self._urgent else max(0.0, sent + self._pause - time.monotonic())

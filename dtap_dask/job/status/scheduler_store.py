@@ -1,7 +1,7 @@
-"""What the scheduler keeps of runs, in its metadata: their last snapshots and notes, and the orders given to them.
+"""What the scheduler's metadata holds about runs: last snapshots, notes, and instructions to their drivers.
 
-Everybody who reaches the scheduler reads it. It goes when the scheduler does; what must outlive that lies in the
-output folder (see `telling`).
+Everybody who reaches the scheduler can read it. It is lost with the scheduler; status files in the output folder are
+not (see `folder`).
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from dtap_dask.job.status.snapshot import TOPIC, Note, Snapshot
 
 _RUNS = f"{TOPIC}-runs"  # id -> snapshot
 _NOTES = f"{TOPIC}-notes"  # id -> {number: [time, text]}
-_ORDERS = f"{TOPIC}-orders"  # id -> {"driver": the driver's key, "attempt": its last attempt, "cancel": true}
+_INSTRUCTIONS = f"{TOPIC}-instructions"  # id -> {"driver": its key, "attempt": its last attempt, "cancel": true}
 
 
 class SchedulerStore:
-    """The scheduler of a client, as runs and those who ask for them use it."""
+    """Reads and writes what a client's scheduler holds about runs. InterruptedRun where it does not answer."""
 
     def __init__(self, client: Client):
         self._client = client
-        self.address = str(client.scheduler.address) if client.scheduler else ""  # for messages, when it is closed too
-        self._noted: dict[str, int] = {}
+        self.address = str(client.scheduler.address) if client.scheduler else ""  # for messages, also once it is closed
+        self._next_note: dict[str, int] = {}
 
     def publish(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
-        """Keep a run's state and what it has said since the last call; those who listen to events get it too."""
+        """Keep a run's state and the notes since the last call; subscribers to Dask's events get the state, too."""
         self._client.log_event(TOPIC, snapshot.to_json())
         self._client.set_metadata([_RUNS, snapshot.id], snapshot.to_json())
-        fresh = [note for note in notes if note.number >= self._noted.get(snapshot.id, 0)]
-        for note in fresh:
-            self._client.set_metadata([_NOTES, snapshot.id, str(note.number)], [note.time, note.text])
-            self._noted[snapshot.id] = note.number + 1
+        for note in notes:
+            if note.number >= self._next_note.get(snapshot.id, 0):
+                self._client.set_metadata([_NOTES, snapshot.id, str(note.number)], [note.time, note.text])
+                self._next_note[snapshot.id] = note.number + 1
 
     def snapshots(self) -> dict[str, Snapshot]:
         """The last snapshot of every run, by its id."""
-        return {run: Snapshot.from_json(one) for run, one in self._get(_RUNS).items()}
+        return {run: Snapshot.from_json(values) for run, values in self._get(_RUNS).items()}
 
     def snapshot(self, run: str) -> Snapshot | None:
-        """The last snapshot of one run; None where the scheduler knows no such run."""
-        found = self._get(_RUNS, run)
-        return Snapshot.from_json(found) if found else None
+        """The last snapshot of one run; None where the scheduler has none."""
+        values = self._get(_RUNS, run)
+        return Snapshot.from_json(values) if values else None
 
     def notes(self, run: str) -> list[Note]:
-        """What a run has said, in order."""
-        return sorted(Note(int(number), *said) for number, said in self._get(_NOTES, run).items())
+        """The notes of a run, in order."""
+        return sorted(Note(int(number), *values) for number, values in self._get(_NOTES, run).items())
 
-    def order(self, run: str, **orders: Any) -> None:
-        """Give a run orders, beside those that it has."""
+    def instruct(self, run: str, **instructions: Any) -> None:
+        """Add instructions to those that a run has."""
         with _reaching(self._client):
-            for name, value in orders.items():
-                self._client.set_metadata([_ORDERS, run, name], value)
+            for name, value in instructions.items():
+                self._client.set_metadata([_INSTRUCTIONS, run, name], value)
 
-    def orders(self, run: str) -> Mapping[str, Any]:
-        """The orders that a run has been given."""
-        return self._get(_ORDERS, run)
+    def instructions(self, run: str) -> Mapping[str, Any]:
+        """The instructions to a run."""
+        return self._get(_INSTRUCTIONS, run)
 
     def task_state(self, key: str) -> str | None:
-        """The state of a task on the scheduler; None where it knows none of that key."""
+        """The state of a task; None where the scheduler has none of that key."""
         with _reaching(self._client):
             found = self._client.sync(self._client.scheduler.get_task_status, keys=[key])
         return found.get(key) and str(found[key])
 
     def task_error(self, key: str) -> BaseException | None:
-        """What a task that failed died of."""
+        """The error of a failed task."""
         with _reaching(self._client):
             error: BaseException | None = Future(key, client=self._client).exception(timeout=10)
         return error
@@ -78,13 +78,25 @@ class SchedulerStore:
         return found or {}
 
 
+def losses(event: Any, run: str) -> dict[str, int]:
+    """What an event of the scheduler's topic "all" adds to a run's `lost_workers` and `retries`; mostly nothing.
+
+    When a worker goes, Dask lists once the tasks and the only copies of results that it takes along: they run again. A
+    worker that was told to go is not lost. A task's key holds the id of its run.
+    """
+    if not isinstance(event, Mapping) or event.get("action") != "remove-worker":
+        return {}
+    again = [str(key) for name in ("processing-tasks", "lost-computed-tasks") for key in event.get(name, ())]
+    return {"lost_workers": int(not event.get("expected")), "retries": sum(run in key for key in again)}
+
+
 @contextmanager
 def _reaching(client: Client) -> Iterator[None]:
     try:
         yield
     except (OSError, TimeoutError, RuntimeError) as error:
         raise InterruptedRun(
-            f"The Dask scheduler {client.scheduler.address if client.scheduler else ''} answers no more "
-            f"({type(error).__name__}: {error}). What the run had told before lies in its output folder: ask by that "
-            "path, instead of the id."
+            f"The Dask scheduler {client.scheduler.address if client.scheduler else ''} no longer answers "
+            f"({type(error).__name__}: {error}). The output folder holds the run's last status: give that path instead "
+            "of the id."
         ) from error

@@ -1,4 +1,4 @@
-"""The state of one run at one moment, whole each time: who looks late, or misses one, needs only the last."""
+"""The state of one run at one moment. Each snapshot is complete: a late reader needs only the latest."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-# Under this topic a driver posts snapshots as Dask events (`Client.log_event`).
+# The topic of the Dask events (`Client.log_event`) whose messages are snapshots.
 TOPIC = "dtap_dask"
 WARNINGS = 10  # every snapshot carries them
+# A running driver publishes every second or two to the scheduler, every five to its folder; a store may be slow.
+SILENT_SECONDS = 20.0
 State = Literal["waiting", "running", "done", "failed", "interrupted", "cancelled"]
 ENDED: frozenset[State] = frozenset({"done", "failed", "interrupted", "cancelled"})
 
@@ -17,7 +19,8 @@ ENDED: frozenset[State] = frozenset({"done", "failed", "interrupted", "cancelled
 class Stage:
     """One stage of a run (scan, fit, write ...): tasks, source rows and bytes of source columns, done and planned.
 
-    `seconds` is how long it has taken so far, by the driver's clock; `ended` whether all its tasks have.
+    `seconds` is how long it has taken so far, by the driver's clock, and 0 until it begins; `ended` whether all its
+    tasks have.
     """
 
     name: str
@@ -31,8 +34,13 @@ class Stage:
     ended: bool
 
     @property
+    def begun(self) -> bool:
+        """Whether its tasks are running, or have run."""
+        return self.seconds > 0
+
+    @property
     def seconds_left(self) -> float | None:
-        """How long the rest will take at the pace so far; None before the first task has ended."""
+        """How long the rest will take at the average pace; None before the first task has ended."""
         if self.ended:
             return 0.0
         return self.seconds * (self.tasks - self.tasks_done) / self.tasks_done if self.tasks_done else None
@@ -47,12 +55,11 @@ class Stage:
 class Snapshot:
     """A run: `id` is unique, `name` the job's, `output` the dataset's URL. Times are seconds since 1970 (UTC).
 
-    `shards_planned` is None until the plan is sealed. `bytes_read` and `bytes_written` count what tasks that have ended
-    report; of a fit that goes on, what its tasks were to read. `retries` counts tasks that were begun again,
-    `lost_workers` workers that went away during the run; `starting` worker processes were to be begun for the run,
-    `workers` are there. `warnings` are what the plan or the run warns of, the first WARNINGS of them. `note` is the
-    last thing the run said, or why it ended; neither holds secrets. `exit_code` is what the command returns, as soon as
-    the run has ended.
+    `shards_planned` is None until the plan is sealed. `bytes_read` and `bytes_written` count what ended tasks report;
+    during a fit, the bytes that its tasks were to read. `retries` counts tasks that were started again, `lost_workers`
+    workers lost during the run; `starting` worker processes are being started for the run, `workers` are connected.
+    `warnings` are those of the plan and the run, at most WARNINGS. `note` is the last thing the run said, or why it
+    ended; neither holds secrets. `exit_code` is what the command returns, once the run has ended.
     """
 
     id: str
@@ -60,7 +67,7 @@ class Snapshot:
     output: str
     state: State
     started: float
-    told: float
+    updated: float
     stages: tuple[Stage, ...] = ()
     shards_planned: int | None = None
     shards_committed: int = 0
@@ -74,13 +81,38 @@ class Snapshot:
     note: str = ""
     exit_code: int | None = None
 
+    @property
+    def begun(self) -> tuple[Stage, ...]:
+        """The stages that have begun."""
+        return tuple(stage for stage in self.stages if stage.begun)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the known stages will take at the average pace; None where that is unknown or the run has ended.
+
+        Stages that have not begun are estimated by their rows.
+        """
+        if self.state in ENDED:
+            return None
+        measured = [stage for stage in self.stages if stage.ended or stage.tasks_done]
+        rows, seconds = sum(stage.rows_done for stage in measured), sum(stage.seconds for stage in measured)
+        left = 0.0
+        for stage in self.stages:
+            if stage in measured:
+                left += stage.seconds_left or 0.0
+            elif rows:
+                left += stage.rows * seconds / rows
+            else:
+                return None
+        return left if measured else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Snapshot:
-        """What `to_json` gave, of this version or of one that says more."""
+        """The inverse of `to_json`; keys that a later version may add are ignored."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         known["stages"] = tuple(Stage(**stage) for stage in values["stages"])
         return cls(**{**known, "warnings": tuple(values.get("warnings", ()))})
@@ -88,7 +120,7 @@ class Snapshot:
 
 @dataclass(frozen=True, order=True)
 class Note:
-    """The `number`th thing (from 0) that a run has said, and when, in seconds since 1970 (UTC)."""
+    """What a run has said, and when, in seconds since 1970 (UTC); `number` counts from 0."""
 
     number: int
     time: float

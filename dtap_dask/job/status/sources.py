@@ -1,4 +1,4 @@
-"""How a run goes, read where it tells of itself: on the scheduler, or in its output folder."""
+"""The status of a run, read where the run publishes it: from the scheduler, or from its output folder."""
 
 from __future__ import annotations
 
@@ -11,42 +11,38 @@ from typing import Any, Protocol
 
 from distributed import KilledWorker
 
-from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, did_you_mean
-from dtap_dask.job.status.comparison import Comparison, read_comparison
+from dtap_dask.errors import RESUMABLE, Cancelled, DtapError, InterruptedRun, JobError, OutputError, did_you_mean
+from dtap_dask.job.status.comparison import ForecastComparison, read_comparisons
 from dtap_dask.job.status.folder import read_notes, read_run, read_runs
 from dtap_dask.job.status.hints import quoted
-from dtap_dask.job.status.reporter import Cancelled
 from dtap_dask.job.status.scheduler_store import SchedulerStore
-from dtap_dask.job.status.snapshot import ENDED, Note, Snapshot
+from dtap_dask.job.status.snapshot import ENDED, SILENT_SECONDS, Note, Snapshot
 from dtap_dask.records.folder import MANIFEST, RUNS
 from dtap_dask.records.lock import left_behind
 from dtap_dask.storage import Store
 
-# A run speaks every second or two to the scheduler, every five to its folder; a store may be slow.
-SILENT_SECONDS = 20.0
-
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as it is now. `remark` says what it cannot say itself, such as that its process is gone.
+    """A run as it is now. `remark` says what the run itself cannot, such as that its process is gone.
 
-    `gone` is True where nothing more will come of it. `compared` is its forecast against what came of it, where it has
-    ended and its folder is at hand.
+    `gone` is True where the run ended without a last snapshot. `comparisons` of a finished run's forecast with its
+    outcome are there where its folder was read.
     """
 
     snapshot: Snapshot
     remark: str = ""
     gone: bool = False
-    compared: Sequence[Comparison] = ()
+    comparisons: Sequence[ForecastComparison] = ()
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing to wait for."""
+        """Whether nothing more will come of the run."""
         return self.gone or self.snapshot.state in ENDED
 
     @property
     def error(self) -> DtapError | None:
-        """What `run` would have raised where the run has not ended well; None where it has, or goes on."""
+        """What `run` would have raised; None where the run has succeeded or goes on."""
         state, note = self.snapshot.state, self.snapshot.note
         if self.gone and state not in ENDED:
             return InterruptedRun(self.remark)
@@ -57,16 +53,16 @@ class RunStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        compared = [asdict(one) for one in self.compared]
-        return {**self.snapshot.to_json(), "remark": self.remark, "gone": self.gone, "forecast": compared}
+        forecast = [asdict(comparison) for comparison in self.comparisons]
+        return {**self.snapshot.to_json(), "remark": self.remark, "gone": self.gone, "forecast": forecast}
 
 
 class StatusSource(Protocol):
-    """Where a run tells of itself. `seconds` is a good pause between two looks."""
+    """Where the status of one run is read. `seconds` is a good pause between two reads."""
 
     seconds: float
 
-    def look(self) -> RunStatus:
+    def read(self) -> RunStatus:
         """The run as it is now."""
 
     def notes(self) -> list[Note]:
@@ -74,58 +70,57 @@ class StatusSource(Protocol):
 
 
 class SchedulerSource:
-    """A run as the scheduler knows it."""
+    """Reads from the scheduler."""
 
     seconds = 0.5
 
-    def __init__(self, board: SchedulerStore, run: str):
-        self._board, self._run = board, run
+    def __init__(self, scheduler: SchedulerStore, run: str):
+        self._scheduler, self._run = scheduler, run
 
-    def look(self) -> RunStatus:
-        """The run as it is now. JobError where the scheduler knows no such run."""
-        snapshot = self._board.snapshot(self._run)
+    def read(self) -> RunStatus:
+        """The run as it is now. JobError where the scheduler has no such run."""
+        snapshot = self._scheduler.snapshot(self._run)
         if snapshot is None:
-            known = sorted(self._board.snapshots())
+            known = sorted(self._scheduler.snapshots())
             raise JobError(
-                f"The scheduler {self._board.address} knows no run {self._run}.{did_you_mean(self._run, known)} It "
-                "forgets them when it is started again; the output folder does not: ask by that path, instead of the "
-                "id."
+                f"The scheduler {self._scheduler.address} has no run {self._run}.{did_you_mean(self._run, known)} A "
+                "restarted scheduler has forgotten its runs; their output folders have not: give such a path instead "
+                "of the id."
             )
         if snapshot.state in ENDED:
             return RunStatus(snapshot)
-        driver = self._board.orders(self._run).get("driver")
+        driver = self._scheduler.instructions(self._run).get("driver")
         return self._driven(snapshot, driver) if driver else RunStatus(snapshot, _silence(snapshot))
 
     def _driven(self, snapshot: Snapshot, driver: str) -> RunStatus:
-        """A run whose driver is a task: the scheduler knows whether it lives."""
-        state = self._board.task_state(driver)
+        """The status of a run whose driver is a task: the scheduler knows whether it lives."""
+        state = self._scheduler.task_state(driver)
         if state in ("no-worker", "queued", "waiting", "released"):
             return RunStatus(replace(snapshot, state="waiting", note="Its driver waits for a worker."))
         if state == "processing":
             return RunStatus(snapshot, _silence(snapshot))
-        again = self._board.snapshot(self._run)
-        if again is not None and again.state in ENDED:  # it has ended between two questions
-            return RunStatus(again)
-        ended = replace(snapshot, state="interrupted", exit_code=4, note=self._why(driver, state))
+        later = self._scheduler.snapshot(self._run)
+        if later is not None and later.state in ENDED:  # it has ended between the two reads
+            return RunStatus(later)
+        ended = replace(snapshot, state="interrupted", exit_code=4, note=self._cause(driver, state))
         return RunStatus(ended, gone=True)
 
-    def _why(self, driver: str, state: str | None) -> str:
-        goes_on = "What is written stays: go on with --resume (in Python resume=True)."
+    def _cause(self, driver: str, state: str | None) -> str:
         if state != "erred":
-            return f"The scheduler has lost its driver. {goes_on}"
-        error = self._board.task_error(driver)
+            return f"The scheduler has lost its driver. {RESUMABLE}"
+        error = self._scheduler.task_error(driver)
         if isinstance(error, KilledWorker):
             times = error.allowed_failures + 1
-            return f"The worker that carried its driver died {times} times, which Dask takes for its fault. {goes_on}"
-        return f"Its driver failed: {type(error).__name__}: {error}. Do the workers run the same software as you?"
+            return f"{times} workers died while they ran its driver, and Dask blames the driver for it. {RESUMABLE}"
+        return f"Its driver failed: {type(error).__name__}: {error}. Do the workers have the same software as you?"
 
     def notes(self) -> list[Note]:
         """What the run has said so far."""
-        return self._board.notes(self._run)
+        return self._scheduler.notes(self._run)
 
 
 class FolderSource:
-    """A run as its output folder knows it; `run` None is the last that was begun."""
+    """Reads from an output folder; without `run`, the run that was started last. OutputError where there is none."""
 
     seconds = 2.0
 
@@ -134,44 +129,45 @@ class FolderSource:
         self._run = run or self._last()
 
     def _last(self) -> str:
-        told = read_runs(self._store)
-        if told:
-            return told[-1].id
+        runs = read_runs(self._store)
+        if runs:
+            return runs[-1].id
         if self._store.is_file(MANIFEST):
             why = f"It holds a dataset all the same: `dtap-dask show {quoted(self._store.url)}` shows it"
         else:
             why = (
-                "A run does so once it has workers; one that failed before that said why where it was started. Or the "
-                "path is another"
+                "A run writes its status once it has workers; one that failed before gave its reason where it was "
+                "started. Or the path is wrong"
             )
-        raise OutputError(f"No run has told of itself in {self._store.url}. {why}.")
+        raise OutputError(f"There is no status of a run in {self._store.url}. {why}.")
 
-    def look(self) -> RunStatus:
-        """The run as it is now, or was when last heard of."""
+    def read(self) -> RunStatus:
+        """The run as it is now, or as it was last published. OutputError where its status has been deleted."""
         snapshot = read_run(self._store, self._run)
         if snapshot is None:
-            raise OutputError(f"{self._store.url} knows no run {self._run} any more: it keeps the last ones only.")
+            raise OutputError(
+                f"{self._store.url} has no status of run {self._run} any more: only the last few are kept."
+            )
         if snapshot.state in ENDED:
-            return RunStatus(snapshot, compared=read_comparison(self._store, self._run))
+            return RunStatus(snapshot, comparisons=read_comparisons(self._store, self._run))
         if not left_behind(self._store, self._run):
             return RunStatus(snapshot, _silence(snapshot))
-        again = read_run(self._store, self._run)  # it may have ended between the two
-        if again is not None and again.state in ENDED:
-            return RunStatus(again)
-        goes_on = "What is written stays: go on with --resume (in Python resume=True)."
-        return RunStatus(snapshot, f"{_heard(snapshot)}; its process is gone. {goes_on}", gone=True)
+        later = read_run(self._store, self._run)
+        if later is not None and later.state in ENDED:  # it has ended between the two reads
+            return RunStatus(later)
+        return RunStatus(snapshot, f"{_age(snapshot)}; its process is gone. {RESUMABLE}", gone=True)
 
     def notes(self) -> list[Note]:
-        """What the run has said so far."""
+        """The last notes of the run."""
         return read_notes(self._store, self._run)
 
 
-def _heard(snapshot: Snapshot) -> str:
-    return f"{snapshot.state.capitalize()} when last heard of, {max(0, time.time() - snapshot.told):,.0f} s ago"
+def _age(snapshot: Snapshot) -> str:
+    return f"{snapshot.state.capitalize()} when last heard from, {max(0, time.time() - snapshot.updated):,.0f} s ago"
 
 
 def _silence(snapshot: Snapshot) -> str:
-    return f"{_heard(snapshot)}." if time.time() - snapshot.told > SILENT_SECONDS else ""
+    return f"{_age(snapshot)}." if time.time() - snapshot.updated > SILENT_SECONDS else ""
 
 
 def is_path(target: str) -> bool:

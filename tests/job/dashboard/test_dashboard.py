@@ -22,9 +22,9 @@ from distributed import Client, LocalCluster
 import dtap_dask
 from browser import Browser
 from dtap_dask.job.dashboard import install, metrics, page_link
-from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, SILENT_SECONDS, Board, History, Run, seconds_left
+from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, Board, History, ObservedRun
 from dtap_dask.job.dashboard.page import render, short
-from dtap_dask.job.status.snapshot import TOPIC, Snapshot, Stage
+from dtap_dask.job.status.snapshot import SILENT_SECONDS, TOPIC, Snapshot, Stage
 from needs import lacking
 
 MIB = 1 << 20
@@ -214,7 +214,7 @@ def test_nothing_overlaps(watched: Client, browser: Browser, artefacts: Path, wi
     until(lambda: "w-run" in browser.text(), "the run shows")
     browser.picture(artefacts / f"tfrecords-{width}-{scheme}.png")
     outside = """(main) => {
-      const texts = "h2, .state, .clock, .where, .stage > span, dl > div, .note, .told, .warnings, figure";
+      const texts = "h2, .state, .clock, .where, .stage > span, dl > div, .note, .counts, .warnings, figure";
       const boxes = [...main.querySelectorAll(texts)]
         .map((one) => [one.className + one.textContent, one.getBoundingClientRect(), one])
         .filter(([, box]) => box.width && box.height);
@@ -264,7 +264,7 @@ def test_the_rows_a_second_are_drawn(watched: Client, browser: Browser) -> None:
     for seconds in range(0, 101, 5):
         rows = 1000 * seconds + 1000 * max(0, seconds - 50)
         stages = (replace(fit, rows_done=0), replace(write, rows_done=rows))
-        tell(watched, replace(begun, stages=stages, told=begun.started + 20 + seconds))
+        tell(watched, replace(begun, stages=stages, updated=begun.started + 20 + seconds))
     link = page_link(watched)
     assert link
     browser.prefer("light")
@@ -282,11 +282,11 @@ def test_the_history_stays_small_and_begins_anew_with_a_lost_driver() -> None:
     begun = snapshot("r", 0, stages=(stage("fit", 10**6, 0, 10**6, 0, 0.0),))
     for moment in range(5000):
         told = replace(begun.stages[0], rows_done=100 * moment)
-        history.take(replace(begun, told=begun.started + moment, stages=(told,)))
+        history.take(replace(begun, updated=begun.started + moment, stages=(told,)))
         assert len(history._points) <= MOMENTS_KEPT
     seconds, rates = history.rates(10)
     assert (seconds, rates) == (4999, pytest.approx([100] * 10))
-    history.take(replace(begun, told=begun.started + 6000))
+    history.take(replace(begun, updated=begun.started + 6000))
     assert history.rates(10) == (0.0, [])
 
 
@@ -307,7 +307,7 @@ def test_what_the_plan_warns_of_is_on_the_page_and_bytes_are_counted_while_a_fit
     assert all(one.bytes_read >= one.stages[0].bytes_done for one in fitting)
     told = [one.bytes_read for one in seen]
     assert told == sorted(told)
-    page = render([Run(replace(seen[-1], warnings=("<b> & co",)), 0.0)], "", lambda _: "red")
+    page = render([ObservedRun(replace(seen[-1], warnings=("<b> & co",)), 0.0)], "", lambda _: "red")
     assert "<ul class='warnings'><li>&lt;b&gt; &amp; co</li></ul>" in page
 
 
@@ -398,7 +398,7 @@ def test_the_last_runs_are_kept() -> None:
     for i in range(RUNS_KEPT + 10):
         board.take(TOPIC, snapshot(f"r{i}", state="done").to_json())
         board.take(TOPIC, snapshot("lasting", i).to_json())
-    known = [run.said.id for run in board]
+    known = [run.published.id for run in board]
     assert len(known) == RUNS_KEPT
     assert known[0] == "lasting"  # it goes on
     assert known[1] == f"r{RUNS_KEPT + 9}"
@@ -409,7 +409,7 @@ def test_a_silent_driver_is_told() -> None:
     board.take(TOPIC, snapshot("r", 64).to_json())
     (run,) = board
     assert "No word" not in render(board, "", lambda _: "red")
-    run.heard -= SILENT_SECONDS + 70
+    run.received -= SILENT_SECONDS + 70
     assert "No word from its driver for 1 min 30 s" in render(board, "", lambda _: "red")
 
 
@@ -420,11 +420,11 @@ def test_nothing_running_says_how_to_submit() -> None:
 
 
 def test_time_left() -> None:
-    assert seconds_left(snapshot(done=320)) == pytest.approx(128)
-    assert seconds_left(snapshot(done=0)) == pytest.approx(184.2)  # by the rows of the fit
-    assert seconds_left(snapshot(done=320, state="failed")) is None
-    assert seconds_left(snapshot(stages=())) is None
-    assert seconds_left(snapshot(stages=(Stage("fit", 9, 0, 100, 0, 0, 0, 2.0, False),))) is None
+    assert snapshot(done=320).seconds_left == pytest.approx(128)
+    assert snapshot(done=0).seconds_left == pytest.approx(184.2)  # by the rows of the fit
+    assert snapshot(done=320, state="failed").seconds_left is None
+    assert snapshot(stages=()).seconds_left is None
+    assert snapshot(stages=(Stage("fit", 9, 0, 100, 0, 0, 0, 2.0, False),)).seconds_left is None
 
 
 def test_numbers_for_a_person() -> None:

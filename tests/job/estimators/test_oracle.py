@@ -20,8 +20,11 @@ from dtap_dask.features import FittedState
 from dtap_dask.job.estimators.oracle import fit_with_dask_ml
 from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.tasks import TaskContext
+from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.plan import Plan, make_plan
+from dtap_dask.job.running.run import beginning
 from dtap_dask.job.status.displays import Silent
+from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import RunPaths
@@ -95,7 +98,7 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
 
 
 def by_dask_ml(client: Client, plan: Plan, context: TaskContext) -> FittedState:
-    fit_with_dask_ml(client, plan, context, Silent())
+    fit_with_dask_ml(client, plan, context, RunReporter(beginning(plan.job), Silent(), Secrets()))
     return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.pipeline.levels))
 
 

@@ -27,7 +27,9 @@ from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.job.preview import preview
-from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.status.displays import open_display
+from dtap_dask.job.status.reporter import RunReporter
+from dtap_dask.job.status.snapshot import Snapshot
 
 SECRET = "päss-w0rd"
 
@@ -77,15 +79,17 @@ def test_json_shows_no_value_however_it_is_spelt(job: Document, tmp_path: Path, 
 
 
 def test_events_show_no_value_and_keep_their_numbers() -> None:
-    redact = Secrets({"SECRET": SECRET, "MANY": "3000", "KEY": "tasks_done"}).redact
+    secrets = Secrets({"SECRET": SECRET, "MANY": "3000", "KEY": "tasks_done"})
+    snapshot = Snapshot("trips-00000a", "trips", "/out", "running", 0.0, 0.0)
     for kind in ("json", "plain", "bars"):
         out = io.StringIO()
-        with reporter(kind, out, redact=redact) as report:
+        with open_display(kind, out) as display:
+            report = RunReporter(snapshot, display, secrets)
             report.note(f"at {SECRET} [red]x[/red]")
             report.begin("fit", 1, 3000, 3000)
             report.advance(3000, 3000)
             report.end()
-            report.result({"path": f"/{SECRET}", "rows": 3000})
+            report.succeed({"path": f"/{SECRET}", "rows": 3000})
         assert not re.search("w0rd|p.u00e4ss", out.getvalue())
         assert "at ${SECRET} [red]x[/red]" in out.getvalue()
         if kind == "json":

@@ -33,7 +33,7 @@ from dtap_dask.job.planning.forecast import Forecast, forecast
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.plan_text import WIDTH, format_plan
 from dtap_dask.job.planning.probe import probe, spread
-from dtap_dask.job.status.comparison import read_comparison
+from dtap_dask.job.status.comparison import read_comparisons
 from dtap_dask.job.status.folder import read_runs
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
@@ -125,7 +125,7 @@ def test_forecast_and_measured_are_told_and_kept(
     told = capsys.readouterr().err
     store = open_store(job["output"]["path"])
     [snapshot] = read_runs(store)
-    found = {one.what: one for one in read_comparison(store, snapshot.id)}
+    found = {one.what: one for one in read_comparisons(store, snapshot.id)}
     assert list(found) == ["rows", "bytes", "shards", "seconds of fit", "seconds of write"]
     assert all(str(one) in told for one in found.values())
     assert found["rows"].measured == sum(part.rows for part in manifest.splits.values())

@@ -328,7 +328,7 @@ def test_a_disk_that_keeps_failing_during_the_commit_ends_in_advice_that_works(
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "commit_dataset", fail)
-        with pytest.raises(InterruptedRun, match=r"failed 3 times .*Input/output error.* go on with --resume"):
+        with pytest.raises(InterruptedRun, match=r"failed 3 times .*Input/output error.* continue with --resume"):
             run(small, client)
     run(small, client, resume=True)
     assert is_sound(small)

@@ -115,6 +115,6 @@ def test_ctrl_c_ends_with_its_own_exit_code(place: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=240)
     assert process.returncode == 4, told
-    assert "Stopped. What is written stays: go on with --resume (in Python resume=True)." in told
+    assert "Stopped. Finished work is kept: continue with --resume (in Python resume=True)." in told
     assert "Traceback" not in told
     assert not (place / "out" / "_run" / "lock").exists()

@@ -209,7 +209,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
     assert ended["retries"] >= 1
     assert ended["shards_committed"] == ended["shards_planned"] == len([one for one in undisturbed if "part-" in one])
     in_folder = json.loads(typed("status", "out", "--json").stdout)
-    same = ended.keys() - {"told", "forecast"}  # the folder knows more of the plan
+    same = ended.keys() - {"updated", "forecast"}  # the folder knows more of the plan
     assert {name: in_folder[name] for name in same} == {name: ended[name] for name in same}
 
 
@@ -227,7 +227,7 @@ def test_a_cancelled_job_can_be_resumed(
 
     waited = typed("wait", run, *cluster.where)
     assert waited.exit_code == 4
-    assert waited.stderr.splitlines()[-1].startswith("Error: Cancelled. What is written stays: go on with --resume")
+    assert waited.stderr.splitlines()[-1].startswith("Error: Cancelled. Finished work is kept: continue with --resume")
     third = typed("cancel", run, *cluster.where)
     assert third.exit_code == 2
     assert third.stderr == f"Error: {run} has ended already (cancelled): there is nothing to cancel.\n"
@@ -336,7 +336,7 @@ def test_what_cannot_be_found_is_told(place: Path, cluster: Processes, monkeypat
     for command in ("status", "wait", "logs", "cancel"):
         unknown = typed(command, "small-trips-000000", *cluster.where)
         assert unknown.exit_code == 2, command
-        assert "knows no run small-trips-000000" in unknown.stderr
+        assert "has no run small-trips-000000" in unknown.stderr
         nowhere = typed(command, "small-trips-000000")
         assert nowhere.exit_code == 2
         assert "Which scheduler? Give its address: --scheduler" in nowhere.stderr
@@ -459,7 +459,7 @@ def test_the_folder_knows_what_a_lost_scheduler_has_left(
         cluster.scheduler.kill()
         _, told = process.communicate(timeout=60)
     assert process.returncode == 4, told
-    assert "answers no more" in told
+    assert "no longer answers" in told
     until(lambda: json.loads(typed("status", "out", "--json").stdout)["state"] != "running" or gone_in("out"))
     shown = typed("status", "out")
     assert shown.exit_code == 0

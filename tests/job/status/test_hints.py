@@ -17,7 +17,7 @@ import dtap_dask
 from documents import Document
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.status.hints import loading, of_output, of_run, quoted
+from dtap_dask.job.status.hints import load_call, output_command, quoted, run_command
 from dtap_dask.storage import open_store
 
 
@@ -70,16 +70,16 @@ def test_a_tap_that_only_the_job_maps_to_another_store(monkeypatch: pytest.Monke
     """Variables before the command do what the job's section does; where they are set already, none are printed."""
     storage = {"dtap": {"map": {"Tap": "memory://the base", "Other": "memory://other"}, "backend": "map"}}
     store = open_store("dtap://Tap/trips", taps.settings(storage))
-    *variables, command, verb, url = shlex.split(of_output("status", store, storage, lambda told: told))
+    *variables, command, verb, url = shlex.split(output_command("status", store, storage, Secrets()))
     assert (command, verb, url) == ("dtap-dask", "status", "dtap://Tap/trips")
-    code = loading(store, storage, lambda told: told, "eval")
+    code = load_call(store, storage, Secrets(), "eval")
     words, named = eval(code.replace("dtap_dask.load", "called"), {"called": lambda *words, **named: (words, named)})
     assert words == ("dtap://Tap/trips", "eval")
     assert open_store(words[0], taps.settings(named["storage"])).root == store.root
     for variable in variables:
         monkeypatch.setenv(*variable.split("=", 1))
     assert open_store(url, taps.settings()).root == store.root
-    assert of_output("show", store, storage, lambda told: told) == "dtap-dask show dtap://Tap/trips"
+    assert output_command("show", store, storage, Secrets()) == "dtap-dask show dtap://Tap/trips"
 
 
 def test_words_that_a_shell_would_take_apart(tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_words_that_a_shell_would_take_apart(tmp_path: Path) -> None:
         )
         assert shown.stdout == text.replace("${NAME}", "n")
     where = {"scheduler": "tls://head:8786", "tls_ca_file": "my ca.pem", "tls_key": "-----BEGIN\nKEY", "insecure": True}
-    assert of_run("wait", "a-000000", where) == (
+    assert run_command("wait", "a-000000", where) == (
         "dtap-dask wait a-000000 --scheduler tls://head:8786 --tls-ca-file 'my ca.pem' --insecure"
     )
     secrets = Secrets({"PLACE": "S3cret place"})
     store = open_store(str(tmp_path / "S3cret place" / "out"))
-    assert of_output("show", store, {}, secrets.redact) == f'dtap-dask show "{tmp_path}/${{PLACE}}/out"'
-    assert loading(store, {}, secrets.redact, "train") == (
+    assert output_command("show", store, {}, secrets) == f'dtap-dask show "{tmp_path}/${{PLACE}}/out"'
+    assert load_call(store, {}, secrets, "train") == (
         f"dtap_dask.load(os.path.expandvars('{tmp_path}/${{PLACE}}/out'))"
     )

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from documents import Document
-from dtap_dask.job.status.notebook import Notebook, in_notebook
-from dtap_dask.job.status.reporters import reporter
+from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.status.displays import open_display
+from dtap_dask.job.status.notebook import NotebookBars, in_notebook
+from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Snapshot
+
+BEGUN = Snapshot("r-000000", "r", "/out", "running", 0.0, 0.0, starting=2)
 
 
 class Displays:
@@ -48,14 +52,15 @@ def displays(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
 
 
 def a_run(kind: str) -> None:
-    with reporter(kind, redact=lambda told: told) as show:
-        show.note("<script> & \x1b[31m")
-        show.state(Snapshot("r-000000", "r", "/out", "running", 0.0, 0.0, starting=2))
-        show.begin("fit", 1000, 5000, 50_000)
+    with open_display(kind) as display:
+        report = RunReporter(BEGUN, display, Secrets())
+        report.note("<script> & \x1b[31m")
+        report.begin("fit", 1000, 5000, 50_000)
         for _ in range(1000):
-            show.advance(5, 50)
-        show.end()
-        show.state(Snapshot("r-000000", "r", "/out", "done", 0.0, 0.0, workers=2))
+            report.advance(5, 50)
+        report.end()
+        report.update(workers=2)
+        report.succeed({})
 
 
 def test_one_output_that_is_drawn_again(displays: Displays, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,15 +108,15 @@ def test_a_run_in_a_real_notebook(job: Document, tmp_path: Path) -> None:
 
 
 def test_notes_and_bars_from_several_threads(displays: Displays) -> None:
-    """What a run's threads tell at once is drawn whole."""
+    """What several threads of a run say at once is drawn complete."""
     import threading
 
-    show = Notebook()
-    threads = [threading.Thread(target=lambda: [show.note(f"note {i}") for i in range(50)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    show.draw()
+    with NotebookBars() as bars:
+        report = RunReporter(BEGUN, bars, Secrets())
+        threads = [threading.Thread(target=lambda: [report.note(f"note {i}") for i in range(50)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     [shown] = displays.shown
     assert shown["text/plain"].count("note") == 200

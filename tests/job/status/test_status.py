@@ -22,13 +22,15 @@ from distributed import Client
 import dtap_dask
 from documents import Document
 from dtap_dask.cli import tfrecords
-from dtap_dask.errors import DataError, InterruptedRun, JobError
-from dtap_dask.job.status.displays import Silent, told
+from dtap_dask.errors import Cancelled, DataError, InterruptedRun, JobError, Superseded
+from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.job.status.displays import Silent
 from dtap_dask.job.status.folder import StatusWriter, read_runs
-from dtap_dask.job.status.follow import follow, in_words
-from dtap_dask.job.status.reporter import Cancelled, RunReporter, Superseded, run_name
+from dtap_dask.job.status.follow import follow
+from dtap_dask.job.status.reporter import RunReporter, run_name
 from dtap_dask.job.status.snapshot import Note, Snapshot, Stage
 from dtap_dask.job.status.sources import FolderSource, RunStatus, is_path
+from dtap_dask.job.status.text import run_line, status_lines
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 
@@ -56,8 +58,8 @@ class Listener:
         self.heard.append((snapshot, notes))
 
 
-def reporter_of_run() -> RunReporter:
-    return RunReporter(BEGUN, Silent(), lambda told: told)
+def a_reporter() -> RunReporter:
+    return RunReporter(BEGUN, Silent(), Secrets())
 
 
 def a_run(report: RunReporter) -> None:
@@ -72,12 +74,12 @@ def a_run(report: RunReporter) -> None:
         report.advance(0, 3)
         report.add(shards_committed=1, bytes_written=5)
     report.end()
-    report.result({})
+    report.succeed({})
 
 
 def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
     slow, quick = Listener(0.2), Listener()
-    report = reporter_of_run()
+    report = a_reporter()
     with report.publishing(slow, 60.0), report.publishing(quick, 60.0):
         start = time.monotonic()
         a_run(report)
@@ -93,7 +95,7 @@ def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
 
 
 def test_between_the_stages_states_are_told_at_the_pace_asked_for() -> None:
-    listener, report = Listener(), reporter_of_run()
+    listener, report = Listener(), a_reporter()
     with report.publishing(listener, 0.2):
         report.begin("fit", 1000, 0, 0)
         for _ in range(50):
@@ -106,7 +108,7 @@ def test_a_listener_that_fails_does_not_fail_the_run() -> None:
     def broken(snapshot: Snapshot, notes: Sequence[Note]) -> None:
         raise OSError("no space left")
 
-    report = reporter_of_run()
+    report = a_reporter()
     with report.publishing(broken, 0.0):
         a_run(report)
     assert report.snapshot.state == "done"
@@ -124,7 +126,7 @@ def test_a_listener_that_fails_does_not_fail_the_run() -> None:
     ],
 )
 def test_an_error_is_the_last_word(error: BaseException, state: str, exit_code: int) -> None:
-    listener, report = Listener(), reporter_of_run()
+    listener, report = Listener(), a_reporter()
     with pytest.raises(type(error)), report.publishing(listener, 60.0):
         raise error
     report.update(state="running")
@@ -135,7 +137,7 @@ def test_an_error_is_the_last_word(error: BaseException, state: str, exit_code: 
 
 
 def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
-    listener, report = Listener(), reporter_of_run()
+    listener, report = Listener(), a_reporter()
 
     def superseded() -> None:
         with report.publishing(listener, 60.0):
@@ -151,7 +153,7 @@ def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
 
 
 def test_a_snapshot_survives_json_and_newer_versions() -> None:
-    report = reporter_of_run()
+    report = a_reporter()
     a_run(report)
     written = json.loads(json.dumps(report.snapshot.to_json()))
     assert Snapshot.from_json(written) == report.snapshot
@@ -172,7 +174,7 @@ def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_folder_keeps_the_last_runs(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for i in range(8):
-        StatusWriter(store)(replace(BEGUN, id=f"trips-00000{i}", started=float(i)), [Note(0, 0.0, "a\nb")])
+        StatusWriter(store).publish(replace(BEGUN, id=f"trips-00000{i}", started=float(i)), [Note(0, 0.0, "a\nb")])
     assert [one.id for one in read_runs(store)] == [f"trips-00000{i}" for i in range(3, 8)]
     assert len(list(tmp_path.rglob("*.log"))) == 5
     assert FolderSource(store).notes() == [Note(0, 0.0, "a\nb")]
@@ -180,13 +182,13 @@ def test_the_folder_keeps_the_last_runs(tmp_path: Path) -> None:
 
 def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    StatusWriter(store)(replace(BEGUN, told=time.time() - 90), [])
+    StatusWriter(store).publish(replace(BEGUN, updated=time.time() - 90), [])
     with lock(store, run=BEGUN.id):
         holder = json.loads((tmp_path / "_run" / "lock").read_text())
-        assert status(tmp_path)["remark"] == "Running when last heard of, 90 s ago."
+        assert status(tmp_path)["remark"] == "Running when last heard from, 90 s ago."
         (tmp_path / "_run" / "lock").write_text(json.dumps({**holder, "born": "1"}))
         assert re.match(
-            r"Running when last heard of, 90 s ago; its process is gone\..*--resume", status(tmp_path)["remark"]
+            r"Running when last heard from, 90 s ago; its process is gone\..*--resume", status(tmp_path)["remark"]
         )
         (tmp_path / "_run" / "lock").write_text(json.dumps({**holder, "host": "elsewhere"}))
         assert not status(tmp_path)["gone"]
@@ -207,7 +209,7 @@ def test_a_local_run_is_known_by_its_folder(file: str, tmp_path: Path, client: C
     output = tmp_path / "out"
     empty = typed("status", str(output))
     assert empty.exit_code == 1
-    assert "No run has told of itself in" in empty.stderr
+    assert "There is no status of a run in" in empty.stderr
     with client.as_current():
         ran = typed("run", file, "--limit", "2000")
     [run] = re.findall(r"^Run (\S+): `dtap-dask status", ran.stderr, re.MULTILINE)
@@ -264,7 +266,7 @@ def test_a_killed_run_is_told_from_one_that_goes_on(file: str, tmp_path: Path) -
         process.send_signal(signal.SIGKILL)
     told = status(tmp_path / "out")
     assert (told["state"], told["gone"]) == ("running", True)
-    assert re.match(r"Running when last heard of, \d+ s ago; its process is gone", told["remark"])
+    assert re.match(r"Running when last heard from, \d+ s ago; its process is gone", told["remark"])
 
 
 class Story:
@@ -276,7 +278,7 @@ class Story:
         self._looks, self._said = iter(looks), said
         self._count = 0
 
-    def look(self) -> RunStatus:
+    def read(self) -> RunStatus:
         self._count += 1
         return next(self._looks)
 
@@ -311,26 +313,26 @@ def test_who_comes_later_sees_what_run_shows() -> None:
     assert re.search(r"write +━+ 4/4 40 rows +400 B", bars.getvalue())
     assert "3 workers  4 of 4 shards" in bars.getvalue()
     events = io.StringIO()
-    look = follow(story(replace(BEGUN, state="cancelled", exit_code=4, note="Stopped.")), "json", out=events)
-    assert isinstance(look.error, Cancelled)
+    status = follow(story(replace(BEGUN, state="cancelled", exit_code=4, note="Stopped.")), "json", out=events)
+    assert isinstance(status.error, Cancelled)
     told = [json.loads(line) for line in events.getvalue().splitlines()]
     assert [one["tasks_done"] for one in told if one["event"] == "progress"] == [1, 3, 4]
 
 
-def test_a_run_in_words() -> None:
+def test_a_run_status_lines() -> None:
     stage = Stage("fit", 4, 1, 40, 10, 4096, 1024, 5.0, False)
     run = replace(BEGUN, stages=(stage, replace(stage, name="write", tasks_done=0, seconds=0.0)), state="waiting")
-    lines = list(in_words(RunStatus(replace(run, lost_workers=1, retries=2), "Nothing heard.")))
+    lines = list(status_lines(RunStatus(replace(run, lost_workers=1, retries=2), "Nothing heard.")))
     assert lines[2] == "  fit      1 of 4 tasks, 10 rows, 1.0 KiB, 2 rows/s, 15 s left"
     assert lines[3] == "  write    4 tasks, 40 rows, 4.0 KiB to come"
-    assert lines[4] == "  run      waiting for workers  1 lost  2 tasks begun again"
+    assert lines[4] == "  run      waiting for workers  1 lost  2 tasks restarted"
     assert lines[-1] == "  note     Nothing heard."
-    assert told(replace(BEGUN, workers=1, bytes_read=2048)) == "1 worker  2.0 KiB read"
-    assert told(BEGUN) == ""
-    assert told(replace(BEGUN, starting=2)) == "starting 2 workers"
-    assert told(replace(BEGUN, starting=2, workers=1)) == "1 worker"
-    assert told(replace(BEGUN, starting=2, state="failed", exit_code=1)) == ""
-    warned = list(in_words(RunStatus(replace(BEGUN, warnings=("Few row groups.",)))))
+    assert run_line(replace(BEGUN, workers=1, bytes_read=2048)) == "1 worker  2.0 KiB read"
+    assert run_line(BEGUN) == ""
+    assert run_line(replace(BEGUN, starting=2)) == "starting 2 workers"
+    assert run_line(replace(BEGUN, starting=2, workers=1)) == "1 worker"
+    assert run_line(replace(BEGUN, starting=2, state="failed", exit_code=1)) == ""
+    warned = list(status_lines(RunStatus(replace(BEGUN, warnings=("Few row groups.",)))))
     assert warned[2:] == ["  warning  Few row groups."]
 
 
