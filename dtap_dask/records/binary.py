@@ -27,7 +27,7 @@ def as_binary(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> pa
 
 
 def bytes_list_values(texts: pa.LargeBinaryArray, length_bytes: int) -> pa.LargeBinaryArray:
-    """Each of the texts (no nulls) as a value of a bytes_list: a tag, a length padded to `length_bytes`, the text."""
+    """Each text (none may be null) as a value of a bytes_list: a tag, its length padded to `length_bytes`, the text."""
     sizes = np.diff(as_array(texts)[0])
     heads = np.empty((len(sizes), 1 + length_bytes), np.uint8)
     heads[:, 0] = VALUE

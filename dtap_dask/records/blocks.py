@@ -1,13 +1,13 @@
 """The blocks layout: many rows in one Example, numbers as raw little-endian bytes, texts as bytes_lists.
 
-`rows` (int64) counts the rows. All fixed-width columns of one stored dtype are one bytes feature named by the dtype: a
-row-major matrix [rows, width], columns in the order of the schema. A text column is `<name>/values`, a bytes_list with
-one text a row. A list column is `<name>/values`, the elements of all rows one after the other (numbers raw in one bytes
-value, texts a bytes_list), and `<name>/lengths` (raw int32, elements per row).
+`rows` (int64) is the number of rows. All fixed-width columns of one stored dtype are one bytes feature named after the
+dtype: a row-major matrix [rows, width], columns in the order of the schema. A text column is `<name>/values`, a
+bytes_list with one text per row. A list column is `<name>/values`, the elements of all rows one after the other
+(numbers raw in one bytes value, texts a bytes_list), and `<name>/lengths` (raw int32, the number of elements per row).
 
-Texts are no raw bytes because TensorFlow has no operation that cuts a string at given places, but parses a bytes_list
-into one string a value. A value costs a tag and a length, padded to what the longest text of the feature needs: two
-bytes as long as all are below 128 bytes.
+Texts are not raw bytes because TensorFlow has no operation that cuts a string at given offsets, but it parses a
+bytes_list into one string per value. A value costs a tag and a length, padded to what the longest text of the feature
+needs: two bytes as long as all texts are shorter than 128 bytes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from dtap_dask.records.wire import (
 )
 
 ROWS = "rows"
-_TEXT = 1 + LENGTH_BYTES  # the most that a text takes besides its bytes
-_LENGTH = 4  # a list's number of elements
+_TEXT_OVERHEAD = 1 + LENGTH_BYTES  # the most bytes that a text takes besides its own
+_LENGTH_BYTES = 4  # of a list's number of elements
 RecordPart: TypeAlias = bytes | npt.NDArray[np.generic]
 
 
 def matrices(infos: Sequence[FeatureInfo]) -> dict[str, list[FeatureInfo]]:
-    """The fixed-width columns of each stored dtype, both in the order of the schema."""
+    """The fixed-width columns of each stored dtype; dtypes and columns in the order of the schema."""
     found: dict[str, list[FeatureInfo]] = {}
     for info in infos:
         if columns.is_fixed(info):
@@ -54,18 +54,18 @@ def matrices(infos: Sequence[FeatureInfo]) -> dict[str, list[FeatureInfo]]:
 
 
 def variable(infos: Sequence[FeatureInfo]) -> list[FeatureInfo]:
-    """The columns whose rows differ in size."""
+    """The columns whose rows differ in size: texts and lists."""
     return [info for info in infos if not columns.is_fixed(info)]
 
 
 def keys(info: FeatureInfo) -> tuple[str, ...]:
-    """The features of a record that hold a column of text or lists; the values come first."""
+    """The features of a record that hold a column of texts or lists; the values come first."""
     parts = ("values",) if columns.is_text(info) else ("values", "lengths")
     return tuple(f"{info.name}/{part}" for part in parts)
 
 
 def text_keys(infos: Sequence[FeatureInfo]) -> frozenset[str]:
-    """The features of a record that are a bytes_list of texts, where every other is one value."""
+    """The features of a record that are a bytes_list of texts; every other one is a single value."""
     return frozenset(keys(info)[0] for info in infos if info.stored == "bytes")
 
 
@@ -76,14 +76,14 @@ class BlocksEncoder(RecordEncoder):
         self._matrices = matrices(infos)
         self._variable = variable(infos)
         names = [*self._matrices, *(key for info in self._variable for key in keys(info))]
-        # tags, lengths and kinds: nine numbers of at most five bytes around every feature, and the names themselves
-        self._around = OVERHEAD + 64 + sum(64 + len(name.encode()) for name in names)
+        # tags, lengths and kinds: at most nine numbers of five bytes around every feature, and its name
+        self._overhead = OVERHEAD + 64 + sum(64 + len(name.encode()) for name in names)
         texts = sum(map(columns.is_text, infos))
-        self._besides = _TEXT * texts + _LENGTH * (len(self._variable) - texts)
-        self._row = sum(map(columns.fixed_bytes, infos)) + self._besides
-        if self._row + self._around >= MOST_BYTES:
-            raise too_wide(self._row)
-        most = (MOST_BYTES - 1 - self._around) // max(1, self._row)
+        self._row_overhead = _TEXT_OVERHEAD * texts + _LENGTH_BYTES * (len(self._variable) - texts)
+        self._row_size = sum(map(columns.fixed_bytes, infos)) + self._row_overhead
+        if self._row_size + self._overhead >= MOST_BYTES:
+            raise too_wide(self._row_size)
+        most = (MOST_BYTES - 1 - self._overhead) // max(1, self._row_size)
         super().__init__(infos, min(rows_per_record, most))
 
     def pack(self, rows: Rows) -> Rows:
@@ -112,7 +112,7 @@ class BlocksEncoder(RecordEncoder):
         )
 
     def _spans(self, packed: Rows) -> Iterator[tuple[int, int]]:
-        """Which rows share a record: `rows_per_record`, or fewer where texts and lists demand it."""
+        """(start, stop) of the rows of each record: `rows_per_record`, or fewer where texts and lists are large."""
         total = columns.row_count(packed)
         ends = columns.offsets_of(self._sizes(packed)) if self._variable else None
         for first in range(0, total, self.rows_per_record):
@@ -120,24 +120,24 @@ class BlocksEncoder(RecordEncoder):
             while start < last:
                 stop = last
                 if ends is not None:
-                    room = MOST_BYTES - 1 - self._around
-                    stop = min(last, int(np.searchsorted(ends, ends[start] + room, side="right")) - 1)
+                    budget = MOST_BYTES - 1 - self._overhead
+                    stop = min(last, int(np.searchsorted(ends, ends[start] + budget, side="right")) - 1)
                     if stop == start:
                         raise too_large(start, int(ends[start + 1] - ends[start]))
                 yield start, stop
                 start = stop
 
     def _sizes(self, packed: Rows) -> npt.NDArray[np.int64]:
-        """The most bytes that every row adds to a record."""
+        """The most bytes that each row adds to a record, as [n]."""
         rows = {info.name: packed[keys(info)[0]] for info in self._variable}
-        sizes = columns.bytes_per_row(self.infos, rows) + self._besides
+        sizes = columns.bytes_per_row(self.infos, rows) + self._row_overhead
         for info in self._variable:
             if info.stored == "bytes" and not columns.is_text(info):
-                sizes += _TEXT * columns.list_column(info, rows)[0]
+                sizes += _TEXT_OVERHEAD * columns.list_column(info, rows)[0]
         return sizes
 
     def _record(self, packed: Rows, count: int) -> list[RecordPart]:
-        """The pieces of one serialized Example of all these rows."""
+        """One serialized Example of all these rows, in pieces."""
         parts: list[RecordPart] = [_int64_entry(ROWS, count)]
         for stored in self._matrices:
             parts += _raw_entry(stored, packed[stored])
@@ -158,20 +158,20 @@ def _framed(payload: list[RecordPart]) -> list[RecordPart]:
 
 
 def _side_by_side(stored: str, arrays: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
-    """Arrays [n, width] of one dtype as one C-contiguous little-endian matrix; a single one as it is, if it can be."""
+    """Arrays [n, width] of one dtype as one C-contiguous little-endian matrix; one alone is copied only if needed."""
     if len(arrays) == 1:
         return np.ascontiguousarray(arrays[0], np.dtype(stored).newbyteorder("<"))
     widths = [array.shape[1] for array in arrays]
     out: npt.NDArray[np.generic] = np.empty((len(arrays[0]), sum(widths)), np.dtype(stored).newbyteorder("<"))
     at = 0
-    for array, wide in zip(arrays, widths, strict=True):
-        out[:, at : at + wide] = array
-        at += wide
+    for array, width in zip(arrays, widths, strict=True):
+        out[:, at : at + width] = array
+        at += width
     return out
 
 
 def _variable_entries(info: FeatureInfo, rows: Rows) -> list[RecordPart]:
-    """The entries of a column of text or lists, as `keys` names them."""
+    """The feature map's entries for a column of texts or lists, under the names of `keys`."""
     if columns.is_text(info):
         return _entry(keys(info)[0], b"", _bytes_list(columns.text_column(info, rows)))
     key, lengths_key = keys(info)
@@ -185,7 +185,7 @@ def _variable_entries(info: FeatureInfo, rows: Rows) -> list[RecordPart]:
 
 
 def _bytes_list(texts: pa.LargeBinaryArray) -> Bytes:
-    """The serialized bytes_list of texts without nulls."""
+    """The serialized bytes_list of texts; there must be no nulls among them."""
     longest = int(np.diff(as_array(texts)[0]).max(initial=0))
     return as_array(bytes_list_values(texts, varint_width(longest.bit_length())))[1]
 
@@ -196,12 +196,12 @@ def _int64_entry(name: str, value: int) -> RecordPart:
 
 
 def _raw_entry(name: str, values: npt.NDArray[np.generic]) -> list[RecordPart]:
-    """The entry of a feature that is one bytes value."""
+    """The feature map's entry for a feature that is one bytes value."""
     return _entry(name, b"\x0a" + varint(values.nbytes), values)
 
 
 def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[RecordPart]:
-    """One entry of the feature map, whose bytes_list is `inner` and `values`: the rest is known by its length alone."""
+    """One entry of the feature map, whose bytes_list is `inner` followed by `values`."""
     feature = b"\x0a" + varint(len(inner) + values.nbytes)
     value = b"\x12" + varint(len(feature) + len(inner) + values.nbytes)
     entry = delimited(1, name.encode()) + value + feature + inner
@@ -209,9 +209,9 @@ def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[Rec
 
 
 def decode_blocks(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
-    """The rows of all records. ValueError where a record is not of this schema."""
-    parts = [_decode_one(infos, parse_example(record)) for record in records]
-    return columns.join(parts or [_decode_one(infos, _empty(infos))])
+    """The rows of all records, in order. ValueError where a record does not have this schema."""
+    parts = [_decode_block(infos, parse_example(record)) for record in records]
+    return columns.join(parts or [_decode_block(infos, _empty(infos))])
 
 
 def _empty(infos: Sequence[FeatureInfo]) -> dict[str, Values]:
@@ -220,18 +220,18 @@ def _empty(infos: Sequence[FeatureInfo]) -> dict[str, Values]:
     return {ROWS: np.zeros(1, np.int64), **{name: [] if name in texts else [b""] for name in names}}
 
 
-def _decode_one(infos: Sequence[FeatureInfo], features: Mapping[str, Values]) -> Rows:
-    total_found = features.get(ROWS)
-    if not isinstance(total_found, np.ndarray) or total_found.dtype != np.int64 or len(total_found) != 1:
+def _decode_block(infos: Sequence[FeatureInfo], features: Mapping[str, Values]) -> Rows:
+    counted = features.get(ROWS)
+    if not isinstance(counted, np.ndarray) or counted.dtype != np.int64 or len(counted) != 1:
         raise ValueError("the feature 'rows' is not one integer")
-    total = int(total_found[0])
+    total = int(counted[0])
     known = {ROWS, *matrices(infos), *(key for info in variable(infos) for key in keys(info))}
     if set(features) != known:
         raise ValueError(f"it has the features {sorted(features)} instead of {sorted(known)}")
     found: Rows = {}
     for stored, group in matrices(infos).items():
-        wide = sum(map(columns.width, group))
-        matrix = _raw(features, stored, stored, total * wide).reshape(total, wide)
+        width = sum(map(columns.width, group))
+        matrix = _raw(features, stored, stored, total * width).reshape(total, width)
         at = 0
         for info in group:
             found[info.name] = np.ascontiguousarray(matrix[:, at : at + columns.width(info)]).reshape(

@@ -1,4 +1,4 @@
-"""Rows as columns, the form in which they come from the transform: count, slice, take, join, and check them.
+"""Rows as columns, the form in which the transform returns them: count, slice, take, join and check them.
 
 A fixed-width column is a NumPy array [n] or [n, k] in its stored dtype, text is a LargeBinaryArray, a list column a
 LargeListArray of numbers or of large_binary.
@@ -24,12 +24,12 @@ ColumnArray: TypeAlias = "npt.NDArray[np.generic] | pa.Array"
 
 
 def is_fixed(info: FeatureInfo) -> bool:
-    """Whether every row of the column takes the same number of bytes."""
+    """Whether all rows of the column take the same number of bytes."""
     return info.stored != "bytes" and None not in info.shape
 
 
 def is_text(info: FeatureInfo) -> bool:
-    """Whether the column holds one text a row."""
+    """Whether the column holds one text per row."""
     return info.stored == "bytes" and info.shape == ()
 
 
@@ -44,7 +44,7 @@ def row_count(rows: Mapping[str, ColumnArray]) -> int:
 
 
 def cut(rows: Mapping[str, ColumnArray], start: int, stop: int) -> Rows:
-    """Rows start to stop, without a copy."""
+    """The rows from `start` to before `stop`, without a copy."""
     return {name: column[start:stop] for name, column in rows.items()}
 
 
@@ -57,7 +57,7 @@ def take(rows: Mapping[str, ColumnArray], index: npt.NDArray[np.int64]) -> Rows:
 
 
 def join(parts: Sequence[Mapping[str, ColumnArray]]) -> Rows:
-    """The rows of all parts, one after the other. At least one part is needed."""
+    """The rows of all parts, one after the other. There must be at least one part."""
     if len(parts) == 1:
         return dict(parts[0])
     return {
@@ -69,7 +69,7 @@ def join(parts: Sequence[Mapping[str, ColumnArray]]) -> Rows:
 
 
 def matrix(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.generic]:
-    """A fixed-width column as [n, width] in its stored dtype. DataError where it is another kind of column."""
+    """A fixed-width column as [n, width] in its stored dtype. DataError where it is a different kind of column."""
     column = rows[info.name]
     if not isinstance(column, np.ndarray) or column.dtype != np.dtype(info.stored) or column.shape[1:] != info.shape:
         found = f"{column.dtype} {column.shape[1:]}" if isinstance(column, np.ndarray) else str(column.type)
@@ -81,14 +81,15 @@ def matrix(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> npt.NDArray[np
 
 
 def text_column(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> pa.LargeBinaryArray:
-    """A text column; a null is an empty text, as a record has no null."""
+    """A text column; nulls become empty texts, as a record cannot hold a null."""
     return _binary(info, rows[info.name])
 
 
 def list_column(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> tuple[npt.NDArray[np.int64], ColumnArray]:
-    """A list column as (elements per row, all elements): elements as stored dtype[m] or LargeBinaryArray.
+    """A list column as (elements per row, all elements): elements as [m] in the stored dtype, or a LargeBinaryArray.
 
-    A null list is an empty one; a null inside a list is NaN for floats, an empty text, and a DataError else.
+    A null list becomes an empty one. A null inside a list becomes NaN among floats and an empty text among texts;
+    among integers it is a DataError.
     """
     column = rows[info.name]
     if not isinstance(column, pa.Array) or not pa.types.is_large_list(column.type):
@@ -128,12 +129,12 @@ def _kind(column: ColumnArray) -> str:
 
 
 def offsets_of(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """[0, l0, l0 + l1, ...]"""
+    """[0, l0, l0 + l1, ...]: where each of the values of these lengths begins, and the end of the last, as [n + 1]."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def bytes_per_row(infos: Sequence[FeatureInfo], rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.int64]:
-    """Bytes of values in every row, as [n]: what a window of rows is measured with."""
+    """Bytes of values in each row, as [n]: the size by which a window of rows is measured."""
     total = np.full(row_count(rows), sum(fixed_bytes(info) for info in infos), np.int64)
     for info in infos:
         if is_text(info):
@@ -144,12 +145,12 @@ def bytes_per_row(infos: Sequence[FeatureInfo], rows: Mapping[str, ColumnArray])
 
 
 def fixed_bytes(info: FeatureInfo) -> int:
-    """Bytes of values in a row of the column; 0 where they vary."""
+    """Bytes of values in a row of a fixed-width column; 0 for other columns."""
     return width(info) * np.dtype(info.stored).itemsize if is_fixed(info) else 0
 
 
 def list_bytes(info: FeatureInfo, rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.int64]:
-    """Bytes of values in every row of a list column, as [n]."""
+    """Bytes of values in each row of a list column, as [n]."""
     lengths, values = list_column(info, rows)
     if isinstance(values, np.ndarray):
         return lengths * values.dtype.itemsize

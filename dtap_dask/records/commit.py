@@ -32,6 +32,7 @@ from dtap_dask.records.shard import AssignedRows, ShardInfo, Shuffle, TaskShards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
+from dtap_dask.words import count
 
 
 def run_write_task(
@@ -46,10 +47,10 @@ def run_write_task(
     seed: int = 0,
     window: int = 65536,
 ) -> tuple[ShardInfo, ...]:
-    """Write one task's shards under their final names, unless that has been done; running it twice does no harm.
+    """Write one task's shards under their final names, unless they are there already; running it twice is harmless.
 
-    `batches` is read only if there is something to do. Raises what `write_shards` raises, and OutputError where a
-    shard of the dataset that stands has the same name and other bytes.
+    `batches` is read only if there is something to do. Raises what `write_shards` raises, and OutputError where the
+    present dataset has a shard of the same name with other bytes.
     """
     done = completed_task(store, run_id, plan)
     if done is not None:
@@ -62,7 +63,9 @@ def run_write_task(
         for shard in shards:
             _publish(store, attempt, shard)
     finally:
-        with contextlib.suppress(OSError, StorageError):  # what failed is to be told; `sweep` and the commit remove it
+        with contextlib.suppress(
+            OSError, StorageError
+        ):  # the first error matters more; `sweep` and the commit remove it
             store.delete_tree(attempt)
     record = json.dumps({"shards": [shard.to_json() for shard in shards]}).encode()
     store.write_atomic(RunPaths(run_id).task(plan.task), record)
@@ -70,9 +73,9 @@ def run_write_task(
 
 
 def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardInfo, ...] | None:
-    """The shards of a task that an earlier attempt finished, each file's checksum read again; None if it must run.
+    """The shards of a task that an earlier attempt finished, their checksums verified; None if the task must run.
 
-    A record that was damaged says nothing: the task runs again.
+    A task whose record is damaged must run again.
     """
     try:
         record = parse_json(store.read_bytes(RunPaths(run_id).task(plan.task)))
@@ -85,11 +88,11 @@ def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardIn
         for path, rows in zip(plan.shards[split], plan.rows_per_shard(split), strict=True)
     ]
     same = [(shard.path, shard.split, shard.rows) for shard in shards] == planned
-    return shards if same and all(_is_there(store, shard) for shard in shards) else None
+    return shards if same and all(_is_intact(store, shard) for shard in shards) else None
 
 
-def _is_there(store: Store, file: ShardInfo | Sidecar) -> bool:
-    """Whether a file is there with the right size and checksum."""
+def _is_intact(store: Store, file: ShardInfo | Sidecar) -> bool:
+    """Whether a file exists with the right size and checksum."""
     try:
         return store.size(file.path) == file.bytes and file_crc32c(store, file.path) == file.crc32c
     except FileNotFoundError:
@@ -101,21 +104,21 @@ def _publish(store: Store, attempt: str, shard: ShardInfo) -> None:
     try:
         store.publish(draft, shard.path)
     except FileExistsError:
-        if _is_there(store, shard):
+        if _is_intact(store, shard):
             return
         old = present_manifest(store)
-        listed = {one.path: (one.bytes, one.crc32c) for one in old.shards} if old else {}
+        listed = {listed.path: (listed.bytes, listed.crc32c) for listed in old.shards} if old else {}
         if listed.get(shard.path, (shard.bytes, shard.crc32c)) != (shard.bytes, shard.crc32c):
             raise OutputError(
-                f"{store.url}/{shard.path} belongs to the dataset that stands, and the same job over the same files "
-                "now gives other bytes: the software, the kind of processor or the source's contents differ. Write to "
+                f"{store.url}/{shard.path} belongs to the present dataset, and the same job over the same files now "
+                "gives other bytes: the software, the kind of processor or the source's contents differ. Write to "
                 "another output.path, or remove this dataset first."
             ) from None
         store.replace(draft, shard.path)
 
 
 def sweep(store: Store, run_id: str) -> None:
-    """Remove what attempts that never finished left. Only under the run's lock, before its first task."""
+    """Remove what unfinished attempts left. Call it only under the run's lock, before its first task."""
     store.delete_tree(RunPaths(run_id).attempts)
 
 
@@ -130,9 +133,9 @@ def begin_commit(store: Store, run_id: str) -> str:
 
 
 def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
-    """Make the published shards and staged sidecars the dataset. Returns the manifest as it stands.
+    """Make the published shards and the staged sidecars the dataset. Returns the committed manifest.
 
-    Raises OutputError, and commits nothing, where a shard is missing or has another size than the manifest states.
+    Raises OutputError, and commits nothing, where a shard is missing or differs in size from what the manifest states.
     """
     paths = RunPaths(run_id)
     _check_shards(store, manifest)
@@ -142,8 +145,8 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
     sidecars = store.at_once(lambda name: _sidecar(store, paths, name), [name for name in names if name[0] != "."])
     complete = manifest.model_copy(update={"sidecars": tuple(sidecars)})
     data = complete.to_bytes()
-    standing = present_manifest(store)
-    old = standing.files if standing else frozenset()
+    present = present_manifest(store)
+    old = present.files if present else frozenset()
     steps = {"manifest": google_crc32c.value(data), "remove": sorted(old - complete.files)}
     with store.create(paths.commit_steps) as file:
         file.write(json.dumps(steps).encode())
@@ -156,16 +159,16 @@ def commit_dataset(store: Store, run_id: str, manifest: Manifest) -> Manifest:
 
 
 def _not_durable(paths: RunPaths, manifest: Manifest) -> set[str]:
-    """The folders with names that nothing has flushed: those of staged files, and the folders of published shards."""
+    """The folders with entries that were not flushed yet: of staged files, and of the folders of published shards."""
     staged = [paths.commit_steps, *(paths.staged(sidecar.path) for sidecar in manifest.sidecars)]
     published = {shard.path.rpartition("/")[0] for shard in manifest.shards}
-    return {around for path in (*staged, *published) for around in _around(path)}
+    return {folder for path in (*staged, *published) for folder in _folders_of(path)}
 
 
-def _around(path: str) -> Iterator[str]:
-    """Every folder that a path goes through, the dataset's own first."""
+def _folders_of(path: str) -> Iterator[str]:
+    """Every folder on the way to a path, the dataset's own ("") first."""
     parts = path.split("/")
-    return ("/".join(parts[:count]) for count in range(len(parts)))
+    return ("/".join(parts[:depth]) for depth in range(len(parts)))
 
 
 def _sidecar(store: Store, paths: RunPaths, name: str) -> Sidecar:
@@ -178,17 +181,17 @@ def _check_shards(store: Store, manifest: Manifest) -> None:
     wrong = [shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes]
     if wrong:
         raise OutputError(
-            f"{len(wrong)} shards in {store.url} are missing or have another size than they were written with, the "
-            f"first is {wrong[0]}. Something else changed the folder; write them again with "
-            "`dtap-dask run JOB --resume`."
+            f"Shards in {store.url} are missing or differ in size from when they were written: "
+            f"{count(len(wrong), 'file')}, the first is {wrong[0]}. Something else changed the folder; write them "
+            "again with `dtap-dask run JOB --resume`."
         )
 
 
 def finish_commit(store: Store) -> None:
-    """Repeat what a commit had left to do after its manifest; does nothing where there is nothing left.
+    """Complete a commit that was interrupted after its manifest was renamed; does nothing where there is none.
 
-    Where its commit.json was damaged, the sidecars that the manifest needs are moved all the same; what else the
-    commit had left is for the next `--overwrite` to remove.
+    Where its commit.json is damaged, the sidecars that the manifest needs are moved all the same; anything else that
+    the commit left is removed by the next `--overwrite`.
     """
     for run_id in _runs(store):
         paths = RunPaths(run_id)
@@ -197,8 +200,8 @@ def finish_commit(store: Store) -> None:
         if steps is None or manifest is None:
             continue
         if steps.manifest is None:
-            missing = [one for one in manifest.sidecars if not _is_there(store, one)]
-            _finish(store, paths, [one.path for one in missing if _is_there(store, _staged(paths, one))], ())
+            missing = [sidecar for sidecar in manifest.sidecars if not _is_intact(store, sidecar)]
+            _finish(store, paths, [one.path for one in missing if _is_intact(store, _staged(paths, one))], ())
         elif steps.manifest == google_crc32c.value(store.read_bytes(MANIFEST)):
             if not store.is_file(SUCCESS):
                 with store.create(paths.staged(SUCCESS)):
@@ -209,11 +212,11 @@ def finish_commit(store: Store) -> None:
 
 
 def _finish(store: Store, paths: RunPaths, staged: Iterable[str], old: Iterable[str]) -> None:
-    """Give staged files their names beside the manifest, remove old ones, and make both durable."""
+    """Move staged files beside the manifest, delete old ones, and make both durable."""
     moves, removed = {paths.staged(name): name for name in staged}, tuple(old)
-    store.move_all(moves)  # but for those that were moved already, or by another process just now
+    store.move_all(moves)  # those that were moved already, or by another process just now, are skipped
     store.delete_all(removed)
-    changed = {around for name in moves.values() for around in _around(name)}  # new folders, too
+    changed = {folder for name in moves.values() for folder in _folders_of(name)}  # including new folders
     store.sync_folders(changed | {path.rpartition("/")[0] for path in removed})
 
 
@@ -227,9 +230,9 @@ def _runs(store: Store) -> list[str]:
 
 @dataclass(frozen=True)
 class _CommitSteps:
-    """commit.json: the CRC32C of the manifest that it belongs to, and the files to remove once that stands.
+    """commit.json: the CRC32C of the manifest that it belongs to, and the files to delete once that is in place.
 
-    `manifest` is None where the file was damaged.
+    `manifest` is None where the file is damaged.
     """
 
     manifest: int | None
@@ -248,7 +251,7 @@ def _steps(store: Store, paths: RunPaths) -> _CommitSteps | None:
 
 
 def _clean(store: Store, paths: RunPaths) -> None:
-    """Remove what a finished run needs no more; commit.json last, as it says that this is still to be done."""
+    """Delete the folder of a finished run; commit.json last, because it says that this is still to be done."""
     found = {paths.child(file.path) for file in store.list_files(paths.folder, follow=False)}
     for path in sorted({*found, paths.attempts, paths.tasks} - {paths.commit}):
         store.delete_tree(path)
@@ -257,18 +260,18 @@ def _clean(store: Store, paths: RunPaths) -> None:
 
 
 def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
-    """Where a sidecar of the manifest is: at its name, or still staged where a commit was interrupted.
+    """The path of a sidecar of the manifest: its own, or a staged one where a commit was interrupted.
 
-    OutputError where the manifest has no such sidecar, and where neither file has the bytes that it states.
+    OutputError where the manifest has no such sidecar, and where no such file has the bytes that it states.
     """
-    sidecar = next((one for one in manifest.sidecars if one.path == name), None)
+    sidecar = next((found for found in manifest.sidecars if found.path == name), None)
     if sidecar is None:
         raise OutputError(
             f"The dataset in {store.url} has no {name}; it has {[one.path for one in manifest.sidecars]}."
         )
-    for one in (sidecar, *(_staged(RunPaths(run), sidecar) for run in _runs(store))):
-        if _is_there(store, one):
-            return one.path
+    for candidate in (sidecar, *(_staged(RunPaths(run), sidecar) for run in _runs(store))):
+        if _is_intact(store, candidate):
+            return candidate.path
     raise OutputError(
         f"{store.url}/{name} is missing or is not the file that {MANIFEST} states. Copy the whole folder again, or "
         "write the dataset again with `dtap-dask run JOB --overwrite`."

@@ -1,4 +1,4 @@
-"""What the encoders of both layouts share: from rows to framed records, ready to be appended to a TFRecord file."""
+"""The interface of encoders, from rows to framed records that can be appended to a TFRecord file, and its limits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dtap_dask.errors import DataError, JobError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.transform import Rows
 
-MOST_BYTES = 16 << 20  # a record stays below this, checksums included
+MOST_BYTES = 16 << 20  # a record stays below this, framing included
 
 
 @dataclass(frozen=True)
 class EncodedRecords:
-    """Framed records: their bytes (anything with the buffer protocol), framed lengths and rows, both int64[records]."""
+    """Framed records: all their bytes, and each one's framed length and number of rows, both int64[records]."""
 
     data: bytes | npt.NDArray[np.uint8]
     lengths: npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class RecordEncoder(ABC):
 
 
 def too_large(row: int, size: int) -> DataError:
-    """The error for one row that fits no record."""
+    """The error for a row that fits in no record."""
     return DataError(
         f"Row {row} of a batch takes {size:,} bytes, and a record must stay below {MOST_BYTES:,}. Cut or drop long "
         "texts (`derive`), or leave the column or the row (`source.where`) out."
@@ -58,7 +58,7 @@ def too_large(row: int, size: int) -> DataError:
 
 
 def too_wide(size: int) -> JobError:
-    """The error for a schema whose every row fits no record."""
+    """The error for a schema whose rows fit in no record."""
     return JobError(
         f"A row of these features takes {size:,} bytes, and a record must stay below {MOST_BYTES:,}. Write fewer or "
         "narrower vectors (fewer one-hot values, pca, ordinal_encode)."

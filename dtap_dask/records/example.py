@@ -1,4 +1,4 @@
-"""Rows to framed tf.train.Example records and back, in either layout, without TensorFlow and without row objects."""
+"""Rows to framed tf.train.Example records and back, in either layout, without TensorFlow or objects per row."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def encoder_of(infos: Sequence[FeatureInfo], layout: Layout) -> RecordEncoder:
 def decode_record(infos: Sequence[FeatureInfo], layout: Layout, record: bytes) -> Rows:
     """The rows of one record, columns in their stored dtypes. OutputError where it is not such a record.
 
-    A record of the rows layout may come from any writer of tf.train.Example: order of features, packing and the width
-    of varints are free.
+    A record of the rows layout may come from any writer of tf.train.Example: the order of features, packing and the
+    width of varints do not matter.
     """
     return decode_records(infos, layout, [record])
 
@@ -75,7 +75,7 @@ def check_schema(infos: Sequence[FeatureInfo], layout: Layout) -> None:
         raise JobError(problems)
 
 
-# What a column of fixed width can be stored as.
+# Dtypes in which a fixed-width column can be stored.
 STORED = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -92,7 +92,7 @@ def _problems(info: FeatureInfo, layout: Layout) -> list[Problem]:
     else:
         return [Problem(place, f"no record can hold {info.stored!r}; cast it to float32, int64 or bytes")]
     if None in info.shape and info.shape != (None,):
-        found.append(Problem(place, f"shape {info.shape} is not one list a row; leave the column out"))
+        found.append(Problem(place, f"shape {info.shape} is not one list per row; leave the column out"))
     if not is_fixed(info) and len(info.shape) > 1:
         found.append(Problem(place, f"text of shape {info.shape} has more than one axis; flatten it"))
     if layout.kind == "rows" and info.stored in ("float64", "float16"):

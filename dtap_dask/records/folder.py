@@ -9,7 +9,7 @@
     _run/lock                                        which process may write here; held by one at a time
     _run/status/<id>.json                            last state of a run
     _run/status/<id>.log                             its notes
-    _run/status/<id>.forecast                        its forecast and what came of it
+    _run/status/<id>.forecast                        its forecast against the result
     _run/<run>/plan.json                             the planned shards; while it is there the run is unfinished
     _run/<run>/overwrite.json                        marks a run that is to replace the present dataset
     _run/<run>/sources.parquet                       the source files as they were when the shards were planned
@@ -17,7 +17,7 @@
     _run/<run>/attempts/task-00012-<unique>/         shards being written, under their final paths
     _run/<run>/tasks/00012.json                      a finished task's shards, their sizes and checksums
     _run/<run>/commit/                               files of the dataset that wait for the commit
-    _run/<run>/commit/commit.json                    what is left to do once the manifest is in place
+    _run/<run>/commit/commit.json                    the steps that remain once the manifest is in place
 
 <run> is the first eight letters of the plan's fingerprint: the same job over the same files has the same. <id> is the
 name that a user gives to `status` and `cancel`, such as trips-3f09ab. Besides these, `_run/` briefly holds drafts of
@@ -43,7 +43,7 @@ RUNS = "_run"
 LOCK = f"{RUNS}/lock"
 STATUS = f"{RUNS}/status"
 
-# What processes that died, or came too late, leave beside the lock: drafts of it, and proofs that a worker can write.
+# Left beside the lock by processes that died or came too late: drafts of it, and proofs that a worker can write.
 LOCK_LEFTOVER = re.compile(rf"{RUNS}/(lock\.[0-9a-f]{{32}}|\.{{1,2}}probe-[0-9a-f]{{32}}(\.[0-9a-f]{{32}})?)")
 STATUS_FILE = re.compile(
     rf"{STATUS}/(?P<draft>\.)?(?P<run>[a-z0-9-]+-[0-9a-f]{{6}})\.(?P<kind>json|log|forecast)(?(draft)\.[0-9a-f]{{32}})"
@@ -102,7 +102,7 @@ class RunPaths:
 
     @property
     def commit(self) -> str:
-        """The folder of what waits for the commit."""
+        """The folder of files that wait for the commit."""
         return f"{self.folder}/commit"
 
     def staged(self, path: str) -> str:
@@ -111,11 +111,11 @@ class RunPaths:
 
     @property
     def commit_steps(self) -> str:
-        """What is left to do once the manifest is in place."""
+        """The steps that remain once the manifest is in place."""
         return f"{self.commit}/commit.json"
 
     def child(self, path: str) -> str:
-        """What lies directly in the run's folder and is, or contains, `path`."""
+        """The entry of the run's folder that is, or contains, `path`."""
         return "/".join(path.split("/")[:3])
 
     def is_shard(self, path: str) -> bool:

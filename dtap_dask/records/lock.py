@@ -24,9 +24,10 @@ _LOG = logging.getLogger("dtap_dask.records")
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. `born` tells a process from a later one with its number (None where /proc is missing).
+    """The process that holds a lock.
 
-    `run` is the id under which the user knows the run; empty where it has none.
+    `born` distinguishes a process from a later one with the same number; None where there is no /proc. `run` is the id
+    by which the user knows the run; empty where it has none.
     """
 
     host: str
@@ -37,43 +38,43 @@ class Holder:
     run: str = ""
 
     def to_bytes(self) -> bytes:
-        """The lock file."""
+        """The contents of the lock file."""
         return json.dumps(asdict(self)).encode()
 
 
 @dataclass(frozen=True)
 class HeldLock:
-    """A lock that this process has taken."""
+    """A lock that this process holds."""
 
     store: Store
     holder: Holder
 
     def is_mine(self) -> bool:
-        """Whether nobody has taken it over since."""
+        """Whether no other process has taken it over since."""
         return _bytes(self.store, LOCK) == self.holder.to_bytes()
 
 
 @contextlib.contextmanager
-def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False) -> Iterator[HeldLock]:
+def lock(store: Store, *, steal: bool = False, run: str = "", overwrite: bool = False) -> Iterator[HeldLock]:
     """Hold the lock file for the length of a block: it keeps every other run, of any job, out of this folder.
 
-    The lock of a process that is gone from this host is taken over; that of another host only with `steal`, as
-    nobody can tell from here whether it lives. That of the same `run` is taken over from wherever it is: whoever
-    begins a run again knows that its earlier attempt is gone. A file that is no lock is taken over only by who begins
-    `anew`. OutputError names a holder that lives, or may live. Folders that this block made and left empty are removed.
+    The lock of a process of this host that has ended is taken over; one of another host only with `steal`, because
+    there is no telling from here whether that process is alive. A lock of the same `run` is always taken over: a run is
+    started again only when its earlier attempt is known to have ended. A file that is not a lock is replaced only with
+    `overwrite`. OutputError names a holder that is or may be alive. Folders that this block made and left empty are
+    removed.
     """
-    made = [folder for folder in (RUNS, "") if not store.exists(folder)]
-    path = LOCK
+    created = [folder for folder in (RUNS, "") if not store.exists(folder)]
     mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex, run)
-    draft = f"{path}.{mine.token}"
+    draft = f"{LOCK}.{mine.token}"
     try:
         with store.create(draft) as file:
             file.write(mine.to_bytes())
-        _take(store, draft, mine, steal=steal, anew=anew)
-    except OSError as error:  # whoever got the lock a moment ago has swept our draft away, maybe while it was written
+        _take(store, draft, mine, steal=steal, overwrite=overwrite)
+    except OSError as error:  # the process that just got the lock swept our draft away, maybe while it was written
         if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EEXIST):
             raise
-        raise _held(store, path, _read(store, path)) from error
+        raise _held_by(store, _read(store, LOCK)) from error
     finally:
         store.delete(draft)
     _sweep(store)
@@ -82,67 +83,66 @@ def lock(store: Store, *, steal: bool = False, run: str = "", anew: bool = False
         yield held
     finally:
         try:
-            _release(held, made)
+            _release(held, created)
         except (OSError, OutputError, StorageError) as error:
-            # What ended the block matters more; and whoever comes next takes over the lock of a process that is gone.
+            # An error of the block matters more, and the next run takes over the lock of a process that has ended.
             _LOG.warning("The lock %s/%s could not be removed: %s", store.url, LOCK, error)
 
 
-def _release(held: HeldLock, made: Sequence[str]) -> None:
+def _release(held: HeldLock, created: Sequence[str]) -> None:
     if held.is_mine():
         held.store.delete(LOCK)
-        for folder in made:
+        for folder in created:
             held.store.delete_empty(folder)
 
 
-def left_behind(store: Store, run: str) -> bool:
-    """Whether the process of a run is surely gone: it holds no lock, or did so on this host and has ended."""
+def has_ended(store: Store, run: str) -> bool:
+    """Whether the process of a run has certainly ended: it holds no lock, or it was on this host and has ended."""
     found = _read(store, LOCK)
     return found is None or found.run != run or _gone(found)
 
 
-def _take(store: Store, draft: str, mine: Holder, *, steal: bool, anew: bool) -> None:
-    path = LOCK
+def _take(store: Store, draft: str, mine: Holder, *, steal: bool, overwrite: bool) -> None:
     try:
-        store.publish(draft, path)
+        store.publish(draft, LOCK)
     except FileExistsError:
         pass
     else:
         return
-    found = _bytes(store, path)
+    found = _bytes(store, LOCK)
     if found is not None:
         try:
-            theirs = _holder(store, path, found)
+            theirs = _holder(store, LOCK, found)
         except OutputError:
-            if not anew:
+            if not overwrite:
                 raise
         else:
             same = bool(mine.run) and theirs.run == mine.run
             if not (_gone(theirs) or same or (steal and theirs.host != mine.host)):
-                raise _held(store, path, theirs)
-        _remove(store, path, found)
+                raise _held_by(store, theirs)
+        _remove(store, found)
     try:
-        store.publish(draft, path)
+        store.publish(draft, LOCK)
     except FileExistsError as error:
-        raise _held(store, path, _read(store, path)) from error
+        raise _held_by(store, _read(store, LOCK)) from error
 
 
-def _remove(store: Store, path: str, stale: bytes) -> None:
-    """Take away a stale lock. Of several processes that try, one gets it; a fresh lock moved by mistake goes back."""
-    aside = f"{path}.{uuid.uuid4().hex}"
+def _remove(store: Store, stale: bytes) -> None:
+    """Remove a stale lock. Of several processes that try, one succeeds; a fresh lock moved by mistake is put back."""
+    aside = f"{LOCK}.{uuid.uuid4().hex}"
     try:
-        store.publish(path, aside)
+        store.publish(LOCK, aside)
     except FileNotFoundError:
         return
     if _bytes(store, aside) != stale:
         found = _read(store, aside)
-        store.publish(aside, path)
-        raise _held(store, path, found)
+        store.publish(aside, LOCK)
+        raise _held_by(store, found)
     store.delete(aside)
 
 
 def _sweep(store: Store) -> None:
-    """Remove what processes left that died, or that come too late."""
+    """Remove what processes left that died or came too late."""
     for file in store.list_files(RUNS, follow=False):
         if LOCK_LEFTOVER.fullmatch(file.path):
             store.delete(file.path)
@@ -164,18 +164,18 @@ def _holder(store: Store, path: str, found: bytes) -> Holder:
     try:
         holder = Holder(**parse_json(found))
         if not isinstance(holder.pid, int) or not 0 < holder.pid < 2**31:
-            raise ValueError("it names no process")
+            raise ValueError("no process id")
     except (ValueError, TypeError) as error:
         raise OutputError(
-            f"{store.url}/{path} is no lock of this software: it was damaged, or is another program's. If no run is "
-            "writing there, delete that file and go on with `dtap-dask run JOB --resume`, or begin anew with "
-            "--overwrite, which replaces it."
+            f"{store.url}/{path} is not a lock of this software: it is damaged, or belongs to another program. If no "
+            "run is writing there, delete that file and continue with `dtap-dask run JOB --resume`, or start again "
+            "with --overwrite, which replaces it."
         ) from error
     return holder
 
 
 def _gone(holder: Holder) -> bool:
-    """Whether the holder surely ended: it ran on this host, and its number is free or another process's."""
+    """Whether the holder has certainly ended: it ran on this host, and its number is free or another process's."""
     if holder.host != socket.gethostname():
         return False
     try:
@@ -188,7 +188,7 @@ def _gone(holder: Holder) -> bool:
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot: field 22 of /proc/<pid>/stat (proc(5))."""
+    """The start of a process, in clock ticks since boot: field 22 of /proc/<pid>/stat (proc(5))."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -200,10 +200,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _held(store: Store, path: str, theirs: Holder | None) -> OutputError:
+def _held_by(store: Store, theirs: Holder | None) -> OutputError:
     who = f"process {theirs.pid} on {theirs.host} since {theirs.since}" if theirs else "a process that just ended"
     run = f" ({theirs.run})" if theirs and theirs.run else ""
     return OutputError(
-        f"Another run{run} is writing {store.url}: {who} holds {path}. Wait until it has finished, or stop it; if it "
-        "ran on another host and is gone for sure, go on with `dtap-dask run JOB --resume` (in Python resume=True)."
+        f"Another run{run} is writing {store.url}: {who} holds {LOCK}. Wait until it has finished, or stop it; if it "
+        "ran on another host and has certainly ended, continue with `dtap-dask run JOB --resume` (in Python "
+        "resume=True)."
     )

@@ -28,7 +28,7 @@ def build_manifest(
     shards: Iterable[ShardInfo],
     software: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """The manifest of written shards, which keep their order within each of `splits`. Sidecars come with the commit.
+    """The manifest of written shards, which keep their order within each of `splits`. The commit adds the sidecars.
 
     `software` defaults to the versions of the packages that make the bytes.
     """
@@ -63,7 +63,7 @@ def versions(packages: Sequence[str] = ("dtap-dask", "numpy", "pyarrow", "google
     return {name: _version(name) for name in packages}
 
 
-_version = cache(version)  # which looks through all that is installed: some milliseconds each
+_version = cache(version)  # takes some milliseconds: it looks through everything that is installed
 
 
 def record_fields(infos: Sequence[FeatureInfo], layout: Layout) -> list[RecordField]:
@@ -82,7 +82,7 @@ def record_fields(infos: Sequence[FeatureInfo], layout: Layout) -> list[RecordFi
 
 
 def feature_spec(infos: Sequence[FeatureInfo], layout: Layout) -> dict[str, ParseFeature]:
-    """What tf.io.parse_example needs to parse a record."""
+    """The argument of tf.io.parse_example for a record, by key."""
     if layout.kind == "rows":
         return {info.name: _row_feature(info) for info in infos}
     keys = [*blocks.matrices(infos), *(key for info in blocks.variable(infos) for key in blocks.keys(info))]

@@ -29,8 +29,8 @@ _DEFLATED = 1040  # DEFLATE makes bytes at most this many times smaller
 def read_manifest(store: Store) -> Manifest:
     """The manifest of the dataset in a folder.
 
-    Raises OutputError where there is no folder, no manifest (and whether a run can go on), a broken one, or one of a
-    later format.
+    Raises OutputError where there is no folder, no manifest (it says whether a run can be resumed), a damaged one, or
+    one of a later format.
     """
     try:
         data = store.read_bytes(MANIFEST)
@@ -40,15 +40,15 @@ def read_manifest(store: Store) -> Manifest:
         return parse_manifest(store, data)
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{store.url}/{MANIFEST} is no manifest: {_first_line(error)}. It was damaged or written by hand; copy it "
-            "again from where it was written, or write the dataset again with `dtap-dask run JOB --overwrite`."
+            f"{store.url}/{MANIFEST} is not a manifest: {_first_line(error)}. It was damaged or written by hand; copy "
+            "it again from where it was written, or write the dataset again with `dtap-dask run JOB --overwrite`."
         ) from error
 
 
 def present_manifest(store: Store) -> Manifest | None:
-    """The manifest of the dataset that stands, if it can be read: what a new generation must leave alone, and remove.
+    """The manifest of the present dataset, None where there is none or it is damaged. OutputError for a later format.
 
-    A damaged one is no dataset. OutputError for one of a later format.
+    Its files must stay until a new manifest is committed, and are deleted then.
     """
     try:
         return parse_manifest(store, store.read_bytes(MANIFEST))
@@ -57,14 +57,14 @@ def present_manifest(store: Store) -> Manifest | None:
 
 
 def parse_manifest(store: Store, data: bytes) -> Manifest:
-    """The manifest in a file's bytes.
+    """The manifest from a file's bytes.
 
-    ValueError, KeyError or TypeError for other bytes, OutputError for a later format.
+    ValueError, KeyError or TypeError where they hold none, OutputError for a later format.
     """
     found = parse_json(data)["format_version"]
     if isinstance(found, int) and found > FORMAT_VERSION:
         raise OutputError(
-            f"{store.url}/{MANIFEST} has format version {found}, this software reads up to {FORMAT_VERSION}. "
+            f"{store.url}/{MANIFEST} has format version {found}; this software reads up to {FORMAT_VERSION}. "
             "Install the dtap-dask that wrote the dataset, or a later one."
         )
     manifest = Manifest.model_validate_json(data)
@@ -87,7 +87,7 @@ def _no_manifest(store: Store) -> OutputError:
     if store.list_files(RUNS, follow=False):
         return OutputError(
             f"The dataset in {store.url} is not finished: it has no {MANIFEST}, but a run that was interrupted or is "
-            "still going. Let it finish, or go on with `dtap-dask run JOB --resume`."
+            "still going. Let it finish, or continue with `dtap-dask run JOB --resume`."
         )
     return OutputError(
         f"{store.url} holds no dataset: it has no {MANIFEST}. Give the folder that `output.path` of the job names, not "
@@ -96,16 +96,16 @@ def _no_manifest(store: Store) -> OutputError:
 
 
 def _check_sound(infos: Sequence[FeatureInfo], layout: Layout, shards: Iterable[ShardInfo]) -> None:
-    """ValueError where columns or shards are such as no writer makes."""
-    places = 0
+    """ValueError for columns or shards that no writer can have made."""
+    values = 0
     for info in infos:
         if any(size is not None and size < 0 for size in info.shape):
             raise ValueError(f"column {info.name!r} has the shape {info.shape}")
         if info.dtype not in (*STORED, "bytes") or (info.dtype == "bytes") != (info.stored == "bytes"):
             raise ValueError(f"column {info.name!r} is {info.dtype}, stored as {info.stored}")
-        places += math.prod(size or 0 for size in info.shape)
-    if places >= MOST_BYTES:
-        raise ValueError(f"a row has {places:,} values, and a record holds at most {MOST_BYTES:,} bytes")
+        values += math.prod(size or 0 for size in info.shape)
+    if values >= MOST_BYTES:
+        raise ValueError(f"a row has {values:,} values, and a record holds at most {MOST_BYTES:,} bytes")
     try:
         check_schema(infos, layout)
     except JobError as error:

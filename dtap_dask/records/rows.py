@@ -1,7 +1,7 @@
-"""The rows layout: one tf.train.Example a row, one feature a column, encoded column by column.
+"""The rows layout: one tf.train.Example per row, one feature per column, encoded column by column.
 
-Lengths and integers are padded varints, so everything but the values is the same in every row: a template. With only
-fixed-width columns a row is the template with its value slots filled. Texts and lists follow the fixed-width columns,
+Lengths and integers are padded varints, so everything but the values is the same in each row: a template. If all
+columns are of fixed width, a row is the template with its slots filled. Texts and lists follow the fixed-width columns,
 each behind a header of fixed size, so that only their payloads vary.
 """
 
@@ -37,13 +37,13 @@ from dtap_dask.records.wire import (
     varint_width,
 )
 
-_CHUNK = 4096  # rows encoded at once: the matrix of bytes stays near the processor
+_CHUNK = 4096  # rows encoded at once: the matrix of bytes fits in the processor's cache
 _SIZED = 1 + LENGTH_BYTES  # a tag and a padded length
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the values of a fixed-width column are in a row's bytes: `count` values of `size` bytes from `at` on."""
+    """The position of a fixed-width column in a row's bytes: `count` values of `size` bytes from `at` on."""
 
     info: FeatureInfo
     at: int
@@ -52,7 +52,7 @@ class Slot:
 
     @property
     def is_float(self) -> bool:
-        """Whether the values are raw float32, else they are varints."""
+        """Whether the values are raw float32; otherwise they are varints."""
         return self.info.stored == "float32"
 
 
@@ -64,7 +64,7 @@ def kind_of(info: FeatureInfo) -> int:
 
 
 def value_bytes(info: FeatureInfo) -> int:
-    """Bytes of one number in a record: 4 for a float, else those of a varint wide enough for every value."""
+    """Bytes of one number in a record: 4 for a float, else the length of a varint that can hold every value."""
     if info.stored == "float32":
         return 4
     dtype = np.dtype(info.stored)
@@ -105,7 +105,7 @@ class RowsEncoder(RecordEncoder):
         return out.reshape(-1), np.full(total, out.shape[1], np.int64)
 
     def _fill(self, out: Bytes, shift: int, rows: Rows) -> None:
-        """Write the values of the fixed-width columns over a matrix of templates that begin at column `shift`."""
+        """Write the values of the fixed-width columns into a matrix of templates, which begin at column `shift`."""
         for slot in self.slots:
             values = columns.matrix(slot.info, rows)
             if not slot.is_float:
@@ -136,7 +136,7 @@ class RowsEncoder(RecordEncoder):
 
 
 def _template(infos: Sequence[FeatureInfo], varying: bool) -> tuple[bytes, tuple[Slot, ...]]:
-    """A row's serialized Example with zeros for values, and its slots; the bare entries if others will follow."""
+    """A row's serialized Example with zeros for values, and its slots; only the map's entries if others will follow."""
     entries, slots = b"", []
     for info in infos:
         number, size = columns.width(info), value_bytes(info)
@@ -149,7 +149,7 @@ def _template(infos: Sequence[FeatureInfo], varying: bool) -> tuple[bytes, tuple
 
 
 def _check_range(info: FeatureInfo, values: npt.NDArray[np.generic]) -> None:
-    """DataError for an id that its declared number of ids excludes: its varint might not fit."""
+    """DataError for an id beyond the declared number of ids, whose varint might not fit."""
     if info.ids is None or not values.size or values.dtype == np.bool_:
         return
     low, high = int(values.min()), int(values.max())
@@ -161,7 +161,7 @@ def _check_range(info: FeatureInfo, values: npt.NDArray[np.generic]) -> None:
 
 
 def _payload(info: FeatureInfo, rows: Rows) -> pa.LargeBinaryArray:
-    """What lies in the innermost message of a text or list column, for every row."""
+    """The contents of the innermost message of a text or list column, for each row."""
     if columns.is_text(info):
         return columns.text_column(info, rows)
     lengths, values = columns.list_column(info, rows)
@@ -185,8 +185,8 @@ def _packed(info: FeatureInfo, values: ColumnArray) -> Bytes:
 def _headers(info: FeatureInfo, sizes: npt.NDArray[np.int64]) -> Bytes:
     """Everything before the payload of a column's entry, for payloads of `sizes` bytes, as [n, length]."""
     name = delimited(1, info.name.encode())
-    # Messages from the inside out, each a tag and a padded length: [value or packed numbers], list, feature. A list of
-    # texts brings the innermost ones in its payload.
+    # Messages from the inside out, each a tag and a padded length: [value or packed numbers], list, feature. For a list
+    # of texts the payload contains the innermost ones.
     tags = [kind_of(info) << 3 | 2, 0x12]
     if info.stored != "bytes" or columns.is_text(info):
         tags.insert(0, 0x0A)
@@ -208,7 +208,7 @@ def _put_sized(out: Bytes, at: int, tag: int, sizes: npt.NDArray[np.int64]) -> N
 
 
 def _seal(out: Bytes, ends: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
-    """Fill, in place, what depends on whole records: the length of the Example's only field, header and checksums."""
+    """Fill in what depends on whole records: the length of the Example's only field, header and checksums."""
     sizes = lengths - OVERHEAD
     heads = np.empty((len(sizes), HEADER + _SIZED), np.uint8)
     put_little_endian(heads, 0, sizes)

@@ -1,4 +1,4 @@
-"""Rows of the rows layout read back: quickly where the records are our own, else with a parser of any Example."""
+"""Decoding of the rows layout: fast for records of RowsEncoder, otherwise with a parser for any Example."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS = {1: "bytes_list", 2: "float_list", 3: "int64_list"}
 
 
 def decode_rows(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
-    """The rows of all records, one each. ValueError where a record is not of this schema."""
+    """The rows of all records, one each. ValueError where a record does not have this schema."""
     fast = _decode_template(infos, records)
     if fast is not None:
         return fast
@@ -66,7 +66,7 @@ def _slot_values(slot: Slot, raw: Bytes) -> npt.NDArray[np.generic] | None:
 def _narrow(info: FeatureInfo, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
     narrow = numbers.astype(info.stored)
     if not (narrow.astype(np.int64) == numbers).all():
-        raise ValueError(f"column {info.name!r} holds a number that is no {info.stored}")
+        raise ValueError(f"column {info.name!r} holds a number that does not fit in {info.stored}")
     return narrow
 
 

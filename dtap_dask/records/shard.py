@@ -1,7 +1,6 @@
-"""A task's rows into its shards: which row goes where, and files written with their checksums as they grow.
+"""Writing a task's rows into its shards: which row goes to which shard, and files with their checksums.
 
-Everything here follows from the plan, the seed and the sequence of rows; how that sequence was cut into batches leaves
-no trace in the bytes.
+The bytes depend on the plan, the seed and the sequence of rows alone, not on how that sequence is cut into batches.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from dtap_dask.storage import CountingWriter, Store
 
 AssignedRows: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
 Shuffle = Literal["none", "mixed"]
-CLOSING = 16  # files closed at a time
-ENCODED_ROWS = 4096  # encoded, summed and written together, if a record holds no more: they stay near the processor
-WINDOW_BYTES = 64 << 20  # rows held to be permuted: as many as `window` says, but never more bytes than this
+CLOSING = 16  # files closed at the same time
+ENCODED_ROWS = 4096  # encoded and written together, unless a record holds more: they fit in the processor's cache
+WINDOW_BYTES = 64 << 20  # the most bytes of a window of rows to be permuted, whatever its number of rows
 
 
 @dataclass(frozen=True)
 class TaskShards:
-    """What one task must write: for each split its exact rows and its shards' final paths, relative to the dataset.
+    """The output of one write task: the exact number of rows of each split, and its shards' paths in the dataset.
 
-    Of n rows over m shards, shard j gets n // m, and one more where j < n % m.
+    Of n rows in m shards, shard j has n // m, and one more if j < n % m.
     """
 
     task: int
@@ -48,15 +47,15 @@ class TaskShards:
     def __post_init__(self) -> None:
         lengths = {len(self.splits), len(self.rows), len(self.shards)}
         if len(lengths) > 1 or any(rows and not paths for rows, paths in zip(self.rows, self.shards, strict=True)):
-            raise ValueError(f"every split needs its rows, and shards for them: {self}")
+            raise ValueError(f"every split needs a number of rows, and shards for them: {self}")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TaskShards:
-        """From plain JSON."""
+        """From JSON types."""
         shards = tuple(map(tuple, data["shards"]))
         return cls(data["task"], tuple(data["splits"]), tuple(data["rows"]), shards)
 
@@ -92,12 +91,12 @@ class ShardInfo:
     ] = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ShardInfo:
-        """From plain JSON."""
+        """From JSON types."""
         offsets = data.get("offsets")
         return cls(**{**data, "offsets": None if offsets is None else tuple(offsets)})
 
@@ -116,9 +115,9 @@ def write_shards(
 ) -> tuple[ShardInfo, ...]:
     """Write a task's shards as `<attempt>/<final path>`, and return them with their final paths, split by split.
 
-    A batch is (index of each row's split, the rows). `mixed` permutes within windows of `window` rows
-    (fewer where they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it in
-    consecutive pieces. Raises SourceError when the rows are not as many as planned, and leaves no complete attempt.
+    A batch is (index of each row's split, the rows). `mixed` permutes within windows of `window` rows (fewer where
+    they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it into consecutive
+    pieces. Raises SourceError where the number of rows is not the planned one, and leaves no complete attempt.
     """
     encoder = encoder_of(infos, layout)
     with _created(store, [f"{attempt}/{path}" for paths in plan.shards for path in paths]) as files:
@@ -136,14 +135,14 @@ def write_shards(
 
 @contextlib.contextmanager
 def _created(store: Store, paths: Sequence[str]) -> Iterator[list[CountingWriter]]:
-    """New files, closed all at once when the block ends: making a file durable is waiting, half a second on HDFS."""
+    """New files, closed in parallel when the block ends: making a file durable takes half a second on HDFS."""
     contexts = [store.create(path) for path in paths]
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(context) for context in contexts]
         stack.pop_all()
         with ThreadPoolExecutor(CLOSING) as pool:
             closing = [pool.submit(context.__exit__, None, None, None) for context in contexts]
-        for closed in closing:  # all of them are, whatever became of the first
+        for closed in closing:  # all are closed, even if one fails
             closed.result()
 
 
@@ -154,14 +153,14 @@ def _scatter(
     shuffle: Shuffle,
     seed: int,
 ) -> None:
-    """Hand every row to its shard; SourceError as soon as there are more than planned, or at the end fewer."""
+    """Pass every row to its shard. SourceError where there are more rows than planned, or, at the end, fewer."""
     random = np.random.Generator(np.random.PCG64([seed, plan.task]))
     done = [0] * len(plan.splits)
     for assigned, rows in chunks:
         order = random.permutation(len(assigned)) if shuffle == "mixed" else np.arange(len(assigned))
         for split in range(len(plan.splits)):
             index = order[assigned[order] == split]
-            _check_room(plan, split, done[split] + len(index))
+            _refuse_more(plan, split, done[split] + len(index))
             for shard, piece in _deal(plan, split, done[split], index, shuffle):
                 writers[split][shard].add(columns.take(rows, piece))
             done[split] += len(index)
@@ -170,7 +169,7 @@ def _scatter(
             raise _changed(plan, split, f"{total:,}")
 
 
-def _check_room(plan: TaskShards, split: int, rows: int) -> None:
+def _refuse_more(plan: TaskShards, split: int, rows: int) -> None:
     if rows > plan.rows[split]:
         raise _changed(plan, split, f"at least {rows:,}")
 
@@ -178,19 +177,19 @@ def _check_room(plan: TaskShards, split: int, rows: int) -> None:
 def _changed(plan: TaskShards, split: int, found: str) -> SourceError:
     return SourceError(
         f"Task {plan.task} found {found} rows for the split {plan.splits[split]!r}, but the plan counted "
-        f"{plan.rows[split]:,}: the source changed since the plan was made. Begin anew with "
-        "--overwrite, on files that stay as they are."
+        f"{plan.rows[split]:,}: the source changed after the plan was made. Start again with "
+        "--overwrite, over files that do not change."
     )
 
 
 def _deal(
     plan: TaskShards, split: int, done: int, index: npt.NDArray[np.int64], shuffle: Shuffle
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Which of the next rows of a split go to which of its shards, `done` rows being dealt already."""
+    """(shard, its rows of `index`) for the next rows of a split, of which `done` were dealt before."""
     shards = len(plan.shards[split])
     if not len(index):
         return
-    if shuffle == "mixed":  # in turns: shard j gets the rows number j, j + shards, j + 2 shards, ...
+    if shuffle == "mixed":  # round robin: shard j gets the rows j, j + shards, j + 2 shards, ...
         for shard in range(shards):
             yield shard, index[(shard - done) % shards :: shards]
         return
@@ -206,7 +205,7 @@ def _packed(batches: Iterable[AssignedRows], encoder: RecordEncoder) -> Iterator
 
 
 def _windows(batches: Iterable[AssignedRows], encoder: RecordEncoder, most_rows: int) -> Iterator[AssignedRows]:
-    """The same rows in pieces of `most_rows`, or of the fewest rows that reach 64 MiB of values; packed."""
+    """The same rows in windows of `most_rows`, or of the fewest rows that reach 64 MiB of values; packed."""
     held: list[AssignedRows] = []
     held_rows = held_bytes = 0
     for assigned, rows in batches:
@@ -232,50 +231,50 @@ def _joined(held: Sequence[AssignedRows]) -> AssignedRows:
 
 
 class _ShardWriter:
-    """One growing shard. Rows wait until they fill a record, so records do not depend on how rows arrive."""
+    """One growing shard. Rows wait until they fill a record, so records do not depend on the batches."""
 
     def __init__(self, file: Any, encoder: RecordEncoder, layout: Layout):
         self._file = file
         self._encoder = encoder
         self._layout = layout
-        self._waiting: list[Rows] = []  # fewer rows than a record holds
-        self._waiting_rows = 0
+        self._pending: list[Rows] = []  # fewer rows than a record holds
+        self._pending_rows = 0
         self._gzip = Gzip() if layout.compression == "gzip" else None
         self._rows = self._records = self._bytes = self._crc = 0
         self._lengths: list[npt.NDArray[np.int64]] = []
 
     def add(self, rows: Rows) -> None:
         """Append packed rows."""
-        total, a_record = columns.row_count(rows), self._encoder.rows_per_record
+        total, record_rows = columns.row_count(rows), self._encoder.rows_per_record
         at = 0
-        if self._waiting_rows:
-            at = min(total, a_record - self._waiting_rows)
-            self._wait(columns.cut(rows, 0, at))
-            if self._waiting_rows < a_record:
+        if self._pending_rows:
+            at = min(total, record_rows - self._pending_rows)
+            self._hold(columns.cut(rows, 0, at))
+            if self._pending_rows < record_rows:
                 return
-            self._write_waiting()
-        whole = total - (total - at) % a_record
-        step = a_record * max(1, ENCODED_ROWS // a_record)
+            self._write_pending()
+        whole = total - (total - at) % record_rows
+        step = record_rows * max(1, ENCODED_ROWS // record_rows)
         for start in range(at, whole, step):
             self._write(columns.cut(rows, start, min(start + step, whole)))
         if whole < total:
-            self._wait(columns.take(rows, np.arange(whole, total)))  # a copy: the rows written can be freed
+            self._hold(columns.take(rows, np.arange(whole, total)))  # a copy, so that the written rows can be freed
 
-    def _wait(self, rows: Rows) -> None:
-        self._waiting.append(rows)
-        self._waiting_rows += columns.row_count(rows)
+    def _hold(self, rows: Rows) -> None:
+        self._pending.append(rows)
+        self._pending_rows += columns.row_count(rows)
 
-    def _write_waiting(self) -> None:
-        self._write(columns.join(self._waiting))
-        self._waiting, self._waiting_rows = [], 0
+    def _write_pending(self) -> None:
+        self._write(columns.join(self._pending))
+        self._pending, self._pending_rows = [], 0
 
     def finish(self) -> tuple[int, int, int, int, int | None, tuple[int, ...] | None]:
-        """Write what waits; gives ShardInfo's rows, records, bytes, crc32c, record_bytes, offsets."""
-        if self._waiting_rows:
-            self._write_waiting()
+        """Write pending rows; returns ShardInfo's rows, records, bytes, crc32c, record_bytes, offsets."""
+        if self._pending_rows:
+            self._write_pending()
         if self._gzip:
             self._put(self._gzip.finish())
-        return (self._rows, self._records, self._bytes, self._crc, *self._places())
+        return (self._rows, self._records, self._bytes, self._crc, *self._record_places())
 
     def _write(self, rows: Rows) -> None:
         encoded = self._encoder.encode_packed(rows)
@@ -290,7 +289,7 @@ class _ShardWriter:
             self._crc = google_crc32c.extend(self._crc, data)
             self._bytes += len(data)
 
-    def _places(self) -> tuple[int | None, tuple[int, ...] | None]:
+    def _record_places(self) -> tuple[int | None, tuple[int, ...] | None]:
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
         if len(lengths) and (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0]:
             return int(lengths[0]), None

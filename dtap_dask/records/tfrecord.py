@@ -1,4 +1,4 @@
-"""TFRecord files: framing, its checksums, reading back with every check, and gzip that is always the same bytes.
+"""TFRecord files: framing and its checksums, reading with all checks, and gzip that always gives the same bytes.
 
 A record is: uint64 length, uint32 masked CRC32C of those eight bytes, the data, uint32 masked CRC32C of the data, all
 little-endian. Source: tensorflow/tsl/lib/io/record_writer.h. compression_type="GZIP" gzips the file as a whole.
@@ -25,26 +25,26 @@ OVERHEAD = HEADER + FOOTER
 _MASK_DELTA = 0xA282EAD8
 _LEVEL = 4  # three times as fast as 6 for files 3 % larger (blocks) to 19 % (rows), measured on 40 columns
 _CHUNK = 1 << 20
-_LONGEST = 1 << 31  # no protobuf message is longer; a larger length is a corrupt one
+_LONGEST = 1 << 31  # no protobuf message is longer; a larger length is corrupt
 
 
 def extension(compression: Compression) -> str:
-    """How the name of a file ends."""
+    """The end of a file's name."""
     return ".tfrecord.gz" if compression == "gzip" else ".tfrecord"
 
 
 def mask(crc: int) -> int:
-    """TFRecord's masked form of a CRC32C."""
+    """A CRC32C in TFRecord's masked form."""
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def masked_crcs(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """The masked CRC32C of every row of rows[n, length]; each row must be contiguous."""
+    """The masked CRC32C of each row of rows[n, length]; every row must be contiguous."""
     return mask_all(np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows)))
 
 
 def mask_all(crcs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """TFRecord's masked form of many CRC32Cs."""
+    """CRC32Cs in TFRecord's masked form."""
     return (crcs >> np.uint32(15) | crcs << np.uint32(17)) + np.uint32(_MASK_DELTA)
 
 
@@ -60,10 +60,10 @@ def frame(data: bytes) -> bytes:
 
 
 def read_records(store: Store, path: str, compression: Compression = "none") -> Iterator[bytes]:
-    """The data of every record of a file, in order, with both checksums of each checked.
+    """The data of all records of a file, in order; both checksums of each are verified.
 
-    Raises OutputError with path, record number and offset (in the uncompressed file) where the file is truncated
-    or corrupt, and where gzip cannot be undone; and where there is no such file.
+    Raises OutputError with path, record number and offset (in the uncompressed file) where the file is truncated or
+    corrupt or cannot be decompressed, and where there is no such file.
     """
     with _shard(store, path) as raw:
         file = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb")) if compression == "gzip" else raw
@@ -81,7 +81,7 @@ def read_records(store: Store, path: str, compression: Compression = "none") -> 
 
 
 def read_record_at(store: Store, path: str, offset: int) -> bytes:
-    """The data of the record that begins at byte `offset` of an uncompressed file, with both checksums checked.
+    """The data of the record that begins at byte `offset` of an uncompressed file; both checksums are verified.
 
     Raises OutputError with path and offset where it is truncated or corrupt.
     """
@@ -101,7 +101,7 @@ def _shard(store: Store, path: str) -> BinaryIO:
 
 
 def read_exactly(file: BinaryIO, size: int) -> bytes:
-    """`size` bytes, or as many as there are before the end: one read of a file may give fewer than asked."""
+    """`size` bytes, or all that are left: a single read of a file may return fewer than asked for."""
     data = file.read(size)
     while 0 < len(data) < size:
         more = file.read(size - len(data))
@@ -134,22 +134,22 @@ def _broken(place: str, found: str) -> OutputError:
 
 
 class Gzip:
-    """A gzip stream (no file name, time 0) whose bytes do not depend on how its input was cut into pieces."""
+    """A gzip stream (no file name, time 0) whose bytes do not depend on how its input is cut into pieces."""
 
     def __init__(self) -> None:
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
         self._pending = bytearray()
 
     def add(self, data: bytes | npt.NDArray[np.uint8]) -> bytes:
-        """Take more input; returns what can be written now."""
+        """Add input; returns the output that is ready."""
         self._pending += data if isinstance(data, bytes) else data.data
-        whole = len(self._pending) // _CHUNK * _CHUNK  # zlib sees equal pieces, whatever comes in
+        whole = len(self._pending) // _CHUNK * _CHUNK  # zlib gets equal pieces, whatever the input's are
         out = [self._deflate.compress(self._pending[at : at + _CHUNK]) for at in range(0, whole, _CHUNK)]
         del self._pending[:whole]
         return b"".join(out)
 
     def finish(self) -> bytes:
-        """The rest of the stream."""
+        """End the stream; returns the rest of the output."""
         return self._deflate.compress(self._pending) + self._deflate.flush()
 
 

@@ -1,4 +1,4 @@
-"""A finished dataset read again: every file, record and row against the manifest."""
+"""Verification of a finished dataset: every file, record and row against the manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BATCH_BYTES = 4 << 20  # records decoded at once
 
 @dataclass(frozen=True)
 class Verified:
-    """What was read and found right; `notes` tell of what is odd but does no harm, such as files of nobody."""
+    """The amounts read and found right. `notes`: harmless findings, such as files that belong to no dataset."""
 
     shards: int
     records: int
@@ -52,7 +52,7 @@ def verify_dataset(store: Store, manifest: Manifest) -> Verified:
 
 
 def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str]:
-    """The first problem of one shard: size, checksum, records, rows, record lengths, and that each record decodes."""
+    """The first problem of one shard, if any: size, checksum, records, rows, record lengths, and decoding."""
     try:
         problem = _size_problem(shard, store.size(shard.path))
     except FileNotFoundError:
@@ -72,13 +72,13 @@ def verify_shard(store: Store, manifest: Manifest, shard: ShardInfo) -> list[str
     if (len(lengths), rows) != (shard.records, shard.rows):
         found = f"{count(len(lengths), 'record')} and {count(rows, 'row')}"
         return [f"{shard.path} has {found} instead of {shard.records:,} and {shard.rows:,}"]
-    return [] if _lengths_hold(shard, lengths) else [f"{shard.path} has records at other places"]
+    return [] if _lengths_match(shard, lengths) else [f"{shard.path} has records at other offsets"]
 
 
-def incomplete(store: Store, manifest: Manifest) -> list[str]:
-    """What a look at names and sizes shows to be wrong: shards that are missing or of another size, other sidecars.
+def quick_problems(store: Store, manifest: Manifest) -> list[str]:
+    """The problems that names and sizes show: shards that are missing or of another size, and damaged sidecars.
 
-    Shards are not read: of a large dataset that takes as long as writing it. Sidecars are, checksums and all.
+    Shards are not read, which would take as long as writing them. Sidecars are, and their checksums are compared.
     """
     folders = sorted({shard.path.rpartition("/")[0] for shard in manifest.shards})
     sizes = {file.path: file.size for folder in folders for file in store.list_files(folder)}
@@ -92,7 +92,7 @@ def _size_problem(shard: ShardInfo, size: int | None) -> str | None:
     return None if size == shard.bytes else f"{shard.path} has {size:,} bytes instead of {shard.bytes:,}"
 
 
-def _lengths_hold(shard: ShardInfo, lengths: list[int]) -> bool:
+def _lengths_match(shard: ShardInfo, lengths: list[int]) -> bool:
     if shard.record_bytes is not None:
         return all(length == shard.record_bytes for length in lengths[:-1]) and lengths[-1] <= shard.record_bytes
     if shard.offsets is None:
@@ -146,7 +146,7 @@ def _notes(store: Store, manifest: Manifest) -> tuple[str, ...]:
 
 
 def first_rows(store: Store, manifest: Manifest, split: str, rows: int) -> Rows:
-    """The first `rows` rows of a split, decoded, columns in their stored dtypes. OutputError for an unknown split."""
+    """The first `rows` rows of a split, columns in their stored dtypes. OutputError for an unknown split."""
     if split not in manifest.splits:
         raise OutputError(f"The dataset in {store.url} has no split {split!r}.{did_you_mean(split, manifest.splits)}")
     records = (

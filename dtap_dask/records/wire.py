@@ -1,11 +1,11 @@
-"""The few pieces of protobuf's wire format that tf.train.Example needs, over whole columns at once.
+"""The parts of protobuf's wire format that tf.train.Example needs, for whole columns at once.
 
 Source: protobuf.dev/programming-guides/encoding and tensorflow/core/example/{example,feature}.proto:
 Example{features=1}, Features{map<string, Feature> feature=1}, Feature{bytes_list=1 | float_list=2 | int64_list=3},
 each list {repeated value=1}, numbers packed or not.
 
-A varint may be padded with continuation bytes without changing its value. That is what gives every row of a schema
-the same length, so that rows can be encoded column by column.
+A varint may be padded with continuation bytes without changing its value. Padding gives all rows of a schema the same
+length, so that rows can be encoded column by column.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
-MAX_VARINT = 10  # bytes; what a 64-bit value takes, and every negative one
+MAX_VARINT = 10  # bytes of a 64-bit value, and of every negative one
 LENGTH_BYTES = 4  # a padded length: 28 bits, above the 16 MiB that a record may have
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -44,7 +44,7 @@ def delimited(field: int, payload: bytes) -> bytes:
 
 
 def varint_width(bits: int) -> int:
-    """Bytes of a padded varint for unsigned values of up to `bits` bits; above eight it is always ten."""
+    """Bytes of a padded varint for unsigned values of up to `bits` bits: 1 to 8, or 10."""
     width = max(1, -(-bits // 7))
     return width if width <= 8 else MAX_VARINT
 
@@ -54,8 +54,8 @@ def put_little_endian(out: Bytes, at: int, values: npt.NDArray[np.generic]) -> N
     if not len(values):
         return  # NumPy makes no strided view of an empty buffer
     dtype = values.dtype.newbyteorder("<")
-    place: npt.NDArray[np.generic] = np.ndarray((len(out),), dtype, buffer=out, offset=at, strides=(out.shape[1],))
-    place[...] = values
+    target: npt.NDArray[np.generic] = np.ndarray((len(out),), dtype, buffer=out, offset=at, strides=(out.shape[1],))
+    target[...] = values
 
 
 def put_varints(out: Bytes, at: int, values: npt.NDArray[np.generic], width: int) -> None:
@@ -78,7 +78,7 @@ def put_varints(out: Bytes, at: int, values: npt.NDArray[np.generic], width: int
 
 
 def _spread_groups_of_seven(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The low 56 bits with every group of seven in a byte of its own: 28|28, then 14|14|14|14, then 7 each."""
+    """The low 56 bits with each group of seven in its own byte: split into 28|28, then 14|14|14|14, then 7 each."""
     steps = (
         (0x000000000FFFFFFF, 0x00FFFFFFF0000000, 4),
         (0x00003FFF00003FFF, 0x0FFFC0000FFFC000, 2),
@@ -200,7 +200,7 @@ def _feature(feature: memoryview) -> Values:
 
 
 def _texts(data: memoryview) -> list[bytes]:
-    """The values of a BytesList. A block holds thousands: what `fields` does, in a loop several times as fast."""
+    """The values of a BytesList, as `fields` finds them but several times as fast: a block holds thousands."""
     raw, found, at = bytes(data), list[bytes](), 0
     while at < len(raw) - 1 and raw[at] == VALUE:
         size, at = raw[at + 1], at + 2

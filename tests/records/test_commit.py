@@ -219,7 +219,7 @@ def test_other_bytes_replace_an_orphan_but_never_a_shard_of_the_dataset(store):
     shards = write(store, plan, batches(0, 20))
     begin_commit(store, "r")
     commit_dataset(store, "r", manifest_of("f", shards))
-    with pytest.raises(OutputError, match=r"belongs to the dataset that stands, and the same job .* other bytes"):
+    with pytest.raises(OutputError, match=r"belongs to the present dataset, and the same job .* other bytes"):
         write(store, plan, batches(0, 20), seed=1)
     verify_dataset(store, read_manifest(store))
     store.write_atomic(shards[0].path, b"damaged later")
@@ -232,7 +232,7 @@ def test_nothing_is_committed_while_a_shard_is_missing(store):
     shards = write(store, plan, batches(0, 20))
     store.delete(shards[2].path)
     begin_commit(store, "r")
-    with pytest.raises(OutputError, match=r"1 shards in .* are missing .* first is eval/part-0-f"):
+    with pytest.raises(OutputError, match=r"Shards in .* are missing .*: 1 file, the first is eval/part-0-f"):
         commit_dataset(store, "r", manifest_of("f", shards))
     assert not store.exists("manifest.json")
 
@@ -289,7 +289,10 @@ def test_the_lock_of_a_dead_process_is_taken_over(store):
 @pytest.mark.parametrize("data", [b"", b'{"host"', b"[]", b'{"later": 1}'])
 def test_a_lock_that_cannot_be_read_is_told(store, data):
     store.write_atomic("_run/lock", data)
-    with pytest.raises(OutputError, match=r"_run/lock is no lock of this software: .* delete that file"), lock(store):
+    with (
+        pytest.raises(OutputError, match=r"_run/lock is not a lock of this software: .* delete that file"),
+        lock(store),
+    ):
         pass
     assert [file.path for file in store.list_files()] == ["_run/lock"]
 

@@ -45,7 +45,7 @@ def test_shapes_that_no_record_holds_are_refused(tmp_path: Path, layout: str, sh
 
     path = forged(tmp_path, layout, change)
     for read in (dtap_dask.load, dtap_dask.inputs, lambda path: read_manifest(open_store(str(path)))):
-        with pytest.raises(OutputError, match=r"manifest\.json is no manifest"):
+        with pytest.raises(OutputError, match=r"manifest\.json is not a manifest"):
             read(path)
 
 
@@ -68,7 +68,7 @@ def test_shapes_that_no_record_holds_are_refused(tmp_path: Path, layout: str, sh
 )
 def test_counts_and_types_that_cannot_be_are_refused(tmp_path: Path, layout: str, change: Change) -> None:
     path = forged(tmp_path, layout, change)
-    with pytest.raises(OutputError, match=r"manifest\.json is no manifest"):
+    with pytest.raises(OutputError, match=r"manifest\.json is not a manifest"):
         dtap_dask.load(path)
 
 

@@ -223,7 +223,7 @@ def test_neither_manifest_nor_commit_file_names_other_files_than_the_dataset_s(
     assert store.exists("kept")  # nothing that such a file says is done
     assert read_manifest(store) == manifest
     forge(output, sidecars=[{"path": path, "bytes": 1, "crc32c": 1}])
-    with pytest.raises(OutputError, match=r"is no manifest: .*is no path of a shard or sidecar"):
+    with pytest.raises(OutputError, match=r"is not a manifest: .*is no path of a shard or sidecar"):
         read_manifest(store)
     assert (tmp_path / "precious").exists()
 

@@ -173,8 +173,8 @@ def test_right_bytes_that_hold_other_things_are_told(tmp_path):
         return verify_shard(store, manifest, type(shard)(**{**vars(shard), **changes}))
 
     assert claim(rows=14) == ["train/a has 2 records and 13 rows instead of 2 and 14"]
-    assert claim(offsets=(0, 1), record_bytes=None) == ["train/a has records at other places"]
-    assert claim(offsets=None, record_bytes=7) == ["train/a has records at other places"]
+    assert claim(offsets=(0, 1), record_bytes=None) == ["train/a has records at other offsets"]
+    assert claim(offsets=None, record_bytes=7) == ["train/a has records at other offsets"]
     fewer = manifest.model_copy(update={"features": manifest.features[1:]})
     assert (
         "holds 64 values" in verify_shard(store, fewer, shard)[0] or "features" in verify_shard(store, fewer, shard)[0]
@@ -204,12 +204,12 @@ def test_nothing_there_is_told_as_what_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:100], "is no manifest"),
-        (lambda text: "[]", "is no manifest"),
-        (lambda text: "{}", "is no manifest.*format_version"),
+        (lambda text: text[:100], "is not a manifest"),
+        (lambda text: "[]", "is not a manifest"),
+        (lambda text: "{}", "is not a manifest.*format_version"),
         (
             lambda text: text.replace('"rows": 13', '"rows": "many"'),
-            r"is no manifest: splits\.train\.shards\.0\.rows: ",
+            r"is not a manifest: splits\.train\.shards\.0\.rows: ",
         ),
         (lambda text: text.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 99'), "format version 99"),
     ],
@@ -254,5 +254,5 @@ def test_a_manifest_that_names_other_files_is_refused(tmp_path, path):
     found = json.loads(write(store, Layout("blocks", 4)).to_bytes())
     found["splits"]["train"]["shards"][0]["path"] = path
     store.write_atomic("manifest.json", json.dumps(found).encode())
-    with pytest.raises(OutputError, match=r"is no manifest.*is no path of a shard"):
+    with pytest.raises(OutputError, match=r"is not a manifest.*is no path of a shard"):
         read_manifest(store)

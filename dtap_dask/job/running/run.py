@@ -158,7 +158,7 @@ class _Run:
     def go(self) -> Manifest:
         with ExitStack() as stack:
             resumes, begins = self.how.resume, self.how.overwrite
-            held = stack.enter_context(lock(self.store, steal=resumes, run=self.report.snapshot.id, anew=begins))
+            held = stack.enter_context(lock(self.store, steal=resumes, run=self.report.snapshot.id, overwrite=begins))
             overwrite, resume = self.wanted()
             finished = self.output.admit(self.plan.fingerprint, overwrite, resume)
             if finished is not None:

@@ -23,7 +23,7 @@ from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.manifest_build import versions
 from dtap_dask.records.manifest_read import present_manifest, read_manifest
 from dtap_dask.records.shard import TaskShards
-from dtap_dask.records.verify import incomplete
+from dtap_dask.records.verify import quick_problems
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
 
@@ -90,7 +90,7 @@ class RunFolder:
         return read_manifest(self.store) if self.store.is_file(MANIFEST) else None
 
     def _whole(self, manifest: Manifest) -> Manifest:
-        problems = incomplete(self.store, manifest)
+        problems = quick_problems(self.store, manifest)
         if problems:
             more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
             raise OutputError(

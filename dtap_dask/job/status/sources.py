@@ -18,7 +18,7 @@ from dtap_dask.job.status.hints import quoted
 from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import ENDED, SILENT_SECONDS, Note, Snapshot
 from dtap_dask.records.folder import MANIFEST, RUNS
-from dtap_dask.records.lock import left_behind
+from dtap_dask.records.lock import has_ended
 from dtap_dask.storage import Store
 
 
@@ -150,7 +150,7 @@ class FolderSource:
             )
         if snapshot.state in ENDED:
             return RunStatus(snapshot, comparisons=read_comparisons(self._store, self._run))
-        if not left_behind(self._store, self._run):
+        if not has_ended(self._store, self._run):
             return RunStatus(snapshot, _silence(snapshot))
         later = read_run(self._store, self._run)
         if later is not None and later.state in ENDED:  # it has ended between the two reads

@@ -261,7 +261,9 @@ def test_a_damaged_lock_stops_all_but_an_overwrite_and_what_it_says_works(small:
     lock_file = output_of(small) / "_run" / "lock"
     lock_file.write_bytes(DEEP)
     for options in ({}, {"resume": True}):
-        with pytest.raises(OutputError, match=r"_run/lock is no lock .* delete that file and go on with .* --resume"):
+        with pytest.raises(
+            OutputError, match=r"_run/lock is not a lock .* delete that file and continue with .* --resume"
+        ):
             run(small, client, **options)
     lock_file.unlink()
     run(small, client, resume=True)

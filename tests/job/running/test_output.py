@@ -114,7 +114,7 @@ def test_other_software_does_not_go_on(interrupted: Document, client: Client) ->
 def test_a_damaged_manifest_can_be_overwritten(job: Document, client: Client) -> None:
     run(job, client)
     Path(job["output"]["path"], "manifest.json").write_text("{")
-    with pytest.raises(OutputError, match="is no manifest"):
+    with pytest.raises(OutputError, match="is not a manifest"):
         run(job, client)
     run(job, client, overwrite=True)
     assert read_manifest(open_store(job["output"]["path"])).splits["train"].rows > 0
