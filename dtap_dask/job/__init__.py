@@ -1,6 +1,6 @@
 """A job, from its file to a finished dataset. Each of these imports only from those above it:
 
-taps        storage settings, with Dask's configuration below them
+taps        storage settings, with defaults from Dask's configuration
 console     the standard streams of a command
 interrupts  Ctrl-C and signals
 table       rows as text or JSON

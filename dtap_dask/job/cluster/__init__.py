@@ -1,1 +1,1 @@
-"""Ways to a Dask cluster."""
+"""Dask clients and clusters: options, security, starting workers."""
