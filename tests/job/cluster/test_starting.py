@@ -84,7 +84,7 @@ KILLED = "import multiprocessing, os, signal\nif __name__ != '__main__': os.kill
         pytest.param(
             GUARDED + "else:\n    raise ValueError('only once')\n",
             {},
-            "imports the script that started it, and that failed, for the reason printed above",
+            "importing the script that started it failed for the reason printed above",
             id="script",
         ),
         pytest.param(KILLED + GUARDED, {}, "was killed by signal 9 while it started, as .* memory", id="killed"),
@@ -121,7 +121,7 @@ def test_a_task_starts_no_workers(job: Document, client: Client) -> None:
             return str(error)
         return "it ran"
 
-    assert "A task of Dask cannot start worker processes" in client.submit(in_a_task, pure=False).result()
+    assert "A Dask task cannot start worker processes" in client.submit(in_a_task, pure=False).result()
 
 
 def test_a_closed_client_is_refused(job: Document) -> None:
