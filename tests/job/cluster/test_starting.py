@@ -131,7 +131,7 @@ def test_a_closed_client_is_refused(job: Document) -> None:
     ):
         pass
     for start in (dtap_dask.run, dtap_dask.submit):
-        with pytest.raises(JobError, match=r"The Dask client is closed\. Give an open one"):
+        with pytest.raises(JobError, match=r"The Dask client is closed\. Pass an open one"):
             start(job, client=client)
 
 
