@@ -15,6 +15,7 @@ from dtap_dask.features.impute import Impute
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.step import Step
+from dtap_dask.validation import problems
 
 STEPS: dict[str, type[Step]] = {
     step.name: step
@@ -50,33 +51,4 @@ def parse_step(name: str, options: Any = None) -> Step:
     try:
         return step.model_validate(dict(options))
     except ValidationError as error:
-        raise JobError(_problems(step, error)) from None
-
-
-def _problems(step: type[Step], error: ValidationError) -> list[Problem]:
-    problems: dict[str, Problem] = {}
-    for detail in error.errors(include_url=False):
-        option = str(detail["loc"][0]) if detail["loc"] else ""
-        place = f"{step.name}.{option}" if option else step.name
-        problems.setdefault(place, Problem(place, _message(step, option, detail["type"], detail)))
-    return list(problems.values())
-
-
-def _message(step: type[Step], option: str, kind: str, detail: Any) -> str:
-    if kind == "extra_forbidden":
-        return f"there is no such option.{did_you_mean(option, step.model_fields)}"
-    if kind == "missing":
-        return f"is needed, and nothing was found; {_valid(step, option)}."
-    if kind == "value_error":
-        return str(detail["ctx"]["error"]) + "."
-    message = str(detail["msg"])
-    message = message.removeprefix("Input should be ").removeprefix("a ")
-    return f"found {detail['input']!r}; valid: {message}."
-
-
-def _valid(step: type[Step], option: str) -> str:
-    annotation = step.model_fields[option].annotation
-    name = getattr(annotation, "__name__", None)
-    if name in ("int", "float", "str", "bool"):
-        return f"valid: a value of type {name}"
-    return f"valid: {', '.join(map(str, getattr(annotation, '__args__', ())))}"
+        raise JobError(problems(step, error, step.name, depth=1)) from None

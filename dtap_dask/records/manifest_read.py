@@ -22,6 +22,7 @@ from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import OVERHEAD
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
+from dtap_dask.validation import problems
 
 _DEFLATED = 1040  # DEFLATE makes bytes at most this many times smaller
 
@@ -76,8 +77,7 @@ def parse_manifest(store: Store, data: bytes) -> Manifest:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return str(problems(Manifest, error)[0]).rstrip(".")
     return f"{type(error).__name__} {error}"
 
 

@@ -8,8 +8,12 @@ from typing import Any
 
 from dtap_dask.errors import JobError, Problem, StorageError
 from dtap_dask.storage.cache import Cache
-from dtap_dask.storage.cache_settings import SECTIONS, SIZE, check, read_cache, read_size
+from dtap_dask.storage.settings import parse, problems_of
 from dtap_dask.storage.store import Store, open_store
+from dtap_dask.validation import parse_size
+
+SECTIONS = ("cache", "mounts")
+SIZE = 20 << 30
 
 
 def cache(settings: Mapping[str, Any]) -> Cache:
@@ -17,11 +21,10 @@ def cache(settings: Mapping[str, Any]) -> Cache:
 
     JobError for wrong settings, StorageError where its folder cannot be used.
     """
-    _raise(check(settings))
-    chosen = settings.get("cache") or {}
+    chosen = _near(settings).get("cache", {})
     home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "dtap_dask")
-    path = read_cache("path", chosen.get("path")) or os.environ.get("DTAP_CACHE") or home
-    size = read_cache("size", chosen.get("size")) or _size_by_environment()
+    path = chosen.get("path") or os.environ.get("DTAP_CACHE") or home
+    size = chosen.get("size") or _size_by_environment()
     return Cache(os.path.abspath(os.path.expanduser(path)), size)
 
 
@@ -31,8 +34,7 @@ def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | Non
     The file `name` must hold the same bytes in both: StorageError where it does not. Of several mounts the one of the
     longest URL counts.
     """
-    _raise(check(settings))
-    mounts = {url.rstrip("/"): str(folder) for url, folder in (settings.get("mounts") or {}).items()}
+    mounts = {url.rstrip("/"): folder for url, folder in _near(settings).get("mounts", {}).items()}
     url = max((url for url in mounts if f"{store.url}/".startswith(f"{url}/")), key=len, default=None)
     if url is None:
         return None
@@ -61,11 +63,14 @@ def others(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _size_by_environment() -> int:
     given = os.environ.get("DTAP_CACHE_SIZE")
     try:
-        return read_size(given) if given else SIZE
+        return parse_size(given) if given else SIZE
     except ValueError as error:
         raise JobError(f"The environment variable DTAP_CACHE_SIZE: {error}") from error
 
 
-def _raise(problems: list[Problem]) -> None:
-    if problems:
-        raise JobError(problems)
+def _near(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections `cache` and `mounts`. JobError with every mistake in them."""
+    sections = {name: section for name, section in settings.items() if name in SECTIONS}
+    if found := problems_of(sections):
+        raise JobError(found)
+    return parse(sections)

@@ -46,22 +46,22 @@ def test_what_is_not_built_says_so(name):
     ("name", "options", "message"),
     [
         ("standard_scal", {}, "Did you mean 'standard_scale'"),
-        ("clip", {"mim": 1, "min": 0}, r"clip.mim: there is no such option. Did you mean 'min'"),
+        ("clip", {"mim": 1, "min": 0}, r"clip.mim: unknown key 'mim'. Did you mean 'min'"),
         ("clip", {}, "clip: needs `min`, `max` or both"),
         ("clip", {"min": 3, "max": 1}, "3 is above `max` 1"),
-        ("clip", {"min": "low"}, r"clip.min: found 'low'; valid: "),
+        ("clip", {"min": "low"}, r"clip.min: found 'low': a number is needed"),
         (
             "impute",
             {"strategy": "avg"},
-            r"impute.strategy: found 'avg'; valid: 'mean', 'median', 'most_frequent' or 'constant'",
+            r"impute.strategy: found 'avg', valid are 'mean', 'median', 'most_frequent' or 'constant'",
         ),
         ("impute", {"strategy": "constant"}, "needs `value`"),
         ("impute", {"value": 3}, "goes with strategy constant, not mean"),
-        ("hash_encode", None, "hash_encode.buckets: is needed, and nothing was found"),
-        ("hash_encode", {"buckets": 0}, "greater than or equal to 1"),
+        ("hash_encode", None, "hash_encode.buckets: this key is required: a whole number"),
+        ("hash_encode", {"buckets": 0}, "a number of at least 1 is needed"),
         ("minmax_scale", {"feature_range": [1, 0]}, "the lower first"),
         ("log1p", 3, "takes options by name"),
-        ("cast", "complex64", r"cast.dtype: found 'complex64'; valid: 'float16'"),
+        ("cast", "complex64", r"cast.dtype: found 'complex64', valid are 'float16'"),
     ],
 )
 def test_mistakes(name, options, message):

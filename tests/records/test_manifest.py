@@ -209,7 +209,7 @@ def test_nothing_there_is_told_as_what_it_is(tmp_path):
         (lambda text: "{}", "is not a manifest.*format_version"),
         (
             lambda text: text.replace('"rows": 13', '"rows": "many"'),
-            r"is not a manifest: splits\.train\.shards\.0\.rows: ",
+            r"is not a manifest: splits\.train\.shards\[0\]\.rows: found 'many': a whole number is needed\. It was",
         ),
         (lambda text: text.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 99'), "format version 99"),
     ],

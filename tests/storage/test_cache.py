@@ -19,7 +19,7 @@ import pytest
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.storage import Store, cache, fetch, near, open_store
 from dtap_dask.storage.cache import Cache, Held
-from dtap_dask.storage.cache_settings import check
+from dtap_dask.storage.settings import problems_of
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 SIZE = 10_000
@@ -372,12 +372,12 @@ def test_settings_come_before_the_environment(tmp_path: Path, bare: pytest.Monke
         ({"cache": {"path": 3}}, "storage.cache.path: found 3: a local folder is needed"),
         ({"cache": "/mnt"}, "storage.cache: found '/mnt': a mapping"),
         ({"mounts": ["a"]}, "storage.mounts: found ['a']: a mapping"),
-        ({"mounts": {"/mnt": "/far"}}, "storage.mounts./mnt: '/mnt' is no URL"),
+        ({"mounts": {"/mnt": "/far"}}, "storage.mounts./mnt: '/mnt' is not a URL"),
         ({"mounts": {"hdfs://ns/a": "hdfs://ns/b"}}, "storage.mounts.hdfs://ns/a: found 'hdfs://ns/b': a local folder"),
     ],
 )
 def test_wrong_settings_are_all_named(settings: dict[str, Any], said: str) -> None:
-    (problem,) = check(settings)
+    (problem,) = problems_of(settings)
     assert said in str(problem)
     with pytest.raises(JobError):
         near.cache(settings)

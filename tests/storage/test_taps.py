@@ -25,7 +25,7 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store, places, taps
 from dtap_dask.storage.hadoop import jvm
 from dtap_dask.storage.places import locate
-from dtap_dask.storage.settings import check, environment, resolved
+from dtap_dask.storage.settings import environment, parse, resolved
 from dtap_dask.train.dataset import open_dataset
 
 Settings = dict[str, Any]
@@ -92,33 +92,36 @@ def test_a_store_travels_with_what_the_client_said(tmp_path: Path, monkeypatch: 
 
 
 def test_keys_have_hyphens_or_underscores_and_none_is_not_set() -> None:
-    good, mistakes = check({"dtap": {"mount-root": "/m", "hadoop-conf": {"a.b": True}, "user": None}, "s3": {"k": 1}})
-    assert not mistakes
+    good = parse({"dtap": {"mount-root": "/m", "hadoop-conf": {"a.b": True}, "user": None}, "s3": {"k": 1}})
     assert good == {"dtap": {"mount_root": "/m", "hadoop_conf": {"a.b": "true"}}, "s3": {"k": 1}}
 
 
 WRONG = [
     ({"dtap": {"mpa": {}}}, "dtap.mpa", r"unknown key 'mpa'\. Did you mean 'map'\?"),
     ({"dtap": {"mount-rot": "x"}}, "dtap.mount-rot", r"Did you mean 'mount_root'"),
-    ({"dtap": {"backend": "libhfds"}}, "dtap.backend", r"valid are 'auto', 'map', 'libhdfs', 'mount'\. Did you mean"),
+    ({"dtap": {"backend": "libhfds"}}, "dtap.backend", r"valid are 'auto', 'map', 'libhdfs' or 'mount'\. Did you mean"),
     ({"dtap": {"backend": ["map"]}}, "dtap.backend", "valid are"),
     ({"dtap": {"map": "T=/x"}}, "dtap.map", "a mapping of keys is needed"),
-    ({"dtap": {"map": {"T_1": "/x"}}}, "dtap.map.T_1", "no name of a DataTap: those are letters, digits and hyphens"),
+    (
+        {"dtap": {"map": {"T_1": "/x"}}},
+        "dtap.map.T_1",
+        "not the name of a DataTap: those are letters, digits and hyphens",
+    ),
     ({"dtap": {"map": {"T": 3}}}, "dtap.map.T", "found 3: a text is needed"),
     ({"dtap": {"map": {"T": " "}}}, "dtap.map.T", "a text is needed"),
     ({"dtap": {"map": {"T": "dtap://T/x"}}}, "dtap.map.T", "is a DataTap itself. Give the folder or URL"),
-    ({"dtap": {"default_tap": "a/b"}}, "dtap.default_tap", "no name of a DataTap"),
+    ({"dtap": {"default_tap": "a/b"}}, "dtap.default_tap", "not the name of a DataTap"),
     ({"dtap": {"require_mountpoint": "yes"}}, "dtap.require_mountpoint", "true or false"),
     ({"dtap": {"hadoop_conf": {"a": [1]}}}, "dtap.hadoop_conf.a", "a text, a number, true or false"),
-    ({"dtap": {"mount-root": "/a", "mount_root": "/b"}}, "dtap.mount_root", "stands twice"),
-    ({"dtpa": {"map": {}}}, "dtpa", r"no protocol that fsspec knows\. Did you mean 'dtap'\?"),
+    ({"dtap": {"mount-root": "/a", "mount_root": "/b"}}, "dtap.mount-root", "written twice, as 'mount_root' and"),
+    ({"dtpa": {"map": {}}}, "dtpa", r"not a protocol that fsspec knows\. Did you mean 'dtap'\?"),
     ({"dtap": ["x"]}, "dtap", "a mapping of keys is needed"),
-    ({"hdfs": {"backend": "java"}}, "hdfs.backend", "valid are 'native', 'libhdfs'"),
+    ({"hdfs": {"backend": "java"}}, "hdfs.backend", "valid are 'native' or 'libhdfs'"),
     ({"cache": {"sise": "1GiB"}}, "cache.sise", r"Did you mean 'size'"),
     ({"mounts": {"dtap://T/x": 3}}, "mounts.dtap://T/x", "a local folder is needed"),
     ({"hdfs": {"usr": "me"}}, "hdfs.usr", r"Did you mean 'user'\? Hadoop's own keys have dots"),
     ({"hdfs": {"port": 0}}, "hdfs.port", "from 1 to 65535"),
-    ({"hdfs": {"timeout": -1}}, "hdfs.timeout", "seconds above 0"),
+    ({"hdfs": {"timeout": -1}}, "hdfs.timeout", "a number greater than 0 is needed"),
     ({"hdfs": {"dfs.x": {}}}, "hdfs.dfs.x", "a text, a number"),
 ]
 
@@ -160,10 +163,10 @@ def test_all_mistakes_of_a_job_file_are_told_with_their_lines(tmp_path: Path) ->
     ("variable", "value", "says"),
     [
         ("DTAP_MAP", "T", r"DTAP_MAP holds 'T', which is not of the form Tap=folder"),
-        ("DTAP_MAP", "T_1=/x", r"DTAP_MAP: 'T_1' is no name"),
+        ("DTAP_MAP", "T_1=/x", r"DTAP_MAP: 'T_1' is not the name"),
         ("DTAP_MAP", "T=dtap://U", r"DTAP_MAP: dtap://U is a DataTap itself"),
         ("DTAP_BACKEND", "mpa", r"DTAP_BACKEND: found 'mpa', valid are .* Did you mean 'map'"),
-        ("DTAP_DEFAULT_TAP", "a b", r"DTAP_DEFAULT_TAP: 'a b' is no name"),
+        ("DTAP_DEFAULT_TAP", "a b", r"DTAP_DEFAULT_TAP: 'a b' is not the name"),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,18 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import dask
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo
 
-from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, did_you_mean
+from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, nearest
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.interrupts import start_shielded
+from dtap_dask.job.jobfile._secrets import Secrets
 from dtap_dask.job.jobfile.document import Document, expand, repeated
 from dtap_dask.job.jobfile.safe_yaml import read_yaml
-from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.validation import location, message
 
 _JOBQUEUE = ("SLURM", "PBS", "SGE", "LSF", "HTCondor", "OAR", "Moab")
 # By module: the package to install, and its classes.
@@ -27,44 +28,73 @@ _KNOWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "dask_gateway": ("dask-gateway", ("GatewayCluster",)),
     "dask_jobqueue": ("dask-jobqueue", tuple(f"{name}Cluster" for name in _JOBQUEUE)),
 }
-_KEYS = ("version", "module", "class", "args", "kwargs", "scale", "adapt")
 _DASHBOARD = 8787
 
 
-@dataclass(frozen=True)
-class ClusterFile:
-    """The content of a cluster file with `${NAME}` replaced; `secrets` holds the values used."""
+def _known_class(name: str, info: ValidationInfo) -> str:
+    """Only known classes: a cluster file is data, and must not run code of its own choice."""
+    module = info.data.get("module")
+    if module is None or name in _KNOWN.get(module, ("", ()))[1]:
+        return name
+    known = sorted(f"{module}.{one}" for module, (_, names) in _KNOWN.items() for one in names)
+    allowed = "; ".join(f"{module}: {', '.join(names)}" for module, (_, names) in _KNOWN.items())
+    near = nearest(f"{module}.{name}", known)
+    hint = f" Did you mean {near!r}?" if near else ""
+    raise ValueError(f"{module}.{name} is not one of the allowed classes ({allowed}).{hint}")
 
-    path: str
+
+def _one_size(adapt: Adapt | None, info: ValidationInfo) -> Adapt | None:
+    if adapt is not None and info.data.get("scale") is not None:
+        raise ValueError("`scale` fixes the number of workers, `adapt` lets it vary. Give only one")
+    return adapt
+
+
+class Adapt(BaseModel):
+    """Bounds of a number of workers that follows the load."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    minimum: Annotated[int, Field(ge=0)] | None = None
+    maximum: Annotated[int, Field(ge=0)] | None = None
+
+
+class ClusterFile(BaseModel):
+    """A cluster file: the class of the cluster, its arguments, and the number of its workers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    version: Literal[1] = 1
     module: str
-    name: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    scale: int | None
-    adapt: Mapping[str, Any] | None
-    secrets: Secrets
+    name: Annotated[str, AfterValidator(_known_class)] = Field(alias="class")
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    scale: Annotated[int, Field(ge=1)] | None = None
+    adapt: Annotated[Adapt | None, AfterValidator(_one_size)] = None
+
+    _path: str = PrivateAttr(default="")
+    _secrets: Secrets = PrivateAttr(default_factory=Secrets)
 
     def __repr__(self) -> str:
-        return f"ClusterFile({self.path!r})"
+        return f"ClusterFile({self._path!r})"
 
 
 def read_cluster_file(path: str) -> ClusterFile:
     """Read a cluster file and check all that can be checked without its package. JobError lists every mistake."""
     document = _read(path)
     filled, secrets, unset = expand(document)
-    problems = [*document.problems, *unset.values(), *_mistakes(document, filled)]
+    problems = [*document.problems, *unset.values()]
+    try:
+        file = ClusterFile.model_validate(filled)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            loc = location(detail)
+            if loc not in unset:
+                text = message(ClusterFile, loc, detail, document.value(loc))
+                problems.append(Problem(document.place(loc), text))
     if problems:
         raise JobError([Problem(f"{path}: {one.place}", secrets.redact(one.message)) for one in problems])
-    return ClusterFile(
-        path,
-        filled["module"],
-        filled["class"],
-        tuple(filled.get("args") or ()),
-        filled.get("kwargs") or {},
-        filled.get("scale"),
-        filled.get("adapt"),
-        secrets,
-    )
+    file._path, file._secrets = path, secrets
+    return file
 
 
 def _read(path: str) -> Document:
@@ -77,59 +107,10 @@ def _read(path: str) -> Document:
     return Document(raw, dict(lines), tuple(repeated(lines)))
 
 
-def _mistakes(document: Document, filled: Mapping[str, Any]) -> Iterator[Problem]:
-    for key in filled:
-        if key not in _KEYS:
-            yield Problem(document.place((key,)), f"unknown key.{did_you_mean(str(key), _KEYS)}")
-    if filled.get("version", 1) != 1:
-        yield Problem(document.place(("version",)), f"found {filled['version']!r}, only 1 is known.")
-    yield from _unknown_class(document, filled)
-    if not isinstance(filled.get("args") or [], list):
-        yield Problem(document.place(("args",)), "a list is needed.")
-    kwargs = filled.get("kwargs") or {}
-    if not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
-        yield Problem(document.place(("kwargs",)), "a mapping of names is needed.")
-    yield from _wrong_size(document, filled.get("scale"), filled.get("adapt"))
-
-
-def _wrong_size(document: Document, scale: Any, adapt: Any) -> Iterator[Problem]:
-    if scale is not None and not (isinstance(scale, int) and scale > 0):
-        yield Problem(document.place(("scale",)), f"found {scale!r}, a number of workers is needed.")
-    place = document.place(("adapt",))
-    if scale is not None and adapt is not None:
-        yield Problem(place, "`scale` fixes the number of workers, `adapt` lets it vary. Give only one.")
-    if adapt is not None and not isinstance(adapt, dict):
-        yield Problem(place, "a mapping is needed, such as {minimum: 0, maximum: 10}.")
-        return
-    for key, value in (adapt or {}).items():
-        if key not in ("minimum", "maximum"):
-            yield Problem(place, f"unknown key {key!r}.{did_you_mean(str(key), ('minimum', 'maximum'))}")
-        elif not isinstance(value, int) or value < 0:
-            yield Problem(place, f"{key} is {value!r}, a number of workers is needed.")
-
-
-def _unknown_class(document: Document, filled: Mapping[str, Any]) -> Iterator[Problem]:
-    """Problems of the class, which must be a known one: a cluster file is data and must not run arbitrary code."""
-    for key in ("module", "class"):
-        if key not in filled:
-            yield Problem(document.place((key,)), "this key is required.")
-    if "module" not in filled or "class" not in filled:
-        return
-    module, name = str(filled["module"]), str(filled["class"])
-    if name not in _KNOWN.get(module, ("", ()))[1]:
-        known = {f"{module}.{one}" for module, (_, names) in _KNOWN.items() for one in names}
-        allowed = "; ".join(f"{module}: {', '.join(names)}" for module, (_, names) in _KNOWN.items())
-        near = did_you_mean(f"{module}.{name}", sorted(known))
-        hint = near if "Did you mean" in near else ""
-        yield Problem(
-            document.place(("class",)), f"{module}.{name} is not one of the allowed classes ({allowed}).{hint}"
-        )
-
-
 @contextmanager
 def started_cluster(file: ClusterFile, check: Callable[[str], None]) -> Iterator[Any]:
     """Start the cluster of a file, and close it at the end; `check` may refuse its address before workers start."""
-    with file.secrets.redacting():
+    with file._secrets.redacting():
         cluster = _started(file)
     with cluster:
         check(str(cluster.scheduler_address))
@@ -137,7 +118,7 @@ def started_cluster(file: ClusterFile, check: Callable[[str], None]) -> Iterator
             cluster.scale(file.scale)
         if file.adapt is not None:
             with _explaining(file, "adapt"):
-                cluster.adapt(**file.adapt)
+                cluster.adapt(**file.adapt.model_dump(exclude_none=True))
         yield cluster
 
 
@@ -147,16 +128,16 @@ def _started(file: ClusterFile) -> Any:
         make = getattr(importlib.import_module(file.module), file.name)
     except ModuleNotFoundError as error:
         raise ClusterError(
-            f"The cluster file {file.path} needs the module {error.name}, which is not installed here: "
+            f"The cluster file {file._path} needs the module {error.name}, which is not installed here: "
             f"pip install {package}."
         ) from error
     except (ImportError, AttributeError) as error:
         raise ClusterError(
-            f"{file.module} does not provide the {file.name} of the cluster file {file.path} ({error}). "
+            f"{file.module} does not provide the {file.name} of the cluster file {file._path} ({error}). "
             f"Install a current version: pip install --upgrade {package}."
         ) from error
     with _explaining(file, "args and kwargs"):
-        return start_shielded(lambda: make(*file.args, **_on_loopback(file)), lambda cluster: cluster.close())
+        return start_shielded(lambda: make(*(file.args or ()), **_on_loopback(file)), lambda cluster: cluster.close())
 
 
 @contextmanager
@@ -172,17 +153,17 @@ def _explaining(file: ClusterFile, key: str) -> Iterator[None]:
             chain.append(below)
         wrong = next((one for one in chain if isinstance(one, TypeError)), None)
         if wrong is not None:
-            raise JobError(f"{file.path}: {key}: {file.name} does not accept them: {wrong}.") from error
+            raise JobError(f"{file._path}: {key}: {file.name} does not accept them: {wrong}.") from error
         missing = next((one for one in chain if isinstance(one, ImportError)), None)
         raise ClusterError(
-            f"The {file.name} of the cluster file {file.path} did not start ({type(chain[-1]).__name__}: "
+            f"The {file.name} of the cluster file {file._path} did not start ({type(chain[-1]).__name__}: "
             f"{missing or chain[-1]}). Check its kwargs, and that it starts in Python without dtap_dask."
         ) from error
 
 
 def _on_loopback(file: ClusterFile) -> dict[str, Any]:
     """The arguments, with the dashboard on loopback unless they say otherwise: Dask's default is every address."""
-    kwargs = dict(file.kwargs)
+    kwargs = dict(file.kwargs or {})
     if file.name == "LocalCluster":
         return {"dashboard_address": on_loopback(_DASHBOARD), "silence_logs": logging.CRITICAL, **kwargs}
     options = kwargs.get("scheduler_options")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
+from dtap_dask import validation
 from dtap_dask.errors import JobError
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -29,6 +28,6 @@ def memory() -> int:
 def parse_size(size: str) -> int:
     """A size such as 4GiB in bytes; JobError for anything else."""
     try:
-        return int(TypeAdapter(ByteSize).validate_python(size))
-    except ValidationError as error:
+        return validation.parse_size(size)
+    except ValueError as error:
         raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error

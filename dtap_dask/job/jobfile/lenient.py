@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dtap_dask.errors import Problem, did_you_mean, nearest
+from dtap_dask.errors import Problem
 from dtap_dask.job.jobfile.document import Document
 from dtap_dask.job.jobfile.safe_yaml import Loc
+from dtap_dask.validation import location, message
 
 M = TypeVar("M", bound=BaseModel)
-_WORDS = {
-    "model_type": "a mapping of keys is needed",
-    "model_attributes_type": "a mapping of keys is needed",
-    "dict_type": "a mapping of keys is needed",
-    "tuple_type": "a list is needed",
-    "list_type": "a list is needed",
-    "too_short": "a list of at least 1 item is needed",
-}
 
 
 def validate_leniently(
@@ -39,7 +32,7 @@ def validate_leniently(
             found = _found(document, error)
             # A required part that was removed for being wrong is missing now; its mistake has been reported.
             problems += [
-                _problem(model, document, loc, detail)
+                Problem(document.place(loc), message(model, loc, detail, document.value(loc)))
                 for loc, detail in found.items()
                 if loc not in reported and not any(_above(loc, one) for one in unset)
             ]
@@ -50,11 +43,11 @@ def validate_leniently(
 
 def _found(document: Document, error: ValidationError) -> dict[Loc, ErrorDetails]:
     """The mistakes by location; not that a list is too short if its items are wrong."""
-    found = {_file_loc(document, detail["loc"]): detail for detail in error.errors(include_url=False)}
+    found = {_file_loc(document, location(detail)): detail for detail in error.errors(include_url=False)}
     return {
-        loc: detail
-        for loc, detail in found.items()
-        if detail["type"] != "too_short" or not any(_above(loc, other) for other in found)
+        loc: found[loc]
+        for loc in sorted(found, key=lambda loc: document.lines.get(loc, 0))
+        if found[loc]["type"] != "too_short" or not any(_above(loc, other) for other in found)
     }
 
 
@@ -69,38 +62,6 @@ def _file_loc(document: Document, loc: Loc) -> Loc:
         if loc[n] == 0 and not isinstance(document.value(loc[:n]), list):
             short = (*loc[:n], *loc[n + 1 :])
     return short
-
-
-def _problem(model: type[BaseModel], document: Document, loc: Loc, detail: ErrorDetails) -> Problem:
-    kind, place, found = detail["type"], document.place(loc), document.value(loc)
-    if kind == "extra_forbidden":
-        return Problem(place, f"unknown key {loc[-1]!r}.{did_you_mean(str(loc[-1]), _keys_at(model, loc[:-1]))}")
-    if kind == "missing":
-        return Problem(place, "this key is required.")
-    if kind in ("sql", "step", "later", "storage"):
-        return Problem(place, detail["msg"])
-    if kind == "literal_error":
-        choices = [choice.strip("' ") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        near = nearest(str(found), choices)
-        hint = f" Did you mean {near!r}?" if near else ""
-        return Problem(place, f"found {found!r}, valid are {detail['ctx']['expected']}.{hint}")
-    message = _WORDS.get(kind) or detail["msg"].rstrip(".")
-    return Problem(place, f"found {found!r}: {message[0].lower()}{message[1:]}.")
-
-
-def _keys_at(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The keys that the model knows at a location."""
-    for part in loc:
-        field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
-        nested = _model_of(field.annotation) if field else None
-        model = nested or model
-    return [field.alias or key for key, field in model.model_fields.items()]
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_of, get_args(annotation))), None)
 
 
 def _remove(document: Any, loc: Loc) -> bool:

@@ -12,13 +12,11 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ByteSize,
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from dtap_dask.errors import ExpressionError, JobError, Problem
 from dtap_dask.features import parse_step
@@ -28,7 +26,9 @@ from dtap_dask.job.jobfile.lenient import validate_leniently
 from dtap_dask.job.jobfile.safe_yaml import Loc
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.lake.sql.expression import parse_sql
-from dtap_dask.storage.settings import check as check_settings
+from dtap_dask.storage.settings import Sections
+from dtap_dask.storage.settings import parse as parse_storage
+from dtap_dask.validation import KeysOf, Size
 from dtap_dask.words import as_html, visible
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def _step(value: Any) -> Step:
 
 def _path(value: str) -> str:
     if not value.strip():
-        raise PydanticCustomError("path", "the path is empty")
+        raise PydanticCustomError("empty_path", "a path is needed")
     return value
 
 
@@ -72,16 +72,7 @@ def _available(value: Any) -> Any:
     return value
 
 
-def _storage(value: Any) -> Any:
-    good, mistakes = check_settings(value)
-    if mistakes:
-        errors = [(loc, PydanticCustomError("storage", "{message}", {"message": text})) for loc, text in mistakes]
-        found = [InitErrorDetails(type=error, loc=loc, input=None) for loc, error in errors]
-        raise ValidationError.from_exception_data("storage", found)
-    return good
-
-
-Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(_storage)]
+Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(parse_storage), KeysOf(Sections)]
 ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 PathText = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed)]
@@ -143,7 +134,7 @@ class OutputOptions(_Section):
     path: PathText
     layout: Literal["blocks", "rows"] = "blocks"
     rows_per_record: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
-    shard_size: Annotated[ByteSize, Field(ge=1024)] = ByteSize(128 << 20)
+    shard_size: Annotated[Size, Field(ge=1024)] = 128 << 20
     compression: Literal["none", "gzip"] = "none"
     shuffle: Annotated[Literal["none", "mixed"], BeforeValidator(_available)] = "mixed"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -281,4 +272,4 @@ def _written_out(value: Any) -> Any:
         return {key: _written_out(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_written_out(item) for item in value]
-    return int(value) if isinstance(value, ByteSize) else value
+    return value

@@ -162,7 +162,7 @@ def test_a_variable_that_is_set_but_empty_is_no_path(
     monkeypatch.setenv("OUT", "")
     job["output"]["path"] = "${OUT}"
     told = told_by("plan", job=job, folder=tmp_path)
-    assert re.fullmatch(r"Error: output.path \(line \d+\): found '\$\{OUT\}': the path is empty\.\n", told)
+    assert re.fullmatch(r"Error: output.path \(line \d+\): found '\$\{OUT\}': a path is needed\.\n", told)
 
 
 WORDS = st.text(st.characters(exclude_characters="|${}", exclude_categories=["Cs"]), min_size=4, max_size=6)
