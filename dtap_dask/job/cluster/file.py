@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, nearest
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.interrupts import start_shielded
-from dtap_dask.job.jobfile._secrets import Secrets
 from dtap_dask.job.jobfile.document import Document, expand, repeated
 from dtap_dask.job.jobfile.safe_yaml import read_yaml
+from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.validation import location, message
 
 _JOBQUEUE = ("SLURM", "PBS", "SGE", "LSF", "HTCondor", "OAR", "Moab")
