@@ -30,7 +30,7 @@ def install(client: Client) -> str | None:
         problem = client.get_metadata([NAME, "page"])
     except Exception as error:  # of any kind: a scheduler of another version, without this package, or that refuses
         problem = _line(error)
-    return problem and f"Dask's dashboard shows no page of this run ({problem}). The run goes on without."
+    return problem and f"Dask's dashboard shows no page of this run ({problem}). The run continues without one."
 
 
 def page_link(client: Client) -> str | None:

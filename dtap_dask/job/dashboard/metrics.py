@@ -65,7 +65,7 @@ class Metrics:
         self._registered = False
 
     def follow(self, board: Board) -> None:
-        """Serve this board's numbers from now on; without prometheus_client do nothing: Dask's page says so itself."""
+        """Serve this board's numbers; without prometheus_client do nothing: Dask's /metrics says so itself."""
         self._boards.append(board)
         if not self._registered:
             try:

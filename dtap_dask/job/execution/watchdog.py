@@ -11,6 +11,7 @@ from distributed import Client
 from dtap_dask.errors import RESUMABLE, Cancelled, InterruptedRun, Superseded
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.scheduler_store import SchedulerStore, losses
+from dtap_dask.words import count
 
 SECONDS = 1.0
 # Batch systems may take long to give workers back; after that somebody should look.
@@ -70,7 +71,7 @@ class Watchdog:
     def _look_for_workers(self, workers: int) -> None:
         if workers:
             if self._alone is not None:
-                self._report.note(f"Going on with {workers} worker{'s' if workers > 1 else ''}.")
+                self._report.note(f"Going on with {count(workers, 'worker')}.")
             self._alone = None
             self._report.update(workers=workers, state="running")
             return

@@ -1,4 +1,4 @@
-"""The commands about runs that go on elsewhere: `jobs`, `status`, `logs`, `wait`, `cancel`."""
+"""The commands about runs of other processes: `jobs`, `status`, `logs`, `wait`, `cancel`."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ class Silent:
 
 
 def changes(before: Sequence[Stage], now: Sequence[Stage]) -> Iterator[tuple[str, Stage]]:
-    """What the stages that have begun did since they were `before`: 'begin', 'progress' and 'end', each with its stage.
+    """How stages have changed since they were as `before`: 'begin', 'progress' and 'end', each with its stage.
 
-    A stage with fewer tasks done than before has begun again, in another attempt of the run.
+    A stage with fewer tasks done than before has restarted, in another attempt of the run.
     """
     shown = {stage.name: stage for stage in before}
     for stage in now:

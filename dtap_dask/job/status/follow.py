@@ -1,4 +1,4 @@
-"""Show a run that goes on elsewhere, as `run` shows its own."""
+"""Show a run of another process as `run` shows its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def follow(
             if status.remark and not remark and not status.gone:
                 texts.append(status.remark)
             if status.over:
-                display.show(status.snapshot)  # what a run says at its end comes after what its stages did
+                display.show(status.snapshot)  # stages first: the last notes are about the whole run
                 succeeded = status.error is None
                 display.show(status.snapshot, texts, status.snapshot.to_json() if succeeded else None)
                 return status

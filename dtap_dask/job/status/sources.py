@@ -42,7 +42,7 @@ class RunStatus:
 
     @property
     def error(self) -> DtapError | None:
-        """What `run` would have raised; None where the run has succeeded or goes on."""
+        """What `run` would have raised; None where the run has succeeded or is not over."""
         state, note = self.snapshot.state, self.snapshot.note
         if self.gone and state not in ENDED:
             return InterruptedRun(self.remark)

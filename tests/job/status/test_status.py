@@ -1,4 +1,4 @@
-"""What a run tells of itself: whole states, never in the way of the run, there to be read when it is gone."""
+"""The status of runs: complete snapshots that never delay the run, shown, published, and readable after its end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 from distributed import Client
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dtap_dask
 from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import Cancelled, DataError, InterruptedRun, JobError, Superseded
 from dtap_dask.job.jobfile.secrets import Secrets
-from dtap_dask.job.status.displays import Silent
+from dtap_dask.job.status import displays
+from dtap_dask.job.status.displays import Silent, open_display
 from dtap_dask.job.status.folder import StatusWriter, read_runs
 from dtap_dask.job.status.follow import follow
 from dtap_dask.job.status.reporter import RunReporter, run_name
@@ -46,16 +51,16 @@ def status(path: Path | str) -> Document:
     return found
 
 
-class Listener:
-    """Keeps what it is told; each telling takes a while."""
+class Destination:
+    """Keeps what is published to it; each call takes `seconds`."""
 
     def __init__(self, seconds: float = 0.0):
         self.seconds = seconds
-        self.heard: list[tuple[Snapshot, Sequence[Note]]] = []
+        self.received: list[tuple[Snapshot, Sequence[Note]]] = []
 
     def __call__(self, snapshot: Snapshot, notes: Sequence[Note]) -> None:
         time.sleep(self.seconds)
-        self.heard.append((snapshot, notes))
+        self.received.append((snapshot, notes))
 
 
 def a_reporter() -> RunReporter:
@@ -77,16 +82,16 @@ def a_run(report: RunReporter) -> None:
     report.succeed({})
 
 
-def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
-    slow, quick = Listener(0.2), Listener()
+def test_a_slow_destination_gets_the_last_state_and_delays_nothing() -> None:
+    slow, quick = Destination(0.2), Destination()
     report = a_reporter()
     with report.publishing(slow, 60.0), report.publishing(quick, 60.0):
         start = time.monotonic()
         a_run(report)
         assert time.monotonic() - start < 0.2
-    assert len(slow.heard) <= 3
-    last, notes = slow.heard[-1]
-    assert last == quick.heard[-1][0]
+    assert len(slow.received) <= 3
+    last, notes = slow.received[-1]
+    assert last == quick.received[-1][0]
     assert (last.state, last.exit_code, last.shards_committed, last.bytes_written) == ("done", 0, 100, 500)
     fit, write = last.stages
     assert (fit.name, fit.ended, fit.tasks_done, fit.rows_done, fit.bytes_done) == ("fit", True, 2, 30, 300)
@@ -94,17 +99,17 @@ def test_a_slow_listener_hears_the_last_state_and_delays_nothing() -> None:
     assert [(note.number, note.text) for note in notes] == [(0, "It begins.")]
 
 
-def test_between_the_stages_states_are_told_at_the_pace_asked_for() -> None:
-    listener, report = Listener(), a_reporter()
-    with report.publishing(listener, 0.2):
+def test_within_a_stage_states_are_published_at_the_given_pace() -> None:
+    destination, report = Destination(), a_reporter()
+    with report.publishing(destination, 0.2):
         report.begin("fit", 1000, 0, 0)
         for _ in range(50):
             report.advance(1, 1)
             time.sleep(0.01)
-    assert 3 <= len(listener.heard) <= 7
+    assert 3 <= len(destination.received) <= 7
 
 
-def test_a_listener_that_fails_does_not_fail_the_run() -> None:
+def test_a_destination_that_fails_does_not_fail_the_run() -> None:
     def broken(snapshot: Snapshot, notes: Sequence[Note]) -> None:
         raise OSError("no space left")
 
@@ -125,22 +130,22 @@ def test_a_listener_that_fails_does_not_fail_the_run() -> None:
         (ZeroDivisionError("division by zero"), "failed", 1),
     ],
 )
-def test_an_error_is_the_last_word(error: BaseException, state: str, exit_code: int) -> None:
-    listener, report = Listener(), a_reporter()
-    with pytest.raises(type(error)), report.publishing(listener, 60.0):
+def test_an_error_ends_the_run(error: BaseException, state: str, exit_code: int) -> None:
+    destination, report = Destination(), a_reporter()
+    with pytest.raises(type(error)), report.publishing(destination, 60.0):
         raise error
     report.update(state="running")
-    last = listener.heard[-1][0]
+    last = destination.received[-1][0]
     assert (last.state, last.exit_code) == (state, exit_code)
     assert report.snapshot == last
     assert str(error) in last.note
 
 
-def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
-    listener, report = Listener(), a_reporter()
+def test_a_superseded_driver_publishes_nothing_more() -> None:
+    destination, report = Destination(), a_reporter()
 
     def superseded() -> None:
-        with report.publishing(listener, 60.0):
+        with report.publishing(destination, 60.0):
             report.begin("fit", 1, 1, 1)
             report.flush()
             report.advance(1, 1)
@@ -148,8 +153,8 @@ def test_a_driver_that_was_begun_again_elsewhere_says_nothing_more() -> None:
 
     with pytest.raises(Superseded):
         superseded()
-    assert all(snapshot.state == "running" for snapshot, _ in listener.heard)
-    assert listener.heard[-1][0].stages[0].tasks_done == 0
+    assert all(snapshot.state == "running" for snapshot, _ in destination.received)
+    assert destination.received[-1][0].stages[0].tasks_done == 0
 
 
 def test_a_snapshot_survives_json_and_newer_versions() -> None:
@@ -160,7 +165,7 @@ def test_a_snapshot_survives_json_and_newer_versions() -> None:
     assert Snapshot.from_json({**written, "weather": "fine"}) == report.snapshot
 
 
-def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_and_paths_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("Taxi: Tips / 2024", "", "ä", "x" * 100):
         assert re.fullmatch(r"[a-z0-9-]{1,48}", run_name(name))
@@ -180,15 +185,18 @@ def test_the_folder_keeps_the_last_runs(tmp_path: Path) -> None:
     assert FolderSource(store).notes() == [Note(0, 0.0, "a\nb")]
 
 
-def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_status_says_that_the_process_is_gone(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    StatusWriter(store).publish(replace(BEGUN, updated=time.time() - 90), [])
+    updated = time.time() - 90
+    StatusWriter(store).publish(replace(BEGUN, updated=updated), [])
     with lock(store, run=BEGUN.id):
         holder = json.loads((tmp_path / "_run" / "lock").read_text())
-        assert status(tmp_path)["remark"] == "Running when last heard from, 90 s ago."
+        silent = re.fullmatch(r"Running when last heard from, (\d+) s ago\.", status(tmp_path)["remark"])
+        assert silent is not None
+        assert 90 <= int(silent[1]) <= time.time() - updated + 1
         (tmp_path / "_run" / "lock").write_text(json.dumps({**holder, "born": "1"}))
         assert re.match(
-            r"Running when last heard from, 90 s ago; its process is gone\..*--resume", status(tmp_path)["remark"]
+            r"Running when last heard from, \d+ s ago; its process is gone\..*--resume", status(tmp_path)["remark"]
         )
         (tmp_path / "_run" / "lock").write_text(json.dumps({**holder, "host": "elsewhere"}))
         assert not status(tmp_path)["gone"]
@@ -253,7 +261,7 @@ def test_a_run_that_does_not_begin_leaves_nothing(job: Document, tmp_path: Path)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_killed_run_is_told_from_one_that_goes_on(file: str, tmp_path: Path) -> None:
+def test_a_killed_run_is_distinguished_from_a_running_one(file: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dtap_dask", "run", file, "--workers", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -270,20 +278,20 @@ def test_a_killed_run_is_told_from_one_that_goes_on(file: str, tmp_path: Path) -
 
 
 class Story:
-    """A run that has come further at each look."""
+    """A run that has made progress at each read."""
 
     seconds = 0.01
 
-    def __init__(self, looks: Sequence[RunStatus], said: Sequence[str]):
-        self._looks, self._said = iter(looks), said
+    def __init__(self, statuses: Sequence[RunStatus], notes: Sequence[str]):
+        self._statuses, self._notes = iter(statuses), notes
         self._count = 0
 
     def read(self) -> RunStatus:
         self._count += 1
-        return next(self._looks)
+        return next(self._statuses)
 
     def notes(self) -> list[Note]:
-        return [Note(i, 0.0, text) for i, text in enumerate(self._said[: self._count])]
+        return [Note(i, 0.0, text) for i, text in enumerate(self._notes[: self._count])]
 
 
 def story(end: Snapshot) -> Story:
@@ -291,11 +299,11 @@ def story(end: Snapshot) -> Story:
     half = replace(BEGUN, stages=(stage,), workers=3, shards_planned=4, shards_committed=1)
     more = replace(half, stages=(replace(stage, tasks_done=3, rows_done=30, bytes_done=300),), shards_committed=3)
     full = replace(stage, tasks_done=4, rows_done=40, bytes_done=400, seconds=20.0, ended=True)
-    looks = [RunStatus(BEGUN), RunStatus(half), RunStatus(more), RunStatus(replace(end, stages=(full,)))]
-    return Story(looks, ["Dashboard", "Going", "Still going", "Done"])
+    statuses = [RunStatus(BEGUN), RunStatus(half), RunStatus(more), RunStatus(replace(end, stages=(full,)))]
+    return Story(statuses, ["Dashboard", "Going", "Still going", "Done"])
 
 
-def test_who_comes_later_sees_what_run_shows() -> None:
+def test_a_late_follower_sees_what_run_shows() -> None:
     out = io.StringIO()
     ended = follow(story(replace(BEGUN, state="done", exit_code=0)), "plain", whole=True, out=out)
     assert (ended.over, ended.error) == (True, None)
@@ -319,7 +327,78 @@ def test_who_comes_later_sees_what_run_shows() -> None:
     assert [one["tasks_done"] for one in told if one["event"] == "progress"] == [1, 3, 4]
 
 
-def test_a_run_status_lines() -> None:
+class Recorder:
+    """A display that keeps all it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Snapshot, Sequence[str]]] = []
+
+    def show(self, snapshot: Snapshot, notes: Sequence[str] = (), result: Mapping[str, Any] | None = None) -> None:
+        self.shown.append((snapshot, notes))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 1000)), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_a_display_of_some_snapshots_ends_as_one_of_all(stages: list[tuple[int, int]], random: Random) -> None:
+    """Whoever polls misses snapshots, and still sees each stage begin and end once, in order, with the same totals."""
+    recorder = Recorder()
+    report = RunReporter(BEGUN, recorder, Secrets())
+    for number, (tasks, rows) in enumerate(stages):
+        report.note(f"Stage {number}.")
+        report.begin(f"fit {number}", tasks, tasks * rows, 0)
+        for _ in range(tasks):
+            report.advance(rows, 0)
+        report.end()
+    polled = [moment for moment in recorder.shown[:-1] if random.random() < 0.3] + recorder.shown[-1:]
+    of_all, of_some = (events_of(moments) for moments in (recorder.shown, polled))
+    assert [one["event"] for one in of_all].count("progress") == sum(tasks for tasks, _ in stages)
+    kept = [[one for one in events if one["event"] in ("begin", "end")] for events in (of_all, of_some)]
+    assert kept[0] == kept[1]
+    assert [(one["event"], one["stage"]) for one in kept[0]] == [
+        (event, f"fit {number}") for number in range(len(stages)) for event in ("begin", "end")
+    ]
+    last = {one["stage"]: one for one in of_some if one["event"] == "progress"}
+    assert {name: one["tasks_done"] for name, one in last.items()} == {
+        f"fit {number}": tasks for number, (tasks, _) in enumerate(stages) if tasks
+    }
+
+
+def events_of(moments: Sequence[tuple[Snapshot, Sequence[str]]]) -> list[Document]:
+    out = io.StringIO()
+    with open_display("json", out) as display:
+        for snapshot, notes in moments:
+            display.show(snapshot, notes)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_stage_that_another_attempt_restarts_begins_again() -> None:
+    stage = Stage("fit", 4, 3, 40, 30, 0, 0, 5.0, False)
+    first, again = (replace(BEGUN, stages=(one,)) for one in (stage, replace(stage, tasks_done=1, rows_done=10)))
+    events = events_of([(first, []), (again, [])])
+    assert [(one["event"], one.get("tasks_done")) for one in events] == [
+        ("begin", None),
+        ("progress", 3),
+        ("begin", None),
+        ("progress", 1),
+    ]
+
+
+def test_plain_lines_between_the_ends_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("fit", 4, 1, 40, 10, 4096, 1024, 50.0, False)
+    run = replace(BEGUN, stages=(stage,))
+    begun = "fit: 4 tasks, 40 rows, 4.0 KiB\n"
+    for pause, more in ((10.0, ""), (0.0, "fit: 1 of 4 tasks, 10 rows, 1.0 KiB, 0 rows/s, 2 min 30 s left\n")):
+        monkeypatch.setattr(displays, "PLAIN_SECONDS", pause)
+        out = io.StringIO()
+        with open_display("plain", out) as display:
+            display.show(run)
+            display.show(run)  # nothing new
+        assert out.getvalue() == begun + more
+
+
+def test_a_run_in_words() -> None:
     stage = Stage("fit", 4, 1, 40, 10, 4096, 1024, 5.0, False)
     run = replace(BEGUN, stages=(stage, replace(stage, name="write", tasks_done=0, seconds=0.0)), state="waiting")
     lines = list(status_lines(RunStatus(replace(run, lost_workers=1, retries=2), "Nothing heard.")))
@@ -338,7 +417,7 @@ def test_a_run_status_lines() -> None:
 
 @pytest.fixture(autouse=True)
 def no_threads_stay() -> Iterator[None]:
-    """What tells and watches ends with the run."""
+    """Publishers and watchdogs end with the run."""
     yield
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("dtap_dask")]
     assert left == []
