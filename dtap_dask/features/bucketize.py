@@ -12,12 +12,12 @@ from pydantic import Field, field_validator, model_validator
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Column, Numbers, numbers
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, is_finite, narrow
 from dtap_dask.features.quantiles import Quantiles
-from dtap_dask.features.statistic import Statistic
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, ValueType, is_finite, narrow
+from dtap_dask.features.valuetype import ValueType
 
 
-class Bucketize(Step):
+class Bucketize(Operation):
     """The number of boundaries that are not above the value: 0..len(boundaries).
 
     Give `boundaries`, or `quantiles`, the number of buckets of nearly equal count; equal boundaries become one.
@@ -25,6 +25,7 @@ class Bucketize(Step):
     """
 
     name: ClassVar[str] = "bucketize"
+    makes_ids: ClassVar[bool] = True
 
     boundaries: Annotated[tuple[int | float, ...], Field(min_length=1)] | None = None
     quantiles: Annotated[int, Field(ge=2, le=4096)] | None = None
@@ -44,13 +45,13 @@ class Bucketize(Step):
             raise ValueError("`boundaries` must be finite and rise")
         return self
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
-        return given.become("int", encoder=index)
+        return given.become("int", ids=True)
 
     @property
-    def statistic(self) -> type[Statistic] | None:
-        return Quantiles if self.quantiles else None
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Quantiles) if self.quantiles else None
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         if statistic.count == 0:
@@ -67,6 +68,10 @@ class Bucketize(Step):
 
     def ids(self, fitted: Fitted) -> int | None:
         return len(self._boundaries(fitted)) + 1
+
+    def guess(self, rows: int) -> tuple[Fitted, Fitted]:
+        fitted = {"boundaries_": (0.0,) * ((self.quantiles or 1) - 1)}
+        return fitted, fitted
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         bounds = self._boundaries(fitted)

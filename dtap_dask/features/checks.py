@@ -10,11 +10,9 @@ import numpy as np
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Column, Decimals, Numbers, numbers
-from dtap_dask.features.elementwise import Clip
-from dtap_dask.features.feature import Feature, Lane
-from dtap_dask.features.pipeline import Pipeline
+from dtap_dask.features.graph import Graph, Output, Value, paths
 from dtap_dask.features.quoting import condition, sql_name
-from dtap_dask.features.remedy import Cures, cures, remedy
+from dtap_dask.features.remedy import Cures, Path, cures, remedy, steps_of
 
 
 @dataclass(frozen=True)
@@ -32,32 +30,37 @@ class Watch:
     clips: bool | None
 
 
-def null_is_wrong(feature: Feature, lane: Lane) -> bool:
-    """Whether a null of the lane's result is an error."""
-    if feature.indicator is not None:
-        return False
-    if not feature.spec.allow_null:
+def null_is_wrong(output: Output, value: Value) -> bool:
+    """Whether a null of one of an output's values is an error."""
+    if not output.allow_null:
         return True
     # beside a float in a vector everything is float
-    return not feature.spec.vector and lane.kinds[-1].base != "float"
+    return not output.vector and value.type.base != "float"
 
 
-def watches(pipeline: Pipeline) -> tuple[Watch, ...]:
-    """What to look for in the source columns."""
+def watches(graph: Graph) -> tuple[Watch, ...]:
+    """What to look for in the columns of the lake."""
     found = []
-    for feature in pipeline.features:
-        spec = feature.spec
-        for lane in feature.lanes:
-            nulls = null_is_wrong(feature, lane) and lane.kinds[-1].nulls
-            finite = lane.kinds[0].base == "float" and not any(isinstance(step, Clip) for step in lane.steps)
-            step = lane.steps[0].name if lane.steps else "passthrough"
-            watch = Watch(
-                lane.column, spec.name, spec.role, step, nulls, finite or lane.kinds[0].base == "list",
-                spec.role == "weight" and not lane.steps, cures(feature, lane), can_clip(feature, lane),
-            )  # fmt: skip
-            if watch.nulls or watch.infinities or watch.negatives:
-                found.append(watch)
-    return tuple(found)
+    for output in graph.outputs:
+        for value in output.values:
+            found += [_watch(output, path) for path in paths(value) if path[0].columns[0] in output.columns]
+    return tuple(watch for watch in found if watch.nulls or watch.infinities or watch.negatives)
+
+
+def _watch(output: Output, path: Path) -> Watch:
+    [column] = path[0].columns
+    value, steps = path[-1], steps_of(path)
+    return Watch(
+        column,
+        output.name,
+        output.role,
+        steps[0].name if steps else "passthrough",
+        nulls=null_is_wrong(output, value) and column in value.type.nulls,
+        infinities=column in value.type.infinities,
+        negatives=output.role == "weight" and not steps,
+        cures=cures(output, path),
+        clips=can_clip(output, path),
+    )
 
 
 def by_column(wanted: Sequence[Watch]) -> tuple[Watch, ...]:
@@ -128,22 +131,27 @@ class Findings:
         )
 
 
-def can_clip(feature: Feature, lane: Lane) -> bool | None:
-    """Whether `clip` can stand with the column; None for lists and vectors, which no condition looks into either."""
-    if lane.kinds[0].base == "list" or lane.kinds[0].width is not None:
+def can_clip(output: Output, path: Path) -> bool | None:
+    """Whether `clip` can be used on the column; None for lists and vectors, which no condition looks into either."""
+    if path[0].type.base == "list" or path[0].type.width is not None:
         return None
-    return feature.spec.role in ("feature", "label")
+    return output.role in ("feature", "label")
 
 
-def infinite(count: int, column: str, feature: str, step: str, clips: bool | None = True) -> DataError:
-    """The error for infinities that a step was given or made; `clips` says whether `clip` can stand with the column."""
+def infinite(
+    count: int, column: str, feature: str, step: str, clips: bool | None = True, *, several: bool = False
+) -> DataError:
+    """The error for infinities that a step was given or made; `clips` says whether `clip` can be used on the column.
+
+    `several`: the step takes several columns, which no one condition names.
+    """
     made = "" if feature == column else f" (feature {feature!r})"
     name = sql_name(column)
     finite = f"({name} > -1 and isfinite({name}))" if step == "log1p" else f"isfinite({name})"
     rows = condition(f"{name} is null or {finite}")
     if clips is None:
         way = "Leave the column out"
-    elif step == "pca":  # of several columns, which no one condition names
+    elif several:
         way = "Put `clip` before the step"
     elif step.startswith("output"):
         way = "Put `clip` last among its steps" if clips else "`derive` a column without them"

@@ -197,7 +197,7 @@ Column = Numbers | Decimals | Text | Lists
 
 
 def numbers(column: Column) -> Numbers:
-    """The column, which the types checked when the pipeline was built say holds numbers."""
+    """The column, which by the types checked when the graph was built holds numbers."""
     if isinstance(column, Decimals):
         return column.numbers
     assert isinstance(column, Numbers)
@@ -205,7 +205,7 @@ def numbers(column: Column) -> Numbers:
 
 
 def text(column: Column) -> Text:
-    """The column, which the types checked when the pipeline was built say holds text."""
+    """The column, which by the types checked when the graph was built holds text."""
     assert isinstance(column, Text)
     return column
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dtap_dask.features.column import Array, Decimals, Text
 from dtap_dask.features.sample import Sample
-from dtap_dask.features.statistic import Statistic
+from dtap_dask.features.statistic import ColumnStatistic
 from dtap_dask.features.vocabulary import distance
 
 Tally = npt.NDArray[np.int64]
@@ -20,7 +20,7 @@ Tally = npt.NDArray[np.int64]
 PENDING = 1 << 20  # words of batches that may wait to be brought together
 
 
-class Counts(Statistic):
+class Counts(ColumnStatistic):
     """Distinct non-null values and how often each came, memory in proportion to the distinct values.
 
     `values` is large_binary for text, else of the column's own type, in the order first seen; `tally` is
@@ -34,9 +34,9 @@ class Counts(Statistic):
         self._pending: dict[tuple[object, ...], tuple[pa.Array, Tally]] = {}
         self._waiting = 0
 
-    def add(self, sample: Sample, weight: int = 1) -> None:
+    def add_weighted(self, sample: Sample, weight: int) -> None:
         if not isinstance(sample.column, Text):
-            super().add(sample, weight)
+            super().add_weighted(sample, weight)
         elif weight and sample.rows:
             self._add_text(sample, weight)
 

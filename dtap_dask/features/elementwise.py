@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,24 +13,14 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Coded, Column, Decimals, Lists, Numbers, Text, Words, item_of, numbers
 from dtap_dask.features.decimals import clipped, spelled, whole
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation, is_finite, rows_of
 from dtap_dask.features.quoting import sql_name
-from dtap_dask.features.step import (
-    Base,
-    Bound,
-    ErrorContext,
-    Fitted,
-    Step,
-    Unfit,
-    ValueType,
-    describe,
-    is_finite,
-    rows_of,
-)
+from dtap_dask.features.valuetype import Base, Unfit, ValueType, describe
 
 DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
 
 
-class Clip(Step):
+class Clip(Operation):
     """Values below `min` become `min`, those above `max` become `max`; infinities too. Nulls stay null."""
 
     name: ClassVar[str] = "clip"
@@ -47,8 +38,9 @@ class Clip(Step):
             raise ValueError(f"`min` {self.min} is above `max` {self.max}")
         return self
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
+        given = replace(given, infinities=frozenset())
         if given.base != "int" or not self._whole:
             return given.become("float")
         limits = np.iinfo(given.holds)
@@ -85,12 +77,12 @@ class Clip(Step):
         return apply
 
 
-class Log1p(Step):
+class Log1p(Operation):
     """The natural logarithm of 1 + x. Below -1 there is none: null; -1 itself gives an infinity, an error."""
 
     name: ClassVar[str] = "log1p"
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
         return given.become("float")
 
@@ -102,19 +94,19 @@ class Log1p(Step):
         return apply
 
 
-class Passthrough(Step):
+class Passthrough(Operation):
     """The column as it is."""
 
     name: ClassVar[str] = "passthrough"
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         return given
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         return lambda column: column
 
 
-class Cast(Step):
+class Cast(Operation):
     """Another type: for the steps after it, and for the output when it is the last.
 
     Floats are cut to integers towards zero, as NumPy does; what the type cannot hold is a DataError. Dates and
@@ -126,7 +118,7 @@ class Cast(Step):
 
     dtype: DType
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         if given.base in ("list", "onehot") or given.width is not None:
             if self.dtype in ("string", "bool") or not self._takes_items(given):
                 raise Unfit(f"cast to {self.dtype} cannot be of {describe(given)}.")
@@ -136,8 +128,8 @@ class Cast(Step):
             raise Unfit(f"cast to {self.dtype} cannot be of {given.source}; valid: int64 (microseconds since 1970).")
         if self.dtype == "string":
             return given.become("text")
-        keep = given.encoder if self.dtype != "bool" else None
-        return given.become(_base(self.dtype), cast=self.dtype, encoder=keep, holds=self._holds(given))
+        ids = given.ids and self.dtype != "bool"
+        return given.become(_base(self.dtype), cast=self.dtype, ids=ids, holds=self._holds(given))
 
     def _takes_items(self, given: ValueType) -> bool:
         """Whether the values of lists or vectors can be cast, decimals to floats only: other ways are not exact."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,13 +13,18 @@ from pydantic import Field
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Array, Column, Mask, Numbers, Text, Words, numbers
 from dtap_dask.features.counts import Counts
-from dtap_dask.features.statistic import Statistic
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, Unfit, ValueType, describe, narrow
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, narrow
+from dtap_dask.features.valuetype import Unfit, ValueType, describe
 from dtap_dask.features.vocabulary import Vocabulary, WordTables
 from dtap_dask.lake.hashing import fingerprint64
 
+# What may be found in a column that is not read yet, at least and at most. A vocabulary of the most needs ids of four
+# bytes; of a one-hot vector the most is a guess.
+GUESSED_WORDS = (1, 1 << 17)
+GUESSED_CATEGORIES = (1, 64)
 
-class Encoder(Step):
+
+class Encoder(Operation):
     """A step that takes integers, booleans or text."""
 
     def categories_only(self, given: ValueType) -> None:
@@ -44,6 +50,7 @@ class OrdinalEncode(Encoder):
 
     name: ClassVar[str] = "ordinal_encode"
     scalar: ClassVar[str | None] = "top_k"
+    makes_ids: ClassVar[bool] = True
 
     top_k: Annotated[int, Field(ge=1)] | None = None
     min_count: Annotated[int, Field(ge=1)] = 1
@@ -53,13 +60,13 @@ class OrdinalEncode(Encoder):
     remedy: ClassVar[str] = "give it `oov_buckets`"
     """What to do about unseen values."""
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.categories_only(given)
-        return given.become("int", nulls=given.nulls and self.keeps_nulls, encoder=index)
+        return given.become("int", nulls=given.nulls if self.keeps_nulls else frozenset(), ids=True)
 
     @property
-    def statistic(self) -> type[Statistic] | None:
-        return Counts
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Counts)
 
     @property
     def keeps_nulls(self) -> bool:
@@ -85,6 +92,11 @@ class OrdinalEncode(Encoder):
     def ids(self, fitted: Fitted) -> int | None:
         return self.first + len(fitted["vocabulary"])
 
+    def guess(self, rows: int) -> tuple[Fitted, Fitted]:
+        sizes = (min(self.top_k or rows, rows, most) for most in GUESSED_WORDS)
+        least, most = ({"vocabulary": pa.nulls(size)} for size in sizes)
+        return least, most
+
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         return _Ids(self, fitted, context)
 
@@ -100,6 +112,9 @@ class LabelEncode(OrdinalEncode):
     @property
     def first(self) -> int:
         return 0
+
+    def classes(self, fitted: Fitted) -> tuple[str, ...] | None:
+        return tuple(map(_class_name, fitted["vocabulary"].to_pylist()))
 
 
 class _Ids:
@@ -176,13 +191,13 @@ class OneHotEncode(Encoder):
     null: Literal["zeros", "error"] = "zeros"
     unseen: Literal["zeros", "error"] = "zeros"
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.categories_only(given)
-        return given.become("onehot", nulls=given.nulls and self.keeps_nulls)
+        return given.become("onehot", nulls=given.nulls if self.keeps_nulls else frozenset())
 
     @property
-    def statistic(self) -> type[Statistic] | None:
-        return Counts
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Counts)
 
     @property
     def keeps_nulls(self) -> bool:
@@ -197,6 +212,16 @@ class OneHotEncode(Encoder):
                 "`max_values`, or use ordinal_encode or hash_encode with an embedding."
             )
         return {"categories_": _as_text(values), "n_samples_seen_": statistic.count}
+
+    def classes(self, fitted: Fitted) -> tuple[str, ...] | None:
+        return tuple(map(_class_name, fitted["categories_"].to_pylist()))
+
+    def width(self, fitted: Fitted, given: Sequence[int]) -> int:
+        return len(fitted["categories_"])
+
+    def guess(self, rows: int) -> tuple[Fitted, Fitted]:
+        least, most = ({"categories_": pa.nulls(min(self.max_values, rows, most))} for most in GUESSED_CATEGORIES)
+        return least, most
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         vocabulary = Vocabulary(fitted["categories_"])
@@ -242,12 +267,13 @@ class HashEncode(Encoder):
 
     name: ClassVar[str] = "hash_encode"
     scalar: ClassVar[str | None] = "buckets"
+    makes_ids: ClassVar[bool] = True
 
     buckets: Annotated[int, Field(ge=1, le=1 << 31)]
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.categories_only(given)
-        return given.become("int", nulls=False, encoder=index)
+        return given.become("int", nulls=frozenset(), ids=True)
 
     @property
     def keeps_nulls(self) -> bool:
@@ -275,6 +301,10 @@ class HashEncode(Encoder):
             return Numbers(ids if given.valid is None else np.where(given.valid, ids, dtype.type(0)))
 
         return apply
+
+
+def _class_name(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _modulo(values: Array, buckets: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,15 +13,16 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Coded, Column, Decimals, Numbers, Text, Words, numbers, text
 from dtap_dask.features.counts import Counts
-from dtap_dask.features.decimals import filled
+from dtap_dask.features.decimals import constant, filled
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation, Part, StatisticSpec, fits, is_finite
 from dtap_dask.features.quantiles import Quantiles
 from dtap_dask.features.statistic import Moments, Statistic
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, Unfit, ValueType, fits, is_finite
+from dtap_dask.features.valuetype import Unfit, ValueType
 
-Value = bool | int | float | str
+Filling = bool | int | float | str
 
 
-class Impute(Step):
+class Impute(Operation):
     """Put the mean, the median, the most frequent value (the smallest of several) or a constant in place of nulls.
 
     Decimals stay decimals with the last two, unless their type does not hold the constant.
@@ -33,7 +35,7 @@ class Impute(Step):
     scalar: ClassVar[str | None] = "strategy"
 
     strategy: Literal["mean", "median", "most_frequent", "constant"] = "mean"
-    value: Value | None = None
+    value: Filling | None = None
     indicator: bool = False
 
     @model_validator(mode="after")
@@ -46,10 +48,10 @@ class Impute(Step):
             raise ValueError("`value` must be finite")
         return self
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         if self.strategy in ("mean", "median"):
             self.number_only(given)
-            return given.become("float", nulls=False)
+            return given.become("float", nulls=frozenset())
         if given.base not in ("float", "int", "bool", "text") or given.width is not None:
             self.number_only(given)
         holds = given.holds
@@ -57,7 +59,7 @@ class Impute(Step):
             self._check_value(given)
             if given.base == "int" and not fits(int(self.value or 0), holds):
                 holds = "int64"
-        return given.become(given.base, nulls=False, holds=holds)
+        return given.become(given.base, nulls=frozenset(), holds=holds)
 
     def _check_value(self, given: ValueType) -> None:
         value = self.value
@@ -75,9 +77,13 @@ class Impute(Step):
             raise Unfit(f"value {value!r} does not fit {dtype}. Put `cast: {wider}` before it.")
 
     @property
-    def statistic(self) -> type[Statistic] | None:
+    def statistic(self) -> StatisticSpec | None:
         kinds: dict[str, type[Statistic]] = {"mean": Moments, "median": Quantiles, "most_frequent": Counts}
-        return kinds.get(self.strategy)
+        return StatisticSpec(kinds[self.strategy]) if self.strategy in kinds else None
+
+    @property
+    def fills(self) -> bool:
+        return self.statistic is not None
 
     @property
     def keeps_nulls(self) -> bool:
@@ -97,6 +103,19 @@ class Impute(Step):
         if isinstance(value, Decimal):
             value = format(value, "f")  # its digits, which JSON holds exactly
         return {"statistics_": value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value}
+
+    def filling(self, fitted: Fitted, result: ValueType) -> Column:
+        value = fitted["statistics_"]
+        if not isinstance(value, str):
+            return Numbers(np.array([value]))
+        if result.base == "text":
+            return Text(pa.array([value.encode("utf-8", "surrogateescape")], pa.large_binary()))
+        source = result.source  # a decimal, whose digits were fitted
+        return Decimals(pa.array([constant(value, source.value_type if pa.types.is_dictionary(source) else source)]))
+
+    def parts(self) -> Sequence[Part]:
+        missing = (Part("missing", MissingIndicator(), extra=True),) if self.indicator else ()
+        return (Part("", self), *missing)
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         value: Any = self.value if self.strategy == "constant" else fitted["statistics_"]
@@ -123,6 +142,29 @@ class Impute(Step):
             return Numbers(np.where(given.valid, values, values.dtype.type(value)))
 
         return fill
+
+
+class MissingIndicator(Operation):
+    """1 where a value is null, else 0: the further output of an imputer with `indicator`."""
+
+    name: ClassVar[str] = "missing_indicator"
+
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
+        return given.become("int", nulls=frozenset(), width=None, holds="uint8")
+
+    @property
+    def keeps_nulls(self) -> bool:
+        return False
+
+    def width(self, fitted: Fitted, given: Sequence[int]) -> int:
+        return 1
+
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
+        def apply(column: Column) -> Column:
+            nulls = column.nulls()
+            return Numbers(np.zeros(len(column), np.uint8) if nulls is None else nulls.astype(np.uint8))
+
+        return apply
 
 
 def _fill_text(value: str) -> Bound:

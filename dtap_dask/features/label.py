@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dtap_dask.features.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
-from dtap_dask.features.step import Step
+from dtap_dask.features.operation import Operation
 
 # What may be said of a label, by option: no more than what holds for it anyway.
 _TRUE: dict[str, tuple[object, ...]] = {"oov_buckets": (0, 1), "null": ("error",), "unseen": ("error",)}
 
 
-def label_problems(step: Step) -> list[str]:
+def label_problems(step: Operation) -> list[str]:
     """What keeps a step, as the job has it, from standing with a label."""
     if isinstance(step, HashEncode):
         return [
@@ -26,7 +26,7 @@ def label_problems(step: Step) -> list[str]:
     ]
 
 
-def _written(step: Step) -> set[str]:
+def _written(step: Operation) -> set[str]:
     """The options that somebody wrote; a document with every default written out does not tell the defaults."""
     fields = type(step).model_fields
     if step.model_fields_set < fields.keys():
@@ -34,7 +34,7 @@ def _written(step: Step) -> set[str]:
     return {option for option, field in fields.items() if getattr(step, option) != field.default}
 
 
-def label_step(step: Step) -> Step:
+def label_step(step: Operation) -> Operation:
     """The step as it works on a label."""
     if isinstance(step, OrdinalEncode):
         return LabelEncode(top_k=step.top_k, min_count=step.min_count)

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.features.column import Array, Column, Decimals, Floats, Lists, Numbers, Text, from_arrow, numbers
-from dtap_dask.features.pipeline import Pipeline
+from dtap_dask.features.graph import Graph
+from dtap_dask.features.valuetype import source_type
 
 TASKS = 4  # spread over all
 BATCHES = 8  # of each of them
@@ -138,12 +139,12 @@ class Suspects:
     tables: dict[Pair, Table] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> Suspects:
+    def of(cls, graph: Graph) -> Suspects:
         """All pairs that can be measured, before any row is seen."""
         found = cls()
-        wanted = [(lane.column, lane.kinds[0]) for one in pipeline.features if one.spec.role == "feature"
-                  for lane in one.lanes]  # fmt: skip
-        for name, target in _labels(pipeline):
+        wanted = [(column, source_type(graph.schema.field(column).type, column)) for output in graph.outputs
+                  if output.role == "feature" for column in output.columns]  # fmt: skip
+        for name, target in _labels(graph):
             for column, kind in wanted:
                 if column == name or kind.base == "list" or kind.width is not None:
                     continue
@@ -213,12 +214,13 @@ class Suspects:
             )
 
 
-def _labels(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
-    """The source column of each label, and what base its values have."""
-    for feature in pipeline.features:
-        kind = feature.lanes[0].kinds[0]
-        if feature.spec.role == "label" and kind.width is None and kind.base not in ("list", "time"):
-            yield feature.lanes[0].column, kind.base
+def _labels(graph: Graph) -> Iterator[tuple[str, str]]:
+    """The source column of each label, and the base type of its values."""
+    for output in graph.outputs:
+        [column, *_] = output.columns
+        kind = source_type(graph.schema.field(column).type, column)
+        if output.role == "label" and kind.width is None and kind.base not in ("list", "time"):
+            yield column, kind.base
 
 
 def _is_weak(one: Measured) -> bool:

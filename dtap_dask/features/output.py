@@ -1,8 +1,8 @@
-"""What the output of a feature is: its dtype, how narrow it is stored, its width, its ids and class names."""
+"""What each output is: its dtype, how narrow it is stored, its width, its ids and class names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +12,19 @@ import pyarrow.compute as pc
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Lists, item_of, shape_of
 from dtap_dask.features.decimals import spelled
-from dtap_dask.features.elementwise import Cast
-from dtap_dask.features.encode import LabelEncode
-from dtap_dask.features.feature import Feature, Lane
+from dtap_dask.features.elementwise import Cast, Passthrough
+from dtap_dask.features.graph import Output, Value
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.state import FittedState
-from dtap_dask.features.step import ValueType, narrow
+from dtap_dask.features.operation import Fitted, Source, narrow
+from dtap_dask.features.valuetype import ValueType
 from dtap_dask.lake.schema import is_text
+
+VocabularyFiles = Mapping[Value, str]  # the Parquet file of each value that has a vocabulary, relative to the dataset
 
 
 @dataclass(frozen=True)
-class LaneOutput:
-    """One column's part of a feature's output; `width` is its places in a vector."""
+class ValueOutput:
+    """One value's part of an output; `width` is the numbers that it has in a vector."""
 
     dtype: str
     stored: str
@@ -33,69 +34,49 @@ class LaneOutput:
     classes: tuple[str, ...] | None = None
 
 
-def lane_outputs(feature: Feature, state: FittedState) -> tuple[LaneOutput, ...]:
-    """The output of each lane, now that the steps are fitted."""
-    if feature.indicator is not None:
-        return tuple(LaneOutput("int64", "uint8", 1) for _ in feature.lanes)
-    return tuple(_lane_output(feature, lane, state) for lane in feature.lanes)
-
-
-def planned_dtype(feature: Feature) -> str:
-    """The dtype of a feature's output, which its types tell before anything is fitted."""
-    if feature.indicator is not None:
-        return "int64"
-    if feature.reduce is not None:
-        return next((step.dtype for step in reversed(feature.tail) if isinstance(step, Cast)), "float32")
-    pairs = [_planned(lane.kinds[-1], feature.spec.role) for lane in feature.lanes]
-    return _common([LaneOutput(dtype, stored, 1) for dtype, stored in pairs])[0]
+def planned_dtype(output: Output) -> str:
+    """The dtype of an output, which its types decide before anything is fitted."""
+    return _common([ValueOutput(*_planned(value.type, output.role), 1) for value in output.values])[0]
 
 
 def _planned(kind: ValueType, role: str) -> tuple[str, str]:
+    """(dtype, stored); ids may yet be stored narrower."""
     if kind.base == "onehot":
-        return kind.cast or "float32", kind.cast or "uint8"
-    if kind.encoder is not None:
+        dtype = kind.cast or "float32"
+        return dtype, dtype if kind.cast and dtype.startswith("float") else "uint8"
+    if kind.ids:
         return kind.cast or "int64", kind.cast or "int64"
     if kind.base == "list":
         return _list_dtypes(kind, role)
     return ("bytes", "bytes") if kind.base == "text" else _number_dtypes(kind, role)
 
 
-def _lane_output(feature: Feature, lane: Lane, state: FittedState) -> LaneOutput:
-    kind = lane.kinds[-1]
-    if kind.base == "onehot":
-        return _onehot(lane, kind, state)
-    if kind.encoder is not None:
-        return _ids(lane, kind, kind.encoder, state)
-    if kind.base == "list":
-        return LaneOutput(*_list_dtypes(kind, feature.spec.role), width=1)
-    if kind.base == "text":
-        return LaneOutput("bytes", "bytes", 1)
-    dtype, stored = _number_dtypes(kind, feature.spec.role)
-    return LaneOutput(dtype, stored, kind.width or 1)
+def value_output(value: Value, role: str, fitted: Mapping[Value, Fitted], files: VocabularyFiles) -> ValueOutput:
+    """One value's part of an output, now that everything is fitted."""
+    dtype, stored = _planned(value.type, role)
+    width = _width(value, fitted)
+    if not value.type.ids and value.type.base != "onehot":
+        return ValueOutput(dtype, stored, width)
+    encoder = _encoder(value)
+    learnt, count = fitted.get(encoder, {}), None
+    if value.type.ids:
+        count = encoder.applied.ids(learnt) or 1
+        stored = narrow(count - 1) if not dtype.startswith("float") else dtype
+        _refuse_merged(count, dtype, f"{encoder.applied.name} of column {', '.join(encoder.columns)!r}")
+    return ValueOutput(dtype, stored, width, count, files.get(encoder), encoder.applied.classes(learnt))
 
 
-def _onehot(lane: Lane, kind: ValueType, state: FittedState) -> LaneOutput:
-    index = max(i for i, step in enumerate(lane.steps) if step.name == "one_hot_encode")
-    chain = lane.chain(index + 1)
-    categories = state.fitted[chain]["categories_"]
-    dtype = kind.cast or "float32"
-    stored = dtype if dtype.startswith("float") and kind.cast else "uint8"
-    classes = tuple(map(_class_name, categories.to_pylist()))
-    return LaneOutput(dtype, stored, len(categories), None, state.vocabulary_files.get(chain), classes)
+def _encoder(value: Value) -> Value:
+    """The value whose ids or one-hot vectors it still is."""
+    while isinstance(value.operation, Cast | Passthrough):
+        [value] = value.inputs
+    return value
 
 
-def _ids(lane: Lane, kind: ValueType, encoder: int, state: FittedState) -> LaneOutput:
-    chain = lane.chain(encoder + 1)
-    step = lane.steps[encoder]
-    fitted = state.fitted.get(chain, {})
-    count = step.ids(fitted) or 1
-    dtype = kind.cast or "int64"
-    stored = narrow(count - 1) if not dtype.startswith("float") else dtype
-    _refuse_merged(count, dtype, f"{step.name} of column {lane.column!r}")
-    classes = None
-    if isinstance(step, LabelEncode):
-        classes = tuple(map(_class_name, fitted["vocabulary"].to_pylist()))
-    return LaneOutput(dtype, stored, 1, count, state.vocabulary_files.get(chain), classes)
+def _width(value: Value, fitted: Mapping[Value, Fitted]) -> int:
+    if isinstance(value.operation, Source):
+        return value.type.width or 1
+    return value.operation.width(fitted.get(value, {}), [_width(one, fitted) for one in value.inputs])
 
 
 def _refuse_merged(count: int, dtype: str, what: str) -> None:
@@ -145,52 +126,37 @@ def _list_dtypes(kind: ValueType, role: str) -> tuple[str, str]:
     return "int64", "uint8" if pa.types.is_boolean(item) else _integer_store(str(item))
 
 
-def feature_infos(state: FittedState) -> tuple[FeatureInfo, ...]:
-    """All output columns of a fitted state, without what applying it takes to prepare."""
-    return tuple(feature_info(feature, lane_outputs(feature, state), state) for feature in state.pipeline.features)
+def output_info(output: Output, parts: Sequence[ValueOutput]) -> FeatureInfo:
+    """The whole output, of what each of its values is."""
+    name, role, columns = output.name, output.role, output.columns
+    if not output.vector:
+        [one], kind = parts, output.values[0].type
+        fixed = (one.width,) if kind.base == "onehot" else shape_of(kind.source) if kind.width is not None else ()
+        shape: tuple[int | None, ...] = (None,) if kind.base == "list" else fixed
+        return FeatureInfo(name, role, one.dtype, one.stored, shape, columns, one.ids, one.vocabulary, one.classes)
+    dtype, stored = _common(parts)
+    for value, part in zip(output.values, parts, strict=True):
+        _refuse_merged(part.ids or 1, dtype, f"vector {name!r}, column {', '.join(value.columns)!r},")
+    width = sum(part.width for part in parts)
+    return FeatureInfo(name, role, dtype, stored, (width,), columns, ids=_common_ids(parts))
 
 
-def feature_info(feature: Feature, outputs: Sequence[LaneOutput], state: FittedState) -> FeatureInfo:
-    """The whole feature's output."""
-    spec = feature.spec
-    columns = spec.columns
-    if feature.reduce is not None:
-        dtype = next((step.dtype for step in reversed(feature.tail) if isinstance(step, Cast)), "float32")
-        return FeatureInfo(spec.name, spec.role, dtype, dtype, (feature.reduce.n_components,), columns)
-    if not spec.vector:
-        one, kind = outputs[0], feature.lanes[0].kinds[-1]
-        places = (one.width,) if kind.base == "onehot" else shape_of(kind.source) if kind.width is not None else ()
-        shape: tuple[int | None, ...] = (None,) if kind.base == "list" else places
-        return FeatureInfo(
-            spec.name, spec.role, one.dtype, one.stored, shape, columns, one.ids, one.vocabulary, one.classes
-        )
-    width = sum(output.width for output in outputs)
-    dtype, stored = _common(outputs)
-    for lane, output in zip(feature.lanes, outputs, strict=True):
-        _refuse_merged(output.ids or 1, dtype, f"vector {spec.name!r}, column {lane.column!r},")
-    return FeatureInfo(spec.name, spec.role, dtype, stored, (width,), columns, ids=_common_ids(outputs))
-
-
-def _common(outputs: Sequence[LaneOutput]) -> tuple[str, str]:
+def _common(parts: Sequence[ValueOutput]) -> tuple[str, str]:
     """One (dtype, stored) for a vector: that of all, float32 beside any float, else int64."""
-    pairs = {(output.dtype, output.stored) for output in outputs}
+    pairs = {(part.dtype, part.stored) for part in parts}
     if len(pairs) == 1:
         return pairs.pop()
-    if any(output.dtype.startswith("float") for output in outputs):
-        if {output.stored for output in outputs} == {"uint8"}:
+    if any(part.dtype.startswith("float") for part in parts):
+        if {part.stored for part in parts} == {"uint8"}:
             return "float32", "uint8"
-        return ("float64", "float64") if any(output.dtype == "float64" for output in outputs) else ("float32",) * 2
-    stored = np.result_type(*(np.dtype(output.stored) for output in outputs)).name
+        return ("float64", "float64") if any(part.dtype == "float64" for part in parts) else ("float32",) * 2
+    stored = np.result_type(*(np.dtype(part.stored) for part in parts)).name
     return "int64", stored if stored not in ("uint32", "uint64") else "int64"
 
 
-def _common_ids(outputs: Sequence[LaneOutput]) -> int | None:
-    ids = [output.ids for output in outputs]
+def _common_ids(parts: Sequence[ValueOutput]) -> int | None:
+    ids = [part.ids for part in parts]
     return max(count for count in ids if count is not None) if ids and None not in ids else None
-
-
-def _class_name(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def list_output(column: Lists, info: FeatureInfo) -> pa.Array:

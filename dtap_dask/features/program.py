@@ -1,51 +1,56 @@
-"""Columns through steps, batch by batch; what several features have in common is worked out once."""
+"""Values computed batch by batch; what several outputs have in common is computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import pyarrow as pa
 
 from dtap_dask.errors import DtapError
-from dtap_dask.features.column import Column, from_arrow
-from dtap_dask.features.feature import Chain
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, naming, unforeseen
+from dtap_dask.features.column import Column, Numbers, from_arrow
+from dtap_dask.features.graph import Value, context_of, in_order
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Source, naming, unforeseen
+
+ContextOf = Callable[[Value], ErrorContext]
 
 
 class Program:
-    """The values of `chains` for a record batch, given what their steps have learnt."""
+    """Computes `values` of a record batch, given what their operations have learnt."""
 
-    def __init__(self, chains: Iterable[Chain], fitted: Mapping[Chain, Fitted], names: Mapping[str, str]):
-        """`names` gives each column's feature, for messages; `places` where each chain stands in what `run` returns."""
-        self.places: dict[Chain, int] = {}
-        self._nodes: list[tuple[ErrorContext, int, Bound | None, str]] = []
-        self._names = names
-        for chain in chains:
-            self._add(chain, fitted)
+    def __init__(self, values: Iterable[Value], fitted: Mapping[Value, Fitted], context: ContextOf = context_of):
+        """`context` says what messages about a value name; `places` is where each value is in what `run` returns."""
+        self.values = in_order(values)
+        self.places = {value: place for place, value in enumerate(self.values)}
+        self._context = context
+        self._nodes = [
+            (self._bound(value, fitted), [self.places[one] for one in value.inputs]) for value in self.values
+        ]
 
-    def _add(self, chain: Chain, fitted: Mapping[Chain, Fitted]) -> int:
-        if chain in self.places:
-            return self.places[chain]
-        name = chain.steps[-1].name if chain.steps else "reading"
-        place = ErrorContext(self._names.get(chain.column, chain.column), chain.column, name)
-        if not chain.steps:
-            node: tuple[ErrorContext, int, Bound | None, str] = (place, -1, None, chain.column)
-        else:
-            before = self._add(Chain(chain.column, chain.steps[:-1]), fitted)
-            with naming(place):
-                node = (place, before, chain.steps[-1].bind(fitted.get(chain, {}), place), chain.column)
-        self._nodes.append(node)
-        self.places[chain] = len(self._nodes) - 1
-        return self.places[chain]
+    def _bound(self, value: Value, fitted: Mapping[Value, Fitted]) -> Bound | Source:
+        if isinstance(value.operation, Source):
+            return value.operation
+        context = self._context(value)
+        with naming(context):
+            return value.operation.bind(fitted.get(value, {}), context)
 
     def run(self, rows: pa.RecordBatch) -> list[Column]:
-        """All columns, sources and steps between included. DataError names column and step."""
-        values: list[Column] = []
+        """The columns of all values, inputs before what is made of them."""
+        columns: list[Column] = []
         try:
-            for _, before, bound, column in self._nodes:
-                values.append(from_arrow(rows.column(column)) if bound is None else bound(values[before]))
+            for bound, inputs in self._nodes:
+                if isinstance(bound, Source):
+                    columns.append(_read(bound, rows))
+                else:
+                    columns.append(bound(*[columns[place] for place in inputs]))
         except (DtapError, MemoryError):
             raise
         except Exception as error:
-            raise unforeseen(self._nodes[len(values)][0], error) from error
-        return values
+            raise unforeseen(self._context(self.values[len(columns)]), error) from error
+        return columns
+
+
+def _read(source: Source, rows: pa.RecordBatch) -> Column:
+    if source.folds and source.column not in rows.schema.names:  # none of these rows is fitted
+        return Numbers(np.full(rows.num_rows, -1, np.int64))
+    return from_arrow(rows.column(source.column))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dtap_dask.features.column import Floats
 from dtap_dask.features.sample import Sample
-from dtap_dask.features.statistic import Statistic
+from dtap_dask.features.statistic import ColumnStatistic
 
 POINTS = 8192  # kept by a summary
 FAN_IN = 8  # summaries of one age that make an older one
@@ -38,7 +38,7 @@ class Summary:
         return self.age == 0
 
 
-class Quantiles(Statistic):
+class Quantiles(ColumnStatistic):
     """Quantiles of the non-null values, float64."""
 
     def __init__(self) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.column import Floats
+from dtap_dask.features.column import Column, Floats, Numbers, numbers
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec
 from dtap_dask.features.statistic import Covariance
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, Unfit, ValueType
+from dtap_dask.features.valuetype import Unfit, ValueType
 
 
-class Pca(Step):
+class Pca(Operation):
     """The first `n_components` principal components of a whole vector block, as scikit-learn's PCA.
 
     The largest entry of each component is positive (the first of several equally large). Fitted: `components_`,
@@ -24,30 +26,34 @@ class Pca(Step):
 
     name: ClassVar[str] = "pca"
     scalar: ClassVar[str | None] = "n_components"
+    on_block: ClassVar[bool] = True
 
     n_components: Annotated[int, Field(ge=1)]
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def check_input(self, given: ValueType) -> None:
         self.number_only(given)
-        return given.become("float")
 
-    def check_width(self, width: int) -> None:
-        """Refuse more components than columns."""
-        if self.n_components > width:
-            raise Unfit(f"n_components is {self.n_components}, and the block has {width} columns; valid: 1 to {width}.")
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
+        count = 1 + len(others)
+        if self.n_components > count:
+            raise Unfit(f"n_components is {self.n_components}, and the block has {count} columns; valid: 1 to {count}.")
+        return given.joined(*others).become("float", source=pa.float64(), width=self.n_components)
 
-    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
-        raise NotImplementedError("pca works on a block: see project")
+    @property
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Covariance)
 
-    def fit_block(self, covariance: Covariance, context: ErrorContext) -> Fitted:
-        """Components from the block's covariance, float64. DataError with fewer than two rows."""
-        count = covariance.count
+    def width(self, fitted: Fitted, given: Sequence[int]) -> int:
+        return self.n_components
+
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        count = statistic.count
         if count < max(2, self.n_components):
             raise DataError(
                 f"There are {count:,} rows without nulls to fit {context} on, and {self.n_components} components need "
                 f"{max(2, self.n_components)}. Look at `source.where` and `split.fit`."
             )
-        matrix = covariance.products / (count - 1)
+        matrix = statistic.products / (count - 1)
         if not np.isfinite(matrix).all():
             raise DataError(f"The squares of the values of {context} overflow float64. Scale them first.")
         values, vectors = np.linalg.eigh(matrix)
@@ -58,14 +64,16 @@ class Pca(Step):
         # two scaled columns always give entries of one size: rounding must not choose between them
         first = (sizes >= sizes.max(axis=1, keepdims=True) * (1 - 1e-6)).argmax(axis=1)
         vectors = vectors * np.where(vectors[np.arange(len(vectors)), first] < 0, -1.0, 1.0)[:, None]
-        return _named(values, vectors, covariance, self.n_components)
+        return _named(values, vectors, statistic, self.n_components)
 
-    @staticmethod
-    def project(fitted: Fitted, block: Floats) -> Floats:
-        """Rows [n, k] onto the components: [n, n_components], float64."""
-        components = np.array(fitted["components_"])
-        centred = block - np.array(fitted["mean_"])
-        return np.asarray(np.einsum("nk,ck->nc", centred, components))  # einsum, not @: see Covariance
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
+        components, means = np.array(fitted["components_"]), np.array(fitted["mean_"])
+
+        def apply(*columns: Column) -> Column:
+            centred = np.column_stack([numbers(column).floats() for column in columns]) - means
+            return Numbers(np.einsum("nk,ck->nc", centred, components))  # einsum, not @: see Covariance
+
+        return apply
 
 
 def _named(values: Floats, vectors: Floats, covariance: Covariance, kept: int) -> dict[str, Any]:
@@ -83,8 +91,3 @@ def _named(values: Floats, vectors: Floats, covariance: Covariance, kept: int) -
         "n_samples_": covariance.count,
         "noise_variance_": float(rest.mean()) if len(rest) else 0.0,
     }
-
-
-def stack(columns: Sequence[Floats]) -> Floats:
-    """Columns of [n] or [n, k] side by side, [n, total]."""
-    return np.column_stack(columns) if columns else np.empty((0, 0))

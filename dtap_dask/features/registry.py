@@ -10,20 +10,28 @@ from pydantic import ValidationError
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.bucketize import Bucketize
 from dtap_dask.features.elementwise import Cast, Clip, Log1p, Passthrough
-from dtap_dask.features.encode import HashEncode, OneHotEncode, OrdinalEncode
-from dtap_dask.features.impute import Impute
+from dtap_dask.features.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.impute import Impute, MissingIndicator
+from dtap_dask.features.operation import Operation
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.features.step import Step
 from dtap_dask.validation import problems
 
-STEPS: dict[str, type[Step]] = {
+STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, Bucketize, OrdinalEncode, OneHotEncode,
         HashEncode, Pca, Cast, Passthrough,
     )
 }  # fmt: skip
+"""What a job file may have under `steps`."""
+
+OPERATIONS: dict[str, type[Operation]] = {
+    **STEPS,
+    "label_encode": LabelEncode,
+    MissingIndicator.name: MissingIndicator,
+}
+"""All operations by the names that they have in transform.json."""
 
 NOT_YET = (
     "robust_scale", "quantile_transform", "target_encode", "count_encode", "cross", "datetime_parts", "truncated_svd",
@@ -31,7 +39,7 @@ NOT_YET = (
 )  # fmt: skip
 
 
-def parse_step(name: str, options: Any = None) -> Step:
+def parse_step(name: str, options: Any = None) -> Operation:
     """The step `name` with its options: a mapping, None, or a scalar for the step's one obvious option.
 
     Raises JobError with every mistake; the place of each is the option's name below the step.
@@ -52,3 +60,15 @@ def parse_step(name: str, options: Any = None) -> Step:
         return step.model_validate(dict(options))
     except ValidationError as error:
         raise JobError(problems(step, error, step.name, depth=1)) from None
+
+
+def operation_name(operation: Operation) -> str:
+    """The name of an operation in transform.json."""
+    return next(name for name, kind in OPERATIONS.items() if kind is type(operation))
+
+
+def parse_operation(name: str, options: Mapping[str, Any]) -> Operation:
+    """The operation of transform.json. ValueError where there is none such."""
+    if name not in OPERATIONS:
+        raise ValueError(f"there is no operation {name!r}")
+    return OPERATIONS[name].model_validate(options)

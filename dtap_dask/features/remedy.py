@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtap_dask.features.feature import Feature, Lane
+from dtap_dask.features.graph import Output, Value
+from dtap_dask.features.operation import Operation
 from dtap_dask.features.quoting import condition, sql_name
 
 Cures = tuple[str, ...]
+Path = tuple[Value, ...]  # from a column to an output's value
 
 _ROWS = "leave such rows out with {where}"
 _HOLES = "leave the column out where it is the lists that hold nulls"
@@ -15,9 +17,14 @@ _USE = {"label": "make that the label", "weight": "make that the weight", "kept"
 _VALUES = {"text": "''", "bool": "false"}
 
 
-def cures(feature: Feature, lane: Lane) -> Cures:
-    """What can be done about nulls of a lane; {where} and {column} are to be filled in."""
-    role, source = feature.spec.role, lane.kinds[0]
+def steps_of(path: Path) -> list[Operation]:
+    """The operations of a path, the first applied first."""
+    return [value.applied for value in path[1:]]
+
+
+def cures(output: Output, path: Path) -> Cures:
+    """What can be done about nulls of a column; {where} and {column} are to be filled in."""
+    role, source = output.role, path[0].type
     if source.base == "list":
         return _ROWS, _HOLES
     if role != "feature":
@@ -25,15 +32,15 @@ def cures(feature: Feature, lane: Lane) -> Cures:
             return _ROWS, _HOLES
         value = "..." if source.base == "time" else _VALUES.get(source.base, "0")
         return _ROWS, f"`derive` a column such as `coalesce({{column}}, {value})` and {_USE[role]}"
-    if any(getattr(step, "null", "") == "error" for step in lane.steps):
+    if any(getattr(step, "null", "") == "error" for step in steps_of(path)):
         return _ROWS, "leave out `null: error`"
-    allowed = ("set `allow_null: true` to write NaN",) if _takes_nan(feature, lane) else ()
+    allowed = ("set `allow_null: true` to write NaN",) if _takes_nan(output, path) else ()
     whole = (_HOLES,) if source.width is not None else ()
-    return *_filled(lane), _ROWS, *whole, *allowed
+    return *_filled(path), _ROWS, *whole, *allowed
 
 
-def _filled(lane: Lane) -> Cures:
-    source, result = lane.kinds[0], lane.kinds[-1]
+def _filled(path: Path) -> Cures:
+    source, result = path[0].type, path[-1].type
     if source.width is not None:
         return ()
     if result.base in ("text", "bool"):
@@ -42,13 +49,14 @@ def _filled(lane: Lane) -> Cures:
         return (encode, fill) if result.base == source.base else (encode,)
     if source.base in ("text", "time"):
         return ("put `impute` behind the cast",)
-    return ("put `impute` before the other steps" if lane.steps else "put `impute` with it",)
+    return ("put `impute` before the other steps" if len(path) > 1 else "put `impute` with it",)
 
 
-def _takes_nan(feature: Feature, lane: Lane) -> bool:
+def _takes_nan(output: Output, path: Path) -> bool:
     """Whether allow_null would help: in a vector every column is a float beside one that is."""
-    lanes = feature.lanes if feature.spec.vector else (lane,)
-    return feature.reduce is None and any(one.kinds[-1].base == "float" for one in lanes)
+    if any(step.on_block for step in steps_of(path)):
+        return False
+    return any(value.type.base == "float" for value in (output.values if output.vector else path[-1:]))
 
 
 def remedy(wrong: Sequence[tuple[str, Cures]]) -> str:

@@ -10,20 +10,21 @@ from pydantic import model_validator
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.column import Column, Numbers, numbers
-from dtap_dask.features.statistic import Extremes, Moments, Statistic
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, ValueType
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.statistic import Extremes, Moments
+from dtap_dask.features.valuetype import ValueType
 
 
-class Scaler(Step):
+class Scaler(Operation):
     """x * factor + shift, or (x - shift) / factor, with numbers that are learnt. Nulls stay null."""
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
         return given.become("float")
 
-    def linear(self, fitted: Fitted) -> tuple[float, float]:
-        """(a, b) such that the step is a * x + b."""
-        raise NotImplementedError
+    @property
+    def is_linear(self) -> bool:
+        return True
 
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -49,8 +50,8 @@ class StandardScale(Scaler):
     with_std: bool = True
 
     @property
-    def statistic(self) -> type[Statistic] | None:
-        return Moments
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Moments)
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         _need_values(statistic, context)
@@ -104,8 +105,8 @@ class MinMaxScale(Scaler):
         return self
 
     @property
-    def statistic(self) -> type[Statistic] | None:
-        return Extremes
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Extremes)
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         _need_values(statistic, context)
@@ -148,8 +149,8 @@ class MaxAbsScale(Scaler):
     name: ClassVar[str] = "maxabs_scale"
 
     @property
-    def statistic(self) -> type[Statistic] | None:
-        return Extremes
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Extremes)
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         _need_values(statistic, context)

@@ -1,11 +1,14 @@
-"""What fitting leaves behind: for every step that learns, its numbers and vocabularies, as JSON and Parquet."""
+"""What fitting leaves behind: every value of a job's features with its fitted numbers, as JSON and Parquet.
+
+`transform.json` is a straight-line program: docs/transform.md describes it for programs in any language.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,89 +17,67 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.feature import Block, Chain, Feature, FeatureSpec
-from dtap_dask.features.info import FeatureInfo, Role
-from dtap_dask.features.pipeline import Pipeline
-from dtap_dask.features.registry import parse_step
-from dtap_dask.features.step import Fitted, Step
+from dtap_dask.features.graph import Graph, Output, Value
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.operation import Fitted, Source
+from dtap_dask.features.output import ValueOutput, output_info, value_output
+from dtap_dask.features.registry import operation_name, parse_operation
+from dtap_dask.features.valuetype import Unfit, ValueType, source_type
 from dtap_dask.storage import Store
 from dtap_dask.storage.parse import parse_json
 from dtap_dask.words import as_html, count, visible
 
-__all__ = ["FeatureInfo", "FittedState", "FittedStep", "Role"]
-
-FORMAT = 1
+FORMAT = 2
 FILE = "transform.json"
 FOLDER = "transform"
 
 
 @dataclass(frozen=True)
-class FittedStep:
-    """A step of one column of a feature and what it has learnt (empty if it learns nothing)."""
-
-    step: Step
-    fitted: Fitted
-    vocabulary: str | None
-    """The Parquet file of its vocabulary or categories, relative to the dataset."""
-
-
-@dataclass(frozen=True)
 class FittedState:
-    """The features of a job with all that was learnt in the levels fitted so far.
+    """The graph of a job with what was learnt in the passes so far.
 
-    `rows` is the number of rows fitted. `fitted` has the numbers by the chain of steps that ends in the fitted one;
-    equal chains of several features share them.
+    `rows` is the number of rows fitted. `fitted` has the numbers of each value that learns, inputs first.
     """
 
-    specs: tuple[FeatureSpec, ...]
-    schema: pa.Schema
-    levels: int
+    graph: Graph
+    passes: int
     rows: int
-    fitted: Mapping[Chain | Block, Fitted]
+    fitted: Mapping[Value, Fitted]
 
     @classmethod
-    def unfitted(cls, specs: tuple[FeatureSpec, ...], schema: pa.Schema) -> FittedState:
-        """The state before anything is fitted."""
-        return cls(specs, schema, 0, 0, {})
+    def unfitted(cls, graph: Graph) -> FittedState:
+        """The state before the first pass."""
+        return cls(graph, 0, 0, {})
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is fitted."""
+        return self.passes >= self.graph.passes
 
     @cached_property
-    def pipeline(self) -> Pipeline:
-        """The features again, checked against the schema."""
-        return Pipeline.build(self.specs, self.schema)
-
-    def columns(self, feature: Feature) -> Iterator[tuple[str, tuple[FittedStep, ...]]]:
-        """Each column of a feature with its steps and what they have learnt."""
-        for lane in feature.lanes:
-            chains = [lane.chain(count + 1) for count in range(len(lane.steps))]
-            yield (
-                lane.column,
-                tuple(
-                    FittedStep(chain.steps[-1], self.fitted.get(chain, {}), self.vocabulary_files.get(chain))
-                    for chain in chains
-                ),
-            )
-
-    def reduced(self, feature: Feature) -> FittedStep | None:
-        """The step on a whole vector (pca), if the feature has one."""
-        if feature.reduce is None:
-            return None
-        return FittedStep(feature.reduce, self.fitted.get(feature.block, {}), None)
+    def vocabulary_files(self) -> dict[Value, str]:
+        """The Parquet file of each value that has a vocabulary, relative to the dataset."""
+        values = [value for value, fitted in self.fitted.items() if _arrays(fitted)]
+        return {value: f"{FOLDER}/{number}.parquet" for number, value in enumerate(values)}
 
     @cached_property
-    def vocabulary_files(self) -> dict[Chain, str]:
-        """The Parquet file of each step that has a vocabulary, relative to the dataset."""
-        chains = [chain for chain, fitted in self.fitted.items() if isinstance(chain, Chain) and _arrays(fitted)]
-        return {chain: f"{FOLDER}/{number}.parquet" for number, chain in enumerate(chains)}
+    def infos(self) -> tuple[FeatureInfo, ...]:
+        """What each output is, now that everything is fitted. DataError for ids that its dtype does not tell apart."""
+        return tuple(output_info(output, parts) for output, parts in zip(self.graph.outputs, self.parts, strict=True))
+
+    @cached_property
+    def parts(self) -> tuple[tuple[ValueOutput, ...], ...]:
+        """What each value of each output is."""
+        return tuple(
+            tuple(value_output(value, output.role, self.fitted, self.vocabulary_files) for value in output.values)
+            for output in self.graph.outputs
+        )
 
     def __repr__(self) -> str:
-        """A line for each feature: its columns, their steps, and what these have learnt."""
-        features = [feature for feature in self.pipeline.features if feature.indicator is None]
-        lines = [f"{count(len(features), 'feature')}, fitted on {count(self.rows, 'row')}"]
-        for feature in features:
-            parts = [f"{column} > {_steps(steps)}" if steps else column for column, steps in self.columns(feature)]
-            reduced = self.reduced(feature)
-            last = [_step_in_words(reduced)] if reduced else []
-            lines.append(f"  {feature.spec.name}: {' > '.join([', '.join(parts), *last])}")
+        """A line for each output: its columns, the steps, and what these have learnt."""
+        outputs = self.graph.outputs
+        lines = [f"{count(len(outputs), 'feature')}, fitted on {count(self.rows, 'row')}"]
+        lines += [f"  {output.name}: {', '.join(map(self._in_words, output.values))}" for output in outputs]
         return visible("\n".join(lines))
 
     __str__ = __repr__
@@ -104,40 +85,53 @@ class FittedState:
     def _repr_html_(self) -> str:
         return as_html(repr(self))
 
+    def _in_words(self, value: Value) -> str:
+        """`fare > standard_scale (mean_ 2.7, var_ 5.4)`: of vocabularies and long lists the number of entries."""
+        if isinstance(value.operation, Source):
+            return value.operation.column
+        fitted = self.fitted.get(value, {})
+        learnt = [f"{name} {_number(number)}" for name, number in fitted.items() if name != "n_samples_seen_"]
+        step = f"{value.operation.name} ({', '.join(learnt)})" if learnt else value.operation.name
+        return f"{', '.join(map(self._in_words, value.inputs))} > {step}"
+
     def as_json(self) -> dict[str, Any]:
-        """The state without vocabularies: `fitted[j][i]` of a feature is of step i of column j."""
-        features = []
-        for feature in self.pipeline.features:
-            if feature.indicator is not None:
-                continue
-            spec = feature.spec
-            reduced = self.reduced(feature)
-            features.append({
-                "name": spec.name,
-                "role": spec.role,
-                "columns": list(spec.columns),
-                "steps": [{step.name: step.model_dump(mode="json")} for step in spec.steps],
-                "vector": spec.vector,
-                "allow_null": spec.allow_null,
-                "place": spec.place,
-                "fitted": [[_plain(step) for step in steps] for _, steps in self.columns(feature)],
-                "reduced": dict(reduced.fitted) if reduced else None,
-            })  # fmt: skip
+        """The content of `transform.json`, which has no vocabularies."""
+        places = {value: place for place, value in enumerate(self.graph.values)}
+        infos = self.infos if self.is_complete else [None] * len(self.graph.outputs)
         return {
             "format": FORMAT,
-            "levels": self.levels,
+            "passes": self.passes,
             "rows": self.rows,
-            "schema": {field.name: str(field.type) for field in self.schema},
-            "arrow_schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),
-            "features": features,
+            "schema": {field.name: str(field.type) for field in self.graph.schema},
+            "arrow_schema": base64.b64encode(self.graph.schema.serialize().to_pybytes()).decode(),
+            "values": [self._value_as_json(value, places) for value in self.graph.values],
+            "outputs": [
+                _output_as_json(output, info, places) for output, info in zip(self.graph.outputs, infos, strict=True)
+            ],
         }
+
+    def _value_as_json(self, value: Value, places: Mapping[Value, int]) -> dict[str, Any]:
+        operation = value.operation
+        if isinstance(operation, Source):
+            return {"folds": operation.folds} if operation.folds else {"column": operation.column}
+        document: dict[str, Any] = {
+            "operation": operation_name(operation),
+            "options": operation.model_dump(mode="json"),
+            "inputs": [places[one] for one in value.inputs],
+        }
+        if value in self.fitted:
+            fitted = self.fitted[value]
+            document["fitted"] = {name: plain for name, plain in fitted.items() if not isinstance(plain, pa.Array)}
+        if value in self.vocabulary_files:
+            document["vocabulary"] = self.vocabulary_files[value]
+        return document
 
     def save(self, store: Store, prefix: str = "") -> None:
         """Write `transform.json` and the vocabularies below `prefix` of the store."""
         vocabularies = {}
-        for chain, path in self.vocabulary_files.items():
+        for value, path in self.vocabulary_files.items():
             sink = io.BytesIO()
-            pq.write_table(pa.table(_arrays(self.fitted[chain])), sink, compression="zstd")
+            pq.write_table(pa.table(_arrays(self.fitted[value])), sink, compression="zstd")
             vocabularies[_below(prefix, path)] = sink.getvalue()
         store.write_all(vocabularies)
         text = json.dumps(self.as_json(), indent=1, allow_nan=False) + "\n"
@@ -148,7 +142,9 @@ class FittedState:
         """Read what `save` wrote. OutputError for another format, and for files that are missing or damaged."""
         try:
             return cls._loaded(store, prefix)
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        except (
+            FileNotFoundError, ValueError, KeyError, TypeError, IndexError, AttributeError, Unfit, pa.ArrowException
+        ) as error:  # fmt: skip
             raise OutputError(
                 f"{store.url}/{_below(prefix, FILE)}, or a vocabulary beside it, is missing or was damaged. Fit and "
                 "write again with `dtap-dask run JOB --overwrite`."
@@ -160,31 +156,17 @@ class FittedState:
         if document.get("format") != FORMAT:
             raise OutputError(
                 f"{_below(prefix, FILE)} has format {document.get('format')!r}, and this version of dtap-dask reads "
-                f"{FORMAT}. Use the version that wrote it."
+                f"{FORMAT}. Use the version that wrote it, or fit and write again with `dtap-dask run JOB --overwrite`."
             )
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["arrow_schema"])))
-        pipeline = Pipeline.build([_spec(each) for each in document["features"]], schema)
-        fitted: dict[Chain | Block, Fitted] = {}
-        features = [feature for feature in pipeline.features if feature.indicator is None]
-        for feature, saved in zip(features, document["features"], strict=True):
-            for lane, steps in zip(feature.lanes, saved["fitted"], strict=True):
-                for index, numbers in enumerate(steps):
-                    chain = lane.chain(index + 1)
-                    if numbers and chain not in fitted:
-                        fitted[chain] = _revive(numbers, store, prefix)
-            if saved["reduced"]:
-                fitted[feature.block] = _tuples(saved["reduced"])
-        return cls(pipeline.specs, schema, document["levels"], document["rows"], fitted)
-
-
-def _steps(steps: Sequence[FittedStep]) -> str:
-    return " > ".join(map(_step_in_words, steps))
-
-
-def _step_in_words(step: FittedStep) -> str:
-    """`standard_scale (mean_ 2.7, var_ 5.4, scale_ 2.3)`: of vocabularies and long lists the number of entries."""
-    learnt = [f"{name} {_number(value)}" for name, value in step.fitted.items() if name != "n_samples_seen_"]
-    return f"{step.step.name} ({', '.join(learnt)})" if learnt else step.step.name
+        values: list[Value] = []
+        fitted: dict[Value, Fitted] = {}
+        for saved in document["values"]:
+            values.append(_value(saved, values, schema))
+            if "fitted" in saved:
+                fitted[values[-1]] = _fitted(saved, store, prefix)
+        outputs = tuple(_output(saved, values) for saved in document["outputs"])
+        return cls(Graph(schema, outputs), document["passes"], document["rows"], fitted)
 
 
 def _number(value: Any) -> str:
@@ -195,34 +177,48 @@ def _number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _spec(saved: Mapping[str, Any]) -> FeatureSpec:
-    steps = tuple(parse_step(name, options) for step in saved["steps"] for name, options in step.items())
-    return FeatureSpec(
-        saved["name"], saved["role"], tuple(saved["columns"]), steps, saved["vector"], saved["allow_null"],
-        saved["place"],
+def _output_as_json(output: Output, info: FeatureInfo | None, places: Mapping[Value, int]) -> dict[str, Any]:
+    known = {"dtype": info.dtype, "stored": info.stored, "shape": list(info.shape)} if info else {}
+    return {
+        "name": output.name,
+        "role": output.role,
+        "values": [places[value] for value in output.values],
+        "columns": list(output.columns),
+        "vector": output.vector,
+        "allow_null": output.allow_null,
+        "place": output.place,
+        **known,
+    }
+
+
+def _output(saved: Mapping[str, Any], values: list[Value]) -> Output:
+    return Output(
+        saved["name"], saved["role"], tuple(values[place] for place in saved["values"]), tuple(saved["columns"]),
+        saved["vector"], saved["allow_null"], saved["place"],
     )  # fmt: skip
+
+
+def _value(saved: Mapping[str, Any], before: list[Value], schema: pa.Schema) -> Value:
+    if "folds" in saved:
+        return Value(Source.fold(saved["folds"]), (), ValueType("int", pa.int64()))
+    if "column" in saved:
+        column = saved["column"]
+        return Value(Source(column), (), source_type(schema.field(column).type, column))
+    operation = parse_operation(saved["operation"], saved["options"])
+    inputs = tuple(before[place] for place in saved["inputs"])
+    return Value(operation, inputs, operation.type_of(*(one.type for one in inputs)))
+
+
+def _fitted(saved: Mapping[str, Any], store: Store, prefix: str) -> Fitted:
+    fitted: Fitted = _tuples(saved["fitted"])
+    if "vocabulary" not in saved:
+        return fitted
+    table = pq.read_table(io.BytesIO(store.read_bytes(_below(prefix, saved["vocabulary"]))))
+    return {**{name: table.column(name).combine_chunks() for name in table.column_names}, **fitted}
 
 
 def _arrays(fitted: Fitted) -> dict[str, pa.Array]:
     return {name: value for name, value in fitted.items() if isinstance(value, pa.Array)}
-
-
-def _plain(step: FittedStep) -> dict[str, Any] | None:
-    if not step.fitted:
-        return None
-    plain: dict[str, Any] = {name: value for name, value in step.fitted.items() if not isinstance(value, pa.Array)}
-    if step.vocabulary is not None:
-        plain["file"] = step.vocabulary
-        plain["arrays"] = list(_arrays(step.fitted))
-    return plain
-
-
-def _revive(numbers: Mapping[str, Any], store: Store, prefix: str) -> Fitted:
-    fitted: Fitted = _tuples({name: value for name, value in numbers.items() if name not in ("file", "arrays")})
-    if "file" not in numbers:
-        return fitted
-    table = pq.read_table(io.BytesIO(store.read_bytes(_below(prefix, numbers["file"]))))
-    return {**{name: table.column(name).combine_chunks() for name in numbers["arrays"]}, **fitted}
 
 
 def _tuples(value: Any) -> Any:

@@ -36,9 +36,9 @@ def preview(job: str | Path | Mapping[str, Any] | Job, rows: int = 5, *, overrid
     with loaded.redacting():
         plan = make_plan(loaded, limit=MOST_ROWS)
         sample = _sample(plan, rows)
-        state = fit_batches(plan.checked.pipeline, sample.batches, sample.fitted)
+        state = fit_batches(plan.checked.graph, sample.batches, sample.fitted)
         shown = pa.Table.from_batches(sample.batches).slice(0, rows).combine_chunks()
-        return Transform(plan.checked.pipeline, state).apply(shown.to_batches()[0])
+        return Transform(state).apply(shown.to_batches()[0])
 
 
 @dataclass

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import KBinsDiscretizer
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from dtap_dask.features.column import Numbers
 from dtap_dask.features.quantiles import POINTS, Quantiles
 from dtap_dask.features.sample import Sample
@@ -21,8 +21,8 @@ finite = st.floats(-1e300, 1e300)
 
 def run(values, options):
     rows = pa.record_batch({"x": values})
-    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), (parse_step("bucketize", options),))], rows.schema)
-    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    graph = build([FeatureSpec("x", "feature", ("x",), (parse_step("bucketize", options),))], rows.schema)
+    transform = Transform(fit_batches(graph, [rows]))
     return transform.infos[0], transform.apply(rows)["x"]
 
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from property_tests import examples
 
 
 def run(array, *steps, **spec):
     rows = pa.record_batch({"x": array})
     parsed = tuple(parse_step(*step) for step in steps)
-    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), parsed, place="features[0]", **spec)], rows.schema)
-    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    graph = build([FeatureSpec("x", "feature", ("x",), parsed, place="features[0]", **spec)], rows.schema)
+    transform = Transform(fit_batches(graph, [rows]))
     return transform.infos[0], transform.apply(rows)["x"]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import OneHotEncoder
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from dtap_dask.features.column import Words
 from dtap_dask.features.vocabulary import Vocabulary, WordTables
 from property_tests import examples
@@ -38,8 +38,8 @@ def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
 
 def train(array: pa.Array, name, options=None, at=(), role="feature"):
     rows = pa.record_batch({"x": array})
-    pipeline = Pipeline.build([FeatureSpec("x", role, ("x",), (parse_step(name, options),))], rows.schema)
-    return Transform(pipeline, fit_batches(pipeline, pieces(rows, list(at))))
+    graph = build([FeatureSpec("x", role, ("x",), (parse_step(name, options),))], rows.schema)
+    return Transform(fit_batches(graph, pieces(rows, list(at))))
 
 
 def encode(transform, array):
@@ -236,7 +236,7 @@ def test_options_that_a_label_cannot_have_are_refused(name, options):
     rows = pa.record_batch({"x": pa.array(["a"])})
     spec = FeatureSpec("x", "label", ("x",), (parse_step(name, options),), place="label")
     with pytest.raises(JobError, match=rf"{name}\.{option}: found {value!r}.*Leave the option out") as error:
-        Pipeline.build([spec], rows.schema)
+        build([spec], rows.schema)
     assert [problem.place for problem in error.value.problems] == ["label.steps[0]"]
 
 

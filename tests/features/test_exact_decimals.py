@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from dtap_dask.lake.hashing import key_hash, splitmix64
 from property_tests import examples
 
@@ -35,16 +35,16 @@ def columns(draw, most=76, scale=None):
 EXACT = Context(prec=200)
 
 
-def build(array, steps=(), role="feature", name="x"):
+def made_of(array, steps=(), role="feature", name="x"):
     rows = pa.record_batch({"x": array})
     parsed = tuple(parse_step(step, options) for step, options in steps)
-    pipeline = Pipeline.build([FeatureSpec(name, role, ("x",), parsed)], rows.schema)
+    graph = build([FeatureSpec(name, role, ("x",), parsed)], rows.schema)
     half = -(-rows.num_rows // 2)
-    return Transform(pipeline, fit_batches(pipeline, [rows.slice(0, half), rows.slice(half)])), rows
+    return Transform(fit_batches(graph, [rows.slice(0, half), rows.slice(half)])), rows
 
 
 def through(array, *steps, role="feature"):
-    transform, rows = build(array, steps, role)
+    transform, rows = made_of(array, steps, role)
     made = transform.apply(rows)["x"]
     return made.to_pylist() if isinstance(made, pa.Array) else made.tolist()
 
@@ -175,9 +175,9 @@ def test_decimals_with_fractions_are_no_split_key():
 
 def test_encoders_name_the_casts_that_are_exact():
     with pytest.raises(JobError, match=r"Put `cast: string` before it"):
-        build(pa.array([Decimal("1.5")]), [("ordinal_encode", None)])
+        made_of(pa.array([Decimal("1.5")]), [("ordinal_encode", None)])
     with pytest.raises(JobError, match=r"Put `cast: int64` or `cast: string` before it"):
-        build(pa.array([Decimal(15)]), [("ordinal_encode", None)])
+        made_of(pa.array([Decimal(15)]), [("ordinal_encode", None)])
 
 
 def test_kept_lists_of_decimals():
@@ -192,7 +192,7 @@ def test_kept_lists_of_decimals():
 def test_vectors_of_decimals_are_cast_to_floats_only():
     vectors = pa.array([[Decimal(2**53 + 1), Decimal(1)]], pa.list_(pa.decimal128(38, 0), 2))
     with pytest.raises(JobError, match="cast to int64 cannot be of a vector"):
-        build(vectors, [("cast", "int64")])
+        made_of(vectors, [("cast", "int64")])
     with pytest.raises(JobError, match="decimals exactly"):
-        build(vectors, role="kept")
+        made_of(vectors, role="kept")
     assert through(vectors, ("cast", "float64")) == [[2.0**53, 1.0]]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from dtap_dask.features.vocabulary import Vocabulary
 from dtap_dask.lake.hashing import key_hash, splitmix64
 from property_tests import examples
@@ -28,10 +28,10 @@ def limits(kind: pa.DataType) -> tuple[int, int]:
 def train(array: pa.Array, *steps, role="feature", parts=2):
     rows = pa.record_batch({"x": array})
     parsed = tuple(parse_step(name, options) for name, options in steps)
-    pipeline = Pipeline.build([FeatureSpec("x", role, ("x",), parsed)], rows.schema)
+    graph = build([FeatureSpec("x", role, ("x",), parsed)], rows.schema)
     size = -(-rows.num_rows // parts)
     batches = [rows.slice(start, size) for start in range(0, rows.num_rows, size)]
-    return Transform(pipeline, fit_batches(pipeline, batches))
+    return Transform(fit_batches(graph, batches))
 
 
 def through(array: pa.Array, *steps, role="feature"):
@@ -169,9 +169,9 @@ def test_results_wider_than_the_column(array, steps, expected):
 
 def test_a_vector_of_integers_beyond_int64_is_refused():
     rows = pa.record_batch({"x": pa.array([2**63, 1], pa.uint64()), "y": pa.array([1, 2])})
-    pipeline = Pipeline.build([FeatureSpec("v", "feature", ("x", "y"), (), True)], rows.schema)
+    graph = build([FeatureSpec("v", "feature", ("x", "y"), (), True)], rows.schema)
     with pytest.raises(DataError, match=r"'x' holds integers beyond int64, which is what 'v' is written as"):
-        Transform(pipeline, fit_batches(pipeline, [rows])).apply(rows)
+        Transform(fit_batches(graph, [rows])).apply(rows)
 
 
 @given(columns(), st.lists(st.integers(-(2**70), 2**70) | st.integers(2**53 - 2, 2**53 + 2), min_size=1, unique=True))
@@ -219,8 +219,8 @@ def test_floats_that_would_merge_ids_are_refused(dtype, buckets):
     train(array, ("hash_encode", buckets - 1), ("cast", dtype))
     rows = pa.record_batch({"x": array, "y": [0.5, 1.5]})
     specs = [FeatureSpec("v", "feature", ("x", "y"), (parse_step("cast", "float32"),), True)]
-    pipeline = Pipeline.build(specs, rows.schema)
-    Transform(pipeline, fit_batches(pipeline, [rows]))
+    graph = build(specs, rows.schema)
+    Transform(fit_batches(graph, [rows]))
 
 
 @pytest.mark.parametrize(

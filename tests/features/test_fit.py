@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import Accumulator, FeatureSpec, Pipeline, Transform, finish, fit_batches, merge, parse_step
+from dtap_dask.features import (
+    Accumulator,
+    FeatureSpec,
+    FittedState,
+    Transform,
+    build,
+    finish,
+    fit_batches,
+    merge,
+    parse_step,
+)
 from dtap_dask.features.fit import measures
 from property_tests import examples
 
@@ -24,8 +34,8 @@ def spec(name, columns, *steps, role="feature", **more):
     return FeatureSpec(name, role, tuple(columns), parsed, place=more.pop("place", "features[0]"), **more)
 
 
-def build(*specs, schema=SCHEMA):
-    return Pipeline.build(specs, schema)
+def graph_of(*specs, schema=SCHEMA):
+    return build(specs, schema)
 
 
 def rows_of(count, seed=0):
@@ -66,31 +76,31 @@ FREQUENT = ("impute", {"strategy": "most_frequent"})
     ],
 )
 def test_levels(steps, levels):
-    pipeline = build(spec("out", ["x" if levels and steps[0] != "standard_scale" else "y"], *steps))
-    assert pipeline.levels == levels
-    assert len(pipeline.reasons) == levels
+    graph = graph_of(spec("out", ["x" if levels and steps[0] != "standard_scale" else "y"], *steps))
+    assert graph.passes == levels
+    assert len(graph.reasons) == levels
     if levels:
         rows = rows_of(300)
-        state = fit_batches(pipeline, [rows.slice(0, 100), rows.slice(100)])
-        assert state.levels == levels
-        assert len(Transform(pipeline, state).apply(rows)["out"]) == 300
+        state = fit_batches(graph, [rows.slice(0, 100), rows.slice(100)])
+        assert state.passes == levels
+        assert len(Transform(state).apply(rows)["out"]) == 300
 
 
 def test_reasons_name_step_and_feature():
-    pipeline = build(spec("x", ["x"], "impute", "standard_scale", "minmax_scale"), spec("y", ["y"], "standard_scale"))
-    assert pipeline.reasons[0] == "level 1: impute of x; standard_scale of x, y"
-    assert pipeline.reasons[1].startswith("level 2: minmax_scale of x (")
+    graph = graph_of(spec("x", ["x"], "impute", "standard_scale", "minmax_scale"), spec("y", ["y"], "standard_scale"))
+    assert graph.reasons[0] == "level 1: impute of x; standard_scale of x, y"
+    assert graph.reasons[1].startswith("level 2: minmax_scale of x (")
 
 
 def test_equal_statistics_are_taken_once():
-    pipeline = build(
+    graph = graph_of(
         spec("x", ["x"], "impute", "standard_scale"),
         spec("again", ["x"], "standard_scale", allow_null=True),
         spec("sizes", ["x", "y"], "impute", "standard_scale", vector=True),
         spec("s", ["s"], "ordinal_encode"),
         spec("hot", ["s"], "one_hot_encode"),
     )
-    assert [(m.chains[0].column, m.statistic.__name__) for m in measures(pipeline, 0)] == [
+    assert [(m.values[0].columns[0], m.statistic.kind.__name__) for m in measures(graph, 0)] == [
         ("x", "Moments"),
         ("y", "Moments"),
         ("s", "Counts"),
@@ -98,7 +108,7 @@ def test_equal_statistics_are_taken_once():
 
 
 def many():
-    return build(
+    return graph_of(
         spec("x", ["x"], MEDIAN, "log1p", "standard_scale"),
         spec("deep", ["x"], "impute", "standard_scale", ("bucketize", {"quantiles": 5})),
         spec("v", ["y", "n"], "standard_scale", ("pca", 2), vector=True),
@@ -107,18 +117,18 @@ def many():
     )
 
 
-def fit(pipeline, pieces, masks, fan_in):
-    state = None
-    for level in range(pipeline.levels):
+def fit(graph, pieces, masks, fan_in):
+    state = FittedState.unfitted(graph)
+    for _ in range(graph.passes):
         parts = []
         for rows, mask in zip(pieces, masks, strict=True):
-            accumulator = Accumulator(pipeline, level, state)
+            accumulator = Accumulator(state)
             for start in range(0, rows.num_rows, 64):
                 accumulator.add(rows.slice(start, 64), mask[start : start + 64])
             parts.append(pickle.loads(pickle.dumps(accumulator.partial())))
         while len(parts) > 1:
             parts = [merge(parts[i : i + fan_in]) for i in range(0, len(parts), fan_in)]
-        state = finish(pipeline, level, parts[0], state)
+        state = finish(parts[0], state)
     return state
 
 
@@ -133,14 +143,14 @@ def test_the_same_partition_gives_the_same_state_and_others_nearly(sizes, fan_in
     ends = np.cumsum([0, *sizes])
     pieces = [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)]
     masks = [mask[a:b] for a, b in itertools.pairwise(ends)]
-    pipeline = many()
-    state = fit(pipeline, pieces, masks, fan_in)
-    again = fit(pipeline, pieces, masks, fan_in)
+    graph = many()
+    state = fit(graph, pieces, masks, fan_in)
+    again = fit(graph, pieces, masks, fan_in)
     assert again == state
     assert again.as_json() == state.as_json()
-    whole = fit(pipeline, [rows.filter(pa.array(mask))], [np.ones(mask.sum(), bool)], 2)
+    whole = fit(graph, [rows.filter(pa.array(mask))], [np.ones(mask.sum(), bool)], 2)
     assert whole.rows == state.rows == mask.sum()
-    first, second = Transform(pipeline, state).apply(rows), Transform(pipeline, whole).apply(rows)
+    first, second = Transform(state).apply(rows), Transform(whole).apply(rows)
     for name in ("x", "v"):
         np.testing.assert_allclose(first[name], second[name], rtol=1e-4, atol=1e-4)
     for name in ("s", "b"):
@@ -148,21 +158,21 @@ def test_the_same_partition_gives_the_same_state_and_others_nearly(sizes, fan_in
 
 
 def test_merging_leaves_the_parts_as_they_are():
-    pipeline = many()
+    graph = many()
     rows = rows_of(500)
     parts = []
     for piece in (rows.slice(0, 200), rows.slice(200)):
-        accumulator = Accumulator(pipeline, 0)
+        accumulator = Accumulator(FittedState.unfitted(graph))
         accumulator.add(piece)
         parts.append(accumulator.partial())
     before = pickle.dumps(parts)
-    first = finish(pipeline, 0, merge(parts))
-    assert finish(pipeline, 0, merge(parts)) == first
+    first = finish(merge(parts), FittedState.unfitted(graph))
+    assert finish(merge(parts), FittedState.unfitted(graph)) == first
     assert pickle.dumps(parts) == before
 
 
 def test_nulls_of_rows_outside_the_fit_are_seen_by_the_first_pass():
-    pipeline = build(spec("y", ["y"], "standard_scale"), spec("n", ["n"]), spec("b", ["b"], role="label"))
+    graph = graph_of(spec("y", ["y"], "standard_scale"), spec("n", ["n"]), spec("b", ["b"], role="label"))
     rows = pa.record_batch(
         {
             "x": pa.array([1.0] * 4),
@@ -172,42 +182,42 @@ def test_nulls_of_rows_outside_the_fit_are_seen_by_the_first_pass():
             "b": pa.array([True, False, True, True]),
         }
     )
-    accumulator = Accumulator(pipeline, 0)
+    accumulator = Accumulator(FittedState.unfitted(graph))
     accumulator.add(rows, np.array([True, True, False, False]))
     with pytest.raises(DataError, match=r"columns 'y' \(2\), 'n' \(1\).*in 4 rows.*impute.*is not null.*allow_null"):
-        finish(pipeline, 0, accumulator.partial())
+        finish(accumulator.partial(), FittedState.unfitted(graph))
 
 
 def test_what_is_wrong_is_counted_once_for_all_features_of_a_column():
-    pipeline = build(
+    graph = graph_of(
         spec("a", ["y"], ("clip", {"min": 0})), spec("b", ["y"]), spec("c", ["y"], "standard_scale", allow_null=True)
     )
     rows = rows_of(12).set_column(rows_of(12).schema.names.index("y"), "y", pa.array([None, 1.0, 2.0] * 4))
-    accumulator = Accumulator(pipeline, 0)
+    accumulator = Accumulator(FittedState.unfitted(graph))
     accumulator.add(rows)
     with pytest.raises(DataError, match=r"column 'y' \(4\) would reach the output in 12 rows"):
-        finish(pipeline, 0, accumulator.partial())
+        finish(accumulator.partial(), FittedState.unfitted(graph))
 
 
 def test_columns_of_several_kinds_have_remedies_of_their_own():
-    pipeline = build(spec("y", ["y"], "standard_scale"), spec("s", ["s"]), spec("k", ["x"], role="kept"))
+    graph = graph_of(spec("y", ["y"], "standard_scale"), spec("s", ["s"]), spec("k", ["x"], role="kept"))
     nothing = {
         name: pa.nulls(2, kind) for name, kind in zip(rows_of(1).schema.names, rows_of(1).schema.types, strict=True)
     }
-    accumulator = Accumulator(pipeline, 0)
+    accumulator = Accumulator(FittedState.unfitted(graph))
     accumulator.add(pa.record_batch(nothing))
     with pytest.raises(DataError, match=r"For 'y': put `impute` .*For 's': encode it .*For 'x': leave .*keep that\."):
-        finish(pipeline, 0, accumulator.partial())
+        finish(accumulator.partial(), FittedState.unfitted(graph))
 
 
 @pytest.mark.parametrize("name", ["taxi/y", ""])
 def test_names_that_no_output_can_have(name):
     with pytest.raises(JobError, match=r"features\[0\]: .* cannot name an output.*'/', which Keras refuses.*`as`"):
-        build(spec(name, ["y"], place="features[0]"), spec(name + "/", ["x"], place="features[0]"))
+        graph_of(spec(name, ["y"], place="features[0]"), spec(name + "/", ["x"], place="features[0]"))
     with pytest.raises(JobError, match="another name with `name`"):
-        build(spec("a/b", ["y"], vector=True))
+        graph_of(spec("a/b", ["y"], vector=True))
     with pytest.raises(JobError, match="`derive` the column under another name, and keep that"):
-        build(spec("a/b", ["y"], role="kept"))
+        graph_of(spec("a/b", ["y"], role="kept"))
 
 
 def test_a_name_given_twice_is_put_right_where_it_can_be():
@@ -220,39 +230,42 @@ def test_a_name_given_twice_is_put_right_where_it_can_be():
         ((label, kept), r"already made by label. `derive` the column under another name, and keep that"),
     ):
         with pytest.raises(JobError, match=says) as error:
-            build(*specs)
+            graph_of(*specs)
         assert len(error.value.problems) == 1
 
 
 def test_infinities_and_negative_weights_of_all_rows_are_seen_by_the_first_pass():
     schema = pa.schema({"x": pa.float64(), "w": pa.float64()})
-    pipeline = build(spec("x", ["x"], "standard_scale"), spec("w", ["w"], role="weight"), schema=schema)
+    graph = graph_of(spec("x", ["x"], "standard_scale"), spec("w", ["w"], role="weight"), schema=schema)
     for x, w, message in (
         [np.inf, 1.0, r"'x' are infinite at step standard_scale"],
         [1.0, -1.0, "weight 'w' are negative"],
     ):
-        accumulator = Accumulator(pipeline, 0)
+        accumulator = Accumulator(FittedState.unfitted(graph))
         accumulator.add(pa.record_batch({"x": [1.0, x], "w": [1.0, w]}), np.array([True, False]))
         with pytest.raises(DataError, match=message):
-            finish(pipeline, 0, accumulator.partial())
+            finish(accumulator.partial(), FittedState.unfitted(graph))
 
 
 def test_no_rows_at_all():
-    pipeline = build(spec("y", ["y"], "standard_scale"))
-    accumulator = Accumulator(pipeline, 0)
+    graph = graph_of(spec("y", ["y"], "standard_scale"))
+    accumulator = Accumulator(FittedState.unfitted(graph))
     accumulator.add(rows_of(0))
     with pytest.raises(DataError, match=r"nothing to learn in column 'y'"):
-        finish(pipeline, 0, merge([accumulator.partial(), Accumulator(pipeline, 0).partial()]))
+        finish(
+            merge([accumulator.partial(), Accumulator(FittedState.unfitted(graph)).partial()]),
+            FittedState.unfitted(graph),
+        )
 
 
 def test_one_row_and_empty_batches():
-    pipeline = many()
+    graph = many()
     row = rows_of(60).slice(0, 3)
     state = fit(
-        pipeline, [row, row.slice(0, 0), row.slice(1, 1)], [np.ones(3, bool), np.ones(0, bool), np.zeros(1, bool)], 2
+        graph, [row, row.slice(0, 0), row.slice(1, 1)], [np.ones(3, bool), np.ones(0, bool), np.zeros(1, bool)], 2
     )
     assert state.rows == 3
-    assert Transform(pipeline, state).apply(row.slice(0, 0))["v"].shape == (0, 2)
+    assert Transform(state).apply(row.slice(0, 0))["v"].shape == (0, 2)
 
 
 def test_all_problems_come_at_once_with_their_places():
@@ -268,7 +281,7 @@ def test_all_problems_come_at_once_with_their_places():
         spec("b2", ["b"], allow_null=True, place="features[6]"),
     ]
     with pytest.raises(JobError) as error:
-        build(*specs)
+        graph_of(*specs)
     found = {problem.place: problem.message for problem in error.value.problems}
     assert "'xx'" in found["features[0].columns"]
     assert "Did you mean" in found["features[0].columns"] or "Known here" in found["features[0].columns"]
@@ -284,4 +297,4 @@ def test_all_problems_come_at_once_with_their_places():
 @pytest.mark.parametrize("kind", [pa.struct({"a": pa.int8()}), pa.time32("s"), pa.null(), pa.duration("s")])
 def test_types_that_cannot_be_features(kind):
     with pytest.raises(JobError, match="column 'z' cannot be used"):
-        build(spec("z", ["z"]), schema=pa.schema({"z": kind}))
+        graph_of(spec("z", ["z"]), schema=pa.schema({"z": kind}))

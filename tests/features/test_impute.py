@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from property_tests import examples
 
 numbers = st.lists(st.none() | st.integers(-50, 50).map(lambda x: x / 4), min_size=2, max_size=60).filter(
@@ -35,9 +35,9 @@ def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
 def run(values: pa.Array, steps, at=()):
     rows = pa.record_batch({"x": values})
     spec = FeatureSpec("x", "feature", ("x",), tuple(parse_step(*step) for step in steps), place="features[0]")
-    pipeline = Pipeline.build([spec], rows.schema)
-    state = fit_batches(pipeline, pieces(rows, list(at)))
-    return pipeline, state, Transform(pipeline, state).apply(rows)
+    graph = build([spec], rows.schema)
+    state = fit_batches(graph, pieces(rows, list(at)))
+    return graph, state, Transform(state).apply(rows)
 
 
 def as_matrix(values):
@@ -65,8 +65,8 @@ def test_the_strategies_are_scikit_learns(values, at, strategy):
 def test_impute_clip_log_and_scale_fit_in_one_pass(values, at, strategy, scaler):
     options = {"strategy": strategy, **({"value": 1.5} if strategy == "constant" else {})}
     steps = [("impute", options), ("clip", {"min": 0, "max": 9}), ("log1p",), (scaler[0],)]
-    pipeline, _, out = run(pa.array(values, pa.float64()), steps, at)
-    assert pipeline.levels == 1
+    graph, _, out = run(pa.array(values, pa.float64()), steps, at)
+    assert graph.passes == 1
     oracle = make_pipeline(
         SimpleImputer(strategy=strategy, fill_value=1.5 if strategy == "constant" else None),
         FunctionTransformer(lambda x: np.log1p(np.clip(x, 0, 9))),
@@ -84,8 +84,8 @@ def test_a_constant_after_a_fitted_imputer_does_not_take_its_nulls(values, at):
         ("impute", {"strategy": "constant", "value": 99}),
         ("standard_scale",),
     ]
-    pipeline, _, out = run(pa.array(values, pa.float64()), steps, at)
-    assert pipeline.levels == 1
+    graph, _, out = run(pa.array(values, pa.float64()), steps, at)
+    assert graph.passes == 1
     plain = as_matrix(values)[:, 0]
     filled = np.where(np.isnan(plain), np.nanmean(plain), plain)
     if filled.std() > 1e-6:
@@ -95,10 +95,10 @@ def test_a_constant_after_a_fitted_imputer_does_not_take_its_nulls(values, at):
 @examples(0.3)
 @given(numbers, cuts)
 def test_quantile_buckets_count_the_imputed_values(values, at):
-    pipeline, _, out = run(
+    graph, _, out = run(
         pa.array(values, pa.float64()), [("impute", {"strategy": "median"}), ("bucketize", {"quantiles": 4})], at
     )
-    assert pipeline.levels == 1
+    assert graph.passes == 1
     plain = as_matrix(values)[:, 0]
     filled = np.where(np.isnan(plain), np.nanmedian(plain), plain)
     bounds = np.unique(np.quantile(filled, [0.25, 0.5, 0.75]))
@@ -109,8 +109,8 @@ def test_quantile_buckets_count_the_imputed_values(values, at):
 @given(st.lists(st.none() | st.sampled_from(["b", "a", "c", ""]), min_size=1).filter(any), cuts)
 def test_text_is_filled_and_then_counted(values, at):
     for array in (pa.array(values, pa.string()), pa.array(values, pa.string()).dictionary_encode()):
-        pipeline, state, out = run(array, [("impute", {"strategy": "most_frequent"}), ("ordinal_encode",)], at)
-        assert pipeline.levels == 1
+        graph, state, out = run(array, [("impute", {"strategy": "most_frequent"}), ("ordinal_encode",)], at)
+        assert graph.passes == 1
         counts = pd.Series([value for value in values if value is not None]).value_counts()
         common = min(counts.index[counts == counts.max()])
         filled = [common if value is None else value for value in values]
@@ -149,13 +149,13 @@ def test_integers_stay_integers_where_the_value_is_one():
 def test_the_indicator_of_a_vector_is_a_vector():
     rows = pa.record_batch({"x": pa.array([1.0, None, 3.0]), "y": pa.array([None, None, 1.0])})
     step = parse_step("impute", {"indicator": True})
-    pipeline = Pipeline.build([FeatureSpec("v", "feature", ("x", "y"), (step,), vector=True)], rows.schema)
-    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    graph = build([FeatureSpec("v", "feature", ("x", "y"), (step,), vector=True)], rows.schema)
+    transform = Transform(fit_batches(graph, [rows]))
     oracle = make_column_transformer((SimpleImputer(add_indicator=True), ["x", "y"])).fit_transform(rows.to_pandas())
     out = transform.apply(rows)
     np.testing.assert_allclose(np.hstack([out["v"], out["v_missing"]]), oracle)
     assert [info.shape for info in transform.infos] == [(2,), (2,)]
-    assert pipeline.outputs == ("v", "v_missing")
+    assert [output.name for output in graph.outputs] == ["v", "v_missing"]
 
 
 def test_a_column_of_only_nulls_says_what_to_do():

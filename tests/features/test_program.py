@@ -8,20 +8,21 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches
+from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation
 from dtap_dask.features.scale import StandardScale
-from dtap_dask.features.step import Bound, ErrorContext, Fitted, Step, ValueType
+from dtap_dask.features.valuetype import ValueType
 
 ROWS = pa.record_batch({"amount": [1.0, 2.0]})
 
 
-class Stumble(Step):
+class Stumble(Operation):
     """Raises where it is told to."""
 
     name: ClassVar[str] = "stumble"
     error: Any = None
 
-    def kind(self, given: ValueType, index: int) -> ValueType:
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         return given
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
@@ -36,9 +37,9 @@ class Unlearnt(StandardScale):
         raise OverflowError(34, "Numerical result out of range")
 
 
-def run(*steps: Step, name: str = "amount") -> Any:
-    pipeline = Pipeline.build([FeatureSpec(name, "feature", ("amount",), steps)], ROWS.schema)
-    return Transform(pipeline, fit_batches(pipeline, [ROWS])).apply(ROWS)
+def run(*steps: Operation, name: str = "amount") -> Any:
+    graph = build([FeatureSpec(name, "feature", ("amount",), steps)], ROWS.schema)
+    return Transform(fit_batches(graph, [ROWS])).apply(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_what_names_its_place_already_goes_through() -> None:
 
 def test_types_without_a_way_in() -> None:
     schema = pa.schema({"amount": pa.float64()})
-    pipeline = Pipeline.build([FeatureSpec("amount", "feature", ("amount",), ())], schema)
+    graph = build([FeatureSpec("amount", "feature", ("amount",), ())], schema)
     months = pa.record_batch({"amount": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
     with pytest.raises(DataError, match=r"^Column 'amount', step reading, failed with "):
-        Transform(pipeline, fit_batches(pipeline, [])).apply(months)
+        Transform(fit_batches(graph, [])).apply(months)

@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features.reduce import Pca
 from property_tests import examples
 
 ATTRIBUTES = ("explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_", "noise_variance_")
@@ -29,10 +30,11 @@ def spec(columns, *steps):
 
 def run(matrix, cuts, *steps):
     rows = pa.record_batch({f"x{i}": pa.array(column, from_pandas=True) for i, column in enumerate(matrix.T)})
-    pipeline = Pipeline.build([spec(tuple(rows.schema.names), *steps)], rows.schema)
+    graph = build([spec(tuple(rows.schema.names), *steps)], rows.schema)
+    [block] = [value for value in graph.values if isinstance(value.operation, Pca)]
     ends = sorted({0, len(matrix), *(cut for cut in cuts if cut < len(matrix))})
-    state = fit_batches(pipeline, [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)])
-    return pipeline, state.reduced(pipeline.features[0]).fitted, Transform(pipeline, state).apply(rows)["v"]
+    state = fit_batches(graph, [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)])
+    return graph, state.fitted[block], Transform(state).apply(rows)["v"]
 
 
 def positive(oracle_components, rows):
@@ -50,21 +52,21 @@ def sample(rows, width, seed=0):
 def test_pca_is_scikit_learns(rows, width, seed, cuts, data):
     kept = data.draw(st.integers(1, width))
     matrix = sample(max(rows, width + 1), width, seed)
-    pipeline, fitted, out = run(matrix, cuts, ("pca", kept))
+    graph, fitted, out = run(matrix, cuts, ("pca", kept))
     oracle = PCA(kept, svd_solver="full").fit(matrix)
     components, expected = positive(oracle.components_, oracle.transform(matrix))
     np.testing.assert_allclose(fitted["components_"], components, atol=1e-6)
     for name in ATTRIBUTES:
         np.testing.assert_allclose(fitted[name], getattr(oracle, name), rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
-    assert (pipeline.levels, out.shape, out.dtype) == (1, (len(matrix), kept), np.float32)
+    assert (graph.passes, out.shape, out.dtype) == (1, (len(matrix), kept), np.float32)
 
 
 @pytest.mark.parametrize(("step", "scaler"), [("standard_scale", StandardScaler), ("minmax_scale", MinMaxScaler)])
 def test_scale_then_pca_is_one_level(step, scaler):
     matrix = sample(500, 6) * [1, 10, 100, 1000, 0.1, 0.01]
-    pipeline, fitted, out = run(matrix, [100, 350], (step,), ("pca", 4))
-    assert pipeline.levels == 1
+    graph, fitted, out = run(matrix, [100, 350], (step,), ("pca", 4))
+    assert graph.passes == 1
     oracle = make_pipeline(scaler(), PCA(4, svd_solver="full")).fit(matrix)
     components, expected = positive(oracle[-1].components_, oracle.transform(matrix))
     np.testing.assert_allclose(fitted["components_"], components, atol=1e-6)
@@ -77,9 +79,9 @@ def test_impute_then_pca_is_two_levels(scale):
     matrix = sample(400, 4)
     matrix[::5, 1] = np.nan
     matrix[3::7, 2] = np.nan
-    pipeline, fitted, out = run(matrix, [50, 60], ("impute",), *scale, ("pca", 2))
-    assert pipeline.levels == 2
-    assert "pca of v" in pipeline.reasons[1]
+    graph, fitted, out = run(matrix, [50, 60], ("impute",), *scale, ("pca", 2))
+    assert graph.passes == 2
+    assert "pca of v" in graph.reasons[1]
     steps = [SimpleImputer(), *([StandardScaler()] if scale else []), PCA(2, svd_solver="full")]
     oracle = make_pipeline(*steps).fit(matrix)
     components, expected = positive(oracle[-1].components_, oracle.transform(matrix))
@@ -91,8 +93,8 @@ def test_a_constant_imputed_is_not_learnt_so_one_level_is_enough():
     matrix = sample(100, 3)
     matrix[::4, 0] = np.nan
     constant = ("impute", {"strategy": "constant", "value": 1.0})
-    pipeline, _, out = run(matrix, [30], constant, ("standard_scale",), ("pca", 2))
-    assert pipeline.levels == 1
+    graph, _, out = run(matrix, [30], constant, ("standard_scale",), ("pca", 2))
+    assert graph.passes == 1
     filled = np.nan_to_num(matrix, nan=1.0)
     oracle = make_pipeline(StandardScaler(), PCA(2, svd_solver="full")).fit(filled)
     _, expected = positive(oracle[-1].components_, oracle.transform(filled))
@@ -111,7 +113,7 @@ def test_mistakes_are_named():
     ]
     for wrong, message in problems:
         with pytest.raises(JobError, match=message):
-            Pipeline.build([wrong], schema)
+            build([wrong], schema)
 
 
 def test_too_few_rows_and_nulls_are_errors():

@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as hnp
 from sklearn import preprocessing as sklearn
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
 from dtap_dask.features.column import Numbers
+from dtap_dask.features.operation import ErrorContext
 from dtap_dask.features.sample import Sample
 from dtap_dask.features.statistic import Extremes, Moments
-from dtap_dask.features.step import ErrorContext
 from property_tests import examples
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
@@ -36,10 +36,10 @@ def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
 
 def fitted(values, step, at=(), options=None):
     rows = pa.record_batch({"x": pa.array(values, from_pandas=False)})
-    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), (parse_step(step, options),))], rows.schema)
-    state = fit_batches(pipeline, pieces(rows, list(at)))
-    [(_, steps)] = state.columns(pipeline.features[0])
-    return steps[0].fitted, Transform(pipeline, state).apply(rows)["x"]
+    graph = build([FeatureSpec("x", "feature", ("x",), (parse_step(step, options),))], rows.schema)
+    state = fit_batches(graph, pieces(rows, list(at)))
+    [numbers] = state.fitted.values()
+    return numbers, Transform(state).apply(rows)["x"]
 
 
 @given(columns, cuts)
@@ -85,8 +85,8 @@ def test_nulls_are_skipped_and_nan_is_null():
     values = [1.0, None, 3.0, float("nan"), 8.0]
     rows = pa.record_batch({"x": pa.array(values, from_pandas=False)})
     spec = FeatureSpec("x", "feature", ("x",), (parse_step("standard_scale"),), allow_null=True)
-    pipeline = Pipeline.build([spec], rows.schema)
-    out = Transform(pipeline, fit_batches(pipeline, [rows.slice(0, 2), rows.slice(2)])).apply(rows)["x"]
+    graph = build([spec], rows.schema)
+    out = Transform(fit_batches(graph, [rows.slice(0, 2), rows.slice(2)])).apply(rows)["x"]
     oracle = sklearn.StandardScaler().fit_transform(np.array([[1], [np.nan], [3], [np.nan], [8]], float))[:, 0]
     np.testing.assert_allclose(out, oracle, rtol=1e-6)
     assert out.dtype == np.float32
@@ -140,9 +140,9 @@ def test_squares_that_overflow_are_an_error_with_a_remedy():
 def test_only_nulls_are_an_error_with_a_remedy():
     rows = pa.record_batch({"x": pa.array([None, None], pa.float64())})
     spec = FeatureSpec("x", "feature", ("x",), (parse_step("standard_scale"),), allow_null=True)
-    pipeline = Pipeline.build([spec], rows.schema)
+    graph = build([spec], rows.schema)
     with pytest.raises(DataError, match=r"nothing to learn in column 'x'.*2 nulls"):
-        fit_batches(pipeline, [rows])
+        fit_batches(graph, [rows])
 
 
 def test_an_infinity_names_column_and_step():
@@ -154,7 +154,7 @@ def test_an_infinity_names_column_and_step():
 def test_what_cannot_be_scaled_is_refused_with_a_remedy(kind, remedy):
     spec = FeatureSpec("x", "feature", ("x",), (parse_step("standard_scale"),), place="features[0]")
     with pytest.raises(JobError, match=rf"features\[0\].steps\[0\]: column 'x'.*{remedy}"):
-        Pipeline.build([spec], pa.schema({"x": kind}))
+        build([spec], pa.schema({"x": kind}))
 
 
 @examples(0.3)

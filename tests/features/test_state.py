@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features import FeatureSpec, FittedState, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
 from dtap_dask.storage import open_store
 
 
@@ -43,22 +43,22 @@ def make():
         FeatureSpec("b", "label", ("b",), (step("ordinal_encode"),), place="label"),
         FeatureSpec("y", "kept", ("y",)),
     ]
-    pipeline = Pipeline.build(specs, rows.schema)
-    return rows, pipeline, fit_batches(pipeline, [rows.slice(0, 70), rows.slice(70)])
+    graph = build(specs, rows.schema)
+    return rows, graph, fit_batches(graph, [rows.slice(0, 70), rows.slice(70)])
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
-    rows, pipeline, state = make()
+    rows, graph, state = make()
     store = open_store(str(tmp_path))
     for prefix in ("", "_run/1/fitted"):
         state.save(store, prefix)
         loaded = FittedState.load(store, prefix)
         assert loaded == state
         assert loaded.as_json() == state.as_json()
-        first, second = Transform(pipeline, state), Transform(loaded.pipeline, loaded)
+        first, second = Transform(state), Transform(loaded)
         assert first.infos == second.infos
         made, again = first.apply(rows), second.apply(rows)
-        assert made.keys() == again.keys() == set(pipeline.outputs)
+        assert made.keys() == again.keys() == {output.name for output in graph.outputs}
         for name, values in made.items():
             same = (
                 values.equals(again[name])
@@ -79,47 +79,55 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
 
 
 def test_the_file_names_numbers_as_dask_ml_does(tmp_path):
-    rows, pipeline, state = make()
+    rows, _, state = make()
     state.save(open_store(str(tmp_path)))
     document = json.loads((tmp_path / "transform.json").read_text())
-    features = {feature["name"]: feature for feature in document["features"]}
-    [[imputed, scaled]] = features["x"]["fitted"]
+    outputs = {output["name"]: output for output in document["outputs"]}
+
+    def value(name):
+        [place] = outputs[name]["values"]
+        return document["values"][place]
+
+    scaled = value("x")
+    [imputed] = [document["values"][place] for place in scaled["inputs"]]
     x = rows.column("x").to_numpy()
-    np.testing.assert_allclose(imputed["statistics_"], x.mean(), rtol=1e-14)
-    assert set(scaled) == {"n_samples_seen_", "mean_", "var_", "scale_"}
-    assert len(features["v"]["reduced"]["components_"]) == 2
-    assert features["hot"]["fitted"] == features["again"]["fitted"]
-    vocabulary = pq.read_table(tmp_path / features["s"]["fitted"][0][1]["file"])
+    np.testing.assert_allclose(imputed["fitted"]["statistics_"], x.mean(), rtol=1e-14)
+    assert set(scaled["fitted"]) == {"n_samples_seen_", "mean_", "var_", "scale_"}
+    assert len(value("v")["fitted"]["components_"]) == 2
+    assert outputs["hot"]["values"] == outputs["again"]["values"]
+    vocabulary = pq.read_table(tmp_path / value("s")["vocabulary"])
     assert vocabulary.column_names == ["vocabulary", "counts"]
     assert vocabulary.column("counts").to_pylist() == sorted(vocabulary.column("counts").to_pylist(), reverse=True)
-    infos = {info.name: info for info in Transform(pipeline, state).infos}
-    assert infos["s"].vocabulary == features["s"]["fitted"][0][1]["file"]
+    infos = {info.name: info for info in Transform(state).infos}
+    assert infos["s"].vocabulary == value("s")["vocabulary"]
     assert set(infos["b"].classes) == {"no", "yes"}
 
 
-def test_columns_walk_over_steps_and_their_numbers():
-    _, pipeline, state = make()
-    feature = pipeline.features[0]
-    [(column, steps)] = state.columns(feature)
-    assert column == "x"
-    assert [step.step.name for step in steps] == ["impute", "standard_scale"]
-    assert steps[1].fitted["n_samples_seen_"] == 200
-    assert state.reduced(feature) is None
+def test_values_have_inputs_and_their_numbers():
+    _, graph, state = make()
+    [scaled] = graph.outputs[0].values
+    [imputed] = scaled.inputs
+    [source] = imputed.inputs
+    assert (source.columns, source.inputs) == (("x",), ())
+    assert [value.applied.name for value in (imputed, scaled)] == ["impute", "standard_scale"]
+    assert state.fitted[scaled]["n_samples_seen_"] == 200
+    assert [output.name for output in graph.outputs[:2]] == ["x", "x_missing"]
 
 
 def test_states_of_other_numbers_differ():
-    _, pipeline, state = make()
-    chain = next(iter(state.fitted))
-    other = FittedState(
-        state.specs, state.schema, state.levels, state.rows, {**state.fitted, chain: {"statistics_": 0.0}}
-    )
+    _, graph, state = make()
+    value = next(iter(state.fitted))
+    other = FittedState(graph, state.passes, state.rows, {**state.fitted, value: {"statistics_": 0.0}})
     assert other != state
     assert make()[2] == state
-    assert FittedState(state.specs, state.schema, 0, 0, {}).pipeline == pipeline
+    assert FittedState.unfitted(state.graph).graph == graph
 
 
 def test_another_format_is_refused(tmp_path):
     store = open_store(str(tmp_path))
     store.write_atomic("transform.json", b'{"format": 99}')
     with pytest.raises(OutputError, match="has format 99"):
+        FittedState.load(store)
+    store.write_atomic("transform.json", b'{"format": 1, "levels": 1, "features": []}')
+    with pytest.raises(OutputError, match=r"has format 1, and .* reads 2\. .*, or .*--overwrite"):
         FittedState.load(store)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Pipeline, Transform, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
 from dtap_dask.features.column import from_arrow
 
 
@@ -17,8 +17,8 @@ def run(columns, *steps, role="feature", name="x", **more):
     rows = pa.record_batch(columns)
     parsed = tuple(parse_step(*step) for step in steps)
     spec = FeatureSpec(name, role, tuple(rows.schema.names), parsed, **more)
-    pipeline = Pipeline.build([spec], rows.schema)
-    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    graph = build([spec], rows.schema)
+    transform = Transform(fit_batches(graph, [rows]))
     made = transform.apply(rows)
     for info in transform.infos:
         if info.stored != "bytes" and None not in info.shape:
@@ -130,9 +130,9 @@ def test_what_is_kept_has_no_steps_to_put_right():
 
 def test_the_logarithm_of_what_has_none_is_clipped_not_imputed():
     rows = pa.record_batch({"x": pa.array([1.0, -3.0])})
-    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), (parse_step("log1p"),))], rows.schema)
+    graph = build([FeatureSpec("x", "feature", ("x",), (parse_step("log1p"),))], rows.schema)
     with pytest.raises(DataError, match=r"by step log1p, which has no result.*`clip: \{min: 0\}`") as error:
-        Transform(pipeline).apply(rows)
+        Transform(FittedState.unfitted(graph)).apply(rows)
     assert "impute" not in str(error.value)
 
 
@@ -224,8 +224,8 @@ def test_slices_of_batches_give_slices_of_the_result():
         FeatureSpec("s", "feature", ("s",), (parse_step("ordinal_encode"),)),
         FeatureSpec("b", "label", ("b",)),
     ]
-    pipeline = Pipeline.build(specs, rows.schema)
-    transform = Transform(pipeline, fit_batches(pipeline, [rows]))
+    graph = build(specs, rows.schema)
+    transform = Transform(fit_batches(graph, [rows]))
     whole = transform.apply(rows)
     for start, length in ((0, 100), (13, 20), (99, 1), (50, 0), (8, 64)):
         part = transform.apply(rows.slice(start, length))
@@ -239,16 +239,16 @@ def test_the_rows_that_came_in_are_not_changed():
     spec = FeatureSpec(
         "x", "feature", ("x",), (parse_step("impute"), parse_step("clip", {"min": 2}), parse_step("minmax_scale"))
     )
-    pipeline = Pipeline.build([spec], rows.schema)
-    Transform(pipeline, fit_batches(pipeline, [rows])).apply(rows)
+    graph = build([spec], rows.schema)
+    Transform(fit_batches(graph, [rows])).apply(rows)
     np.testing.assert_array_equal(values, [1, np.nan, 3])
 
 
 def test_an_unfinished_state_is_refused():
     rows = pa.record_batch({"x": [1.0, 2.0]})
-    pipeline = Pipeline.build([FeatureSpec("x", "feature", ("x",), (parse_step("standard_scale"),))], rows.schema)
-    with pytest.raises(ValueError, match="0 of 1 levels"):
-        Transform(pipeline, None)
+    graph = build([FeatureSpec("x", "feature", ("x",), (parse_step("standard_scale"),))], rows.schema)
+    with pytest.raises(ValueError, match="0 of 1 passes"):
+        Transform(FittedState.unfitted(graph))
 
 
 def test_lists_that_overflow_float32_are_refused():

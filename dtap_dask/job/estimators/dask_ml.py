@@ -13,17 +13,21 @@ import pyarrow as pa
 from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
 from sklearn.decomposition import PCA
-from sklearn.impute import MissingIndicator
+from sklearn.impute import MissingIndicator as PlainIndicator
 from sklearn.impute import SimpleImputer as PlainImputer
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, MaxAbsScaler, OneHotEncoder, OrdinalEncoder
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features.bucketize import Bucketize
+from dtap_dask.features.column import shape_of
 from dtap_dask.features.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
-from dtap_dask.features.impute import Impute
+from dtap_dask.features.graph import Value
+from dtap_dask.features.impute import Impute, MissingIndicator
+from dtap_dask.features.operation import Fitted, Operation
+from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.features.step import Fitted, Step, ValueType
+from dtap_dask.features.valuetype import ValueType
 
 
 @dataclass(frozen=True)
@@ -38,49 +42,49 @@ class Refused:
         raise DtapError(f"Step {self.step} has no dask-ml or scikit-learn estimator: {self.reason}")
 
 
-def estimator_of(step: Step, fitted: Fitted, column: str, given: ValueType) -> Any:
-    """The fitted estimator of one step on one column that it gets as `given`, or `Refused`."""
-    if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough):
-        return Refused(step.name, f"column {column!r} holds bytes ({given.source}), and theirs take text.")
-    return _MAKERS[type(step)](step, fitted, column, given)
+def estimator_of(value: Value, fitted: Fitted) -> Any:
+    """The fitted estimator of a value's operation on its inputs, or `Refused`."""
+    step, given = value.applied, value.inputs[0].type
+    if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough | MissingIndicator):
+        return Refused(step.name, f"column {value.columns[0]!r} holds bytes ({given.source}), and theirs take text.")
+    return MAKERS[type(step)](step, fitted, value.columns, given)
 
 
-def _standard(step: StandardScale, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _standard(step: StandardScale, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     scaler = StandardScaler(with_mean=step.with_mean, with_std=step.with_std)
     arrays = {name: np.array([value]) for name, value in fitted.items() if name in ("mean_", "var_", "scale_")}
     return _filled(scaler, n_features_in_=1, n_samples_seen_=fitted["n_samples_seen_"], **arrays)
 
 
-def _minmax(step: MinMaxScale, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _minmax(step: MinMaxScale, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     names = ("data_min_", "data_max_", "data_range_", "scale_", "min_")
-    series = {name: pd.Series([fitted[name]], index=[column]) for name in names}
+    series = {name: pd.Series([fitted[name]], index=[columns[0]]) for name in names}
     scaler = MinMaxScaler(feature_range=step.feature_range)
     return _filled(scaler, n_features_in_=1, n_samples_seen_=fitted["n_samples_seen_"], **series)
 
 
-def _maxabs(step: MaxAbsScale, fitted: Fitted, column: str, given: ValueType) -> Any:
-    scaler = _fit(MaxAbsScaler(), column, [fitted["max_abs_"]])
+def _maxabs(step: MaxAbsScale, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    scaler = _fit(MaxAbsScaler(), columns[0], [fitted["max_abs_"]])
     return _filled(scaler, n_samples_seen_=fitted["n_samples_seen_"])
 
 
-def _impute(step: Impute, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _impute(step: Impute, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     if step.strategy in ("median", "most_frequent"):
         value, missing = fitted["statistics_"], _missing(given)
         if given.base == "float":
             value = float(value)  # pandas has decimals as floats here; the state holds their digits
         if missing is None:
             value = bool(value)
-        return _fit(PlainImputer(strategy=step.strategy, missing_values=missing), column, [value], missing is None)
+        return _fit(PlainImputer(strategy=step.strategy, missing_values=missing), columns[0], [value], missing is None)
     value = step.value if step.strategy == "constant" else fitted["statistics_"]
     imputer = SimpleImputer(strategy=step.strategy, fill_value=step.value)
-    return _filled(imputer, indicator_=None, n_features_in_=1, statistics_=pd.Series([value], index=[column]))
+    return _filled(imputer, indicator_=None, n_features_in_=1, statistics_=pd.Series([value], index=[columns[0]]))
 
 
-def indicator_of(column: str, given: ValueType) -> Any:
-    """Where an imputer fills in: scikit-learn's MissingIndicator."""
+def _missing_indicator(step: MissingIndicator, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     missing = _missing(given)
     known = "" if given.base == "text" else 0.0
-    return _fit(MissingIndicator(features="all", missing_values=missing), column, [known], missing is None)
+    return _fit(PlainIndicator(features="all", missing_values=missing), columns[0], [known], missing is None)
 
 
 def _missing(given: ValueType) -> float | None:
@@ -88,18 +92,18 @@ def _missing(given: ValueType) -> float | None:
     return None if given.base == "bool" else np.nan
 
 
-def _ordinal(step: OrdinalEncode, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _ordinal(step: OrdinalEncode, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     values = _values(fitted["vocabulary"], given)
     if step.oov_buckets or given.base != "text":
         dtype = pd.CategoricalDtype(list(values))
-        return _filled(Categorizer(columns=[column]), columns_=[column], categories_={column: dtype})
+        return _filled(Categorizer(columns=[columns[0]]), columns_=[columns[0]], categories_={columns[0]: dtype})
     missing = {"encoded_missing_value": -1} if step.null == "id" else {}
     known = [*values, np.nan] if missing else [*values]
     encoder = OrdinalEncoder(categories=[np.array(known, object)], dtype=np.int64, **missing)
-    return _fit(encoder, column, [*values])
+    return _fit(encoder, columns[0], [*values])
 
 
-def _one_hot(step: OneHotEncode, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _one_hot(step: OneHotEncode, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     if step.null != step.unseen:
         return Refused(
             step.name,
@@ -109,14 +113,14 @@ def _one_hot(step: OneHotEncode, fitted: Fitted, column: str, given: ValueType) 
     values = _values(fitted["categories_"], given)
     unknown = "ignore" if step.unseen == "zeros" else "error"
     encoder = OneHotEncoder(categories=[values], handle_unknown=unknown, sparse_output=False, dtype=np.float32)
-    return _fit(encoder, column, [*values])
+    return _fit(encoder, columns[0], [*values])
 
 
-def _hash(step: HashEncode, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _hash(step: HashEncode, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return Refused(step.name, "none of theirs computes FarmHash's Fingerprint64; tf.strings.to_hash_bucket_fast does.")
 
 
-def _bucketize(step: Bucketize, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _bucketize(step: Bucketize, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     if step.boundaries is not None:
         return FunctionTransformer(_digitized, kw_args={"bins": step.boundaries})
     edges = np.empty(1, object)
@@ -129,21 +133,23 @@ def _bucketize(step: Bucketize, fitted: Fitted, column: str, given: ValueType) -
         bin_edges_=edges,
         n_bins_=np.array([len(edges[0]) - 1]),
         n_features_in_=1,
-        feature_names_in_=np.array([column], object),
+        feature_names_in_=np.array([columns[0]], object),
     )
 
 
-def _clip(step: Clip, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _clip(step: Clip, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     bounds = {"lower": step.min, "upper": step.max}
     return FunctionTransformer(_clipped, kw_args=bounds)
 
 
-def _log1p(step: Log1p, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _log1p(step: Log1p, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return FunctionTransformer(np.log1p)
 
 
-def _cast(step: Cast, fitted: Fitted, column: str, given: ValueType) -> Any:
-    if step.dtype.startswith("float") and (given.is_number or given.base == "onehot"):
+def _cast(step: Cast, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    if step.dtype.startswith("float") and (
+        given.base in ("float", "int", "bool", "onehot") and not shape_of(given.source)
+    ):
         return FunctionTransformer(_as_type, kw_args={"dtype": step.dtype})
     return Refused(
         step.name,
@@ -151,12 +157,11 @@ def _cast(step: Cast, fitted: Fitted, column: str, given: ValueType) -> Any:
     )
 
 
-def _passthrough(step: Passthrough, fitted: Fitted, column: str, given: ValueType) -> Any:
+def _passthrough(step: Passthrough, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return FunctionTransformer()
 
 
-def pca_of(fitted: Fitted, columns: Sequence[str]) -> Any:
-    """scikit-learn's PCA on all columns of a block."""
+def _pca(step: Pca, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     names = ("components_", "explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_")
     plain = {name: fitted[name] for name in ("n_components_", "n_features_in_", "n_samples_", "noise_variance_")}
     pca = PCA(n_components=fitted["n_components_"]).set_output(transform="pandas")
@@ -164,7 +169,7 @@ def pca_of(fitted: Fitted, columns: Sequence[str]) -> Any:
     return _filled(pca, feature_names_in_=np.array(columns, object), **arrays, **plain)
 
 
-_MAKERS: dict[type[Step], Callable[..., Any]] = {
+MAKERS: dict[type[Operation], Callable[..., Any]] = {
     StandardScale: _standard,
     MinMaxScale: _minmax,
     MaxAbsScale: _maxabs,
@@ -178,7 +183,10 @@ _MAKERS: dict[type[Step], Callable[..., Any]] = {
     Log1p: _log1p,
     Cast: _cast,
     Passthrough: _passthrough,
+    Pca: _pca,
+    MissingIndicator: _missing_indicator,
 }
+"""What makes the estimator of an operation: a function of it, what it learnt, its columns and their type."""
 
 
 def _filled(estimator: Any, **attributes: Any) -> Any:

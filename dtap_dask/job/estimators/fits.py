@@ -23,25 +23,32 @@ from dtap_dask.features.checks import infinite
 from dtap_dask.features.column import Floats
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.encode import LabelEncode, OneHotEncode, OrdinalEncode
-from dtap_dask.features.feature import Block, Chain
+from dtap_dask.features.graph import Value
 from dtap_dask.features.impute import Impute
+from dtap_dask.features.operation import ErrorContext, Fitted, Operation, StatisticSpec
 from dtap_dask.features.reduce import Pca
 from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
-from dtap_dask.features.statistic import Covariance, Extremes, Moments, Statistic
-from dtap_dask.features.step import ErrorContext, Fitted, Step
+from dtap_dask.features.statistic import Covariance, Extremes, Moments
 from dtap_dask.job.estimators.frames import VALUES, Frames
 
 
 @dataclass(frozen=True)
 class Target:
-    """A step to be fitted on `inputs` (one column, or for pca all of a block); `learnt_before` is how many learning
-    steps they have been through."""
+    """A value to be fitted; `learnt_before` is the longest chain of values that must be fitted before it."""
 
-    name: Chain | Block
-    step: Step
-    inputs: tuple[Chain, ...]
-    place: ErrorContext
+    value: Value
+    context: ErrorContext
     learnt_before: int
+
+    @property
+    def step(self) -> Operation:
+        """The operation that learns."""
+        return self.value.applied
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """What it learns from."""
+        return self.value.inputs
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def _look(frame: dd.DataFrame, targets: Sequence[Target], rows: int) -> list[_Se
     for number, target in enumerate(targets):
         part = found[found.index == str(number)]
         count = int(part["count"].sum())
-        _refuse(target, target.step.statistic, rows - count, count, int(part["infinite"].sum()))
+        _refuse(target, target.value.learns, rows - count, count, int(part["infinite"].sum()))
         seen.append(_Seen(count, float(part["low"].min()), float(part["high"].max())))
     return seen
 
@@ -71,13 +78,13 @@ def _seen(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _refuse(target: Target, kind: type[Statistic] | None, nulls: int, count: int, infinities: int) -> None:
+def _refuse(target: Target, learns: StatisticSpec | None, nulls: int, count: int, infinities: int) -> None:
     if infinities:
-        raise infinite(infinities, target.place.column, target.place.feature, target.step.name)
-    if count == 0 and kind is not None:
-        nothing = kind()
+        raise infinite(infinities, target.context.column, target.context.feature, target.step.name)
+    if count == 0 and learns is not None:
+        nothing = learns.empty()
         nothing.nulls = nulls
-        target.step.fit(nothing, target.place)  # says that there is nothing to learn
+        target.step.fit(nothing, target.context)  # says that there is nothing to learn
 
 
 def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
@@ -94,7 +101,7 @@ def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitte
         moments = Moments()
         moments.count, moments.mean = one.count, own.get("mean_", 0.0)
         moments.squares = own.get("var_", 0.0) * one.count
-        fitted = step.fit(moments, target.place)  # says if squares overflow
+        fitted = step.fit(moments, target.context)  # says if squares overflow
         constant = one.low == one.high
         if constant and step.with_std:
             own["var_"] = 0.0
@@ -116,7 +123,7 @@ def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
         names = ("data_min_", "data_max_", "data_range_", "scale_", "min_")
         own = {name: float(getattr(scaler, name)[str(number)]) for name in names}
         extremes = _extremes(one)
-        fitted = step.fit(extremes, target.place)
+        fitted = step.fit(extremes, target.context)
         learnt.append({**fitted, **own} if math.isfinite(own["scale_"]) else fitted)
     return learnt
 
@@ -125,7 +132,7 @@ def maxabs(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
     """Dask DataFrame's min and max: dask-ml has no MaxAbsScaler."""
     frame = frames.floats([target.inputs[0] for target in targets])
     seen = _look(frame, targets, rows)
-    return [target.step.fit(_extremes(one), target.place) for target, one in zip(targets, seen, strict=True)]
+    return [target.step.fit(_extremes(one), target.context) for target, one in zip(targets, seen, strict=True)]
 
 
 def _extremes(seen: _Seen) -> Extremes:
@@ -144,7 +151,7 @@ def mean(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
         value = float(imputer.statistics_[str(number)])
         if not math.isfinite(value):
             raise DataError(
-                f"The values of {target.place} are so large that dask-ml's sum of them overflows float64. Use `fit: "
+                f"The values of {target.context} are so large that dask-ml's sum of them overflows float64. Use `fit: "
                 "fused`, or put `clip` before it."
             )
         learnt.append({"statistics_": value})
@@ -156,10 +163,10 @@ def most_frequent(frames: Frames, targets: Sequence[Target], rows: int) -> list[
     learnt = []
     for target in targets:
         counts = _counts(_tally(frames, target, rows), rows)
-        kind = frames.context.schema.field(target.inputs[0].column).type
+        kind = target.inputs[0].type.source
         if counts.values is not None and pa.types.is_decimal(kind) and pa.types.is_large_binary(counts.values.type):
             counts.values = counts.values.cast(pa.string()).cast(kind)  # smallest as numbers, not as text
-        learnt.append(target.step.fit(counts, target.place))
+        learnt.append(target.step.fit(counts, target.context))
     return learnt
 
 
@@ -170,7 +177,7 @@ def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fit
         tally = _tally(frames, target, rows)
         known = Categorizer(columns=[VALUES]).fit(frames.values(target.inputs[0]))
         in_order = tally.loc[known.categories_[VALUES].categories]
-        learnt.append(target.step.fit(_counts(in_order, rows), target.place))
+        learnt.append(target.step.fit(_counts(in_order, rows), target.context))
     return learnt
 
 
@@ -183,7 +190,7 @@ def _tally(frames: Frames, target: Target, rows: int) -> Any:
         tally.index = tally.index.astype(own)
     endless = int(tally[np.isinf(tally.index)].sum()) if own == np.float64 else 0
     count = int(tally.sum())
-    _refuse(target, Counts, rows - count, count, endless)
+    _refuse(target, target.value.learns, rows - count, count, endless)
     return tally
 
 
@@ -234,17 +241,17 @@ def _components(target: Target, block: Floats) -> Fitted:
     assert isinstance(step, Pca)
     infinities = int(np.isinf(block).sum())
     if infinities:
-        raise infinite(infinities, target.place.column, target.place.feature, step.name)
+        raise infinite(infinities, target.context.column, target.context.feature, step.name, several=True)
     block = block[~np.isnan(block).any(axis=1)]
-    covariance = Covariance(block.shape[1])
+    covariance = Covariance()
     covariance.count = len(block)
     if len(block) < max(2, step.n_components):
-        step.fit_block(covariance, target.place)  # says that there are too few rows
+        step.fit(covariance, target.context)  # says that there are too few rows
     with np.errstate(invalid="ignore", over="ignore"):  # scikit-learn divides by the whole variance, which may be 0
         pca = PCA(step.n_components, svd_solver="full").fit(block)
     if not np.isfinite(pca.explained_variance_).all():
-        covariance.products[:] = np.inf
-        step.fit_block(covariance, target.place)  # says that squares overflow
+        covariance.products = np.full((1, 1), np.inf)
+        step.fit(covariance, target.context)  # says that squares overflow
     largest = pca.components_[np.arange(step.n_components), np.abs(pca.components_).argmax(axis=1)]
     return {
         "components_": tuple(map(tuple, (pca.components_ * np.where(largest < 0, -1.0, 1.0)[:, None]).tolist())),
@@ -274,7 +281,7 @@ def _together(parts: Sequence[pd.DataFrame], target: Target, learn: Callable[[Ta
 
 Fit = Callable[[Frames, Sequence[Target], int], list[Fitted]]
 
-_FITS: dict[type[Step], Fit] = {
+_FITS: dict[type[Operation], Fit] = {
     StandardScale: standard,
     MinMaxScale: minmax,
     MaxAbsScale: maxabs,
@@ -286,7 +293,7 @@ _FITS: dict[type[Step], Fit] = {
 }
 
 
-def fit_of(step: Step) -> Fit:
+def fit_of(step: Operation) -> Fit:
     """What fits a step: a function of frames, of targets that have this same step, and of the number of fitted rows."""
     if isinstance(step, Impute):
         return {"mean": mean, "median": median, "most_frequent": most_frequent}[step.strategy]

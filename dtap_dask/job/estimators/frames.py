@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from dtap_dask.features.column import Column, Decimals, Text, numbers, present
 from dtap_dask.features.decimals import spelled
-from dtap_dask.features.feature import Block, Chain
+from dtap_dask.features.graph import Value, in_order
+from dtap_dask.features.operation import Fitted
 from dtap_dask.features.program import Program
-from dtap_dask.features.step import Fitted
 from dtap_dask.job.execution.tasks import TaskContext, patiently
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 
@@ -33,21 +33,20 @@ class Frames:
 
     context: TaskContext
     tasks: tuple[ScanTask, ...]
-    learnt: Mapping[Chain | Block, Fitted]
+    learnt: Mapping[Value, Fitted]
 
-    def floats(self, chains: Sequence[Chain]) -> dd.DataFrame:
-        """One float64 column a chain, named '0', '1', ..., NaN where null."""
-        return self._frame(_floats, tuple(chains))
+    def floats(self, values: Sequence[Value]) -> dd.DataFrame:
+        """One float64 column a value, named '0', '1', ..., NaN where null."""
+        return self._frame(_floats, tuple(values))
 
-    def values(self, chain: Chain) -> dd.DataFrame:
+    def values(self, value: Value) -> dd.DataFrame:
         """One column VALUES of the non-null values in their own dtype; the bytes of text as one letter each,
         the digits of decimals."""
-        return self._frame(_values, (chain,))
+        return self._frame(_values, (value,))
 
-    def _frame(self, make: Make, chains: tuple[Chain, ...]) -> dd.DataFrame:
-        known = {Chain(one.column, one.steps[:count]) for one in chains for count in range(1, len(one.steps) + 1)}
-        fitted = {chain: self.learnt[chain] for chain in known if chain in self.learnt}
-        rows = _Rows(self.context, chains, fitted, make)
+    def _frame(self, make: Make, values: tuple[Value, ...]) -> dd.DataFrame:
+        fitted = {value: self.learnt[value] for value in in_order(values) if value in self.learnt}
+        rows = _Rows(self.context, values, fitted, make)
         return dd.from_map(rows, self.tasks, meta=rows.empty(), label="rows", enforce_metadata=False)
 
 
@@ -56,8 +55,8 @@ class _Rows:
     """The fitted rows of a task as a frame that `make` builds of each batch."""
 
     context: TaskContext
-    chains: tuple[Chain, ...]
-    fitted: dict[Chain, Fitted]
+    values: tuple[Value, ...]
+    fitted: dict[Value, Fitted]
     make: Make
 
     def __call__(self, task: ScanTask) -> pd.DataFrame:
@@ -72,7 +71,7 @@ class _Rows:
         return self._frame(self._program(), rows)
 
     def _program(self) -> Program:
-        return Program(self.chains, self.fitted, {})
+        return Program(self.values, self.fitted)
 
     def _batches(self, task: ScanTask) -> Iterator[pd.DataFrame]:
         program = self._program()
@@ -84,7 +83,7 @@ class _Rows:
 
     def _frame(self, program: Program, rows: pa.RecordBatch) -> pd.DataFrame:
         columns = program.run(rows)
-        return self.make([columns[program.places[chain]] for chain in self.chains])
+        return self.make([columns[program.places[value]] for value in self.values])
 
 
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:

@@ -8,16 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 from dask_ml.preprocessing import Categorizer
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features import FittedState
 from dtap_dask.features.elementwise import Passthrough
-from dtap_dask.features.feature import Feature, Lane
-from dtap_dask.features.step import ValueType
+from dtap_dask.features.graph import Output, Value
 from dtap_dask.job import taps
-from dtap_dask.job.estimators.dask_ml import Refused, estimator_of, indicator_of, pca_of
+from dtap_dask.job.estimators.dask_ml import Refused, estimator_of
 from dtap_dask.records.commit import sidecar_path
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import open_store
@@ -75,12 +73,15 @@ def to_dask_ml(
     """
     if not isinstance(state, FittedState):
         state = _open(state, storage)
-    if state.levels < state.pipeline.levels:
+    if not state.is_complete:
         raise DtapError(
-            f"The state has {state.levels} of {state.pipeline.levels} levels fitted. Finish the run first, with "
+            f"The state has {state.passes} of {state.graph.passes} passes. Finish the run first, with "
             "--resume, then give its folder."
         )
-    return {feature.spec.name: _feature(state, feature) for feature in state.pipeline.features}
+    return {
+        output.name: [entry for value in output.values for entry in _of_value(state, output, value)]
+        for output in state.graph.outputs
+    }
 
 
 def _open(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> FittedState:
@@ -89,29 +90,24 @@ def _open(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> Fi
     return FittedState.load(store, sidecar_path(store, read_manifest(store), file).removesuffix(file))
 
 
-def _feature(state: FittedState, feature: Feature) -> list[Estimators]:
-    spec = feature.spec
-    made = []
-    for lane in feature.lanes:
-        estimators = _lane(state, lane)
-        if feature.indicator is not None:
-            estimators.append(("missing_indicator", indicator_of(lane.column, lane.kinds[-1])))
-        made.append(Estimators(spec.name, (lane.column,), _named(estimators)))
-    reduced = state.reduced(feature)
-    if reduced is not None:
-        kind = ValueType("float", pa.float64(), nulls=False)
-        tail = [(step.name, estimator_of(step, {}, "", kind)) for step in feature.tail]
-        pca = pca_of(reduced.fitted, spec.columns)
-        made.append(Estimators(spec.name, spec.columns, _named([(reduced.step.name, pca), *tail])))
-    return made
+def _of_value(state: FittedState, output: Output, value: Value) -> list[Estimators]:
+    """Those of each column up to the first step that takes several, and so on from there."""
+    steps: list[Value] = []
+    while value.inputs:
+        steps.insert(0, value)
+        if value.applied.on_block:
+            break
+        value = value.inputs[0]
+    before = [entry for one in value.inputs for entry in _of_value(state, output, one)]
+    return [*before, Estimators(output.name, value.columns, _named(_on_columns(state, steps)))]
 
 
-def _lane(state: FittedState, lane: Lane) -> list[tuple[str, Any]]:
+def _on_columns(state: FittedState, steps: Sequence[Value]) -> list[tuple[str, Any]]:
     estimators: list[tuple[str, Any]] = []
     coded = ""
-    for index, step in enumerate(lane.steps):
-        fitted = state.fitted.get(lane.chain(index + 1), {})
-        estimator = estimator_of(step, fitted, lane.column, lane.kinds[index])
+    for value in steps:
+        step = value.applied
+        estimator = estimator_of(value, state.fitted.get(value, {}))
         if coded and not isinstance(step, Passthrough):
             estimator = Refused(step.name, f"it works on the ids of {coded}, and Categorizer gives categories.")
         estimators.append((step.name, estimator))

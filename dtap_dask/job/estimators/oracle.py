@@ -20,17 +20,14 @@ and lets unseen values pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import dask
 import numpy as np
 from distributed import Client
 
-from dtap_dask.features import Accumulator, FittedState, Pipeline
+from dtap_dask.features import Accumulator, FittedState, Graph
 from dtap_dask.features.checks import Findings, watches
-from dtap_dask.features.encode import LabelEncode
-from dtap_dask.features.feature import Block, Chain, Feature
-from dtap_dask.features.step import ErrorContext, Fitted
+from dtap_dask.features.graph import Value
+from dtap_dask.features.operation import Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.dask_executor import DaskExecutor, watching
@@ -46,28 +43,26 @@ def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: R
 
     DataError for what they refuse: nulls and infinities that would reach an output, columns without a value, ...
     """
-    pipeline = Pipeline.build(context.specs, context.schema)
+    graph = context.graph
     tasks = tuple(plan.task(index, one) for index, one in enumerate(plan.fit_tasks))
-    rows = _check(client, context, tasks, pipeline, report)
-    targets = list(_targets(pipeline))
+    rows = _check(client, context, tasks, graph, report)
+    targets = _targets(graph)
     groups = _groups(targets)
-    learnt: dict[Chain | Block, Fitted] = {}
+    learnt: dict[Value, Fitted] = {}
     read, size = sum(task.rows for task in tasks), sum(task.bytes for task in tasks)
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
     with dask.config.set(scheduler=client), client.as_current(), watching(client):
         for group in groups:
             fitted = fit_of(group[0].step)(Frames(context, tasks, learnt), group, rows)
-            learnt.update(zip((target.name for target in group), fitted, strict=True))
+            learnt.update(zip((target.value for target in group), fitted, strict=True))
             report.advance(read, size)
     report.end()
-    in_order = {target.name: learnt[target.name] for target in targets}
-    state = FittedState(pipeline.specs, pipeline.schema, pipeline.levels, rows, in_order)
-    state.save(context.output(), RunPaths(context.run_id).fitted(pipeline.levels))
+    in_order = {target.value: learnt[target.value] for target in targets}
+    state = FittedState(graph, graph.passes, rows, in_order)
+    state.save(context.output(), RunPaths(context.run_id).fitted(graph.passes))
 
 
-def _check(
-    client: Client, context: TaskContext, tasks: tuple[ScanTask, ...], pipeline: Pipeline, report: RunReporter
-) -> int:
+def _check(client: Client, context: TaskContext, tasks: tuple[ScanTask, ...], graph: Graph, report: RunReporter) -> int:
     """Refuse rows that would not come out, as the first fused pass does; the number of rows to be fitted."""
     report.begin("check", len(tasks), sum(task.rows for task in tasks), sum(task.bytes for task in tasks))
 
@@ -77,7 +72,7 @@ def _check(
     engine = DaskExecutor(client, secrets=context.secrets)
     found: list[tuple[Findings, int]] = engine.each("check", check_task, [(context, task) for task in tasks], done)
     report.end()
-    Findings.together(findings for findings, _ in found).refuse(watches(pipeline))
+    Findings.together(findings for findings, _ in found).refuse(watches(graph))
     return sum(rows for _, rows in found)
 
 
@@ -85,7 +80,7 @@ def check_task(context: TaskContext, task: ScanTask) -> tuple[Findings, int]:
     """What is wrong with the rows of a task, and how many of them are fitted."""
 
     def check() -> tuple[Findings, int]:
-        accumulator = Accumulator(context.state(0).pipeline, 0)
+        accumulator = Accumulator(context.state(0))
         fitted = 0
         for batch in read_task(context.source(), context.scan, task):
             rows, split = batch.in_parts()
@@ -97,33 +92,15 @@ def check_task(context: TaskContext, task: ScanTask) -> tuple[Findings, int]:
     return patiently(check)
 
 
-def _targets(pipeline: Pipeline) -> Iterator[Target]:
-    """Every step that learns, once, in the order of the features."""
-    seen: set[Chain | Block] = set()
-    for feature in pipeline.features:
-        for target in _of_feature(feature):
-            if target.name not in seen:
-                seen.add(target.name)
-                yield target
+def _targets(graph: Graph) -> list[Target]:
+    """Every value that learns, inputs first."""
+    learning = [value for value in graph.values if value.learns]
+    return [Target(value, graph.fitting_context(value), _learnt_before(value)) for value in learning]
 
 
-def _of_feature(feature: Feature) -> Iterator[Target]:
-    for lane in feature.lanes:
-        for index, step in enumerate(lane.steps):
-            if step.statistic is not None:
-                of_label = " of the label" if isinstance(step, LabelEncode) else ""
-                place = ErrorContext(feature.spec.name, lane.column, step.name + of_label)
-                yield Target(lane.chain(index + 1), step, (lane.chain(index),), place, _learning(lane.chain(index)))
-    if feature.reduce is not None:
-        inputs = tuple(lane.result for lane in feature.lanes)
-        place = ErrorContext(
-            feature.spec.name, ", ".join(lane.column for lane in feature.lanes[:4]), feature.reduce.name
-        )
-        yield Target(feature.block, feature.reduce, inputs, place, max(map(_learning, inputs)))
-
-
-def _learning(chain: Chain) -> int:
-    return sum(step.statistic is not None for step in chain.steps)
+def _learnt_before(value: Value) -> int:
+    """The longest chain of values that must be fitted before this one."""
+    return max((_learnt_before(one) + (one.learns is not None) for one in value.inputs), default=0)
 
 
 def _groups(targets: list[Target]) -> list[list[Target]]:

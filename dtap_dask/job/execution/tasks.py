@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import InterruptedRun
-from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Partial, Rows, Transform, finish, merge
+from dtap_dask.features import Accumulator, FittedState, Graph, Partial, Rows, Transform, finish, merge
 from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
@@ -43,8 +43,7 @@ class TaskContext:
     run_id: str
     token: str  # of this run alone: a process that lives on must not take another run's state for this one's
     scan: ScanSpec
-    specs: tuple[FeatureSpec, ...]
-    schema: pa.Schema
+    graph: Graph
     layout: Layout
     shuffle: Shuffle
     seed: int
@@ -65,14 +64,14 @@ class TaskContext:
     def state(self, levels: int) -> FittedState:
         """The state with so many levels fitted."""
         if levels == 0:
-            return FittedState.unfitted(self.specs, self.schema)
+            return FittedState.unfitted(self.graph)
         return _load_state(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
     def transform(self, levels: int) -> Transform:
         """The features by that state."""
         if levels == 0:
             state = self.state(0)
-            return Transform(state.pipeline, state)
+            return Transform(state)
         return _load_transform(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
 
@@ -85,7 +84,7 @@ def _load_state(output_url: str, settings: str, folder: str, token: str) -> Fitt
 def _load_transform(output_url: str, settings: str, folder: str, token: str) -> Transform:
     """Its tables of words are made once in a process, not once a task."""
     state = _load_state(output_url, settings, folder, token)
-    return Transform(state.pipeline, state)
+    return Transform(state)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def fit(context: TaskContext, level: int, task: ScanTask, suspecting: bool = Tru
 
     def accumulate() -> FitPart:
         state = context.state(level)
-        accumulator = Accumulator(state.pipeline, level, state, suspecting=suspecting)
+        accumulator = Accumulator(state, suspecting=suspecting)
 
         def add(rows: pa.RecordBatch, split: npt.NDArray[np.int16]) -> None:
             accumulator.add(rows, context.scan.fit_mask(split))
@@ -176,7 +175,7 @@ def finish_fit(context: TaskContext, level: int, part: FitPart) -> FittedLevel:
     """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
     refuse_empty(context.scan, context.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
     before = context.state(level)
-    state = finish(before.pipeline, level, part.partial, before)
+    state = finish(part.partial, before)
     state.save(context.output(), RunPaths(context.run_id).fitted(level + 1))
     suspects = part.partial.suspects
     return FittedLevel(part.counted, tuple(suspects.warnings()) if suspects is not None else ())

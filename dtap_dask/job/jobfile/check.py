@@ -1,4 +1,4 @@
-"""Checks a job against the lake's columns: all names, expressions and types. Gives the scan and the pipeline."""
+"""Checks a job against the lake's columns: all names, expressions and types. Gives the scan and the graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
-from dtap_dask.features import FeatureSpec, Pipeline, planned_dtype
+from dtap_dask.features import FeatureSpec, Graph, build, planned_dtype
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.job.jobfile.spec import BlockSpec, Job
 from dtap_dask.lake.hashing import is_key_type
@@ -21,11 +21,10 @@ from dtap_dask.lake.sql.expression import parse_sql
 
 @dataclass(frozen=True)
 class CheckedJob:
-    """A job whose names and types are all right: what to read (`scan`), and its features (`pipeline`)."""
+    """A job whose names and types are all right: what to read (`scan`), and its features (`graph`)."""
 
     scan: ScanSpec
-    specs: tuple[FeatureSpec, ...]
-    pipeline: Pipeline
+    graph: Graph
 
 
 def check(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Problem] = ()) -> CheckedJob:
@@ -61,17 +60,17 @@ class _Check:
     def run(self) -> CheckedJob:
         self.expressions()
         specs = [*self.features(), *self.others()]
-        pipeline = None
+        graph = None
         try:
-            pipeline = Pipeline.build([spec for spec in specs if self.usable(spec)], self.schema)
+            graph = build([spec for spec in specs if self.usable(spec)], self.schema)
         except JobError as error:
             self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
-        if pipeline is not None and self.job.output.layout == "rows":
-            self.rows_layout(pipeline)
+        if graph is not None and self.job.output.layout == "rows":
+            self.rows_layout(graph)
         self.job.raise_pending(self.problems)
-        if pipeline is None:
-            raise AssertionError("a pipeline without problems was not built")
-        return CheckedJob(self.scan(pipeline.columns), tuple(specs), pipeline)
+        if graph is None:
+            raise AssertionError("a graph without problems was not built")
+        return CheckedJob(self.scan(graph.columns), graph)
 
     def expressions(self) -> None:
         """`where`, `derive` and `split`, in the order in which they may use each other's columns."""
@@ -202,21 +201,21 @@ class _Check:
             if self.known(name, "keep", index):
                 yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
 
-    def rows_layout(self, pipeline: Pipeline) -> None:
+    def rows_layout(self, graph: Graph) -> None:
         """Report features of types that tf.train.Example does not have."""
-        for feature in pipeline.features:
-            spec, dtype = feature.spec, planned_dtype(feature)
+        for output in graph.outputs:
+            dtype = planned_dtype(output)
             if dtype not in ("float64", "float16"):
                 continue
             remedy = "Leave out the cast, which gives float32, or choose output.layout: blocks."
-            if spec.role == "kept":
-                column = sql_name(spec.columns[0])
+            if output.role == "kept":
+                column = sql_name(output.columns[0])
                 remedy = (
                     f"To keep it exactly, `derive` whole numbers, `cast({column} as bigint)`, or text, "
                     f"`cast({column} as varchar)`, and keep that; or choose output.layout: blocks."
                 )
-            message = f"{spec.name!r} is {dtype}, which the layout rows (tf.train.Example) does not have. {remedy}"
-            self.problems.append(Problem(self.located(spec.place), message))
+            message = f"{output.name!r} is {dtype}, which the layout rows (tf.train.Example) does not have. {remedy}"
+            self.problems.append(Problem(self.located(output.place), message))
 
     def usable(self, spec: FeatureSpec) -> bool:
         words = re.findall(r"\w+", spec.place)

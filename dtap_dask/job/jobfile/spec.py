@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from dtap_dask.errors import ExpressionError, JobError, Problem
 from dtap_dask.features import parse_step
-from dtap_dask.features.step import Step
+from dtap_dask.features.operation import Operation
 from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.jobfile.lenient import validate_leniently
 from dtap_dask.job.jobfile.safe_yaml import Loc
@@ -47,7 +47,7 @@ def _sql(value: Any) -> Any:
     return value
 
 
-def _step(value: Any) -> Step:
+def _step(value: Any) -> Operation:
     """`standard_scale` or `{impute: {strategy: mean}}`."""
     name, options = value, None
     if isinstance(value, dict) and len(value) == 1:
@@ -263,7 +263,7 @@ _LAST = ("label", "features", "steps")
 
 
 def _written_out(value: Any) -> Any:
-    if isinstance(value, Step):
+    if isinstance(value, Operation):
         return {value.name: value.model_dump(mode="json")}
     if isinstance(value, BaseModel):
         fields = sorted(type(value).model_fields.items(), key=lambda field: field[0] in _LAST)

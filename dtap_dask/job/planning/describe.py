@@ -77,7 +77,7 @@ def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
         **_stages(plan),
         "splits": list(plan.job.split_names),
         "fitted": plan.job.split.fit if plan.job.split else "train",
-        "features": list(plan.checked.pipeline.outputs),
+        "features": [output.name for output in plan.checked.graph.outputs],
         "output": _output(plan, expected),
         "memory_bytes_per_thread": expected.memory,
         "worker": {
@@ -109,7 +109,7 @@ def _input(plan: Plan) -> dict[str, Any]:
 
 
 def _stages(plan: Plan) -> dict[str, Any]:
-    reasons = plan.checked.pipeline.reasons
+    graph, reasons = plan.checked.graph, plan.checked.graph.reasons
     mixed = sorted(len(task) for task in plan.write_tasks)
     return {
         "passes": len(plan.stages),
@@ -118,7 +118,7 @@ def _stages(plan: Plan) -> dict[str, Any]:
                 "level": stage.level + 1,
                 "stage": stage.name,
                 "because": reasons[stage.level],
-                "steps": fitted_in(plan, stage.level),
+                "steps": graph.fitted_in(stage.level),
             }
             for stage in plan.stages
             if stage.kind == "fit"
@@ -181,19 +181,6 @@ def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
     size = int(plan.groups.raw_bytes.sum())
     yield from task_warnings(len(plan.write_tasks), size, expected.threads, requested=expected.requested)
     measured = {one.column: one.bytes for one in expected.probe.distinct} if expected.probe else None
-    yield from vocabulary_warnings(plan.checked.pipeline, plan.source_notes, measured, expected.worker_memory)
+    yield from vocabulary_warnings(plan.checked.graph, plan.source_notes, measured, expected.worker_memory)
     if expected.probe and expected.probe.error:
         yield f"The probe ended early, and so may a run: {expected.probe.error}"
-
-
-def fitted_in(plan: Plan, level: int) -> dict[str, list[str]]:
-    """The steps that a level fits, each with the features that use it."""
-    found: dict[str, dict[str, None]] = {}
-    for feature in plan.checked.pipeline.features:
-        for lane in feature.lanes:
-            for step, at in zip(lane.steps, lane.levels, strict=True):
-                if at == level:
-                    found.setdefault(step.name, {})[feature.spec.name] = None
-        if feature.reduce is not None and feature.reduce_level == level:
-            found.setdefault(feature.reduce.name, {})[feature.spec.name] = None
-    return {step: list(names) for step, names in found.items()}

@@ -11,13 +11,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from dtap_dask.features import FittedState, feature_infos
-from dtap_dask.features.bucketize import Bucketize
-from dtap_dask.features.encode import OneHotEncode, OrdinalEncode
-from dtap_dask.features.feature import Block, Chain
-from dtap_dask.features.step import Fitted, Step
+from dtap_dask.features import FittedState
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
@@ -26,10 +21,6 @@ from dtap_dask.lake.parquet.reading import OPEN_BYTES
 from dtap_dask.records.shard import WINDOW_BYTES
 
 WINDOW_ROWS = 65_536  # rows shuffled and encoded together, if they stay below WINDOW_BYTES
-# The width of a one-hot vector is known only after fitting: the least, and a guess at the most.
-ONE_HOT = (1, 64)
-# Sizes of vocabularies: from one word to as many as need four bytes for an id.
-VOCABULARY = (1, 1 << 17)
 Certainty = Literal["exactly", "about", "at most"]
 
 
@@ -134,31 +125,15 @@ def _row_bytes(plan: Plan, probe: Probe | None) -> tuple[float, float]:
     """The least and most bytes of a row of the output: both as measured, or by the size of vocabularies."""
     if probe is not None and probe.row_bytes:
         return probe.row_bytes, probe.row_bytes
-    low, high = (planned_row_bytes(plan, feature_infos(_as_if_fitted(plan, i))) for i in range(2))
+    low, high = (planned_row_bytes(plan, _as_if_fitted(plan, i).infos) for i in range(2))
     return max(low, 1e-9), max(high, 1e-9)
 
 
 def _as_if_fitted(plan: Plan, which: int) -> FittedState:
-    """A state with vocabularies of the least (0) or the most (1) words that are to be reckoned with."""
-    pipeline, rows = plan.checked.pipeline, max(1, plan.totals.rows.read)
-    fitted: dict[Chain | Block, Fitted] = {
-        lane.chain(index + 1): learnt
-        for feature in pipeline.features
-        for lane in feature.lanes
-        for index, step in enumerate(lane.steps)
-        if (learnt := _as_if_learnt(step, rows, which))
-    }
-    return FittedState(pipeline.specs, pipeline.schema, pipeline.levels, rows, fitted)
-
-
-def _as_if_learnt(step: Step, rows: int, which: int) -> Fitted:
-    if isinstance(step, OrdinalEncode):
-        return {"vocabulary": pa.nulls(min(step.top_k or rows, rows, VOCABULARY[which]))}
-    if isinstance(step, OneHotEncode):
-        return {"categories_": pa.nulls(min(step.max_values, rows, ONE_HOT[which]))}
-    if isinstance(step, Bucketize) and step.quantiles is not None:
-        return {"boundaries_": (0.0,) * (step.quantiles - 1)}
-    return {}
+    """A state with the least (0) or the most (1) that may be fitted."""
+    graph, rows = plan.checked.graph, max(1, plan.totals.rows.read)
+    fitted = {value: value.applied.guess(rows)[which] for value in graph.values if value.learns}
+    return FittedState(graph, graph.passes, rows, fitted)
 
 
 def _memory(plan: Plan, row_bytes: float) -> int:
@@ -170,7 +145,7 @@ def _memory(plan: Plan, row_bytes: float) -> int:
 
 def _seconds(plan: Plan, probe: Probe, threads: int) -> Iterator[tuple[str, float]]:
     """The time of each stage: the pace of the probe, times the rounds in which `threads` threads run its tasks."""
-    if plan.job.fit == "dask_ml" and plan.checked.pipeline.levels:
+    if plan.job.fit == "dask_ml" and plan.checked.graph.passes:
         return  # the probe does not measure dask-ml's passes
     if not probe.row_bytes:
         return  # the probe ended early

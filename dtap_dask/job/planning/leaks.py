@@ -14,12 +14,12 @@ Sources = Mapping[str, Collection[str]]  # the columns in a derived column's exp
 def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
     """A warning for each label that is a feature, is used in one, or can be computed from features."""
     parsed = {name: parse_sql(sql) for name, sql in job.derive.items()}
-    derived = {name: one.bind(checked.pipeline.schema).columns for name, one in parsed.items()}
+    derived = {name: one.bind(checked.graph.schema).columns for name, one in parsed.items()}
     features: dict[str, str] = {}  # the output's name by column
-    for feature in checked.pipeline.features:
-        if feature.spec.role == "feature":
-            for lane in feature.lanes:
-                features.setdefault(lane.column, feature.spec.name)
+    for output in checked.graph.outputs:
+        if output.role == "feature":
+            for column in output.columns:
+                features.setdefault(column, output.name)
     for label in dict.fromkeys(one.column for one in job.label):
         same = {label, *(name for name in parsed if label in parsed and parsed[name].tree == parsed[label].tree)}
         yield from _of_label(label, same, features, derived)

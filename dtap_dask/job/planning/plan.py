@@ -75,7 +75,7 @@ class Plan:
     @property
     def stages(self) -> tuple[PlannedStage, ...]:
         """The passes over the source, in order."""
-        levels = self.checked.pipeline.levels
+        levels = self.checked.graph.passes
         return tuple(planned_stages(levels, self.fit_tasks, self.write_tasks, count=self.needs_counting))
 
     @property
@@ -114,7 +114,7 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
     totals, source_notes = _totals(listing, summary, groups), _source_notes(job, listing, summary)
     Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(null_watches(checked, limit))
     write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), job), job.output.shard_size)
-    names = [one.spec.name for one in checked.pipeline.features if one.spec.role == "feature"]
+    names = [output.name for output in checked.graph.outputs if output.role == "feature"]
     return Plan(
         job=job,
         checked=checked,
@@ -158,7 +158,7 @@ def null_watches(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
     scan = checked.scan
     if limit is not None or scan.where is not None or scan.sample is not None or (scan.split and scan.split.where):
         return ()
-    return tuple(watch for watch in watches(checked.pipeline) if watch.nulls and watch.column in scan.schema.names)
+    return tuple(watch for watch in watches(checked.graph) if watch.nulls and watch.column in scan.schema.names)
 
 
 def plan_source(

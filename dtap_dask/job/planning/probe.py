@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, feature_infos, finish
+from dtap_dask.features import Accumulator, FeatureInfo, FittedState, Partial, Transform, finish
 from dtap_dask.features.counts import Counts
 from dtap_dask.features.fit import measures
 from dtap_dask.job.planning.distinct_values import expected_distinct
@@ -103,8 +103,8 @@ def spread(count: int) -> Iterator[int]:
 class _Measuring:
     def __init__(self, plan: Plan, seconds: float):
         self._plan, self._seconds = plan, seconds
-        self._scan, self._pipeline = plan.checked.scan, plan.checked.pipeline
-        self._state = FittedState.unfitted(plan.checked.specs, self._pipeline.schema)
+        self._scan, self._graph = plan.checked.scan, plan.checked.graph
+        self._state = FittedState.unfitted(self._graph)
         self._taken: dict[int, int] = {}  # rows of each row group, by its position
         self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
         self._paces: list[StagePace] = []
@@ -125,14 +125,14 @@ class _Measuring:
 
     def result(self) -> Probe:
         """The measurements so far."""
-        fitted = self._state.levels >= self._pipeline.levels
+        fitted = self._state.is_complete
         return Probe(
             len(self._taken),
             self._rows,
             tuple(int(rows) for rows in self._kept),
             tuple(self._paces),
             self._row_bytes,
-            feature_infos(self._state) if fitted else (),
+            self._state.infos if fitted else (),
             tuple(self._distinct()),
             self.error,
         )
@@ -173,7 +173,7 @@ class _Measuring:
         """Fit a level. The first takes row groups until its time is up, later ones take the same."""
         level, start = stage.level, time.monotonic()
         ends = start + self._seconds if level == 0 else math.inf
-        accumulator = Accumulator(self._pipeline, level, self._state)
+        accumulator = Accumulator(self._state)
         rows = 0
         chosen = ((position, self._most) for position in spread(len(self._plan.groups)))
         for position, most in chosen if level == 0 else list(self._taken.items()):
@@ -191,12 +191,12 @@ class _Measuring:
         self._rows = rows
         partial = accumulator.partial()
         self._partials.append(partial)
-        self._state = finish(self._pipeline, level, partial, self._state)
+        self._state = finish(partial, self._state)
         return StagePace(stage.name, rows, time.monotonic() - start)
 
     def _write(self, stage: PlannedStage) -> StagePace:
         """Transform and encode row groups, several together as a write task does; only the files are left out."""
-        transform = Transform(self._pipeline, self._state)
+        transform = Transform(self._state)
         start, size, kept, rows = time.monotonic(), 0, 0, 0
         for unit in _units(self._taken):
             batches: list[AssignedRows] = []
@@ -234,13 +234,13 @@ class _Measuring:
         """Estimates of the distinct values of every column that is counted."""
         share = self._plan.totals.rows.read / max(1, self._rows)
         for partial in self._partials:
-            for measure, counts in zip(measures(self._pipeline, partial.level), partial.statistics, strict=True):
+            for measure, counts in zip(measures(self._graph, partial.at), partial.statistics, strict=True):
                 if not isinstance(counts, Counts):
                     continue
                 seen = len(counts.tally)
                 expected = expected_distinct(counts.tally, counts.count, counts.count * share)
                 each = (counts.values.nbytes / seen if counts.values is not None and seen else 0) * COPIES + WORD_BYTES
-                yield DistinctEstimate(measure.chains[0].column, seen, expected, round(expected * each))
+                yield DistinctEstimate(measure.values[0].columns[0], seen, expected, round(expected * each))
 
 
 def _units(taken: Mapping[int, int]) -> Iterator[list[int]]:

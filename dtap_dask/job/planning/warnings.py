@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dtap_dask.features import Pipeline
+from dtap_dask.features import Graph
 from dtap_dask.features.counts import Counts
-from dtap_dask.features.step import Step
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
@@ -107,14 +106,14 @@ def task_warnings(tasks: int, size: int, threads: int, *, requested: bool) -> It
 
 
 def vocabulary_warnings(
-    pipeline: Pipeline, notes: SourceNotes, measured: Mapping[str, int] | None, memory: int
+    graph: Graph, notes: SourceNotes, measured: Mapping[str, int] | None, memory: int
 ) -> Iterator[str]:
     """Columns whose distinct values may not fit into a worker's memory: all are counted before `top_k` drops any.
 
     `measured` is the memory that a probe expects for each column, in bytes. Without one, the words of text that is not
     dictionary-encoded are assumed never to repeat: footers tell no more.
     """
-    counted = {lane.column for one in pipeline.features for lane in one.lanes for step in lane.steps if _counts(step)}
+    counted = {value.columns[0] for value in graph.values if value.learns and value.learns.kind is Counts}
     plain = {name: COPIES * size for name, size in notes.plain_text.items()}
     needs = {name: size for name, size in (plain if measured is None else measured).items() if name in counted}
     if sum(needs.values()) > MEMORY_SHARE * memory:
@@ -126,7 +125,3 @@ def vocabulary_warnings(
             f"has {human(memory)}:{check} use `hash_encode`, which learns nothing, or fewer workers with more memory "
             "each."
         )
-
-
-def _counts(step: Step) -> bool:
-    return step.statistic is Counts

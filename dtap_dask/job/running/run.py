@@ -16,7 +16,6 @@ import numpy.typing as npt
 from distributed import Client
 
 from dtap_dask.errors import InterruptedRun, OutputError, Superseded
-from dtap_dask.features import feature_infos
 from dtap_dask.features.leaks import looking
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
@@ -138,7 +137,7 @@ class _Run:
         self.store = open_store(job.output.path, taps.settings(job.storage))
         self.output = RunFolder(self.store, self.plan.run_id)
         self.layout = layout_of(job)
-        self.levels = self.plan.checked.pipeline.levels
+        self.levels = self.plan.checked.graph.passes
         self.readings: list[Reading] = []
         self.work = TaskContext(
             source_url=self.plan.source.address,
@@ -147,8 +146,7 @@ class _Run:
             run_id=self.plan.run_id,
             token=uuid.uuid4().hex,
             scan=self.plan.checked.scan,
-            specs=self.plan.checked.specs,
-            schema=self.plan.checked.pipeline.schema,
+            graph=self.plan.checked.graph,
             layout=self.layout,
             shuffle=job.output.shuffle,
             seed=job.output.seed,
@@ -219,7 +217,7 @@ class _Run:
 
     def fit_and_seal(self) -> list[TaskShards]:
         rows = self.counted_rows()
-        infos = feature_infos(self.work.state(self.levels))
+        infos = self.work.state(self.levels).infos
         shards = list(assign_shards(self.plan, rows, planned_row_bytes(self.plan, infos)))
         write_sources(self.store, self.output.paths.sources, self.plan)
         self.output.seal(self.plan.fingerprint, shards, self.report.snapshot.id)
@@ -311,7 +309,7 @@ class _Run:
             job=self.plan.job.document,
             fingerprint=self.plan.fingerprint,
             source=self.plan.totals,
-            infos=feature_infos(state),
+            infos=state.infos,
             layout=self.layout,
             splits=self.plan.job.split_names,
             shards=[shard for one in written for shard in one.shards],

@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 
 import dtap_dask
 from dtap_dask.errors import DtapError, OutputError
-from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Pipeline, Transform, finish, parse_step
+from dtap_dask.features import Accumulator, FeatureSpec, FittedState, Transform, build, finish, parse_step
 from dtap_dask.job.estimators.interop import Estimators, Refused
 
 RNG = np.random.default_rng(3)
@@ -60,12 +60,12 @@ def spec(name: str, columns: Sequence[str], *steps: Any, role: Any = "feature", 
 
 
 def fitted(*specs: FeatureSpec) -> FittedState:
-    pipeline = Pipeline.build(specs, TABLE.schema)
-    state = FittedState(pipeline.specs, pipeline.schema, 0, 0, {})
-    for level in range(pipeline.levels):
-        accumulator = Accumulator(pipeline, level, state)
+    graph = build(specs, TABLE.schema)
+    state = FittedState.unfitted(graph)
+    for _ in range(graph.passes):
+        accumulator = Accumulator(state)
         accumulator.add(BATCH)
-        state = finish(pipeline, level, accumulator.partial(), state)
+        state = finish(accumulator.partial(), state)
     return state
 
 
@@ -77,7 +77,7 @@ def through(entry: Estimators, frame: Any) -> Any:
 
 
 def expected(state: FittedState, name: str) -> np.ndarray[Any, Any]:
-    values = Transform(state.pipeline, state).apply(BATCH)[name]
+    values = Transform(state).apply(BATCH)[name]
     assert isinstance(values, np.ndarray)
     return values.astype(np.float64).reshape(ROWS, -1)
 
@@ -315,8 +315,8 @@ def test_steps_make_a_scikit_learn_pipeline() -> None:
 
 def test_a_state_that_is_not_finished() -> None:
     done = fitted(NUMBERS["scaled, then buckets, then scaled"])
-    half = FittedState(done.specs, done.schema, 1, done.rows, done.fitted)
-    with pytest.raises(DtapError, match="1 of 3 levels"):
+    half = FittedState(done.graph, 1, done.rows, done.fitted)
+    with pytest.raises(DtapError, match="1 of 3 passes"):
         dtap_dask.to_dask_ml(half)
 
 

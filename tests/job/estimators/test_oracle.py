@@ -88,8 +88,7 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
         run_id=plan.run_id,
         token="t",
         scan=plan.checked.scan,
-        specs=plan.checked.specs,
-        schema=plan.checked.pipeline.schema,
+        graph=plan.checked.graph,
         layout=Layout("blocks", 1024, "none"),
         shuffle="none",
         seed=0,
@@ -99,14 +98,14 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
 
 def by_dask_ml(client: Client, plan: Plan, context: TaskContext) -> FittedState:
     fit_with_dask_ml(client, plan, context, RunReporter(beginning(plan.job), Silent(), Secrets()))
-    return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.pipeline.levels))
+    return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.graph.passes))
 
 
 def fused(plan: Plan, context: TaskContext) -> FittedState:
-    for level in range(plan.checked.pipeline.levels):
+    for level in range(plan.checked.graph.passes):
         parts = [tasks.fit(context, level, plan.task(index, one)) for index, one in enumerate(plan.fit_tasks)]
         tasks.finish_fit(context, level, tasks.merge_fits(parts))
-    return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.pipeline.levels))
+    return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.graph.passes))
 
 
 def assert_close(left: Any, right: Any, place: str) -> None:
@@ -122,7 +121,7 @@ def assert_close(left: Any, right: Any, place: str) -> None:
 
 
 def assert_same(left: FittedState, right: FittedState) -> None:
-    assert (left.specs, left.schema, left.levels, left.rows) == (right.specs, right.schema, right.levels, right.rows)
+    assert (left.graph, left.passes, left.rows) == (right.graph, right.passes, right.rows)
     assert list(left.fitted) == list(right.fitted)
     for name, numbers in left.fitted.items():
         assert set(numbers) == set(right.fitted[name]), name
@@ -221,7 +220,7 @@ def test_odd_columns(client: Client, odd: Path, tmp_path: Path) -> None:
     plan, context = planned(odd, tmp_path / "a", features=ODD, split=split)
     other, other_work = planned(odd, tmp_path / "b", features=ODD, split=split)
     mine = by_dask_ml(client, plan, context)
-    assert mine.levels == 2
+    assert mine.passes == 2
     assert_same(mine, fused(other, other_work))
 
 
@@ -232,7 +231,7 @@ def test_a_small_spread_is_a_spread_in_both(client: Client, tmp_path: Path) -> N
     features = [{"columns": ["x", "c"], "steps": ["standard_scale"]}]
     for fit, name in ((by_dask_ml, "a"), (lambda _, *both: fused(*both), "b")):
         state = fit(client, *planned(tmp_path / "lake", tmp_path / name, features=features))
-        x, c = (steps[0].fitted for feature in state.pipeline.features for _, steps in state.columns(feature))
+        x, c = state.fitted.values()
         np.testing.assert_allclose(x["scale_"], values.std(), rtol=1e-3)
         assert (c["var_"], c["scale_"]) == (0.0, 1.0)
 
@@ -304,7 +303,7 @@ def test_run_with_dask_ml_gives_the_rows_of_the_fused_run(client: Client, lake: 
         assert manifest.splits["train"].rows == states[fit].rows
     assert_same(states["dask_ml"], states["fused"])
     made = dtap_dask.to_dask_ml(tmp_path / "dask_ml")
-    assert set(made) == {feature.spec.name for feature in states["fused"].pipeline.features}
+    assert set(made) == {output.name for output in states["fused"].graph.outputs}
     scaler = made["fare"][0].steps[-1][1]
-    chain = states["dask_ml"].pipeline.features[0].lanes[0].result
-    assert scaler.mean_[0] == states["dask_ml"].fitted[chain]["mean_"]
+    value = states["dask_ml"].graph.outputs[0].values[0]
+    assert scaler.mean_[0] == states["dask_ml"].fitted[value]["mean_"]

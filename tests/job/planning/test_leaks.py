@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import dtap_dask
 from documents import Document
 from dtap_dask.errors import JobError
-from dtap_dask.features import Accumulator, FeatureSpec, Pipeline, merge, parse_step
+from dtap_dask.features import Accumulator, FeatureSpec, FittedState, build, merge, parse_step
 from dtap_dask.features.leaks import Line, Table
 from dtap_dask.job.planning.plan import make_plan
 
@@ -133,11 +133,11 @@ def warned(columns: dict[str, pa.Array], parts: int = 3) -> list[str]:
     rows = pa.record_batch(columns)
     specs = [FeatureSpec(name, "feature", (name,), (parse_step("hash_encode", 9),)) for name in columns if name != "y"]
     specs.append(FeatureSpec("y", "label", ("y",), (parse_step("ordinal_encode"),)))
-    pipeline = Pipeline.build(specs, rows.schema)
+    graph = build(specs, rows.schema)
     partials = []
     ends = [rows.num_rows * part // parts for part in range(parts + 1)]
     for start, end in itertools.pairwise(ends):
-        accumulator = Accumulator(pipeline, 0)
+        accumulator = Accumulator(FittedState.unfitted(graph))
         accumulator.add(rows.slice(start, end - start))
         partials.append(accumulator.partial())
     suspects = merge(partials).suspects

@@ -86,8 +86,8 @@ def test_a_column_chunk_is_read_at_most_once_a_pass(
 ) -> None:
     job = levels_of(job, levels)
     plan = make_plan(job)
-    assert plan.checked.pipeline.levels == levels
-    assert len(plan.checked.pipeline.reasons) == levels
+    assert plan.checked.graph.passes == levels
+    assert len(plan.checked.graph.reasons) == levels
     reads.clear()
     with (
         LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,

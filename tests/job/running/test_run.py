@@ -134,8 +134,8 @@ def test_fitted_state_turns_raw_rows_into_what_the_records_hold(job: Document, l
     state = FittedState.load(store)
     table = expected_rows(lake)
     big_tipper = pc.greater(table["tips"], pc.multiply(table["fare"], 0.2))
-    table = table.append_column("big_tipper", big_tipper).select(list(state.pipeline.columns)).combine_chunks()
-    applied = Transform(state.pipeline, state).apply(table.to_batches()[0])
+    table = table.append_column("big_tipper", big_tipper).select(list(state.graph.columns)).combine_chunks()
+    applied = Transform(state).apply(table.to_batches()[0])
     position = {int(trip): i for i, trip in enumerate(applied["trip_id"])}
     for split in ("train", "eval", "test"):
         held = rows_of(Path(job["output"]["path"]), split)
