@@ -1,4 +1,4 @@
-"""The commands: parse arguments, call the room that does it, print, exit code. Nothing else."""
+"""The commands: parse arguments, call the code that does it, print, exit code. Nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH = click.Path()  # or a URL; what a shell completes as a path
 
 
 class _Commands(click.Group):
-    """Knows the commands that are to come, and turns our errors into one paragraph and an exit code."""
+    """Knows the commands that are planned, and turns our errors into one paragraph and an exit code."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in LATER:
@@ -41,7 +41,7 @@ class _Commands(click.Group):
             _fail(ctx, str(error), error.exit_code, error)
         except OSError as error:  # storage or network failed for the moment
             if isinstance(error, BrokenPipeError) and reader_gone(sys.stdout):
-                ctx.exit(0)  # whoever read the output has seen enough
+                ctx.exit(0)  # the reader of the output has closed it
             place = f" ({error.filename})" if error.filename else ""
             _fail(ctx, f"{error.strerror or error}{place}", 1, error)
         except click.UsageError as error:
@@ -96,11 +96,11 @@ def _scheduler_options(function: F) -> F:
         click.option(
             "--tls-ca-file", type=PATH, metavar="FILE", help="For tls://, unless Dask's distributed.comm.tls.ca-file."
         ),
-        click.option("--insecure", is_flag=True, help="Take a scheduler on the network that is not tls://."),
+        click.option("--insecure", is_flag=True, help="Accept a scheduler on the network that is not tls://."),
         click.option(
             "--scheduler-file", type=PATH, metavar="FILE", help="The file that `dask scheduler --scheduler-file` wrote."
         ),
-        click.option("--scheduler", metavar="ADDR", help="A Dask scheduler that runs already, e.g. tcp://host:8786."),
+        click.option("--scheduler", metavar="ADDR", help="A running Dask scheduler, e.g. tcp://host:8786."),
     ):
         function = option(function)
     return function
@@ -117,7 +117,7 @@ def _cluster_options(function: F) -> F:
     for option in (
         click.option("--memory", metavar="SIZE", help="Memory of each local worker, e.g. 4GiB."),
         click.option("--threads", type=click.IntRange(1), help="Threads of each local worker (1)."),
-        click.option("--workers", type=click.IntRange(1), help="Local worker processes (one a core)."),
+        click.option("--workers", type=click.IntRange(1), help="Local worker processes (one per core)."),
     ):
         function = option(function)
     return function
@@ -125,10 +125,12 @@ def _cluster_options(function: F) -> F:
 
 def _run_options(function: F) -> F:
     for option in (
-        click.option("--resume", is_flag=True, help="Go on with a run that was interrupted."),
-        click.option("--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset stands."),
+        click.option("--resume", is_flag=True, help="Continue an interrupted run."),
         click.option(
-            "--limit", type=click.IntRange(1), metavar="ROWS", help="Read only this many source rows, for a try."
+            "--overwrite", is_flag=True, help="Replace what output.path holds, once the new dataset is complete."
+        ),
+        click.option(
+            "--limit", type=click.IntRange(1), metavar="ROWS", help="Read about this many source rows, to try a job."
         ),
     ):
         function = option(function)
@@ -145,13 +147,13 @@ def tfrecords(debug: bool) -> None:
 @tfrecords.command()
 @click.argument("job", type=PATH)
 @_set_option
-@click.option("--limit", type=click.IntRange(1), help="Plan for this many source rows only.")
+@click.option("--limit", type=click.IntRange(1), help="Plan for about this many source rows only.")
 @click.option("--probe", is_flag=True, help="Measure on a few row groups (about 4 s), to forecast time and sizes.")
-@click.option("--workers", type=click.IntRange(1), help="Forecast for this many worker threads (one a core).")
-@click.option("--memory", metavar="SIZE", help="Memory of each of them, e.g. 4GiB (its share of this machine's).")
+@click.option("--workers", type=click.IntRange(1), help="Forecast for this many worker threads (one per core).")
+@click.option("--memory", metavar="SIZE", help="Memory of each, e.g. 4GiB (its share of this machine's).")
 @_json_option
 def plan(job: str, as_json: bool, **options: Any) -> None:
-    """What JOB will read, fit and write; reads nothing but listings and footers, unless it is to --probe."""
+    """Show what JOB will read, fit and write; reads only listings and footers, unless --probe is given."""
     from dtap_dask.job.planning.describe import print_plan
 
     print_plan(job, as_json=as_json, **options)
@@ -163,7 +165,7 @@ def plan(job: str, as_json: bool, **options: Any) -> None:
 @click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show.")
 @_json_option
 def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> None:
-    """Transformed rows of a small sample of JOB's source; nothing is written."""
+    """Show transformed rows of a small sample of JOB's source; nothing is written."""
     from dtap_dask.job.preview import preview as make_preview
     from dtap_dask.job.table import print_rows
 
@@ -178,7 +180,7 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 @click.option("--probe", is_flag=True, help="Measure on a few row groups first, and forecast the time.")
 @_json_option
 def run(job: str, as_json: bool, **options: Any) -> None:
-    """Plan, fit, write and commit JOB, on a Dask cluster of this machine or on one that runs already."""
+    """Plan, fit, write and commit JOB, on a Dask cluster of this machine or on a running one."""
     from dtap_dask.job.cluster.client import ClusterOptions
     from dtap_dask.job.running.run import run as run_job
 
@@ -193,7 +195,7 @@ def run(job: str, as_json: bool, **options: Any) -> None:
 @_run_options
 @_json_option
 def submit(job: str, as_json: bool, **options: Any) -> None:
-    """Give JOB to a cluster that runs already, print its id and leave: it goes on without you."""
+    """Give JOB to a running cluster and print its id; the run needs no client."""
     from dtap_dask.job.cluster.client import ClusterOptions
     from dtap_dask.job.running.submit import submit as submit_job
     from dtap_dask.job.status.hints import run_command
@@ -202,14 +204,14 @@ def submit(job: str, as_json: bool, **options: Any) -> None:
     submitted = submit_job(job, cluster=ClusterOptions(**where), **options)
     click.echo(json.dumps({"id": submitted.id, "note": submitted.note}) if as_json else submitted.id)
     if not as_json:
-        say(f"{submitted.note} How it goes: `{run_command('wait', submitted.id, where)}`.")
+        say(f"{submitted.note} Its progress: `{run_command('wait', submitted.id, where)}`.")
 
 
 @tfrecords.command()
 @_scheduler_options
 @_json_option
 def jobs(as_json: bool, **where: Any) -> None:
-    """The runs that the scheduler knows."""
+    """List the runs that the scheduler knows."""
     from dtap_dask.job.running.ask import print_jobs
 
     print_jobs(where, as_json=as_json)
@@ -220,7 +222,7 @@ def jobs(as_json: bool, **where: Any) -> None:
 @_scheduler_options
 @_json_option
 def status(target: str, as_json: bool, **where: Any) -> None:
-    """How a run goes, by its id or by the path of its output, which needs no scheduler."""
+    """Show the state of a run, by its id or by the path of its output, which needs no scheduler."""
     from dtap_dask.job.running.ask import print_status
 
     print_status(target, where, as_json=as_json)
@@ -228,11 +230,11 @@ def status(target: str, as_json: bool, **where: Any) -> None:
 
 @tfrecords.command()
 @click.argument("target", metavar="ID|PATH", type=PATH)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the run until it has ended.")
 @_scheduler_options
 @_json_option
 def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
-    """What a run has said, by its id or by the path of its output."""
+    """Show the messages of a run, by its id or by the path of its output."""
     from dtap_dask.job.running.ask import print_logs
 
     with _leaving(target, where):
@@ -244,7 +246,7 @@ def logs(target: str, follow: bool, as_json: bool, **where: Any) -> None:
 @_scheduler_options
 @_json_option
 def wait(target: str, as_json: bool, **where: Any) -> None:
-    """Watch a run until it has ended, and return its exit code; Ctrl-C leaves it running."""
+    """Show the progress of a run until it has ended, and return its exit code; Ctrl-C leaves it running."""
     from dtap_dask.job.running.ask import wait_for
 
     with _leaving(target, where):
@@ -253,13 +255,13 @@ def wait(target: str, as_json: bool, **where: Any) -> None:
 
 @contextmanager
 def _leaving(target: str, where: Mapping[str, Any]) -> Iterator[None]:
-    """Ctrl-C stops the watching, not the run."""
+    """Ctrl-C ends the command, not the run."""
     try:
         yield
     except KeyboardInterrupt:
         from dtap_dask.job.status.hints import run_command
 
-        say(f"You have left; the run goes on. Come back with `{run_command('wait', target, where)}`.")
+        say(f"The run continues without you. Come back with `{run_command('wait', target, where)}`.")
         click.get_current_context().exit(130)
 
 
@@ -268,7 +270,7 @@ def _leaving(target: str, where: Mapping[str, Any]) -> Iterator[None]:
 @_scheduler_options
 @_json_option
 def cancel(run: str, as_json: bool, **where: Any) -> None:
-    """Stop a run: what it is doing may end, nothing more is begun, and `--resume` goes on with it."""
+    """Stop a run: its present tasks finish, no others start, and `--resume` can continue it."""
     from dtap_dask.job.running.ask import cancel_run
 
     cancel_run(run, where, as_json=as_json)
@@ -278,10 +280,10 @@ def cancel(run: str, as_json: bool, **where: Any) -> None:
 @click.argument("path", type=PATH)
 @click.option("--split", help="The part to show (all parts).")
 @click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show of each part.")
-@click.option("--fitted", is_flag=True, help="Show what the steps have learnt instead of rows.")
+@click.option("--fitted", is_flag=True, help="Show what the steps have learned instead of rows.")
 @_json_option
 def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -> None:
-    """What a finished dataset is, and some of its rows, decoded."""
+    """Describe a finished dataset and show some of its rows, decoded."""
     from dtap_dask.job.dataset import print_dataset, print_fitted
 
     if fitted:
@@ -294,7 +296,7 @@ def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -
 @click.argument("path", type=PATH)
 @_json_option
 def verify(path: str, as_json: bool) -> None:
-    """Read every shard again: counts, checksums and schema against the manifest."""
+    """Read every shard again and compare counts, checksums and schema with the manifest."""
     from dtap_dask.job.dataset import verification
 
     click.echo(verification(path, as_json=as_json))
@@ -302,24 +304,24 @@ def verify(path: str, as_json: bool) -> None:
 
 @tfrecords.command()
 @click.argument("lake", type=PATH)
-@click.option("--label", metavar="COLUMN", help="The column to learn.")
+@click.option("--label", metavar="COLUMN", help="The column to predict.")
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the job file there; an existing one is kept.")
 def init(lake: str, label: str | None, output: str | None) -> None:
-    """A starter job file for the Parquet files of LAKE (a folder, file, glob or URL), printed or written to FILE."""
+    """Print a starter job file for the Parquet files of LAKE (a folder, file, glob or URL), or write it to FILE."""
     from dtap_dask.job.init import write_starter
 
     text = write_starter(lake, label, output)
     if text is None:
-        say(f"{output} is written. What it would do: `dtap-dask plan {output}`.")
+        say(f"{output} is written. See what it would do: `dtap-dask plan {output}`.")
     else:
         click.echo(text, nl=False)
 
 
 @tfrecords.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@click.option("--rows", type=click.IntRange(1), default=100_000, show_default=True, help="Rows in all.")
+@click.option("--rows", type=click.IntRange(1), default=100_000, show_default=True, help="Rows in total.")
 def sample(folder: str, rows: int) -> None:
-    """Write a small realistic lake of taxi trips to DIR/trips, to try things on."""
+    """Write a small realistic lake of taxi trips to DIR/trips, to try jobs on."""
     from dtap_dask.job import taps
     from dtap_dask.lake.sample.sample_lake import write_sample
     from dtap_dask.storage import open_store

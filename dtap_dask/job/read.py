@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dtap_dask.errors import JobError, did_you_mean
-from dtap_dask.job.execution.tasks import patiently
+from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import plan_source
@@ -98,7 +98,7 @@ def _read_frame(task: ScanTask, store: Store, scan: ScanSpec, secrets: Secrets) 
         return pa.Table.from_batches(batches).cast(schema) if batches else schema.empty_table()
 
     with secrets.redacting():
-        return _frame(patiently(tables))
+        return _frame(with_retries(tables))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import plan_of
 from dtap_dask.job.planning.sharding import assign_shards
-from dtap_dask.job.running.run import How, _Run, beginning
+from dtap_dask.job.running.run import first_snapshot
 from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.sources import write_sources
-from dtap_dask.job.running.stages import Lazily, footers_on
+from dtap_dask.job.running.stages import scan, task_context
 from dtap_dask.job.status.displays import Silent
 from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter
 from dtap_dask.job.status.scheduler_store import SchedulerStore
@@ -107,18 +108,19 @@ def _peak_while_it_runs(told: subprocess.Popen[bytes]) -> float:
 
 def _plan_of_a_run(folder: Path, client: Client) -> None:
     job = Job.load_leniently(job_of(folder))
+    report = RunReporter(first_snapshot(job), Silent(), job.secrets)
     start = time.perf_counter()
-    plan = plan_of(job, None, footers_on(Lazily(lambda: client), Silent(), job.secrets))
+    plan = plan_of(job, None, partial(scan, DaskExecutor(client), report))
     planned = time.perf_counter()
     shards = assign_shards(plan, np.stack([plan.groups.rows - 10, np.full(len(plan.groups), 10)], axis=1), 30.0)
     store = open_store(job.output.path)
-    RunFolder(store, plan.run_id).seal(plan.fingerprint, shards)
+    RunFolder(store, plan.run_id).save_plan(plan.fingerprint, shards)
     write_sources(store, "sources.parquet", plan)
     sealed = time.perf_counter()
     print(f"a run on {WORKERS} workers: {planned - start:.1f} s to plan, {sealed - planned:.1f} s to seal and to write")
 
 
-def sleep(work: Any, level: int, task: Any, seconds: float) -> int:
+def sleep(context: Any, level: int, task: Any, seconds: float) -> int:
     """What stands for a task: it is given what a task is given, and counts the rows that it would read."""
     time.sleep(seconds)
     return int(task.rows)
@@ -157,12 +159,12 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
     job = Job.load_leniently(job_of(folder))
     plan = plan_of(job, None, None)
     with cluster(threads) as (client, scheduler):
-        report = RunReporter(beginning(job), Silent(), job.redact)
-        work = _Run(plan, report, Lazily(lambda: client), How(None, False, False)).work
-        with report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS), Watchdog(client, report) as watch:
-            engine = DaskExecutor(client, watch, job.secrets)
+        report = RunReporter(first_snapshot(job), Silent(), job.secrets)
+        context = task_context(plan, open_store(job.output.path))
+        with report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS), Watchdog(client, report) as watchdog:
+            executor = DaskExecutor(client, watchdog, job.secrets)
             task = plan.task(0, range(16))
-            _sleeping(engine, (work, 0, task, 0.1), report, threads * 4)  # workers have imported everything
+            _sleeping(executor, (context, 0, task, 0.1), report, threads * 4)  # workers have imported everything
             print(
                 f"{'tasks':>7} {'seconds':>8} {'client ms':>10} {'sched. ms':>10} {'idle':>6} {'overhead':>9} MiB/1000"
             )
@@ -170,7 +172,7 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
                 both = (psutil.Process(), scheduler)
                 before = [(sum(one.cpu_times()[:2]), one.memory_info().rss) for one in both]
                 start = time.perf_counter()
-                _sleeping(engine, (work, 0, task, seconds), report, count)
+                _sleeping(executor, (context, 0, task, seconds), report, count)
                 took = time.perf_counter() - start
                 after = [(sum(one.cpu_times()[:2]), one.memory_info().rss) for one in both]
                 each = [(then[0] - now[0]) / count for now, then in zip(before, after, strict=True)]
@@ -183,12 +185,12 @@ def tasks(folder: Path, threads: int, runs: list[tuple[int, float]]) -> None:
                 )
 
 
-def _sleeping(engine: DaskExecutor, item: tuple[Any, ...], report: RunReporter, count: int) -> None:
+def _sleeping(executor: DaskExecutor, item: tuple[Any, ...], report: RunReporter, count: int) -> None:
     rows = item[2].rows
     report.begin("fit", count, count * rows, 0)
     names = ("fit", "merge-fit", "finish-fit")
     items = LazyItems(count, lambda _: item)
-    found = engine.tree(names, sleep, items, merge=add, last=int, done=lambda _: report.advance(rows, 0))
+    found = executor.tree(names, sleep, items, merge=add, last=int, on_end=lambda _: report.advance(rows, 0))
     report.end()
     if found != count * rows:
         raise SystemExit(f"{found:,} rows were counted, not {count * rows:,}.")

@@ -254,7 +254,7 @@ tasks.run_write_task = fail
     ("what", "told"),
     [
         ("DataError('Row 7 is bad.')", "Error: Row 7 is bad."),
-        ("LookupError('seven')", "Error: A task failed in a way that was not foreseen (LookupError: seven)."),
+        ("LookupError('seven')", "Error: A task failed with an unexpected error (LookupError: seven)."),
     ],
 )
 def test_what_a_task_raises_is_one_paragraph(what: str, told: str, place: Path) -> None:

@@ -15,7 +15,8 @@ from dtap_dask.features.decimals import spelled
 from dtap_dask.features.graph import Value, in_order
 from dtap_dask.features.operation import Fitted
 from dtap_dask.features.program import Program
-from dtap_dask.job.execution.tasks import TaskContext, patiently
+from dtap_dask.job.execution.context import TaskContext
+from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 
 # The column of a frame that holds one column's values without their nulls.
@@ -61,7 +62,7 @@ class _Rows:
 
     def __call__(self, task: ScanTask) -> pd.DataFrame:
         with self.context.secrets.redacting():  # Dask logs what tasks raise
-            return patiently(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
+            return with_retries(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
 
     def empty(self) -> pd.DataFrame:
         """The frame without rows."""

@@ -20,9 +20,7 @@ and lets unseen values pass.
 
 from __future__ import annotations
 
-import dask
 import numpy as np
-from distributed import Client
 
 from dtap_dask.features import Accumulator, FittedState, Graph
 from dtap_dask.features.checks import Findings, watches
@@ -30,28 +28,29 @@ from dtap_dask.features.graph import Value
 from dtap_dask.features.operation import Fitted
 from dtap_dask.job.estimators.fits import Target, fit_of
 from dtap_dask.job.estimators.frames import Frames
-from dtap_dask.job.execution.dask_executor import DaskExecutor, watching
-from dtap_dask.job.execution.tasks import TaskContext, patiently
+from dtap_dask.job.execution.context import TaskContext
+from dtap_dask.job.execution.executor import Executor
+from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.lake.scan import ScanTask, read_task
 from dtap_dask.records.folder import RunPaths
 
 
-def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: RunReporter) -> None:
-    """Fit every level on the client's workers and keep the state where the fused passes would.
+def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, report: RunReporter) -> None:
+    """Fit every level on an executor and keep the state where the fused passes would.
 
     DataError for what they refuse: nulls and infinities that would reach an output, columns without a value, ...
     """
     graph = context.graph
     tasks = tuple(plan.task(index, one) for index, one in enumerate(plan.fit_tasks))
-    rows = _check(client, context, tasks, graph, report)
+    rows = _check(executor, context, tasks, graph, report)
     targets = _targets(graph)
     groups = _groups(targets)
     learnt: dict[Value, Fitted] = {}
     read, size = sum(task.rows for task in tasks), sum(task.bytes for task in tasks)
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
-    with dask.config.set(scheduler=client), client.as_current(), watching(client):
+    with executor.dask_collections():
         for group in groups:
             fitted = fit_of(group[0].step)(Frames(context, tasks, learnt), group, rows)
             learnt.update(zip((target.value for target in group), fitted, strict=True))
@@ -62,15 +61,16 @@ def fit_with_dask_ml(client: Client, plan: Plan, context: TaskContext, report: R
     state.save(context.output(), RunPaths(context.run_id).fitted(graph.passes))
 
 
-def _check(client: Client, context: TaskContext, tasks: tuple[ScanTask, ...], graph: Graph, report: RunReporter) -> int:
+def _check(
+    executor: Executor, context: TaskContext, tasks: tuple[ScanTask, ...], graph: Graph, report: RunReporter
+) -> int:
     """Refuse rows that would not come out, as the first fused pass does; the number of rows to be fitted."""
     report.begin("check", len(tasks), sum(task.rows for task in tasks), sum(task.bytes for task in tasks))
 
-    def done(index: int) -> None:
+    def on_result(index: int, _: tuple[Findings, int]) -> None:
         report.advance(tasks[index].rows, tasks[index].bytes)
 
-    engine = DaskExecutor(client, secrets=context.secrets)
-    found: list[tuple[Findings, int]] = engine.each("check", check_task, [(context, task) for task in tasks], done)
+    found = executor.each("check", check_task, [(context, task) for task in tasks], on_result)
     report.end()
     Findings.together(findings for findings, _ in found).refuse(watches(graph))
     return sum(rows for _, rows in found)
@@ -85,11 +85,11 @@ def check_task(context: TaskContext, task: ScanTask) -> tuple[Findings, int]:
         for batch in read_task(context.source(), context.scan, task):
             rows, split = batch.in_parts()
             mask = context.scan.fit_mask(split)
-            fitted += rows.num_rows if mask is None else int(mask.sum())
+            fitted += int(mask.sum())
             accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # looks at every row, and fits none
         return accumulator.partial().findings, fitted
 
-    return patiently(check)
+    return with_retries(check)
 
 
 def _targets(graph: Graph) -> list[Target]:

@@ -1,12 +1,10 @@
-"""What runs on the workers: plain functions over plain values, safe to run twice. No Dask in here, no TensorFlow."""
+"""What runs on workers: plain functions of plain values, safe to run twice. They use neither Dask nor TensorFlow."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,91 +12,35 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import InterruptedRun
-from dtap_dask.features import Accumulator, FittedState, Graph, Partial, Rows, Transform, finish, merge
-from dtap_dask.job.execution.memory import keep_freed_memory
-from dtap_dask.job.jobfile.secrets import Secrets
+from dtap_dask.features import Accumulator, Partial, Rows, Transform, finish, merge
+from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even_ranges, read_mapped, read_task
 from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
-from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import RunPaths
-from dtap_dask.records.shard import ShardInfo, Shuffle, TaskShards
-from dtap_dask.storage import Store, open_store
+from dtap_dask.records.shard import ShardInfo, TaskShards
+from dtap_dask.storage import Store
 
 # Between attempts, in seconds: half a minute in all, in which a DataNode or a mount may come back.
 IO_PAUSES = (0.5, 1, 2, 4, 8, 15)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, repr=False)
-class TaskContext:
-    """What every task of a run must know; a few KB that travel with each task."""
-
-    source_url: str
-    output_url: str
-    settings: str  # the job's storage section as JSON
-    run_id: str
-    token: str  # of this run alone: a process that lives on must not take another run's state for this one's
-    scan: ScanSpec
-    graph: Graph
-    layout: Layout
-    shuffle: Shuffle
-    seed: int
-    secrets: Secrets = field(default_factory=Secrets)
-
-    def __repr__(self) -> str:
-        return f"TaskContext({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets
-
-    def source(self) -> Store:
-        """The source, with counters of its own."""
-        keep_freed_memory()
-        return open_store(self.source_url, json.loads(self.settings))
-
-    def output(self) -> Store:
-        """The output folder."""
-        return open_store(self.output_url, json.loads(self.settings))
-
-    def state(self, levels: int) -> FittedState:
-        """The state with so many levels fitted."""
-        if levels == 0:
-            return FittedState.unfitted(self.graph)
-        return _load_state(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
-
-    def transform(self, levels: int) -> Transform:
-        """The features by that state."""
-        if levels == 0:
-            state = self.state(0)
-            return Transform(state)
-        return _load_transform(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
-
-
-@lru_cache(maxsize=2)
-def _load_state(output_url: str, settings: str, folder: str, token: str) -> FittedState:
-    return FittedState.load(open_store(output_url, json.loads(settings)), folder)
-
-
-@lru_cache(maxsize=1)
-def _load_transform(output_url: str, settings: str, folder: str, token: str) -> Transform:
-    """Its tables of words are made once in a process, not once a task."""
-    state = _load_state(output_url, settings, folder, token)
-    return Transform(state)
-
-
 @dataclass(frozen=True)
 class FitPart:
-    """What fitting has seen of some tasks: the counts of each, and the statistics of all."""
+    """The counts of each of some tasks, and their merged statistics."""
 
     counted: tuple[Counted, ...]
     partial: Partial
 
 
-def patiently(action: Callable[[], T]) -> T:
-    """Try again when a filesystem fails for the moment; a missing file is missing at once.
+def with_retries(action: Callable[[], T]) -> T:
+    """Repeat an action that fails with OSError, after pauses; a missing file is an error at once.
 
-    InterruptedRun where it fails still: whatever was written stays.
+    InterruptedRun where it keeps failing: what has been written is kept.
     """
     for pause in (*IO_PAUSES, None):
         try:
@@ -116,18 +58,18 @@ def patiently(action: Callable[[], T]) -> T:
 
 
 def read_footers(source: Store, files: Sequence[SourceFile], query: FooterQuery) -> FooterSummary:
-    """What the footers of some files show."""
-    return patiently(lambda: summarize_footers(source, files, query))
+    """What the query asks of the footers of some files."""
+    return with_retries(lambda: summarize_footers(source, files, query))
 
 
 def count(context: TaskContext, task: ScanTask) -> Counted:
-    """How many rows of a task survive, row group by row group and part by part; nothing else is read."""
+    """The number of rows that a task keeps, by row group and part; only the columns that decide it are read."""
     scan = replace(context.scan, outputs=())
-    return patiently(lambda: _counted(context.source(), scan, task, lambda rows, split: None))
+    return with_retries(lambda: _counted(context.source(), scan, task, lambda rows, split: None))
 
 
 def fit(context: TaskContext, level: int, task: ScanTask, suspecting: bool = True) -> FitPart:
-    """The statistics of one level over one task's rows, and the counts."""
+    """The statistics of one level over one task's rows, and the counts; `suspecting` looks for leaks of the label."""
 
     def accumulate() -> FitPart:
         state = context.state(level)
@@ -139,7 +81,7 @@ def fit(context: TaskContext, level: int, task: ScanTask, suspecting: bool = Tru
         counted = _counted(context.source(), context.scan, task, add)
         return FitPart((counted,), accumulator.partial())
 
-    return patiently(accumulate)
+    return with_retries(accumulate)
 
 
 def _counted(
@@ -148,7 +90,7 @@ def _counted(
     parts = len(scan.split.names) if scan.split else 1
     rows = np.zeros((len(task.groups), parts), np.int64)
     unmatched = 0
-    # Checksums are of what goes into a dataset: the same pages are read again to be written, and checked there.
+    # Checksums protect what goes into a dataset: the write tasks read the same pages again, and verify them.
     for batch in read_task(source, replace(scan, verify_checksums=False), task):
         matched, split = batch.in_parts()
         unmatched += len(batch.split) - len(split)
@@ -165,14 +107,14 @@ def merge_fits(parts: Sequence[FitPart]) -> FitPart:
 
 @dataclass(frozen=True)
 class FittedLevel:
-    """What a level leaves beside its state: the counts of each task, and features that give the label away."""
+    """The counts of each task of a level, and warnings of features that leak the label; its state is in the folder."""
 
     counted: tuple[Counted, ...]
     warnings: tuple[str, ...]
 
 
 def finish_fit(context: TaskContext, level: int, part: FitPart) -> FittedLevel:
-    """Turn merged statistics into fitted state, kept in the run's folder for the workers that need it next."""
+    """Turn merged statistics into fitted state, and keep it in the run's folder for the tasks of the next level."""
     refuse_empty(context.scan, context.source_url, np.sum([one.rows.sum(axis=0) for one in part.counted], axis=0))
     before = context.state(level)
     state = finish(part.partial, before)
@@ -183,14 +125,14 @@ def finish_fit(context: TaskContext, level: int, part: FitPart) -> FittedLevel:
 
 @dataclass(frozen=True)
 class Written:
-    """The shards of one task, and what reading its rows took (nothing when they were there already)."""
+    """The shards of one task, and what it read: nothing where an earlier attempt had written them."""
 
     shards: tuple[ShardInfo, ...]
     reading: Reading
 
 
 def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards) -> Written:
-    """Write one task's shards, unless an earlier attempt has: they are published under their final names."""
+    """Write one task's shards under their final names, unless an earlier attempt has."""
     source = context.source()
 
     def attempt() -> tuple[ShardInfo, ...]:
@@ -207,7 +149,7 @@ def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards)
             seed=context.seed,
         )
 
-    return Written(patiently(attempt), Reading.of(source))
+    return Written(with_retries(attempt), Reading.of(source))
 
 
 def transformed(

@@ -13,7 +13,7 @@ from dtap_dask.errors import OutputError
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions
 from dtap_dask.job.console import say
-from dtap_dask.job.running.submit import asking, cancel
+from dtap_dask.job.running.submit import cancel, running_client
 from dtap_dask.job.status.follow import follow as follow_run
 from dtap_dask.job.status.hints import run_command
 from dtap_dask.job.status.scheduler_store import SchedulerStore
@@ -34,7 +34,7 @@ def _source(target: str, where: SchedulerFields, *, wait: bool = False) -> Itera
     if is_path(target):
         yield _folder(open_store(target, taps.settings()), PATIENCE_SECONDS if wait else 0.0)
         return
-    with asking(ClusterOptions(**where)) as client:
+    with running_client(ClusterOptions(**where)) as client:
         yield SchedulerSource(SchedulerStore(client), target)
 
 
@@ -54,7 +54,7 @@ def _folder(store: Store, patience: float) -> FolderSource:
 
 def print_jobs(where: SchedulerFields, *, as_json: bool) -> None:
     """Print the runs that a scheduler knows, the latest first."""
-    with asking(ClusterOptions(**where)) as client:
+    with running_client(ClusterOptions(**where)) as client:
         scheduler = SchedulerStore(client)
         runs = [SchedulerSource(scheduler, run).read() for run in scheduler.snapshots()]
     runs.sort(key=lambda run: -run.snapshot.started)
@@ -103,7 +103,7 @@ def wait_for(target: str, where: SchedulerFields, *, as_json: bool) -> None:
 
 def cancel_run(run: str, where: SchedulerFields, *, as_json: bool) -> None:
     """Have a run stop."""
-    with asking(ClusterOptions(**where)) as client:
+    with running_client(ClusterOptions(**where)) as client:
         cancel(client, run, where)
     text = f"{run} will stop: `{run_command('wait', run, where)}` waits for that. `--resume` continues it."
     print(json.dumps({"id": run, "cancelled": True}) if as_json else text)

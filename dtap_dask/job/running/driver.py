@@ -1,20 +1,23 @@
-"""A run whose driver is a task on the cluster: it outlives the client, and is begun again when its worker dies."""
+"""A run whose driver is a task on the cluster: it outlives the client, and is restarted when its worker dies."""
 
 from __future__ import annotations
 
 import traceback
 import uuid
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from distributed import Client, Reschedule, Worker, get_worker, secede
 from distributed.security import Security
 
 from dtap_dask.errors import DtapError
 from dtap_dask.job import taps
-from dtap_dask.job.execution.dask_executor import UnexpectedError
+from dtap_dask.job.execution.executor import UnexpectedError
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.job.running.run import How, carry_out
+from dtap_dask.job.running.options import RunOptions
+from dtap_dask.job.running.run import carry_out
+from dtap_dask.job.running.session import OpenExecutor, dask_executor
 from dtap_dask.job.status.displays import Silent
 from dtap_dask.job.status.folder import StatusWriter, read_runs
 from dtap_dask.job.status.reporter import EVENTS_SECONDS, RunReporter
@@ -28,13 +31,11 @@ CONNECT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Submission:
-    """What a driver needs: everything resolved where the job was submitted, secrets as values."""
+    """What a driver needs. Everything is resolved where the job was submitted; secrets are values."""
 
-    beginning: Snapshot
+    snapshot: Snapshot  # before anything has happened
     job: Job = field(repr=False)
-    limit: int | None = None
-    overwrite: bool = False
-    resume: bool = False
+    options: RunOptions
 
 
 def driver_key(run: str) -> str:
@@ -43,11 +44,11 @@ def driver_key(run: str) -> str:
 
 
 def drive(submission: Submission) -> str:
-    """Runs on a worker, beside its threads: carry out the submission, and tell how it ended; returns the state.
+    """Carry out a submission on a worker, outside of its thread pool; returns the state in which the run ended.
 
-    The scheduler may begin this again at any time: when the worker dies, when the result is lost with it, or when it
-    takes a worker for dead that lives. Each attempt leaves its mark on the noticeboard; an older one that sees another
-    mark leaves everything to it. Until it does, both write the same bytes under the same names.
+    The scheduler may restart this at any time: when the worker dies, when the result is lost with it, or when it takes
+    a live worker for dead. Each attempt stores its id on the scheduler; an older one that sees another id stops. Until
+    then both write the same bytes under the same names.
     """
     secede()
     worker: Worker = get_worker()
@@ -56,59 +57,59 @@ def drive(submission: Submission) -> str:
         security=_as_client(worker.security),
         set_as_default=False,
         timeout=CONNECT_SECONDS,
-        name=driver_key(submission.beginning.id),
+        name=driver_key(submission.snapshot.id),
     ) as client:
-        board = SchedulerStore(client)
-        told = board.snapshot(submission.beginning.id) or submission.beginning
-        if told.state in ENDED:
-            return told.state
-        earlier = board.instructions(told.id).get("attempt")
+        runs, run = SchedulerStore(client), submission.snapshot.id
+        last = runs.snapshot(run) or submission.snapshot
+        if last.state in ENDED:
+            return last.state
+        restarted = runs.instructions(run).get("attempt") is not None
         attempt = uuid.uuid4().hex
-        board.instruct(told.id, attempt=attempt)
-        how = How(submission.limit, submission.overwrite, submission.resume, attempt, again=earlier is not None)
-        report = RunReporter(
-            _begun(submission.beginning, told, how.again), Silent(), submission.job.secrets, board.notes(told.id)
-        )
-        _carry_out(submission.job, report, client, how)
-        _leave_word(submission.job, report)
+        runs.instruct(run, attempt=attempt)
+        first = _first_snapshot(submission.snapshot, last if restarted else None)
+        report = RunReporter(first, Silent(), submission.job.secrets, runs.notes(run))
+        executor = partial(dask_executor, nullcontext(client), report, submission.job.secrets, attempt=attempt)
+        _carry_out(submission, report, client, executor, restarted)
+        _leave_status(submission.job, report)
         if report.snapshot.state == "interrupted" and client.status != "running":
-            raise Reschedule  # this driver has lost the scheduler; does the scheduler live, then it begins it again
+            raise Reschedule  # this driver has lost the scheduler; if the scheduler lives, it restarts the driver
         return report.snapshot.state
 
 
-def _begun(beginning: Snapshot, told: Snapshot, again: bool) -> Snapshot:
-    """The state in which an attempt begins: what was lost with the earlier one counts."""
-    if not again:
-        return replace(beginning, state="running")
-    lost, retries = told.lost_workers + 1, told.retries + 1
-    return replace(beginning, state="running", lost_workers=lost, retries=retries)
+def _first_snapshot(submitted: Snapshot, earlier: Snapshot | None) -> Snapshot:
+    """The snapshot with which an attempt starts: a lost `earlier` attempt counts as a lost worker and a retry."""
+    if earlier is None:
+        return replace(submitted, state="running")
+    return replace(submitted, state="running", lost_workers=earlier.lost_workers + 1, retries=earlier.retries + 1)
 
 
-def _carry_out(job: Job, report: RunReporter, client: Client, how: How) -> None:
-    """An error of any kind ends here: it has been told, and Dask would log it with what it holds."""
+def _carry_out(
+    submission: Submission, report: RunReporter, client: Client, executor: OpenExecutor, restarted: bool
+) -> None:
+    """Errors of any kind end here: they have been reported, and Dask would log them with everything they hold."""
     with suppress(Exception), report.publishing(SchedulerStore(client).publish, EVENTS_SECONDS):
-        if how.again:
-            report.note("The worker that carried the driver is gone: it was begun again here, and goes on.")
+        if restarted:
+            report.note("The worker that ran the driver is gone: the driver was restarted here, and continues.")
         try:
-            carry_out(job, report, lambda: client, how)
+            carry_out(submission.job, report, executor, submission.options, restarted=restarted)
         except Exception as error:
             if isinstance(error, UnexpectedError) or not isinstance(error, DtapError):
                 report.note(traceback.format_exc())  # nobody else will see where it came from
             raise
 
 
-def _leave_word(job: Job, report: RunReporter) -> None:
-    """Tell in the output folder of a run that failed before it told of itself there, if nobody else has."""
+def _leave_status(job: Job, report: RunReporter) -> None:
+    """Write the status of a run that failed before it published any in its output folder, if nothing is there."""
     if report.snapshot.state != "failed":
         return
-    with suppress(Exception):  # a folder that cannot be written may be why
+    with suppress(Exception):  # that the folder cannot be written may be why it failed
         store = open_store(job.output.path, taps.settings(job.storage))
         if not read_runs(store) and not store.is_file(MANIFEST):
             StatusWriter(store).publish(report.snapshot, ())
 
 
 def _as_client(security: Security) -> Security:
-    """A worker's certificate serves its driver as a client's, where the worker was started without one of that kind."""
+    """The worker's security; its own certificate stands in for a client's where it was started without one."""
     return Security(
         require_encryption=security.require_encryption,
         tls_ca_file=security.tls_ca_file,

@@ -49,7 +49,7 @@ def refuse_replaced(store: Store, path: str, plan: Plan) -> None:
         more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
         raise JobError(
             f"{files[0]}{more} in {plan.source.url} changed since this job read it ({then[files[0]]} then, "
-            f"{now[files[0]]} now), so that {store.url} may hold other rows. Begin anew: --overwrite (in Python "
+            f"{now[files[0]]} now), so that {store.url} may hold other rows. Start over with --overwrite (in Python "
             "overwrite=True)."
         )
 
@@ -62,7 +62,7 @@ def _versions(store: Store, path: str) -> dict[str, str | None]:
         return {}
     except pa.ArrowException as error:
         raise OutputError(
-            f"{store.url}/{path} was damaged, and with it what the source was. Begin anew: --overwrite (in Python "
+            f"{store.url}/{path} was damaged, and with it what the source was. Start over with --overwrite (in Python "
             "overwrite=True)."
         ) from error
     if "version" not in table.column_names:

@@ -1,4 +1,4 @@
-"""Submit and leave: give a job to a cluster that runs already, ask how it goes, wait for it, cancel it."""
+"""Give a job to a running cluster and leave; ask for its status, wait for it, cancel it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, compare_versions, open_client
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.driver import Submission, drive, driver_key
-from dtap_dask.job.running.run import beginning
+from dtap_dask.job.running.options import RunOptions
+from dtap_dask.job.running.run import first_snapshot
 from dtap_dask.job.status.follow import follow
 from dtap_dask.job.status.hints import run_command
 from dtap_dask.job.status.scheduler_store import SchedulerStore
@@ -25,15 +26,15 @@ from dtap_dask.job.status.sources import SchedulerSource
 from dtap_dask.storage import open_store
 from dtap_dask.storage.places import absolute
 
-# A driver that waits in the scheduler's queue goes before the tasks of others: it takes no thread for long.
+# A driver that waits in the scheduler's queue comes before the tasks of others: it takes no thread for long.
 PRIORITY = 100
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job on a cluster, by its id. `client` is used where it is given; else one is opened for each question.
+    """A job on a cluster, by its id. `client` is used where it is given; else each call opens one.
 
-    `note` is what there was to say when it was submitted.
+    `note` is what `submit` had to say.
     """
 
     id: str
@@ -42,21 +43,21 @@ class Submitted:
     client: Client | None = None
 
     def status(self) -> Snapshot:
-        """How it goes. JobError where the scheduler knows no such job, InterruptedRun where it is gone."""
-        with asking(self.cluster, self.client) as client:
+        """The present state. JobError where the scheduler knows no such job, InterruptedRun where it is gone."""
+        with running_client(self.cluster, self.client) as client:
             return SchedulerSource(SchedulerStore(client), self.id).read().snapshot
 
     def wait(self, progress: str = "auto") -> Snapshot:
-        """Wait until the job has ended, and tell how it goes meanwhile; raises what `run` would raise."""
-        with asking(self.cluster, self.client) as client:
+        """Wait until the job has ended, showing its progress; raises what `run` would raise."""
+        with running_client(self.cluster, self.client) as client:
             ended = follow(SchedulerSource(SchedulerStore(client), self.id), progress)
         if ended.error is not None:
             raise ended.error
         return ended.snapshot
 
     def cancel(self) -> None:
-        """Stop it: no further tasks, those that run may end, the output can be resumed. JobError if it has ended."""
-        with asking(self.cluster, self.client) as client:
+        """Stop it: no further tasks start, running ones finish, the output can be resumed. JobError if it has ended."""
+        with running_client(self.cluster, self.client) as client:
             cancel(client, self.id, vars(self.cluster or ClusterOptions()))
 
 
@@ -70,42 +71,41 @@ def submit(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Submitted:
-    """Give a job to a Dask cluster that runs already, and return within seconds; options are those of `run`.
+    """Give a job to a running Dask cluster, and return within seconds; options are those of `run`.
 
-    The job file is checked here, and its relative paths, `${NAME}` and storage settings are resolved here; nothing of
-    the lake is listed here, as that may take minutes: what is wrong with its columns, the job's status tells. The
-    cluster is `client`, else what `cluster` says, else the current client or Dask's own configuration.
+    The job file is checked here, and its relative paths, `${NAME}` and storage settings are resolved here. The source
+    is not listed here, as that may take minutes: the job's status reports what is wrong with its columns. The cluster
+    is `client`, else what `cluster` says, else the current client or Dask's own configuration.
     """
+    options = RunOptions.of(overwrite=overwrite, resume=resume, limit=limit)
     loaded = Job.load(job, overrides)
     with loaded.redacting():
-        if overwrite and resume:
-            raise JobError("overwrite begins anew, resume goes on: give one of the two.")
         placed = _placed(loaded)
-        with asking(cluster, client) as opened:
-            submission = Submission(beginning(placed), placed, limit, overwrite, resume)
+        with running_client(cluster, client) as opened:
+            submission = Submission(first_snapshot(placed), placed, options)
             note = _hand_over(opened, submission)
-            return Submitted(submission.beginning.id, note, cluster, client)
+            return Submitted(submission.snapshot.id, note, cluster, client)
 
 
 def _placed(job: Job) -> Job:
-    """The job with paths and settings that mean the same on any machine; its document stays as it was written."""
+    """The job with paths and settings that mean the same on any machine; its document is unchanged."""
     settings = taps.settings(job.storage)
     for path in (*job.source.path, job.output.path):
-        open_store(path, settings)  # refuses what cannot be understood
+        open_store(path, settings)  # raises what is wrong with it
     source = job.source.model_copy(update={"path": tuple(map(absolute, job.source.path))})
     output = job.output.model_copy(update={"path": absolute(job.output.path)})
     return job.model_copy(update={"source": source, "output": output, "storage": settings})
 
 
 def _hand_over(client: Client, submission: Submission) -> str:
-    """Once it is published, the scheduler keeps the driver alive without us. Returns what there is to say."""
+    """Start the driver and publish it, so that the scheduler keeps it without a client; returns a note for the user."""
     if client.nthreads():
-        compare_versions(client)  # workers of other versions may not even understand the submission
-    run = submission.beginning.id
+        compare_versions(client)  # workers of other versions may be unable to read the submission
+    run = submission.snapshot.id
     board = SchedulerStore(client)
     board.instruct(run, driver=driver_key(run))
     note = _waiting(client)
-    board.publish(replace(submission.beginning, state="waiting", note=note), [])
+    board.publish(replace(submission.snapshot, state="waiting", note=note), [])
     future = client.submit(drive, submission, key=driver_key(run), pure=False, priority=PRIORITY)
     client.publish_dataset(future, name=driver_key(run))
     return note
@@ -118,8 +118,8 @@ def _waiting(client: Client) -> str:
 
 
 @contextmanager
-def asking(cluster: ClusterOptions | None, client: Client | None = None) -> Iterator[Client]:
-    """A client of a scheduler that runs already: a job that is left behind needs one that stays."""
+def running_client(cluster: ClusterOptions | None, client: Client | None = None) -> Iterator[Client]:
+    """A client of a running scheduler: a job that is left alone needs one that outlives this process."""
     options = cluster or ClusterOptions()
     named = options.scheduler or options.scheduler_file or dask.config.get("scheduler-address", None)
     if client is None and not named:
@@ -129,25 +129,27 @@ def asking(cluster: ClusterOptions | None, client: Client | None = None) -> Iter
             raise JobError(
                 "Which scheduler? Give its address: --scheduler tcp://host:8786, --scheduler-file F, or Dask's setting "
                 "scheduler-address; in Python client=... For one on this machine: `dask scheduler` and `dask worker`. "
-                "A run that started its own workers is asked for by the path of its output, not its id."
+                "A run that started its own workers is found by the path of its output, not by its id."
             ) from error
     with open_client(options, client) as opened:
         yield opened
 
 
 def cancel(client: Client, run: str, where: Mapping[str, Any]) -> None:
-    """Have a run stop: its driver sees it within a second or two. JobError where there is nothing to stop.
+    """Make a run stop: its driver sees it within a second or two. JobError where there is nothing to stop.
 
-    `where` has the fields of ClusterOptions by which the scheduler was reached, for what is said.
+    `where` has the fields of ClusterOptions by which the scheduler was reached, for the message.
     """
     board = SchedulerStore(client)
     snapshot = SchedulerSource(board, run).read().snapshot
     if snapshot.state in ENDED:
         raise JobError(f"{run} has ended already ({snapshot.state}): there is nothing to cancel.")
     if board.instructions(run).get("cancel"):
-        raise JobError(f"{run} is being cancelled already: `{run_command('wait', run, where)}` says when it has ended.")
+        raise JobError(
+            f"{run} is being cancelled already: `{run_command('wait', run, where)}` waits until it has ended."
+        )
     board.instruct(run, cancel=True)
     if board.instructions(run).get("driver") and not board.instructions(run).get("attempt"):
-        note = "Cancelled before it began."  # nobody is there to see the order; a driver that comes does
+        note = "Cancelled before it began."  # no driver has seen the instruction; one that starts later does
         board.publish(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
         client.unpublish_dataset(driver_key(run))

@@ -73,7 +73,7 @@ class NameNode:
         _refuse_fork()
         return self._result(_started(call), seconds, path)
 
-    def patiently(self, path: str, call: Callable[[], T]) -> T:
+    def with_retries(self, path: str, call: Callable[[], T]) -> T:
         """What `call` gives, which may wait a minute for DataNodes, but no longer than the NameNode answers."""
         _refuse_fork()
         answer = _started(call)

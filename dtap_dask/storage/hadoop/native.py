@@ -197,11 +197,11 @@ class _Sink:
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
             piece = bytes(view[start : start + PIECE])  # hdfs_native takes other buffers too, at a tenth of the speed
-            self._names.patiently(self._path, partial(self._file.write, piece))
+            self._names.with_retries(self._path, partial(self._file.write, piece))
 
     def close(self) -> None:
         """All replicas have the bytes and the NameNode knows the file."""
-        self._names.patiently(self._path, self._file.close)
+        self._names.with_retries(self._path, self._file.close)
 
 
 def _entry(status: FileStatus) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState
 from dtap_dask.job.estimators.oracle import fit_with_dask_ml
 from dtap_dask.job.execution import tasks
-from dtap_dask.job.execution.tasks import TaskContext
+from dtap_dask.job.execution.context import TaskContext
+from dtap_dask.job.execution.dask_executor import DaskExecutor
+from dtap_dask.job.execution.executor import Executor, LoopExecutor
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.job.running.run import beginning
+from dtap_dask.job.running.run import first_snapshot
+from dtap_dask.job.running.stages import task_context
 from dtap_dask.job.status.displays import Silent
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.lake.sample.sample_lake import write_sample
-from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import RunPaths
 from dtap_dask.storage import open_store
 
@@ -81,30 +83,25 @@ def planned(lake: Path, output: Path, where: str | None = None, **job: Any) -> t
         **job,
     }
     plan = make_plan(document)
-    context = TaskContext(
-        source_url=plan.source.url,
-        output_url=str(output),
-        settings=json.dumps({}),
-        run_id=plan.run_id,
-        token="t",
-        scan=plan.checked.scan,
-        graph=plan.checked.graph,
-        layout=Layout("blocks", 1024, "none"),
-        shuffle="none",
-        seed=0,
-    )
-    return plan, context
+    return plan, task_context(plan, open_store(str(output)))
 
 
-def by_dask_ml(client: Client, plan: Plan, context: TaskContext) -> FittedState:
-    fit_with_dask_ml(client, plan, context, RunReporter(beginning(plan.job), Silent(), Secrets()))
+def by_dask_ml(plan: Plan, context: TaskContext, executor: Executor | None = None) -> FittedState:
+    report = RunReporter(first_snapshot(plan.job), Silent(), Secrets())
+    fit_with_dask_ml(executor or LoopExecutor(), plan, context, report)
     return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.graph.passes))
 
 
 def fused(plan: Plan, context: TaskContext) -> FittedState:
     for level in range(plan.checked.graph.passes):
-        parts = [tasks.fit(context, level, plan.task(index, one)) for index, one in enumerate(plan.fit_tasks)]
-        tasks.finish_fit(context, level, tasks.merge_fits(parts))
+        LoopExecutor().tree(
+            ("fit", "merge-fit", "finish-fit"),
+            tasks.fit,
+            [(context, level, plan.task(index, one)) for index, one in enumerate(plan.fit_tasks)],
+            merge=tasks.merge_fits,
+            last=partial(tasks.finish_fit, context, level),
+            on_end=lambda _: None,
+        )
     return FittedState.load(context.output(), RunPaths(plan.run_id).fitted(plan.checked.graph.passes))
 
 
@@ -139,7 +136,7 @@ def test_every_step_of_a_sample_lake(client: Client, lake: Path, tmp_path: Path)
     where = "fare > 0 and payment_type is not null"
     plan, context = planned(lake, tmp_path / "a", where, **job)
     other, other_work = planned(lake, tmp_path / "b", where, **job)
-    mine = by_dask_ml(client, plan, context)
+    mine = by_dask_ml(plan, context, DaskExecutor(client))
     assert 0 < mine.rows < plan.totals.rows.read
     assert_same(mine, fused(other, other_work))
 
@@ -215,22 +212,22 @@ def odd(tmp_path: Path) -> Path:
     return tmp_path / "odd"
 
 
-def test_odd_columns(client: Client, odd: Path, tmp_path: Path) -> None:
+def test_odd_columns(odd: Path, tmp_path: Path) -> None:
     split = {"parts": {"train": 0.5, "eval": 0.5}, "key": ["key"]}
     plan, context = planned(odd, tmp_path / "a", features=ODD, split=split)
     other, other_work = planned(odd, tmp_path / "b", features=ODD, split=split)
-    mine = by_dask_ml(client, plan, context)
+    mine = by_dask_ml(plan, context)
     assert mine.passes == 2
     assert_same(mine, fused(other, other_work))
 
 
-def test_a_small_spread_is_a_spread_in_both(client: Client, tmp_path: Path) -> None:
+def test_a_small_spread_is_a_spread_in_both(tmp_path: Path) -> None:
     values = 1e9 + 1e-3 * np.random.default_rng(1).standard_normal(10_000)
     (tmp_path / "lake").mkdir()
     pq.write_table(pa.table({"x": values, "c": np.full(10_000, 0.1)}), tmp_path / "lake/a.parquet", row_group_size=1000)
     features = [{"columns": ["x", "c"], "steps": ["standard_scale"]}]
-    for fit, name in ((by_dask_ml, "a"), (lambda _, *both: fused(*both), "b")):
-        state = fit(client, *planned(tmp_path / "lake", tmp_path / name, features=features))
+    for fit, name in ((by_dask_ml, "a"), (fused, "b")):
+        state = fit(*planned(tmp_path / "lake", tmp_path / name, features=features))
         x, c = state.fitted.values()
         np.testing.assert_allclose(x["scale_"], values.std(), rtol=1e-3)
         assert (c["var_"], c["scale_"]) == (0.0, 1.0)
@@ -259,8 +256,9 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # of Dask's reductions
 @pytest.mark.parametrize("case", list(REFUSED))
-def test_the_same_is_refused(client: Client, tmp_path: Path, case: str) -> None:
+def test_the_same_is_refused(tmp_path: Path, case: str) -> None:
     feature, columns = REFUSED[case]
     (tmp_path / "lake").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "lake" / "part.parquet")
@@ -269,11 +267,11 @@ def test_the_same_is_refused(client: Client, tmp_path: Path, case: str) -> None:
     with pytest.raises(DataError) as expected:
         fused(plan, context)
     with pytest.raises(DataError) as raised:
-        by_dask_ml(client, plan, context)
+        by_dask_ml(plan, context)
     assert str(raised.value) == str(expected.value)
 
 
-def test_quantiles_within_the_stated_rank_error(client: Client, tmp_path: Path) -> None:
+def test_quantiles_within_the_stated_rank_error(tmp_path: Path) -> None:
     values = np.random.default_rng(1).lognormal(size=60_000)
     (tmp_path / "lake").mkdir()
     for number, part in enumerate(np.split(values, 6)):
@@ -283,7 +281,7 @@ def test_quantiles_within_the_stated_rank_error(client: Client, tmp_path: Path) 
         {"columns": ["x"], "steps": [{"impute": {"strategy": "median"}}], "as": "median"},
     ]
     plan, context = planned(tmp_path / "lake", tmp_path / "a", features=features)
-    exact, summary = by_dask_ml(client, plan, context), fused(plan, context)
+    exact, summary = by_dask_ml(plan, context), fused(plan, context)
     values.sort()
     for left, right in zip(exact.fitted.values(), summary.fitted.values(), strict=True):
         name = "boundaries_" if "boundaries_" in left else "statistics_"

@@ -59,10 +59,10 @@ def test_many_footers_are_read_in_tasks_named_scan(
     calls: list[tuple[str, int]] = []
     each = dask_executor.DaskExecutor.each
 
-    def spy(self: Any, name: str, task: Any, items: Any, done: Any, **options: Any) -> list[Any]:
+    def spy(self: Any, name: str, task: Any, items: Any, on_result: Any, **options: Any) -> list[Any]:
         calls.append((name, len(items)))
         assert (task is tasks.read_footers) == (name == "scan")
-        return each(self, name, task, items, done, **options)
+        return each(self, name, task, items, on_result, **options)
 
     monkeypatch.setattr(dask_executor.DaskExecutor, "each", spy)
     manifest = dtap_dask.run(job, client=client, progress="silent")

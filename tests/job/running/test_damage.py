@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from distributed import Client
 
 import dtap_dask
 from digests import digests
@@ -23,6 +22,7 @@ from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DtapError, InterruptedRun, JobError, OutputError, VerificationError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.job.execution import tasks
+from dtap_dask.job.running import commit as commit_module
 from dtap_dask.job.running import run as run_module
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.example import Layout
@@ -32,6 +32,8 @@ from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
+from in_process import interrupt
+from in_process import run_in_process as run
 
 DEEP = b"[" * 100_000
 DAMAGE = {
@@ -60,24 +62,14 @@ def small(lake: Path, tmp_path: Path) -> Document:
     }
 
 
-def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
-    return dtap_dask.run(job, client=client, progress="silent", **options)
-
-
 def other(job: Document) -> Document:
     return {**job, "features": job["features"][:1]}
 
 
-def stopped(job: Document, client: Client, at: str, **options: Any) -> None:
-    """A run that is interrupted before one of its steps: counted_rows (in the fit), write, commit."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module._Run, at, stop)
-        with pytest.raises(InterruptedRun, match="--resume"):
-            run(job, client, **options)
+def stopped(job: Document, at: str, **options: Any) -> None:
+    """A run that is interrupted before one of its steps: start, fit, write, commit."""
+    with pytest.raises(InterruptedRun, match="--resume"):
+        run(job, before={at: interrupt}, **options)
 
 
 def output_of(job: Document) -> Path:
@@ -101,48 +93,46 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("at", ["start_cluster", "counted_rows", "write", "commit"])
-def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(at: str, small: Document, client: Client) -> None:
+@pytest.mark.parametrize("at", ["start", "fit", "write", "commit"])
+def test_an_overwrite_that_repairs_and_is_interrupted_is_gone_on_with(at: str, small: Document) -> None:
     """The same job over the same files: its fingerprint is that of the damaged dataset."""
-    run(small, client)
+    run(small)
     right = digests(output_of(small))
     flip(sorted((output_of(small) / "train").iterdir())[-1])
     assert not is_sound(small)
-    stopped(small, client, at, overwrite=True)
-    run(small, client, resume=True)
+    stopped(small, at, overwrite=True)
+    run(small, resume=True)
     assert is_sound(small)
     assert digests(output_of(small)) == right
 
 
-@pytest.mark.parametrize("at", ["start_cluster", "counted_rows", "write", "commit"])
-def test_an_overwrite_by_another_job_that_is_interrupted_is_gone_on_with(
-    at: str, small: Document, client: Client
-) -> None:
-    first = run(small, client)
-    stopped(other(small), client, at, overwrite=True)
+@pytest.mark.parametrize("at", ["start", "fit", "write", "commit"])
+def test_an_overwrite_by_another_job_that_is_interrupted_is_gone_on_with(at: str, small: Document) -> None:
+    first = run(small)
+    stopped(other(small), at, overwrite=True)
     store = open_store(small["output"]["path"])
     assert read_manifest(store) == first
     verify_dataset(store, first)
     with pytest.raises(JobError, match="holds a dataset already"):
-        run(other(small), client)
-    second = run(other(small), client, resume=True)
+        run(other(small))
+    second = run(other(small), resume=True)
     assert second.fingerprint != first.fingerprint
     assert is_sound(small)
 
 
-@pytest.mark.parametrize("at", ["start_cluster", "commit"])
-def test_an_overwrite_of_a_damaged_manifest_is_gone_on_with(at: str, small: Document, client: Client) -> None:
-    run(small, client)
+@pytest.mark.parametrize("at", ["start", "commit"])
+def test_an_overwrite_of_a_damaged_manifest_is_gone_on_with(at: str, small: Document) -> None:
+    run(small)
     (output_of(small) / "manifest.json").write_text("{")
-    stopped(small, client, at, overwrite=True)
-    run(small, client, resume=True)
+    stopped(small, at, overwrite=True)
+    run(small, resume=True)
     assert is_sound(small)
 
 
-def test_a_job_whose_overwrite_was_given_up_is_finished_still(small: Document, client: Client) -> None:
-    first = run(small, client)
-    stopped(other(small), client, "counted_rows", overwrite=True)
-    assert run(small, client, resume=True) == first
+def test_a_job_whose_overwrite_was_given_up_is_finished_still(small: Document) -> None:
+    first = run(small)
+    stopped(other(small), "fit", overwrite=True)
+    assert run(small, resume=True) == first
 
 
 @pytest.mark.parametrize(
@@ -155,46 +145,40 @@ def test_a_job_whose_overwrite_was_given_up_is_finished_still(small: Document, c
         (lambda out: shutil.rmtree(out / "train"), r"train/part-\S+ is missing; train/part-\S+ is missing"),
     ],
 )
-def test_resume_calls_no_damaged_dataset_finished(
-    harm: Callable[[Path], None], says: str, small: Document, client: Client
-) -> None:
-    run(small, client)
-    assert run(small, client, resume=True)
+def test_resume_calls_no_damaged_dataset_finished(harm: Callable[[Path], None], says: str, small: Document) -> None:
+    run(small)
+    assert run(small, resume=True)
     harm(output_of(small))
     with pytest.raises(OutputError, match=rf"has been damaged since: .*{says}.*Write it again with --overwrite"):
-        run(small, client, resume=True)
-    run(small, client, overwrite=True)  # as it says
+        run(small, resume=True)
+    run(small, overwrite=True)  # as it says
     assert is_sound(small)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_no_damaged_file_of_a_run_keeps_an_overwrite_from_beginning(
-    damage: str, small: Document, client: Client
-) -> None:
+def test_no_damaged_file_of_a_run_keeps_an_overwrite_from_beginning(damage: str, small: Document) -> None:
     """All of them at once: lock, plan, records of tasks, fitted state, status, and a commit file of another run."""
-    stopped(small, client, "commit")
+    stopped(small, "commit")
     files = [path for path in (output_of(small) / "_run").rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"plan.json", "00000.json", "transform.json", "0.parquet"}
     left = output_of(small) / "_run" / "0123abcd" / "commit"
     left.mkdir(parents=True)
     for path in (*files, output_of(small) / "_run" / "lock", left / "commit.json", left / "transform.json"):
         path.write_bytes(DAMAGE[damage])
-    run(small, client, overwrite=True)
+    run(small, overwrite=True)
     assert is_sound(small)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_commit_file_beside_a_dataset_is_in_nobody_s_way(
-    damage: str, small: Document, client: Client
-) -> None:
-    first = run(small, client)
+def test_a_damaged_commit_file_beside_a_dataset_is_in_nobody_s_way(damage: str, small: Document) -> None:
+    first = run(small)
     left = output_of(small) / "_run" / "0123abcd" / "commit"
     left.mkdir(parents=True)
     (left / "commit.json").write_bytes(DAMAGE[damage])
     (output_of(small) / "transform.json").rename(left / "transform.json")  # as if it had not been moved yet
-    assert run(small, client, resume=True) == first
+    assert run(small, resume=True) == first
     assert (output_of(small) / "transform.json").exists()
-    run(other(small), client, overwrite=True)
+    run(other(small), overwrite=True)
     assert is_sound(small)
 
 
@@ -202,78 +186,78 @@ def test_a_damaged_commit_file_beside_a_dataset_is_in_nobody_s_way(
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("plan.json", r"plan\.json, the plan of the unfinished run, was damaged.*Begin anew: --overwrite"),
+        ("plan.json", r"plan\.json, the plan of the unfinished run, was damaged.*Start over with --overwrite"),
         ("fitted-1/transform.json", r"fitted-1/transform\.json, or a vocabulary.* was damaged.*--overwrite"),
         ("fitted-1/transform/0.parquet", r"fitted-1/transform\.json, or a vocabulary.* was damaged.*--overwrite"),
         ("tasks/00000.json", None),
     ],
 )
 def test_a_damaged_file_of_a_run_is_told_by_resume_unless_it_can_do_without(
-    file: str, says: str | None, damage: str, small: Document, client: Client, stopped_once: Path
+    file: str, says: str | None, damage: str, small: Document, stopped_once: Path
 ) -> None:
     shutil.copytree(stopped_once, output_of(small))
     [path] = output_of(small).glob(f"_run/*/{file}")
     path.write_bytes(DAMAGE[damage])
     if says is None:
-        run(small, client, resume=True)
+        run(small, resume=True)
         assert is_sound(small)
     else:
         with pytest.raises(OutputError, match=says):
-            run(small, client, resume=True)
+            run(small, resume=True)
 
 
 _STOPPED: dict[str, Path] = {}
 
 
 @pytest.fixture
-def stopped_once(small: Document, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_once(small: Document, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the output of a run that was stopped before its commit."""
     if not _STOPPED:
-        stopped(small, client, "commit")
+        stopped(small, "commit")
         _STOPPED["output"] = tmp_path_factory.mktemp("stopped") / "out"
         shutil.move(output_of(small), _STOPPED["output"])
     return _STOPPED["output"]
 
 
 @pytest.mark.parametrize("command", ["show", "verify"])
-def test_a_shard_that_is_missing_is_named(command: str, small: Document, client: Client) -> None:
-    run(small, client)
+def test_a_shard_that_is_missing_is_named(command: str, small: Document) -> None:
+    run(small)
     shutil.rmtree(output_of(small) / "train")
     result = CliRunner().invoke(tfrecords, [command, small["output"]["path"]])
     assert result.exit_code == (1 if command == "show" else 3)
     assert re.search(r"train/part-\S+ is missing.*--overwrite", result.output)
 
 
-def test_a_plan_that_names_other_files_is_damaged(small: Document, client: Client) -> None:
-    stopped(small, client, "commit")
+def test_a_plan_that_names_other_files_is_damaged(small: Document) -> None:
+    stopped(small, "commit")
     [path] = output_of(small).glob("_run/*/plan.json")
     plan = json.loads(path.read_text())
     plan["shards"][0]["shards"][0][0] = "README.md"
     path.write_text(json.dumps(plan))
     (output_of(small) / "README.md").write_text("mine")
     with pytest.raises(OutputError, match="was damaged"):
-        run(small, client, resume=True)
+        run(small, resume=True)
     assert (output_of(small) / "README.md").read_text() == "mine"
 
 
-def test_a_damaged_lock_stops_all_but_an_overwrite_and_what_it_says_works(small: Document, client: Client) -> None:
-    stopped(small, client, "commit")
+def test_a_damaged_lock_stops_all_but_an_overwrite_and_what_it_says_works(small: Document) -> None:
+    stopped(small, "commit")
     lock_file = output_of(small) / "_run" / "lock"
     lock_file.write_bytes(DEEP)
     for options in ({}, {"resume": True}):
         with pytest.raises(
             OutputError, match=r"_run/lock is not a lock .* delete that file and continue with .* --resume"
         ):
-            run(small, client, **options)
+            run(small, **options)
     lock_file.unlink()
-    run(small, client, resume=True)
+    run(small, resume=True)
     assert is_sound(small)
 
 
-def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document, client: Client) -> None:
+def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document) -> None:
     from dtap_dask.job.status.folder import read_notes, read_run, read_runs
 
-    run(small, client)
+    run(small)
     store = open_store(small["output"]["path"])
     [told] = read_runs(store)
     for kind, ask in (("json", read_run), ("log", read_notes)):
@@ -281,19 +265,19 @@ def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document, client:
         with pytest.raises(OutputError, match=rf"_run/status/{told.id}\.{kind} was damaged.*delete it"):
             ask(store, told.id)
     assert read_runs(store) == []
-    run(other(small), client, overwrite=True)
+    run(other(small), overwrite=True)
     assert len(read_runs(store)) == 1
 
 
 @pytest.mark.parametrize("failing", ["replace", "move", "delete", "open_output", "sync_folder"])
 def test_a_disk_that_fails_for_a_moment_during_the_commit_costs_a_retry(
-    failing: str, small: Document, client: Client, monkeypatch: pytest.MonkeyPatch
+    failing: str, small: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the first call after the shards are written, and at the one in the middle of the sidecars' moves."""
     monkeypatch.setattr(tasks, "IO_PAUSES", (0, 0, 0))
-    run(small, client)
+    run(small)
     right = digests(output_of(small))
-    real, commit = getattr(LocalFiles, failing), run_module._Run.commit
+    real, commit = getattr(LocalFiles, failing), run_module.commit
     for after in (0, 1):
         calls = [-1]
 
@@ -311,17 +295,17 @@ def test_a_disk_that_fails_for_a_moment_during_the_commit_costs_a_retry(
                 assert calls[0] > after, "the call that was to fail was never made"
                 calls[0] = -1
 
-        run(other(small), client, overwrite=True)
+        run(other(small), overwrite=True)
         with monkeypatch.context() as patch:
             patch.setattr(LocalFiles, failing, flaky)
-            patch.setattr(run_module._Run, "commit", committing)
-            run(small, client, overwrite=True)
+            patch.setattr(run_module, "commit", committing)
+            run(small, overwrite=True)
         assert digests(output_of(small)) == right
         assert is_sound(small)
 
 
 def test_a_disk_that_keeps_failing_during_the_commit_ends_in_advice_that_works(
-    small: Document, client: Client, monkeypatch: pytest.MonkeyPatch
+    small: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "IO_PAUSES", (0, 0))
 
@@ -329,10 +313,10 @@ def test_a_disk_that_keeps_failing_during_the_commit_ends_in_advice_that_works(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "commit_dataset", fail)
+        patch.setattr(commit_module, "commit_dataset", fail)
         with pytest.raises(InterruptedRun, match=r"failed 3 times .*Input/output error.* continue with --resume"):
-            run(small, client)
-    run(small, client, resume=True)
+            run(small)
+    run(small, resume=True)
     assert is_sound(small)
 
 

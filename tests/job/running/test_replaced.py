@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client
 from fsspec.implementations.memory import MemoryFileSystem
 
 import dtap_dask
 from documents import Document
 from dtap_dask.errors import InterruptedRun, JobError, SourceError
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.job.running.run import _Run
 from dtap_dask.lake.listing.discover import list_source
 from dtap_dask.lake.parquet.footers import read_footer
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
@@ -30,6 +27,8 @@ from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store, replaced
 from dtap_dask.storage.remote import _version
+from in_process import interrupt
+from in_process import run_in_process as run
 
 CHANGED = r"a.parquet has changed since the source was listed"
 
@@ -63,25 +62,10 @@ def job(file: Path, tmp_path: Path) -> Document:
     }
 
 
-def run(job: Document, client: Client, **more: Any) -> Any:
-    return dtap_dask.run(job, client=client, progress="silent", **more)
-
-
 def mean_of(job: Document) -> float:
     store = open_store(job["output"]["path"])
     manifest = read_manifest(store)
     return float(first_rows(store, manifest, "train", 1000)["x"].mean())
-
-
-def before(monkeypatch: pytest.MonkeyPatch, method: str, act: Callable[[], None]) -> None:
-    """Have something happen before a stage of each run."""
-    stage = getattr(_Run, method)
-
-    def acting(self: _Run, *arguments: Any) -> Any:
-        act()
-        return stage(self, *arguments)
-
-    monkeypatch.setattr(_Run, method, acting)
 
 
 def test_files_that_only_time_tells_apart_are_tested_here(file: Path) -> None:
@@ -94,68 +78,55 @@ def test_files_that_only_time_tells_apart_are_tested_here(file: Path) -> None:
     assert one[-size:] == other[-size:]
 
 
-@pytest.mark.parametrize("stage", ["counted_rows", "write"])
-def test_replaced_before_it_is_fitted_or_written(
-    stage: str, job: Document, file: Path, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before(monkeypatch, stage, lambda: put(file, 100))
+@pytest.mark.parametrize("stage", ["fit", "write"])
+def test_replaced_before_it_is_fitted_or_written(stage: str, job: Document, file: Path) -> None:
     with pytest.raises(SourceError, match=CHANGED):
-        run(job, client)
+        run(job, before={stage: lambda: put(file, 100)})
     assert not (Path(job["output"]["path"]) / "manifest.json").exists()
 
 
-def test_another_footer_tells_although_size_and_time_are_the_same(
-    job: Document, file: Path, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_footer_tells_although_size_and_time_are_the_same(job: Document, file: Path) -> None:
     put(file, 0, statistics=True)
     written, size = file.stat().st_mtime_ns, file.stat().st_size
-    before(monkeypatch, "write", lambda: put(file, 100, statistics=True, written=written))
     with pytest.raises(SourceError, match=rf"{CHANGED}: its footer is another one"):
-        run(job, client)
+        run(job, before={"write": lambda: put(file, 100, statistics=True, written=written)})
     assert (file.stat().st_mtime_ns, file.stat().st_size) == (written, size)
 
 
-def test_replaced_after_the_commit(job: Document, file: Path, client: Client) -> None:
-    run(job, client)
-    assert run(job, client, resume=True).fingerprint == make_plan(job).fingerprint  # finished already
+def test_replaced_after_the_commit(job: Document, file: Path) -> None:
+    run(job)
+    assert run(job, resume=True).fingerprint == make_plan(job).fingerprint  # finished already
     put(file, 100)
     with pytest.raises(JobError, match=r"a.parquet in .* changed since this job read it .*--overwrite"):
-        run(job, client, resume=True)
-    run(job, client, overwrite=True)
+        run(job, resume=True)
+    run(job, overwrite=True)
     assert abs(mean_of(job)) < 1e-6
-    assert run(job, client, resume=True).fingerprint == make_plan(job).fingerprint
+    assert run(job, resume=True).fingerprint == make_plan(job).fingerprint
 
 
-def test_replaced_between_an_interruption_and_its_resumption(
-    job: Document, file: Path, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt() -> None:
-        raise InterruptedRun("by the test")
-
-    with monkeypatch.context() as patch:
-        before(patch, "write", interrupt)
-        with pytest.raises(InterruptedRun):
-            run(job, client)
+def test_replaced_between_an_interruption_and_its_resumption(job: Document, file: Path) -> None:
+    with pytest.raises(InterruptedRun):
+        run(job, before={"write": interrupt})
     written = file.stat().st_mtime_ns
     put(file, 100)
     with pytest.raises(JobError, match=r"a.parquet in .* changed since this job read it .*--overwrite"):
-        run(job, client, resume=True)
+        run(job, resume=True)
     put(file, 0, written=written)
-    run(job, client, resume=True)
+    run(job, resume=True)
     assert abs(mean_of(job)) < 1e-6
 
 
-def test_another_place_is_another_source(job: Document, file: Path, client: Client, tmp_path: Path) -> None:
-    run(job, client)
+def test_another_place_is_another_source(job: Document, file: Path, tmp_path: Path) -> None:
+    run(job)
     shutil.copytree(file.parent, tmp_path / "other")  # with the same times
     with pytest.raises(JobError, match="holds a dataset already"):
-        run({**job, "source": {"path": str(tmp_path / "other")}}, client, resume=True)
+        run({**job, "source": {"path": str(tmp_path / "other")}}, resume=True)
 
 
-def test_the_same_data_written_again_give_the_same_shards(job: Document, file: Path, client: Client) -> None:
-    first = run(job, client)
+def test_the_same_data_written_again_give_the_same_shards(job: Document, file: Path) -> None:
+    first = run(job)
     put(file, 0)
-    assert run(job, client, overwrite=True).shards == first.shards
+    assert run(job, overwrite=True).shards == first.shards
 
 
 def test_replaced_while_it_is_planned_or_before_it_is_read(job: Document, file: Path) -> None:

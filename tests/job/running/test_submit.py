@@ -199,7 +199,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
     waited = typed("wait", run, *cluster.where)
     assert waited.exit_code == 0, waited.stderr
     assert 1 <= before < TASKS
-    assert "The worker that carried the driver is gone: it was begun again here, and goes on." in waited.stderr
+    assert "The worker that ran the driver is gone: the driver was restarted here, and continues." in waited.stderr
     assert digests(place / "out") == undisturbed
     assert not list((place / "out").glob("_run/lock*"))
     assert not list((place / "out").glob("_run/*/plan.json"))
@@ -261,7 +261,7 @@ def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     command = shlex.join(["dtap-dask", "wait", first.id, *cluster.where])
-    assert f"You have left; the run goes on. Come back with `{command}`." in told
+    assert f"The run continues without you. Come back with `{command}`." in told
     assert json.loads(typed("status", "out", "--json").stdout)["id"] == first.id
     cluster.pace(0)
     assert first.wait("silent").exit_code == 0
@@ -366,7 +366,7 @@ def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: Pro
     [shown] = pasted(waited.stderr.splitlines()[-1])
     assert shown.stdout.startswith(f"{place}/out of 'this': ")
     logs = typed("logs", run, *cluster.where).stdout
-    [status] = pasted(next(line for line in logs.splitlines() if "says how it goes" in line))
+    [status] = pasted(next(line for line in logs.splitlines() if "shows its progress" in line))
     assert status.stdout.startswith(f"{run}  done")
     again = typed("wait", "out of 'this'")
     assert f"{run} had ended already, at " in again.stderr
@@ -441,7 +441,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
                     local.scale(1)
         assert process.returncode == 0, seen
     assert any(line.startswith("Waiting for workers: all are gone.") for line in seen)
-    assert "Going on with 1 worker.\n" in seen
+    assert "Continuing with 1 worker.\n" in seen
     assert digests(place / "out") == undisturbed
 
 

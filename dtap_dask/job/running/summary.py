@@ -1,4 +1,4 @@
-"""What is said at the end of a run: what there is now, and how much was read for it."""
+"""The summary of a finished run: its dataset, what was forecast and measured, and how much was read."""
 
 from __future__ import annotations
 
@@ -6,27 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from dtap_dask.job.dataset import summary
-from dtap_dask.job.planning.counted import Reading
-from dtap_dask.job.planning.plan import Plan
+from dtap_dask.job.running.stages import Stages
 from dtap_dask.job.status.comparison import ForecastComparison, comparison_lines
 from dtap_dask.job.status.hints import load_call, output_command
-from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
 from dtap_dask.words import count, human
 
 
-def conclude(
-    plan: Plan,
-    report: RunReporter,
-    store: Store,
-    manifest: Manifest,
-    readings: Sequence[Reading],
-    *,
-    compared: Sequence[ForecastComparison],
-    seconds: float,
+def report_summary(
+    run: Stages, store: Store, manifest: Manifest, compared: Sequence[ForecastComparison], seconds: float
 ) -> None:
-    """Tell the dataset's main numbers and the run's, and what may be done next."""
+    """Report the main numbers of the dataset and of the run, and what may be done next; the run is done then."""
+    plan, report = run.plan, run.report
     url = plan.job.output.path.rstrip("/") or "/"
     for line in manifest.in_words(url).splitlines():
         report.note(line)
@@ -40,7 +32,7 @@ def conclude(
     report.note(
         f"{count(rows, 'source row')} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s{_spent(stages, seconds)}"
     )
-    columns, footers = sum(one.columns for one in readings), sum(one.footers for one in readings)
+    columns, footers = sum(one.columns for one in run.readings), sum(one.footers for one in run.readings)
     times = count(len(plan.stages), "pass")
     report.note(
         f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
@@ -57,7 +49,7 @@ def conclude(
 
 
 def _nothing_in(splits: Sequence[str]) -> str:
-    """A warning of splits without rows."""
+    """A warning about splits without rows."""
     names = " and ".join(map(repr, splits))
     them = "it" if len(splits) == 1 else "them"
     return (
@@ -67,8 +59,8 @@ def _nothing_in(splits: Sequence[str]) -> str:
 
 
 def _spent(stages: Mapping[str, float], seconds: float) -> str:
-    """How the seconds of a run were spent: on its stages, and on the rest, such as starting workers."""
+    """The seconds that each stage of a run took, and those of everything else, such as starting workers."""
     if not stages:
         return ""
-    told = [f"{name} {spent:.1f} s" for name, spent in stages.items()]
-    return f" ({', '.join(told)}, all else {max(0.0, seconds - sum(stages.values())):.1f} s)"
+    each = [f"{name} {spent:.1f} s" for name, spent in stages.items()]
+    return f" ({', '.join(each)}, all else {max(0.0, seconds - sum(stages.values())):.1f} s)"

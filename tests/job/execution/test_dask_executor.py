@@ -1,4 +1,4 @@
-"""The engine on a real cluster: a window of tasks, a tree whose shape depends on nothing but the number of items."""
+"""The Dask executor on a real cluster: windows of tasks, trees whose shape depends on the number of items alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from dtap_dask.errors import ClusterError, DataError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.execution import dask_executor
-from dtap_dask.job.execution.dask_executor import FAN_IN, DaskExecutor
+from dtap_dask.job.execution.dask_executor import DaskExecutor
+from dtap_dask.job.execution.executor import FAN_IN, UnexpectedError
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,9 @@ def nested(count: int) -> str:
 @pytest.mark.parametrize("count", [0, 1, 5, 100])
 def test_each_returns_results_in_order(client: Client, count: int) -> None:
     ended: list[int] = []
-    results = DaskExecutor(client).each("scan", square, [(i,) for i in range(count)], ended.append)
+    results = DaskExecutor(client).each(
+        "scan", square, [(i,) for i in range(count)], lambda index, _: ended.append(index)
+    )
     assert results == [i * i for i in range(count)]
     assert sorted(ended) == list(range(count))
 
@@ -66,7 +69,7 @@ def test_the_tree_depends_on_the_number_of_items_alone(client: Client, count: in
     ended: list[int] = []
     items = [(i,) for i in range(count)]
     names = ("fit", "merge-fit", "finish-fit")
-    result = DaskExecutor(client).tree(names, leaf, items, merge=nest, last=last, done=ended.append)
+    result = DaskExecutor(client).tree(names, leaf, items, merge=nest, last=last, on_end=ended.append)
     assert result == nested(count)
     assert sorted(ended) == list(range(count))
 
@@ -79,8 +82,8 @@ def fail_at_seven(x: int) -> int:
 
 def test_an_error_of_a_task_arrives_as_it_was_raised(client: Client) -> None:
     with pytest.raises(DataError, match=r"^Row 7 is bad\. Mend it\.$"):
-        DaskExecutor(client).each("scan", fail_at_seven, [(i,) for i in range(1000)], lambda _: None)
-    assert DaskExecutor(client).each("scan", square, [(3,)], lambda _: None) == [9]
+        DaskExecutor(client).each("scan", fail_at_seven, [(i,) for i in range(1000)], lambda *_: None)
+    assert DaskExecutor(client).each("scan", square, [(3,)], lambda *_: None) == [9]
 
 
 def raise_anything(kind: str, x: int) -> int:
@@ -93,18 +96,18 @@ def raise_anything(kind: str, x: int) -> int:
     ("kind", "message"),
     [
         ("memory", r"A task ran out of memory \(MemoryError: malloc of size 8 failed\)\. Give each .*--memory"),
-        ("other", r"A task failed in a way that was not foreseen \(LookupError: one\)\. .*--debug"),
+        ("other", r"A task failed with an unexpected error \(LookupError: one\)\. .*--debug"),
     ],
 )
 def test_whatever_a_task_raises_arrives_as_a_paragraph_with_its_cause(client: Client, kind: str, message: str) -> None:
     items = [(kind, i) for i in range(FAN_IN)]  # one merge, which waits for all
-    with pytest.raises(dask_executor.UnexpectedError, match=f"^{message}") as caught:
-        DaskExecutor(client).each("scan", raise_anything, items, lambda _: None)
+    with pytest.raises(UnexpectedError, match=f"^{message}") as caught:
+        DaskExecutor(client).each("scan", raise_anything, items, lambda *_: None)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, LookupError | MemoryError)
     names = ("fit", "merge-fit", "finish-fit")
-    with pytest.raises(dask_executor.UnexpectedError, match=f"^{message}"):
-        DaskExecutor(client).tree(names, raise_anything, items, merge=nest, last=last, done=lambda _: None)
+    with pytest.raises(UnexpectedError, match=f"^{message}"):
+        DaskExecutor(client).tree(names, raise_anything, items, merge=nest, last=last, on_end=lambda *_: None)
 
 
 def die_once(marker: str, x: int) -> int:
@@ -121,12 +124,12 @@ def die(x: int) -> int:
 
 def test_a_killed_worker_costs_its_tasks_one_more_try(client: Client, tmp_path: Path) -> None:
     items = [(str(tmp_path / "died"), i) for i in range(12)]
-    assert DaskExecutor(client).each("write", die_once, items, lambda _: None) == list(range(12))
+    assert DaskExecutor(client).each("write", die_once, items, lambda *_: None) == list(range(12))
 
 
 def test_a_task_that_kills_every_worker_is_named(client: Client) -> None:
     with pytest.raises(ClusterError, match=r"The task write-\w+-1-00000 lost its worker 4 times.*--memory"):
-        DaskExecutor(client).each("write", die, [(0,)], lambda _: None)
+        DaskExecutor(client).each("write", die, [(0,)], lambda *_: None)
 
 
 def test_no_scheduler_is_one_clear_error() -> None:
@@ -145,7 +148,7 @@ class Merged:
 
 
 def merged(count: int, order: Sequence[int]) -> tuple[Merged, list[Merged]]:
-    """The root of the engine's tree, and all merges, when leaves end in some order."""
+    """The root of the executor's tree, and all merges, when leaves end in some order."""
     made: list[Merged] = []
 
     def merge(parts: list[Any], level: int, index: int) -> Any:

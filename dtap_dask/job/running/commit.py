@@ -1,0 +1,52 @@
+"""The commit of a run: its shards, fitted state and sources become the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtap_dask.errors import Superseded
+from dtap_dask.job.execution.context import TaskContext
+from dtap_dask.job.execution.tasks import Written, with_retries
+from dtap_dask.job.planning.plan import Plan
+from dtap_dask.job.running.sources import write_sources
+from dtap_dask.job.running.stages import Stages
+from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit
+from dtap_dask.records.folder import SOURCES
+from dtap_dask.records.lock import HeldLock
+from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.manifest_build import build_manifest
+from dtap_dask.storage import Store
+
+
+def commit(stages: Stages, written: Sequence[Written], store: Store, lock: HeldLock) -> Manifest:
+    """Make what was written the dataset; where the storage fails for a moment, again from the start.
+
+    Superseded where another run has taken over the lock.
+    """
+
+    def attempt() -> Manifest:
+        finish_commit(store)  # of an attempt that failed after its manifest
+        manifest = _stage(stages.plan, stages.context, written, store)
+        stages.report.flush()  # a driver that is started again after its commit must know of it
+        if not lock.is_mine():
+            raise Superseded(f"Another run has taken over {store.url} from this one.")
+        return commit_dataset(store, stages.plan.run_id, manifest)
+
+    return with_retries(attempt)
+
+
+def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], store: Store) -> Manifest:
+    """Put all files of the dataset but the shards where the commit takes them from; returns the manifest."""
+    state = context.state(plan.checked.graph.passes)
+    folder = begin_commit(store, plan.run_id)
+    state.save(store, folder)
+    write_sources(store, f"{folder}/{SOURCES}", plan)
+    return build_manifest(
+        job=plan.job.document,
+        fingerprint=plan.fingerprint,
+        source=plan.totals,
+        infos=state.infos,
+        layout=context.layout,
+        splits=plan.job.split_names,
+        shards=[shard for one in written for shard in one.shards],
+    )
