@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, LiteralString, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from dtap_dask.errors import Problem, did_you_mean, nearest
@@ -195,4 +195,4 @@ def parse_size(value: Any) -> int:
     return size
 
 
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(json_schema_extra={"format": "size"})]

@@ -21,12 +21,20 @@ import click
 import dtap_dask
 from dtap_dask.cli import tfrecords
 from dtap_dask.features.registry import NOT_YET, STEPS
+from dtap_dask.job.cluster.file import ClusterFile
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.records.manifest import Manifest
+from dtap_dask.storage.settings import ENVIRONMENT, Sections
 
 PAGES = Path(dtap_dask.__file__).parent / "docs"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 SCHEMA = PAGES / "manifest.schema.json"
+OTHER_VARIABLES = {
+    "dtap.map": "`DTAP_MAP` (`Tap=target,Tap=target`)",
+    "hdfs.user": "`HADOOP_USER_NAME`",
+    "cache.path": "`DTAP_CACHE`",
+    "cache.size": "`DTAP_CACHE_SIZE`",
+}
 UNWRITTEN = "TO BE WRITTEN"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = Mapping[str, Any]
@@ -39,7 +47,7 @@ def _type(schema: Schema) -> str:
     """A JSON schema in words."""
     if "anyOf" in schema:
         kinds = [one for one in schema["anyOf"] if one.get("type") != "null"]
-        return _one_of(kinds, schema) + " or null" * (len(kinds) < len(schema["anyOf"]))
+        return _one_of(kinds) + " or null" * (len(kinds) < len(schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
@@ -47,12 +55,12 @@ def _type(schema: Schema) -> str:
         return f"list of {f'{len(items)} ' if 'prefixItems' in schema else ''}{_plural(items[0])}"
     if schema.get("type") == "object" or "$ref" in schema:
         return "mapping"
-    return _PLAIN.get(schema.get("type", ""), "step") + _bounds(schema)
+    if schema.get("format") == "size":
+        return f"size, such as 64MiB{_bounds(schema)}"
+    return _PLAIN.get(schema.get("type", ""), "value") + _bounds(schema)
 
 
-def _one_of(schemas: Sequence[Schema], around: Schema) -> str:
-    if any("pattern" in one for one in schemas):
-        return f"size, such as 64MiB{_bounds(around)}"
+def _one_of(schemas: Sequence[Schema]) -> str:
     words = list(dict.fromkeys(map(_type, schemas)))
     if {"integer", "number"} <= set(words):
         words.remove("integer")
@@ -117,7 +125,8 @@ def _inner(field: Schema) -> tuple[str, str] | None:
 
 def job() -> Iterator[Row]:
     """key, type, default of every key of a job; that it may be null, as if it were left out, goes without saying."""
-    yield from ((key, kind.removesuffix(" or null"), default) for key, kind, default in keys(Job.model_json_schema()))
+    for key, kind, default in keys(Job.model_json_schema()):
+        yield key, "list of steps" if key.endswith("steps`") else kind.removesuffix(" or null"), default
 
 
 def manifest() -> Iterator[Row]:
@@ -137,6 +146,23 @@ def _manifest_schema() -> dict[str, Any]:
         for part in (model, *model["properties"].values()):
             part.pop("title", None)
     return schema
+
+
+def storage() -> Iterator[Row]:
+    """setting, type, environment variables, meaning of every setting of storage that has a name."""
+    variables = {f"dtap.{key}": f"`{name}`" for key, name in ENVIRONMENT.items()} | OTHER_VARIABLES
+    for path, field, _ in _fields(Sections.model_json_schema()):
+        if "description" in field:
+            kind = _type(field).removesuffix(" or null")
+            yield f"`{path}`", kind, variables.get(path, ""), field["description"].rstrip(".")
+
+
+def cluster() -> Iterator[Row]:
+    """key, type of a cluster file."""
+    found = keys(ClusterFile.model_json_schema())
+    yield from (
+        (key, f"{kind.removesuffix(' or null')}{', required' * (need == 'required')}") for key, kind, need in found
+    )
 
 
 def steps() -> Iterator[Row]:
@@ -227,6 +253,8 @@ TABLES = {
     "job": Table(("key", "type", "default", "meaning"), job),
     "steps": Table(("step", "option", "type", "default", "meaning"), steps, named_by=2),
     "later": Table(("step", "what it will do"), later),
+    "storage": Table(("setting", "type", "environment", "meaning"), storage),
+    "cluster": Table(("key", "type", "meaning"), cluster),
     "manifest": Table(("key", "type", "meaning"), manifest),
     "commands": Table(("command", "what it does"), commands),
     "python": Table(("name", "argument", "default", "meaning"), python, named_by=2),
