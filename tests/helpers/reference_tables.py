@@ -70,9 +70,7 @@ def _one_of(schemas: Sequence[Schema]) -> str:
 def _plural(items: Schema) -> str:
     if "anyOf" in items:
         return _plural(items["anyOf"][0]) + " and nulls"
-    return {"text": "texts", "integer": "integers", "number": "numbers", "mapping": "mappings", "step": "steps"}[
-        _type(items)
-    ]
+    return f"{_type(items)}s"
 
 
 def _bounds(schema: Schema) -> str:
