@@ -163,7 +163,7 @@ def test_a_folder_stands_above_a_column_whose_name_differs_by_case_only(tmp_path
     """As in DuckDB and Spark."""
     root = lake(tmp_path / "t", "Year", ["2019", "2020"], year=[1])
     theirs = duckdb.sql(f"select year, i from read_parquet('{root}/*/*.parquet', hive_partitioning=true) order by i")
-    with pytest.warns(UserWarning, match="folders Year=... stand above the column 'year' of the files"):
+    with pytest.warns(UserWarning, match="folders Year=... hide the column 'year' of the files"):
         ours = dtap_dask.read(str(root), where="year > 0").compute(scheduler="synchronous")
     assert list(ours.columns) == ["i", "Year"]
     assert ours[["Year", "i"]].values.tolist() == [list(row) for row in theirs.fetchall()]

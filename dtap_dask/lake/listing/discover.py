@@ -1,4 +1,4 @@
-"""Which files a source is made of: one explicit listing, without a single file being opened."""
+"""Finds the files of a source by one explicit listing; no file is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dtap_dask.lake.listing.hive import partition_folders, partition_values
 from dtap_dask.lake.listing.table_formats import refuse_table_at, refuse_tables, streaming_warning
 from dtap_dask.storage import FileInfo, Store, open_store
 
-Found = Sequence[tuple[str, FileInfo]]  # files by their paths below an item
+Found = Sequence[tuple[str, FileInfo]]  # files with their paths relative to an item
 _PARQUET = (".parquet", ".parq", ".pq")
 _NOT_PARQUET = (
     *(".md", ".markdown", ".rst", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"),
@@ -26,12 +26,12 @@ _NOT_PARQUET = (
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One Parquet file of the source, before anything is known of its content.
+    """A Parquet file of the source; its content is not known yet.
 
-    `path` is relative to the store's root, `key` to the item of `source.path` that it was found by (for a glob: to
-    the folders before its first wildcard); `key` is part of the split key of rows without key columns. `size` is in
-    bytes. `partition` holds the hive partition values as text (url-decoded, None for hive's null), all files in
-    the same order. `version` is what the store says of the file's content (see FileInfo), if anything.
+    `path` is relative to the store's root, `key` to the item of `source.path` that lists it (for a glob: to the folders
+    before its first wildcard). Rows without key columns are split by `key`. `size` is in bytes. `partition` holds the
+    hive partition columns and their values as text (url-decoded, None for hive's null), in the same order for all
+    files. `version` identifies the content, if the store knows one (see FileInfo).
     """
 
     path: str
@@ -48,11 +48,11 @@ def list_source(
 ) -> tuple[Store, list[SourceFile]]:
     """The store that holds all of `paths` (files, folders, globs; any URLs of one filesystem) and its source files.
 
-    Files come sorted by path, each once. Hidden files are left out: those with a folder or name, below the item,
-    that begins with `_` or `.` (a partition folder such as `_x=1` is not hidden) or a name that ends in
-    `._COPYING_`. So is, with one call of `warn`, what lies beside the data (`is_beside`), but not what an item names
-    itself. Every other file counts as Parquet, whatever its name. SourceError when an item has no files, when two
-    files do not have the same partition columns, and for the folder of a table format, or one within it.
+    Files are sorted by path, each listed once. Hidden files are skipped: those with a folder or name below the item
+    that begins with `_` or `.` (but not partition folders such as `_x=1`), or whose name ends in `._COPYING_`. Files
+    beside the data (`is_beside`) are skipped with one call of `warn`, unless an item names them. Every other file is
+    taken for Parquet, whatever its name. SourceError if an item has no files, if two files have different partition
+    columns, and for the folder of a table format or a folder within one.
     """
     items = [parse_item(path, settings) for path in ([paths] if isinstance(paths, str) else paths)]
     if not items:
@@ -72,7 +72,7 @@ def list_source(
 class _Lister:
     """Lists items of a source in `store`, whose root is the first `depth` folders of each item.
 
-    It keeps what it comes across beside the data: files `beside` it, `streams`, and the folders looked at above.
+    Collects what `warnings` reports: files beside the data, and folders written by Spark's structured streaming.
     """
 
     def __init__(self, store: Store, depth: int, settings: Mapping[str, Any] | None):
@@ -82,7 +82,7 @@ class _Lister:
         self._above: set[str] = set()
 
     def files(self, item: Item) -> Iterable[SourceFile]:
-        """The files of data of one item."""
+        """The data files of one item."""
         store, start = self._store, "/".join(item.base[self._depth :])
         if not item.patterns and start and store.is_file(start):
             info = store.info(start)
@@ -113,7 +113,7 @@ class _Lister:
         ]
 
     def _refuse_tables(self, item: Item, listed: Sequence[str], chosen: Sequence[str]) -> None:
-        """SourceError where chosen files lie in a table: by what is listed, or by the folders around the item."""
+        """SourceError if chosen files belong to a table, by the listing or by the folders above the item."""
         refuse_tables("/".join((item.origin, *item.base)) or "/", listed, chosen)
         for folder in _folders_above(item, self._settings):
             if folder not in self._above:
@@ -124,7 +124,7 @@ class _Lister:
             self._streams.add(stream)
 
     def warnings(self) -> Iterable[str]:
-        """What somebody who reads this source should know."""
+        """Warnings about the source."""
         if self._beside:
             many = len(self._beside)
             yield (
@@ -136,10 +136,10 @@ class _Lister:
 
 
 def contains(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
-    """Whether a folder `path` lies inside an item of `source.path`: files in it may be listed by the item.
+    """Whether an item of `source.path` may list files in the folder `path`.
 
-    `path` may be the item's own folder, and need not exist. Of a glob it lies inside when a folder on the way to
-    `path`, or something that may come to lie in it, matches. Symbolic links count as what they lead to, too.
+    `path` may be the item's own folder, and need not exist. For a glob: whether a folder on the way to `path`, or
+    anything that may be created in it, matches. Symbolic links are also followed.
     """
     parsed = parse_item(item, settings)
     below = _ways_down(_base_store(parsed, settings), open_store(path, settings))
@@ -147,7 +147,7 @@ def contains(item: str, path: str, settings: Mapping[str, Any] | None = None) ->
 
 
 def lies_within(item: str, path: str, settings: Mapping[str, Any] | None = None) -> bool:
-    """Whether an item of `source.path` (of a glob: the folders before its first wildcard) is, or lies below, `path`."""
+    """Whether an item of `source.path` (a glob without its wildcards) is the folder `path` or below it."""
     ways = _ways_down(open_store(path, settings), _base_store(parse_item(item, settings), settings))
     return any(way is not None for way in ways)
 
@@ -157,7 +157,7 @@ def _base_store(item: Item, settings: Mapping[str, Any] | None) -> Store:
 
 
 def _ways_down(upper: Store, lower: Store) -> list[list[str] | None]:
-    """The names that lead from one folder down to another, as written and with links resolved; None if none do."""
+    """Folder names on the way down from one folder to another, as written and with links resolved; None: not below."""
     if not upper.same_filesystem(lower):
         return []
     pairs = [(upper.root, lower.root)]
@@ -172,7 +172,7 @@ def _way_down(upper: str, lower: str) -> list[str] | None:
 
 
 def _common_root(items: Sequence[Item]) -> tuple[str, ...]:
-    """The deepest folder above all items; a plain item may be a file, so its parent."""
+    """The deepest folder above all items; of an item without wildcards, which may be a file, the parent."""
     origins = {item.origin or "the local filesystem" for item in items}
     if len(origins) > 1:
         raise SourceError(
@@ -185,7 +185,7 @@ def _common_root(items: Sequence[Item]) -> tuple[str, ...]:
 
 
 def _folders_above(item: Item, settings: Mapping[str, Any] | None) -> list[str]:
-    """The folders around an item, for a local one by its real path, too, nearest first."""
+    """The folders above an item, nearest first; of a local item also those above its real path."""
     local = _base_store(item, settings).local_path()
     if local is None:
         return ["/".join((item.origin, *item.base[:count])) for count in range(len(item.base) - 1, -1, -1)]
@@ -194,7 +194,7 @@ def _folders_above(item: Item, settings: Mapping[str, Any] | None) -> list[str]:
 
 
 def is_hidden(key: str) -> bool:
-    """Whether a path below a source item is scratch space, a marker or a file still being copied."""
+    """Whether a path below an item is scratch space, a marker, or a file that is still being copied."""
     *folders, name = key.split("/")
     if name.startswith(("_", ".")) or name.endswith("._COPYING_"):
         return True
@@ -202,9 +202,9 @@ def is_hidden(key: str) -> bool:
 
 
 def is_beside(key: str, size: int) -> bool:
-    """Whether a file holds no rows by its name or size: a marker, a note, an empty file that is not called Parquet."""
+    """Whether a file is no data, by name or size: a marker, a note, or an empty file not named as Parquet."""
     name = key.rpartition("/")[2].lower()
-    if name.endswith("_$folder$"):  # of S3's older clients, for folders
+    if name.endswith("_$folder$"):  # folder markers of older S3 clients
         return True
     return not name.endswith(_PARQUET) and (size == 0 or name.endswith(_NOT_PARQUET))
 

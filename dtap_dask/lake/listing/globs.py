@@ -19,8 +19,10 @@ Pattern = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Item:
-    """One item of `source.path`: `origin` is scheme and authority (empty for a local path), `base` the folders before
-    any wildcard (the last may be a file), `patterns` what the rest may be, each cut at its slashes; none without one.
+    """One item of `source.path`.
+
+    `origin`: scheme and authority, empty for a local path; `base`: the folders before the first wildcard (the last may
+    be a file); `patterns`: alternatives for the rest, each split at slashes, none without wildcards.
     """
 
     written: str
@@ -29,7 +31,7 @@ class Item:
     patterns: tuple[Pattern, ...]
 
     def matches(self, key: str) -> bool:
-        """Whether the glob names a file below `base`, or a folder above it."""
+        """Whether a pattern matches the path `key` below `base`, or a folder above it."""
         if not self.patterns:
             return True
         parts = key.split("/")
@@ -37,12 +39,12 @@ class Item:
         return any(_matches_parts(parts[:end], pattern) for pattern in self.patterns for end in ends)
 
     def may_match(self, parts: Sequence[str]) -> bool:
-        """Whether the item may name a folder below `base`, one above it or something in it."""
+        """Whether a pattern may match the folder `parts` below `base`, a folder above it, or anything in it."""
         return not self.patterns or any(_may_match(parts, pattern) for pattern in self.patterns)
 
 
 def parse_item(written: str, settings: Mapping[str, Any] | None) -> Item:
-    """An item as written, any URL or local path; relative ones start at the current folder."""
+    """Parse an item: a URL or a local path, which may be relative to the current folder."""
     url = written.removeprefix("file://")
     if "://" not in url:
         url = os.path.abspath(os.path.expanduser(url))
@@ -57,12 +59,12 @@ def parse_item(written: str, settings: Mapping[str, Any] | None) -> Item:
 
 
 def has_magic(name: str) -> bool:
-    """Whether a name holds a character that globs use."""
+    """Whether a name contains a wildcard character."""
     return _MAGIC.search(name) is not None
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The patterns that `{a,b}` stands for, as in bash and Hadoop: nested ones too, across slashes, each once."""
+    """The distinct patterns that braces expand to, as in bash and Hadoop; nested braces and slashes are allowed."""
     found = _ALTERNATIVES.search(pattern)
     if found is None:
         return [pattern]
@@ -71,7 +73,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _is_literal(origin: str, parts: Sequence[str], settings: Mapping[str, Any] | None) -> bool:
-    """Whether the last part is a plain name: one with brackets or braces is, where there is such a file or folder."""
+    """Whether the last part is a plain name; one with brackets or braces is if such a file or folder exists."""
     if not has_magic(parts[-1]):
         return True
     return not re.search(r"[*?]", parts[-1]) and open_store("/".join((origin, *parts)), settings).exists()

@@ -1,4 +1,4 @@
-"""Hive partition folders, `name=value`: what their names say."""
+"""Parses hive partition folders, `name=value`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_folders(folders: Sequence[str]) -> list[str]:
-    """The partition folders that an item itself ends in, as in `lake/trips/year=2013`."""
+    """The partition folders at the end of an item's path, as in `lake/trips/year=2013`."""
     return list(itertools.takewhile(lambda folder: "=" in folder, reversed(folders)))[::-1]
 
 
 def partition_values(place: str, folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
-    """Names and values of partition folders, url-decoded; SourceError where that cannot be done without loss."""
+    """Names and url-decoded values of partition folders; SourceError for an invalid encoding or a repeated name."""
     values: dict[str, str | None] = {}
     for folder in folders:
         key, equals, raw = folder.partition("=")

@@ -1,4 +1,4 @@
-"""Hive partition columns: their types, declared or inferred, and their values, none merged with another unseen."""
+"""Hive partition columns: types, declared or inferred, and values; different values never become one silently."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def partition_schema(
     declared: Mapping[str, str] | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> pa.Schema:
-    """The types of the hive partition columns, in path order: as `declared`, else as inferred.
+    """The types of the hive partition columns, in path order: as `declared`, else inferred.
 
-    int64 is inferred where all values are integers and no two can mean the same number: written without leading
-    zeros (`9`, `10`), or all of the same number of digits (`09`, `10`); every other column is text, with a `warn` where
-    its values are integers. SourceError for a declared column that the paths lack, a value that does not parse, or
-    different values that become one. A partition column stands above a column of the same name inside the files,
-    whatever the case of its letters (as in Hive, Spark and DuckDB).
+    int64 is inferred if all values are integers and no two of them can be equal: without leading zeros (`9`, `10`), or
+    all with the same number of digits (`09`, `10`). Every other column is text; if its values are integers, `warn` is
+    called. SourceError for a declared column that the paths lack, a value that does not parse, or different values that
+    become equal. A partition column hides a column of the files with the same name in any case (as in Hive, Spark and
+    DuckDB).
     """
     declared = declared or {}
     names = [name for name, _ in files[0].partition] if files else []
@@ -79,21 +79,21 @@ def partition_schema(
 def without_partition_columns(
     schema: pa.Schema, partitions: pa.Schema, warn: Callable[[str], None] = lambda text: None
 ) -> pa.Schema:
-    """The columns of files without those that partition columns stand above, whatever the case of their letters."""
+    """The columns of files without those that a partition column hides; names are compared without case."""
     folders = {name.lower(): name for name in partitions.names}
     hidden = {name for name in schema.names if name.lower() in folders}
     for name in sorted(hidden):
         above = folders[name.lower()]
         if name != above:
             warn(
-                f"The folders {above}=... stand above the column {name!r} of the files, as names in SQL have no case: "
-                "it is not read. Rename the folders if it is needed."
+                f"The folders {above}=... hide the column {name!r} of the files, as names in SQL have no case: it is "
+                "not read. Rename the folders if it is needed."
             )
     return pa.schema([field for field in schema if field.name not in hidden])
 
 
 def partition_scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
-    """A partition value as a scalar of its type, NaN as null; ValueError when it does not parse as that."""
+    """A partition value as a scalar of type `kind`, NaN as null; ValueError if it does not parse."""
     if value is None:
         return pa.scalar(None, kind)
     if pa.types.is_string(kind):
@@ -137,7 +137,7 @@ def _check_value(file: SourceFile, name: str, value: str | None, kind: pa.DataTy
 
 
 def _refuse_merged(name: str, values: Sequence[str], kind: pa.DataType) -> None:
-    """SourceError where values that differ as numbers are one as floats."""
+    """SourceError if values that are different numbers become the same float."""
     found: dict[float, str] = {}
     for value in values:
         number = partition_scalar(value, kind).as_py()
@@ -152,7 +152,7 @@ def _refuse_merged(name: str, values: Sequence[str], kind: pa.DataType) -> None:
 
 
 def _exact(value: str) -> Decimal | str:
-    """A number as written, without rounding; text that only Arrow reads as a number (`inf`) as it is."""
+    """A number without rounding; text that only Arrow reads as a number (`inf`) unchanged."""
     try:
         return Decimal(value.strip())
     except InvalidOperation:

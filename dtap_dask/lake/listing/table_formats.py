@@ -1,4 +1,4 @@
-"""Folders of table formats: only the table's own log knows which files count, so they are not read as plain files."""
+"""Refuses folders of table formats: only the log of the table knows which of its files are live."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STREAM = "_spark_metadata"
 
 
 def tables_in(paths: Iterable[str]) -> dict[str, str]:
-    """The root folder and the format of each table that a listing of files, hidden ones too, shows; '' is the top."""
+    """The root folders of tables in a listing (hidden files included), with their formats; '' is the listed folder."""
     found: dict[str, str] = {}
     for path in paths:
         if "_delta_log/" in path or ".hoodie/" in path:
@@ -38,7 +38,7 @@ def tables_in(paths: Iterable[str]) -> dict[str, str]:
 
 
 def refuse_tables(url: str, listed: Iterable[str], chosen: Iterable[str]) -> None:
-    """SourceError where one of the `chosen` files lies in a table; `listed` are all files, by their paths in `url`."""
+    """SourceError if one of the `chosen` files is in a table; `listed` are all files, relative to `url`."""
     tables = tables_in(listed)
     if not tables:
         return
@@ -50,7 +50,7 @@ def refuse_tables(url: str, listed: Iterable[str], chosen: Iterable[str]) -> Non
 
 
 def _table_around(folder: str, tables: Mapping[str, str]) -> str | None:
-    """The nearest root of a table that a folder is, or lies in."""
+    """The root of the innermost table that contains a folder, or None."""
     while folder not in tables:
         if not folder:
             return None
@@ -59,7 +59,7 @@ def _table_around(folder: str, tables: Mapping[str, str]) -> str | None:
 
 
 def refuse_table_at(folder: Store) -> None:
-    """SourceError where a folder around the source is a table's root; one that may not be looked into is none."""
+    """SourceError if a folder above the source is the root of a table; a folder without read access passes."""
     with contextlib.suppress(StorageError, OSError):
         for name, kind in _FOLDERS.items():
             if folder.exists(name):
@@ -72,7 +72,7 @@ def refuse_table_at(folder: Store) -> None:
 
 
 def streaming_warning(listed: Iterable[str]) -> str | None:
-    """A warning where Spark's structured streaming wrote a folder, with a log of the files that it committed."""
+    """A warning if Spark's structured streaming wrote the folder, with a log of its committed files; else None."""
     if not any(f"{_STREAM}/" in path for path in listed):
         return None
     return (

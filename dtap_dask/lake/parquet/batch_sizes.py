@@ -1,4 +1,4 @@
-"""How many rows to decode at once, so that they stay within a number of bytes that the file may not tell."""
+"""Sizes of decoded batches: how many rows stay within a number of bytes, even if the footer does not show it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-FIRST_ROWS = 512  # of a column whose values may be longer than the file's bytes tell
-GROWTH = 8  # times as many rows as before, at most
+FIRST_ROWS = 512  # of the first batch, where values may be longer than the footer shows
+GROWTH = 8  # at most, from one batch to the next
 
 
 class BatchSizer:
-    """Rows of the next batch: `rows` each time, or where the file does not tell, as the batches before show.
+    """The number of rows of the next batch, so that it takes about `most` bytes at most.
 
-    So that no batch takes much more than `most` bytes, unless values grow suddenly.
+    If `known`, it is always `rows`; otherwise it follows from earlier batches, and only a sudden growth of values can
+    exceed `most`.
     """
 
     def __init__(self, rows: int, most: int, known: bool):
@@ -23,7 +24,7 @@ class BatchSizer:
         self.rows = rows if known else min(rows, FIRST_ROWS)
 
     def observe(self, batch: pa.RecordBatch) -> None:
-        """Take a batch, as it was decoded, as an example of the next; dictionary columns are cut later."""
+        """Take a decoded batch as an example of the next one; dictionary columns are cut later."""
         if not self.known and batch.num_rows:
             plain = sum(column.nbytes for column in batch.columns if not pa.types.is_dictionary(column.type))
             each = max(1, plain // batch.num_rows)
@@ -31,9 +32,9 @@ class BatchSizer:
 
 
 def split_by_bytes(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where to cut `rows` rows, [start, stop), so that their words of dictionary columns take at most `most` bytes.
+    """Parts [start, stop) of `rows` rows whose dictionary columns take at most `most` bytes when expanded.
 
-    A row that takes more alone is a part of its own.
+    A row that exceeds `most` is a part of its own.
     """
     coded = [column for column in columns if pa.types.is_dictionary(column.type)]
     if rows * sum(map(longest_entry, coded)) <= most:
@@ -54,7 +55,7 @@ def longest_entry(column: pa.DictionaryArray) -> int:
 
 
 def _decoded_bytes(column: pa.DictionaryArray) -> npt.NDArray[np.int64]:
-    """What each row's word takes, 0 for null; int64 [n]."""
+    """The bytes of each row's word, 0 for null; int64 [n]."""
     codes = column.indices.fill_null(0).to_numpy()
     found = _word_bytes(column)[codes] if len(column.dictionary) else np.zeros(len(codes), np.int64)
     return np.where(column.is_null().to_numpy(zero_copy_only=False), 0, found) if column.null_count else found

@@ -1,8 +1,8 @@
-"""A file that fetches exactly the column chunks it is told of, neighbours in one read, and serves them from memory.
+"""A file that fetches exactly the expected column chunks, neighbours in one read, and serves them from memory.
 
-pyarrow's own pre-buffering (26.0) reads gaps of up to 8 KiB along, however small the chunks on both sides of them
-are, and ParquetFile takes no options for it. Without it pyarrow asks for each column chunk in one read, which this
-file answers.
+pyarrow's own pre-buffering (26.0) also reads gaps of up to 8 KiB, however small the chunks beside them are, and
+ParquetFile has no option for it. Without pre-buffering pyarrow requests each column chunk in one read, which this file
+answers.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-GAP_BYTES = 8 << 10  # one read more costs about as much as these bytes
-GAP_SHARE = 0.1  # of the needed bytes, all gaps together
+GAP_BYTES = 8 << 10  # an additional read costs about as much as reading these bytes
+GAP_SHARE = 0.1  # all gaps together, as a share of the needed bytes
 
 Range = tuple[int, int]
 
 
-def chunk_ranges(group: pq.RowGroupMetaData, places: Sequence[int]) -> list[Range]:
-    """Where the column chunks at these leaf places lie in the file: [start, end) in bytes."""
+def chunk_ranges(group: pq.RowGroupMetaData, leaves: Sequence[int]) -> list[Range]:
+    """The ranges of bytes [start, end) of the column chunks with these leaf indices."""
     found = []
-    for place in places:
-        chunk = group.column(place)
+    for leaf in leaves:
+        chunk = group.column(leaf)
         start = chunk.dictionary_page_offset or chunk.data_page_offset  # never 0: the file begins with its magic
         found.append((start, start + chunk.total_compressed_size))
     return found
 
 
 def merge_ranges(ranges: Sequence[Range]) -> list[Range]:
-    """`ranges` with neighbours joined, the smallest gaps first, as far as GAP_BYTES and GAP_SHARE allow."""
+    """`ranges` with neighbours merged, smallest gaps first, within GAP_BYTES and GAP_SHARE."""
     ranges = sorted(ranges)
     left = GAP_SHARE * sum(end - start for start, end in ranges)
     joined = set()
@@ -49,24 +49,27 @@ def merge_ranges(ranges: Sequence[Range]) -> list[Range]:
 
 
 class ChunkFile:
-    """A seekable binary file over `source`. Reads within the ranges of `expect` come from memory, each range fetched
-    once, when it is first touched; any other read goes to `source`, which several of these may share."""
+    """A seekable binary file over `source`, which several ChunkFiles may share.
+
+    Reads within the ranges of `expect` are served from memory: a range is fetched once, when it is first touched. All
+    other reads go to `source`.
+    """
 
     def __init__(self, source: Any):
         self._source = source
-        self._place = 0
+        self._position = 0
         self._ranges: list[Range] = []
         self._held: dict[Range, memoryview] = {}
 
     def expect(self, ranges: Sequence[Range]) -> None:
-        """What will be read from now on; what is held of earlier ranges is let go."""
+        """Set the ranges that will be read; those held so far are released."""
         self._ranges = merge_ranges(ranges)
         self._held.clear()
 
     def read(self, size: int = -1) -> bytes | memoryview:
-        """Up to `size` bytes from the current position, as in io.RawIOBase; all that is left when negative."""
-        start, end = self._place, self._place + size
-        whole = next((one for one in self._ranges if one[0] <= start < end <= one[1]), None)
+        """Up to `size` bytes from the current position, as in io.RawIOBase; everything left if negative."""
+        start, end = self._position, self._position + size
+        whole = next((range_ for range_ in self._ranges if range_[0] <= start < end <= range_[1]), None)
         if whole is None:
             self._source.seek(start)
             data: bytes | memoryview = self._source.read(size)
@@ -75,17 +78,20 @@ class ChunkFile:
                 self._source.seek(whole[0])
                 self._held[whole] = memoryview(self._source.read(whole[1] - whole[0]))
             data = self._held[whole][start - whole[0] : end - whole[0]]
-        self._place += len(data)
+        self._position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to a position, as in io.IOBase."""
-        self._place = offset if whence == 0 else self._place + offset if whence == 1 else self._source.seek(offset, 2)
-        return self._place
+        if whence == 2:
+            self._position = self._source.seek(offset, 2)
+        else:
+            self._position = offset + (self._position if whence == 1 else 0)
+        return self._position
 
     def tell(self) -> int:
         """The current position in bytes."""
-        return self._place
+        return self._position
 
     @property
     def closed(self) -> bool:
@@ -93,17 +99,17 @@ class ChunkFile:
         return bool(self._source.closed)
 
     def close(self) -> None:
-        """Let go of what is held; the file below stays open."""
+        """Release what is held; the file below stays open."""
         self.expect(())
 
     def readable(self) -> bool:
-        """True: this is for reading only."""
+        """True."""
         return True
 
     def writable(self) -> bool:
-        """False: this is for reading only."""
+        """False."""
         return False
 
     def seekable(self) -> bool:
-        """True, as every file of a store."""
+        """True."""
         return True

@@ -1,4 +1,4 @@
-"""Columns as a file stores them, made into the types that a scan delivers; every value stays what it is."""
+"""Converts columns as a file stores them to the types that a scan delivers; no value changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OFFSETS = pa.int32()
 def to_delivered_type(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """`values` in the delivered type of the canonical type `kind`; same length.
 
-    pa.ArrowException where they are of another kind, ValueError for a value that cannot be held.
+    pa.ArrowException if `values` cannot become `kind`, ValueError for a value that does not fit.
     """
     wanted = delivered_type(kind)
     if values.type == wanted:
@@ -45,13 +45,13 @@ def _canonical(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _list(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """pyarrow's own cast (seen in 26.0) cannot make a list of a list view that ends in null."""
+    """pyarrow's own cast (26.0) fails for a list view that ends in null."""
     entries = _canonical(values.flatten(), kind.value_type)
     return pa.ListArray.from_arrays(_offsets(values), entries, kind, mask=_mask(values))
 
 
 def _vector(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Lists of a fixed length; ValueError where one has another. A null list has places of its own, null each."""
+    """Lists of a fixed length; ValueError for a list of another length. A null list has elements, all null."""
     size = kind.list_size
     if not pa.types.is_fixed_size_list(values.type):
         lengths = pc.unique(pc.list_value_length(values).drop_null()).to_pylist()
@@ -61,18 +61,18 @@ def _vector(values: pa.Array, kind: pa.DataType) -> pa.Array:
         values = _list(values, pa.list_(values.type.value_type)).cast(pa.list_(values.type.value_type, size))
     elif values.type.list_size != size:
         raise ValueError(f"its lists have {values.type.list_size} values, and those of other files {size}")
-    places = values.values.slice(values.offset * size, len(values) * size)
-    return pa.FixedSizeListArray.from_arrays(_canonical(places, kind.value_type), type=kind, mask=_mask(values))
+    elements = values.values.slice(values.offset * size, len(values) * size)
+    return pa.FixedSizeListArray.from_arrays(_canonical(elements, kind.value_type), type=kind, mask=_mask(values))
 
 
 def _struct(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Fields by name: one that the file lacks is null."""
+    """Fields by name; a field that the file lacks is null."""
     if not kind.num_fields:
         return values
-    places = {field.name: at for at, field in enumerate(values.type)}
+    indices = {field.name: index for index, field in enumerate(values.type)}
     children = [
-        _canonical(values.field(places[field.name]), field.type)
-        if field.name in places
+        _canonical(values.field(indices[field.name]), field.type)
+        if field.name in indices
         else pa.nulls(len(values), field.type)
         for field in kind
     ]
@@ -80,7 +80,7 @@ def _struct(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _map(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A map is a list of its entries, but has no kernel that gives their number: it is looked at as such a list."""
+    """Converted as a list of entries: there is no kernel for the number of entries of a map."""
     entries = values.cast(pa.list_(pa.struct([("key", values.type.key_type), ("value", values.type.item_type)])))
     inside = entries.flatten()
     keys, items = _canonical(inside.field(0), kind.key_type), _canonical(inside.field(1), kind.item_type)
@@ -88,7 +88,7 @@ def _map(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _offsets(lists: pa.Array) -> pa.Array:
-    """Where each list begins and ends among the entries of all, int32 [n + 1]; a null list has none."""
+    """Offsets of lists into their concatenated entries, int32 [n + 1]; a null list has no entries."""
     lengths = pc.list_value_length(lists).fill_null(0).cast(pa.int64())
     return pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths)]).cast(_OFFSETS)
 
@@ -98,7 +98,7 @@ def _mask(values: pa.Array) -> pa.Array | None:
 
 
 _IsKind = Callable[[pa.DataType], bool]
-# For a wanted and a given type: how the one is made of the other.
+# By wanted and given type: how to build the one from the other.
 _NESTED: Sequence[tuple[_IsKind, _IsKind, Callable[[pa.Array, pa.DataType], pa.Array]]] = (
     (pa.types.is_fixed_size_list, is_list, _vector),
     (is_list, is_list, _list),

@@ -1,4 +1,4 @@
-"""One row group of one open Parquet file, decoded batch by batch into the columns that a scan delivers."""
+"""Decodes a row group of an open Parquet file, batch by batch, into the columns that a scan delivers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type, is_empty_group
 from dtap_dask.storage import Store
 
-COALESCE_BYTES = 64 << 20  # a row group up to this is fetched in a few large reads, held until it is decoded
-STREAM_BUFFER = 1 << 20  # a larger one is read through a buffer of this size for each column
-# Of pages that pyarrow decodes as dictionaries; RLE and BIT_PACKED are of levels.
+COALESCE_BYTES = 64 << 20  # a row group up to this size is fetched in a few large reads and held until it is decoded
+STREAM_BUFFER = 1 << 20  # a larger one is streamed through a buffer of this size per column
+# Encodings of chunks that pyarrow decodes as dictionaries; RLE and BIT_PACKED encode levels.
 DICTIONARY_ENCODINGS = frozenset(("PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"))
-SMALL_BYTES = 8 << 20  # texts that take no more are decoded without looking further
-# Of texts that take no more than the chunk's own bytes.
+SMALL_BYTES = 8 << 20  # text columns up to this size are decoded without estimating the length of words
+# Encodings of text that takes no more bytes decoded than in the chunk.
 EXACT_ENCODINGS = frozenset(("PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "RLE", "BIT_PACKED"))
 
 
 @dataclass(frozen=True)
 class RowGroupSlice:
-    """Consecutive rows of one row group: `position` in the task's groups, `first_row` in the file."""
+    """Consecutive rows of a row group, as delivered columns.
+
+    `position` is that of the group in the task, `first_row` the number of the first row in the file.
+    """
 
     position: int
     first_row: int
@@ -54,9 +57,9 @@ def coalesced(group: RowGroup) -> bool:
 
 
 class OpenFile:
-    """An open Parquet file, as far as its row groups are concerned. `source` is for whoever opened it to close.
+    """Reads row groups of an open Parquet file; the caller closes `source`.
 
-    `verify`: whether to check the checksums of pages that have some.
+    `verify`: whether to verify the checksums of pages that have one.
     """
 
     def __init__(
@@ -73,29 +76,28 @@ class OpenFile:
         self._metadata = self.footer.metadata
 
     def read(self, schema: pa.Schema, group: RowGroup, position: int, rows: int, most_bytes: int) -> Slices:
-        """The columns of `schema` of one row group, at most `rows` rows at a time.
+        """The columns of `schema` of one row group, in slices of at most `rows` rows.
 
-        Fewer where they would take more than `most_bytes` decoded: as far as the file tells before, and by what the
-        words of dictionaries take.
+        A slice has fewer rows where it would exceed `most_bytes` decoded, by what the footer and dictionaries show.
         """
         known = self._metadata.num_row_groups > group.index
         found = self._metadata.row_group(group.index).num_rows if known else 0
         if found != group.rows:
             raise changed_error(group.file, f"row group {group.index} had {group.rows:,} rows then, {found:,} now")
         stored = [field.name for field in schema if not is_empty_group(field.type) and self.footer.has(field.name)]
-        if not stored:  # only partition columns are wanted, say: nothing to decode
+        if not stored:  # nothing to decode: only partition columns are wanted, say
             for start in range(0, group.rows, rows):
                 size = min(rows, group.rows - start)
                 yield RowGroupSlice(
                     position, group.first_row + start, size, tuple(_nulls(field, size) for field in schema)
                 )
             return
-        places = self.footer.indices(tuple(stored))
+        leaves = self.footer.indices(tuple(stored))
         chunks = self._metadata.row_group(group.index)
-        self._source.expect(chunk_ranges(chunks, places) if coalesced(group) else [])
+        self._source.expect(chunk_ranges(chunks, leaves) if coalesced(group) else [])
         texts = (name for name in stored if pa.types.is_dictionary(delivered_type(schema.field(name).type)))
         by_dictionary = [name for name in texts if self._by_dictionary(name, group)]
-        sizer = self._batch_sizer(group, places, by_dictionary, rows, most_bytes)
+        sizer = self._batch_sizer(group, leaves, by_dictionary, rows, most_bytes)
         reader = self._reader(by_dictionary, coalesce=coalesced(group))
         first = group.first_row
         for batch in self._batches(reader, group, stored, sizer):
@@ -111,21 +113,21 @@ class OpenFile:
     def _batches(
         self, reader: pq.ParquetFile, group: RowGroup, columns: Sequence[str], sizer: BatchSizer
     ) -> Iterator[pa.RecordBatch]:
-        """A row group in batches at this pace; SourceError that names the column which cannot be read."""
+        """A row group in batches sized by `sizer`; SourceError that names a column that cannot be read."""
         batches = reader.iter_batches(sizer.rows, row_groups=[group.index], columns=columns, use_threads=False)
         try:
             for batch in batches:
                 yield batch
                 if not sizer.known:
                     sizer.observe(batch)
-                    reader.reader.set_batch_size(sizer.rows)  # what it decodes next
+                    reader.reader.set_batch_size(sizer.rows)  # of the next batch
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the filesystem failed, not the file
             raise _broken(group, one_line(error), self._damaged_column(reader, group, columns)) from error
 
     def _damaged_column(self, reader: pq.ParquetFile, group: RowGroup, columns: Sequence[str]) -> str | None:
-        """The first of the columns that cannot be read by itself."""
+        """The first column that cannot be read on its own."""
         for name in columns:
             try:
                 for _ in reader.iter_batches(1024, row_groups=[group.index], columns=[name], use_threads=False):
@@ -137,33 +139,33 @@ class OpenFile:
     def _reader(self, by_dictionary: Sequence[str], *, coalesce: bool) -> pq.ParquetFile:
         key = coalesce, tuple(by_dictionary)
         if key not in self._readers:
-            self._readers.clear()  # one at a time is in use
+            self._readers.clear()  # only one is in use at a time
             self._readers[key] = open_parquet(
                 self._source,
                 self.path,
                 self._size,
                 metadata=self._metadata,
                 read_dictionary=by_dictionary,
-                pre_buffer=False,  # ChunkFile does that, and reads no gaps along
+                pre_buffer=False,  # ChunkFile does this without reading gaps
                 page_checksum_verification=self._verify,
                 buffer_size=0 if coalesce else STREAM_BUFFER,
             )
         return self._readers[key]
 
     def _batch_sizer(
-        self, group: RowGroup, places: Sequence[int], by_dictionary: Sequence[str], rows: int, most: int
+        self, group: RowGroup, leaves: Sequence[int], by_dictionary: Sequence[str], rows: int, most: int
     ) -> BatchSizer:
-        """As many rows as the footer, and the dictionaries of texts that are not decoded as such, leave room for."""
+        """Batches within `most` bytes, by the footer and by the dictionaries of text that is decoded without them."""
         known, chunks = True, self._metadata.row_group(group.index)
-        for place in places:
-            leaf = self.footer.leaves[place]
+        for index in leaves:
+            leaf = self.footer.leaves[index]
             if not (leaf.text or leaf.repeated) or leaf.path in by_dictionary:
                 continue
-            chunk = chunks.column(place)
+            chunk = chunks.column(index)
             if leaf.repeated:
                 each = chunk.num_values * leaf.width // max(group.rows, 1)
                 rows = min(rows, max(1, most // max(each, 1)))
-            # No word is longer than all bytes of its chunk.
+            # No word is longer than its whole chunk.
             if not leaf.text or chunk.num_values * chunk.total_uncompressed_size <= max(most, SMALL_BYTES):
                 continue
             if not EXACT_ENCODINGS.issuperset(chunk.encodings):
@@ -174,20 +176,20 @@ class OpenFile:
         return BatchSizer(rows, most, known)
 
     def _longest_entry(self, group: RowGroup, column: str) -> int:
-        """The bytes of the longest word in the dictionary of a text column's chunk."""
+        """The bytes of the longest entry in the dictionary of a text column's chunk."""
         reader = self._reader([column], coalesce=coalesced(group))
         first = next(self._batches(reader, group, [column], BatchSizer(1, 1, known=True)), None)
         return longest_entry(first.column(0)) if first is not None else 0
 
     def _by_dictionary(self, column: str, group: RowGroup) -> bool:
-        """Whether to decode a text column as dictionaries: only where the file keeps it so.
+        """Whether to decode a text column as dictionaries: only if the file stores it as such.
 
-        pyarrow (seen in 26.0) collects all words of a row group's plain pages in memory, six times their size.
+        From plain pages pyarrow (26.0) would collect all words of the row group in memory, in six times their size.
         """
-        place = self.footer.flat.get(column)
-        if place is None or not self.footer.leaves[place].text:
+        leaf = self.footer.flat.get(column)
+        if leaf is None or not self.footer.leaves[leaf].text:
             return False
-        chunk = self._metadata.row_group(group.index).column(place)
+        chunk = self._metadata.row_group(group.index).column(leaf)
         return DICTIONARY_ENCODINGS.issuperset(chunk.encodings) and not is_plain_text(chunk, group.rows)
 
 
@@ -196,9 +198,9 @@ def _broken(group: RowGroup, why: str, column: str | None = None) -> SourceError
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, group: RowGroup) -> pa.Array:
-    """One column in the type that a scan delivers, whatever way this file stores it."""
+    """A column in the type that a scan delivers, however this file stores it."""
     index = batch.schema.get_field_index(field.name)
-    if index < 0 or is_empty_group(field.type):  # the file lacks it, as it did when it was planned
+    if index < 0 or is_empty_group(field.type):  # the file lacks it, as it did at planning
         return _nulls(field, batch.num_rows)
     values = batch.column(index)
     try:

@@ -1,4 +1,4 @@
-"""Encrypted columns of files whose footer is plain text: pyarrow ends the process when it looks at one of them."""
+"""Encrypted columns of files with a plaintext footer: pyarrow aborts the process when it accesses one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NONE: frozenset[int] = frozenset()
 
 
 def encrypted_columns(tail: bytes, metadata: pq.FileMetaData) -> frozenset[int]:
-    """The places of the leaf columns that are encrypted in some row group, from the footer that `read_tail` gives.
+    """The indices of leaf columns that are encrypted in some row group; `tail` as `read_tail` returns it.
 
     Only a signed footer can have them: it is longer than its metadata by the signature. ValueError if it is damaged.
     """
@@ -34,9 +34,9 @@ def _in_row_group(cursor: Cursor) -> set[int]:
         if field != _COLUMNS:
             cursor.skip(kind)
             continue
-        for place in range(cursor.elements()[1]):
+        for leaf in range(cursor.elements()[1]):
             for inner, inner_kind in cursor.fields():
                 cursor.skip(inner_kind)
                 if inner == _CRYPTO_METADATA:
-                    found.add(place)
+                    found.add(leaf)
     return found

@@ -1,4 +1,4 @@
-"""Whether pyarrow can look at a footer's column chunks: where it cannot, it ends the process (seen in 26.0)."""
+"""Checks that pyarrow can access the column chunks of a footer: where it cannot, it aborts the process (26.0)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 
 class CheckedFooter:
-    """A footer, as `opening.read_tail` gives it, of a file of `size` bytes. Raises what pyarrow raises.
+    """The footer `tail` (see `opening.read_tail`) of a file of `size` bytes. Raises what pyarrow raises.
 
-    INT96 timestamps are taken as microseconds.
+    INT96 timestamps are read as microseconds.
     """
 
     def __init__(self, tail: bytes, size: int):
@@ -21,41 +21,41 @@ class CheckedFooter:
         self._file.tail = None
         self.schema, self.metadata = self._parquet.schema_arrow, self._parquet.metadata
 
-    def check_chunks(self, places: Sequence[int]) -> None:
-        """Let pyarrow raise what is wrong with these leaf columns' chunks, of all row groups.
+    def check_chunks(self, leaves: Sequence[int]) -> None:
+        """Let pyarrow raise what is wrong with the chunks of these leaf columns, in all row groups.
 
-        It looks at all of them where errors are caught, before it reads the first byte; it gets none to read.
+        pyarrow checks all chunks where it catches errors, before it reads a byte; no byte is given to it.
         """
         groups = range(self.metadata.num_row_groups)
-        if len(places) and groups:
+        if len(leaves) and groups:
             with contextlib.suppress(_ReadAttempted):
-                self._parquet.reader.read_row_groups(groups, column_indices=places, use_threads=False)
+                self._parquet.reader.read_row_groups(groups, column_indices=leaves, use_threads=False)
 
 
 class _ReadAttempted(Exception):
-    """A byte was asked for."""
+    """pyarrow is about to read pages."""
 
 
 class _FooterOnly(io.RawIOBase):
-    """A file of `size` bytes of which only the `tail` can be read, until that is taken away; zeros before it."""
+    """A file of `size` bytes of which only `tail` is known, zeros before it; without `tail` no read is possible."""
 
     def __init__(self, tail: bytes, size: int):
         self.tail: bytes | None = tail
-        self._size, self._place = size, 0
+        self._size, self._position = size, 0
 
     def read(self, size: int = -1) -> bytes:
         if self.tail is None:
             raise _ReadAttempted
-        start, first = self._place, self._size - len(self.tail)
-        self._place = end = min(start + size, self._size)
+        start, first = self._position, self._size - len(self.tail)
+        self._position = end = min(start + size, self._size)
         return bytes(max(0, min(end, first) - start)) + self.tail[max(0, start - first) : max(0, end - first)]
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = (0, self._place, self._size)[whence] + offset
-        return self._place
+        self._position = (0, self._position, self._size)[whence] + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def readable(self) -> bool:
         return True

@@ -1,8 +1,8 @@
-"""INT96 timestamps, exactly: read as the 12 bytes that the file holds, made into microseconds here.
+"""INT96 timestamps, exactly: read as the 12 bytes stored, converted to microseconds here.
 
-A value is nanoseconds of the day (64 bits), then the Julian day (32 bits). Older Arrow writers cut days off towards
-zero, so that times before 1970 have negative nanoseconds, which pyarrow's own conversion to microseconds (seen in 26.0)
-takes for unsigned ones, 584 years later; its conversion to nanoseconds wraps outside 1677-2262.
+A value is nanoseconds of the day (64 bits), then the Julian day (32 bits). Older Arrow writers truncated days towards
+zero, so that times before 1970 have negative nanoseconds; pyarrow's conversion to microseconds (26.0) takes them as
+unsigned, 584 years later. Its conversion to nanoseconds wraps outside 1677-2262.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ RAW = pa.binary(12)
 
 
 def has_int96(schema: pq.ParquetSchema) -> bool:
-    """Whether a file has such a column, nested ones included."""
-    return any(schema.column(place).physical_type == "INT96" for place in range(len(schema)))
+    """Whether a file has an INT96 column, nested ones included."""
+    return any(schema.column(index).physical_type == "INT96" for index in range(len(schema)))
 
 
 def as_bytes(footer: bytes) -> bytes:
-    """A footer (FileMetaData in Thrift's compact protocol) in which INT96 columns are fixed-size binary of 12 bytes.
+    """The footer (FileMetaData in Thrift's compact protocol) with INT96 columns as fixed-size binary of 12 bytes.
 
-    The pages are the same either way. Only the schema is changed, which is all that pyarrow decodes by. ValueError
-    where the bytes are no footer.
+    Only the schema changes, which is what pyarrow decodes by; the pages are the same. ValueError if the bytes are no
+    footer.
     """
     cursor, parts, done = Cursor(footer), list[bytes](), 0
     for field, kind in cursor.fields():
@@ -47,7 +47,7 @@ def as_bytes(footer: bytes) -> bytes:
 
 
 def _changes(cursor: Cursor) -> list[tuple[int, int, bytes]]:
-    """(start, end, what stands there instead) for the elements of a schema, in order."""
+    """(start, end, replacement) for the elements of a schema, in order."""
     found = []
     _, count = cursor.elements()
     for _ in range(count):
@@ -66,19 +66,19 @@ def _changes(cursor: Cursor) -> list[tuple[int, int, bytes]]:
 
 
 def _with_length(data: bytes, end: int, start: int) -> tuple[int, bytes]:
-    """Up to where an element's type, with its length if there is one, is replaced, and by what."""
+    """The end of an element's type (and length, if it has one) and its replacement."""
     following = data[end]
     had_length = end > start + 1
     if had_length or following >> 4 == 0:  # the end, or a field that gives its number in full
         return end, _TYPE_FIXED + _LENGTH
-    # The next field gives its number as the distance to the one before, which is one less now.
+    # The next field is numbered relative to the one before, which is one less now.
     return end + 1, _TYPE_FIXED + _LENGTH + bytes([following - 0x10])
 
 
 def timestamps(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """INT96 values (binary of 12 bytes, length n) as timestamps of `kind`, which is in microseconds; floored to them.
+    """INT96 values (binary of 12 bytes, length n) as timestamps of `kind` (microseconds), rounded down.
 
-    ValueError for a day that lies beyond what 64 bits hold.
+    ValueError for a day that 64 bits cannot hold.
     """
     size, first = len(values), values.offset
     buffer = values.buffers()[1]

@@ -1,4 +1,4 @@
-"""Row groups as a stream of record batches: one after the other, or several in turns, within a fixed memory."""
+"""Row groups as a stream of slices, one group after the other or several round-robin, within a fixed memory."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.storage import Store
 
-BATCH_BYTES = 32 << 20  # no batch is planned larger than this
-OPEN_BYTES = 256 << 20  # what all row groups open at once may hold
+BATCH_BYTES = 32 << 20  # largest planned batch
+OPEN_BYTES = 256 << 20  # memory of all row groups open at the same time
 T = TypeVar("T")
 
 
 def row_bytes(schema: pa.Schema, group: RowGroup) -> int:
-    """The bytes one row of a group takes decoded, as far as the plan knows them: never less than the types' widths."""
+    """Estimated bytes of a decoded row of a group, at least the widths of the types."""
     width = sum(_width(field.type) for field in schema)
     return max(width, -(-group.raw_bytes // max(group.rows, 1)), 1)
 
 
 def planned_rows(schema: pa.Schema, group: RowGroup, batch_rows: int) -> int:
-    """How many rows of a group a batch holds: `batch_rows`, or fewer so that it stays within BATCH_BYTES."""
+    """Rows of a batch: `batch_rows`, or fewer so that it stays within BATCH_BYTES."""
     return max(1, min(batch_rows, BATCH_BYTES // row_bytes(schema, group)))
 
 
 def read_sequential(
     store: Store, schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, *, verify: bool
 ) -> Slices:
-    """All rows of the groups, group after group. Each file is opened once per run of its groups.
+    """All rows of the groups, one group after the other. Consecutive groups of a file share one opened file.
 
-    `verify`: whether to check the checksums of pages that have some.
+    `verify`: whether to verify the checksums of pages that have one.
     """
     opened: OpenFile | None = None
     with contextlib.ExitStack() as stack:
@@ -52,18 +52,18 @@ def read_interleaved(
     schema: pa.Schema,
     groups: Sequence[RowGroup],
     batch_rows: int,
-    each: Callable[[RowGroupSlice, int], Iterable[T]],
+    transform: Callable[[RowGroupSlice, int], Iterable[T]],
     *,
     verify: bool,
     result_bytes: int = 0,
 ) -> Generator[T, None, None]:
-    """What `each` makes of all rows of the groups, several groups open at once, each giving one result a turn.
+    """The results of `transform` for all rows of the groups; several groups are open, each gives one result per turn.
 
-    `each(piece, turns)` gives about `turns` results for a piece; one stands for `batch_rows` / (groups open) rows. As
-    many groups are open as OPEN_BYTES allows by what the plan knows of them and of a result, which takes `made_bytes`
-    a row (at least one group); the next one opens when one has ended. Pieces are of so many turns as
-    what is left of that allows. Each file is opened once, its footer read once. `verify` is as for `in_order`. The
-    sequence depends on the arguments only.
+    `transform(slice, turns)` gives about `turns` results for a slice, each for `batch_rows` / (open groups) rows. As
+    many groups are open as fit into OPEN_BYTES by the plan's estimates, at `result_bytes` per row of a result, but at
+    least one; when a group ends the next one is opened. A slice covers as many turns as the remaining memory allows.
+    Each file is opened once, its footer read once. `verify`: see `read_sequential`. The sequence depends on the
+    arguments only.
     """
     count, turn_rows, read_rows = _rows_at_once(schema, groups, batch_rows, result_bytes)
     most_bytes = min(BATCH_BYTES, OPEN_BYTES // count)
@@ -74,7 +74,7 @@ def read_interleaved(
 
     def results(pieces: Slices) -> Iterator[T]:
         for piece in pieces:
-            yield from each(piece, -(-piece.rows // turn_rows))
+            yield from transform(piece, -(-piece.rows // turn_rows))
 
     with contextlib.ExitStack() as stack:
         while running or waiting:
@@ -101,9 +101,9 @@ def read_interleaved(
 def _rows_at_once(
     schema: pa.Schema, groups: Sequence[RowGroup], batch_rows: int, result_bytes: int
 ) -> tuple[int, int, int]:
-    """The groups open at first, rows of a turn, and rows to decode at once: as many turns as there is memory for.
+    """Number of groups open at first, rows of a turn, and rows to decode at once: as many turns as fit into memory.
 
-    No more than `batch_rows` either way.
+    Neither number of rows exceeds `batch_rows`.
     """
     held = count = 0
     for group in groups:
@@ -120,14 +120,14 @@ def _rows_at_once(
 
 
 def _cost(schema: pa.Schema, group: RowGroup, rows: int, result_bytes: int = 0) -> int:
-    """Bytes that an open row group holds: what is fetched of it, and the batch being decoded with what comes of it."""
+    """Bytes held by an open row group: fetched column chunks, the batch being decoded, and its results."""
     fetched = group.bytes if coalesced(group) else STREAM_BUFFER * max(len(schema), 1)
     rows = min(planned_rows(schema, group, max(rows, 1)), max(group.rows, 1))
     return fetched + rows * (row_bytes(schema, group) + result_bytes)
 
 
 def _width(kind: pa.DataType) -> int:
-    """Bytes of one value: exact for fixed widths; codes for text; what offsets and one number take for a list."""
+    """Bytes of one value: exact for fixed widths; of a code for text; of an offset and one number for a list."""
     if pa.types.is_struct(kind):
         return sum(_width(field.type) for field in kind)
     if pa.types.is_fixed_size_list(kind):

@@ -1,4 +1,4 @@
-"""Statistics of column chunks, as footers keep them, in the terms of the columns' own types."""
+"""Statistics of column chunks from the footer, as values of the columns' types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT_AS_INTEGERS = (pa.types.is_integer, pa.types.is_date32, pa.types.is_timest
 
 
 def column_stats(chunk: Any, kind: StatisticKind, rows: int) -> ColumnStats:
-    """The statistics of one column chunk, as far as they can be relied on."""
+    """The statistics of a column chunk; what cannot be relied on is None."""
     stats = chunk.statistics if chunk.is_stats_set else None
     if stats is None:
         return ColumnStats(min=None, max=None, null_count=None, rows=rows)
@@ -29,14 +29,14 @@ def column_stats(chunk: Any, kind: StatisticKind, rows: int) -> ColumnStats:
         try:
             low, high = kind.bound(stats, "min", kind.type), kind.bound(stats, "max", kind.type)
         except (pa.ArrowException, ArithmeticError, AttributeError, TypeError, ValueError):
-            low = high = None  # not of the column's type, or beyond what it holds
+            low = high = None  # not of the column's type, or out of its range
         if low is None or high is None:
             low = high = None
     return ColumnStats(min=low, max=high, null_count=nulls, rows=rows)
 
 
 def null_count(chunk: Any) -> int:
-    """How many nulls a column chunk holds at least: NaNs are not counted, and none where that is not known."""
+    """The nulls of a column chunk (NaN excluded); 0 if their number is unknown."""
     stats = chunk.statistics if chunk.is_stats_set else None
     return int(stats.null_count) if stats is not None and stats.has_null_count else 0
 
@@ -58,7 +58,7 @@ def _text_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
     try:
         return pa.scalar(getattr(stats, f"{side}_raw").decode("utf-8"), kind)
     except UnicodeDecodeError:
-        return None  # a bound that was shortened within a character
+        return None  # the bound was truncated within a character
 
 
 def _binary_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
@@ -66,13 +66,13 @@ def _binary_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
 
 
 def _decimal_bound(stats: Any, side: str, kind: pa.DataType) -> pa.Scalar | None:
-    """By the raw value: pyarrow before 23 makes no decimal of an integer. Big-endian where it is bytes."""
+    """From the raw value (pyarrow before 23 makes no decimal of an integer); bytes are big-endian."""
     raw = getattr(stats, f"{side}_raw")
     unscaled = raw if isinstance(raw, int) else int.from_bytes(raw, "big", signed=True)
     return pa.scalar(Decimal((unscaled < 0, tuple(map(int, str(abs(unscaled)))), -kind.scale)), kind)
 
 
-# How a minimum or maximum (`side`) becomes a scalar of the column's type, None where it is unknown.
+# Makes a scalar of the column's type from a minimum or maximum (`side`); None if it is unknown.
 _Bound = Callable[[Any, str, pa.DataType], "pa.Scalar | None"]
 _BOUNDS: Sequence[tuple[Callable[[pa.DataType], bool], _Bound]] = (
     *((is_kind, _integer_bound) for is_kind in _KEPT_AS_INTEGERS),
@@ -87,7 +87,7 @@ _BOUNDS: Sequence[tuple[Callable[[pa.DataType], bool], _Bound]] = (
 
 @dataclass(frozen=True)
 class StatisticKind:
-    """A column's type, and what gives its bounds; None where they are never known."""
+    """A column's type and the function that gives its bounds; None if they are never known."""
 
     type: pa.DataType
     floats: bool
@@ -100,7 +100,7 @@ class StatisticKind:
 
 
 def _from_integer(raw: int, kind: pa.DataType) -> pa.Scalar:
-    """Parquet keeps small and unsigned integers, dates and times in signed 32 or 64 bits."""
+    """Parquet stores small and unsigned integers, dates and times as signed 32 or 64 bits."""
     if pa.types.is_unsigned_integer(kind):
         raw &= (1 << kind.bit_width) - 1
         return pa.scalar(raw, kind)

@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as far as Parquet footers need it: where the fields of a struct lie in the bytes."""
+"""Thrift's compact protocol, as far as Parquet footers need it: finds the fields of structs in the bytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _INTEGERS = (4, 5, 6)  # 16, 32 and 64 bits
-_DEEPEST = 64  # levels; Parquet's own structs have fewer than ten
+_DEEPEST = 64  # levels of nesting; Parquet's own structs have fewer than ten
 
 
 class Cursor:
-    """A place in `data` that moves on as values are read. ValueError where the bytes are no such value."""
+    """A position in `data` that advances as values are read. ValueError if the bytes are no such value."""
 
     def __init__(self, data: bytes, at: int = 0):
         self.data, self.at = data, at
@@ -53,7 +53,7 @@ class Cursor:
             yield number, head & 0x0F
 
     def skip(self, kind: int, depth: int = 0) -> None:
-        """Move behind a value of this type."""
+        """Advance past a value of this type."""
         if depth > _DEEPEST:
             raise ValueError("nested too deeply")
         if kind in (TRUE, FALSE):

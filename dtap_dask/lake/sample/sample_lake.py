@@ -1,4 +1,4 @@
-"""A realistic partitioned lake of taxi trips to try things on, made up from a seed."""
+"""Writes a realistic, partitioned lake of taxi trips, generated from a seed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dtap_dask.storage import Store
 
 FOLDER = "trips"
 YEAR, MONTHS = 2013, 12
-_ROWS_OF_A_MONTH = 50  # fewer rows than this a month: fewer months
-_ROWS_OF_A_FILE = 2_000, 1_000_000  # at least, before a month gets a second to fourth file; at most
-_ROWS_OF_A_GROUP = 100, 131_072  # at least, at most; four groups a file between
+_ROWS_OF_A_MONTH = 50  # at least; with fewer rows there are fewer months
+_ROWS_OF_A_FILE = 2_000, 1_000_000  # minimum for a second to fourth file of a month; maximum
+_ROWS_OF_A_GROUP = 100, 131_072  # minimum, maximum; in between four groups per file
 
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What was written: `path` is the table's folder relative to the store, `bytes` counts the Parquet files."""
+    """What was written: `path` is the folder relative to the store, `bytes` the size of all Parquet files."""
 
     path: str
     rows: int
@@ -33,7 +33,7 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class _File:
-    """One file to write: which rows of the lake, and which share of its month's time they span."""
+    """One file to write: its rows, and the share of its month that they cover (from, to)."""
 
     path: str
     month: int
@@ -46,8 +46,8 @@ class _File:
 def write_sample(store: Store, rows: int, seed: int = 0) -> SampleSummary:
     """Write `rows` taxi trips of 2013 to trips/year=2013/month=M/part-NNNNN.parquet below the store's folder.
 
-    The same rows and seed give the same bytes. Beside the data lies what real lakes have: a `_SUCCESS` marker, a
-    checksum file, and an aborted job's truncated file below `_temporary`. OutputError when the place is taken.
+    The same rows and seed give the same bytes. As in real lakes there are a `_SUCCESS` marker, a checksum file, and
+    a truncated file of an aborted job below `_temporary`. OutputError if the folder has files already.
     """
     if rows < 1:
         raise OutputError(f"A sample lake needs at least one row, not {rows}.")
@@ -61,7 +61,7 @@ def write_sample(store: Store, rows: int, seed: int = 0) -> SampleSummary:
             out.write(data)
         groups += -(-file.rows // _group_rows(file.rows))
         size += len(data)
-    _litter(store, files[0].path)
+    _write_clutter(store, files[0].path)
     return SampleSummary(FOLDER, rows, len(files), groups, size)
 
 
@@ -100,7 +100,7 @@ def _parquet(file: _File, seed: int) -> bytes:
     return sink.getvalue()
 
 
-def _litter(store: Store, first: str) -> None:
+def _write_clutter(store: Store, first: str) -> None:
     data = store.read_bytes(first)
     folder, _, name = first.rpartition("/")
     store.write_atomic(f"{FOLDER}/_temporary/0/{name}", data[: len(data) // 2])

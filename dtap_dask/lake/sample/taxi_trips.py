@@ -1,4 +1,4 @@
-"""Made-up taxi trips with the skew, gaps and relations of real ones, so that a model has something to learn."""
+"""Generates taxi trips with the skew, nulls and relations of real ones, so that a model has something to learn."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _AREAS = 77
 
 
 def trips(first_id: int, rows: int, span: TimeSpan, seed: tuple[int, ...]) -> pa.Table:
-    """`rows` trips with ids from `first_id`, in order of their start within `span`; the same for the same arguments."""
+    """`rows` trips with ids from `first_id`, ordered by their start within `span`; deterministic."""
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     start, hour = _starts(draw, rows, span)
     minutes = np.clip(np.exp(draw.normal(2.25, 0.65, rows)), 1, 300)
@@ -81,7 +81,7 @@ def trips(first_id: int, rows: int, span: TimeSpan, seed: tuple[int, ...]) -> pa
 
 
 def _starts(draw: np.random.Generator, rows: int, span: TimeSpan) -> tuple[pa.Array, F64]:
-    """Starts in rising order, more in the evening than at night, and their hour of the day as a fraction."""
+    """Ascending starts, more in the evening than at night, and their hour of the day with its fraction."""
     day = 86_400_000_000
     low, high = ((moment - datetime(1970, 1, 1)) // timedelta(microseconds=1) for moment in span)
     even = low + (np.arange(rows) + draw.random(rows)) / rows * (high - low)
@@ -89,7 +89,7 @@ def _starts(draw: np.random.Generator, rows: int, span: TimeSpan) -> tuple[pa.Ar
     shares = np.concatenate([[0.0], np.cumsum(_HOURS) / _HOURS.sum()])
     hour = np.interp((even - days * day) / day, shares, np.arange(25.0))
     micros = (days * day + hour * 3_600_000_000).astype(np.int64)
-    # A span may begin within a day: what the hours' shape moves out of it goes to its edge.
+    # A span may begin within a day: starts that the distribution of hours moves out of it are clipped.
     seconds = np.clip(micros, low, high - 1) // 1_000_000 * 1_000_000
     return pa.array(seconds).cast(pa.timestamp("us")), hour
 
@@ -97,7 +97,7 @@ def _starts(draw: np.random.Generator, rows: int, span: TimeSpan) -> tuple[pa.Ar
 def _tips(
     draw: np.random.Generator, fare: F64, payment: npt.NDArray[np.intp], hour: F64, company: npt.NDArray[np.intp]
 ) -> F64:
-    """Cards tip, cash hardly does on record; better in the evening, on longer rides and with some companies."""
+    """Tips by card; hardly any by cash are on record. Higher in the evening, on longer rides and for some companies."""
     share = 0.13 + 0.05 * (hour >= 18) + 0.0015 * np.minimum(fare, 40) + 0.03 * (company % 3 == 0)
     share = np.clip(share + draw.normal(0, 0.06, len(fare)), 0, 0.6)
     chance = np.where(payment == 1, 0.93, np.where(payment == 4, 0.85, 0.02))
@@ -112,7 +112,7 @@ def _tolls(draw: np.random.Generator, rows: int) -> pa.Array:
 
 
 def _place(draw: np.random.Generator, end: str, rows: int, missing: float) -> dict[str, pa.Array]:
-    """A community area and its centre; all three are missing together."""
+    """A community area and its centre; all three are null together."""
     area = _pick(draw, rows, 1.0 / np.arange(1, _AREAS + 1))
     gone = draw.random(rows) < missing
     values = {
