@@ -24,7 +24,7 @@ from dtap_dask.features.output import ValueOutput, output_info, value_output
 from dtap_dask.features.registry import operation_name, parse_operation
 from dtap_dask.features.valuetype import Unfit, ValueType, source_type
 from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 from dtap_dask.words import as_html, count, visible
 
 FORMAT = 2

@@ -31,7 +31,7 @@ from dtap_dask.records.manifest_read import present_manifest
 from dtap_dask.records.shard import AssignedRows, ShardInfo, Shuffle, TaskShards, write_shards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 from dtap_dask.words import count
 
 

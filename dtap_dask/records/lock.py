@@ -17,7 +17,7 @@ from pathlib import Path
 from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.records.folder import LOCK, LOCK_LEFTOVER, RUNS
 from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 
 _LOG = logging.getLogger("dtap_dask.records")
 

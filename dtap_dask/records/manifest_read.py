@@ -21,7 +21,7 @@ from dtap_dask.records.manifest_build import feature_spec
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import OVERHEAD
 from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 from dtap_dask.validation import problems
 
 _DEFLATED = 1040  # DEFLATE makes bytes at most this many times smaller

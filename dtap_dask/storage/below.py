@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dtap_dask.errors import StorageError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
-NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # some mounts do not flush folders at all
+NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # some mounts cannot flush folders
 
 
 class LinkedFolder(StorageError):
-    """A path leads through a symbolic link below the root."""
+    """A path that leads through a symbolic link below the root."""
 
     def __init__(self, path: str):
         super().__init__(
@@ -94,12 +94,15 @@ def make_root(path: str) -> None:
     except FileExistsError as error:
         if not os.path.isdir(path):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
-    with contextlib.suppress(PermissionError), opened(parent, ()) as folder:  # one may make folders, yet not list them
+    with (
+        contextlib.suppress(PermissionError),
+        opened(parent, ()) as folder,
+    ):  # creating folders may be allowed where listing them is not
         sync(folder)
 
 
 def sync(folder: int) -> None:
-    """Put the names in an open folder on stable storage: they live in it, and are flushed on their own (fsync(2))."""
+    """Put the names in an open folder on stable storage: they need an fsync of their own (fsync(2))."""
     try:
         os.fsync(folder)
     except OSError as error:

@@ -45,7 +45,7 @@ class Held:
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """Let go; once or more often."""
+        """Release the lock; repeated calls do nothing."""
         with self._lock:
             file, self._file = self._file, -1
         if file >= 0:
@@ -67,10 +67,10 @@ class Cache:
 
     def __init__(self, path: str, size: int):
         self.path, self.size = path, size
-        with self._speaking():
+        with self._explaining():
             os.makedirs(self._in("reserved"), mode=0o700, exist_ok=True)
             with self._alone():
-                pass  # whether files can be made and locked here
+                pass  # checks that files can be created and locked here
 
     def check_fits(self, size: int, what: str) -> None:
         """StorageError if `size` bytes, of `what`, can never be held at once."""
@@ -86,7 +86,7 @@ class Cache:
         StorageError where other iterators hold so much that `least` bytes are not to be had within PATIENCE.
         """
         end = time.monotonic() + PATIENCE
-        with self._speaking():
+        with self._explaining():
             while True:
                 with self._alone():
                     taken = self._reserved()
@@ -110,7 +110,7 @@ class Cache:
         """
         name = f"{_key(store, shard)}-{shard.bytes}"
         path, damaged = self._in(f"{name}.shard"), None
-        with self._speaking():
+        with self._explaining():
             while True:
                 pin = _pinned(path)
                 if pin is not None:
@@ -119,12 +119,12 @@ class Cache:
                     damaged = _inode(path)
                     pin.release()
                 with _exclusive(self._in(f"{name}.part"), stopped) as part:
-                    if _inode(path) not in (None, damaged):  # another was faster
+                    if _inode(path) not in (None, damaged):  # another process was faster
                         os.unlink(self._in(f"{name}.part"))  # empty, and held by nobody else
                         continue
                     self._make_room(name, shard.bytes, stopped)
                     fetch(store, shard, part, stopped)
-                    with self._alone():  # or whoever counts meanwhile might see neither name
+                    with self._alone():  # else another process that counts could see neither name
                         os.rename(self._in(f"{name}.part"), path)
                     _sound.add((path, os.fstat(part).st_ino))
 
@@ -139,7 +139,7 @@ class Cache:
             pause(POLL, stopped)
 
     def _evict_for(self, name: str, size: int) -> bool:
-        """Whether `size` bytes fit, after what was used longest ago and by nobody now has been deleted."""
+        """Whether `size` bytes fit once unused files, the least recently used first, have been deleted."""
         with self._alone():
             entries = [entry for entry in self._entries() if os.path.basename(entry.path).partition(".")[0] != name]
             excess = sum(entry.size for entry in entries) + size - self.size
@@ -153,16 +153,16 @@ class Cache:
         with os.scandir(self.path) as files:
             for file in files:
                 found = _NAME.fullmatch(file.name)
-                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     if found:
                         yield _Entry(file.path, int(found[1]), file.stat().st_mtime_ns)
 
     def _reserved(self) -> int:
-        """The bytes that are promised to living iterators; the promises of dead ones are swept."""
+        """Bytes reserved by live iterators; reservations of dead processes are removed."""
         total = 0
         with os.scandir(self._in("reserved")) as files:
             for file in files:
-                found = _PROMISE.fullmatch(file.name)  # NFS shows deleted files that are open by names of its own
+                found = _PROMISE.fullmatch(file.name)  # NFS lists open deleted files under names of its own
                 if found and not _evicted(file.path):
                     total += int(found[1])
         return total
@@ -186,7 +186,7 @@ class Cache:
         return os.path.join(self.path, name)
 
     @contextlib.contextmanager
-    def _speaking(self) -> Iterator[None]:
+    def _explaining(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -207,7 +207,7 @@ def _key(store: Store, shard: Shard) -> str:
 
 
 def _opened(path: str, more: int = 0) -> int:
-    """A file of the cache, opened. A link that somebody put in its place goes; what it leads to is not touched."""
+    """A file of the cache, opened. A link found in its place is removed; what it leads to is not touched."""
     while True:
         try:
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW | more, 0o600)

@@ -1,4 +1,4 @@
-"""Files that count what is read from them, so that a run can say how often it read each byte it needed."""
+"""Files that count what is read from them, so that a run can report how often it read each byte."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Counters:
 
     @contextmanager
     def reading_footer(self) -> Iterator[None]:
-        """What is read in this block, by this thread's caller alone, is of footers."""
+        """Count reads of this thread within the block as reads of footers."""
         before = self.bytes_read
         yield
         with self._lock:
@@ -50,7 +50,7 @@ class Counters:
 
 
 class CountingReader:
-    """A seekable binary file that reports each read. pyarrow, gzip and plain Python take it as a file object."""
+    """A seekable binary file that counts reads; a file object for pyarrow, gzip and plain Python."""
 
     def __init__(self, file: BinaryIO, counters: Counters):
         self._file = file
@@ -84,19 +84,19 @@ class CountingReader:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called (fsspec's memory files never say so themselves)."""
+        """Whether `close` was called (fsspec's in-memory files never report it)."""
         return self._closed
 
     def readable(self) -> bool:
-        """True: this is for reading only."""
+        """True: the file is read-only."""
         return True
 
     def writable(self) -> bool:
-        """False: this is for reading only."""
+        """False: the file is read-only."""
         return False
 
     def seekable(self) -> bool:
-        """True: every store's files can be read at any place."""
+        """True: files of every store can be read at any position."""
         return True
 
     def __enter__(self) -> CountingReader:
@@ -109,7 +109,7 @@ class CountingReader:
 
 
 class CountingWriter:
-    """A binary file for writing that reports the bytes written. Takes any bytes-like object."""
+    """A binary file for writing that counts the bytes written; accepts any bytes-like object."""
 
     def __init__(self, file: BinaryIO, counters: Counters):
         self._file = file

@@ -20,7 +20,7 @@ from dtap_dask.errors import StorageError
 from dtap_dask.storage import taps
 from dtap_dask.storage.files import Files
 from dtap_dask.storage.local import LocalFiles
-from dtap_dask.storage.places import Place, locate
+from dtap_dask.storage.locations import Location, locate
 from dtap_dask.storage.remote import RemoteFiles, Renaming, reads_patterns, remove
 from dtap_dask.storage.settings import WAYS, resolved, sections
 
@@ -35,8 +35,8 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     options of other filesystems by protocol (`hdfs={...}`), or a job's `storage` section as it is. The environment
     counts below them. They are resolved here and travel with the pickled filesystem, so that workers need none.
 
-    Each call goes to the place of its tap; two taps may lie on different filesystems. Folders are made as files are
-    written. `exists`, `isfile` and `isdir` are False for what is not there, and raise where that cannot be told.
+    Each call goes to the location of its tap; two taps may be on different filesystems. Folders are created as files
+    are written. `exists`, `isfile` and `isdir` are False for missing paths, and raise if that cannot be determined.
     Raises StorageError for what settings do not allow, and the OSErrors of the filesystem behind.
     """
 
@@ -47,7 +47,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     def __init__(self, **options: Any):
         super().__init__(**{key: options.pop(key) for key in _FSSPEC if key in options})
         self.settings = resolved(sections(options), self._below())
-        self._places: dict[str, Place] = {}
+        self._locations: dict[str, Location] = {}
         default = self.settings["dtap"].get("default_tap")
         if default is not None:  # fsspec's own methods must see the names that come back
             self.__dict__["_strip_protocol"] = lambda path: taps.stripped(path, default)
@@ -63,8 +63,8 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         """The options that make an equal instance in any process."""
         dtap, others = self.settings["dtap"], {key: value for key, value in self.settings.items() if key != "dtap"}
         ways = dict(dtap.get(WAYS, {}))
-        for place in self._places.values():
-            ways |= place.settings["dtap"][WAYS]
+        for location in self._locations.values():
+            ways |= location.settings["dtap"][WAYS]
         return {**dtap, WAYS: ways, **others}
 
     @storage_options.setter
@@ -102,28 +102,28 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
 
     def _there(self, path: Any) -> tuple[AbstractFileSystem, str]:
         at = taps.parse(self._strip_protocol(path))
-        place = self._place(at.tap)
-        return place.fs, f"{place.root.rstrip('/')}/{at.path}".rstrip("/") or "/"
+        location = self._location(at.tap)
+        return location.fs, f"{location.root.rstrip('/')}/{at.path}".rstrip("/") or "/"
 
-    def _place(self, tap: str) -> Place:
-        if tap not in self._places:
-            self._places[tap] = locate(f"{taps.SCHEME}{tap}", self.settings)
-        return self._places[tap]
+    def _location(self, tap: str) -> Location:
+        if tap not in self._locations:
+            self._locations[tap] = locate(f"{taps.SCHEME}{tap}", self.settings)
+        return self._locations[tap]
 
     def _entry(self, path: Any, info: Mapping[str, Any]) -> dict[str, Any]:
-        """What the filesystem of a path says of a file, by the file's name here."""
+        """The entry of a file in the filesystem below, under its name here."""
         return {**info, "name": self._name(path, info["name"])}
 
     def _name(self, path: Any, name: str) -> str:
         tap = taps.parse(self._strip_protocol(path)).tap
-        place = self._place(tap)
-        root, inner = place.root.strip("/"), str(place.fs._strip_protocol(name)).strip("/")
+        location = self._location(tap)
+        root, inner = location.root.strip("/"), str(location.fs._strip_protocol(name)).strip("/")
         if inner == root or not root:
             return f"{tap}/{inner}" if inner != root else tap
         if not inner.startswith(f"{root}/"):
             raise StorageError(
                 f"A listing of {self.unstrip_protocol(path)} names {name}, which lies outside of the DataTap "
-                f"({place.way}). Nothing outside is touched: look at what answers there."
+                f"({location.way}). Nothing outside is touched: check what answers there."
             )
         return f"{tap}{inner[len(root) :]}"
 
@@ -131,7 +131,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         """Whether a path means all taps together."""
         return not self._strip_protocol(path)
 
-    # Looking.
+    # Inspecting.
 
     def info(self, path: Any, **kwargs: Any) -> dict[str, Any]:
         if self._is_top(path):
@@ -149,7 +149,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         return self._kind(path) == "directory"
 
     def _kind(self, path: Any, **kwargs: Any) -> str | None:
-        """What `info` says that a path is; None where nothing is, and only there."""
+        """The type that `info` reports for a path; None if, and only if, nothing is there."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return str(self.info(path, **kwargs)["type"])
         return None
@@ -189,8 +189,8 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
 
     def invalidate_cache(self, path: Any = None) -> None:
         super().invalidate_cache(path)
-        for place in self._places.values():
-            place.fs.invalidate_cache()
+        for location in self._locations.values():
+            location.fs.invalidate_cache()
 
     # Reading and writing.
 
@@ -207,8 +207,8 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         known = isinstance(fs, LocalFileSystem | Renaming)
         if not known:
             raise NotImplementedError(
-                f"{self.unstrip_protocol(path)} lies on a filesystem ({type(fs).__name__}) of which it is not known "
-                "whether a transaction would keep its promise. Write under another name, then use mv or replace."
+                f"{self.unstrip_protocol(path)} is on a filesystem ({type(fs).__name__}) whose transactions "
+                "may not be atomic. Write under another name, then use mv or replace."
             )
         return fs._open(there, mode, *args, **kwargs)
 
@@ -316,7 +316,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     def _refuse_roots(self, path: Any) -> None:
         if "/" not in self._strip_protocol(path):
             told = self.unstrip_protocol(path)
-            raise PermissionError(errno.EPERM, "The root of a DataTap stays: delete what lies in it", told)
+            raise PermissionError(errno.EPERM, "The root of a DataTap cannot be deleted: delete its content", told)
 
 
 def _resolved(path: str) -> str:

@@ -1,4 +1,4 @@
-"""One file of a store to local disk: continued where an earlier fetch stopped, and held against its CRC32C."""
+"""Copies one file of a store to local disk: resumes an earlier fetch and verifies the CRC32C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TICK = 0.05
 
 
 class Shard(Protocol):
-    """What must be known of a file: its path in the store, its size in bytes and its CRC32C."""
+    """A file to fetch: its path in the store, its size in bytes and its CRC32C."""
 
     @property
     def path(self) -> str:
@@ -36,11 +36,11 @@ class Shard(Protocol):
 
 
 class Stopped(Exception):
-    """A fetch was told to stop; what it has stays for the next one."""
+    """The fetch was stopped; the bytes so far are kept for the next one."""
 
 
 def fetch(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> None:
-    """Bring `shard` into the open file descriptor `file`, which may hold its beginning.
+    """Copy `shard` to the open file descriptor `file`, which may already hold its beginning.
 
     A wrong CRC is met by one more fetch from the start. Raises OutputError where the store's file is missing, shorter
     or still another one, StorageError where it cannot be read, OSError where the local disk fails, Stopped.
@@ -79,7 +79,7 @@ def pause(seconds: float, stopped: Callable[[], bool]) -> None:
 
 
 def _filled(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> int:
-    """Append what is missing; the CRC32C of the whole."""
+    """Append the missing bytes; returns the CRC32C of the whole file."""
     if os.fstat(file).st_size > shard.bytes:
         os.ftruncate(file, 0)
     crc, at, failed = crc_of(file, stopped), os.fstat(file).st_size, 0
@@ -103,7 +103,7 @@ def _filled(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) 
 
 
 class _Unread(Exception):
-    """The store failed in a way that may pass."""
+    """A transient failure of the store."""
 
 
 def _pieces(store: Store, shard: Shard, at: int) -> Generator[bytes, None, None]:

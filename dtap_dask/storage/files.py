@@ -1,4 +1,4 @@
-"""What a store asks of a filesystem. Paths are whole ones here, as the filesystem itself writes them."""
+"""The operations that a store needs from a filesystem. Paths are absolute, in the filesystem's own notation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def replaced(then: str | None, now: str | None) -> bool:
 
 
 class Files(Protocol):
-    """The operations; every one raises OSErrors of the kinds that Python's own files raise.
+    """The operations; each raises the same kinds of OSError as Python's own files.
 
     Those that change something stay below the store's root: through a symbolic link there they write nothing
     (StorageError) and find nothing to delete.
@@ -56,7 +56,7 @@ class Files(Protocol):
         """The version of a file that `open_input` has opened."""
 
     def open_input(self, path: str) -> BinaryIO:
-        """A seekable file whose reads fetch what is asked for and no more."""
+        """A seekable file without read-ahead."""
 
     def open_output(self, path: str) -> BinaryIO:
         """A new file, in place of any that is there. The folder must exist."""
@@ -68,7 +68,7 @@ class Files(Protocol):
         """Put the names in a folder on stable storage, if the filesystem does not do so by itself."""
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and those around it; one that is there is fine."""
+        """Create a folder and its parents; an existing one is fine."""
 
     def publish(self, source: str, target: str) -> None:
         """Rename a file; FileExistsError where something has that name."""

@@ -50,7 +50,7 @@ class LocalFiles:
             for folder, _, names in os.walk(top, onerror=_unless_missing):
                 prefix = _prefix(root, folder)
                 for name in names:
-                    with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                         status = os.lstat(os.path.join(folder, name))
                         if stat.S_ISREG(status.st_mode):
                             found.append(_info(prefix + name, status))
@@ -104,7 +104,7 @@ class LocalFiles:
             pass
 
     def publish(self, source: str, target: str) -> None:
-        """Atomic against every other writer; on a mount without hard links a check comes as near as it can."""
+        """Atomic against every other writer; on a mount without hard links, a check followed by a rename."""
         with self._folder_of(source) as (old, draft), self._folder_of(target) as (new, name):
             try:
                 os.link(draft, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
@@ -154,7 +154,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def _unlinked(self, path: str) -> Iterator[tuple[int, str]]:
-        """The same, for what is to be deleted: behind a link there is nothing of this store."""
+        """The same, for paths to delete: nothing behind a link belongs to this store."""
         with contextlib.ExitStack() as stack:
             try:
                 place = stack.enter_context(self._folder_of(path))
@@ -164,7 +164,7 @@ class LocalFiles:
 
 
 def _prefix(root: str, folder: str) -> str:
-    """What goes before the names in a folder to make them relative to the root."""
+    """Prefix that makes the names in a folder relative to the root."""
     around = os.path.relpath(folder, root).replace(os.sep, "/")
     return "" if around == "." else f"{around}/"
 
@@ -178,7 +178,7 @@ def _is_there(folder: int, name: str) -> bool:
 
 
 def _mode(path: str) -> int | None:
-    """Kind and permissions of what a path leads to; None where that is nothing (os.path says so of any failure)."""
+    """Kind and permissions of a path's target; None if there is none (os.path would say so of any failure)."""
     try:
         return os.stat(path).st_mode
     except OSError as error:
@@ -192,7 +192,7 @@ def _info(path: str, found: os.stat_result) -> FileInfo:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """What a path leads to; None for a link that leads nowhere, and a file that is gone meanwhile."""
+    """What a path leads to; None for a link that leads nowhere, and a file that is deleted meanwhile."""
     try:
         return os.stat(path)
     except OSError as error:
@@ -202,7 +202,7 @@ def _stat(path: str) -> os.stat_result | None:
 
 
 def _leads_back(top: str, path: str) -> bool:
-    """Whether a folder below `top` is a link to a folder that it lies in, by name or through other links."""
+    """Whether a folder below `top` is a link to one of its own parents, directly or through other links."""
     if not os.path.islink(path):
         return False
     target, around = os.path.realpath(path), path
@@ -214,6 +214,6 @@ def _leads_back(top: str, path: str) -> bool:
 
 
 def _unless_missing(error: OSError) -> None:
-    """os.walk passes errors here: a folder that is not there holds no files, any other failure is one."""
+    """os.walk passes errors here: a missing folder holds no files, any other failure is raised."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

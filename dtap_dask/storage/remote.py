@@ -1,4 +1,4 @@
-"""Files of any fsspec filesystem. Those of this package rename atomically; with others it takes a check and a move."""
+"""Files of any fsspec filesystem. Filesystems of this package rename atomically; others need a check and a move."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fsspec.implementations.local import LocalFileSystem
 from dtap_dask.storage.below import LinkedFolder, ways_to
 from dtap_dask.storage.files import FileInfo
 
-# Makes check and move one step for the threads of this process, which is all there is to a filesystem in memory.
+# Makes check and move one step for all threads of this process, the only users of a filesystem in memory.
 _MOVING = threading.Lock()
 
 
-# What filesystems call that which changes with a file's content: the first that is there counts.
+# Names under which filesystems report the version of a file's content; the first one present counts.
 _VERSIONS = (
     *("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "modificationTime", "modified"),
     *("updated", "created"),
@@ -33,7 +33,7 @@ def _version(info: Mapping[str, Any]) -> str | None:
     key = next((key for key in _VERSIONS if info.get(key) is not None), None)
     if key is None:
         return None
-    value = info[key]  # some filesystems give a time as one type when they list, as another when they look
+    value = info[key]  # some filesystems give times of different types in listings and in `info`
     return f"{key}={value.timestamp() if isinstance(value, datetime) else value}"
 
 
@@ -43,7 +43,7 @@ def _info(path: str, info: Mapping[str, Any]) -> FileInfo:
 
 @runtime_checkable
 class Renaming(Protocol):
-    """What a filesystem offers that can rename in one step."""
+    """A filesystem that can rename atomically."""
 
     def publish(self, source: str, target: str) -> None:
         """Rename a file; FileExistsError where something has that name."""
@@ -130,7 +130,7 @@ class RemoteFiles:
         return _version(known if isinstance(known, Mapping) else self._fs.info(path))
 
     def open_input(self, path: str) -> BinaryIO:
-        # fsspec's caches read ahead, up to megabytes; this tool asks for what it needs, in large pieces.
+        # fsspec's caches read ahead, up to megabytes; dtap_dask asks for exactly what it needs, in large pieces.
         return self._open(path, "rb", cache_type="none")
 
     def open_output(self, path: str) -> BinaryIO:
@@ -138,22 +138,22 @@ class RemoteFiles:
         return self._open(path, "wb")
 
     def sync(self, file: BinaryIO) -> None:
-        """Closing is what such stores promise to keep."""
+        """Such stores make a file durable when it is closed."""
 
     def sync_folder(self, path: str) -> None:
-        """Such stores keep names by themselves."""
+        """Such stores keep names durable by themselves."""
 
     def make_folder(self, path: str) -> None:
         self._refuse_links(path)
         try:
             self._fs.makedirs(path, exist_ok=True)
-        except FileExistsError as error:  # which is for `publish` to say
+        except FileExistsError as error:  # reserved for `publish`
             raise NotADirectoryError(errno.ENOTDIR, "a part of this path is a file", path) from error
 
     def _open(self, path: str, mode: str, **options: Any) -> BinaryIO:
         try:
             return cast("BinaryIO", self._fs.open(path, mode, **options))
-        except FileExistsError as error:  # so says fsspec's memory of a file where a folder is meant
+        except FileExistsError as error:  # fsspec's memory filesystem raises it for a file in the place of a folder
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
 
     def publish(self, source: str, target: str) -> None:

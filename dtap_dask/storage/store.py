@@ -16,9 +16,9 @@ from dtap_dask.errors import StorageError
 from dtap_dask.storage.counting import Counters, CountingReader, CountingWriter
 from dtap_dask.storage.files import FileInfo, Files
 from dtap_dask.storage.local import LocalFiles
-from dtap_dask.storage.places import locate
+from dtap_dask.storage.locations import locate
+from dtap_dask.storage.os_errors import explaining
 from dtap_dask.storage.remote import RemoteFiles
-from dtap_dask.storage.speaking import speaking
 
 WRITING = 16  # small files written at a time
 T = TypeVar("T")
@@ -44,11 +44,11 @@ class Store:
     def __init__(self, url: str, settings: Mapping[str, Any] | None = None):
         self.url = url.rstrip("/") if url.strip("/") else url
         self.counters = Counters()
-        place = locate(url, settings or {})
-        self.root, self.way, self.settings = place.root, place.way, dict(place.settings)
-        self._fs = place.fs
-        self._local = isinstance(place.fs, LocalFileSystem)
-        self._files: Files = LocalFiles(self.root) if self._local else RemoteFiles(place.fs, self.root)
+        location = locate(url, settings or {})
+        self.root, self.way, self.settings = location.root, location.way, dict(location.settings)
+        self._fs = location.fs
+        self._local = isinstance(location.fs, LocalFileSystem)
+        self._files: Files = LocalFiles(self.root) if self._local else RemoteFiles(location.fs, self.root)
         self.address = self.url if "://" in url else self.root
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, dict[str, Any]]]:
@@ -64,52 +64,52 @@ class Store:
         Without `follow`, symbolic links are left out, and so is everything behind them. Files that are deleted while
         the listing goes on are left out.
         """
-        with self._speaking("list", path):
+        with self._explaining("list", path):
             found = self._files.walk(self.root, self._full(path), follow=follow)
         return sorted(found, key=lambda info: info.path)
 
     def is_file(self, path: str) -> bool:
         """Whether `path` is a file."""
-        with self._speaking("look at", path):
+        with self._explaining("inspect", path):
             return self._files.is_file(self._full(path))
 
     def exists(self, path: str = "") -> bool:
         """Whether there is a file or folder at `path`."""
-        with self._speaking("look at", path):
+        with self._explaining("inspect", path):
             return self._files.exists(self._full(path))
 
     def size(self, path: str) -> int:
         """The size of a file in bytes; FileNotFoundError where there is none."""
-        with self._speaking("look at", path):
+        with self._explaining("inspect", path):
             return self._files.size(self._full(path))
 
     def info(self, path: str) -> FileInfo:
         """Size and version of a file; FileNotFoundError where there is none."""
-        with self._speaking("look at", path):
+        with self._explaining("inspect", path):
             return replace(self._files.info(self._full(path)), path=path)
 
     def version(self, path: str, file: BinaryIO) -> str | None:
         """The version of the file at `path` that `open_input` gave as `file`: see FileInfo."""
         below = getattr(file, "below", file)
-        with self._speaking("look at", path):
+        with self._explaining("inspect", path):
             return self._files.version(below, self._full(path))
 
     def open_input(self, path: str) -> BinaryIO:
         """The file at `path`, seekable, its reads counted in `counters`. FileNotFoundError where there is none."""
-        with self._speaking("open", path):
+        with self._explaining("open", path):
             file = self._files.open_input(self._full(path))
         return cast("BinaryIO", CountingReader(file, self.counters))
 
     def read_bytes(self, path: str) -> bytes:
         """The whole file at `path`."""
-        with self.open_input(path) as file, self._speaking("read", path):
+        with self.open_input(path) as file, self._explaining("read", path):
             return file.read()
 
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[CountingWriter]:
         """A new file to write to. It is on stable storage when the block ends; an exception leaves no file."""
         full = self._full(path)
-        with self._speaking("write", path):
+        with self._explaining("write", path):
             self._make_parent(full)
             file = self._files.open_output(full)
             try:
@@ -119,7 +119,7 @@ class Store:
             except BaseException:
                 with contextlib.suppress(OSError):
                     file.close()
-                with contextlib.suppress(OSError, StorageError):  # what failed is to be told, not this
+                with contextlib.suppress(OSError, StorageError):  # the first failure matters, not this one
                     self.delete(path)
                 raise
 
@@ -130,7 +130,7 @@ class Store:
         are two calls, so of two writers at the same instant the later may win; both hold the same bytes here.
         """
         source, target = self._full(src), self._full(dst)
-        with self._speaking("publish", dst):
+        with self._explaining("publish", dst):
             self._make_parent(target)
             self._files.publish(source, target)
 
@@ -139,7 +139,7 @@ class Store:
         self._replace(self._files.replace, src, dst)
 
     def move_all(self, moves: Mapping[str, str]) -> None:
-        """`replace` many files at the same time; missing ones are fine. Durable after `sync_folders` only."""
+        """`replace` many files at the same time; missing ones are skipped. Durable only after `sync_folders`."""
 
         def move(pair: tuple[str, str]) -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -149,12 +149,12 @@ class Store:
 
     def _replace(self, how: Callable[[str, str], None], src: str, dst: str) -> None:
         source, target = self._full(src), self._full(dst)
-        with self._speaking("replace", dst):
+        with self._explaining("replace", dst):
             self._make_parent(target)
             how(source, target)
 
     def write_atomic(self, path: str, data: bytes) -> None:
-        """Write a small file so that a reader sees the old bytes or the new ones, nothing between."""
+        """Write a small file atomically: a reader sees either the old bytes or the new ones."""
         folder, _, name = path.rpartition("/")
         draft = f"{folder}/.{name}.{uuid.uuid4().hex}" if folder else f".{name}.{uuid.uuid4().hex}"
         with self.create(draft) as file:
@@ -166,28 +166,28 @@ class Store:
         self.at_once(lambda one: self.write_atomic(*one), files.items())
 
     def at_once(self, act: Callable[[T], R], on: Iterable[T]) -> list[R]:
-        """What `act` gives for each of many small files, several at a time, in their order."""
+        """The results of `act` for many small files, several at a time, in order."""
         with ThreadPoolExecutor(WRITING) as pool:
             return list(pool.map(act, on))
 
     def delete(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
-        with self._speaking("delete", path), contextlib.suppress(FileNotFoundError):
+        with self._explaining("delete", path), contextlib.suppress(FileNotFoundError):
             self._files.delete(self._full(path))
 
     def delete_all(self, paths: Iterable[str]) -> None:
-        """`delete` many files at the same time. Durable after `sync_folders` only."""
+        """`delete` many files at the same time. Durable only after `sync_folders`."""
         self.at_once(self.delete, paths)
 
     def sync_folders(self, paths: Iterable[str]) -> None:
-        """Put the names in these folders on stable storage; making, moving and deleting many leaves that to be done."""
+        """Put the names in these folders on stable storage; needed after many files were created, moved or deleted."""
         for path in sorted(paths):
-            with self._speaking("flush", path):
+            with self._explaining("flush", path):
                 self._files.sync_folder(self._full(path))
 
     def delete_empty(self, path: str) -> None:
         """Remove a folder if it is empty; a missing one is fine, and one with files stays, without any error."""
-        with self._speaking("delete", path):
+        with self._explaining("delete", path):
             try:
                 self._files.delete_empty(self._full(path))
             except FileNotFoundError:
@@ -198,7 +198,7 @@ class Store:
 
     def delete_tree(self, path: str) -> None:
         """Remove a folder and all below it, or a file; a missing one is fine."""
-        with self._speaking("delete", path):
+        with self._explaining("delete", path):
             self._files.delete_tree(self._full(path))
 
     def local_path(self, path: str = "") -> str | None:
@@ -209,11 +209,11 @@ class Store:
         if path.startswith("/") or ".." in path.split("/"):
             raise StorageError(f"{path!r} leaves the folder {self.url}: absolute paths and '..' are refused.")
         if "\0" in path:
-            raise StorageError(f"{path!r} is no path in {self.url}: it holds a NUL character.")
+            raise StorageError(f"{path!r} is not a path in {self.url}: it holds a NUL character.")
         return f"{self.root.rstrip('/')}/{path}" if path else self.root
 
     def _make_parent(self, full: str) -> None:
         self._files.make_folder(full.rpartition("/")[0] or "/")
 
-    def _speaking(self, verb: str, path: str) -> contextlib.AbstractContextManager[None]:
-        return speaking(verb, f"{self.url}/{path}" if path else self.url)
+    def _explaining(self, verb: str, path: str) -> contextlib.AbstractContextManager[None]:
+        return explaining(verb, f"{self.url}/{path}" if path else self.url)

@@ -1,4 +1,4 @@
-"""`dtap://Tap/path` taken apart. Nothing here looks at a filesystem or at settings."""
+"""Parsing of `dtap://Tap/path`, without access to a filesystem or to settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dtap_dask.errors import StorageError
 from dtap_dask.storage.settings import TAP
 
 SCHEME = "dtap://"
-_QUERY = re.compile(r"^\?|\?[A-Za-z_][\w.-]*=[^/]*$")  # elsewhere a question mark may stand in a name or a glob
+_QUERY = re.compile(r"^\?|\?[A-Za-z_][\w.-]*=[^/]*$")  # elsewhere a question mark is part of a name or a glob
 
 
 @dataclass(frozen=True)
 class TapPath:
-    """A place in a tap: `path` is relative to the tap's root, without slashes at its ends; "" is the root."""
+    """A path in a tap: `path` is relative to the tap's root, without slashes at its ends; "" is the root."""
 
     tap: str
     path: str
@@ -42,7 +42,7 @@ def parse(url: str, default_tap: str | None = None) -> TapPath:
         raise StorageError(
             f"{url} names no DataTap, and can be read in two ways: as {path!r} in a default DataTap, which the setting "
             f"dtap.default_tap (or DTAP_DEFAULT_TAP) would name, or as {SCHEME}{path}, with {path.split('/')[0]!r} as "
-            "the DataTap. Write the one that is meant."
+            "the DataTap. Write the intended one."
         )
     if not TAP.fullmatch(tap):
         raise StorageError(

@@ -14,7 +14,7 @@ from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import Manifest, ParseFeature
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.shard import ShardInfo
-from dtap_dask.storage import Store, near, open_store
+from dtap_dask.storage import Store, local_copies, open_store
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DatasetSplit:
 
 def open_dataset(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> tuple[Manifest, Store]:
     """The manifest of the dataset at `path`, and its store. OutputError where there is no finished dataset."""
-    store = open_store(os.fspath(path), near.others(storage or {}))
+    store = open_store(os.fspath(path), local_copies.others(storage or {}))
     return read_manifest(store), store
 
 
@@ -54,7 +54,7 @@ def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, An
     manifest, store = open_dataset(path, storage)
     if name not in manifest.splits:
         raise JobError(Problem("split", f"{store.url} has no split {name!r}.{did_you_mean(name, manifest.splits)}"))
-    store = near.mounted(store, MANIFEST, storage or {}) or store
+    store = local_copies.mounted(store, MANIFEST, storage or {}) or store
     shards = tuple(shard for shard in manifest.splits[name].shards if shard.rows)
     if not shards:
         raise _empty(manifest, store, name)

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.errors import DataError, JobError, Problem, StorageError
-from dtap_dask.storage import near
+from dtap_dask.storage import local_copies
 from dtap_dask.train.batches import Batches, rebatched
 from dtap_dask.train.damage import cause
 from dtap_dask.train.dataset import DatasetSplit, chosen, open_split
@@ -143,7 +143,7 @@ def _integer(value: Any) -> int | None:
 
 def _staged(split: DatasetSplit, shuffle: bool, storage: Mapping[str, Any] | None) -> StagedShards | None:
     """What brings the shards to local disk, None where they are on one."""
-    return StagedShards(split, near.cache(storage or {}), shuffle) if split.shards and not split.paths else None
+    return StagedShards(split, local_copies.cache(storage or {}), shuffle) if split.shards and not split.paths else None
 
 
 def _options() -> tf.data.Options:

@@ -310,7 +310,7 @@ def test_half_of_a_surrogate_pair_is_no_text_of_a_job(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["source/path", "output/path"])
 def test_a_path_with_a_nul_is_no_path(place: str, job: Document) -> None:
     with pytest.raises(
-        DtapError, match=r"'[^']*a\\x00b' is no path( in .*)?: it holds a NUL character|contains '\.\.'"
+        DtapError, match=r"'[^']*a\\x00b' is not a path( in .*)?: it holds a NUL character|contains '\.\.'"
     ):
         dtap_dask.run(changed(job, place, "a\0b"), progress="silent")
 

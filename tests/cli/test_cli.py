@@ -411,7 +411,7 @@ def test_taps_of_the_environment_serve_the_commands_that_take_no_job(
     for words in commands:
         unmapped = typed(*words)
         assert unmapped.exit_code == 1
-        assert "is not mapped to any place" in unmapped.stderr
+        assert "is not mapped to anything" in unmapped.stderr
         assert "DTAP_MAP=" in unmapped.stderr
     monkeypatch.setenv("DTAP_MAP", f"Lake={lake},Out={Path(finished).parent}")
     for words in commands:

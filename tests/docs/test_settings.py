@@ -10,7 +10,7 @@ import pytest
 import dtap_dask
 from dtap_dask.errors import JobError
 from dtap_dask.job.cluster.file import read_cluster_file
-from dtap_dask.storage import near, settings
+from dtap_dask.storage import local_copies, settings
 
 PAGES = Path(dtap_dask.__file__).parent / "docs"
 
@@ -46,10 +46,10 @@ def test_environment_variables_set_what_the_page_says(
 def test_the_cache_is_where_the_page_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DTAP_CACHE", str(tmp_path / "here"))
     monkeypatch.setenv("DTAP_CACHE_SIZE", "3GiB")
-    found = near.cache({})
+    found = local_copies.cache({})
     assert (str(found.path), found.size) == (str(tmp_path / "here"), 3 << 30)
     monkeypatch.delenv("DTAP_CACHE_SIZE")
-    assert near.cache({}).size == 20 << 30
+    assert local_copies.cache({}).size == 20 << 30
 
 
 def test_the_allowed_classes_are_those_of_the_page(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import google_crc32c
 import pytest
 
 from dtap_dask.errors import JobError, OutputError, StorageError
-from dtap_dask.storage import Store, cache, fetch, near, open_store
+from dtap_dask.storage import Store, cache, fetch, local_copies, open_store
 from dtap_dask.storage.cache import Cache, Held
 from dtap_dask.storage.settings import problems_of
 
@@ -347,7 +347,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 
 def test_settings_come_before_the_environment(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
     def found(settings: dict[str, Any]) -> tuple[str, int]:
-        kept = near.cache(settings)
+        kept = local_copies.cache(settings)
         return os.path.relpath(kept.path, tmp_path), kept.size
 
     assert found({}) == (".cache/dtap_dask", 20 << 30)
@@ -359,7 +359,7 @@ def test_settings_come_before_the_environment(tmp_path: Path, bare: pytest.Monke
     assert found({"cache": {"path": str(tmp_path / "job"), "size": 77}}) == ("job", 77)
     bare.setenv("DTAP_CACHE_SIZE", "much")
     with pytest.raises(JobError, match="DTAP_CACHE_SIZE: found 'much'"):
-        near.cache({})
+        local_copies.cache({})
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_wrong_settings_are_all_named(settings: dict[str, Any], said: str) -> No
     (problem,) = problems_of(settings)
     assert said in str(problem)
     with pytest.raises(JobError):
-        near.cache(settings)
+        local_copies.cache(settings)
 
 
 def test_a_mount_must_show_the_same_file(tmp_path: Path, store: Store) -> None:
@@ -391,12 +391,12 @@ def test_a_mount_must_show_the_same_file(tmp_path: Path, store: Store) -> None:
     (tmp_path / "far" / "in" / "name").write_bytes(b"one")
     mounts = {"mounts": {f"{store.url}/": f"{mount}/", f"{store.url}/i": "/nowhere", "elsewhere://": "/nowhere"}}
     with pytest.raises(StorageError, match=f"{mount}/in is not elsewhere:.*: there is no name.*correct storage.mounts"):
-        near.mounted(inner, "name", mounts)
+        local_copies.mounted(inner, "name", mounts)
     (mount / "in" / "name").write_bytes(b"two")
     with pytest.raises(StorageError, match="name is another one"):
-        near.mounted(inner, "name", mounts)
+        local_copies.mounted(inner, "name", mounts)
     (mount / "in" / "name").write_bytes(b"one")
-    found = near.mounted(inner, "name", mounts)
+    found = local_copies.mounted(inner, "name", mounts)
     assert found is not None
     assert found.local_path("name") == str(mount / "in" / "name")
-    assert near.mounted(inner, "name", {}) is None
+    assert local_copies.mounted(inner, "name", {}) is None

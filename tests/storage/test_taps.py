@@ -22,9 +22,9 @@ from dtap_dask.errors import JobError, StorageError
 from dtap_dask.job import taps as job_taps
 from dtap_dask.job.init import starter
 from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.storage import open_store, places, taps
+from dtap_dask.storage import locations, open_store, taps
 from dtap_dask.storage.hadoop import jvm
-from dtap_dask.storage.places import locate
+from dtap_dask.storage.locations import locate
 from dtap_dask.storage.settings import environment, parse, resolved
 from dtap_dask.train.dataset import open_dataset
 
@@ -35,7 +35,7 @@ Settings = dict[str, Any]
 def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("DTAP_")]:
         monkeypatch.delenv(name)
-    places._log_once.cache_clear()
+    locations._log_once.cache_clear()
     with dask.config.set(dtap={}, hdfs={}):
         yield
 
@@ -301,7 +301,7 @@ def test_nothing_is_guessed_and_the_error_says_of_each_way_why_it_is_none(monkey
         open_store("dtap://Tenantstorage/x", {"dtap": {"map": {"TenantStorage": "/lake"}}})
     said = str(caught.value)
     for part in (
-        "DataTap 'Tenantstorage' of dtap://Tenantstorage/x is not mapped to any place",
+        "DataTap 'Tenantstorage' of dtap://Tenantstorage/x is not mapped to anything",
         "cannot be reached through libhdfs: ",
         "has no mount: dtap.mount_root (DTAP_MOUNT_ROOT) is not set.",
         "Did you mean 'TenantStorage'?",
@@ -315,10 +315,10 @@ def test_nothing_is_guessed_and_the_error_says_of_each_way_why_it_is_none(monkey
 @pytest.mark.parametrize(
     ("backend", "says"),
     [
-        ("map", "is not mapped to any place. It is reached in no other way, as the setting dtap.backend is 'map'."),
+        ("map", "is not mapped to anything. It may be reached in no other way, as the setting dtap.backend is 'map'."),
         (
             "mount",
-            "(DTAP_MOUNT_ROOT) is not set. It is reached in no other way, as the setting dtap.backend is 'mount'.",
+            "(DTAP_MOUNT_ROOT) is not set. It may be reached in no other way, as the setting dtap.backend is 'mount'.",
         ),
         ("libhdfs", "cannot be reached through libhdfs: "),
     ],
@@ -335,7 +335,7 @@ def test_a_backend_is_the_only_way(backend: str, says: str, tmp_path: Path) -> N
 
 
 def test_the_way_is_logged_once_for_a_tap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    places._log_once.cache_clear()  # for this process
+    locations._log_once.cache_clear()  # for this process
     (tmp_path / "U").mkdir()
     found = {"dtap": {"map": {"T": str(tmp_path)}, "mount_root": str(tmp_path)}}
     with caplog.at_level(logging.INFO, logger="dtap_dask.storage"):

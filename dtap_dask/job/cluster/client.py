@@ -21,7 +21,7 @@ from dtap_dask.job.cluster.local import local_cluster
 from dtap_dask.job.cluster.security import reach, refuse_open, refuse_unknown, security_for
 from dtap_dask.records.folder import RUNS
 from dtap_dask.storage import Store
-from dtap_dask.storage.reach import cannot_list, cannot_write
+from dtap_dask.storage.access import cannot_list, cannot_write
 
 WAIT_SECONDS = 15.0
 # The time that a batch system or an autoscaler may need to start the first worker.

@@ -37,7 +37,7 @@ from dtap_dask.records.commit import sweep
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.shard import TaskShards
-from dtap_dask.storage.places import absolute
+from dtap_dask.storage.locations import absolute
 
 
 def run(

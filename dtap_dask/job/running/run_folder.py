@@ -27,7 +27,7 @@ from dtap_dask.records.manifest_read import present_manifest, read_manifest
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.records.verify import quick_problems
 from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 
 _DATASET = (
     "{url} holds a dataset already. Replace it with --overwrite (in Python overwrite=True; it is kept until the new "

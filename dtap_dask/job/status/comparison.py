@@ -15,7 +15,7 @@ from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.records.folder import status_path
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 from dtap_dask.words import human
 
 

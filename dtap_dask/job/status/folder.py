@@ -10,7 +10,7 @@ from dtap_dask.errors import OutputError
 from dtap_dask.job.status.snapshot import Note, Snapshot
 from dtap_dask.records.folder import STATUS, STATUS_FILE, status_path
 from dtap_dask.storage import Store, open_store
-from dtap_dask.storage.parse import parse_json
+from dtap_dask.storage.safe_json import parse_json
 
 FILES_SECONDS = 5.0  # between two status files: a store may take half a second to write one
 RUNS_KEPT = 5

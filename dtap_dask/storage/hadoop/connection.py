@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 from fsspec.utils import tokenize
 
 from dtap_dask.storage.hadoop import jvm
+from dtap_dask.storage.hadoop.errors import Attempt, explained
 from dtap_dask.storage.hadoop.handles import RangeReader
 from dtap_dask.storage.hadoop.names import Address, Names, java
-from dtap_dask.storage.hadoop.words import Attempt, told
 
 if TYPE_CHECKING:
     from pyarrow import NativeFile
@@ -105,7 +105,7 @@ class Connection:
             yield
         except OSError as error:
             attempt = Attempt(verb, self.endpoint.url, path, self.endpoint.user)
-            raise told(error, attempt, self._names, time.monotonic() - began) from error
+            raise explained(error, attempt, self._names, time.monotonic() - began) from error
 
 
 class Reader(RangeReader):

@@ -94,7 +94,7 @@ class LibhdfsFileSystem(HadoopFileSystem):
     # What is there
 
     def _info(self, path: str) -> dict[str, Any]:
-        return self._ask("look at", path, lambda names: names.info(path))
+        return self._ask("inspect", path, lambda names: names.info(path))
 
     def _children(self, path: str) -> list[dict[str, Any]]:
         return self._ask("list", path, lambda names: names.list(path))

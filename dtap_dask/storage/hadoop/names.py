@@ -130,7 +130,7 @@ class Names:
         self._checked(self._library.hdfsDelete, path, java(path), int(recursive))
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and those around it; one that is there is fine."""
+        """Create a folder and its parents; an existing one is fine."""
         self._checked(self._library.hdfsCreateDirectory, path, java(path))
 
     def cause(self) -> str | None:

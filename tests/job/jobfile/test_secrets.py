@@ -31,7 +31,7 @@ from dtap_dask.errors import DtapError
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store
-from dtap_dask.storage.places import locate
+from dtap_dask.storage.locations import locate
 
 TOKEN = "t0ken-0f-the-envir0nment"
 PASSWORD = "passw0rd-in-the-j0b"

@@ -23,7 +23,7 @@ from distributed import Client
 from dtap_dask.errors import StorageError
 from dtap_dask.job.taps import DtapFileSystem
 from dtap_dask.storage import open_store
-from dtap_dask.storage.places import locate
+from dtap_dask.storage.locations import locate
 
 Taps = dict[str, str]
 
@@ -148,7 +148,7 @@ IN_JAVA = """
 import os, pickle, fsspec, pandas as pd
 from dtap_dask.job.taps import DtapFileSystem
 from dtap_dask.storage import open_store
-from dtap_dask.storage.places import locate
+from dtap_dask.storage.locations import locate
 fsspec.register_implementation("dtap", DtapFileSystem, clobber=True)
 fs = DtapFileSystem()
 print(locate("dtap://Tap/x", {}).way)

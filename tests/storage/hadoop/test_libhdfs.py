@@ -33,10 +33,10 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import StorageError
 from dtap_dask.storage.hadoop import jvm
+from dtap_dask.storage.hadoop.errors import Attempt, explained
 from dtap_dask.storage.hadoop.libhdfs import LibhdfsFileSystem
 from dtap_dask.storage.hadoop.names import java, text
 from dtap_dask.storage.hadoop.native import HdfsFileSystem
-from dtap_dask.storage.hadoop.words import Attempt, told
 
 ONE_COPY = {"dfs.replication": "1"}  # there is one DataNode
 
@@ -672,7 +672,7 @@ class TestWords:
             def info(self, path: str) -> None:
                 assert path == "/"
 
-        found = told(OSError(255, "?"), Attempt("write", "hdfs://ns", "/x", None), Names(), 0.0)  # type: ignore[arg-type]
+        found = explained(OSError(255, "?"), Attempt("write", "hdfs://ns", "/x", None), Names(), 0.0)  # type: ignore[arg-type]
         assert (type(found), found.errno, found.filename) == (kind, code, "hdfs://ns/x")
         assert cause in str(found)
 

@@ -1,4 +1,4 @@
-"""The failures of filesystems that a user can mend, each as one paragraph."""
+"""Failures of filesystems that a user can fix, each explained in one paragraph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from dtap_dask.errors import StorageError
 
-_PASSING = (  # ConnectionError and TimeoutError are passing by themselves
+_TRANSIENT = (  # besides ConnectionError and TimeoutError
     *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EPIPE, errno.ENOTCONN),
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
@@ -24,10 +24,10 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def speaking(verb: str, place: str) -> Iterator[None]:
-    """Turn the failures that a user can mend into StorageError.
+def explaining(verb: str, place: str) -> Iterator[None]:
+    """Turn failures that a user can fix into StorageError.
 
-    What is missing, what exists already, and what may pass by itself stays as it is, for the caller to decide.
+    FileNotFoundError, FileExistsError and transient failures are left to the caller.
     """
     try:
         yield
@@ -45,18 +45,18 @@ def speaking(verb: str, place: str) -> Iterator[None]:
         if error.errno == errno.EROFS:
             raise StorageError(f"{place} is read-only. Choose another output.path.") from error
         number = error.errno or _KINDS.get(type(error))
-        if _may_pass(error, number):
-            raise  # whoever called may try again
+        if _is_transient(error, number):
+            raise  # the caller may retry
         remedy = _REMEDIES.get(number or 0, "Check the path and its filesystem, then run again.")
         raise StorageError(f"Cannot {verb} {place}: {error.strerror or os.strerror(number or 0)}. {remedy}") from error
 
 
 def _detail(error: OSError) -> str:
-    """What a filesystem's client says beyond the name of the error."""
+    """The filesystem client's own explanation, beyond the name of the error."""
     said = (error.strerror or "").rstrip(".")
     return "" if not said or said == os.strerror(error.errno or 0) else f" ({said})"
 
 
-def _may_pass(error: OSError, number: int | None) -> bool:
-    """Whether trying again may help; so it may where a filesystem's client does not say what is wrong."""
-    return number is None or number in _PASSING or isinstance(error, ConnectionError | TimeoutError)
+def _is_transient(error: OSError, number: int | None) -> bool:
+    """Whether a retry may help; assumed if the filesystem's client does not say what is wrong."""
+    return number is None or number in _TRANSIENT or isinstance(error, ConnectionError | TimeoutError)

@@ -1,4 +1,4 @@
-"""Where a URL leads: the filesystem, the folder on it, and by which way. Nothing is guessed, and every way is logged.
+"""The filesystem and folder of a URL, and the way that reaches them. Nothing is guessed, and the way is logged.
 
 For a DataTap the first way that applies is taken: the map, libhdfs with HPE's jar, a folder below the mount root.
 Whether a way applies is decided by settings, files and folders alone: when its connection fails, no other is tried.
@@ -25,7 +25,7 @@ _LOG = logging.getLogger("dtap_dask.storage")
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A folder: the path `root` on the filesystem `fs`. `way` says for messages how it was found.
 
     `settings` lead there in any process: for a DataTap they hold the way that was taken, as another process must not
@@ -38,13 +38,13 @@ class Place:
     settings: Mapping[str, Any] = field(repr=False)  # options of filesystems hold passwords
 
 
-def locate(url: str, settings: Mapping[str, Any]) -> Place:
-    """The place of a path or URL. Raises StorageError where the URL cannot be understood, or no way leads there."""
+def locate(url: str, settings: Mapping[str, Any]) -> Location:
+    """The location of a path or URL. Raises StorageError for a URL that cannot be understood or reached."""
     settings = resolved(settings)
     if "\0" in url:
-        raise StorageError(f"{url!r} is no path: it holds a NUL character.")
+        raise StorageError(f"{url!r} is not a path: it holds a NUL character.")
     if url.startswith(taps.SCHEME):
-        return _tap_place(taps.parse(url, settings["dtap"].get("default_tap")), settings, url)
+        return _tap_location(taps.parse(url, settings["dtap"].get("default_tap")), settings, url)
     return _opened(absolute(url), settings, "as it stands")
 
 
@@ -53,7 +53,7 @@ def absolute(url: str) -> str:
     return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
-def _tap_place(path: taps.TapPath, settings: Mapping[str, Any], shown: str) -> Place:
+def _tap_location(path: taps.TapPath, settings: Mapping[str, Any], shown: str) -> Location:
     dtap, tap = settings["dtap"], path.tap
     ways = dtap.get(WAYS, {})
     backend = ways.get(tap) or dtap.get("backend", "auto")
@@ -61,24 +61,24 @@ def _tap_place(path: taps.TapPath, settings: Mapping[str, Any], shown: str) -> P
     for name, way in _WAYS.items():
         if backend in ("auto", name):
             found = way(path, {**settings, "dtap": {**dtap, WAYS: {**ways, tap: name}}})
-            if isinstance(found, Place):
+            if isinstance(found, Location):
                 _log_once(tap, name)
                 return found
             why_not.append(found[0] if backend == "auto" else " ".join(found))
     if backend != "auto":
-        said = "the way that the client took" if tap in ways else "the setting dtap.backend"
-        why_not.append(f"is reached in no other way, as {said} is {backend!r}.")
+        said = "the way that the client chose" if tap in ways else "the setting dtap.backend"
+        why_not.append(f"may be reached in no other way, as {said} is {backend!r}.")
     raise StorageError(
-        f"DataTap {tap!r} of {shown} {' It '.join(why_not)}{did_you_mean(tap, dtap['map'])} Say what it stands for in "
+        f"DataTap {tap!r} of {shown} {' It '.join(why_not)}{did_you_mean(tap, dtap['map'])} Map it in "
         f"the job file, `storage: {{dtap: {{map: {{{tap}: /folder/or/url}}}}}}`, in Python by the argument "
         f"storage={{'dtap': {{'map': {{'{tap}': ...}}}}}}, or in the environment, DTAP_MAP={tap}=/folder/or/url."
     )
 
 
-def _by_map(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list[str]:
+def _by_map(path: taps.TapPath, settings: Mapping[str, Any]) -> Location | list[str]:
     target = settings["dtap"]["map"].get(path.tap)
     if target is None:
-        return ["is not mapped to any place."]
+        return ["is not mapped to anything."]
     way = f"mapped to {_without_user(target)}"
     if "://" in target and not target.startswith("file://"):
         return _opened(f"{target.rstrip('/')}/{path.path}".rstrip("/"), settings, way)
@@ -91,7 +91,7 @@ def _by_map(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list[str
     return _in_folder(folder, path, settings, way)
 
 
-def _by_libhdfs(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list[str]:
+def _by_libhdfs(path: taps.TapPath, settings: Mapping[str, Any]) -> Location | list[str]:
     from dtap_dask.storage.hadoop import jvm
 
     options = settings["dtap"]
@@ -102,14 +102,14 @@ def _by_libhdfs(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list
 
     fs = LibhdfsFileSystem(f"{taps.SCHEME}{path.tap}", **_given(options, "jar", "hadoop_conf", "user", "kerb_ticket"))
     jar = f"the jar {options['jar']}" if "jar" in options else "HPE's jar"
-    return Place(fs, f"/{path.path}", f"through libhdfs with {jar}", settings)
+    return Location(fs, f"/{path.path}", f"through libhdfs with {jar}", settings)
 
 
 _WAITED: set[str | None] = set()
 
 
 def _patience(jar: str | None) -> float:
-    """Seconds to wait for a jar that a sidecar may be about to bring: once in a process."""
+    """Seconds to wait, once in a process, for a jar that a sidecar may be about to provide."""
     from dtap_dask.storage.hadoop import jvm
 
     wait = 0.0 if jar in _WAITED else jvm.PATIENCE
@@ -117,7 +117,7 @@ def _patience(jar: str | None) -> float:
     return wait
 
 
-def _by_mount_root(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | list[str]:
+def _by_mount_root(path: taps.TapPath, settings: Mapping[str, Any]) -> Location | list[str]:
     root = settings["dtap"].get("mount_root")
     if root is None:
         return ["has no mount: dtap.mount_root (DTAP_MOUNT_ROOT) is not set."]
@@ -130,19 +130,19 @@ def _by_mount_root(path: taps.TapPath, settings: Mapping[str, Any]) -> Place | l
 _WAYS = {"map": _by_map, "libhdfs": _by_libhdfs, "mount": _by_mount_root}
 
 
-def _in_folder(folder: str, path: taps.TapPath, settings: Mapping[str, Any], way: str) -> Place:
+def _in_folder(folder: str, path: taps.TapPath, settings: Mapping[str, Any], way: str) -> Location:
     if settings["dtap"].get("require_mountpoint") and not os.path.ismount(os.path.realpath(folder)):
         raise StorageError(
             f"DataTap {path.tap!r} is {way}, but {folder} is not a mount point here, and dtap.require_mountpoint is "
             "set. Mount it on this machine, and on every worker."
         )
-    return Place(LocalFileSystem(), os.path.join(folder, path.path).rstrip("/") or "/", way, settings)
+    return Location(LocalFileSystem(), os.path.join(folder, path.path).rstrip("/") or "/", way, settings)
 
 
-def _opened(target: str, settings: Mapping[str, Any], way: str) -> Place:
+def _opened(target: str, settings: Mapping[str, Any], way: str) -> Location:
     protocol = target.split("://", 1)[0] if "://" in target else ""
     if not protocol:
-        return Place(LocalFileSystem(), target, way, settings)
+        return Location(LocalFileSystem(), target, way, settings)
     options = {} if protocol == "file" else {"use_listings_cache": False, **settings.get(protocol, {})}
     if protocol in ("hdfs", "viewfs"):
         return _on_hdfs(target, settings, way)
@@ -153,10 +153,10 @@ def _opened(target: str, settings: Mapping[str, Any], way: str) -> Place:
             f"{_without_user(target)} cannot be opened: {error}. Check the part before '://', and install the package "
             "that it needs."
         ) from error
-    return Place(fs, root, way, settings)
+    return Location(fs, root, way, settings)
 
 
-def _on_hdfs(target: str, settings: Mapping[str, Any], way: str) -> Place:
+def _on_hdfs(target: str, settings: Mapping[str, Any], way: str) -> Location:
     from dtap_dask.storage.hadoop.native import HdfsFileSystem, ViewfsFileSystem
 
     try:
@@ -173,10 +173,10 @@ def _on_hdfs(target: str, settings: Mapping[str, Any], way: str) -> Place:
         fs = (ViewfsFileSystem if target.startswith("viewfs://") else HdfsFileSystem)(**options)
     except ValueError as error:
         raise StorageError(f"{_without_user(target)} cannot be opened: {error}") from error
-    return Place(fs, str(fs._strip_protocol(target)), way, settings)
+    return Location(fs, str(fs._strip_protocol(target)), way, settings)
 
 
-def _on_hdfs_by_java(target: str, options: dict[str, Any], settings: Mapping[str, Any], way: str) -> Place:
+def _on_hdfs_by_java(target: str, options: dict[str, Any], settings: Mapping[str, Any], way: str) -> Location:
     from dtap_dask.storage.hadoop import jvm
     from dtap_dask.storage.hadoop.libhdfs import LibhdfsFileSystem
 
@@ -188,7 +188,7 @@ def _on_hdfs_by_java(target: str, options: dict[str, Any], settings: Mapping[str
     hadoop = {key: value for key, value in options.items() if "." in key}
     fs = LibhdfsFileSystem(f"{scheme}://{authority}", **_given(options, "user", "kerb_ticket"), hadoop_conf=hadoop)
     root = str(fs._strip_protocol(f"/{rest.partition('/')[2]}"))
-    return Place(fs, root, f"{way}, through libhdfs", settings)
+    return Location(fs, root, f"{way}, through libhdfs", settings)
 
 
 def _given(options: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _given(options: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _without_user(url: str) -> str:
-    """A URL as messages may show it: a user and password before the host are nobody's business."""
+    """A URL for messages, without the user and password before the host."""
     scheme, slashes, rest = url.rpartition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{slashes}{authority.rpartition('@')[2]}{slash}{path}" if slashes else url
@@ -204,7 +204,7 @@ def _without_user(url: str) -> str:
 
 @functools.cache
 def _log_once(tap: str, name: str) -> None:
-    """Without the place itself, which a job may take from `${NAME}`, and what comes so is never printed."""
+    """Without the location, which may come from `${NAME}` in the job: such values are never printed."""
     _LOG.info("DataTap %s is reached %s", tap, _BY[name])
 
 

@@ -1,4 +1,4 @@
-"""What went wrong on a Hadoop filesystem, from the little that libhdfs tells."""
+"""The errors of a Hadoop filesystem, explained from the little that libhdfs reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dtap_dask.storage.hadoop.names import REFUSED, Names
 
-_SLOW = 2.0  # seconds: a call about a name that fails after that long has waited for somebody
+_SLOW = 2.0  # seconds: a call about a name that fails after that long has waited for a server
 _CHANGING = ("create", "write", "make", "delete", "rename")
 _CAUSES = (  # words of Java's root cause, and what they mean
     (("Quota",), errno.EDQUOT),
@@ -22,7 +22,7 @@ _CAUSES = (  # words of Java's root cause, and what they mean
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was tried: a verb, the URL of the filesystem, a path on it, and the user if one was named."""
+    """An operation that failed: a verb, the URL of the filesystem, a path on it, and the user if one was named."""
 
     verb: str
     url: str
@@ -30,7 +30,7 @@ class Attempt:
     user: str | None
 
 
-def told(error: OSError, attempt: Attempt, names: Names | None, took: float) -> OSError:
+def explained(error: OSError, attempt: Attempt, names: Names | None, took: float) -> OSError:
     """The error to raise instead of pyarrow's or libhdfs's own, of the kind that Python's files raise.
 
     `took` seconds went by before it. Where Java's reason has no errno, the root of the filesystem is asked for: if
@@ -47,7 +47,7 @@ def told(error: OSError, attempt: Attempt, names: Names | None, took: float) -> 
         errno.EACCES: f"No permission to {verb} {where}: {_permission(attempt)}",
         errno.ENOTCONN: f"Cannot {verb} {where}: {attempt.url} cannot be reached. {_advice(attempt.url)}",
         errno.EROFS: f"Cannot {verb} {where}: HDFS is in safe mode, read only, as after a start. Try again later.",
-        errno.EINVAL: f"Hadoop does not take the name {where}, as for a ':' in it.",
+        errno.EINVAL: f"Hadoop does not accept the name {where}, for example because of a ':'.",
         errno.EIO: f"Hadoop refused to {verb} {where}."
         + (" A full disk or a quota may be the reason." if verb == "write" else ""),
     }

@@ -1,4 +1,4 @@
-"""Proof that this process reaches a place: it lists a folder, it writes a few bytes to another and reads them back."""
+"""Checks that this process has access: it lists one folder, writes a few bytes to another and reads them back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dtap_dask.errors import StorageError
-from dtap_dask.storage.places import Place, locate
-from dtap_dask.storage.speaking import speaking
+from dtap_dask.storage.locations import Location, locate
+from dtap_dask.storage.os_errors import explaining
 from dtap_dask.storage.store import open_store
 from dtap_dask.storage.taps import SCHEME
 
@@ -24,10 +24,10 @@ def cannot_list(url: str, settings: Mapping[str, Any]) -> str | None:
     """Why this process cannot list the folder at `url`, without what is below it; None where it can."""
     shown = url
     try:
-        place = locate(url, settings)
-        shown = _shown(url, place)
-        with speaking("list", url):
-            place.fs.ls(place.root, detail=False)
+        location = locate(url, settings)
+        shown = _shown(url, location)
+        with explaining("list", url):
+            location.fs.ls(location.root, detail=False)
     except FileNotFoundError:
         return f"the source {shown} does not exist as seen from {_host()}. Mount it on every worker, or correct it."
     except (StorageError, OSError) as error:
@@ -48,15 +48,15 @@ def cannot_write(url: str, settings: Mapping[str, Any], folder: str) -> str | No
         finally:
             store.delete(name)
         if found != _PROBE:
-            return f"the output {shown} does not give back on {_host()} what was written there. Check that filesystem."
+            return f"the output {shown} does not return on {_host()} what was written to it. Check that filesystem."
     except (StorageError, OSError) as error:
         refused = url.startswith(SCHEME) and isinstance(error.__cause__, PermissionError)
         return f"the output {shown} cannot be written from {_host()}: {_said(error)}{_MAY_BE_READ_ONLY * refused}"
     return None
 
 
-def _shown(url: str, place: Place) -> str:
-    return f"{url} ({place.way})" if url.startswith(SCHEME) else url
+def _shown(url: str, location: Location) -> str:
+    return f"{url} ({location.way})" if url.startswith(SCHEME) else url
 
 
 def _host() -> str:

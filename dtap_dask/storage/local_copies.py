@@ -1,4 +1,4 @@
-"""What of far storage is near: the local cache, and folders where the same storage is mounted."""
+"""Local copies of remote storage: the cache, and folders where the same storage is mounted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cache(settings: Mapping[str, Any]) -> Cache:
 
 
 def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | None:
-    """The store of the folder where `storage.mounts` says that `store` is mounted; None where it says nothing.
+    """The store of the folder where `store` is mounted according to `storage.mounts`; None if it has no entry.
 
     The file `name` must hold the same bytes in both: StorageError where it does not. Of several mounts the one of the
     longest URL counts.
@@ -54,7 +54,7 @@ def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | Non
 
 
 def others(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that say how a store is reached. JobError where `settings` holds no sections."""
+    """The sections about access to stores. JobError if `settings` is not a mapping of sections."""
     if not isinstance(settings, Mapping):
         raise JobError(Problem("storage", f"found {settings!r}: a mapping such as {{'dtap': {{...}}}} is needed."))
     return {name: section for name, section in settings.items() if name not in SECTIONS}

@@ -1,0 +1,14 @@
+"""JSON from files that may be damaged or not ours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON document. ValueError for invalid JSON, and for documents nested too deep to parse."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
