@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "dtap_dask"
 
 # Being renamed: entries only ever leave this list.
 KNOWN = {
-    "Make", "Sink",
+    "Sink",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features.column import Array, Column, present
 from dtap_dask.features.statistic import Statistic
 from dtap_dask.features.valuetype import Unfit, ValueType, describe
+from dtap_dask.lake.split import fold_column
 
 Fitted = Mapping[str, Any]  # numbers, strings, tuples of numbers, and one pa.Array for a vocabulary
 Bound = Callable[..., Column]  # one column for each input
@@ -46,11 +47,6 @@ class Source:
     def fold(cls, folds: int) -> Source:
         """The fold of each row, one of `folds`."""
         return cls(fold_column(folds), folds)
-
-
-def fold_column(folds: int) -> str:
-    """The name of the column that holds the fold of each row; no column of a lake is named so."""
-    return f"<fold {folds}>"
 
 
 Need = Literal["label"] | Source

@@ -18,7 +18,7 @@ from dtap_dask.lake.parquet.decoding import RowGroupSlice
 from dtap_dask.lake.parquet.reading import read_interleaved, read_sequential
 from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type
-from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, in_sample
+from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, fold_column, fold_index, in_sample
 from dtap_dask.lake.sql.expression import Expression, compile_sql
 from dtap_dask.storage import Store
 
@@ -51,7 +51,7 @@ class ScanSpec:
     `schema`: canonical types of the source columns to read, without partition columns. `partitions`: types of the
     hive partition columns. `derive`: (name, SQL) in order; an expression may use earlier ones. `outputs`: the columns
     (source, partition, derived) of the result. `verify_checksums`: whether to verify the checksums of pages
-    that have one.
+    that have one. `folds`: numbers of folds; the result has a column `fold_column(folds)` for each.
     """
 
     schema: pa.Schema
@@ -62,6 +62,7 @@ class ScanSpec:
     split: SplitSpec | None
     outputs: tuple[str, ...]
     verify_checksums: bool = True
+    folds: tuple[int, ...] = ()
 
     def fit_mask(self, parts: PartIndex) -> npt.NDArray[np.bool_]:
         """Whether each row is in the part that is fitted, shape [n]; `parts` as in ScanBatch.split."""
@@ -238,24 +239,35 @@ class _CompiledScan:
             rows, numbers = _filter(rows, numbers, self._where.keep(rows))
         for name, expression in self._derive:
             rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
-        rows, split = self._split(group, rows, numbers)
-        return ScanBatch(rows.select(list(self._spec.outputs)), split, piece.position)
+        rows, hashes = self._sampled(group, rows, numbers)
+        split = self._split(rows, hashes)
+        rows = rows.select(list(self._spec.outputs))
+        for folds in self._spec.folds:
+            assert hashes is not None
+            column = fold_index(hashes, folds, self._spec.fit_mask(split))
+            rows = rows.append_column(fold_column(folds), pa.array(column))
+        return ScanBatch(rows, split, piece.position)
 
-    def _split(
+    def _sampled(
         self, group: RowGroup, rows: pa.RecordBatch, numbers: npt.NDArray[np.int64]
-    ) -> tuple[pa.RecordBatch, PartIndex]:
+    ) -> tuple[pa.RecordBatch, U64 | None]:
+        """The rows of the sample, and their hashes if anything needs them."""
         split, sample = self._spec.split, self._spec.sample
-        by_hash = split is not None and split.fractions is not None
-        hashes = self._hashes(group, rows, numbers) if by_hash or sample is not None else None
-        if hashes is not None and sample is not None:
-            kept = in_sample(hashes, sample)
-            if not kept.all():
-                rows, hashes = rows.filter(pa.array(kept)), hashes[kept]
+        if sample is None and not self._spec.folds and (split is None or split.fractions is None):
+            return rows, None
+        hashes = self._hashes(group, rows, numbers)
+        kept = in_sample(hashes, sample) if sample is not None else None
+        if kept is None or kept.all():
+            return rows, hashes
+        return rows.filter(pa.array(kept)), hashes[kept]
+
+    def _split(self, rows: pa.RecordBatch, hashes: U64 | None) -> PartIndex:
+        split = self._spec.split
         if split is None:
-            return rows, np.zeros(rows.num_rows, np.int16)
+            return np.zeros(rows.num_rows, np.int16)
         if split.fractions is not None and hashes is not None:
-            return rows, by_fraction(hashes, split.fractions)
-        return rows, by_predicate(rows, self._parts)
+            return by_fraction(hashes, split.fractions)
+        return by_predicate(rows, self._parts)
 
     def _hashes(self, group: RowGroup, rows: pa.RecordBatch, numbers: npt.NDArray[np.int64]) -> U64:
         key = self._spec.split.key if self._spec.split else ()

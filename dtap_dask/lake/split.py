@@ -18,6 +18,7 @@ from dtap_dask.lake.sql.expression import Expression
 PartIndex: TypeAlias = npt.NDArray[np.int16]
 # Mixed into the hash of the key, so that a sample of the rows is not just the first part.
 _SAMPLE_SALT = np.uint64(0x243F6A8885A308D3)
+_FOLD_SALT = np.uint64(0x13198A2E03707344)  # so that folds are independent of split and sample
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,16 @@ def by_fraction(hashes: U64, fractions: Sequence[float]) -> PartIndex:
     """The index of the part whose interval holds each row, shape [n]."""
     inner = upper_bounds(fractions)[:-1]
     return np.searchsorted(inner, to_unit(hashes), side="right").astype(np.int16)
+
+
+def fold_column(folds: int) -> str:
+    """The name of the column that holds the fold of each row, one of `folds`; no column of a lake has it."""
+    return f"<fold {folds}>"
+
+
+def fold_index(hashes: U64, folds: int, fitted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The fold of each row, shape [n]: 0 to folds - 1 where it is `fitted`, else -1."""
+    return np.where(fitted, (to_unit(splitmix64(hashes ^ _FOLD_SALT)) * folds).astype(np.int64), -1)
 
 
 def by_predicate(rows: pa.RecordBatch, predicates: Sequence[Expression]) -> PartIndex:

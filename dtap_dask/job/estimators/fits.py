@@ -279,9 +279,17 @@ def _together(parts: Sequence[pd.DataFrame], target: Target, learn: Callable[[Ta
     return learn(target, np.concatenate([part.to_numpy() for part in parts]))
 
 
+def fillings(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """What an imputer with this strategy learns."""
+    step = targets[0].step
+    assert isinstance(step, Impute)
+    return {"mean": mean, "median": median, "most_frequent": most_frequent}[step.strategy](frames, targets, rows)
+
+
 Fit = Callable[[Frames, Sequence[Target], int], list[Fitted]]
 
-_FITS: dict[type[Operation], Fit] = {
+FITS: dict[type[Operation], Fit] = {
+    Impute: fillings,
     StandardScale: standard,
     MinMaxScale: minmax,
     MaxAbsScale: maxabs,
@@ -291,10 +299,5 @@ _FITS: dict[type[Operation], Fit] = {
     Bucketize: quantiles,
     Pca: components,
 }
-
-
-def fit_of(step: Operation) -> Fit:
-    """What fits a step: a function of frames, of targets that have this same step, and of the number of fitted rows."""
-    if isinstance(step, Impute):
-        return {"mean": mean, "median": median, "most_frequent": most_frequent}[step.strategy]
-    return _FITS[type(step)]
+"""What fits an operation: a function of frames, of targets that have this same step, and of the number of fitted rows.
+Operations that never learn have none."""

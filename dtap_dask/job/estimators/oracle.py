@@ -26,7 +26,7 @@ from dtap_dask.features import Accumulator, FittedState, Graph
 from dtap_dask.features.checks import Findings, watches
 from dtap_dask.features.graph import Value
 from dtap_dask.features.operation import Fitted
-from dtap_dask.job.estimators.fits import Target, fit_of
+from dtap_dask.job.estimators.fits import FITS, Target
 from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.executor import Executor
@@ -52,7 +52,7 @@ def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, repor
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
     with executor.dask_collections():
         for group in groups:
-            fitted = fit_of(group[0].step)(Frames(context, tasks, learnt), group, rows)
+            fitted = FITS[type(group[0].step)](Frames(context, tasks, learnt), group, rows)
             learnt.update(zip((target.value for target in group), fitted, strict=True))
             report.advance(read, size)
     report.end()

@@ -64,7 +64,7 @@ def read_footers(source: Store, files: Sequence[SourceFile], query: FooterQuery)
 
 def count(context: TaskContext, task: ScanTask) -> Counted:
     """The number of rows that a task keeps, by row group and part; only the columns that decide it are read."""
-    scan = replace(context.scan, outputs=())
+    scan = replace(context.scan, outputs=(), folds=())
     return with_retries(lambda: _counted(context.source(), scan, task, lambda rows, split: None))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -70,7 +70,7 @@ class _Check:
         self.job.raise_pending(self.problems)
         if graph is None:
             raise AssertionError("a graph without problems was not built")
-        return CheckedJob(self.scan(graph.columns), graph)
+        return CheckedJob(replace(self.scan(graph.columns), folds=graph.folds), graph)
 
     def expressions(self) -> None:
         """`where`, `derive` and `split`, in the order in which they may use each other's columns."""

@@ -154,7 +154,7 @@ class _Measuring:
     def _count(self, stage: PlannedStage) -> StagePace:
         """Count rows, reading no more columns than that takes."""
         start = time.monotonic()
-        scan = replace(self._scan, outputs=())
+        scan = replace(self._scan, outputs=(), folds=())
         for position in spread(len(self._plan.groups)):
             group = self._plan.groups[position]
             for batch in read_task(self._plan.source, scan, ScanTask(position, (group,))):

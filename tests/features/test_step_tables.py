@@ -1,0 +1,76 @@
+"""Every step of a job file has its entry in every table that is kept by step; a new step without one fails here.
+
+A step needs: a maker of its estimator, a fit by dask-ml or scikit-learn if it can learn, and a line in the texts that
+say how each step is fitted, exported and described. Its TensorFlow twin will be one more line in TABLES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import dtap_dask
+from dtap_dask import docs
+from dtap_dask.features import STEPS
+from dtap_dask.features.operation import Operation
+from dtap_dask.features.registry import OPERATIONS, parse_operation
+from dtap_dask.job.estimators import oracle
+from dtap_dask.job.estimators.dask_ml import MAKERS
+from dtap_dask.job.estimators.fits import FITS
+
+# The options that each step needs, and that make it learn if it can.
+NEEDED = {
+    "bucketize": {"quantiles": 4},
+    "cast": {"dtype": "int64"},
+    "clip": {"min": 0},
+    "hash_encode": {"buckets": 8},
+    "missing_indicator": {},
+    "pca": {"n_components": 1},
+}
+
+
+def example(name: str) -> Operation:
+    """The operation with the options that it needs."""
+    return parse_operation(name, NEEDED.get(name, {}))
+
+
+def mentions(text: str | None) -> Callable[[str], bool]:
+    """Whether a text has a step's name."""
+    return lambda name: f"{name}" in (text or "")
+
+
+PAGE = (Path(docs.__file__).parent / "steps.md").read_text()
+TABLES: dict[str, Callable[[str], bool]] = {
+    "dask_ml.MAKERS": lambda name: OPERATIONS[name] in MAKERS,
+    "fits.FITS": lambda name: (OPERATIONS[name] in FITS) == (example(name).statistic is not None),
+    "the table of to_dask_ml": mentions(dtap_dask.to_dask_ml.__doc__),
+    "the table of oracle.py": lambda name: name == "passthrough" or name in (oracle.__doc__ or ""),
+    "docs/steps.md": lambda name: f"| `{name}` |" in PAGE,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_is_in_every_table(name: str) -> None:
+    lacking = [table for table, has in TABLES.items() if not has(name)]
+    assert not lacking, f"step {name} is missing in {', '.join(lacking)}"
+
+
+@pytest.mark.parametrize("name", OPERATIONS.keys() - STEPS.keys())
+def test_operations_that_steps_become_have_estimators(name: str) -> None:
+    assert OPERATIONS[name] in MAKERS
+    assert (OPERATIONS[name] in FITS) == (example(name).statistic is not None)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_says_what_it_is(name: str) -> None:
+    operation = example(name)
+    assert OPERATIONS[name] is type(operation)
+    assert type(operation).__doc__
+    if operation.makes_ids:
+        assert type(operation).ids is not Operation.ids
+    if operation.fills:
+        assert type(operation).filling is not Operation.filling
+    if operation.is_linear:
+        assert type(operation).linear is not Operation.linear
