@@ -261,7 +261,7 @@ def test_changed_files(lake):
     with pytest.raises(SourceError, match=r"has changed since the source was listed: it had [\d,]+ bytes then"):
         list(read_task(whole.store, whole.spec(), task, mixed=True))
     path.write_bytes(before)
-    with pytest.raises(SourceError, match=r"0.parquet has changed .*: it was written anew \(mtime="):
+    with pytest.raises(SourceError, match=r"0.parquet has changed .*: it was rewritten \(mtime="):
         list(read_task(whole.store, whole.spec(), task))
     put_back(path, task.groups[0])
     other = replace(task.groups[0], rows=299)

@@ -89,5 +89,5 @@ def timestamps(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if missing is not None:
         days[missing] = micros[missing] = 0
     if size and max(-int(days.min()), int(days.max())) > _FARTHEST:
-        raise ValueError("an INT96 timestamp lies more than 290,000 years from 1970")
+        raise ValueError("an INT96 timestamp is more than 290,000 years from 1970")
     return pa.array(days * _DAY + micros, mask=missing).cast(kind)

@@ -38,7 +38,7 @@ def open_checked(store: Store, path: str, size: int, version: str | None = None)
     except FileNotFoundError as error:
         raise SourceError(
             f"{path} is gone from {store.url} since the source was listed. Run the job again, so that it plans with "
-            "the files of now, once the job that writes the source has finished."
+            "the current files, once the job that writes the source has finished."
         ) from error
     with source:
         source.seek(0, 2)
@@ -55,14 +55,14 @@ def open_checked(store: Store, path: str, size: int, version: str | None = None)
 def _refuse_replaced(store: Store, path: str, source: Any, version: str | None) -> None:
     now = store.version(path, source) if version is not None else None
     if replaced(version, now):
-        raise changed_error(path, f"it was written anew ({version} then, {now} now)")
+        raise changed_error(path, f"it was rewritten ({version} then, {now} now)")
 
 
 def changed_error(path: str, how: str) -> SourceError:
     """The error for a file that has changed since planning."""
     return SourceError(
-        f"{path} has changed since the source was listed: {how}. Run the job again, so that it plans with the files "
-        "of now, once the job that writes the source has finished."
+        f"{path} has changed since the source was listed: {how}. Run the job again, so that it plans with the "
+        "current files, once the job that writes the source has finished."
     )
 
 
@@ -213,7 +213,7 @@ def cached_footer(source: Any, path: str, size: int, footer_bytes: int, footer_c
     with errors_explained(source, path, size):
         footer = _FOOTER_CACHE.footer(tail)
     if google_crc32c.value(tail) != footer_crc:
-        raise changed_error(path, "its footer is another one, so that other rows may lie there")
+        raise changed_error(path, "its footer is different, so its rows may be, too")
     return footer
 
 

@@ -1,7 +1,7 @@
 """SQL expressions over columns: parsed and bound to types once, then computed on batches or checked by statistics.
 
-Open `expression.py` first: `compile_sql` gives an `Expression`, which evaluates rows and tells whether any row of a
-chunk with given statistics can match. On the way there:
+Open `expression.py` first: `compile_sql` gives an `Expression`, which evaluates rows and decides from statistics
+whether any row of a chunk can match. On the way there:
 
 - `parsing.py` (text to sqlglot's tree), `syntax.py` (types, intervals, calls) and `binding.py` (names to columns, with
   `coercion.py`, `comparing.py` and `literals.py` for types) make the typed tree of `tree.py`;

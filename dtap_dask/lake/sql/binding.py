@@ -1,4 +1,4 @@
-"""From sqlglot's syntax tree to the typed tree: names to columns, literals to the types they are compared with."""
+"""Binds sqlglot's syntax tree to a schema: names become columns, literals take the type they are compared with."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _LOOSE = (*COMPARISONS, exp.In, exp.Like, exp.ILike, exp.Between, exp.Is, exp.No
 
 
 def bind(tree: exp.Expr, schema: pa.Schema) -> Node:
-    """The typed tree of an expression over the columns of `schema`; ExpressionError if there is none."""
+    """The typed tree of an expression over the columns of `schema`; ExpressionError if it does not fit them."""
     return _Binder(schema).bind(tree)
 
 
@@ -74,7 +74,7 @@ class _Binder:
         node = self.bind(tree)
         if family(node.type) not in ("bool", "null"):
             raise ExpressionError(
-                f"{describe(node)} stands where a condition belongs. Compare it with something, for numbers with <> 0."
+                f"{describe(node)} is used where a condition is expected. Compare it with something, numbers with <> 0."
             )
         return cast_to(node, BOOL)
 
@@ -84,7 +84,7 @@ class _Binder:
 
     def column(self, tree: exp.Column) -> Node:
         if isinstance(tree.this, exp.Star):
-            raise refuse(tree, "a row has no *")
+            raise refuse(tree, "* is not a value")
         names = [part.name for part in tree.parts]
         node: Node = self.top_level(names)
         for name in names[1:]:
@@ -120,7 +120,7 @@ class _Binder:
     def bracket(self, tree: exp.Bracket) -> Node:
         keys = tree.expressions
         if len(keys) != 1 or not (isinstance(keys[0], exp.Literal) and keys[0].is_string):
-            raise refuse(tree, "only struct fields are reached with [...], as in s['a']")
+            raise refuse(tree, "[...] is for fields of structs only, as in s['a']")
         return self.field(self.bind(tree.this), keys[0].this)
 
     def comparison(self, tree: exp.Expr) -> Node:
@@ -134,7 +134,7 @@ class _Binder:
     def logic(self, tree: exp.Expr) -> Node:
         op: Literal["and", "or"] = "and" if isinstance(tree, exp.And) else "or"
         parts = [self.condition(part) for part in _chain(tree)]
-        while len(parts) > 1:  # balanced, so that a thousand ORs do not nest a thousand deep
+        while len(parts) > 1:  # balanced, so that a thousand ORs are not nested a thousand deep
             pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
             parts = [Logic(BOOL, op, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
         return parts[0]
@@ -148,7 +148,7 @@ class _Binder:
 
     def in_(self, tree: exp.In) -> Node:
         if tree.args.get("query") or tree.args.get("unnest") or tree.args.get("field") or not tree.expressions:
-            raise refuse(tree, "IN takes a list of values in parentheses, no subquery")
+            raise refuse(tree, "IN takes a list of values in parentheses, not a subquery")
         return one_of(self.bind(tree.this), [self.bind(value) for value in tree.expressions])
 
     def between(self, tree: exp.Between) -> Node:
@@ -161,9 +161,9 @@ class _Binder:
     def like(self, tree: exp.Expr, escape: str = "") -> Node:
         arg, pattern = self.bind(tree.this), self.bind(tree.expression)
         if family(arg.type) not in ("text", "null"):
-            raise ExpressionError(f"LIKE wants text, not {describe(arg)}; CAST it to VARCHAR first if that is meant.")
+            raise ExpressionError(f"LIKE takes text, not {describe(arg)}; CAST it to VARCHAR first if that is meant.")
         if not isinstance(pattern, Constant) or family(pattern.type) not in ("text", "null"):
-            raise ExpressionError(f"LIKE wants a constant text as pattern, not {describe(pattern)}.")
+            raise ExpressionError(f"LIKE takes a constant text as pattern, not {describe(pattern)}.")
         if pattern.is_null or family(arg.type) == "null":
             return Constant(BOOL, pa.scalar(None, BOOL))
         node = Like(BOOL, arg, _arrow_pattern(pattern.value.as_py(), escape), isinstance(tree, exp.ILike))
@@ -204,7 +204,7 @@ class _Binder:
         node = TypeCast(target, arg, lenient, text)
         if not isinstance(arg, Constant):
             return node
-        try:  # a date that does not exist is a mistake in the expression, not in the data
+        try:  # a constant that cannot be cast is a mistake in the expression, not in the data
             return computed(node)
         except DataError as error:
             raise ExpressionError(str(error)) from None
@@ -234,7 +234,7 @@ class _Binder:
 
 
 def _match(name: str, known: Sequence[str]) -> list[str]:
-    """The exact name, else every name that differs in case only."""
+    """The exact name; otherwise all names that differ in case only."""
     exactly = [other for other in known if other == name]
     return exactly or [other for other in known if other.lower() == name.lower()]
 
@@ -253,7 +253,7 @@ def _chain(tree: exp.Expr) -> list[exp.Expr]:
 
 
 def _arrow_pattern(pattern: str, escape: str) -> str:
-    """A LIKE pattern with a backslash before what stands for itself, and nothing else escaped."""
+    """A LIKE pattern escaped as Arrow expects: with backslashes, before wildcards meant literally and backslashes."""
     result = ""
     chars = iter(pattern)
     for char in chars:

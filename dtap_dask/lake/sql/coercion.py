@@ -1,4 +1,4 @@
-"""Which type two values meet in: for comparing them, for choosing between them, for computing with them."""
+"""The common type of two values: for comparing them, choosing between them, and computing with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
 
 
 def compared_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """The type in which two values are compared: as `common_type`, but decimals are always compared exactly."""
+    """The type in which two values are compared: that of `common_type`, but decimals are always compared exactly."""
     if {family(left), family(right)} == {"decimal"}:
         scale = max(left.scale, right.scale)
         digits = max(left.precision - left.scale, right.precision - right.scale) + scale
@@ -24,7 +24,7 @@ def compared_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
 
 
 def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """The type that holds values of both, None if a person must cast first. Floats meet decimals as floats."""
+    """The type for values of both, None if the user must cast one of them. Floats and decimals become floats."""
     if left == right or family(right) == "null":
         return left
     kinds = {family(left), family(right)}
@@ -59,19 +59,19 @@ def _common_number(left: pa.DataType, right: pa.DataType) -> pa.DataType:
 
 
 def _decimal(precision: int, scale: int) -> pa.DataType:
-    """The exact decimal of at most 38 digits: what has no room in it is an error when it is computed."""
+    """The exact decimal of at most 38 digits: a value with more is an error when it is computed."""
     return pa.decimal128(min(precision, MAX_PRECISION), scale)
 
 
 def as_decimal(dtype: pa.DataType) -> pa.Decimal128Type:
-    """The decimal that holds every integer of `dtype`; decimals as they are."""
+    """The decimal that holds every integer of `dtype`; decimals unchanged."""
     if pa.types.is_integer(dtype):
         return pa.decimal128(20 if dtype == pa.uint64() else _DIGITS[dtype.bit_width], 0)
     return dtype
 
 
 def _operand(node: Node, op: str) -> pa.Decimal128Type:
-    """An operand as a decimal; a whole literal has the digits that it needs, for % those that DuckDB gives it."""
+    """An operand as a decimal; an integer literal has as many digits as it needs, for % as many as in DuckDB."""
     if family(node.type) == "null":
         return pa.decimal128(1, 0)
     if isinstance(node, Constant) and pa.types.is_integer(node.type) and not node.is_null:
@@ -81,7 +81,7 @@ def _operand(node: Node, op: str) -> pa.Decimal128Type:
 
 
 def _unsigned(left: Node, right: Node) -> bool:
-    """Whether two integers are computed in 64 bits without sign: one is, and no value of the other has a sign."""
+    """Whether two integers are computed as uint64: one of them is, and the other is never negative."""
     return UINT64 in (left.type, right.type) and all(
         pa.types.is_unsigned_integer(node.type)
         or (isinstance(node, Constant) and not node.is_null and node.value.as_py() >= 0)
@@ -115,6 +115,6 @@ def _decimal_types(
         return (a, b), _decimal(a.precision + b.precision, scale)
     scale = max(a.scale, b.scale)
     whole = max(a.precision - a.scale, b.precision - b.scale)
-    if op == "%" and whole + scale > MAX_PRECISION:  # DuckDB leaves the decimals here, too
+    if op == "%" and whole + scale > MAX_PRECISION:  # as in DuckDB
         return (DOUBLE, DOUBLE), DOUBLE
     return (a, b), _decimal(whole + scale + (op in ("+", "-")), scale)

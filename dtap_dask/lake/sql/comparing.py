@@ -1,4 +1,4 @@
-"""Comparisons as SQL means them: a literal takes the type of what it is compared with, exactly, or both sides widen."""
+"""Comparisons with SQL's semantics: a literal takes the type of the other side, exactly, or both sides are widened."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def fold(node: Node) -> Node:
         return node
     try:
         return computed(node)
-    except DataError:  # a CASE may keep rows away from it
+    except DataError:  # inside a CASE perhaps no row reaches it
         return node
 
 
 def computed(node: Node) -> Constant:
-    """A `node` that depends on no column as a constant; DataError if it cannot be computed."""
+    """`node`, which depends on no column, as a constant; DataError if it cannot be computed."""
     return Constant(node.type, evaluate(node, _ONE_ROW)[0])
 
 
@@ -84,7 +84,7 @@ def _with_literal(op: ComparisonOperator, left: Node, right: Constant) -> Node:
             meant = literal(right.value.as_py(), left.type)
         except ValueError as error:
             raise ExpressionError(
-                f"{describe(left)} is compared with {right.value.as_py()!r}, which is no {left.type}: {error}."
+                f"{describe(left)} is compared with {right.value.as_py()!r}, which is not a valid {left.type}: {error}."
             ) from None
         if isinstance(meant, Fraction):
             return _on_grid(op, left, meant)
@@ -109,7 +109,7 @@ def _widened(op: ComparisonOperator, left: Node, right: Node) -> Node:
 
 
 def _on_grid(op: ComparisonOperator, node: Node, value: Fraction) -> Node:
-    """`node op value` for a type whose values lie on a grid, with the nearest value that is on it."""
+    """`node op value` for a type whose values form a grid, as a comparison with a value on the grid."""
     steps = value / step(node.type)
     low, high = limits(node.type)
     if steps.denominator == 1 and low <= steps <= high:
@@ -125,7 +125,7 @@ def _on_grid(op: ComparisonOperator, node: Node, value: Fraction) -> Node:
 
 
 def as_floats(nodes: Sequence[Node]) -> list[Node]:
-    """The operands of IN or BETWEEN: if some are floats all numbers are compared as floats, of the widest type."""
+    """The operands of IN or BETWEEN: if one is a float, all numbers are compared as the widest float type."""
     numbers = [node.type for node in nodes if family(node.type) in NUMBERS]
     if not any(family(dtype) == "float" for dtype in numbers):
         return list(nodes)

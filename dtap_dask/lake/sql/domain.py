@@ -1,4 +1,4 @@
-"""What is known of a column's or expression's values in a chunk of rows, and what follows for comparing."""
+"""Statistics of a column and possible values of an expression in a chunk of rows; possible outcomes of comparisons."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _EXACT = frozenset(("bool", "int", "decimal", "date", "timestamp", "time"))
 
 @dataclass(frozen=True)
 class ColumnStats:
-    """What is known of one column in a chunk of `rows` rows: bounds of its values and the number of its nulls.
+    """Statistics of a column in a chunk of `rows` rows: bounds of its values and the number of nulls; None is unknown.
 
-    None means unknown. `exact` says that min and max occur as they stand, as for partition columns.
+    `exact`: whether min and max occur as values, as for partition columns.
     """
 
     min: pa.Scalar | None
@@ -38,7 +38,10 @@ class ColumnStats:
 
 @dataclass(frozen=True)
 class Domain:
-    """Values lie in [low, high] (None: unbounded); whether values and nulls are possible; `exact`: see ColumnStats."""
+    """Possible values: within [low, high] (None: unbounded); whether there may be `nulls` and `values` at all.
+
+    `exact`: see ColumnStats.
+    """
 
     low: pa.Scalar | None = None
     high: pa.Scalar | None = None
@@ -57,13 +60,14 @@ class Domain:
 
 
 def order_key(value: pa.Scalar | None) -> Any:
-    """A Python value that sorts as the scalar does in SQL."""
+    """A Python value that is ordered as the scalar is in SQL."""
     if value is None or not value.is_valid:
         return None
     return value.value if isinstance(value, _TEMPORAL) else value.as_py()
 
 
 def from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
+    """The possible values of a column of plain type `dtype`."""
     low, high = (_bound(value, dtype) for value in (stats.min, stats.max))
     floats = family(dtype) == "float"
     some_null = stats.null_count is None or stats.null_count > 0 or (floats and not stats.exact)
@@ -75,7 +79,7 @@ def from_stats(dtype: pa.DataType, stats: ColumnStats) -> Domain:
 
 
 def _bound(value: pa.Scalar | None, dtype: pa.DataType) -> pa.Scalar | None:
-    """A bound as a scalar of the column's own type; None if it is unknown, NaN, or not exactly of that type."""
+    """A bound as a scalar of the column's type; None if it is unknown, NaN, or not exactly representable."""
     if value is None or not value.is_valid:
         return None
     try:
@@ -96,11 +100,12 @@ def _usable(bound: pa.Scalar) -> pa.Scalar | None:
 
 
 def within(key: Any, low: Any, high: Any) -> bool:
+    """Whether a key is in [low, high]; None is unbounded."""
     return (low is None or low <= key) and (high is None or key <= high)
 
 
 def order(op: str, left: Domain, right: Domain) -> Truth:
-    """Outcomes of comparing a value of `left` with one of `right`, neither null."""
+    """Possible outcomes of comparing a value of `left` with a value of `right`, neither null."""
     (a, b), (c, d) = left.bounds, right.bounds
     falls_below = a is None or d is None or a < d  # some left < some right
     rises_above = b is None or c is None or b > c
@@ -120,7 +125,7 @@ def order(op: str, left: Domain, right: Domain) -> Truth:
 
 
 def hull(parts: Iterable[Domain]) -> Domain:
-    """What any of `parts` allows."""
+    """The domain of a value that is in one of `parts`."""
     parts = list(parts)
     nulls = any(part.nulls for part in parts)
     parts = [part for part in parts if part.values]

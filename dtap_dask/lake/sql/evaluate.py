@@ -1,8 +1,8 @@
-"""Exact evaluation of a bound expression on record batches, column by column with Arrow's kernels.
+"""Evaluates bound expressions on record batches, column by column with Arrow's kernels.
 
-Two shortcuts keep it fast: what depends on one dictionary-encoded column only is computed once per dictionary entry and
-spread by index; NaN is looked for once per column and batch. A part that fails on rows which another part of AND, OR or
-CASE rules out is computed again without these rows, so that `b <> 0 and a // b > 1` is safe in any order.
+Two shortcuts keep it fast: what depends on a single dictionary-encoded column is computed once per dictionary entry and
+spread by index; NaN is searched once per column and batch. A part that fails on rows which another part of AND, OR or
+CASE rules out is computed again without these rows, so `b <> 0 and a // b > 1` is safe in any order.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def evaluate(node: Node, batch: pa.RecordBatch) -> pa.Array:
 
 
 def without_nan(values: pa.Array) -> pa.Array:
-    """`values` with NaN replaced by null; the same array when there is none."""
+    """`values` with NaN replaced by null; the same array if there is none."""
     if not pa.types.is_floating(values.type):
         return values
     nan = pc.is_nan(values)
@@ -65,7 +65,7 @@ def without_nan(values: pa.Array) -> pa.Array:
 
 
 def _spread(values: pa.Array, indices: pa.Array) -> pa.Array:
-    """`values` taken at `indices` (without nulls); for booleans NumPy takes bytes faster than Arrow takes bits."""
+    """`values` taken at `indices` (without nulls); for booleans NumPy on bytes is faster than Arrow on bits."""
     if not pa.types.is_boolean(values.type):
         return values.take(indices)
     places = indices.to_numpy()
@@ -74,7 +74,7 @@ def _spread(values: pa.Array, indices: pa.Array) -> pa.Array:
 
 
 def _like_regex(pattern: str) -> str:
-    """A LIKE pattern as a regular expression, for patterns with escapes, of which Arrow's match_like misreads some."""
+    """A LIKE pattern as a regular expression: Arrow's match_like misreads some patterns with escapes."""
     parts = []
     escaped = False
     for char in pattern:
@@ -94,7 +94,7 @@ class _Evaluator:
         self.loaded: dict[ColumnReference, pa.Array] = {}
 
     def array(self, node: Node) -> pa.Array:
-        """`node` as an array of its own type."""
+        """`node` as an array of `node.type`."""
         value = self.value(node)
         if isinstance(value, pa.Scalar):
             if not value.is_valid:
@@ -111,7 +111,7 @@ class _Evaluator:
             return _RULES[type(node)](self, node)
         except (DtapError, MemoryError):
             raise
-        except Exception as error:  # of Arrow, NumPy or Python: whatever it is, it names the expression
+        except Exception as error:  # of Arrow, NumPy or Python; the message names the expression
             raise DataError(
                 f"{describe(node)} cannot be computed: {type(error).__name__}: {error}. "
                 "CAST its operands to types that can, or leave out the rows that cannot with CASE or AND."
@@ -120,7 +120,7 @@ class _Evaluator:
     def by_dictionary(self, node: Node) -> pa.Array | None:
         """`node` computed once per dictionary entry and once for null, spread by index.
 
-        None if it does not hang on one dictionary column alone, or if some entry, used or not, cannot be computed.
+        None if it depends on anything but one dictionary column, or if it fails for an entry, used or not.
         """
         if isinstance(node, ColumnReference | Not) or len(node.columns) != 1:
             return None
@@ -154,7 +154,7 @@ class _Evaluator:
         return self.loaded[node]
 
     def call(self, node: Call) -> Datum:
-        if self.rows == 0:  # no row is there for which a constant could fail
+        if self.rows == 0:  # a constant that fails does no harm without rows
             return pa.nulls(0, node.type)
         try:
             args: list[Datum] = [self.value(arg) for arg in node.args]
@@ -201,8 +201,8 @@ class _Evaluator:
             return kernel(known, self.masked(second, undecided.fill_null(True)))
 
     def masked(self, node: Node, mask: pa.BooleanArray) -> pa.Array:
-        """`node` where `mask` is true, computed from these rows only; null elsewhere."""
-        if not pc.any(mask).as_py():  # a constant that cannot be computed does no harm either
+        """`node` where `mask` is true, computed on these rows only; null elsewhere."""
+        if not pc.any(mask).as_py():  # a constant that fails does no harm either
             return pa.nulls(len(mask), node.type)
         values = _Evaluator(self.batch.filter(mask)).array(node)
         place = pc.subtract(pc.cumulative_sum(pc.cast(mask, pa.int64())), 1)
@@ -218,7 +218,7 @@ class _Evaluator:
         return result
 
     def guarded_case(self, node: Case) -> pa.Array:
-        """CASE in the order it is written, each part computed only on the rows that reach it."""
+        """CASE in written order, each part computed only on the rows that reach it."""
         open_rows = pa.repeat(pa.scalar(True), self.rows)
         result = pa.nulls(self.rows, node.type)
         for condition, value in node.branches:
@@ -238,7 +238,7 @@ class _Evaluator:
 
     def like(self, node: Like) -> Datum:
         values, pattern = self.array(node.arg), node.pattern
-        if node.ignore_case:  # DuckDB compares what lower() gives; Arrow would fold cases as regular expressions do
+        if node.ignore_case:  # as DuckDB; Arrow would ignore case as regular expressions do
             values, pattern = pc.utf8_lower(values), pc.utf8_lower(pattern).as_py()
         if "\\" not in pattern:
             return pc.match_like(values, pattern)

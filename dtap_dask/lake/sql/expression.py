@@ -1,6 +1,6 @@
-"""SQL expressions over the columns of a lake: parse once, bind to a schema, evaluate on batches, prune by statistics.
+"""SQL expressions over columns: parsed once, bound to a schema, evaluated on batches, checked against statistics.
 
-The meaning is DuckDB's over the columns with NaN replaced by NULL, in time zone UTC.
+Semantics are DuckDB's, with NaN replaced by NULL and in time zone UTC.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dtap_dask.lake.sql.types import BOOL
 
 @dataclass(frozen=True)
 class Expression:
-    """A SQL expression bound to a schema: `type` is the Arrow type of its values, `columns` what it reads."""
+    """A SQL expression bound to a schema: `type` is the Arrow type of its values, `columns` the columns it reads."""
 
     sql: str
     tree: Node
@@ -38,17 +38,17 @@ class Expression:
         return self.tree.columns
 
     def evaluate(self, batch: pa.RecordBatch) -> pa.Array:
-        """The value for each row: length n, of `type`, booleans three-valued; DataError if one cannot be computed."""
+        """The value of each row: length n, of `type`, may contain nulls. DataError if a value cannot be computed."""
         return evaluate(self.tree, batch)
 
     def keep(self, batch: pa.RecordBatch) -> pa.BooleanArray:
-        """Whether the condition is true, length n and without nulls: NULL counts as false."""
+        """Whether the condition is true for each row, length n, without nulls: NULL counts as false."""
         self._need_condition()
         kept = evaluate(self.tree, batch)
         return kept.fill_null(False) if kept.null_count else kept
 
     def may_match(self, stats: Mapping[str, ColumnStats]) -> bool:
-        """False only if no row of a chunk with these statistics can make the condition true; no entry: unknown."""
+        """False only if no row of a chunk with these statistics can make the condition true; columns may be missing."""
         self._need_condition()
         return may_match(self.tree, stats, self._constants)
 
@@ -65,18 +65,18 @@ class Expression:
 
 @dataclass(frozen=True, eq=False)
 class Parsed:
-    """A SQL expression whose syntax is right; names and types are checked by `bind`."""
+    """A SQL expression with valid syntax; `bind` checks names and types."""
 
     sql: str
     tree: exp.Expr
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Top-level columns as they are written, each once, in order."""
+        """Names of top-level columns as written, each once, in order."""
         return tuple(dict.fromkeys(column.parts[0].name for column in self.tree.find_all(exp.Column, bfs=False)))
 
     def conjuncts(self) -> tuple[Parsed, ...]:
-        """The conditions that AND joins at the top: all must be true."""
+        """The conditions joined by AND at the top level."""
         return tuple(Parsed(to_sql(part), part) for part in _conjuncts(self.tree))
 
     def bind(self, schema: pa.Schema) -> Expression:
@@ -91,13 +91,13 @@ class Parsed:
 
 
 def parse_sql(sql: str) -> Parsed:
-    """Check the syntax of one SQL expression (DuckDB's dialect). ExpressionError says what is wrong and where."""
+    """Parse one SQL expression (DuckDB's dialect). ExpressionError says what is wrong and where."""
     return Parsed(sql, parse_tree(sql))
 
 
 @lru_cache(maxsize=256)
 def compile_sql(sql: str, schema: pa.Schema) -> Expression:
-    """`parse_sql` and `bind` in one, remembered: cheap to call for every task on a worker."""
+    """`parse_sql` and `bind`, cached: cheap to call for every task on a worker."""
     return parse_sql(sql).bind(schema)
 
 

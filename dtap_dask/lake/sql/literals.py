@@ -1,4 +1,4 @@
-"""Text to values and values to types, exactly: what a literal means for a column of a given type."""
+"""Exact conversion of literals and text to values of a type, and the grid that the values of a type form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
 def clock_ns(hour: str, minute: str | None, second: str | None, fraction: str | None) -> int:
-    """Nanoseconds since midnight; ValueError for a clock that does not exist."""
+    """Nanoseconds since midnight; ValueError if there is no such time of day."""
     if int(hour) > 23 or int(minute or 0) > 59 or int(second or 0) > 59:
         raise ValueError(f"no such time of day: {hour}:{minute or '00'}:{second or '00'}")
     part = (fraction or "")[:9].ljust(9, "0")
@@ -38,7 +38,7 @@ def clock_ns(hour: str, minute: str | None, second: str | None, fraction: str | 
 
 
 def instant_ns(text: str) -> tuple[int, bool]:
-    """Nanoseconds since 1970 in UTC, and whether the text named a zone; ValueError if it is no date or timestamp."""
+    """Nanoseconds since 1970 in UTC, and whether the text has a zone; ValueError if it is not a date or timestamp."""
     match = _INSTANT.fullmatch(text)
     if match is None:
         raise ValueError("expected YYYY-MM-DD or YYYY-MM-DD HH:MM[:SS[.fraction]][Z or +HH:MM]")
@@ -54,7 +54,7 @@ def instant_ns(text: str) -> tuple[int, bool]:
 
 
 def step(dtype: pa.DataType) -> Fraction:
-    """The grid a type's values lie on: 1 for integers, 10^-scale for decimals, the unit in nanoseconds for times."""
+    """The distance of a type's values: 1 for integers, 10^-scale for decimals, the unit in nanoseconds for times."""
     kind = family(dtype)
     if kind == "decimal":
         return Fraction(1, 10**dtype.scale) if dtype.scale >= 0 else Fraction(10**-dtype.scale)
@@ -77,6 +77,7 @@ def limits(dtype: pa.DataType) -> tuple[int, int]:
 
 
 def has_grid(dtype: pa.DataType) -> bool:
+    """Whether the values of a type are the multiples of `step`."""
     return family(dtype) in ("int", "decimal", "date", "timestamp", "time")
 
 
@@ -89,14 +90,14 @@ def exact(value: pa.Scalar) -> Fraction:
 
 
 def at_step(steps: int, dtype: pa.DataType) -> pa.Scalar:
-    """The scalar of `dtype` that lies `steps` steps from zero."""
+    """The scalar of `dtype` with the value `steps` * `step(dtype)`."""
     if family(dtype) == "decimal":
         return pa.scalar(Decimal(steps).scaleb(-dtype.scale, _WIDE), dtype)
     return pa.scalar(steps, dtype)
 
 
 def number(text: str, *, negative: bool = False) -> pa.Scalar:
-    """A numeric literal as DuckDB types it: int64, else decimal while 38 digits suffice, double with an exponent."""
+    """A numeric literal with DuckDB's type: int64, else decimal up to 38 digits; double if it has an exponent."""
     sign = -1 if negative else 1
     if text.isdigit() and -(2**63) <= sign * int(text) < 2**63:
         return pa.scalar(sign * int(text), pa.int64())
@@ -122,7 +123,7 @@ def _boolean(text: str) -> bool:
 
 
 def _time_of_day(text: str) -> int:
-    """Nanoseconds since midnight of a clock, or of a date and clock."""
+    """Nanoseconds since midnight of a time, or of a date and time."""
     match = _CLOCK.fullmatch(text)
     if match is not None:
         return clock_ns(*match.groups())
@@ -134,14 +135,14 @@ def _time_of_day(text: str) -> int:
 
 
 def _text_value(text: str, dtype: pa.DataType) -> Fraction:
-    """The exact value (as `exact` gives it) that `text` has for a type with a grid."""
+    """The exact value of `text` (as `exact` defines it) for a type with a grid."""
     kind = family(dtype)
     if kind == "time":
         return Fraction(_time_of_day(text))
     if kind in ("date", "timestamp"):
         ns, zoned = instant_ns(text)
         if zoned and not (kind == "timestamp" and dtype.tz):
-            raise ValueError("it names a zone, the type has none; write TIMESTAMPTZ '...' or leave the zone out")
+            raise ValueError("it has a zone, the type has none; write TIMESTAMPTZ '...' or leave the zone out")
         return Fraction(ns)
     if kind not in ("int", "decimal"):
         raise ValueError("text cannot become this type")
@@ -149,7 +150,7 @@ def _text_value(text: str, dtype: pa.DataType) -> Fraction:
 
 
 def _plain_number(text: str) -> str:
-    """A number's text without blanks around it and without underscores between digits."""
+    """The text of a number without surrounding blanks and without underscores between digits."""
     plain = _GROUPED.sub("", text.strip())
     if not plain.isascii() or "_" in plain:
         raise ValueError("not a number")
@@ -181,14 +182,14 @@ def _floating(text: str, dtype: pa.DataType) -> pa.Scalar:
 
 
 def _binary(text: str) -> bytes:
-    """ASCII as it is, \\xHH as the byte of this value, as DuckDB reads text as BLOB."""
+    """Bytes of a BLOB literal as in DuckDB: ASCII characters, and \\xHH for any byte."""
     if not text.isascii() or _BYTE.sub("", text):
         raise ValueError("bytes are written as ASCII characters or \\xHH")
     return b"".join(bytes([int(code, 16)]) if code else char.encode() for code, char in _BYTE.findall(text))
 
 
 def literal(text: str, dtype: pa.DataType) -> Fraction | pa.Scalar:
-    """What a text literal means beside a value of `dtype`: its exact value where the type has a grid, else a scalar."""
+    """A text literal compared with a value of `dtype`: its exact value if the type has a grid, else a scalar."""
     if not has_grid(dtype):
         return parse_text(text, dtype)
     if family(dtype) == "int" and not _INTEGER.fullmatch(text):
@@ -197,7 +198,7 @@ def literal(text: str, dtype: pa.DataType) -> Fraction | pa.Scalar:
 
 
 def parse_text(text: str, dtype: pa.DataType) -> pa.Scalar:
-    """`text` as a scalar of `dtype`, rounding to its grid as CAST does; ValueError says why not."""
+    """`text` as a scalar of `dtype`, rounded to its grid as by CAST; ValueError with the reason if it is not one."""
     kind = family(dtype)
     if kind == "text":
         return pa.scalar(text, dtype)

@@ -1,7 +1,7 @@
-"""What statistics say about a predicate: which of TRUE, FALSE and NULL some row could still give.
+"""Evaluates a predicate on statistics: which of TRUE, FALSE and NULL some row of a chunk may give.
 
-Every answer errs on the side of "possible". Bounds are taken as bounds: that minimum and maximum are equal tells the
-value only where the type's statistics are exact (not for text, which writers may truncate, nor for floats with NaN).
+In doubt an outcome is possible. Minimum and maximum are only bounds: that they are equal determines the value only if
+the statistics of the type are exact (not for text, which writers may truncate, nor for floats with NaN).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _ANYTHING: Truth = frozenset((True, False, None))
 
 
 def may_match(predicate: Node, stats: Mapping[str, ColumnStats], constants: Mapping[int, Domain]) -> bool:
-    """False only if no row of the chunk can make `predicate` TRUE; `constants` is what `constants_of` says of it."""
+    """False only if no row of the chunk can make `predicate` TRUE; `constants` as `constant_domains` returns them."""
     if any(column.rows == 0 for column in stats.values()):
         return False
     return True in _StatisticsEvaluator(stats, constants).truth(predicate)
 
 
 def constant_domains(predicate: Node) -> Mapping[int, Domain]:
-    """What is known of the constants in a predicate, by the ids of the nodes: the same for every chunk."""
+    """Domains of the constants of a predicate, by node id; they are the same for every chunk."""
     return {id(node): _constant(node.value) for node in predicate.walk() if isinstance(node, Constant)}
 
 
@@ -56,10 +56,10 @@ def _constant(value: pa.Scalar) -> Domain:
 class _StatisticsEvaluator:
     def __init__(self, stats: Mapping[str, ColumnStats], constants: Mapping[int, Domain]):
         self.stats = stats
-        self.known = dict(constants)  # by a node's id: hashing a node takes longer than all else here
+        self.known = dict(constants)  # by node id: hashing a node would take longer than everything else here
 
     def truth(self, node: Node) -> Truth:
-        """The outcomes that a boolean `node` may have."""
+        """The possible outcomes of a boolean `node`."""
         fixed = self.fixed(node)
         if fixed is not None:
             return frozenset((fixed.as_py(),))
@@ -67,7 +67,7 @@ class _StatisticsEvaluator:
         return rule(self, node) if rule else _ANYTHING
 
     def domain(self, node: Node) -> Domain:
-        """The values that `node` may have."""
+        """The possible values of `node`."""
         if id(node) in self.known:
             return self.known[id(node)]
         fixed = self.fixed(node)
@@ -94,7 +94,7 @@ class _StatisticsEvaluator:
         return self.known[id(node)]
 
     def fixed(self, node: Node) -> pa.Scalar | None:
-        """The one value `node` has on every row, if the columns it needs have only one; else None."""
+        """The value of `node` if each column that it depends on has only one value in the chunk; else None."""
         if isinstance(node, Constant):
             return node.value
         values: dict[str, pa.Array] = {}
@@ -120,7 +120,7 @@ class _StatisticsEvaluator:
         return self.image(node, varying[0], direction) if direction else Domain()
 
     def image(self, node: Node, arg: Node, direction: int = 1) -> Domain:
-        """The domain of a function of `arg` alone that never falls (`direction` 1) or never rises (-1)."""
+        """The domain of a function of `arg` alone that is monotone: rising (`direction` 1) or falling (-1)."""
         source = self.domain(arg)
         if not source.values:
             return Domain(nulls=True, values=False)
@@ -234,7 +234,7 @@ def _keeps_order(node: TypeCast) -> bool:
 
 
 def _direction(node: Call) -> int:
-    """1 if the function of its one varying argument never falls, -1 if it never rises, 0 if neither is sure."""
+    """1 if the function rises monotonically in its varying argument, -1 if it falls, 0 if neither is certain."""
     if FUNCTIONS[node.name].rising(node.args):
         return 1
     if node.name == "negate":

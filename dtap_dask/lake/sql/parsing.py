@@ -1,4 +1,4 @@
-"""From the text of an expression to sqlglot's syntax tree: within bounds, one clear error for whatever is wrong."""
+"""Parses the text of an expression into sqlglot's syntax tree, within bounds; one clear error for any mistake."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 from dtap_dask.errors import ExpressionError
 
 MAX_LENGTH = 1_000_000  # characters
-MAX_TOKENS = 100_000  # words, numbers and signs: some ten seconds of parsing
-MAX_DEPTH = 100  # of functions, operators and parentheses in one another; AND and OR in a row count once
-MAX_DIGITS = 400  # characters of one number
-_FRAMES = 10_000  # of Python's stack: the parser takes up to 60 a level
-_ALONE = Lock()  # the limit of the stack belongs to the process
+MAX_TOKENS = 100_000  # words, numbers and signs: about ten seconds of parsing
+MAX_DEPTH = 100  # levels of nested functions, operators and parentheses; a chain of AND or OR counts once
+MAX_DIGITS = 400  # characters of a number
+_FRAMES = 10_000  # of Python's stack: the parser takes up to 60 per level
+_ALONE = Lock()  # the stack limit is global to the process
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE)
 _CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END)
@@ -30,14 +30,14 @@ _SPECIAL = ("CAST", "TRY_CAST", "EXTRACT", "POSITION", "SUBSTRING", "TRIM")  # c
 
 
 class Dialect(DuckDB):
-    """DuckDB's grammar; every call `name(...)` stays what is written, so that our table alone says what it means."""
+    """DuckDB's grammar, but every call `name(...)` is kept as written: only our table of functions gives it meaning."""
 
     class Parser(DuckDB.Parser):  # type: ignore[misc, valid-type]
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {name: DuckDB.Parser.FUNCTION_PARSERS[name] for name in _SPECIAL}
 
         def _warn_unsupported(self) -> None:
-            """What is no expression is refused with an error; sqlglot's warning in the log would come before it."""
+            """No warning in the log: whatever is not an expression becomes an error."""
 
 
 def parse_tree(sql: str) -> exp.Expr:
@@ -65,7 +65,7 @@ def parse_tree(sql: str) -> exp.Expr:
         raise too_deep(sql) from None
     except (ExpressionError, MemoryError):
         raise
-    except Exception as error:  # the parser stumbles over some texts that are no SQL
+    except Exception as error:  # some invalid texts make the parser itself fail
         raise ExpressionError(f"{abbreviated(sql)} is not valid SQL ({type(error).__name__} in the parser).") from None
     return _checked(sql, trees)
 
@@ -73,10 +73,10 @@ def parse_tree(sql: str) -> exp.Expr:
 def _checked(sql: str, trees: list[exp.Expr | None]) -> exp.Expr:
     tree = trees[0] if trees else None
     if tree is None:
-        raise ExpressionError(f"{abbreviated(sql)} is no expression.")
+        raise ExpressionError(f"{abbreviated(sql)} is not an expression.")
     if any(trees[1:]):
         raise ExpressionError(
-            f"{abbreviated(sql)} is not available in an expression: there is one expression, without a semicolon."
+            f"{abbreviated(sql)} is more than one expression: write a single one, without a semicolon."
         )
     if _depth(tree) > MAX_DEPTH:
         raise too_deep(sql)
@@ -85,7 +85,7 @@ def _checked(sql: str, trees: list[exp.Expr | None]) -> exp.Expr:
 
 @contextmanager
 def deep_stack() -> Iterator[None]:
-    """Room on Python's stack for a tree of MAX_DEPTH levels, wherever this is called from."""
+    """Allow Python's stack to hold a tree of MAX_DEPTH levels, from any depth of calls."""
     with _ALONE:
         before = sys.getrecursionlimit()
         sys.setrecursionlimit(max(before, _FRAMES))
@@ -97,7 +97,7 @@ def deep_stack() -> Iterator[None]:
 
 def _too_long(sql: str, what: str) -> ExpressionError:
     return ExpressionError(
-        f"The expression {abbreviated(sql)} has {what} are possible. "
+        f"The expression {abbreviated(sql)} has {what} are allowed. "
         "Join a long list of values as a table before, or split the expression."
     )
 
@@ -105,17 +105,17 @@ def _too_long(sql: str, what: str) -> ExpressionError:
 def too_deep(sql: str) -> ExpressionError:
     return ExpressionError(
         f"The expression {abbreviated(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
-        "parentheses are possible. Use IN for lists of values, or split it into derived columns."
+        "parentheses are allowed. Use IN for lists of values, or split it into derived columns."
     )
 
 
 def to_sql(tree: exp.Expr) -> str:
-    """A part of an expression as SQL, for messages; sqlglot's advice about other dialects is left out."""
+    """Part of an expression as SQL, for messages; without sqlglot's advice about other dialects."""
     return tree.sql(dialect=Dialect, unsupported_level=ErrorLevel.IGNORE)
 
 
 def abbreviated(sql: str) -> str:
-    """An expression in a message; of a long one the beginning."""
+    """An expression quoted in a message; of a long one only the beginning."""
     return repr(sql) if len(sql) <= 400 else f"{sql[:60]!r}..."
 
 
@@ -128,7 +128,7 @@ def _not_valid(sql: str, error: ParseError) -> ExpressionError:
 
 
 def _check_tokens(sql: str, tokens: list[Token]) -> None:
-    """Bounds that must hold before the parser, whose time and stack grow with nesting, sees the text."""
+    """Check bounds before parsing: the parser's time and stack grow with nesting."""
     if len(tokens) > MAX_TOKENS:
         raise _too_long(sql, f"{len(tokens):,} words, numbers and signs; {MAX_TOKENS:,}")
     depth = links = 0
@@ -141,25 +141,25 @@ def _check_tokens(sql: str, tokens: list[Token]) -> None:
         if depth > MAX_DEPTH or links > MAX_DEPTH:
             raise too_deep(sql)
         if token.token_type == TokenType.NUMBER and not _NUMBER.fullmatch(token.text):
-            raise ExpressionError(f"{token.text[:60]!r} in {abbreviated(sql)} is no number.")
+            raise ExpressionError(f"{token.text[:60]!r} in {abbreviated(sql)} is not a number.")
         if token.token_type == TokenType.NUMBER and len(token.text) > MAX_DIGITS:
             raise ExpressionError(
                 f"the number {token.text[:20]}... in {abbreviated(sql)} has {len(token.text):,} characters; "
-                f"{MAX_DIGITS} are possible."
+                f"{MAX_DIGITS} are allowed."
             )
-    if depth > 0:  # the parser forgives some of these at the end
+    if depth > 0:  # the parser tolerates some of these at the end
         raise ExpressionError(f"{abbreviated(sql)} is not valid SQL: a parenthesis, a bracket or a CASE is not closed.")
 
 
 def _depth(tree: exp.Expr) -> int:
-    """The deepest nesting of a tree, found without recursion; ExpressionError for a number that is none."""
+    """The depth of a tree, computed without recursion; ExpressionError for a literal that is not a number."""
     deepest = 0
     pending = [(tree, 1)]
     while pending:
         node, depth = pending.pop()
         deepest = max(deepest, depth)
         if isinstance(node, exp.Literal) and not node.is_string and not _NUMBER.fullmatch(node.this):
-            raise ExpressionError(f"{node.this[:60]!r} is no number.")
+            raise ExpressionError(f"{node.this[:60]!r} is not a number.")
         for child in node.iter_expressions():
             chained = isinstance(node, exp.And | exp.Or) and type(child) is type(node)
             pending.append((child, depth if chained else depth + 1))

@@ -1,4 +1,4 @@
-"""What sqlglot's tree says about types, intervals and function calls, and what of SQL is refused."""
+"""Types, intervals and function calls in sqlglot's tree, and the parts of SQL that are refused."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ _INTERVALS = {  # months, days, nanoseconds
 
 
 def refuse(tree: exp.Expr, reason: str) -> ExpressionError:
-    """The error that names what is written and why it cannot be."""
+    """The error that quotes the refused part and gives the reason."""
     return ExpressionError(f"{to_sql(tree)!r} is not available in an expression: {reason}.")
 
 
 def sql_type(tree: exp.Cast) -> pa.DataType:
-    """The Arrow type that a CAST names."""
+    """The Arrow type that a CAST names; ExpressionError for unsupported types."""
     target = tree.to
     name = target.this.name if isinstance(target.this, exp.DataType.Type) else str(target.this)
     if target.args.get("nested") or name not in _TYPES:
@@ -90,7 +90,7 @@ def sql_type(tree: exp.Cast) -> pa.DataType:
 
 
 def interval(tree: exp.Interval) -> Constant:
-    """INTERVAL with a constant number and one unit."""
+    """The constant of an INTERVAL with a number and one unit."""
     count = tree.this.name if isinstance(tree.this, exp.Literal) else ""
     unit = tree.args["unit"].name.upper().removesuffix("S") if tree.args.get("unit") is not None else ""
     if not re.fullmatch(r"\s*[+-]?\d+(\.\d+)?\s*", count) or unit not in _INTERVALS:
@@ -121,7 +121,7 @@ def function_call(tree: exp.Expr) -> tuple[str, list[exp.Expr]]:
 
 
 def _unsupported(tree: exp.Expr) -> ExpressionError:
-    """The error that names what of SQL this is."""
+    """The error that says which unsupported part of SQL this is."""
     row = "an expression sees one row at a time"
     if isinstance(tree, exp.Query | exp.Subquery | exp.Exists | exp.SubqueryPredicate):
         return refuse(tree, f"there are no subqueries; {row}")
@@ -154,7 +154,7 @@ def _date_part(tree: exp.Expr, part: str, value: exp.Expr) -> tuple[str, list[ex
     name = UNITS.get(part.lower())
     if name is None or name not in PARTS:
         known = ", ".join(sorted(PARTS))
-        raise refuse(tree, f"a date has no part {part.lower()!r}; known are {known}")
+        raise refuse(tree, f"a date has no part {part.lower()!r}; parts are {known}")
     return name, [value]
 
 

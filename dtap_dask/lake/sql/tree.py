@@ -1,4 +1,4 @@
-"""The typed tree a SQL expression is bound to: frozen nodes that know their Arrow type.
+"""The typed tree that a SQL expression is bound to: immutable nodes with an Arrow type.
 
 binding.py makes the tree; evaluate.py computes it on batches, matching.py on statistics. All types in it are plain (see
 types.py).
@@ -128,7 +128,7 @@ class Always(Unary):
 
 @dataclass(frozen=True)
 class In(Unary):
-    """`arg IN values`; `has_null` says that NULL was among the values, so that no match means null."""
+    """`arg IN values`; `has_null`: whether NULL is among the values, so that no match gives null."""
 
     values: tuple[pa.Scalar, ...]
     has_null: bool
@@ -136,14 +136,14 @@ class In(Unary):
 
 @dataclass(frozen=True)
 class Like(Unary):
-    """`arg LIKE pattern`, escapes already written with a backslash as Arrow wants them."""
+    """`arg LIKE pattern`, escaped with backslashes as Arrow expects."""
 
     pattern: str
     ignore_case: bool
 
     @cached_property
     def prefix(self) -> str:
-        """What every match starts with (empty for ILIKE)."""
+        """The common prefix of all matches (empty for ILIKE)."""
         text = ""
         escaped = False
         for char in "" if self.ignore_case else self.pattern:
@@ -158,7 +158,7 @@ class Like(Unary):
 
 @dataclass(frozen=True)
 class TypeCast(Unary):
-    """CAST, or TRY_CAST when `lenient`; `text` is what the user wrote, for errors; empty for a widening we added."""
+    """CAST, or TRY_CAST if `lenient`; `text` is the SQL for messages, empty for a cast added by binding."""
 
     lenient: bool = False
     text: str = ""
@@ -190,7 +190,7 @@ class Case(Node):
 
 
 def scalar_text(value: pa.Scalar) -> str:
-    """A value as an error shows it; a date that Python has not as its count of days or smaller units since 1970."""
+    """A value for messages; a date beyond Python's range as its count of days or smaller units since 1970."""
     try:
         return repr(value.as_py())
     except (OverflowError, ValueError):
@@ -198,7 +198,7 @@ def scalar_text(value: pa.Scalar) -> str:
 
 
 def describe(node: Node) -> str:
-    """A few words that let a person find `node` in what they wrote."""
+    """Describes `node` in a message so that users find it in their expression."""
     if isinstance(node, ColumnReference):
         return f"column {'.'.join((node.name, *node.path))!r} ({node.type})"
     if isinstance(node, Constant):

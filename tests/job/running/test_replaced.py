@@ -88,7 +88,7 @@ def test_replaced_before_it_is_fitted_or_written(stage: str, job: Document, file
 def test_another_footer_tells_although_size_and_time_are_the_same(job: Document, file: Path) -> None:
     put(file, 0, statistics=True)
     written, size = file.stat().st_mtime_ns, file.stat().st_size
-    with pytest.raises(SourceError, match=rf"{CHANGED}: its footer is another one"):
+    with pytest.raises(SourceError, match=rf"{CHANGED}: its footer is different"):
         run(job, before={"write": lambda: put(file, 100, statistics=True, written=written)})
     assert (file.stat().st_mtime_ns, file.stat().st_size) == (written, size)
 

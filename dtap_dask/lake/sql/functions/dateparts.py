@@ -1,4 +1,4 @@
-"""Parts of dates, timestamps and times of day, as the functions year, month, hour and so on give them."""
+"""Functions for the parts of dates, timestamps and times of day: year, month, hour and so on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _since_1970(count: Callable[[pa.Array], pa.Array], doc: str, example: str) -
 
 
 def _clock(*kernels: tuple[Callable[[Any], Any], int]) -> Callable[[pa.Array], pa.Array]:
-    """Parts of the time of day, each times a factor, added up."""
+    """The sum of parts of the time of day, each multiplied by a factor."""
 
     def count(values: pa.Array) -> pa.Array:
         total = None
@@ -109,7 +109,7 @@ def _since(per_second: int) -> Callable[[pa.Array], pa.Array]:
 
 
 def _epoch_ms(values: pa.Array) -> pa.Array:
-    """Milliseconds since 1970, halves away from zero, as DuckDB has it; of a time of day rounded down."""
+    """Milliseconds since 1970, rounded half away from zero as in DuckDB; of a time of day rounded down."""
     if pa.types.is_time(values.type):
         return _since(1000)(values)
     micros = _since(10**6)(values).fill_null(0).to_numpy()
@@ -152,4 +152,4 @@ DATE_PARTS: dict[str, Function] = {
     "epoch_us": _since_1970(_since(10**6), "microseconds since 1970", "epoch_us(DATE '2013-06-01')"),
     "epoch_ns": _since_1970(_since(10**9), "nanoseconds since 1970", "epoch_ns(DATE '2013-06-01')"),
 }
-PARTS = frozenset(_TABLE) - {"nanosecond"}  # what date_part and extract know
+PARTS = frozenset(_TABLE) - {"nanosecond"}  # of date_part and extract

@@ -1,6 +1,6 @@
-"""What a function is: its parameters, its result's type, the kernel that computes it, and a line of documentation.
+"""Defines a function: its parameters, the type of its result, the kernel that computes it, a line of documentation.
 
-numeric.py, text.py, regexp.py, dateparts.py and temporal.py have the tables of functions; registry.py joins them.
+The tables of functions are in numeric.py, text.py, regexp.py, dateparts.py and temporal.py; registry.py joins them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Args = Sequence[Any]
 Kernel = Callable[[pa.DataType, Args], Any]
 STAMP = pa.timestamp("us")
 
-# kind -> families it accepts, how messages call it, how the documentation calls it. A number becomes a DOUBLE, a
-# numeric keeps its type; a moment keeps its type, an instant becomes microseconds, a clock may be a time of day.
+# kind -> accepted families, name in messages, name in the documentation. A number becomes DOUBLE, a numeric keeps its
+# type; a moment keeps its type, an instant becomes microseconds, a clock may be a time of day.
 _KINDS: dict[ParameterKind, tuple[frozenset[Family], str, str]] = {
     "any": (frozenset(), "", "any"),
     "text": (frozenset(("text",)), "text", "VARCHAR"),
@@ -44,7 +44,7 @@ _FIXED: dict[ParameterKind, pa.DataType] = {"text": TEXT, "integer": INT64, "num
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, the kind of values, and whether it must be constant, may be missing, or may repeat."""
+    """A parameter: name, kind of values, and whether it must be constant, may be omitted, or may be repeated."""
 
     name: str
     kind: ParameterKind
@@ -54,17 +54,21 @@ class Parameter:
 
     @property
     def families(self) -> frozenset[Family]:
+        """The accepted families; empty for all."""
         return _KINDS[self.kind][0]
 
     @property
     def words(self) -> str:
+        """The kind in messages."""
         return _KINDS[self.kind][1]
 
     @property
     def sql_type(self) -> str:
+        """The kind in the documentation."""
         return _KINDS[self.kind][2]
 
     def takes(self, node: Node) -> bool:
+        """Whether the type of an argument is accepted."""
         return not self.families or family(node.type) in self.families | {"null"}
 
     def target(self, dtype: pa.DataType) -> pa.DataType:
@@ -82,7 +86,7 @@ class Parameter:
 
 
 def parameters(spec: str) -> tuple[Parameter, ...]:
-    """Parameters as the tables write them: 's text, [count constant integer], more any...'."""
+    """Parse parameters as written in the tables: 's text, [count constant integer], more any...'."""
     return tuple(map(_parameter, filter(None, (part.strip() for part in spec.split(",")))))
 
 
@@ -95,12 +99,15 @@ def _parameter(spec: str) -> Parameter:
 
 @dataclass(frozen=True)
 class Function:
-    """One entry of the tables of functions.
+    """An entry of the tables of functions.
 
-    `result` is the result's type, or a signature that gives from the arguments the types they are cast to and the
-    result's type; `gives` is how the documentation then describes the result. `run` gets the result's type and the
-    values, arrays or scalars; where `strict`, a scalar that is null makes the result null without a call. `rising` says
-    for given arguments that the function never falls in the one that is no constant, so that bounds can be mapped.
+    - `result`: the type of the result, or a signature: from the arguments it gives the types that they are cast to, and
+      the type of the result, which `gives` describes in the documentation.
+    - `run`: the kernel; it gets the type of the result and the arguments, arrays or scalars.
+    - `strict`: a null scalar among the arguments makes the result null without calling the kernel.
+    - `rising`: whether, for these arguments, the function rises monotonically in the one that is not constant, so that
+      bounds can be mapped.
+    - `check`: raises ExpressionError for arguments that only the function itself can judge.
     """
 
     spec: str
@@ -119,19 +126,21 @@ class Function:
 
     @property
     def fewest(self) -> int:
+        """The least number of arguments."""
         return sum(not part.optional for part in self.parameters)
 
     @property
     def most(self) -> int:
+        """The greatest number of arguments."""
         return 1000 if any(part.repeats for part in self.parameters) else len(self.parameters)
 
     def usage(self, name: str) -> str:
-        """The call as the documentation shows it: lpad(s, count, fill)."""
+        """The call as shown in the documentation: lpad(s, count, fill)."""
         text = ", ".join(f"[{part.name}]" if part.optional else part.name for part in self.parameters)
         return f"{name}({text}{', ...' if self.most > len(self.parameters) else ''})"
 
     def types(self, name: str, args: Sequence[Node]) -> Types:
-        """What the arguments are cast to, and the result's type; ExpressionError if the function does not take them."""
+        """The types that arguments are cast to, and that of the result; ExpressionError if they are not accepted."""
         if not self.fewest <= len(args) <= self.most:
             wanted = f"{self.fewest}" + (f" to {self.most}" if self.most > self.fewest else "")
             plural = "" if wanted == "1" else "s"
@@ -144,6 +153,7 @@ class Function:
         return self.targets(args), self.result
 
     def targets(self, args: Sequence[Node]) -> tuple[pa.DataType, ...]:
+        """The types that arguments are cast to by their parameters."""
         last = len(self.parameters) - 1
         return tuple(self.parameters[min(index, last)].target(arg.type) for index, arg in enumerate(args))
 
@@ -157,7 +167,7 @@ class Function:
         )
 
     def compute(self, dtype: pa.DataType, args: Args) -> Any:
-        """The value for each row: an array, or a scalar if it is the same for all."""
+        """The value of each row: an array, or a scalar if it is the same for all rows."""
         if self.strict and any(isinstance(arg, pa.Scalar) and not arg.is_valid for arg in args):
             return pa.scalar(None, dtype)
         if args and all(isinstance(arg, pa.Scalar) for arg in args):
@@ -165,7 +175,7 @@ class Function:
         return self.run(dtype, args)
 
     def _once(self, dtype: pa.DataType, args: Args) -> pa.Scalar:
-        """The value of arguments that are all the same for every row: kernels want one of them as an array."""
+        """The value for scalar arguments; kernels need one of them as an array."""
         place = next(index for index, part in enumerate(self.parameters) if not part.constant)
         values = list(args)
         values[place] = one_row(args[place])
@@ -178,21 +188,21 @@ def one_row(value: pa.Scalar) -> pa.Array:
 
 
 def plain(kernel: Callable[..., Any]) -> Kernel:
-    """A kernel of Arrow's on the arguments as they are, cast to the result's type."""
+    """An Arrow kernel applied to the arguments, its output cast to the type of the result."""
     return lambda dtype, args: typed(kernel(*args), dtype)
 
 
 def typed(values: Any, dtype: pa.DataType) -> Any:
-    """An array or scalar cast to `dtype`, or as it is."""
+    """An array or scalar cast to `dtype` if it has another type."""
     return values if values.type == dtype else values.cast(dtype)
 
 
 def always(args: Sequence[Node]) -> bool:
-    """`rising` of a function that never falls."""
+    """`rising` of a function that always rises."""
     return True
 
 
 def constant(args: Sequence[Node], index: int) -> Any:
-    """The Python value of a constant argument; None if it is missing or null."""
+    """The Python value of a constant argument; None if it is omitted or null."""
     arg = args[index] if index < len(args) else None
     return arg.value.as_py() if isinstance(arg, Constant) and arg.value.is_valid else None

@@ -16,11 +16,11 @@ from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.tree import Node
 from dtap_dask.lake.sql.types import BOOL, DOUBLE, INT64, MAX_PRECISION, family
 
-_MOST_DIGITS = 400  # beyond them no double changes
+_MOST_DIGITS = 400  # more digits change no double
 
 
 def _held(dtype: pa.DataType) -> pa.DataType:
-    """The type a number is computed in: integers BIGINT, or UBIGINT as they are."""
+    """The type a number is computed in: integers as BIGINT (UBIGINT stays)."""
     kind = family(dtype)
     if kind == "int":
         return dtype if dtype == pa.uint64() else INT64
@@ -33,7 +33,7 @@ def _same(name: str, args: Sequence[Node]) -> Types:
 
 
 def _cut(name: str, args: Sequence[Node]) -> Types:
-    """trunc: a decimal keeps `digits` after the point."""
+    """trunc: a decimal keeps `digits` digits after the point."""
     source, digits = _held(args[0].type), constant(args, 1) or 0
     result = source
     if family(source) == "decimal" and digits < source.scale:
@@ -42,7 +42,7 @@ def _cut(name: str, args: Sequence[Node]) -> Types:
 
 
 def _rounded(name: str, args: Sequence[Node]) -> Types:
-    """round: as trunc, but before the point there is room for the digit that rounding may add."""
+    """round: as trunc, with one more digit before the point, as rounding may add one."""
     targets, result = _cut(name, args)
     digits = constant(args, 1) or 0
     if family(result) == "decimal" and result.scale == targets[0].scale == 0 and -result.precision <= digits < 0:
@@ -60,7 +60,7 @@ def _floored(name: str, args: Sequence[Node]) -> Types:
 
 
 def _round(mode: str) -> Kernel:
-    """Rounding in one of Arrow's modes: decimals and integers exactly, floats by scaling them, as DuckDB does."""
+    """Rounding in one of Arrow's modes: exact for decimals and integers, by scaling for floats, as in DuckDB."""
 
     def run(dtype: pa.DataType, args: Args) -> Any:
         values, digits = args[0], args[1].as_py() if len(args) == 2 else 0
@@ -111,7 +111,7 @@ def _round_float(values: pa.Array, digits: int, mode: str) -> pa.Array:
 
 
 def _without_false_halves(whole: pa.Array, products: pa.Array, numbers: pa.Array, factor: float) -> pa.Array:
-    """`whole`, less one where a product lies below a half and was a half only because multiplying rounded it up."""
+    """`whole`, corrected where a product was rounded up to a half when multiplying, so its exact value is below."""
     rounded, product = (column.to_numpy(zero_copy_only=False) for column in (whole, products))
     with np.errstate(all="ignore"):
         halves = np.flatnonzero(np.abs(product - rounded) == 0.5)
@@ -119,7 +119,7 @@ def _without_false_halves(whole: pa.Array, products: pa.Array, numbers: pa.Array
             return whole
         a, near = numbers.to_numpy(zero_copy_only=False)[halves], product[halves]
         high_a, high_b = (part * 134217729.0 - (part * 134217729.0 - part) for part in (a, np.float64(factor)))
-        low_a, low_b = a - high_a, factor - high_b  # Dekker's product: what multiplying rounded off
+        low_a, low_b = a - high_a, factor - high_b  # Dekker's product: the rounding error of the multiplication
         rest = low_a * low_b - (((near - high_a * high_b) - low_a * high_b) - high_a * low_b)
         exact = rounded.copy()
         exact[halves] -= np.where(rest * np.sign(near) < 0, np.sign(near), 0.0)

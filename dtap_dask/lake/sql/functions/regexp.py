@@ -14,11 +14,11 @@ from dtap_dask.lake.sql.functions.definition import Args, Function, constant
 from dtap_dask.lake.sql.tree import Constant, Node
 from dtap_dask.lake.sql.types import BOOL, TEXT
 
-_NOTHING = pa.nulls(1, TEXT)  # made of nothing: `pa.array` of a list imports pandas
+_NOTHING = pa.nulls(1, TEXT)  # not by `pa.array` of a list, which imports pandas
 
 
 def _options(text: str) -> tuple[str, bool]:
-    """The flags of RE2 that options stand for, and whether the pattern is literal text."""
+    """RE2's flags for the options, and whether the pattern is literal text."""
     flags = {"i": False, "s": False}
     for letter in text:
         if letter in "ci":
@@ -45,7 +45,7 @@ def _check(options_at: int, options: str = "cilmnps") -> Callable[[str, Sequence
         chosen = constant(args, options_at) or ""
         wrong = next((letter for letter in chosen if letter not in options and not letter.isspace()), None)
         if wrong is not None:
-            raise ExpressionError(f"{name} knows no option {wrong!r}; known are {', '.join(options)}.")
+            raise ExpressionError(f"{name} has no option {wrong!r}; options are {', '.join(options)}.")
         pattern = constant(args, 1)
         if pattern is None:
             return
@@ -63,7 +63,7 @@ def _compiles(name: str, written: str, pattern: str) -> None:
         pc.match_substring_regex(_NOTHING, pattern)
     except pa.ArrowInvalid as error:
         reason = str(error).partition("regular expression: ")[2] or str(error)
-        raise ExpressionError(f"{name}: {written!r} is no regular expression (RE2's syntax): {reason}.") from None
+        raise ExpressionError(f"{name}: {written!r} is not a regular expression (RE2's syntax): {reason}.") from None
 
 
 def _group(name: str, written: str, group: int, options: str) -> None:
@@ -84,7 +84,7 @@ def _rewrites(name: str, pattern: str, replacement: str) -> None:
 
 
 def _around(pattern: str) -> str:
-    """A pattern whose replacement is a part of the first match of `pattern`: it takes in all the text around it."""
+    """`pattern` extended to match the whole text, so that replacing leaves a part of its first match only."""
     return rf"\A(?s:.*?)(?:{pattern})(?s:.*)\z"
 
 

@@ -1,4 +1,4 @@
-"""All operators and functions of expressions: those that compute with any type are here, the others by family."""
+"""All operators and functions of expressions; those for any type are defined here, the others by family."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _nullif(dtype: pa.DataType, args: Args) -> Any:
 
 
 def _extreme(better: Callable[..., Any]) -> Kernel:
-    """The largest or smallest that is not null, of any type that can be compared."""
+    """The largest or smallest argument that is not null, of any comparable type."""
 
     def run(dtype: pa.DataType, args: Args) -> Any:
         result = args[0]

@@ -1,6 +1,7 @@
-"""Signatures of operators and choices: which arguments they take, and in which types they meet.
+"""Signatures of operators and of functions that choose between values.
 
-Each takes the function's name and its arguments and gives the types the arguments are cast to, and the result's type.
+A signature maps a function's name and arguments to the types that the arguments are cast to and the type of the result;
+ExpressionError if it does not take them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ORDER = {"s": 0, "ms": 1, "us": 2, "ns": 3}
 
 
 def _refuse(name: str, node: Node, wanted: str) -> ExpressionError:
-    return ExpressionError(f"{name} wants {wanted}, not {describe(node)}; CAST it first if that is meant.")
+    return ExpressionError(f"{name} takes {wanted}, not {describe(node)}; CAST it first if that is meant.")
 
 
 def _check(name: str, node: Node, kinds: frozenset[Family], wanted: str) -> None:
@@ -29,6 +30,7 @@ def _check(name: str, node: Node, kinds: frozenset[Family], wanted: str) -> None
 
 
 def arithmetic(name: str, args: Sequence[Node]) -> Types:
+    """The binary operators +, -, *, /, // and %, of numbers or dates."""
     left, right = args
     kinds = (family(left.type), family(right.type))
     if "interval" in kinds or set(kinds) & DATES:
@@ -63,24 +65,25 @@ def _date_arithmetic(name: str, left: Node, right: Node) -> Types:
 
 
 def added(name: str, args: Sequence[Node]) -> Types:
-    """date_add: the same as +."""
+    """date_add, which is the same as +."""
     return arithmetic("+", args)
 
 
 def negated(name: str, args: Sequence[Node]) -> Types:
+    """The unary operator -."""
     _check("The operator -", args[0], NUMBERS, "a number")
     target = {"null": DOUBLE, "int": INT64}.get(family(args[0].type), args[0].type)
     return (target,), target
 
 
 def first_type(name: str, args: Sequence[Node]) -> Types:
-    """Both arguments in the type they are compared in; the result has the type of the first."""
+    """Both arguments are compared in a common type; the result has the type of the first."""
     (_, meet), _ = one_type(name, args)
     return (args[0].type, meet), args[0].type
 
 
 def one_type(name: str, args: Sequence[Node]) -> Types:
-    """Every argument in the one type they meet in."""
+    """All arguments and the result have the common type of the arguments."""
     target = pa.null()
     for arg in args:
         meet = common_type(target, arg.type)

@@ -1,4 +1,4 @@
-"""strftime: dates and timestamps as text by a format."""
+"""strftime: dates and timestamps formatted as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _digits(count: Callable[[pa.Array], pa.Array], width: int) -> Formatter:
 def _years(values: pa.Array) -> pa.Array:
     years = calendar.year(values)
     if pc.any(pc.less(years, 0)).as_py():
-        raise pa.ArrowInvalid("strftime writes years from 0 on")
+        raise pa.ArrowInvalid("strftime supports years from 0")
     return years
 
 
@@ -85,7 +85,7 @@ def _check(name: str, args: Sequence[Node]) -> None:
     text = constant(args, 1) or ""
     for directive in re.findall(r"%(-?.?)", text, re.DOTALL):
         if directive != "%" and directive not in _FORMATTERS:
-            raise ExpressionError(f"{name} knows no directive {'%' + directive!r}; known are {_KNOWN} and %%.")
+            raise ExpressionError(f"{name} has no directive {'%' + directive!r}; directives are {_KNOWN} and %%.")
 
 
 _KNOWN = ", ".join(f"%{letter}" for letter in _FORMATTERS)

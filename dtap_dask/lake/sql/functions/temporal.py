@@ -54,23 +54,23 @@ _SAME_AS = {
     "julian": "day",
     "yearweek": "week",
 }
-_COUNTED: dict[str, Callable[[pa.Array], pa.Array]] = {  # units that are counted by the calendar
+_COUNTED: dict[str, Callable[[pa.Array], pa.Array]] = {  # units of the calendar
     "year": calendar.year,
     "isoyear": calendar.iso_year,
     "month": calendar.months,
     "quarter": lambda values: floor_divide(calendar.months(values), 3),
     **{unit: partial(calendar.spans_of_years, period=period) for unit, period in YEARS.items()},
 }
-_FIRST_DATE, _LAST_DATE = -(2**31) + 2, 2**31 - 2  # DuckDB's; beyond them lie its infinities
+_FIRST_DATE, _LAST_DATE = -(2**31) + 2, 2**31 - 2  # DuckDB's; the values beyond are its infinities
 _LAST_SECOND = 9_223_372_036_854  # of timestamps in microseconds
 
 
 def unit_of(name: str, args: Sequence[Node], known: Sequence[str]) -> str | None:
-    """The unit that the first argument names; None if it is NULL; ExpressionError if there is none."""
+    """The unit named by the first argument; None if it is NULL; ExpressionError if it is not one of `known`."""
     word = constant(args, 0)
     unit = UNITS.get(word.lower()) if isinstance(word, str) else None
     if word is not None and unit not in known:
-        raise ExpressionError(f"{name} knows no unit {word!r}.{did_you_mean(word, known)}")
+        raise ExpressionError(f"{name} has no unit {word!r}.{did_you_mean(word, known)}")
     return unit
 
 
@@ -94,7 +94,7 @@ def _trunc(dtype: pa.DataType, args: Args) -> Any:
 
 
 def _diff(dtype: pa.DataType, args: Args) -> Any:
-    """How many times a new unit begins on the way from one moment to the other."""
+    """date_diff: the number of times that a new unit begins between two moments."""
     unit = UNITS[args[0].as_py().lower()]
     unit = _SAME_AS.get(unit, unit)
     if unit == "week":
@@ -105,7 +105,7 @@ def _diff(dtype: pa.DataType, args: Args) -> Any:
 
 
 def _sub(dtype: pa.DataType, args: Args) -> Any:
-    """How many whole units lie between one moment and the other."""
+    """date_sub: the number of whole units between two moments."""
     unit = UNITS[args[0].as_py().lower()]
     unit = _SAME_AS.get(unit, unit)
     sizes = {"year": 12, "isoyear": 12, "quarter": 3, "month": 1, **{name: 12 * years for name, years in YEARS.items()}}
@@ -115,7 +115,7 @@ def _sub(dtype: pa.DataType, args: Args) -> Any:
 
 
 def _whole_months(first: Any, second: Any) -> pa.Array:
-    """Whole months from one moment to the other; the last day of a shorter month completes one."""
+    """Whole months between two moments; the last day of a shorter month completes a month."""
     rows = max(len(end) for end in (first, second) if not isinstance(end, pa.Scalar))
     ends = [pa.repeat(end, rows) if isinstance(end, pa.Scalar) else end for end in (first, second)]
     missing = np.logical_or.reduce([np.asarray(end.is_null()) for end in ends])
@@ -157,7 +157,7 @@ def _last_day(dtype: pa.DataType, args: Args) -> Any:
 
 
 def _columns(args: Args) -> tuple[list[np.ndarray], np.ndarray]:
-    """Arguments as NumPy arrays of one length, and where any is null."""
+    """Arguments as NumPy arrays [n], and whether any is null in a row, bool [n]."""
     rows = max(len(arg) for arg in args if not isinstance(arg, pa.Scalar))
     arrays = [pa.repeat(arg, rows) if isinstance(arg, pa.Scalar) else arg for arg in args]
     missing = np.logical_or.reduce([np.asarray(array.is_null()) for array in arrays])
@@ -178,13 +178,13 @@ def _make_date(dtype: pa.DataType, args: Args) -> Any:
 
 
 def _civil(date: list[np.ndarray], missing: np.ndarray) -> np.ndarray:
-    """Days since 1970; ArrowInvalid for a date that does not exist, unless it is `missing`."""
+    """Days since 1970; ArrowInvalid for a date that does not exist in a row that is not `missing`."""
     years, months, days = date
     fits = (np.abs(years) < 6_000_000) & (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
     years, months, days = (np.where(fits, column, 1) for column in date)
     first = calendar.days_from_civil(years, months, 1)
     fits &= days <= calendar.days_from_civil(years, months + 1, 1) - first
-    _refuse_any(~(fits | missing), "a year, month and day that are no date")
+    _refuse_any(~(fits | missing), "a year, month and day that are not a date")
     return np.asarray(first + days - 1)
 
 
@@ -213,7 +213,7 @@ def _make_timestamp(dtype: pa.DataType, args: Args) -> Any:
     micros = np.rint(np.where(np.isfinite(seconds), seconds, -1.0) * 1e6)
     wrong = (hours < 0) | (hours > 24) | (minutes < 0) | (minutes > 59) | (micros < 0) | (micros > 60e6)
     wrong |= (hours == 24) & ((minutes > 0) | (micros > 0))
-    _refuse_any(wrong & ~missing, "an hour, minute and second that are no time of day")
+    _refuse_any(wrong & ~missing, "an hour, minute and second that are not a time of day")
     time = (hours * 60 + minutes) * 60_000_000 + micros.astype(np.int64)
     whole = calendar.stamps_of_days(pa.array(np.where(missing, 0, days), mask=missing), dtype)
     return pc.cast(pc.add_checked(pc.cast(whole, INT64), pa.array(time)), dtype)
@@ -261,7 +261,7 @@ TEMPORAL: dict[str, Function] = {
         "unit constant text, t instant",
         _truncated,
         _trunc,
-        f"the start of the unit that t lies in; units: {_UNIT_LIST}",
+        f"the start of the unit that contains t; units: {_UNIT_LIST}",
         "date_trunc('month', TIMESTAMP '2013-06-15 12:30:00')",
         "TIMESTAMP, with the zone of t",
         rising=always,
@@ -271,7 +271,7 @@ TEMPORAL: dict[str, Function] = {
         "unit constant text, since instant, until instant",
         INT64,
         _diff,
-        "how many times a new unit begins between `since` and `until`, negative backwards; weeks: days divided by 7",
+        "how often a new unit begins between `since` and `until`, negative backwards; weeks: days divided by 7",
         "date_diff('month', DATE '2013-01-31', DATE '2013-02-01')",
         check=_units(*_ALL),
     ),
@@ -279,7 +279,7 @@ TEMPORAL: dict[str, Function] = {
         "unit constant text, since instant, until instant",
         INT64,
         _sub,
-        "how many whole units lie between `since` and `until`; negative if `until` is earlier",
+        "the number of whole units between `since` and `until`; negative if `until` is earlier",
         "date_sub('month', DATE '2013-01-31', DATE '2013-02-27')",
         check=_units(*_ALL),
     ),
@@ -303,7 +303,7 @@ TEMPORAL: dict[str, Function] = {
         "seconds number",
         pa.timestamp("us", "UTC"),
         _to_timestamp,
-        "the instant that lies so many seconds after 1970",
+        "the instant `seconds` after the start of 1970",
         "to_timestamp(1.5)",
         rising=always,
     ),

@@ -15,15 +15,15 @@ from dtap_dask.lake.sql.tree import Node, describe
 from dtap_dask.lake.sql.types import BOOL, INT64, TEXT, family
 
 SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_FAR = 2**31  # no text is longer
-_LONGEST = 1_000_000  # characters that lpad, rpad and repeat make of one value
-_BIGGEST = 2**31 - 1  # bytes of one Arrow array of text
+_FAR = 2**31  # beyond the length of any text
+_LONGEST = 1_000_000  # characters of one result of lpad, rpad and repeat
+_BIGGEST = 2**31 - 1  # bytes of an Arrow array of text
 
 
 def per_value(kernel: Callable[..., Any]) -> Kernel:
-    """Run a kernel that takes Python values after its first argument.
+    """Run a kernel whose further arguments are Python values.
 
-    Where these are arrays, the kernel runs once for each combination of values that occurs, on its rows.
+    If they are arrays, the kernel is called once for each distinct combination of values, on the rows that have it.
     """
 
     def run(dtype: pa.DataType, args: Args) -> Any:
@@ -66,7 +66,7 @@ def _slice(values: pa.Array, start: int, stop: int | None) -> pa.Array:
 
 
 def _substring(values: pa.Array, start: int, length: int | None = None) -> pa.Array:
-    """SQL's substring: from 1, or from the end where `start` is negative; a negative length reaches to the left."""
+    """SQL's substring: `start` counts from 1, or from the end if negative; a negative length extends to the left."""
     first = start - 1 if start >= 0 else start
     if length is None:
         return _slice(values, max(first, 0) if start >= 0 else first, None)
@@ -89,7 +89,7 @@ def _pad(values: pa.Array, count: int, fill: str, on_left: bool) -> pa.Array:
     kept = _slice(values, 0, max(count, 0))
     wanted = np.maximum(count - pc.utf8_length(kept).fill_null(count).to_numpy(), 0)
     if not fill and wanted.any():
-        raise pa.ArrowInvalid("the text is shorter than the count, and there is nothing to fill it with")
+        raise pa.ArrowInvalid("the text is shorter than the width, and `fill` is empty")
     repeated = fill * (max(count, 0) // max(len(fill), 1) + 1)
     lengths, places = np.unique(wanted, return_inverse=True)
     fills = pa.array([repeated[:length] for length in lengths.tolist()], TEXT).take(pa.array(places))
@@ -105,7 +105,7 @@ def _repeat(values: pa.Array, count: int) -> pa.Array:
 
 def _bounded(longest: int, total: int) -> None:
     if longest > _LONGEST or total > _BIGGEST:
-        raise pa.ArrowInvalid(f"a text may become {_LONGEST:,} characters long, and a batch of them 2 GiB")
+        raise pa.ArrowInvalid(f"a text may have at most {_LONGEST:,} characters, and a batch of them 2 GiB")
 
 
 def _replace(values: pa.Array, old: str, new: str) -> pa.Array:
@@ -149,7 +149,7 @@ def _split_part(values: pa.Array, separator: str, index: int) -> pa.Array:
 
 
 def _last_slice(values: pa.Array, start: int, stop: int | None) -> pa.Array:
-    """values[start:stop] from the end, empty for texts too short to have a character there."""
+    """values[start:stop] counted from the end, empty for texts that are too short."""
     short = pc.less(pc.utf8_length(values), min(-start, _FAR - 1))
     return pc.if_else(short, "", _slice(values, start, stop))
 
@@ -172,7 +172,7 @@ def _sized(name: str, args: Sequence[Node]) -> Types:
 
 
 def _concat_ws(dtype: pa.DataType, args: Args) -> Any:
-    """Value by value, since Arrow 26 loses rows of only nulls when it skips nulls."""
+    """Argument by argument, as Arrow 26 loses rows of nulls only when it skips nulls."""
     separator, result, *values = args
     for value in values:
         longer = pc.binary_join_element_wise(result, value, separator)

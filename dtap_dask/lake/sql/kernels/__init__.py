@@ -1,1 +1,1 @@
-"""Computation on whole Arrow arrays that Arrow itself lacks or rounds differently: casts, decimals, the calendar."""
+"""Kernels for whole Arrow arrays that Arrow lacks, or that it rounds differently: casts, decimals, the calendar."""

@@ -1,4 +1,4 @@
-"""What Arrow has no kernel for: exact operators, remainders and calendar arithmetic, on whole arrays with NumPy."""
+"""Operators that Arrow has no kernel for: exact arithmetic, remainders and intervals, on whole arrays with NumPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.types import family
 
-_NS_DAYS = 106_700  # days from 1970 that nanoseconds in 64 bits reach, less a month
+_NS_DAYS = 106_700  # days from 1970 in the range of 64-bit nanoseconds, less a month
 
 
 def calculate(op: str, dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
@@ -34,7 +34,7 @@ _CHECKED: dict[str, Callable[..., Any]] = {
 
 def _remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
     """The remainder with the sign of the dividend, as SQL's %; of integers or floats of one type."""
-    if pa.types.is_signed_integer(dtype):  # the least integer over -1 overflows, and over 1 leaves nothing as well
+    if pa.types.is_signed_integer(dtype):  # dividing the least integer by -1 overflows; by 1 the remainder is 0 as well
         one = pa.scalar(1, dtype)
         right = pc.if_else(pc.equal(right, pc.negate(one)), one, right)
     if pa.types.is_integer(dtype):
@@ -46,15 +46,15 @@ def _remainder(dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
 
 
 def floor_time(values: pa.Array, unit: str) -> pa.Array:
-    """Timestamps at the start of their `unit`; ArrowInvalid where nanoseconds cannot reach it (Arrow wraps)."""
+    """Timestamps at the start of their `unit`; ArrowInvalid where nanoseconds overflow (Arrow wraps)."""
     floored = pc.floor_temporal(values, unit=unit)
     if values.type.unit == "ns" and pc.any(pc.greater(floored, values)).as_py():
-        raise pa.ArrowInvalid(f"the start of the {unit} lies before the first nanosecond timestamp, in 1677")
+        raise pa.ArrowInvalid(f"the start of the {unit} is before the first nanosecond timestamp, in 1677")
     return floored
 
 
 def add_interval(values: pa.Array, interval: pa.Scalar, dtype: pa.DataType, sign: int) -> pa.Array:
-    """Timestamps of `dtype` plus `sign` times an interval; a day that a month lacks becomes its last."""
+    """Timestamps of `dtype` plus `sign` times an interval; a day beyond the end of a month becomes its last day."""
     months, days, nanoseconds = interval.as_py()
     stamps = pc.cast(values, dtype)
     if months:

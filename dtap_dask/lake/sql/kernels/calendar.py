@@ -1,7 +1,7 @@
-"""The Gregorian calendar on Arrow's dates and timestamps, over all the years that 64 bits reach.
+"""The Gregorian calendar on Arrow's dates and timestamps, for all years in the range of 64 bits.
 
 Arrow's own kernels wrap around beyond the years -32768 to 32767. The calendar repeats every 400 years (146,097 days,
-whole weeks), so that values beyond are moved by whole cycles, computed there, and moved back.
+whole weeks): values out of range are shifted by whole cycles, computed, and shifted back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NEAR_DAYS = 11_000_000  # about 30,000 years
 
 
 def per_day(dtype: pa.DataType) -> int:
-    """Steps of a date, timestamp or time type in a day."""
+    """Units of a date, timestamp or time type in a day."""
     return 1 if pa.types.is_date32(dtype) else _PER_DAY[dtype.unit]
 
 
@@ -34,9 +34,9 @@ def counts(values: pa.Array) -> pa.Array:
 
 
 def by_cycle(values: pa.Array, kernel: Callable[[pa.Array], pa.Array], years: int | None) -> pa.Array:
-    """`kernel` of dates or timestamps, right for all years: int64, or times if the kernel gives times.
+    """`kernel` applied to dates or timestamps of any year: int64, or times if the kernel returns times.
 
-    `years` is what a cycle of 400 years adds to the kernel's result; None if it gives times.
+    `years`: what a cycle of 400 years adds to the result of the kernel; None if it returns times.
     """
     numbers = counts(values)
     low, high = (pc.min_max(numbers)[end].as_py() for end in ("min", "max"))
@@ -60,7 +60,7 @@ def _as(numbers: pa.Array, dtype: pa.DataType) -> pa.Array:
 
 
 def part(kernel: Callable[[pa.Array], pa.Array], years: int = 0) -> Callable[[pa.Array], pa.Array]:
-    """A kernel for a part of dates and timestamps as int64; `years`: how much it grows in 400 years."""
+    """A kernel for a part of dates and timestamps as int64; `years`: its increase in 400 years."""
     return lambda values: pc.cast(by_cycle(values, kernel, years), pa.int64())
 
 
@@ -77,6 +77,7 @@ months = part(
 
 
 def weekday(first: int, from_zero: bool) -> Callable[[pa.Array], pa.Array]:
+    """A kernel for the day of the week; `first`: the day that begins it, 1 (Monday) to 7."""
     return part(lambda values: pc.day_of_week(values, count_from_zero=from_zero, week_start=first))
 
 
@@ -94,12 +95,12 @@ def floor_divide(numbers: pa.Array, step: int) -> pa.Array:
 
 
 def spans_of_years(values: pa.Array, period: int) -> pa.Array:
-    """Decades, centuries and the like as DuckDB cuts years: towards the year 0."""
+    """Decades, centuries and the like, rounded towards the year 0 as in DuckDB."""
     return pc.divide(year(values), period)
 
 
 def days_from_civil(years: np.ndarray, months: Any, days_: Any) -> np.ndarray:
-    """Days since 1970 of year, month 1 to 12 and day: int64; days beyond the month's end run on."""
+    """Days since 1970 of year, month 1 to 12 and day: int64; days beyond the end of the month are in the next one."""
     start = ((years - 1970) * 12 + (months - 1)).astype(np.int64).view("M8[M]").astype("M8[D]").view(np.int64)
     return np.asarray(start + days_ - 1)
 
@@ -110,12 +111,12 @@ def stamps_of_days(number: pa.Array, dtype: pa.DataType) -> pa.Array:
 
 
 def floor(values: pa.Array, unit: str) -> pa.Array:
-    """Timestamps in microseconds at the start of their `unit`: one of Arrow's, or one that DuckDB has beside them."""
+    """Timestamps in microseconds at the start of their `unit`, one of Arrow's or DuckDB's."""
     if unit in YEARS:
         years = pc.multiply(spans_of_years(values, YEARS[unit]), YEARS[unit])
         return stamps_of_days(_january(years, 1), values.type)
     if unit == "isoyear":
-        fourth = _january(iso_year(values), 4)  # always in the year's first week
+        fourth = _january(iso_year(values), 4)  # always in the first ISO week of the year
         return stamps_of_days(pc.subtract(fourth, _since_monday(fourth)), values.type)
     return by_cycle(values, lambda near: floor_time(near, unit), None)
 

@@ -1,4 +1,4 @@
-"""CAST on Arrow arrays with SQL's rounding; whole columns by Arrow's kernels, only misfits value by distinct value."""
+"""CAST on Arrow arrays with SQL's rounding: by Arrow's kernels; value by value only if some value does not fit."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MICROS = pa.timestamp("us")
 
 
 def castable(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether CAST knows a way between two plain types."""
+    """Whether there is a CAST between two plain types."""
     return source == target or (family(source), family(target)) in _RULES
 
 
 def cast(values: pa.Array, target: pa.DataType, *, lenient: bool = False) -> pa.Array:
-    """`values` as `target`; what does not fit is null when `lenient`, else a DataError shows the first such value."""
+    """`values` as `target`; values that do not fit are null if `lenient`, else DataError shows the first."""
     if values.type == target:
         return values
-    if pa.types.is_decimal256(target):  # only to compare
+    if pa.types.is_decimal256(target):  # for comparisons only
         wide = _whole(values, pa.decimal128(20, 0)) if family(values.type) == "int" else values
         return pc.cast(wide, target)
     try:
@@ -90,7 +90,7 @@ def _to_time(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Another unit, halves away from 1970, as DuckDB rounds; ArrowInvalid for what it cannot reach."""
+    """Timestamps in another unit, rounded half away from 1970 as in DuckDB; ArrowInvalid on overflow."""
     ratio = NANOSECONDS[target.unit] // NANOSECONDS[values.type.unit]
     if ratio <= 1:
         return pc.cast(values, target)
@@ -104,13 +104,13 @@ def _naive(values: pa.Array) -> pa.Array:
 
 
 def _text_to_stamp(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Text as microseconds, or nanoseconds if these are wanted, then rounded to the unit."""
+    """Text parsed to microseconds (nanoseconds for that unit), then rounded to the unit."""
     unit = "ns" if target.unit == "ns" else "us"
     return _to_stamp(pc.cast(pc.cast(values, pa.timestamp(unit)), pa.timestamp(unit, target.tz)), target)
 
 
 def _text_to_decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """By Arrow's kernel while every text is short enough: with more than 38 digits it wraps around."""
+    """By Arrow's kernel if all texts are short enough: with more than 38 digits it wraps around."""
     longest = pc.max(pc.binary_length(values)).as_py() or 0
     if longest + target.scale > MAX_PRECISION or pc.any(pc.match_substring_regex(values, "[eE]")).as_py():
         raise pa.ArrowInvalid("too long")

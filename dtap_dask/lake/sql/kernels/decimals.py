@@ -1,6 +1,6 @@
-"""Exact arithmetic and conversion of decimals: Arrow's kernels while they are exact, whole numbers of any size else.
+"""Exact arithmetic and conversion of decimals: by Arrow's kernels where they are exact, else with Python integers.
 
-A decimal128 array is two 64-bit words a value: the count of units in the last place, low word first.
+A decimal128 value is two 64-bit words, low word first: its number of units in the last place ("counts" here).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dtap_dask.lake.sql.types import MAX_PRECISION
 _EXACT_POWER = 22  # 10^22 is the largest power of ten that is a double
 _WORD = 2**64
 _BELOW_HALF = np.nextafter(0.5, 0)  # added to a double and cut off, rounds halves away from zero
-_SHORT = 18  # digits that a signed 64-bit word always holds
+_SHORT = 18  # digits that always fit a signed 64-bit word
 
 
 def words(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def words(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_words(low: np.ndarray, high: np.ndarray, valid: np.ndarray, dtype: pa.DataType) -> pa.Array:
-    """The inverse of `words`; `valid` [n] is false for nulls. The values must have room in `dtype`."""
+    """The inverse of `words`; `valid` [n] is false for nulls. The values must fit `dtype`."""
     data = np.empty(2 * len(low), np.uint64)
     data[::2], data[1::2] = low.astype(np.uint64, copy=False), high.view(np.uint64)
     bits = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
@@ -105,7 +105,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {"+": pc.add, "-": pc.subtract, "*": p
 
 
 def _kernel_precision(op: str, left: pa.DataType, right: pa.DataType) -> int:
-    """Digits that Arrow's kernel gives its result."""
+    """The precision of the result of Arrow's kernel."""
     if op == "*":
         return int(left.precision + right.precision + 1)
     whole = max(left.precision - left.scale, right.precision - right.scale)
@@ -113,7 +113,7 @@ def _kernel_precision(op: str, left: pa.DataType, right: pa.DataType) -> int:
 
 
 def _as(values: pa.Array, dtype: pa.DataType) -> pa.Array:
-    """`values` under a type of the same scale, in which they are known to have room."""
+    """`values` as a type of the same scale that they are known to fit."""
     if values.type == dtype:
         return values
     return pa.Array.from_buffers(dtype, len(values), values.buffers(), values.null_count, values.offset)
@@ -165,7 +165,7 @@ def _no_zero(divisor: np.ndarray, valid: np.ndarray) -> None:
 def to_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
     """The float or double nearest to each decimal; Arrow 26 misses it for some, such as 1.255.
 
-    One division of two exact doubles rounds once; what does not fit two exact doubles goes through its text.
+    Dividing two exact doubles rounds once; values that do not fit them are converted through their text.
     """
     if not pa.types.is_decimal128(values.type):
         return pc.cast(pc.cast(values, pa.string()), dtype)
@@ -182,7 +182,7 @@ def to_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
 
 
 def from_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
-    """Floats times a power of ten in double, halves away from zero, as DuckDB; ArrowInvalid if one has no room."""
+    """Floats as decimals, rounded half away from zero in double as in DuckDB; ArrowInvalid if one does not fit."""
     valid = np.asarray(values.is_valid())
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
@@ -195,7 +195,7 @@ def from_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
         return scaled(counts.astype(np.int64), valid, dtype)
     size, negative = np.abs(counts), counts < 0
     high = np.floor(size * 2.0**-64)
-    low, high = (size - high * 2.0**64).astype(np.uint64), high.astype(np.int64)  # exact: of sizes, not of counts
+    low, high = (size - high * 2.0**64).astype(np.uint64), high.astype(np.int64)  # exact for absolute values only
     carry = (low == 0).astype(np.int64)
     return from_words(
         np.where(negative, ~low + np.uint64(1), low), np.where(negative, ~high + carry, high), valid, dtype
@@ -203,7 +203,7 @@ def from_floating(values: pa.Array, dtype: pa.DataType) -> pa.Array:
 
 
 def rescaled(values: pa.Array, dtype: pa.DataType) -> pa.Array:
-    """Decimals under another precision and scale, halves away from zero; ArrowInvalid if one has no room."""
+    """Decimals with another precision and scale, rounded half away from zero; ArrowInvalid if one does not fit."""
     source = values.type
     down = source.scale - dtype.scale
     if down > 0:
@@ -213,15 +213,15 @@ def rescaled(values: pa.Array, dtype: pa.DataType) -> pa.Array:
 
 
 def rounded(values: pa.Array, digits: int, mode: str, dtype: pa.DataType) -> pa.Array:
-    """Decimals rounded to `digits` after the point, fewer than they have, as `dtype`; ArrowInvalid if one has no room.
+    """Decimals rounded to `digits` after the point, fewer than they have, as `dtype`; ArrowInvalid if one does not fit.
 
-    `digits` is negative for places before the point. `mode` is one of Arrow's.
+    `digits` is negative for digits before the point. `mode` is one of Arrow's.
     """
     source = values.type
     unit = source.scale - digits
     if source.precision > _SHORT or unit > _SHORT:
-        room = pa.decimal256(source.precision + 1, source.scale)  # rounding may need a digit more
-        return pc.cast(pc.round(pc.cast(values, room), ndigits=digits, round_mode=mode), dtype)
+        wide = pa.decimal256(source.precision + 1, source.scale)  # rounding may need a digit more
+        return pc.cast(pc.round(pc.cast(values, wide), ndigits=digits, round_mode=mode), dtype)
     counts = _ROUNDINGS[mode](unscaled(values), 10**unit) * 10 ** (dtype.scale - digits)
     if dtype.precision <= _SHORT and (np.abs(counts) >= 10**dtype.precision).any():
         raise pa.ArrowInvalid(f"a value has more than {dtype.precision} digits")

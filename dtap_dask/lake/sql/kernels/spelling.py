@@ -1,4 +1,4 @@
-"""Values as text, spelled as DuckDB spells them; whole columns by Arrow's kernels, only the odd ones value by value."""
+"""Values as text, formatted as in DuckDB: by Arrow's kernels; value by value only where Arrow differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from dtap_dask.lake.sql.types import TEXT, Family, family
 
 _EXPONENT_FROM, _EXPONENT_BELOW = 1e16, 1e-4  # where floats are written with an exponent
-_WHOLE_FLOATS = 2.0**24  # from here on float32 has whole numbers only, and not all of them
+_WHOLE_FLOATS = 2.0**24  # from here on, float32 values are whole numbers, and not all are representable
 _YEAR = re.compile(r"(-?\d+)(-.*)", re.DOTALL)
 
 
@@ -25,7 +25,7 @@ def to_text(values: pa.Array) -> pa.Array:
 
 
 def _patched(values: pa.Array, text: pa.Array, odd: Any, spell: Callable[[Any], str]) -> pa.Array:
-    """`text` with `spell` of the value where `odd` is true; each distinct value is spelled once."""
+    """`text`, replaced by `spell` of the value where `odd` is true; called once per distinct value."""
     mask = pc.fill_null(odd, False)
     if not pc.any(mask).as_py():
         return text
@@ -35,7 +35,7 @@ def _patched(values: pa.Array, text: pa.Array, odd: Any, spell: Callable[[Any], 
 
 
 def _floats(values: pa.Array) -> pa.Array:
-    """Shortest digits, with an exponent from 1e16 on and below 1e-4, where Arrow has other borders."""
+    """The shortest digits, with an exponent from 1e16 and below 1e-4 (Arrow has other limits)."""
     text = pc.cast(values, TEXT)
     with_exponent = pc.match_substring(text, "e")
     whole = pc.invert(pc.or_(pc.match_substring(text, "."), pc.or_(with_exponent, pc.is_inf(values))))
@@ -55,7 +55,7 @@ def _floats(values: pa.Array) -> pa.Array:
 
 
 def _halfway(values: pa.Array, text: pa.Array) -> pa.Array:
-    """Whether a float32 from 1e-4 to 2^24 lies halfway between two texts as short as its own."""
+    """Whether a float32 from 1e-4 to 2^24 is halfway between two numbers with as few digits."""
     point = pc.find_substring(text, ".")
     decimals = pc.subtract(pc.subtract(pc.binary_length(text), point), 1).fill_null(0).to_numpy()
     numbers = np.abs(values.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64))
@@ -66,7 +66,7 @@ def _halfway(values: pa.Array, text: pa.Array) -> pa.Array:
 
 
 def _float32(value: float) -> str:
-    """The shortest text of a float32; its double's where DuckDB finds the shortest one unclear."""
+    """The shortest text of a float32; that of its double where it is ambiguous to DuckDB."""
     if math.isinf(value):
         return repr(value)
     mantissa, _, power = np.format_float_scientific(np.float32(abs(value)), unique=True, trim="-").partition("e")
@@ -80,7 +80,7 @@ def _float32(value: float) -> str:
 
 
 def _unclear(value: float, digits: int, unit: int) -> bool:
-    """Whether `digits` units lie halfway to the next float32, or a text of fewer digits does, or two are as near."""
+    """Whether `digits` units, or a number of fewer digits, are halfway to the next float32, or two are equally near."""
     fraction, power = math.frexp(value)
     doubled, gap = 2 * int(value), 2 ** (power - 24)
     if doubled % unit == 0 and doubled // unit % 2:
@@ -98,7 +98,7 @@ def _decimals(values: pa.Array) -> pa.Array:
 
 
 def _short_clock(text: pa.Array) -> pa.Array:
-    """Without zeros at the end of a second's fraction."""
+    """Without trailing zeros of the fraction of a second."""
     text = pc.replace_substring_regex(text, r"(\.\d*?)0+$", r"\1")
     return pc.replace_substring_regex(text, r"\.$", "")
 
