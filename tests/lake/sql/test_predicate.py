@@ -297,7 +297,8 @@ ERRORS = {
     "st.q = 1": "has no field 'q'. Known here: a, f",
     "i.q = 1": "column 'i' (int32) has no field 'q': it is not a struct",
     "l[1] = 1": "[...] is for fields of structs only",
-    "d > 'abc'": "column 'd' (date32[day]) is compared with 'abc', which is not a valid date32[day]: expected YYYY-MM-DD",
+    "d > 'abc'": "column 'd' (date32[day]) is compared with 'abc', which is not a valid date32[day]: "
+    "expected YYYY-MM-DD",
     "d > '2013-02-30'": "which is not a valid date32[day]",
     "ts > '2013-06-01 12:00+01'": "it has a zone, the type has none",
     "i = 'x'": "column 'i' (int32) is compared with 'x', which is not a valid int32: not a whole number",
