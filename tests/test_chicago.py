@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset
 import pytest
-from distributed import Client
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 import dtap_dask
 from dtap_dask.features import FittedState, Transform
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 
 CSV = Path(__file__).parents[1] / "../shared/data/chicago_taxi.csv"
 
@@ -84,13 +84,13 @@ def trips() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def finished(trips: pa.Table, client: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def finished(trips: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The job, run on a hive-partitioned lake of the trips."""
     folder = tmp_path_factory.mktemp("chicago")
     hive = pyarrow.dataset.partitioning(pa.schema([("year", pa.int32()), ("month", pa.int32())]), flavor="hive")
     pyarrow.dataset.write_dataset(trips, folder / "lake", format="parquet", partitioning=hive, use_threads=False)
     done = job(folder / "lake", folder / "out")
-    dtap_dask.run(done, client=client, progress="silent")
+    run_in_process(done)
     return done
 
 

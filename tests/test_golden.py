@@ -14,17 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client
 
 import dtap_dask
 from documents import Document
 from dtap_dask.job.planning import grouping
+from in_process import run_in_process
 
 ROWS = 64
 TABLE = pa.table(
@@ -104,14 +105,28 @@ GOLDEN: dict[tuple[str, str], tuple[dict[str, str], str]] = {
 FITTED = "3d59af7920e5f53f8482f076e54280dafaf1a4d9a932f73657dc4689e506d72f"
 
 
+def on_dask(job: Document, request: pytest.FixtureRequest) -> dtap_dask.Manifest:
+    return dtap_dask.run(job, client=request.getfixturevalue("client"), progress="silent")
+
+
+def in_a_loop(job: Document, request: pytest.FixtureRequest) -> dtap_dask.Manifest:
+    return run_in_process(job)
+
+
+@pytest.mark.parametrize("run", [in_a_loop, on_dask])
 @pytest.mark.parametrize(("layout", "shuffle"), [(a, b) for a in ("blocks", "rows") for b in ("mixed", "none")])
 def test_the_bytes_are_those_written_down(
-    layout: str, shuffle: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: str,
+    shuffle: str,
+    run: Callable[..., dtap_dask.Manifest],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(grouping, "MIN_TASKS", 2)
     pq.write_table(TABLE, tmp_path / "table.parquet", row_group_size=16)
     job = job_on(tmp_path / "table.parquet", tmp_path / "out", layout, shuffle)
-    manifest = dtap_dask.run(job, client=client, progress="silent")
+    manifest = run(job, request)
     crcs, together = {}, hashlib.sha256()
     for shard in sorted(manifest.shards, key=lambda one: one.path):
         data = (tmp_path / "out" / shard.path).read_bytes()
@@ -121,10 +136,10 @@ def test_the_bytes_are_those_written_down(
     assert (crcs, together.hexdigest()) == GOLDEN.get((layout, shuffle))
 
 
-def test_the_fitted_state_is_that_written_down(client: Client, tmp_path: Path) -> None:
+def test_the_fitted_state_is_that_written_down(tmp_path: Path) -> None:
     pq.write_table(TABLE, tmp_path / "table.parquet", row_group_size=16)
     job = job_on(tmp_path / "table.parquet", tmp_path / "out", "blocks", "mixed")
-    dtap_dask.run(job, client=client, progress="silent")
+    run_in_process(job)
     state = json.loads((tmp_path / "out" / "transform.json").read_text())
     del state["arrow_schema"]  # pyarrow's own bytes
     assert hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest() == FITTED

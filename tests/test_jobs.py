@@ -11,22 +11,22 @@ import keras
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client
 from sklearn.metrics import roc_auc_score
 
 import dtap_dask
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 
 JOBS = Path(__file__).parents[1] / "jobs"
 
 
-def test_every_job_runs_and_the_script_trains(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_job_runs_and_the_script_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_sample(open_store(str(tmp_path / "lake")), 20_000)
     monkeypatch.chdir(tmp_path)
     jobs = sorted(JOBS.glob("*.yaml"))
     assert {"local.yaml", "taxi.yaml"} <= {job.name for job in jobs}
-    manifests = {job.name: dtap_dask.run(job, client=client, progress="silent") for job in jobs}
+    manifests = {job.name: run_in_process(job) for job in jobs}
     for name, manifest in manifests.items():
         assert all(split.rows > 0 for split in manifest.splits.values()), name
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from distributed import Client
 
 import dtap_dask
 from documents import Document
@@ -23,6 +22,7 @@ from dtap_dask.errors import DtapError, JobError
 from dtap_dask.job.cluster.file import read_cluster_file
 from dtap_dask.job.jobfile.document import read_document
 from dtap_dask.job.jobfile.spec import Job
+from in_process import run_in_process
 
 
 def changed(job: Document, path: str, value: Any) -> Document:
@@ -428,20 +428,16 @@ DATA: list[tuple[str, Callable[[Path], Document], str, int]] = [
 
 
 @pytest.mark.parametrize(("name", "make", "says", "code"), DATA, ids=[name for name, *_ in DATA])
-def test_a_fault_in_the_data(
-    name: str, make: Callable[[Path], Document], says: str, code: int, tmp_path: Path, client: Client
-) -> None:
+def test_a_fault_in_the_data(name: str, make: Callable[[Path], Document], says: str, code: int, tmp_path: Path) -> None:
     job = make(tmp_path / "source")
     with pytest.raises(DtapError) as caught:
-        dtap_dask.run(job, client=client, progress="silent")
+        run_in_process(job)
     assert re.search(says, str(caught.value), re.DOTALL), str(caught.value)
     assert caught.value.exit_code == code
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_a_file_that_vanishes_between_plan_and_read(
-    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_vanishes_between_plan_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dtap_dask.job.running import run as run_module
 
     job = small(tmp_path / "source", x=[1.0, 2.0])
@@ -455,7 +451,7 @@ def test_a_file_that_vanishes_between_plan_and_read(
 
     monkeypatch.setattr(run_module, "plan_of", plan_and_remove)
     with pytest.raises(DtapError, match="part.parquet is gone from .* since the source was listed"):
-        dtap_dask.run(job, client=client, progress="silent")
+        run_in_process(job)
 
 
 def test_errors_survive_pickling() -> None:

@@ -30,6 +30,7 @@ from dtap_dask.job.preview import preview
 from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Snapshot
+from in_process import run_in_process
 
 
 def typed(*words: str) -> Result:
@@ -46,9 +47,9 @@ def file(job: Document, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def finished(file: str, tmp_path: Path, client: Client) -> str:
+def finished(file: str, tmp_path: Path) -> str:
     """A small finished dataset."""
-    dtap_dask.run(file, client=client, progress="silent", limit=2000)
+    run_in_process(file, limit=2000)
     return str(tmp_path / "out")
 
 
@@ -329,7 +330,7 @@ def wide_lake(folder: Path) -> Path:
     return folder
 
 
-def test_init_says_what_the_first_rows_show(tmp_path: Path, client: Client) -> None:
+def test_init_says_what_the_first_rows_show(tmp_path: Path) -> None:
     folder = wide_lake(tmp_path / "my lake")
     text = typed("init", str(folder), "--label", "Fare").stdout
     document = yaml.safe_load(text)
@@ -347,7 +348,7 @@ def test_init_says_what_the_first_rows_show(tmp_path: Path, client: Client) -> N
     assert "\x1b" not in text
     document["source"]["where"] = "Fare is not null"
     document["output"]["path"] = str(tmp_path / "out")
-    assert dtap_dask.run(document, client=client, progress="silent").splits["train"].rows > 1000
+    assert run_in_process(document).splits["train"].rows > 1000
 
 
 def test_init_writes_a_file_once(tmp_path: Path) -> None:

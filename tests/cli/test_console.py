@@ -20,13 +20,12 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from distributed import Client
 
-import dtap_dask
 from documents import Document
 from dtap_dask.job.console import BestEffortStream
 from dtap_dask.records.folder import STATUS
 from dtap_dask.storage import Store
+from in_process import run_in_process
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and terminals of POSIX")
 
@@ -47,11 +46,11 @@ def small(lake: Path) -> Document:
 
 
 @pytest.fixture(scope="module")
-def finished(small: Document, tmp_path_factory: pytest.TempPathFactory, client: Client) -> Path:
+def finished(small: Document, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the job and its dataset."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "job.yaml").write_text(yaml.safe_dump(small))
-    dtap_dask.run({**small, "output": {"path": str(folder / "out")}}, client=client, progress="silent")
+    run_in_process({**small, "output": {"path": str(folder / "out")}})
     return folder
 
 
@@ -99,7 +98,7 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_a_full_disk_for_the_status_alone(small: Document, tmp_path: Path, client: Client) -> None:
+def test_a_full_disk_for_the_status_alone(small: Document, tmp_path: Path) -> None:
     write_all = Store.write_all
 
     def full(store: Store, files: Mapping[str, bytes]) -> None:
@@ -109,7 +108,7 @@ def test_a_full_disk_for_the_status_alone(small: Document, tmp_path: Path, clien
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "write_all", full)
-        manifest = dtap_dask.run({**small, "output": {"path": str(tmp_path)}}, client=client, progress="silent")
+        manifest = run_in_process({**small, "output": {"path": str(tmp_path)}})
     assert sum(part.rows for part in manifest.splits.values()) == 20_000
     assert not list(tmp_path.glob(f"{STATUS}/*.json"))
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from distributed import Client
 
 import dtap_dask
 from documents import Document
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\n\x9b31mx\u202e"
 EVIL_SHOWN = "\\x1b]0;owned\\x07\\x1b[2J\\n\\x9b31mx\\u202e"
@@ -140,7 +140,7 @@ def test_no_command_lets_data_control_the_terminal(hostile: Path) -> None:
     clean(text)
 
 
-def test_objects_print_as_the_commands_print_them(job: Document, client: Client, tmp_path: Path) -> None:
+def test_objects_print_as_the_commands_print_them(job: Document, tmp_path: Path) -> None:
     plan = dtap_dask.plan(job, limit=2000)
     assert isinstance(plan, dtap_dask.Plan)
     assert str(plan) == repr(plan)
@@ -150,7 +150,7 @@ def test_objects_print_as_the_commands_print_them(job: Document, client: Client,
     assert commanded("plan", str(path), "--limit", "2000") == f"{plan!r}\n"
     loaded = dtap_dask.Job.load(job)
     assert yaml.safe_load(repr(loaded)) == job
-    manifest = dtap_dask.run(job, client=client, progress="silent", limit=2000)
+    manifest = run_in_process(job, limit=2000)
     out = str(tmp_path / "out")
     said = commanded("show", out, "-n", "1")
     assert said.split("\n\n")[0].splitlines()[1:] == repr(manifest).splitlines()[1:]

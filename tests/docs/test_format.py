@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from distributed import Client
 
 import dtap_dask
 import format_reader
+from in_process import run_in_process
 
 PAGES = Path(dtap_dask.__file__).parent / "docs"
 LAYOUTS = [("blocks", "none"), ("blocks", "gzip"), ("rows", "none"), ("rows", "gzip")]
@@ -63,11 +63,9 @@ def job(source: Path, output: Path, layout: str, compression: str) -> dict[str, 
 
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids="-".join)
-def dataset(
-    request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory, client: Client
-) -> Path:
+def dataset(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("dataset") / "out"
-    dtap_dask.run(job(source, output, *request.param), client=client, progress="silent")
+    run_in_process(job(source, output, *request.param))
     return output
 
 

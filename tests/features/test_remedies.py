@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from distributed import Client
 
-import dtap_dask
 from documents import Document
 from dtap_dask.errors import DtapError
+from in_process import run_in_process
 
 NULLS = pa.array([1.0, None, 3.0, 4.0] * 25)
 TEXT = pa.array(["1", "2", "N/A", None] * 25)
@@ -24,8 +23,8 @@ TEXT = pa.array(["1", "2", "N/A", None] * 25)
 class Lake:
     """One column `name` beside the numbers `n`, and the job on them."""
 
-    def __init__(self, folder: Path, client: Client, values: pa.Array, name: str = "x"):
-        self.folder, self.client = folder, client
+    def __init__(self, folder: Path, values: pa.Array, name: str = "x"):
+        self.folder = folder
         (folder / "lake").mkdir()
         pq.write_table(pa.table({"n": np.arange(len(values)), name: values}), folder / "lake/a.parquet")
 
@@ -34,7 +33,7 @@ class Lake:
         output = {"path": str(self.folder / "out"), "shuffle": "none"}
         source = {"path": str(self.folder / "lake"), **job.pop("source", {})}
         document: Document = {"version": 1, "source": source, "output": output, "features": [{"columns": "n"}], **job}
-        manifest = dtap_dask.run(document, client=self.client, progress="silent", overwrite=True)
+        manifest = run_in_process(document, overwrite=True)
         return sum(split.rows for split in manifest.splits.values())
 
     def refused(self, **job: Any) -> str:
@@ -58,8 +57,8 @@ def feature(*steps: Any, column: str = "x", **more: Any) -> list[Document]:
 
 
 @pytest.mark.parametrize("name", ["x", "a column's name", "order", "a.b"])
-def test_nulls_of_a_feature(tmp_path: Path, client: Client, name: str) -> None:
-    lake = Lake(tmp_path, client, NULLS, name)
+def test_nulls_of_a_feature(tmp_path: Path, name: str) -> None:
+    lake = Lake(tmp_path, NULLS, name)
     said = lake.refused(features=feature(column=name))
     assert lake.run(features=feature(column=name), source=where(said)) == 75
     assert {"impute", "allow_null: true"} <= set(ways(said))
@@ -68,8 +67,8 @@ def test_nulls_of_a_feature(tmp_path: Path, client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["label", "weight", "keep"])
-def test_nulls_of_what_is_no_feature(tmp_path: Path, client: Client, role: str) -> None:
-    lake = Lake(tmp_path, client, NULLS, "an amount")
+def test_nulls_of_what_is_no_feature(tmp_path: Path, role: str) -> None:
+    lake = Lake(tmp_path, NULLS, "an amount")
     given = ["an amount"] if role == "keep" else "an amount"
     said = lake.refused(**{role: given})
     assert lake.run(**{role: given}, source=where(said)) == 75
@@ -79,8 +78,8 @@ def test_nulls_of_what_is_no_feature(tmp_path: Path, client: Client, role: str) 
 
 
 @pytest.mark.parametrize("values", [pa.array(["a", None] * 50), pa.array([True, None] * 50)])
-def test_nulls_of_text_and_booleans(tmp_path: Path, client: Client, values: pa.Array) -> None:
-    lake = Lake(tmp_path, client, values)
+def test_nulls_of_text_and_booleans(tmp_path: Path, values: pa.Array) -> None:
+    lake = Lake(tmp_path, values)
     said = lake.refused(features=feature())
     [sql] = [way for way in ways(said) if way.startswith("coalesce")]
     assert lake.run(features=feature(column="y"), derive={"y": sql}) == 100
@@ -88,24 +87,22 @@ def test_nulls_of_text_and_booleans(tmp_path: Path, client: Client, values: pa.A
     assert lake.run(features=feature(), source=where(said)) == 50
 
 
-def test_nulls_of_lists(tmp_path: Path, client: Client) -> None:
-    said = Lake(tmp_path, client, pa.array([[1], None] * 50)).refused(features=feature())
+def test_nulls_of_lists(tmp_path: Path) -> None:
+    said = Lake(tmp_path, pa.array([[1], None] * 50)).refused(features=feature())
     assert "leave the column out where it is the lists that hold nulls" in said
     (tmp_path / "again").mkdir()
-    assert (
-        Lake(tmp_path / "again", client, pa.array([[1], None] * 50)).run(features=feature(), source=where(said)) == 50
-    )
+    assert Lake(tmp_path / "again", pa.array([[1], None] * 50)).run(features=feature(), source=where(said)) == 50
 
 
-def test_nulls_of_times(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([0, None] * 50, pa.timestamp("us")))
+def test_nulls_of_times(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([0, None] * 50, pa.timestamp("us")))
     assert "put `impute` behind the cast" in lake.refused(features=feature({"cast": "int64"})).lower()
     assert lake.run(features=feature({"cast": "int64"}, "impute")) == 100
 
 
 @pytest.mark.parametrize("step", ["standard_scale", "log1p", "minmax_scale", {"bucketize": {"quantiles": 3}}])
-def test_infinities(tmp_path: Path, client: Client, step: Any) -> None:
-    lake = Lake(tmp_path, client, pa.array([1.0, np.inf, -1.0, 2.0] * 25))
+def test_infinities(tmp_path: Path, step: Any) -> None:
+    lake = Lake(tmp_path, pa.array([1.0, np.inf, -1.0, 2.0] * 25))
     said = lake.refused(features=feature(step))
     assert "step" in said
     if step != "log1p":
@@ -116,26 +113,26 @@ def test_infinities(tmp_path: Path, client: Client, step: Any) -> None:
         assert lake.run(features=feature(step), source=where(said)) == kept
 
 
-def test_infinities_of_what_is_no_feature(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([1.0, np.inf] * 50))
+def test_infinities_of_what_is_no_feature(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([1.0, np.inf] * 50))
     said = lake.refused(weight="x")
     assert lake.run(weight="x", source=where(said)) == 50
 
 
-def test_negative_weights(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([1.0, -1.0] * 50))
+def test_negative_weights(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([1.0, -1.0] * 50))
     assert lake.run(weight="x", source=where(lake.refused(weight="x"))) == 50
 
 
-def test_logarithms_below_minus_one(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([1.0, -2.0] * 50))
+def test_logarithms_below_minus_one(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([1.0, -2.0] * 50))
     said = lake.refused(features=feature("log1p"))
     assert lake.run(features=feature("log1p"), source=where(said)) == 50
     assert lake.run(features=feature({"clip": {"min": 0}}, "log1p")) == 100
 
 
-def test_words_that_spell_no_number(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, TEXT)
+def test_words_that_spell_no_number(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, TEXT)
     said = lake.refused(features=feature({"cast": "int64"}, "impute"))
     [sql] = [way for way in ways(said) if way.startswith("try_cast")]
     assert lake.run(features=feature("impute", column="y"), derive={"y": sql}) == 100
@@ -143,21 +140,21 @@ def test_words_that_spell_no_number(tmp_path: Path, client: Client) -> None:
     assert lake.run(features=feature("ordinal_encode")) == 100
 
 
-def test_values_beyond_a_cast(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([1, 1000] * 50))
+def test_values_beyond_a_cast(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([1, 1000] * 50))
     assert "Use a wider type, put `clip` before the cast" in lake.refused(features=feature({"cast": "int8"}))
     assert lake.run(features=feature({"cast": "int16"})) == 100
     assert lake.run(features=feature({"clip": {"max": 127}}, {"cast": "int8"})) == 100
 
 
-def test_squares_that_overflow(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([1e300, 1e299] * 50))
+def test_squares_that_overflow(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([1e300, 1e299] * 50))
     assert "Put `clip`, or `log1p`, before it" in lake.refused(features=feature("standard_scale"))
     assert lake.run(features=feature({"clip": {"max": 1000}}, "standard_scale")) == 100
     assert lake.run(features=feature("log1p", "standard_scale")) == 100
 
 
-def test_large_outputs(tmp_path: Path, client: Client) -> None:
-    lake = Lake(tmp_path, client, pa.array([1e300, 1.0] * 50))
+def test_large_outputs(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, pa.array([1e300, 1.0] * 50))
     assert "infinite at step output as float32. Put `clip` last among its steps" in lake.refused(features=feature())
     assert lake.run(features=feature({"clip": {"max": 1000}})) == 100

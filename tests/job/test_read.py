@@ -24,6 +24,7 @@ from dtap_dask.errors import JobError, SourceError
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 
 Row = tuple[str, ...]
 
@@ -95,7 +96,7 @@ def test_a_job_gives_the_rows_that_its_dataset_keeps(job: Document, client: Clie
     """With `sample`, and a fitted split; the order of the source is that of the records without a shuffle."""
     job["source"]["sample"] = 0.25
     job["output"]["shuffle"] = "none"
-    manifest = dtap_dask.run(job, client=client, progress="silent")
+    manifest = run_in_process(job)
     store = open_store(job["output"]["path"])
     frame = dtap_dask.read(job, columns=["trip_id"])
     found = computed(frame)["trip_id"].to_pylist()

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from distributed import Client
 
 import dtap_dask
 from dtap_dask.errors import DataError, JobError, SourceError
@@ -24,6 +23,7 @@ from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.lake.columns import FileColumns, merge_file_columns, source_columns
 from dtap_dask.lake.common_type import common_type
 from dtap_dask.lake.parquet.conversion import to_delivered_type
+from in_process import run_in_process
 
 NOON = dt.datetime(2020, 1, 1, 12)
 US, NS, UTC = pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC")
@@ -315,7 +315,7 @@ def test_any_number_of_files_may_have_no_value_of_a_column(tmp_path: Path) -> No
 # The whole way
 
 
-def test_a_job_runs_on_files_that_differ(tmp_path: Path, client: Client) -> None:
+def test_a_job_runs_on_files_that_differ(tmp_path: Path) -> None:
     root = put(
         tmp_path / "t",
         pa.table({"id": pa.array([1, 2], pa.int32()), "x": pa.array([1.5, 2.5], pa.float32())}),
@@ -323,7 +323,7 @@ def test_a_job_runs_on_files_that_differ(tmp_path: Path, client: Client) -> None
     )
     steps = [{"columns": "x", "steps": ["standard_scale"]}, {"columns": "word", "steps": ["ordinal_encode"]}]
     job = job_on(root, keep=["id"], features=steps, output={"path": str(tmp_path / "out"), "shuffle": "none"})
-    manifest = dtap_dask.run(job, client=client, progress="silent")
+    manifest = run_in_process(job)
     assert sum(split.rows for split in manifest.splits.values()) == 4
     ids = {int(row["id"]) for row in _batches(tmp_path / "out")}
     assert ids == {1, 2, 3, 2**40}

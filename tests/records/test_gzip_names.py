@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from distributed import Client
 
 import dtap_dask
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 
 OLD = Path(__file__).parents[1] / "data" / "gzip_named_tfrecord"
 
@@ -44,7 +44,7 @@ def test_datasets_of_the_old_names_load(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["blocks", "rows"])
-def test_compressed_shards_say_so_in_their_names(layout: str, client: Client, tmp_path: Path) -> None:
+def test_compressed_shards_say_so_in_their_names(layout: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": range(50)}), tmp_path / "table.parquet")
     job: dict[str, Any] = {
         "version": 1,
@@ -52,7 +52,7 @@ def test_compressed_shards_say_so_in_their_names(layout: str, client: Client, tm
         "features": [{"columns": ["id"]}],
         "output": {"path": str(tmp_path / "out"), "layout": layout, "compression": "gzip"},
     }
-    manifest = dtap_dask.run(job, client=client, progress="silent")
+    manifest = run_in_process(job)
     for shard in manifest.shards:
         assert shard.path.endswith(f"{manifest.fingerprint[:8]}.tfrecord.gz")
         file = str(tmp_path / "out" / shard.path)

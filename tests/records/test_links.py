@@ -10,11 +10,9 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from distributed import Client
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-import dtap_dask
 from documents import Document
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.records.commit import finish_commit
@@ -22,6 +20,7 @@ from dtap_dask.records.lock import lock
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.remote import RemoteFiles
+from in_process import run_in_process
 
 WRITING: dict[str, Callable[[Store], Any]] = {
     "create": lambda store: put(store, "linked/precious"),
@@ -168,32 +167,26 @@ def small(lake: Path, output: Path, column: str = "fare") -> Document:
     }
 
 
-def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
-    return dtap_dask.run(job, client=client, progress="silent", **options)
-
-
 def forge(output: Path, **changes: Any) -> None:
     path = output / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_an_overwrite_follows_neither_links_nor_what_a_manifest_claims(
-    lake: Path, tmp_path: Path, client: Client
-) -> None:
+def test_an_overwrite_follows_neither_links_nor_what_a_manifest_claims(lake: Path, tmp_path: Path) -> None:
     """Links among status files and locks, and below the dataset, to which its manifest and commit.json point."""
     output, outside = tmp_path / "out", tmp_path / "outside"
     fill(outside)
     (output / "_run" / "status").mkdir(parents=True)
     for name in ("_run/status/old", "_run/status/job-abcdef.json", "_run/lock.old"):
         (output / name).symlink_to(outside)
-    run(small(lake, output), client)
+    run_in_process(small(lake, output))
     (output / "extra").symlink_to(outside)
     manifest = json.loads((output / "manifest.json").read_text())
     forge(output, sidecars=[*manifest["sidecars"], {"path": "extra/precious", "bytes": 13, "crc32c": 1}])
-    run(small(lake, output, "tips"), client, overwrite=True)
+    run_in_process(small(lake, output, "tips"), overwrite=True)
     commit(output, ["extra/deep/more"])
     with pytest.raises(JobError, match="holds a dataset already"):
-        run(small(lake, output), client)
+        run_in_process(small(lake, output))
     assert (output / "_run" / "0123abcd" / "commit" / "commit.json").exists()  # a run that is refused changes nothing
     finish_commit(open_store(str(output)))
     assert contents(outside) == {
@@ -211,10 +204,10 @@ def commit(output: Path, remove: list[str]) -> None:
 
 @pytest.mark.parametrize("path", ["/precious", "../precious", "_run/lock", "manifest.json", "a//b", "a/./b", "a\0b"])
 def test_neither_manifest_nor_commit_file_names_other_files_than_the_dataset_s(
-    path: str, lake: Path, tmp_path: Path, client: Client
+    path: str, lake: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    manifest = run(small(lake, output), client)
+    manifest = run_in_process(small(lake, output))
     (tmp_path / "precious").write_text("years of work")
     commit(output, [path, "kept"])
     (output / "kept").write_text("1")
@@ -232,31 +225,29 @@ FOREIGN = ["transform.json", "sources.parquet", "transform/0.parquet"]
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
-def test_files_of_other_programs_are_not_replaced(
-    options: dict[str, bool], lake: Path, tmp_path: Path, client: Client
-) -> None:
+def test_files_of_other_programs_are_not_replaced(options: dict[str, bool], lake: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     for name in (*FOREIGN, "_run/lock.txt", "_run/notes", "_run/status/notes.txt", "_run/mine/plan.json", "README.md"):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_text("mine")
     with pytest.raises(JobError, match=rf"holds {', '.join(FOREIGN)}, which no dataset there owns.*another output"):
-        run(small(lake, output), client, **options)
+        run_in_process(small(lake, output), **options)
     for name in FOREIGN:
         assert (output / name).read_text() == "mine"
         (output / name).unlink()
-    run(small(lake, output), client, **options)
+    run_in_process(small(lake, output), **options)
     left = [path for path in output.rglob("*") if path.is_file() and path.read_bytes() == b"mine"]
     assert {str(path.relative_to(output)) for path in left} == {
         "_run/lock.txt", "_run/notes", "_run/status/notes.txt", "_run/mine/plan.json", "README.md",
     }  # fmt: skip
 
 
-def test_a_file_beside_a_dataset_is_not_replaced_by_the_next(lake: Path, tmp_path: Path, client: Client) -> None:
+def test_a_file_beside_a_dataset_is_not_replaced_by_the_next(lake: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    run(small(lake, output), client)
+    run_in_process(small(lake, output))
     (output / "transform").mkdir()
     (output / "transform" / "0.parquet").write_text("mine")
     with pytest.raises(JobError, match=r"holds transform/0\.parquet, which no dataset there owns"):
-        run(small(lake, output, "tips"), client, overwrite=True)
+        run_in_process(small(lake, output, "tips"), overwrite=True)
     (output / "transform" / "0.parquet").unlink()
-    run(small(lake, output, "tips"), client, overwrite=True)
+    run_in_process(small(lake, output, "tips"), overwrite=True)

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from distributed import Client
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -30,6 +29,7 @@ from dtap_dask.job.preview import preview
 from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Snapshot
+from in_process import run_in_process
 
 SECRET = "päss-w0rd"
 
@@ -187,7 +187,7 @@ def test_redaction_leaves_no_value_and_can_be_repeated(values: dict[str, str], w
 # Changed copies
 
 
-def test_a_changed_copy_counts(job: Document, tmp_path: Path, client: Client) -> None:
+def test_a_changed_copy_counts(job: Document, tmp_path: Path) -> None:
     loaded = Job.load(job)
     assert Job.load(loaded).document == job
     changed = loaded.model_copy(
@@ -200,7 +200,7 @@ def test_a_changed_copy_counts(job: Document, tmp_path: Path, client: Client) ->
     planned = make_plan(changed)
     assert planned.checked.scan.where == "fare > 20"
     assert planned.fingerprint != make_plan(loaded).fingerprint
-    manifest = dtap_dask.run(changed, client=client, progress="silent")
+    manifest = run_in_process(changed)
     assert (tmp_path / "other" / "manifest.json").exists()
     assert manifest.layout.kind == "rows"
     assert manifest.job["source"]["where"] == "fare > 20"
@@ -239,7 +239,7 @@ class Layout(enum.StrEnum):
     ROWS = "rows"
 
 
-def test_values_of_other_libraries_count_as_plain_ones(job: Document, tmp_path: Path, client: Client) -> None:
+def test_values_of_other_libraries_count_as_plain_ones(job: Document, tmp_path: Path) -> None:
     odd = {
         **job,
         "name": np.str_("odd"),
@@ -250,7 +250,7 @@ def test_values_of_other_libraries_count_as_plain_ones(job: Document, tmp_path: 
         "features": ({"columns": ["fare"], "steps": ({"clip": {"min": np.int16(1), "max": np.float64(50)}},)},),
         "output": {"path": tmp_path / "odd", "seed": np.int64(3), "layout": Layout.ROWS},
     }
-    manifest = dtap_dask.run(odd, client=client, progress="silent")
+    manifest = run_in_process(odd)
     held = json.loads((tmp_path / "odd" / "manifest.json").read_text())["job"]
     assert held == manifest.job
     assert held["output"] == {"path": str(tmp_path / "odd"), "seed": 3, "layout": "rows"}

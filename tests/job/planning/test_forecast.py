@@ -18,11 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dtap_dask
 from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import machine
@@ -38,15 +36,12 @@ from dtap_dask.job.status.folder import read_runs
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
+from in_process import run_in_process
 from property_tests import examples
 
 WORDS = "The distinct values of"
 REFUSED = "cannot be written from this machine"
 IDLE = "will be idle"
-
-
-def run(job: Document, client: Client, **options: Any) -> Manifest:
-    return dtap_dask.run(job, client=client, progress="silent", **options)
 
 
 def size(manifest: Manifest) -> int:
@@ -64,10 +59,10 @@ def warned(plan: Plan, expected: Forecast) -> str:
 # Forecast and run
 
 
-def test_a_probe_forecasts_rows_and_bytes(job: Document, client: Client) -> None:
+def test_a_probe_forecasts_rows_and_bytes(job: Document) -> None:
     plan = make_plan(job)
     without, expected = forecast(plan), forecast(plan, probe(plan, 0.5))
-    manifest = run(job, client)
+    manifest = run_in_process(job)
     rows = {name: part.rows for name, part in manifest.splits.items()}
     assert (expected.certainty, without.certainty) == ("about", "at most")
     assert expected.rows == pytest.approx(sum(rows.values()), rel=0.1)
@@ -78,12 +73,12 @@ def test_a_probe_forecasts_rows_and_bytes(job: Document, client: Client) -> None
 
 
 @pytest.mark.parametrize("layout", ["blocks", "rows"])
-def test_where_nothing_is_filtered_the_forecast_is_what_is_written(job: Document, client: Client, layout: str) -> None:
+def test_where_nothing_is_filtered_the_forecast_is_what_is_written(job: Document, layout: str) -> None:
     del job["source"]["where"], job["split"]
     job["features"] = [{"columns": ["trip_miles", "fare"], "steps": [{"impute": {"strategy": "mean"}}]}]
     job["output"] |= {"shard_size": "8KiB", "layout": layout}
     expected = forecast(make_plan(job))
-    manifest = run(job, client)
+    manifest = run_in_process(job)
     assert (expected.certainty, expected.rows) == ("exactly", 20_000)
     assert {part.name: part.shards for part in expected.parts} == shards(manifest)
     assert expected.shards > len(make_plan(job).write_tasks)
@@ -91,10 +86,10 @@ def test_where_nothing_is_filtered_the_forecast_is_what_is_written(job: Document
     assert expected.bytes[1] == pytest.approx(size(manifest), rel=0.1)
 
 
-def test_fractions_give_the_rows_of_each_part(job: Document, client: Client) -> None:
+def test_fractions_give_the_rows_of_each_part(job: Document) -> None:
     job["source"] |= {"where": None, "sample": 0.5}
     expected = forecast(make_plan(job))
-    manifest = run(job, client)
+    manifest = run_in_process(job)
     assert expected.certainty == "about"
     assert expected.rows == pytest.approx(sum(part.rows for part in manifest.splits.values()), rel=0.1)
     assert {part.name: part.rows for part in expected.parts} == pytest.approx(
@@ -118,10 +113,8 @@ def test_conditions_for_parts_only_bound_them(job: Document) -> None:
     assert measured.parts[0].rows == pytest.approx(0.75 * plan.totals.rows.read, rel=0.2)
 
 
-def test_forecast_and_measured_are_told_and_kept(
-    job: Document, client: Client, capsys: pytest.CaptureFixture[str]
-) -> None:
-    manifest = dtap_dask.run(job, client=client, progress="plain", probe=True)
+def test_forecast_and_measured_are_told_and_kept(job: Document, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = run_in_process(job, progress="plain", probe=True)
     told = capsys.readouterr().err
     store = open_store(job["output"]["path"])
     [snapshot] = read_runs(store)

@@ -11,16 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dtap_dask
 from documents import Document
 from dtap_dask.errors import JobError
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, build, merge, parse_step
 from dtap_dask.features.leaks import Line, Table
 from dtap_dask.job.planning.plan import make_plan
+from in_process import run_in_process
 
 ROWS = 2000
 
@@ -105,27 +104,25 @@ def test_the_main_job_is_not_warned_of(job: Document) -> None:
     assert found.startswith("The label 'big_tipper' is derived from 'fare', 'tips', which are features")
 
 
-def run_notes(job: Document, client: Client, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    dtap_dask.run(job, client=client, progress="plain", overwrite=True)
+def run_notes(job: Document, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    run_in_process(job, progress="plain", overwrite=True)
     said = capsys.readouterr()
     return [line for line in (said.out + said.err).splitlines() if "alone predicts" in line]
 
 
-def test_the_rows_show_what_predicts_the_label_alone(
-    tmp_path: Path, client: Client, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_rows_show_what_predicts_the_label_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = [
         {"columns": ["price", "noisy", "noise", "id"], "steps": ["standard_scale"]},
         {"columns": ["word", "city", "code", "name"], "steps": ["ordinal_encode"]},
     ]
     job = job_on(tmp_path, label="y", features=features, split={"parts": {"train": 0.8, "eval": 0.2}, "key": ["id"]})
-    notes = run_notes(job, client, capsys)
+    notes = run_notes(job, capsys)
     assert sorted(note.split("'")[1] for note in notes) == ["code", "word"]
     assert all("If it is known only once the label is, take it out of the features." in note for note in notes)
     assert any("|r| = 1.0000" in note and "0.999 counts as too much" in note for note in notes)
     assert any("its 3 values leave 0.00% of the wrong guesses" in note for note in notes)
     job |= {"label": "cents"}
-    [note] = run_notes(job, client, capsys)
+    [note] = run_notes(job, capsys)
     assert "feature column 'price' alone predicts the label 'cents': |r| = 1.0000" in note
 
 

@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from distributed import Client
 
-import dtap_dask
 from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import DataError
 from dtap_dask.job.planning.plan import make_plan
+from in_process import run_in_process
 
 ROWS = 200
 
@@ -39,13 +38,13 @@ def lake(folder: Path, **options: Any) -> Document:
     return {"version": 1, "source": source, "output": output, "features": [{"columns": ["n", "x", "text"]}]}
 
 
-def test_plan_and_run_say_so_before_anything_is_read(tmp_path: Path, client: Client) -> None:
+def test_plan_and_run_say_so_before_anything_is_read(tmp_path: Path) -> None:
     job = lake(tmp_path)
     said = r"of columns 'x' \(20\), 'text' \(1\) would reach the output in 200 rows\. For 'x': put `impute`"
     with pytest.raises(DataError, match=said):
         make_plan(job)
     with pytest.raises(DataError, match=said):
-        dtap_dask.run(job, client=client, progress="silent")
+        run_in_process(job)
     assert not (tmp_path / "out").exists()
     result = CliRunner().invoke(tfrecords, ["plan", str(write(tmp_path, job))])
     assert result.exit_code == 1
@@ -89,9 +88,9 @@ def test_roles_and_remedies(tmp_path: Path) -> None:
         make_plan({**job, "keep": ["text"]})
 
 
-def test_without_statistics_the_first_pass_finds_them(tmp_path: Path, client: Client) -> None:
+def test_without_statistics_the_first_pass_finds_them(tmp_path: Path) -> None:
     job = lake(tmp_path, write_statistics=False)
     make_plan(job)
     job["features"] = [{"columns": "x", "steps": ["standard_scale"]}]
     with pytest.raises(DataError, match=r"column 'x' \(20\) would reach the output in 200 rows"):
-        dtap_dask.run(job, client=client, progress="silent")
+        run_in_process(job)

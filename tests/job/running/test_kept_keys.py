@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client
 
-import dtap_dask
 from dtap_dask.errors import DtapError
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 
 ROWS = 100
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -53,8 +52,8 @@ def job_on(folder: Path, array: pa.Array, layout: str) -> dict[str, Any]:
     return {"version": 1, "source": source, "features": [{"columns": "x"}], "keep": ["key"], "output": output}
 
 
-def kept(job: dict[str, Any], client: Client) -> list[object]:
-    dtap_dask.run(job, client=client, progress="silent", overwrite=True)
+def kept(job: dict[str, Any]) -> list[object]:
+    run_in_process(job, overwrite=True)
     store = open_store(job["output"]["path"])
     manifest = read_manifest(store)
     column = first_rows(store, manifest, "train", ROWS)[job["keep"][0]]
@@ -63,35 +62,35 @@ def kept(job: dict[str, Any], client: Client) -> list[object]:
 
 @pytest.mark.parametrize("layout", ["blocks", "rows"])
 @pytest.mark.parametrize("name", list(COLUMNS))
-def test_a_key_comes_out_as_it_went_in(name: str, layout: str, client: Client, tmp_path: Path) -> None:
+def test_a_key_comes_out_as_it_went_in(name: str, layout: str, tmp_path: Path) -> None:
     array, expected = COLUMNS[name]
     job = job_on(tmp_path, array, layout)
     try:
-        found = kept(job, client)
+        found = kept(job)
     except DtapError as error:  # what it says is done as it says it
         ways = re.findall(r"`(cast\([^`]*)`", str(error))
         if not ways or "keep that" not in str(error):
             raise
-        found = kept({**job, "derive": {"exact": ways[0]}, "keep": ["exact"]}, client)
+        found = kept({**job, "derive": {"exact": ways[0]}, "keep": ["exact"]})
     assert found == [value.encode() if isinstance(value, str) else value for value in expected]
 
 
 @pytest.mark.parametrize(("name", "function"), [("timestamp", "epoch_us"), ("nanoseconds", "epoch_ns")])
-def test_whole_numbers_of_a_timestamp(client: Client, tmp_path: Path, name: str, function: str) -> None:
+def test_whole_numbers_of_a_timestamp(tmp_path: Path, name: str, function: str) -> None:
     array = COLUMNS[name][0]
     job = job_on(tmp_path, array, "rows")
     with pytest.raises(DtapError, match=rf"keep\[0\].*`{function}\(key\)`"):
-        kept(job, client)
+        kept(job)
     job |= {"derive": {"at": f"{function}(key)"}, "keep": ["at"]}
-    assert kept(job, client) == array.cast(pa.int64()).to_pylist()
+    assert kept(job) == array.cast(pa.int64()).to_pylist()
 
 
-def test_doubles_are_refused_for_rows_when_planned(client: Client, tmp_path: Path) -> None:
+def test_doubles_are_refused_for_rows_when_planned(tmp_path: Path) -> None:
     job = job_on(tmp_path, COLUMNS["float64"][0], "rows")
     with pytest.raises(DtapError, match=r"keep\[0\]: 'key' is float64, which the layout rows.*cast\(key as varchar\)"):
-        kept(job, client)
+        kept(job)
     job |= {"derive": {"text": "cast(key as varchar)"}, "keep": ["text"]}
-    assert [float(text) for text in kept(job, client)] == COLUMNS["float64"][1]  # type: ignore[arg-type]
+    assert [float(text) for text in kept(job)] == COLUMNS["float64"][1]  # type: ignore[arg-type]
     job |= {"keep": [], "derive": {}, "features": [{"columns": "x", "steps": [{"cast": "float64"}]}]}
     with pytest.raises(DtapError, match=r"features\[0\]: 'x' is float64.*Leave out the cast"):
-        dtap_dask.run(job, client=client, progress="silent")
+        run_in_process(job)

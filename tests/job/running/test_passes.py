@@ -10,12 +10,11 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client, LocalCluster
 
-import dtap_dask
 from documents import Document
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.storage import Counters, Store
+from in_process import run_in_process
 
 
 class Recorder:
@@ -89,11 +88,7 @@ def test_a_column_chunk_is_read_at_most_once_a_pass(
     assert plan.checked.graph.passes == levels
     assert len(plan.checked.graph.reasons) == levels
     reads.clear()
-    with (
-        LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        dtap_dask.run(job, client=client, progress="silent")
+    run_in_process(job)
     times = Counter[tuple[str, int, str]]()
     for file in sorted({path for path, _, _ in reads}):
         metadata = pq.read_metadata(file)
@@ -128,8 +123,8 @@ def test_pruned_files_are_never_opened(job: Document, monkeypatch: pytest.Monkey
     assert {Path(path).parent.name for path in opened} == {"month=2", "month=3"}
 
 
-def test_a_run_says_how_often_it_read(job: Document, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
-    dtap_dask.run(job, client=client, progress="plain")
+def test_a_run_says_how_often_it_read(job: Document, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_process(job, progress="plain")
     told = capsys.readouterr().err
     line = next(line for line in told.splitlines() if line.startswith("Read "))
     times = float(line.split(", ")[1].split(" times")[0])

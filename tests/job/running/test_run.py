@@ -1,4 +1,4 @@
-"""The main job on a real cluster: its outputs, its determinism, and what it refuses."""
+"""The main job: its outputs, its determinism, and what it refuses."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
-
-
-def run(job: Document, client: Client, **options: Any) -> dtap_dask.Manifest:
-    return dtap_dask.run(job, client=client, progress="silent", **options)
+from in_process import run_in_process
 
 
 def rows_of(path: Path, split: str) -> dict[str, Any]:
@@ -46,8 +43,8 @@ def expected_rows(lake: Path) -> pa.Table:
     return table.filter(pc.and_kleene(keep, pc.is_valid(table["company"])))
 
 
-def test_every_row_comes_out_once_and_in_its_part(job: Document, lake: Path, client: Client) -> None:
-    manifest = run(job, client)
+def test_every_row_comes_out_once_and_in_its_part(job: Document, lake: Path) -> None:
+    manifest = run_in_process(job)
     path = Path(job["output"]["path"])
     expected = expected_rows(lake)
     ids = {split: np.asarray(rows_of(path, split)["trip_id"]) for split in manifest.splits}
@@ -66,8 +63,8 @@ def test_every_row_comes_out_once_and_in_its_part(job: Document, lake: Path, cli
     )
 
 
-def test_the_values_are_those_of_numpy_over_the_train_rows(job: Document, lake: Path, client: Client) -> None:
-    run(job, client)
+def test_the_values_are_those_of_numpy_over_the_train_rows(job: Document, lake: Path) -> None:
+    run_in_process(job)
     table = expected_rows(lake)
     order = {trip: i for i, trip in enumerate(table["trip_id"].to_pylist())}
     miles = table["trip_miles"].to_numpy().astype(np.float64)
@@ -84,18 +81,18 @@ def test_the_values_are_those_of_numpy_over_the_train_rows(job: Document, lake: 
 
 
 def test_the_same_job_gives_the_same_bytes_on_other_workers(job: Document, tmp_path: Path, client: Client) -> None:
-    run(job, client)
+    dtap_dask.run(job, client=client, progress="silent")
     again = copy.deepcopy(job)
     again["output"]["path"] = str(tmp_path / "again")
     with open_client(ClusterOptions(workers=1)) as other:
-        run(again, other)
+        dtap_dask.run(again, client=other, progress="silent")
     first, second = digests(tmp_path / "out"), digests(tmp_path / "again")
     assert len([name for name in first if name.endswith(".tfrecord")]) == 6
     assert first.pop("manifest.json") != second.pop("manifest.json")  # it holds the job, and so the output's path
     assert first == second
 
 
-def test_fitting_sees_the_train_part_only(tmp_path: Path, client: Client) -> None:
+def test_fitting_sees_the_train_part_only(tmp_path: Path) -> None:
     """A value that only `eval` has must leave no trace in means, limits and vocabularies."""
     table = pa.table(
         {
@@ -116,7 +113,7 @@ def test_fitting_sees_the_train_part_only(tmp_path: Path, client: Client) -> Non
         ],
         "output": {"path": str(tmp_path / "out")},
     }
-    manifest = run(job, client)
+    manifest = run_in_process(job)
     assert {name: part.rows for name, part in manifest.splits.items()} == {"train": 3, "eval": 1}
     train, held_out = rows_of(tmp_path / "out", "train"), rows_of(tmp_path / "out", "eval")
     assert sorted(train["x01"].tolist()) == [0.0, 0.5, 1.0]
@@ -128,8 +125,8 @@ def test_fitting_sees_the_train_part_only(tmp_path: Path, client: Client) -> Non
         assert b"planted" not in (tmp_path / "out" / name).read_bytes()
 
 
-def test_fitted_state_turns_raw_rows_into_what_the_records_hold(job: Document, lake: Path, client: Client) -> None:
-    run(job, client)
+def test_fitted_state_turns_raw_rows_into_what_the_records_hold(job: Document, lake: Path) -> None:
+    run_in_process(job)
     store = open_store(job["output"]["path"])
     state = FittedState.load(store)
     table = expected_rows(lake)
@@ -152,13 +149,11 @@ def test_fitted_state_turns_raw_rows_into_what_the_records_hold(job: Document, l
         {"shuffle": "none", "rows_per_record": 7, "shard_size": "20KiB"},
     ],
 )
-def test_layouts_hold_the_same_rows(
-    job: Document, lake: Path, tmp_path: Path, client: Client, output: Document
-) -> None:
-    run(job, client)
+def test_layouts_hold_the_same_rows(job: Document, lake: Path, tmp_path: Path, output: Document) -> None:
+    run_in_process(job)
     other = copy.deepcopy(job)
     other["output"] = {"path": str(tmp_path / "other"), **output}
-    manifest = run(other, client)
+    manifest = run_in_process(other)
     for split in manifest.splits:
         one, two = rows_of(tmp_path / "out", split), rows_of(tmp_path / "other", split)
         first, second = np.argsort(one["trip_id"]), np.argsort(two["trip_id"])
@@ -169,7 +164,7 @@ def test_layouts_hold_the_same_rows(
     assert (ids == in_source_order) == (output.get("shuffle") == "none")
 
 
-def test_without_a_split_or_fitting_the_footers_are_enough(lake: Path, tmp_path: Path, client: Client) -> None:
+def test_without_a_split_or_fitting_the_footers_are_enough(lake: Path, tmp_path: Path) -> None:
     job = {
         "version": 1,
         "source": {"path": str(lake / "trips")},
@@ -177,27 +172,27 @@ def test_without_a_split_or_fitting_the_footers_are_enough(lake: Path, tmp_path:
         "output": {"path": str(tmp_path / "out")},
     }
     assert make_plan(job).needs_counting is False
-    manifest = run(job, client)
+    manifest = run_in_process(job)
     assert {name: part.rows for name, part in manifest.splits.items()} == {"train": 20_000}
 
 
-def test_limit_reads_only_so_much(job: Document, client: Client) -> None:
-    manifest = run(job, client, limit=1000)
+def test_limit_reads_only_so_much(job: Document) -> None:
+    manifest = run_in_process(job, limit=1000)
     assert 0 < sum(part.rows for part in manifest.splits.values()) < 3000
     assert manifest.source.rows.read < 3000
     assert manifest.source.rows.found > 10_000
 
 
-def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client) -> None:
-    run(job, client)
+def test_overwrite_replaces_and_nothing_else_does(job: Document) -> None:
+    run_in_process(job)
     before = digests(Path(job["output"]["path"]))
     with pytest.raises(JobError, match="holds a dataset already.*--overwrite"):
-        run(job, client)
+        run_in_process(job)
     job["features"] = job["features"][:1]
     with pytest.raises(JobError, match="holds a dataset already.*--overwrite"):
-        run(job, client)
+        run_in_process(job)
     assert digests(Path(job["output"]["path"])) == before
-    manifest = run(job, client, overwrite=True)
+    manifest = run_in_process(job, overwrite=True)
     after = digests(Path(job["output"]["path"]))
     assert len(manifest.infos) == 5
     assert not {name for name in after if name.endswith(".tfrecord")} & set(before)
@@ -205,24 +200,24 @@ def test_overwrite_replaces_and_nothing_else_does(job: Document, client: Client)
     assert verify_dataset(open_store(job["output"]["path"]), manifest).notes == ()
 
 
-def test_a_failed_overwrite_leaves_the_old_dataset(job: Document, client: Client) -> None:
-    run(job, client)
+def test_a_failed_overwrite_leaves_the_old_dataset(job: Document) -> None:
+    run_in_process(job)
     before = digests(Path(job["output"]["path"]))
     job["features"].append({"columns": ["dropoff_latitude"], "as": "raw"})
     with pytest.raises(DataError, match="dropoff_latitude"):
-        run(job, client, overwrite=True)
+        run_in_process(job, overwrite=True)
     assert digests(Path(job["output"]["path"])) == before
 
 
-def test_resume_of_a_finished_run_does_nothing(job: Document, client: Client) -> None:
-    manifest = run(job, client)
+def test_resume_of_a_finished_run_does_nothing(job: Document) -> None:
+    manifest = run_in_process(job)
     before = digests(Path(job["output"]["path"]))
-    assert run(job, client, resume=True) == manifest
+    assert run_in_process(job, resume=True) == manifest
     assert digests(Path(job["output"]["path"])) == before
 
 
-def test_the_manifest_tells_the_job_and_the_source(job: Document, client: Client) -> None:
-    manifest = run(job, client)
+def test_the_manifest_tells_the_job_and_the_source(job: Document) -> None:
+    manifest = run_in_process(job)
     stored = json.loads(Path(job["output"]["path"], "manifest.json").read_text())
     assert stored["job"] == job
     assert stored["fingerprint"] == manifest.fingerprint
@@ -235,31 +230,29 @@ def test_the_manifest_tells_the_job_and_the_source(job: Document, client: Client
 
 
 def test_secrets_of_the_environment_are_written_nowhere(
-    job: Document, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    job: Document, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JOB_NAME", "s3cret-of-the-environment")
     job["name"] = "${JOB_NAME}"
     job["storage"] = {"memory": {"token": "${JOB_NAME}"}}
-    dtap_dask.run(job, client=client, progress="plain")
+    run_in_process(job, progress="plain")
     held = [path for path in Path(job["output"]["path"]).rglob("*") if path.is_file()]
     assert [path for path in held if b"s3cret-of" in path.read_bytes()] == []
     second = {**job, "output": {"path": job["output"]["path"] + "-${JOB_NAME}"}}
-    dtap_dask.run(second, client=client, progress="plain")
+    run_in_process(second, progress="plain")
     told = capsys.readouterr().err
     assert "s3cret-of" not in told
     assert "-${JOB_NAME}: 12 columns" in told
     with pytest.raises(DtapError) as caught:
-        run({**job, "source": {"path": "/nowhere/${JOB_NAME}"}}, client, overwrite=True)
+        run_in_process({**job, "source": {"path": "/nowhere/${JOB_NAME}"}}, overwrite=True)
     assert "s3cret-of" not in str(caught.value)
     assert "/nowhere/${JOB_NAME}" in str(caught.value)
     assert b"${JOB_NAME}" in Path(job["output"]["path"], "manifest.json").read_bytes()
 
 
-def test_a_split_without_rows_is_told(
-    job: Document, lake: Path, client: Client, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_split_without_rows_is_told(job: Document, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job["split"] = {"where": {"train": "fare > 0", "eval": "fare <= 0", "test": "fare < -1"}}
-    dtap_dask.run(job, client=client, progress="plain")
+    run_in_process(job, progress="plain")
     told = capsys.readouterr().err
     assert "Warning: the splits 'eval' and 'test' got no rows, and `load` refuses them." in told
     with pytest.raises(DataError, match="The split 'eval' of .* has no rows"):

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from distributed import Client
 
 import dtap_dask
 from dtap_dask.errors import DataError, JobError, SourceError
@@ -22,6 +21,7 @@ from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
 from dtap_dask.storage import open_store
 from dtap_dask.train.parsing import parse_features
+from in_process import run_in_process
 
 ROWS = 60
 ITEMS = [pa.int8(), pa.uint16(), pa.int64(), pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.decimal128(9, 2)]
@@ -46,14 +46,14 @@ def vectors(values: np.ndarray[Any, Any], item: pa.DataType) -> pa.Array:
     return array
 
 
-def run(client: Client, folder: Path, table: pa.Table | dict[str, Any], **job: Any) -> Path:
+def run(folder: Path, table: pa.Table | dict[str, Any], **job: Any) -> Path:
     """Write a table of several row groups and a dataset of it; the dataset's path."""
     (folder / "lake").mkdir(exist_ok=True)
     if table is not None:
         pq.write_table(pa.table(table), folder / "lake" / "a.parquet", row_group_size=16)
     output = {"path": str(folder / "out"), "rows_per_record": 7, **job.pop("output", {})}
     job = {"version": 1, "source": {"path": str(folder / "lake")}, "keep": ["i"], **job, "output": output}
-    dtap_dask.run(job, client=client, progress="silent")
+    run_in_process(job)
     return Path(output["path"])
 
 
@@ -64,14 +64,14 @@ def loaded(path: Path) -> tuple[Any, np.ndarray[Any, Any]]:
 
 
 @pytest.mark.parametrize("layout", ["blocks", "rows"])
-def test_vectors_and_tensors_arrive_as_they_were(client: Client, tmp_path: Path, layout: str) -> None:
+def test_vectors_and_tensors_arrive_as_they_were(tmp_path: Path, layout: str) -> None:
     items = [item for item in ITEMS if item != pa.float16()]  # which conditions and rows know as float32
     names = [str(item) for item in items]
     three, tensor = values_of(3), values_of(2, 3)
     table = {"i": range(ROWS), "t": vectors(tensor, pa.float32()), "deep": vectors(values_of(2, 1, 2), pa.int16())}
     table |= {f"v {name}": vectors(three, item) for name, item in zip(names, items, strict=True)}
     features = [{"columns": [name]} for name in table if name != "i"]
-    path = run(client, tmp_path, table, features=features, output={"layout": layout})
+    path = run(tmp_path, table, features=features, output={"layout": layout})
     found, rows = loaded(path)
     np.testing.assert_array_equal(found["t"], tensor[rows])
     np.testing.assert_array_equal(found["deep"], values_of(2, 1, 2).astype(np.int64)[rows])
@@ -92,9 +92,9 @@ def test_vectors_and_tensors_arrive_as_they_were(client: Client, tmp_path: Path,
     assert len(shown["v float"]) == 3
 
 
-def test_tensorflow_parses_them_by_the_manifests_spec(client: Client, tmp_path: Path) -> None:
+def test_tensorflow_parses_them_by_the_manifests_spec(tmp_path: Path) -> None:
     table = {"i": range(ROWS), "t": vectors(values_of(2, 3), pa.float32())}
-    path = run(client, tmp_path, table, features=[{"columns": ["t"]}], output={"layout": "rows", "shuffle": "none"})
+    path = run(tmp_path, table, features=[{"columns": ["t"]}], output={"layout": "rows", "shuffle": "none"})
     manifest = read_manifest(open_store(str(path)))
     files = [str(path / shard.path) for shard in manifest.shards]
     records = tf.stack(list(tf.data.TFRecordDataset(files)))
@@ -102,9 +102,9 @@ def test_tensorflow_parses_them_by_the_manifests_spec(client: Client, tmp_path: 
     np.testing.assert_array_equal(parsed["t"], values_of(2, 3)[parsed["i"].numpy()])
 
 
-def test_a_model_takes_them(client: Client, tmp_path: Path) -> None:
+def test_a_model_takes_them(tmp_path: Path) -> None:
     table = {"i": range(ROWS), "v": vectors(values_of(3), pa.float32()), "y": np.arange(ROWS) % 2}
-    path = run(client, tmp_path, table, label="y", features=[{"columns": ["v"]}])
+    path = run(tmp_path, table, label="y", features=[{"columns": ["v"]}])
     inputs = dtap_dask.inputs(path)
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs["v"]))
     model.compile("sgd", "mse")
@@ -113,7 +113,7 @@ def test_a_model_takes_them(client: Client, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fit", ["fused", "dask_ml"])
-def test_they_pass_beside_fitted_columns_and_in_a_named_block(client: Client, tmp_path: Path, fit: str) -> None:
+def test_they_pass_beside_fitted_columns_and_in_a_named_block(tmp_path: Path, fit: str) -> None:
     table = {
         "i": range(ROWS), "x": np.arange(ROWS) * 1.0, "v": vectors(values_of(3), pa.float64()),
         "w": vectors(values_of(2), pa.int16()),
@@ -124,7 +124,7 @@ def test_they_pass_beside_fitted_columns_and_in_a_named_block(client: Client, tm
         {"columns": ["w"], "steps": [{"cast": "int32"}]},
         {"columns": ["x", "v", "w"], "name": "all"},
     ]
-    found, rows = loaded(run(client, tmp_path, table, features=features, fit=fit))
+    found, rows = loaded(run(tmp_path, table, features=features, fit=fit))
     v, w = values_of(3)[rows], values_of(2).astype(np.int16)[rows]
     np.testing.assert_array_equal(found["wide"], v)
     np.testing.assert_array_equal(found["w"], w)
@@ -140,36 +140,34 @@ def test_they_pass_beside_fitted_columns_and_in_a_named_block(client: Client, tm
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("shape", "word"), [((3,), "vector"), ((2, 2), "tensor")])
-def test_steps_that_need_one_number_a_row_say_so(
-    client: Client, tmp_path: Path, step: Any, shape: tuple[int, ...], word: str
-) -> None:
+def test_steps_that_need_one_number_a_row_say_so(tmp_path: Path, step: Any, shape: tuple[int, ...], word: str) -> None:
     table = {"i": range(ROWS), "v": vectors(values_of(*shape), pa.int32())}
     with pytest.raises(JobError, match=rf"column 'v': .*a {word} \(fixed_size_list<"):
-        run(client, tmp_path, table, features=[{"columns": ["v"], "steps": [step]}])
+        run(tmp_path, table, features=[{"columns": ["v"], "steps": [step]}])
 
 
 @pytest.mark.parametrize("hole", ["row", "place"])
 @pytest.mark.parametrize("item", [pa.float32(), pa.int32()])
-def test_nulls_are_refused_or_written_as_nan(client: Client, tmp_path: Path, hole: str, item: pa.DataType) -> None:
+def test_nulls_are_refused_or_written_as_nan(tmp_path: Path, hole: str, item: pa.DataType) -> None:
     rows: list[Any] = [[number, number + 1] for number in range(ROWS)]
     rows[5] = None if hole == "row" else [None, 6]
     table = {"i": range(ROWS), "v": pa.array(rows, pa.list_(item, 2))}
     with pytest.raises(DataError, match=r"column 'v'.*leave the column out where it is the lists that hold nulls"):
-        run(client, tmp_path, table, features=[{"columns": ["v"]}])
+        run(tmp_path, table, features=[{"columns": ["v"]}])
     if item == pa.int32():
         with pytest.raises(JobError, match="allow_null writes NaN.*Put `cast: float32` with it"):
-            run(client, tmp_path, table, features=[{"columns": ["v"], "allow_null": True}])
+            run(tmp_path, table, features=[{"columns": ["v"], "allow_null": True}])
     features = [{"columns": ["v"], "allow_null": True, "steps": [{"cast": "float32"}]}]
-    found, order = loaded(run(client, tmp_path, table, features=features, output={"path": str(tmp_path / "nan")}))
+    found, order = loaded(run(tmp_path, table, features=features, output={"path": str(tmp_path / "nan")}))
     expected = np.array([row or [np.nan] * 2 for row in rows], float)[order]
     if hole == "place" and item == pa.int32():  # an integer row with a hole is null as a whole
         expected[order == 5] = np.nan
     np.testing.assert_array_equal(found["v"], expected)
 
 
-def test_lists_of_text_and_of_no_length_stay_plain_lists(client: Client, tmp_path: Path) -> None:
+def test_lists_of_text_and_of_no_length_stay_plain_lists(tmp_path: Path) -> None:
     table = {"i": range(ROWS), "words": pa.array([["a", "b"]] * ROWS, pa.list_(pa.string(), 2))}
-    found, _ = loaded(run(client, tmp_path, table, features=[{"columns": ["words"]}]))
+    found, _ = loaded(run(tmp_path, table, features=[{"columns": ["words"]}]))
     assert found["words"].to_list() == [[b"a", b"b"]] * ROWS
     assert canonical_type(pa.list_(pa.float32(), 0)) == pa.list_(pa.float32())
 
@@ -191,24 +189,24 @@ def test_lists_of_every_layout_are_delivered(wanted: pa.DataType, given: Any, st
     assert found.to_pylist() == FLOATS[start:]
 
 
-def test_files_may_state_the_length_or_not(client: Client, tmp_path: Path) -> None:
+def test_files_may_state_the_length_or_not(tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     fixed = vectors(values_of(3), pa.float32())
     half = ROWS // 2
     pq.write_table(pa.table({"i": range(half), "v": fixed[:half]}), tmp_path / "lake" / "a.parquet")
     plain = fixed[half:].cast(pa.list_(pa.float32()))
     pq.write_table(pa.table({"i": range(half, ROWS), "v": plain}), tmp_path / "lake" / "b.parquet")
-    found, rows = loaded(run(client, tmp_path, None, features=[{"columns": ["v"]}]))
+    found, rows = loaded(run(tmp_path, None, features=[{"columns": ["v"]}]))
     np.testing.assert_array_equal(found["v"], values_of(3)[rows])
 
     other = pa.array([[1.0]] * half, pa.list_(pa.float32()))
     pq.write_table(pa.table({"i": range(half, ROWS), "v": other}), tmp_path / "lake" / "b.parquet")
     with pytest.raises(SourceError, match=r"b\.parquet.*'v': a list has 1 values, and other files have 3"):
-        run(client, tmp_path, None, features=[{"columns": ["v"]}], output={"path": str(tmp_path / "other")})
+        run(tmp_path, None, features=[{"columns": ["v"]}], output={"path": str(tmp_path / "other")})
     wider = vectors(values_of(4)[half:], pa.float32())
     pq.write_table(pa.table({"i": range(half, ROWS), "v": wider}), tmp_path / "lake" / "b.parquet")
     with pytest.raises(SourceError, match=r"'v' is fixed_size_list<.*>\[3\] in .*a.parquet, but .*>\[4\] in"):
-        run(client, tmp_path, None, features=[{"columns": ["v"]}], output={"path": str(tmp_path / "third")})
+        run(tmp_path, None, features=[{"columns": ["v"]}], output={"path": str(tmp_path / "third")})
 
 
 def test_read_gives_them_as_arrays(tmp_path: Path) -> None:
