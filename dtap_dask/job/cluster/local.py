@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 
 from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
 from distributed import LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from dtap_dask.errors import JobError
+from dtap_dask.job.cluster.machine import parse_size
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.cluster.starting import WatchedNanny, refuse_unable, why_not_started
 from dtap_dask.job.interrupts import start_shielded
@@ -71,10 +71,7 @@ def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, 
 def _memory(size: str | None) -> int | None:
     if size is None:
         return None
-    try:
-        found = int(parse_bytes(size))
-    except ValueError as error:
-        raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error
+    found = parse_size(size)
     if found < LEAST_MEMORY:
         raise JobError(
             f"--memory {size!r} is {found:,} bytes per worker, which needs 1GiB or more. Did you mean {size}GiB?"

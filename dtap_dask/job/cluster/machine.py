@@ -1,11 +1,12 @@
-"""The cores and the memory of this machine, without Dask, so that planning need not import it."""
+"""The cores and the memory of this machine, without distributed, so that planning need not import it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from dtap_dask import validation
+from dask.utils import parse_bytes
+
 from dtap_dask.errors import JobError
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -28,6 +29,9 @@ def memory() -> int:
 def parse_size(size: str) -> int:
     """A size such as 4GiB in bytes; JobError for anything else."""
     try:
-        return validation.parse_size(size)
-    except ValueError as error:
-        raise JobError(f"--memory {size!r} is not a size such as 4GiB.") from error
+        found = int(parse_bytes(size))
+    except (ValueError, OverflowError):
+        found = 0
+    if found <= 0:
+        raise JobError(f"--memory {size!r} is not a size such as 4GiB.")
+    return found

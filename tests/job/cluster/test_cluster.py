@@ -99,8 +99,8 @@ def scheduler_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     hand = [dask, "worker", "--scheduler-file", str(file), "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard"]
     with subprocess.Popen(head, **quiet) as scheduler:
         end = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < end:
-            time.sleep(0.05)
+        while not (file.exists() and file.read_text().endswith("\n}")) and time.monotonic() < end:
+            time.sleep(0.05)  # it is written in two steps
         with subprocess.Popen(hand, **quiet) as worker:
             yield file
             worker.terminate()

@@ -109,7 +109,7 @@ def test_a_script_from_standard_input_is_told(job: Document) -> None:
     done = subprocess.run(
         [sys.executable, "-"], input=GUARDED.format(job=job), capture_output=True, text=True, timeout=100, check=True
     )
-    assert re.match(r"ClusterError .*there is no file \S+. Save it to a file", done.stdout)
+    assert re.match(r"ClusterError .*there is no file \S+. Save the script to a file", done.stdout)
     assert done.stderr == ""
 
 
