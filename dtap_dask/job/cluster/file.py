@@ -32,7 +32,7 @@ _DASHBOARD = 8787
 
 
 def _known_class(name: str, info: ValidationInfo) -> str:
-    """Only known classes: a cluster file is data, and must not run code of its own choice."""
+    """Only known classes: a cluster file is data and must not run arbitrary code."""
     module = info.data.get("module")
     if module is None or name in _KNOWN.get(module, ("", ()))[1]:
         return name
