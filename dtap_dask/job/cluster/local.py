@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from dask.system import CPU_COUNT
 from distributed import LocalCluster
-from distributed.system import MEMORY_LIMIT
 
 from dtap_dask.errors import JobError
-from dtap_dask.job.cluster.machine import parse_size
+from dtap_dask.job.cluster import machine
 from dtap_dask.job.cluster.security import on_loopback
 from dtap_dask.job.cluster.starting import WatchedNanny, refuse_unable, why_not_started
 from dtap_dask.job.interrupts import start_shielded
@@ -57,12 +55,13 @@ def local_cluster(
 
 def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, int, int]:
     """Workers, and threads and bytes of memory of each: as given, or suited to the machine or container."""
-    fitting = max(1, MEMORY_LIMIT // (memory or GOOD_MEMORY))
-    workers = workers or max(1, min(CPU_COUNT // threads, fitting))
-    memory = memory or MEMORY_LIMIT // workers
+    available = machine.memory()
+    fitting = max(1, available // (memory or GOOD_MEMORY))
+    workers = workers or max(1, min(machine.cores() // threads, fitting))
+    memory = memory or available // workers
     if memory < LEAST_MEMORY:
         raise JobError(
-            f"--workers {workers} leaves each {human(memory)} of this machine's {human(MEMORY_LIMIT)}, but it needs at "
+            f"--workers {workers} leaves each {human(memory)} of this machine's {human(available)}, but it needs at "
             f"least {human(LEAST_MEMORY)}. Give --workers {fitting} or fewer."
         )
     return workers, threads, memory
@@ -71,7 +70,7 @@ def _sizes(workers: int | None, threads: int, memory: int | None) -> tuple[int, 
 def _memory(size: str | None) -> int | None:
     if size is None:
         return None
-    found = parse_size(size)
+    found = machine.parse_size(size)
     if found < LEAST_MEMORY:
         raise JobError(
             f"--memory {size!r} is {found:,} bytes per worker, which needs 1GiB or more. Did you mean {size}GiB?"

@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
 from dtap_dask.errors import JobError
 
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Limits of a control group: hard and soft, of versions 2 and 1.
+_LIMITS = ("memory.max", "memory.high", "memory/memory.limit_in_bytes", "memory/memory.soft_limit_in_bytes")
 
 
 def cores() -> int:
-    """The processors that this process may use; a cluster on this machine has a worker for each."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processors that this process may use, also by its control group; a local cluster has a worker for each."""
+    return int(CPU_COUNT)
 
 
 def memory() -> int:
     """The bytes of memory that this process may use: the machine's, or the limit of its control group."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for limit in map(Path, _LIMITS):
-        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+    for limit in (Path("/sys/fs/cgroup") / name for name in _LIMITS):
+        if limit.is_file() and (text := limit.read_text().strip()).isdigit() and int(text):
             found.append(int(text))
     return min(found)
 

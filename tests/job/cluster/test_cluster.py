@@ -34,6 +34,7 @@ from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, JobError
 from dtap_dask.job.cluster import client as module
 from dtap_dask.job.cluster import local as local_cluster
+from dtap_dask.job.cluster import machine
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
 from dtap_dask.job.cluster.security import is_safe
 from dtap_dask.storage import open_store
@@ -255,8 +256,8 @@ def listening() -> Iterator[tuple[str, str]]:
 def test_workers_suit_the_machine(
     cores: int, memory: int, options: tuple[Any, ...], expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_cluster, "CPU_COUNT", cores)
-    monkeypatch.setattr(local_cluster, "MEMORY_LIMIT", memory)
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.setattr(machine, "memory", lambda: memory)
     assert local_cluster._sizes(*options) == expected
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from distributed.system import memory_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -407,6 +408,7 @@ def test_an_object_store_is_not_asked_before_there_is_a_folder(job: Document, mo
 
 def test_memory_is_that_of_the_machine_or_as_named(job: Document, tmp_path: Path) -> None:
     assert 0 < machine.memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert machine.memory() == memory_limit()  # Dask's own idea of it, with which it watches workers
     plan = make_plan(job)
     assert forecast(plan, workers=4).worker_memory == machine.memory() // 4
     (tmp_path / "job.json").write_text(json.dumps(job))
