@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from dtap_dask import errors
 from dtap_dask.cli import tfrecords
 
 TOP = Path(__file__).parents[2]
@@ -37,6 +38,13 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 def test_the_check_finds_commands() -> None:
     assert len(commands(TOP / "README.md")) > 10
+
+
+def test_exit_codes_of_errors_are_listed() -> None:
+    page = (TOP / "dtap_dask/docs/commands.md").read_text()
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \| ", page, re.MULTILINE)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.DtapError)]
+    assert listed == {0, 130, *(kind.exit_code for kind in kinds)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
