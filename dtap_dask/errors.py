@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one family of errors that speak to a person.
+"""All errors of dtap_dask, as one family whose messages are for people.
 
 Each error is one paragraph: what happened, where, and what to do next. `exit_code` is what the command line returns.
 """
@@ -16,7 +16,7 @@ _PROBLEMS = 100  # of a job in one message
 
 
 class DtapError(Exception):
-    """A failure the user can act on. Raise it (or a child) with the whole paragraph as its only argument."""
+    """A failure the user can act on. Raise it (or a subclass) with the whole paragraph as its only argument."""
 
     exit_code = 1
 
@@ -58,11 +58,11 @@ class ExpressionError(DtapError):
 
 
 class StorageError(DtapError):
-    """A place that cannot be reached, read or written."""
+    """A location that cannot be reached, read or written."""
 
 
 class SourceError(DtapError):
-    """The lake is not what the job needs: no files, a broken file, another schema."""
+    """The lake is not what the job needs: no files, a damaged file, a different schema."""
 
 
 class DataError(DtapError):
@@ -70,11 +70,11 @@ class DataError(DtapError):
 
 
 class OutputError(DtapError):
-    """A dataset that is missing, unfinished, in the way, or not as its manifest says."""
+    """A dataset that is missing, unfinished, in the way, or not what its manifest states."""
 
 
 class ClusterError(DtapError):
-    """No workers, other versions, or a worker that cannot reach the data."""
+    """No workers, workers with other versions, or workers that cannot reach the data."""
 
 
 class InterruptedRun(DtapError):
@@ -92,13 +92,13 @@ class Superseded(InterruptedRun):
 
 
 class VerificationError(DtapError):
-    """A finished dataset whose bytes are not what its manifest says."""
+    """A finished dataset whose bytes are not what its manifest states."""
 
     exit_code = 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known word, else the known words, else nothing."""
+    """A sentence for a message: ` Did you mean 'x'?`, or else the first known words; empty where none are known."""
     known = list(known)
     near = nearest(word, known)
     if near is not None:
@@ -107,7 +107,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` begins or that it resembles most; None where nothing comes near."""
+    """The known word that begins with `word` or resembles it most; None where none is similar."""
     known = list(known)
-    begun = [one for one in known if len(word) > 2 and one.startswith(word)]
-    return min(begun, key=len, default=None) or next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
+    longer = [candidate for candidate in known if len(word) > 2 and candidate.startswith(word)]
+    return min(longer, key=len, default=None) or next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)

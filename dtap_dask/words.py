@@ -1,4 +1,4 @@
-"""Numbers, sizes, time spans and foreign text as they are shown to a person."""
+"""Numbers, sizes, time spans and text from elsewhere, in the form for people."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def duration(seconds: float, *, tenths: bool = False) -> str:
 def visible(text: str, keep: str = "\n") -> str:
     """A text that cannot control a terminal: control characters and the like as escapes such as `\\x1b`.
 
-    Names and values of the data, of files and of other people's datasets are shown through this. Characters in
-    `keep` stay as they are.
+    Names and values of data, files and other people's datasets are printed through this. Characters in `keep` are not
+    escaped.
     """
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
@@ -54,13 +54,13 @@ def _escape(character: str) -> str:
 
 
 def as_html(text: str) -> str:
-    """A text of lines as a notebook shows it."""
+    """Lines of text as HTML for a notebook."""
     return f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>'
 
 
 def terminal_width() -> int | None:
     """The columns of the terminal that standard output goes to; None where it is a file or a pipe.
 
-    COLUMNS in the environment counts for a terminal only: programs that once ran in one hand it on to others.
+    COLUMNS in the environment is ignored where it is none: programs inherit it from a terminal they no longer write to.
     """
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,4 +1,4 @@
-"""Columns to the structure that Keras's fit takes, (features, label[, weight]), and windows of them to batches."""
+"""Columns in the structure that Keras's fit takes, (features, label[, weight]), and windows cut into batches."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import tensorflow as tf
 from dtap_dask.features.info import FeatureInfo, Role
 
 
-def arranged(infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tensor], kept: bool) -> Any:
+def structured(infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tensor], kept: bool) -> Any:
     """`columns` as features, (features, label), (features, label, weight), or (features, None, weight).
 
-    Features are a dict; one label is its tensor, several are a dict. With `kept`, that and the dict of kept columns.
+    Features are a dict; one label is a tensor, several are a dict. With `kept` it is a pair of this and a dict of kept
+    columns.
     """
     features = _of("feature", infos, columns)
     labels = {name: _label(values) for name, values in _of("label", infos, columns).items()}
@@ -28,14 +29,14 @@ def _of(role: Role, infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tenso
 
 
 def _label(values: tf.Tensor) -> tf.Tensor:
-    """Keras's losses do not take booleans."""
+    """A boolean label as float32, because Keras's losses take no booleans."""
     return tf.cast(values, tf.float32) if values.dtype == tf.bool else values
 
 
 def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:
-    """The rows of `windows` in batches of `size`; ragged columns are TensorFlow's own `rebatch`'s to cut.
+    """The rows of `windows` in batches of `size`, with ragged columns by TensorFlow's own `rebatch`.
 
-    That passes every window through one more function, with a node a column, which matters when an epoch begins.
+    `rebatch` passes every window through one more function with a node per column, which takes time as an epoch begins.
     """
     if not all(type(part) is tf.TensorSpec for part in tf.nest.flatten(windows.element_spec)):
         return windows.rebatch(size, drop_remainder=drop_remainder)
@@ -54,8 +55,8 @@ def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.d
 _Batch: Any = type(tf.data.Dataset.range(1).batch(1))
 
 
-class Batches(_Batch):  # type: ignore[misc]
-    """A dataset of batches that tools which look for TensorFlow's own `batch` in a dataset, and its size, find."""
+class BatchedDataset(_Batch):  # type: ignore[misc]
+    """Batches in the form of TensorFlow's own `batch`, so that tools that look for a dataset's batch size find it."""
 
     def __init__(self, data: tf.data.Dataset, size: int, drop_remainder: bool):
         self._input_dataset = data

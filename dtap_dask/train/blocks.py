@@ -1,4 +1,4 @@
-"""Records of the blocks layout to columns: one parse for many blocks, one permutation for every stored dtype."""
+"""Decoding of the blocks layout to columns: one parse for many blocks, one permutation for each stored dtype."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dtap_dask.train.dataset import DatasetSplit
 from dtap_dask.train.order import permuted
 from dtap_dask.train.parsing import parse_features
 
-# What the dtypes are read as that decode_raw does not have, or not with a fixed length.
-_READ_AS = {"uint32": tf.int32, "uint64": tf.int64, "float16": tf.int16, "bool": tf.uint8}
+# Substitutes for dtypes that decode_raw does not have, or not with a fixed length.
+_RAW_DTYPES = {"uint32": tf.int32, "uint64": tf.int64, "float16": tf.int16, "bool": tf.uint8}
 
 
 class MatrixSpan(NamedTuple):
@@ -33,8 +33,8 @@ def decode_blocks(
 ) -> dict[str, tf.Tensor]:
     """The rows of `records` (serialized Examples, string [b]): the columns `names`, in their infos' dtypes and shapes.
 
-    Rows come in the order of the records, or with `seed` (int64 [2]) permuted over all of them. A matrix
-    without a wanted column is not read; of any other only the columns from the first wanted one to the last are kept.
+    Rows are in the order of the records, or with `seed` (int64 [2]) permuted over all of them. A matrix without a
+    wanted column is not read; of other matrices only the columns from the first wanted one to the last are kept.
     """
     groups = {
         stored: group for stored, group in matrices(split.infos).items() if any(info.name in names for info in group)
@@ -48,8 +48,8 @@ def decode_blocks(
     order = None if seed is None else permuted(tf.range(rows), seed)
     found: dict[str, tf.Tensor] = {}
     spans = {stored: _span(group, names) for stored, group in groups.items()}
-    lines = _matrices(spans, parsed, counts, order)
-    for span, matrix in zip(spans.values(), lines, strict=True):
+    read = _matrices(spans, parsed, counts, order)
+    for span, matrix in zip(spans.values(), read, strict=True):
         found.update(_columns(span.infos, names, matrix))
     for info in wanted:
         found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, order)
@@ -59,8 +59,8 @@ def decode_blocks(
 def _span(group: Sequence[FeatureInfo], names: Container[str]) -> MatrixSpan:
     """The columns of a matrix from the first wanted one to the last, where they begin and end, and its width."""
     ends = list(itertools.accumulate(map(width, group), initial=0))
-    places = [place for place, info in enumerate(group) if info.name in names]
-    first, last = places[0], places[-1] + 1
+    wanted = [index for index, info in enumerate(group) if info.name in names]
+    first, last = wanted[0], wanted[-1] + 1
     return MatrixSpan(group[first:last], ends[first], ends[last], ends[-1])
 
 
@@ -69,46 +69,46 @@ def _matrices(
 ) -> list[tf.Tensor]:
     """The spans of all records as one [rows, width] for each stored dtype; `counts` [b] are the records' rows.
 
-    First each record has as many lines as the largest has rows, the last ones zeros: so the bytes are copied once,
-    where joining the strings would copy them twice. Operations are few because TensorFlow optimizes each of them anew,
-    for tenths of a millisecond, whenever an epoch begins.
+    At first every record has as many rows as the largest one, the last of them zeros: this copies the bytes once, where
+    joining the strings would copy them twice. There are few operations because TensorFlow optimizes each of them again,
+    for tenths of a millisecond, at the beginning of every epoch.
     """
     widths = {stored: span.width for stored, span in spans.items()}
     if not widths:
         return []
     lengths = tf.stack([tf.strings.length(parsed[stored]) for stored in widths], axis=1)
-    row_bytes = tf.constant([wide * tf.as_dtype(stored).size for stored, wide in widths.items()])
+    row_bytes = tf.constant([values * tf.as_dtype(stored).size for stored, values in widths.items()])
     counts = tf.cast(counts, tf.int32)
     most = tf.reduce_max(counts)
-    right = tf.reduce_all(tf.equal(lengths, tf.expand_dims(counts, 1) * row_bytes))
-    refused = tf.debugging.Assert(right, ["A record's matrices are not of the manifest's widths."])
-    with tf.control_dependencies([refused]):
+    match = tf.reduce_all(tf.equal(lengths, tf.expand_dims(counts, 1) * row_bytes))
+    check = tf.debugging.Assert(match, ["A record's matrices are not of the manifest's widths."])
+    with tf.control_dependencies([check]):
         sizes = tf.unstack(most * row_bytes, len(widths))
-    lines = tf.reshape(tf.where(tf.reshape(tf.sequence_mask(counts, most), [-1])), [-1])
-    lines = lines if order is None else tf.gather(lines, order)
+    kept = tf.reshape(tf.where(tf.reshape(tf.sequence_mask(counts, most), [-1])), [-1])
+    kept = kept if order is None else tf.gather(kept, order)
     found = []
-    for (stored, wide), size in zip(widths.items(), sizes, strict=True):
+    for (stored, values), size in zip(widths.items(), sizes, strict=True):
         dtype = tf.as_dtype(stored)
-        if wide:
-            raw = tf.io.decode_raw(parsed[stored], _READ_AS.get(stored, dtype), fixed_length=size)
+        if values:
+            raw = tf.io.decode_raw(parsed[stored], _RAW_DTYPES.get(stored, dtype), fixed_length=size)
             span = spans[stored]
-            matrix = tf.reshape(raw, [-1, wide])
-            matrix = matrix if span.stop - span.start == wide else matrix[:, span.start : span.stop]
-            found.append(_typed(tf.gather(matrix, lines), stored))
+            matrix = tf.reshape(raw, [-1, values])
+            matrix = matrix if span.stop - span.start == values else matrix[:, span.start : span.stop]
+            found.append(_typed(tf.gather(matrix, kept), stored))
         else:
-            found.append(tf.zeros([tf.size(lines), 0], dtype))
+            found.append(tf.zeros([tf.size(kept), 0], dtype))
     return found
 
 
 def _raw(parts: tf.Tensor, stored: str) -> tf.Tensor:
     """The numbers of all records ([b] strings of little-endian bytes), one after the other."""
-    values = tf.io.decode_raw(tf.strings.reduce_join(parts), _READ_AS.get(stored, tf.as_dtype(stored)))
+    values = tf.io.decode_raw(tf.strings.reduce_join(parts), _RAW_DTYPES.get(stored, tf.as_dtype(stored)))
     return _typed(values, stored)
 
 
 def _typed(values: tf.Tensor, stored: str) -> tf.Tensor:
-    """What was read as another dtype."""
-    if stored not in _READ_AS:
+    """`values` in their stored dtype, where they were read as a substitute."""
+    if stored not in _RAW_DTYPES:
         return values
     return tf.cast(values, tf.bool) if stored == "bool" else tf.bitcast(values, tf.as_dtype(stored))
 
@@ -118,21 +118,19 @@ def _ordered(values: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:
 
 
 def _columns(group: Sequence[FeatureInfo], names: Container[str], matrix: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
-    """The wanted columns of a matrix [rows, width]. Neighbours of one final dtype are cast and cut by one operation
-    each.
-    """
+    """The wanted columns of a matrix [rows, width], neighbours of one final dtype cast and split together."""
     at = 0
     runs = itertools.groupby(group, lambda info: (info.name in names, info.dtype, info.shape == ()))
     for (wanted, dtype, scalar), run in runs:
         members = list(run)
-        wide = sum(map(width, members))
-        values = matrix if len(members) == len(group) else matrix[:, at : at + wide]
-        at += wide
+        values_per_row = sum(map(width, members))
+        values = matrix if len(members) == len(group) else matrix[:, at : at + values_per_row]
+        at += values_per_row
         if not wanted:
             continue
-        if scalar:  # turned over while they are narrow: afterwards a column is a part of memory, and cut without a copy
-            lain = tf.cast(tf.transpose(values), tf.as_dtype(dtype))
-            yield from zip([info.name for info in members], tf.unstack(lain, num=wide), strict=True)
+        if scalar:  # transposed while they are narrow: then each column is contiguous, and split off without a copy
+            contiguous = tf.cast(tf.transpose(values), tf.as_dtype(dtype))
+            yield from zip([info.name for info in members], tf.unstack(contiguous, num=values_per_row), strict=True)
             continue
         pieces = tf.split(tf.cast(values, tf.as_dtype(dtype)), [width(info) for info in members], axis=1)
         for info, piece in zip(members, pieces, strict=True):
@@ -140,7 +138,7 @@ def _columns(group: Sequence[FeatureInfo], names: Container[str], matrix: tf.Ten
 
 
 def _variable(info: FeatureInfo, parts: Sequence[Any], rows: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:
-    """A column of texts or lists in `rows` rows, from what `keys` names: values and, for lists, lengths."""
+    """A column of texts or lists with `rows` rows, from the features of `keys`: values and, for lists, lengths."""
     if info.stored == "bytes":
         values = parts[0].flat_values  # the texts of all records, one after the other
     else:

@@ -1,4 +1,4 @@
-"""Which shard is damaged, when TensorFlow says only that one is."""
+"""Finds the damaged shard when TensorFlow reports only that there is one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import HEADER, OVERHEAD, read_record_at, read_records
 from dtap_dask.train.dataset import DatasetSplit
 
-# So many bytes of shards are read again at most to find the damaged one, some seconds' worth.
+# The most bytes of shards that are read again to find the damaged one: some seconds' worth.
 SEARCHED_BYTES = 4 << 30
 _OFFSET = re.compile(r"(?:corrupted|truncated) record at (\d+)")
 
 
-def cause(split: DatasetSplit, error: tf.errors.OpError) -> DtapError | None:
-    """The error that names the shard behind one of TensorFlow's; None for errors that are not of a shard."""
+def explained(split: DatasetSplit, error: tf.errors.OpError) -> DtapError | None:
+    """An error that names the shard that caused one of TensorFlow's; None for errors that no shard caused."""
     if isinstance(error, tf.errors.NotFoundError):
         return OutputError(
             f"A shard of {split.store.url} is no longer there: {error.message.splitlines()[0]}. The dataset was "
-            "written again or deleted since it was loaded: load it again."
+            "written again or deleted after it was loaded: load it again."
         )
     if not isinstance(error, tf.errors.DataLossError):
         return None
@@ -30,11 +30,11 @@ def cause(split: DatasetSplit, error: tf.errors.OpError) -> DtapError | None:
         _search(split, int(found[1]) if found else None)
     except OutputError as named:
         return named
-    except OSError:  # what became unreadable meanwhile is not what TensorFlow saw
+    except OSError:  # a shard that has become unreadable since is not the one that TensorFlow reported
         pass
     return OutputError(
         f"A shard of the split {split.name!r} of {split.store.url} is damaged: {error.message.splitlines()[0]}. "
-        f"`dtap-dask verify {split.store.url}` says which; copy that file again from where it was written, or write "
+        f"`dtap-dask verify {split.store.url}` names it; copy that file again from where it was written, or write "
         "the dataset again with `dtap-dask run JOB --overwrite`."
     )
 
@@ -42,21 +42,21 @@ def cause(split: DatasetSplit, error: tf.errors.OpError) -> DtapError | None:
 def _search(split: DatasetSplit, offset: int | None) -> None:
     """Raise the OutputError of the first damaged record.
 
-    TensorFlow gives the `offset` of a record, or of its data, in one of the files. Where the manifest says at which
-    bytes records begin, one read a shard answers; other shards are read from their beginning.
+    TensorFlow gives the `offset` of a record, or of its data, in one of the files. Where the manifest states where
+    records begin, one read per shard is enough; other shards are read from their beginning.
     """
     plain = split.layout.compression == "none"
-    unknown = []
+    unindexed = []
     for shard in split.shards:
         starts = _starts(shard) if plain and offset is not None else None
         if starts is None or offset is None:
-            unknown.append(shard)
+            unindexed.append(shard)
             continue
         for start in (offset, offset - HEADER):
             if start in starts:
                 read_record_at(split.store, shard.path, start)
     left = SEARCHED_BYTES
-    for shard in unknown:
+    for shard in unindexed:
         left -= shard.bytes
         if left < 0:
             return
@@ -65,7 +65,7 @@ def _search(split: DatasetSplit, offset: int | None) -> None:
 
 
 def _starts(shard: ShardInfo) -> range | tuple[int, ...] | None:
-    """Where the records of a shard begin, None if only reading tells."""
+    """Where the records of a shard begin, None if the manifest does not state it."""
     if shard.offsets is not None:
         return shard.offsets
     if shard.record_bytes is None or shard.record_bytes < OVERHEAD:

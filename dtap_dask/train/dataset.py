@@ -1,4 +1,4 @@
-"""A finished dataset: what its manifest says, held against the files that are there."""
+"""A finished dataset: its manifest, checked against the files that are there."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dtap_dask.storage import Store, local_copies, open_store
 class DatasetSplit:
     """One split: its columns in the order of the records, and its shards that hold rows, in the manifest's order.
 
-    `paths` are those of the shards for TensorFlow to open, empty where they lie on no local filesystem. `spec` is what
-    tf.io.parse_example needs. `records` is the shards' number of records, `record_bytes` about the uncompressed size
-    of one. `fitted` says whether this is the part of the rows that the job's steps were fitted on.
+    `paths` are the shards' local paths, empty where they are on no local filesystem. `spec` is the argument of
+    tf.io.parse_example. `records` is the number of records, `record_bytes` their approximate uncompressed size.
+    `fitted` is whether the job's steps were fitted on this split.
     """
 
     name: str
@@ -40,16 +40,16 @@ class DatasetSplit:
 
 
 def open_dataset(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> tuple[Manifest, Store]:
-    """The manifest of the dataset at `path`, and its store. OutputError where there is no finished dataset."""
+    """The manifest and the store of the dataset at `path`. OutputError where there is no finished dataset."""
     store = open_store(os.fspath(path), local_copies.others(storage or {}))
     return read_manifest(store), store
 
 
 def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, Any] | None) -> DatasetSplit:
-    """The split `name` of the dataset at `path`, or where `storage.mounts` says that it is mounted.
+    """The split `name` of the dataset at `path`, or of its mount in `storage.mounts`.
 
     Raises JobError for an unknown split or a wrong setting, DataError where the split has no rows, OutputError where a
-    shard is missing or not of the size that the manifest states, StorageError where a mount shows another dataset.
+    shard is missing or differs in size from what the manifest states, StorageError where the mount has another dataset.
     """
     manifest, store = open_dataset(path, storage)
     if name not in manifest.splits:
@@ -75,8 +75,8 @@ def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, An
     )
 
 
-def chosen(infos: Sequence[FeatureInfo], features: Sequence[str] | None) -> tuple[FeatureInfo, ...]:
-    """The features to load, in the order asked for (None: all of them, in the manifest's), then all other columns.
+def selected(infos: Sequence[FeatureInfo], features: Sequence[str] | None) -> tuple[FeatureInfo, ...]:
+    """The named features in that order (None: all of them, in the manifest's order), then all other columns.
 
     Raises JobError for names that are not features, names given twice, and an empty choice.
     """
@@ -99,12 +99,13 @@ def _no_feature(name: str, infos: Sequence[FeatureInfo], known: Mapping[str, Fea
     role = next((info.role for info in infos if info.name == name), None)
     if role is None:
         return f"the dataset has no feature {name!r}.{did_you_mean(name, known)}"
-    way = "give `kept=True` to load it" if role == "kept" else "it comes with every batch"
-    return f"{name!r} is not a feature but {'a kept column' if role == 'kept' else f'the {role}'}: {way}"
+    if role == "kept":
+        return f"{name!r} is not a feature but a kept column: give `kept=True` to load it"
+    return f"{name!r} is not a feature but the {role}: it comes with every batch"
 
 
 def _fitted(manifest: Manifest) -> str:
-    """The part that the job was fitted on: what `split.fit` names, or else `train`."""
+    """The split that the job was fitted on: `split.fit`, or else `train`."""
     split = manifest.job.get("split")
     named = split.get("fit") if isinstance(split, Mapping) else None
     return named if isinstance(named, str) else "train"
@@ -128,7 +129,7 @@ def _record_bytes(shard: ShardInfo) -> int:
 
 
 def _check(store: Store, shards: Sequence[ShardInfo]) -> None:
-    """That every shard is there with the manifest's size, by one listing for each folder."""
+    """OutputError where a shard is missing or differs in size; lists each folder once."""
     folders = sorted({shard.path.rpartition("/")[0] for shard in shards})
     sizes = {info.path: info.size for folder in folders for info in store.list_files(folder)}
     for shard in shards:
@@ -137,5 +138,5 @@ def _check(store: Store, shards: Sequence[ShardInfo]) -> None:
             state = "is missing" if found is None else f"has {found:,} bytes"
             raise OutputError(
                 f"{store.url}/{shard.path} {state}; the manifest states {shard.bytes:,} bytes. The dataset was changed "
-                "or copied in part: copy it again, or write it anew with `dtap-dask run --overwrite`."
+                "or copied in part: copy it again, or write it again with `dtap-dask run JOB --overwrite`."
             )

@@ -1,11 +1,14 @@
-"""The end of a program in the middle of an epoch: when Python is taken down, TensorFlow must be calling it no more.
+"""The end of a program in the middle of an epoch: TensorFlow must stop calling Python before Python is finalized.
 
-From that moment on Python ends each thread that asks for it, wherever in TensorFlow's code the thread is. An operation
-that it was in then cannot end, and the main thread, which deletes TensorFlow's objects, may wait for it: programs that
-hung at their end were seen, though never with the stack that would prove this. So at the end of the program the
-sessions are stopped, which makes each call short, all iterators are let go of, which makes TensorFlow call no more, and
-the calls that are under way are waited for. That the last session is closed is no sign that they are over: its closing
-is itself a part of such a call.
+From then on Python ends every thread that tries to run Python code, wherever in TensorFlow's code it is. The operation
+that it was executing can then never finish, and the main thread, which deletes TensorFlow's objects, may wait for it.
+(Programs that hung at their end were seen, though never with a stack that proves this.) So at the end of the program
+sessions are stopped, which makes each call short; all iterators are deleted, which makes TensorFlow start no new calls;
+and the present calls are waited for. They are not over when the last session is closed: closing it is part of such a
+call.
+
+This depends on TensorFlow's internals, the iterator's class and attributes and the stacks of its threads.
+tests/train/test_tensorflow_internals.py fails where a release of TensorFlow changes them.
 """
 
 from __future__ import annotations
@@ -24,14 +27,14 @@ import tensorflow as tf
 
 from dtap_dask.train.staging import open_sessions, stop_all
 
-_DRAIN = 5.0  # seconds that the end of the program waits at most for TensorFlow's threads
+_DRAIN = 5.0  # the most seconds that the end of the program waits for TensorFlow's threads
 _TICK = 0.02
 _TENSORFLOW = str(Path(tf.__file__).parent)
 
 
 @functools.cache
 def prepare() -> None:
-    """See to it that this program can end; once is enough."""
+    """Make sure that this program can end; calls after the first do nothing."""
     atexit.register(_end)
 
 
@@ -39,24 +42,24 @@ def _end() -> None:
     stop_all()
     end = time.monotonic() + _DRAIN
     while True:
-        _let_go()
+        _delete_iterators()
         if _quiet() or time.monotonic() > end:
             return
         while not _quiet() and time.monotonic() < end:
             time.sleep(_TICK)
-        # Once more: meanwhile another thread may have begun an epoch.
+        # Once more, because another thread may have started an epoch since.
 
 
-def _let_go() -> None:
-    """Delete TensorFlow's iterators. One that another thread is waiting for is deleted by that thread."""
-    kind: Any = type(iter(tf.data.Dataset.range(0)))
-    for each in gc.get_objects():
-        if issubclass(type(each), kind):
-            each._iterator_resource = None
+def _delete_iterators() -> None:
+    """Delete TensorFlow's iterators. One that another thread waits for is deleted by that thread."""
+    iterator_class: Any = type(iter(tf.data.Dataset.range(0)))
+    for instance in gc.get_objects():
+        if issubclass(type(instance), iterator_class):
+            instance._iterator_resource = None
 
 
 def _quiet() -> bool:
-    """Whether no other thread is in TensorFlow and will come back to Python, or in Python, called by TensorFlow."""
+    """Whether no other thread has a frame of TensorFlow's Python code on its stack, and no session is open."""
     me = threading.get_ident()
     busy = any(_in_tensorflow(frame) for thread, frame in sys._current_frames().items() if thread != me)
     return not busy and not open_sessions

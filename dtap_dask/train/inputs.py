@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.train.dataset import chosen, open_dataset
+from dtap_dask.train.dataset import open_dataset, selected
 
 
 def inputs(
@@ -18,10 +18,10 @@ def inputs(
     features: Sequence[str] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> dict[str, keras.KerasTensor]:
-    """{name: keras.Input} for every feature of the dataset at `path`, as `load` yields them, in the manifest's order.
+    """{name: keras.Input} for each feature of the dataset at `path` as `load` yields it, in the manifest's order.
 
-    `features` names the ones to take, in that order: give the same list to `load`, because Keras may pair the inputs of
-    a model with other columns of a batch that has more.
+    `features` selects features, in that order. Give the same list to `load`: Keras may match the inputs of a model with
+    the wrong columns of a batch that has more.
 
     Shapes are () for scalars, (k,) for vectors, (k, l) for tensors, (None,) and ragged for lists. Each input has an
     attribute `ids`: the number of ids an embedding needs, None where the feature holds no ids:
@@ -36,12 +36,12 @@ def inputs(
     Raises OutputError where there is no finished dataset, JobError where it has no such feature.
     """
     manifest, _ = open_dataset(path, storage)
-    return {info.name: _input(info) for info in chosen(manifest.infos, features) if info.role == "feature"}
+    return {info.name: _input(info) for info in selected(manifest.infos, features) if info.role == "feature"}
 
 
 def _input(info: FeatureInfo) -> keras.KerasTensor:
     dtype = "string" if info.dtype == "bytes" else info.dtype
-    # Older Keras 3 knows no ragged inputs: the argument is given only where it is needed.
+    # Older versions of Keras 3 have no ragged inputs, so the argument is given only where it is needed.
     ragged = {"ragged": True} if None in info.shape else {}
     tensor = keras.Input(shape=info.shape, dtype=dtype, name=info.name, **ragged)
     tensor.ids = info.ids

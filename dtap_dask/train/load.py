@@ -1,7 +1,7 @@
 """A finished dataset as a tf.data.Dataset, ready for Keras's fit.
 
-Records are read from several shards in turns, decoded and permuted in windows of many records, each column by one
-operation for the whole window, and then cut into batches, which costs no copy: there is no step per row, few per batch.
+Records are read from several shards in turn, decoded and permuted in windows of many records with one operation per
+column and window, and then cut into batches without a copy: there is no step per row, and few per batch.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import tensorflow as tf
 
 from dtap_dask.errors import DataError, JobError, Problem, StorageError
 from dtap_dask.storage import local_copies
-from dtap_dask.train.batches import Batches, rebatched
-from dtap_dask.train.damage import cause
-from dtap_dask.train.dataset import DatasetSplit, chosen, open_split
+from dtap_dask.train.batches import BatchedDataset, rebatched
+from dtap_dask.train.damage import explained
+from dtap_dask.train.dataset import DatasetSplit, open_split, selected
 from dtap_dask.train.loop import LoopDataset, LoopHooks
 from dtap_dask.train.order import Epochs
 from dtap_dask.train.shards import StagedShards
 from dtap_dask.train.windows import WINDOW_ROWS, Selection, windows, windows_for_workers
 
-READY = 8  # batches that are ready for training, if they hold no more rows than a window
+READY = 8  # batches prefetched for training, if they hold no more rows than a window
 
 
 def load(
@@ -69,26 +69,26 @@ def load(
     """
     batch_size, seed = _checked(batch_size, seed)
     found = open_split(path, split, storage)
-    infos = tuple(info for info in chosen(found.infos, features) if kept or info.role != "kept")
+    infos = tuple(info for info in selected(found.infos, features) if kept or info.role != "kept")
     shuffle = found.fitted if shuffle is None else shuffle
     batches = _batches(found, batch_size, drop_remainder)
     staged = _staged(found, shuffle, storage)
-    wanted = Selection(found, infos, kept, shuffle)
+    selection = Selection(found, infos, kept, shuffle)
 
     def batched(windows: tf.data.Dataset) -> tf.data.Dataset:
         ready = max(2, min(READY, WINDOW_ROWS // batch_size))
         return rebatched(windows, batch_size, drop_remainder).prefetch(ready)
 
-    def served() -> tf.data.Dataset:
+    def for_service() -> tf.data.Dataset:
         if staged is not None:
             raise StorageError(_NOT_SERVED.format(url=found.store.url))
-        return batched(windows_for_workers(wanted)).with_options(_options())
+        return batched(windows_for_workers(selection)).with_options(_options())
 
     epochs = Epochs(seed) if shuffle else None
-    data = batched(windows(wanted, staged, epochs))
+    data = batched(windows(selection, staged, epochs))
     data = epochs.remembered(data) if epochs else data
     data = data.apply(tf.data.experimental.assert_cardinality(batches)).with_options(_options())
-    return LoopDataset(Batches(data, batch_size, drop_remainder), _ways(found, staged, served), batch_size)
+    return LoopDataset(BatchedDataset(data, batch_size, drop_remainder), _hooks(found, staged, for_service), batch_size)
 
 
 _NOT_SERVED = (
@@ -102,14 +102,14 @@ _NOT_SAVED = (
 )
 
 
-def _ways(split: DatasetSplit, staged: StagedShards | None, served: Callable[[], tf.data.Dataset]) -> LoopHooks:
+def _hooks(split: DatasetSplit, staged: StagedShards | None, for_service: Callable[[], tf.data.Dataset]) -> LoopHooks:
     if staged is None:
-        return LoopHooks(lambda error: cause(split, error), None, served)
-    return LoopHooks(lambda error: staged.failure, _NOT_SAVED.format(url=split.store.url), served)
+        return LoopHooks(lambda error: explained(split, error), None, for_service)
+    return LoopHooks(lambda error: staged.failure, _NOT_SAVED.format(url=split.store.url), for_service)
 
 
 def _batches(split: DatasetSplit, size: int, drop_remainder: bool) -> int:
-    """The number of batches of an epoch. DataError where it would be none."""
+    """The number of batches of an epoch. DataError where there would be none."""
     if drop_remainder and split.rows < size:
         raise DataError(
             f"The split {split.name!r} of {split.store.url} has {split.rows:,} rows, so that `drop_remainder` with a "
@@ -119,7 +119,7 @@ def _batches(split: DatasetSplit, size: int, drop_remainder: bool) -> int:
 
 
 def _checked(batch_size: int, seed: int) -> tuple[int, int]:
-    """Both as plain integers: NumPy's are taken too."""
+    """Both as plain integers, also where they are NumPy's. JobError where they are no such numbers."""
     problems = []
     rows, number = _integer(batch_size), _integer(seed)
     if rows is None or rows < 1:
@@ -132,7 +132,7 @@ def _checked(batch_size: int, seed: int) -> tuple[int, int]:
 
 
 def _integer(value: Any) -> int | None:
-    """`value` as an int, None for anything else; booleans are no numbers here."""
+    """`value` as an int; None for anything else, booleans included."""
     if isinstance(value, bool):
         return None
     try:
@@ -142,14 +142,14 @@ def _integer(value: Any) -> int | None:
 
 
 def _staged(split: DatasetSplit, shuffle: bool, storage: Mapping[str, Any] | None) -> StagedShards | None:
-    """What brings the shards to local disk, None where they are on one."""
+    """The shards staged on local disk, None where they are on one already."""
     return StagedShards(split, local_copies.cache(storage or {}), shuffle) if split.shards and not split.paths else None
 
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # Autotune may let the end of an iterator wait for the tuner's next turn, as long again as the epoch took (2.21).
+    # With autotune the end of an iterator may wait for the tuner as long again as the epoch took (TensorFlow 2.21).
     options.autotune.enabled = False
     # Under tf.distribute every worker then takes its share of the batches; sharding by file can starve a worker.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -1,7 +1,10 @@
-"""What a plain Python loop over a loaded dataset gets: batches at little cost, and dtap_dask's own errors.
+"""Plain Python loops over a loaded dataset: fast iteration, and dtap_dask's own errors.
 
-TensorFlow spends several microseconds a component on turning a batch into Python's structure: shapes are checked that
-the dataset states itself. For forty features that is more than everything else that a small batch costs.
+TensorFlow spends several microseconds per component on turning a batch into a Python structure, among others on
+checking shapes that the dataset itself states. For forty features that is more than the rest of a small batch's cost.
+
+This depends on TensorFlow's internals, the iterator's class and attributes. tests/train/test_tensorflow_internals.py
+fails where a release of TensorFlow changes them.
 """
 
 from __future__ import annotations
@@ -21,59 +24,60 @@ _Iterator: Any = type(iter(tf.data.Dataset.range(0)))
 
 @dataclass(frozen=True)
 class LoopHooks:
-    """What a loaded dataset and those made from it have in common.
+    """Properties that a loaded dataset shares with those made from it.
 
-    `failure` gives the error behind one of TensorFlow's, None where there is none. `unsaved` says why an iterator's
-    position cannot be saved, None where it can. `served` makes the dataset in the form for tf.data service.
+    `explain` returns dtap_dask's own error for one of TensorFlow's, None where there is none. `unsaved` is the reason
+    why an iterator's position cannot be saved, None where it can. `for_service` makes the dataset in the form for
+    tf.data service.
     """
 
-    failure: Callable[[tf.errors.OpError], DtapError | None]
+    explain: Callable[[tf.errors.OpError], DtapError | None]
     unsaved: str | None
-    served: Callable[[], tf.data.Dataset]
+    for_service: Callable[[], tf.data.Dataset]
 
 
 class _PlainIterator(_Iterator):  # type: ignore[misc]
-    """TensorFlow's own iterator, which Keras hands to its compiled functions, but for the plain loop."""
+    """TensorFlow's own iterator, which Keras passes to its compiled functions, with its own `__next__` for loops."""
 
-    _ways: LoopHooks
-    _places: Any  # the structure of a batch with the number of a tensor at each leaf; None: as TensorFlow does it
-    _kinds: list[int]
+    _hooks: LoopHooks
+    _structure: Any  # of a batch, with the index of a tensor at each leaf; None to use TensorFlow's own `__next__`
+    _dtypes: list[int]
 
     def __next__(self) -> Any:
         try:
-            return super().__next__() if self._places is None or not tf.executing_eagerly() else self._quick()
+            return super().__next__() if self._structure is None or not tf.executing_eagerly() else self._fast_next()
         except tf.errors.OpError as error:
-            failure = self._ways.failure(error)
+            failure = self._hooks.explain(error)
             if failure is None:
                 raise
-            raise copy.copy(failure) from None  # the traceback of one that is kept would keep this iterator alive
+            raise copy.copy(failure) from None  # a stored error's traceback would keep this iterator alive
 
     def _serialize_to_tensors(self) -> Any:
-        """For tf.train.Checkpoint. StorageError where the position in the dataset cannot be saved."""
-        if self._ways.unsaved is not None:
-            raise StorageError(self._ways.unsaved)
+        """The position for tf.train.Checkpoint. StorageError where it cannot be saved."""
+        if self._hooks.unsaved is not None:
+            raise StorageError(self._hooks.unsaved)
         return super()._serialize_to_tensors()
 
-    def _quick(self) -> Any:
+    def _fast_next(self) -> Any:
         try:
             tensors = tf.raw_ops.IteratorGetNext(
-                iterator=self._iterator_resource, output_types=self._kinds, output_shapes=[None] * len(self._kinds)
+                iterator=self._iterator_resource, output_types=self._dtypes, output_shapes=[None] * len(self._dtypes)
             )
         except tf.errors.OutOfRangeError:
             raise StopIteration from None
-        return _filled(self._places, tensors)
+        return _filled(self._structure, tensors)
 
 
 class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
-    """`data`, whose loops are quick, and raise dtap_dask's own errors, as do those of datasets made from it.
+    """`data` with fast Python loops that raise dtap_dask's own errors, as do loops over datasets made from it.
 
-    Within `fit` an error is TensorFlow's.
+    Within `fit` errors are TensorFlow's.
     """
 
-    def __init__(self, data: tf.data.Dataset, ways: LoopHooks, batch_size: int | None = None):
-        self._input_dataset, self._ways = data, ways
+    def __init__(self, data: tf.data.Dataset, hooks: LoopHooks, batch_size: int | None = None):
+        self._input_dataset, self._hooks = data, hooks
         if batch_size is not None:
-            self._batch_size = batch_size  # where tools look for it
+            self._batch_size = batch_size  # tools look for it here
         super().__init__(data._variant_tensor)
 
     def _inputs(self) -> list[tf.data.Dataset]:
@@ -81,36 +85,37 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
 
     @property
     def element_spec(self) -> Any:
-        """As TensorFlow has it."""
+        """The structure of a batch, as for any dataset."""
         return self._input_dataset.element_spec
 
     def __iter__(self) -> Any:
         iterator = super().__iter__()
         if type(iterator) is _Iterator:
             iterator.__class__ = _PlainIterator
-            iterator._ways = self._ways
-            iterator._places, iterator._kinds = _places(self.element_spec)
+            iterator._hooks = self._hooks
+            iterator._structure, iterator._dtypes = _structure_of(self.element_spec)
         return iterator
 
     def apply(self, transformation_func: Callable[[tf.data.Dataset], tf.data.Dataset]) -> tf.data.Dataset:
-        """As TensorFlow does it, except that tf.data service is given the dataset in the form that workers can share.
+        """TensorFlow's `apply`, except that tf.data service gets the dataset in the form that workers can share.
 
-        Raises StorageError where the shards lie on no filesystem that its workers could open.
+        Raises StorageError where the shards are on no filesystem that its workers can open.
         """
         if getattr(transformation_func, "__module__", "").endswith(".data_service_ops"):
-            return self._ways.served().apply(transformation_func)
+            return self._hooks.for_service().apply(transformation_func)
         return super().apply(transformation_func)
 
 
 def _derived(name: str) -> Callable[..., LoopDataset]:
-    """The method of tf.data.Dataset of that name, which here gives a LoopDataset again."""
+    """The method of tf.data.Dataset with that name, but returning a LoopDataset."""
     plain = getattr(tf.data.Dataset, name)
 
     @functools.wraps(plain)
     def method(self: LoopDataset, *args: Any, **options: Any) -> LoopDataset:
-        ways = self._ways
+        hooks = self._hooks
         return LoopDataset(
-            plain(self, *args, **options), replace(ways, served=lambda: plain(ways.served(), *args, **options))
+            plain(self, *args, **options),
+            replace(hooks, for_service=lambda: plain(hooks.for_service(), *args, **options)),
         )
 
     return method
@@ -120,8 +125,8 @@ for _name in ("batch", "filter", "map", "prefetch", "repeat", "skip", "take", "u
     setattr(LoopDataset, _name, _derived(_name))
 
 
-def _places(spec: Any) -> tuple[Any, list[int]]:
-    """The structure with numbers for tensors, and their dtypes; (None, []) unless all components are plain tensors."""
+def _structure_of(spec: Any) -> tuple[Any, list[int]]:
+    """The structure with indices for tensors, and their dtypes; (None, []) unless all components are plain tensors."""
     parts = tf.nest.flatten(spec)
     plain = all(type(part) is tf.TensorSpec for part in parts) and _is_plain(spec)
     if not plain or not tf.config.experimental.get_synchronous_execution():
@@ -130,16 +135,16 @@ def _places(spec: Any) -> tuple[Any, list[int]]:
 
 
 def _is_plain(spec: Any) -> bool:
-    """Whether the structure is of dicts and tuples only, none of another class."""
+    """Whether the structure consists of dicts and tuples only, not of their subclasses or other classes."""
     if type(spec) is tf.TensorSpec:
         return True
     parts = spec.values() if type(spec) is dict else spec if type(spec) is tuple else [None]
     return all(map(_is_plain, parts))
 
 
-def _filled(places: Any, tensors: Sequence[tf.Tensor]) -> Any:
-    if isinstance(places, dict):
-        return {name: _filled(place, tensors) for name, place in places.items()}
-    if isinstance(places, tuple):
-        return tuple(_filled(place, tensors) for place in places)
-    return tensors[places]
+def _filled(structure: Any, tensors: Sequence[tf.Tensor]) -> Any:
+    if isinstance(structure, dict):
+        return {name: _filled(part, tensors) for name, part in structure.items()}
+    if isinstance(structure, tuple):
+        return tuple(_filled(part, tensors) for part in structure)
+    return tensors[structure]

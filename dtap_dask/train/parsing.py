@@ -12,7 +12,7 @@ from dtap_dask.train.order import permuted
 
 
 def parse_features(spec: Mapping[str, ParseFeature]) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
-    """{key in the record: TensorFlow's feature}."""
+    """The feature_spec as TensorFlow's own objects, by key in the record."""
     return {key: _feature(feature) for key, feature in spec.items()}
 
 
@@ -28,7 +28,7 @@ def decode_rows(
 ) -> dict[str, tf.Tensor]:
     """The rows of `records` (serialized Examples, string [n]): the columns `names`, in their infos' dtypes and shapes.
 
-    Rows come in the order of the records, or with `seed` (int64 [2]) permuted over all of them.
+    Rows are in the order of the records, or with `seed` (int64 [2]) permuted over all of them.
     """
     if seed is not None:
         records = permuted(records, seed)

@@ -1,11 +1,10 @@
 """The records of a split's shards, read in place or staged: the same records in the same order either way.
 
-The first few shards of an epoch are read in turns among themselves before all others: so training on staged shards
-begins when those few are there, while the next ones come. Which these are, and how many are read in turns, follows from
-the manifest alone.
+An epoch's first few shards are interleaved among themselves before all others, so that training on staged shards begins
+as soon as those few have arrived. Which ones they are, and how many are interleaved, depends on the manifest alone.
 
-TensorFlow opens local files only. A staged shard enters the graph as an element of a Python generator, which TensorFlow
-asks for one element more, or discards, when it is done with the shard: the sign to let go of it.
+TensorFlow opens local files only. A staged shard enters the graph as an element of a Python generator; when TensorFlow
+asks the generator for another element, or discards it, it has finished with the shard, which is then released.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from dtap_dask.train import ending
 from dtap_dask.train.dataset import DatasetSplit
 from dtap_dask.train.staging import StagingSession
 
-HEAD = 4  # shards read in turns at the start of an epoch
+HEAD = 4  # shards interleaved at the start of an epoch
 CYCLE = 16  # and afterwards
-CYCLE_BYTES = 2 << 30  # if they are no larger than this together; but always HEAD
-AHEAD = 4  # shards to be fetched beyond those
+CYCLE_BYTES = 2 << 30  # the most bytes of those, unless they are only HEAD
+AHEAD = 4  # shards fetched beyond those
 READ_BYTES = 1 << 20  # one read of a shard
-LANE_BYTES = 2 << 20  # serialized records that are read ahead in each of the shards that take turns
-WAIT = 0.2  # seconds after which TensorFlow may look whether it was told to stop
+READ_AHEAD_BYTES = 2 << 20  # serialized records read ahead in each of the interleaved shards
+WAIT = 0.2  # seconds after which TensorFlow can check whether it must stop
 
 OpenShard = Callable[[tf.Tensor], tf.data.Dataset]
 
 
 def interleaved(split: DatasetSplit, source: StagedShards | None, order: tf.Tensor, block: int) -> tf.data.Dataset:
-    """The records of the shards numbered `order` (int64 [n]), `block` records of one shard, then of the next."""
+    """The records of the shards numbered `order` (int64 [n]), interleaved: `block` records of each shard in turn."""
     count = len(split.shards)
-    ahead = max(1, min(2 * block, LANE_BYTES // split.record_bytes))
+    ahead = max(1, min(2 * block, READ_AHEAD_BYTES // split.record_bytes))
 
-    def lanes(read: OpenShard) -> tf.data.Dataset:
+    def arranged(read: OpenShard) -> tf.data.Dataset:
         parts: list[tf.data.Dataset] = []
-        for start, stop, cycle in ((0, min(HEAD, count), HEAD), (HEAD, count, turns(split))):
+        for start, stop, cycle in ((0, min(HEAD, count), HEAD), (HEAD, count, cycle_length(split))):
             if start < stop or not parts:
                 numbers = tf.data.Dataset.range(start, stop)
                 each = lambda at: read(at).prefetch(ahead)  # noqa: E731
@@ -49,7 +48,7 @@ def interleaved(split: DatasetSplit, source: StagedShards | None, order: tf.Tens
                 )
         return parts[0] if len(parts) == 1 else parts[0].concatenate(parts[1])
 
-    return _opened(split, source, order, lanes)
+    return _opened(split, source, order, arranged)
 
 
 def in_order(split: DatasetSplit, source: StagedShards | None) -> tf.data.Dataset:
@@ -61,33 +60,33 @@ def in_order(split: DatasetSplit, source: StagedShards | None) -> tf.data.Datase
 def for_workers(split: DatasetSplit, block: int) -> tf.data.Dataset:
     """The records of all shards, as an input that the workers of tf.data service can divide among themselves.
 
-    A worker asks for one shard after the other; only few at a time, so that all workers get some.
+    A worker requests one shard after another, and few at a time, so that all workers get some.
     """
     count = len(split.shards)
     paths = tf.constant(split.paths, tf.string, shape=[count])
     read = lambda at: _read(split, tf.gather(paths, at))  # noqa: E731
     return tf.data.Dataset.range(count).interleave(
-        read, cycle_length=max(1, min(turns(split), count // CYCLE)), block_length=block
+        read, cycle_length=max(1, min(cycle_length(split), count // CYCLE)), block_length=block
     )
 
 
-def turns(split: DatasetSplit) -> int:
-    """How many shards are open at once when they are read in turns."""
+def cycle_length(split: DatasetSplit) -> int:
+    """The number of shards that are interleaved, after the first ones of an epoch."""
     largest = max((shard.bytes for shard in split.shards), default=1)
     return max(HEAD, min(CYCLE, CYCLE_BYTES // largest))
 
 
 def _opened(
-    split: DatasetSplit, source: StagedShards | None, order: tf.Tensor, lanes: Callable[[OpenShard], tf.data.Dataset]
+    split: DatasetSplit, source: StagedShards | None, order: tf.Tensor, arrange: Callable[[OpenShard], tf.data.Dataset]
 ) -> tf.data.Dataset:
     if source is not None:
-        return source.epoch(order, lanes)
+        return source.epoch(order, arrange)
     paths = tf.constant(split.paths, tf.string, shape=[len(split.shards)])
-    return lanes(lambda at: _read(split, tf.gather(paths, tf.gather(order, at))))
+    return arrange(lambda at: _read(split, tf.gather(paths, tf.gather(order, at))))
 
 
 def _read(split: DatasetSplit, path: tf.Tensor) -> tf.data.Dataset:
-    """As tf.data.TFRecordDataset, which would wrap it in a function of its own: each takes milliseconds to begin."""
+    """A tf.data.TFRecordDataset without the function that it is wrapped in: each takes milliseconds to start."""
     variant = tf.raw_ops.TFRecordDataset(
         filenames=path,
         compression_type="GZIP" if split.layout.compression == "gzip" else "",
@@ -97,27 +96,29 @@ def _read(split: DatasetSplit, path: tf.Tensor) -> tf.data.Dataset:
 
 
 class StagedShards:
-    """The shards of a split that TensorFlow cannot open where they are."""
+    """The shards of a split that TensorFlow cannot open in place, fetched to a local cache."""
 
     def __init__(self, split: DatasetSplit, cache: Cache, shuffle: bool):
-        """StorageError where the shards that are open at once do not fit in the cache."""
+        """StorageError where the shards that are open at the same time do not fit in the cache."""
         self._split, self._cache = split, cache
         sizes = sorted((shard.bytes for shard in split.shards), reverse=True)
-        together = turns(split) if shuffle else 1
-        self._least, self._most = sum(sizes[:together]), sum(sizes[: together + AHEAD])
-        cache.check_fits(self._least, f"the {len(sizes[:together])} shards of {split.store.url} that are read at once")
+        open_at_once = cycle_length(split) if shuffle else 1
+        self._least, self._most = sum(sizes[:open_at_once]), sum(sizes[: open_at_once + AHEAD])
+        cache.check_fits(
+            self._least, f"the {len(sizes[:open_at_once])} shards of {split.store.url} that are read at once"
+        )
         self.failure: DtapError | None = None  # of this epoch
         self._sessions: dict[int, StagingSession] = {}
         self._numbers = itertools.count()
         ending.prepare()
 
-    def epoch(self, order: tf.Tensor, lanes: Callable[[OpenShard], tf.data.Dataset]) -> tf.data.Dataset:
-        """The records as `lanes` arranges the shards that it opens by their place in `order`."""
+    def epoch(self, order: tf.Tensor, arrange: Callable[[OpenShard], tf.data.Dataset]) -> tf.data.Dataset:
+        """The records of all shards; `arrange` gets a function that opens a shard by its position in `order`."""
         number = tf.TensorSpec([], tf.int64)
         sessions = tf.data.Dataset.from_generator(self._session, args=(order,), output_signature=number)
-        return sessions.flat_map(lambda session: lanes(lambda at: self._lane(session, at)))
+        return sessions.flat_map(lambda session: arrange(lambda at: self._records(session, at)))
 
-    def _lane(self, session: tf.Tensor, at: tf.Tensor) -> tf.data.Dataset:
+    def _records(self, session: tf.Tensor, at: tf.Tensor) -> tf.data.Dataset:
         text = tf.TensorSpec([], tf.string)
         paths = tf.data.Dataset.from_generator(self._path, args=(session, at), output_signature=(text, text))
         paths = paths.filter(lambda path, failure: tf.strings.length(path) + tf.strings.length(failure) > 0)
@@ -135,7 +136,7 @@ class StagedShards:
             session.close()
 
     def _path(self, number: int, at: int) -> Iterator[tuple[str, str]]:
-        """Nothing, as often as it takes; then (path, "") or ("", what failed)."""
+        """("", "") until the shard has arrived; then (path, "") or ("", error)."""
         session = self._sessions[int(number)]
         try:
             while (path := session.path(int(at), WAIT)) is None:
@@ -151,6 +152,6 @@ class StagedShards:
 
 
 def _unless_failed(path: tf.Tensor, failure: tf.Tensor) -> tf.Tensor:
-    """An exception would come out of TensorFlow as a Python traceback in a text."""
+    """The path, or TensorFlow's error: an exception in Python would end up as a traceback in its message."""
     with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
         return tf.identity(path)

@@ -1,4 +1,4 @@
-"""One epoch's shards on their way to local disk, while others are being read."""
+"""Fetching of one epoch's shards to local disk, while others are being read."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from dtap_dask.storage.cache import Cache, Held
 from dtap_dask.storage.fetch import Shard, Stopped
 
 FETCHERS = 3  # threads of one epoch
-_JOIN = 10.0  # seconds that a closing waits for reads to end
-_LAST_JOIN = 2.0  # and the end of the program
+_JOIN = 10.0  # seconds that `close` waits for reads to end
+_LAST_JOIN = 2.0  # seconds that the end of the program does
 open_sessions: set[StagingSession] = set()
-_ending = threading.Event()  # the program is ending: TensorFlow's threads must not wait for Python any more
+_ending = threading.Event()  # the program is ending: TensorFlow's threads must no longer wait for Python
 
 
 class StagingSession:
-    """Threads fetch `shards` in order, never holding more bytes than they reserved: `least`, `most` if there is room.
+    """Threads fetch `shards` in order, never holding more bytes than they reserved: `most`, or at worst `least`.
 
-    A shard is held from its fetch until `done`. Whoever reads keeps to this: shards are asked for in order, and those
-    in use at once with the next one fit in `least`; then `path` never waits for ever.
+    A shard is held from its fetch until `done`. `path` cannot wait for ever as long as the reader asks for shards in
+    order, and those that it uses at the same time fit in `least` together with the next one.
     """
 
     def __init__(self, cache: Cache, store: Store, shards: Sequence[Shard], least: int, most: int):
         self._cache, self._store, self._shards = cache, store, shards
         self._changed = threading.Condition()
-        self._found: dict[int, Held | DtapError] = {}
+        self._fetched: dict[int, Held | DtapError] = {}
         self._next = self._bytes = 0
-        self._room: Held | None = None
+        self._reserved: Held | None = None
         self._failure: DtapError | None = None
         self._stopped = _ending.is_set()
         self._threads: list[threading.Thread] = []
@@ -40,7 +40,7 @@ class StagingSession:
 
     def _start(self, least: int, most: int) -> None:
         try:
-            self._room = self._cache.reserve(least, most)
+            self._reserved = self._cache.reserve(least, most)
         except DtapError as error:
             self._failure = error
             return
@@ -50,13 +50,13 @@ class StagingSession:
             thread.start()
 
     def path(self, at: int, timeout: float) -> str | None:
-        """The local path of shard `at` in the order, None if it is not there within so many seconds.
+        """The local path of shard `at` of the order, None if it has not arrived within `timeout` seconds.
 
-        Raises what its fetch raised: StorageError, OutputError.
+        Raises the error of its fetch: StorageError or OutputError.
         """
         with self._changed:
-            self._changed.wait_for(lambda: at in self._found or self._failure or self._stopped, timeout)
-            found = self._failure or self._found.get(at)
+            self._changed.wait_for(lambda: at in self._fetched or self._failure or self._stopped, timeout)
+            found = self._failure or self._fetched.get(at)
             if found is None and (self._stopped or _ending.is_set()):
                 found = StorageError("Reading was stopped: this program is ending.")
         if isinstance(found, DtapError):
@@ -64,34 +64,34 @@ class StagingSession:
         return None if found is None else found.path
 
     def done(self, at: int) -> None:
-        """Shard `at` is read, or nobody will read it."""
+        """Release shard `at`, which has been read or is no longer needed."""
         with self._changed:
-            held = self._found.pop(at, None)
+            held = self._fetched.pop(at, None)
             if isinstance(held, Held):
                 held.release()
                 self._bytes -= self._shards[at].bytes
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Tell the threads to end."""
+        """Ask the threads to end."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def join(self, until: float) -> None:
-        """Wait for the threads to end, but only until that time of time.monotonic."""
+        """Wait for the threads to end, at most until that time of time.monotonic."""
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def close(self) -> None:
-        """End the threads and let go of all."""
+        """End the threads and release all shards."""
         self.stop()
-        if not _ending.is_set():  # then `stop_all` waits for them, and TensorFlow, which calls this, need not
+        if not _ending.is_set():  # otherwise `stop_all` waits, so that TensorFlow, which calls this, need not
             self.join(time.monotonic() + _JOIN)
-        for at in list(self._found):
+        for at in list(self._fetched):
             self.done(at)
-        if self._room is not None:
-            self._room.release()
+        if self._reserved is not None:
+            self._reserved.release()
         open_sessions.discard(self)
 
     def _work(self) -> None:
@@ -103,15 +103,15 @@ class StagingSession:
                 return
             except DtapError as error:
                 found = error
-            except Exception as error:  # any client's any error: a thread that died in silence would hang the training
-                place = f"{self._store.url}/{self._shards[at].path}"
-                found = StorageError(f"{place} could not be fetched: {type(error).__name__}: {error}.")
+            except Exception as error:  # of any storage client: if the thread died in silence, training would hang
+                url = f"{self._store.url}/{self._shards[at].path}"
+                found = StorageError(f"{url} could not be fetched: {type(error).__name__}: {error}.")
             with self._changed:
-                self._found[at] = found
+                self._fetched[at] = found
                 self._changed.notify_all()
 
     def _take(self) -> int | None:
-        """The next shard to fetch, once there is room for it."""
+        """The next shard to fetch, once it fits in the reserved bytes; None when there is none or at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._next == len(self._shards) or self._fits())
             if self._stopped or self._next == len(self._shards):
@@ -122,11 +122,11 @@ class StagingSession:
             return at
 
     def _fits(self) -> bool:
-        return self._room is not None and self._bytes + self._shards[self._next].bytes <= self._room.bytes
+        return self._reserved is not None and self._bytes + self._shards[self._next].bytes <= self._reserved.bytes
 
 
 def stop_all() -> None:
-    """The program is ending: stop every session, those to come too. Whoever has one open still has to close it."""
+    """Stop all sessions because the program is ending, also later ones. Open sessions must still be closed."""
     _ending.set()
     sessions, until = list(open_sessions), time.monotonic() + _LAST_JOIN
     for session in sessions:
