@@ -8,7 +8,7 @@
 - `schema.py`, `columns.py` and `common_type.py` give the columns of a source one type each across all files.
 - `split.py`, `hashing.py` and `fingerprint.py` decide which part of the data a row belongs to.
 - `sql/` is the expression language of `source.where` and `derive`; it knows nothing of the rest of this package.
-- `sample/` writes a made-up lake to try things on.
+- `profile.py` counts nulls and distinct values in the first rows; `sample/` writes a made-up lake to try things on.
 
 Deliberately out: writing lakes, reading the logs of table formats (Delta Lake, Iceberg, Hudi), joins.
 """

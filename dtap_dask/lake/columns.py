@@ -109,6 +109,7 @@ class _Merger:
         self._first: dict[str, tuple[pa.DataType, str]] = {}
 
     def add(self, part: FileColumns) -> None:
+        """Merge the schema of some files."""
         twice = {name for name, count in Counter(part.schema.names).items() if count > 1}
         for name in twice:
             self.refused.setdefault(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
-from dtap_dask.lake.listing.partitions import partition_scalar
+from dtap_dask.lake.listing.partitions import partition_array
 from dtap_dask.lake.parquet.decoding import RowGroupSlice
 from dtap_dask.lake.parquet.reading import read_interleaved, read_sequential
 from dtap_dask.lake.parquet.row_group import RowGroup
@@ -280,8 +280,7 @@ class _CompiledScan:
         if key not in self._constants:
             self._constants.clear()  # only the batches of the current group repeat
             values = dict(zip(self._spec.partitions.names, group.partition, strict=True))
-            scalars = [partition_scalar(values[field.name], field.type) for field in self.partitions]
-            self._constants[key] = [_repeat(scalar, rows) for scalar in scalars]
+            self._constants[key] = [partition_array(values[field.name], field.type, rows) for field in self.partitions]
         return self._constants[key]
 
 
@@ -296,13 +295,3 @@ def _filter(
 def _nameless(rows: int) -> pa.RecordBatch:
     """A batch without columns that still has a number of rows."""
     return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
-
-
-def _repeat(scalar: pa.Scalar, rows: int) -> pa.Array:
-    """A constant column; text as a dictionary with one entry."""
-    if not pa.types.is_dictionary(delivered_type(scalar.type)):
-        return pa.repeat(scalar, rows)
-    if not scalar.is_valid:
-        return pa.nulls(rows, delivered_type(scalar.type))
-    codes = pa.repeat(pa.scalar(0, pa.int32()), rows)
-    return pa.DictionaryArray.from_arrays(codes, pa.array([scalar.as_py()], scalar.type))

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import SourceError, did_you_mean
 from dtap_dask.lake.listing.discover import SourceFile
+from dtap_dask.lake.schema import delivered_type
 
 _NAMES: dict[str, pa.DataType] = {
     **{f"int{width}": getattr(pa, f"int{width}")() for width in (8, 16, 32, 64)},
@@ -108,6 +109,17 @@ def partition_scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
         return pa.scalar(int(value), kind)
     parsed = pa.scalar(value, pa.string()).cast(kind)
     return pa.scalar(None, kind) if pa.types.is_floating(kind) and math.isnan(parsed.as_py()) else parsed
+
+
+def partition_array(value: str | None, kind: pa.DataType, rows: int) -> pa.Array:
+    """A partition value repeated for `rows` rows, in its delivered type: text as a dictionary with one entry."""
+    scalar = partition_scalar(value, kind)
+    if not pa.types.is_dictionary(delivered_type(kind)):
+        return pa.repeat(scalar, rows)
+    if not scalar.is_valid:
+        return pa.nulls(rows, delivered_type(kind))
+    codes = pa.repeat(pa.scalar(0, pa.int32()), rows)
+    return pa.DictionaryArray.from_arrays(codes, pa.array([scalar.as_py()], kind))
 
 
 def _infer(values: Collection[str]) -> pa.DataType:

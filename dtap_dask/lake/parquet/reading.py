@@ -70,32 +70,48 @@ def read_interleaved(
     costs = [_cost(schema, group, read_rows, result_bytes) for group in groups]
     waiting = list(range(len(groups)))[::-1]
     running: dict[int, Iterator[T]] = {}
-    sources: dict[str, tuple[Any, ParsedFooter]] = {}
 
     def results(pieces: Slices) -> Iterator[T]:
         for piece in pieces:
             yield from transform(piece, -(-piece.rows // turn_rows))
 
     with contextlib.ExitStack() as stack:
+        files = _OpenFiles(store, stack, verify)
         while running or waiting:
             while waiting and (not running or sum(costs[i] for i in (*running, waiting[-1])) <= OPEN_BYTES):
                 position = waiting.pop()
                 group = groups[position]
-                if group.file in sources:
-                    opened = OpenFile(store, group, *sources[group.file], verify=verify)
-                else:
-                    source = stack.enter_context(open_checked(store, group.file, group.file_size, group.version))
-                    opened = OpenFile(store, group, source, verify=verify)
-                    sources[group.file] = source, opened.footer
                 rows = planned_rows(schema, group, read_rows)
-                running[position] = results(opened.read(schema, group, position, rows, most_bytes))
-            for position, reading in list(running.items()):
-                try:
-                    result = next(reading)
-                except StopIteration:
-                    del running[position]
-                else:
-                    yield result
+                running[position] = results(files.open(group).read(schema, group, position, rows, most_bytes))
+            yield from _one_turn(running)
+
+
+class _OpenFiles:
+    """Files opened once each, until `stack` closes; their footers are read once."""
+
+    def __init__(self, store: Store, stack: contextlib.ExitStack, verify: bool):
+        self._store, self._stack, self._verify = store, stack, verify
+        self._sources: dict[str, tuple[Any, ParsedFooter]] = {}
+
+    def open(self, group: RowGroup) -> OpenFile:
+        """A reader of a group's file with a position of its own."""
+        if group.file in self._sources:
+            return OpenFile(self._store, group, *self._sources[group.file], verify=self._verify)
+        source = self._stack.enter_context(open_checked(self._store, group.file, group.file_size, group.version))
+        opened = OpenFile(self._store, group, source, verify=self._verify)
+        self._sources[group.file] = source, opened.footer
+        return opened
+
+
+def _one_turn(running: dict[int, Iterator[T]]) -> Iterator[T]:
+    """One result of each running group; a group without another result is removed."""
+    for position, results in list(running.items()):
+        try:
+            result = next(results)
+        except StopIteration:
+            del running[position]
+        else:
+            yield result
 
 
 def _rows_at_once(

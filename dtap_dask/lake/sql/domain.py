@@ -51,10 +51,12 @@ class Domain:
 
     @cached_property
     def bounds(self) -> tuple[Any, Any]:
+        """`order_key` of low and high."""
         return order_key(self.low), order_key(self.high)
 
     @property
     def single(self) -> bool:
+        """Whether all values are equal."""
         low, high = self.bounds
         return self.exact and low is not None and low == high
 

@@ -103,6 +103,7 @@ def _too_long(sql: str, what: str) -> ExpressionError:
 
 
 def too_deep(sql: str) -> ExpressionError:
+    """The error for an expression that is nested too deeply."""
     return ExpressionError(
         f"The expression {abbreviated(sql)} is nested too deeply: {MAX_DEPTH} levels of operators, functions and "
         "parentheses are allowed. Use IN for lists of values, or split it into derived columns."

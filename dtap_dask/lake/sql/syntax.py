@@ -10,9 +10,8 @@ import pyarrow as pa
 from sqlglot import exp
 
 from dtap_dask.errors import ExpressionError, nearest
-from dtap_dask.lake.sql.functions.dateparts import PARTS
+from dtap_dask.lake.sql.functions.dateparts import PARTS, UNITS
 from dtap_dask.lake.sql.functions.registry import ALIASES, FUNCTIONS
-from dtap_dask.lake.sql.functions.temporal import UNITS
 from dtap_dask.lake.sql.parsing import to_sql
 from dtap_dask.lake.sql.tree import Constant
 

@@ -37,6 +37,7 @@ class Node:
         return frozenset(part for part in self.walk() if isinstance(part, ColumnReference))
 
     def walk(self) -> Iterator[Node]:
+        """This node and all below it."""
         yield self
         for child in self.children:
             yield from child.walk()

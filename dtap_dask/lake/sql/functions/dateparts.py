@@ -30,6 +30,25 @@ MONTH_NAMES = (
     "November",
     "December",
 )
+# DuckDB's names of units -> ours
+UNITS = {
+    **dict.fromkeys(("year", "years", "yr", "yrs", "y"), "year"),
+    **dict.fromkeys(("quarter", "quarters"), "quarter"),
+    **dict.fromkeys(("month", "months", "mon", "mons"), "month"),
+    **dict.fromkeys(("week", "weeks", "w", "weekofyear"), "week"),
+    **dict.fromkeys(("day", "days", "d", "dayofmonth"), "day"),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), "hour"),
+    **dict.fromkeys(("minute", "minutes", "min", "mins", "m"), "minute"),
+    **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), "second"),
+    **dict.fromkeys(("millisecond", "milliseconds", "ms", "msec", "msecs"), "millisecond"),
+    **dict.fromkeys(("microsecond", "microseconds", "us", "usec", "usecs"), "microsecond"),
+    **dict.fromkeys(("decade", "decades", "dec", "decs"), "decade"),
+    **dict.fromkeys(("century", "centuries", "cent", "c"), "century"),
+    **dict.fromkeys(("millennium", "millennia", "mil", "mils"), "millennium"),
+    **dict.fromkeys(("dayofweek", "dow", "weekday"), "dayofweek"),
+    **dict.fromkeys(("dayofyear", "doy"), "dayofyear"),
+    **{name: name for name in ("isodow", "isoyear", "yearweek", "era", "epoch", "julian")},
+}
 
 
 def _part(count: Callable[[pa.Array], pa.Array]) -> Kernel:

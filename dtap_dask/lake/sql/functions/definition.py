@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError
@@ -190,6 +191,45 @@ def one_row(value: pa.Scalar) -> pa.Array:
 def plain(kernel: Callable[..., Any]) -> Kernel:
     """An Arrow kernel applied to the arguments, its output cast to the type of the result."""
     return lambda dtype, args: typed(kernel(*args), dtype)
+
+
+def per_value(kernel: Callable[..., Any]) -> Kernel:
+    """Run a kernel whose further arguments are Python values.
+
+    If they are arrays, the kernel is called once for each distinct combination of values, on the rows that have it.
+    """
+
+    def run(dtype: pa.DataType, args: Args) -> Any:
+        first, *rest = args
+        if all(isinstance(arg, pa.Scalar) for arg in rest):
+            return typed(kernel(first, *(arg.as_py() for arg in rest)), dtype)
+        rows = next(len(arg) for arg in args if not isinstance(arg, pa.Scalar))
+        columns = [pa.repeat(arg, rows) if isinstance(arg, pa.Scalar) else arg for arg in args]
+        return _grouped(kernel, dtype, columns)
+
+    return run
+
+
+def _grouped(kernel: Callable[..., Any], dtype: pa.DataType, columns: list[pa.Array]) -> pa.Array:
+    if not len(columns[0]):
+        return pa.array([], dtype)
+    codes = np.zeros(len(columns[0]), np.int64)
+    for column in columns[1:]:
+        encoded = column.dictionary_encode(null_encoding="encode")
+        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
+        codes = np.unique(codes, return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    parts = []
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        rows = pa.array(order[start:stop])
+        values = [column[int(order[start])].as_py() for column in columns[1:]]
+        known = columns[0].take(rows)
+        part = pa.nulls(len(rows), dtype) if None in values else typed(kernel(known, *values), dtype)
+        parts.append(part)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return pa.concat_arrays([pa.array([], dtype), *parts]).take(pa.array(back))
 
 
 def typed(values: Any, dtype: pa.DataType) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError, did_you_mean
-from dtap_dask.lake.sql.functions.dateparts import DATE_PARTS, DAY_NAMES, MONTH_NAMES
+from dtap_dask.lake.sql.functions.dateparts import DATE_PARTS, DAY_NAMES, MONTH_NAMES, UNITS
 from dtap_dask.lake.sql.functions.definition import STAMP, Args, Function, Kernel, Types, always, constant, one_row
 from dtap_dask.lake.sql.functions.strftime import STRFTIME
 from dtap_dask.lake.sql.kernels import calendar
@@ -19,25 +19,6 @@ from dtap_dask.lake.sql.kernels.calendar import MICROS_PER_DAY, YEARS, counts, f
 from dtap_dask.lake.sql.tree import Node
 from dtap_dask.lake.sql.types import DOUBLE, INT64, TEXT, family
 
-# DuckDB's names of units -> ours
-UNITS = {
-    **dict.fromkeys(("year", "years", "yr", "yrs", "y"), "year"),
-    **dict.fromkeys(("quarter", "quarters"), "quarter"),
-    **dict.fromkeys(("month", "months", "mon", "mons"), "month"),
-    **dict.fromkeys(("week", "weeks", "w", "weekofyear"), "week"),
-    **dict.fromkeys(("day", "days", "d", "dayofmonth"), "day"),
-    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), "hour"),
-    **dict.fromkeys(("minute", "minutes", "min", "mins", "m"), "minute"),
-    **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), "second"),
-    **dict.fromkeys(("millisecond", "milliseconds", "ms", "msec", "msecs"), "millisecond"),
-    **dict.fromkeys(("microsecond", "microseconds", "us", "usec", "usecs"), "microsecond"),
-    **dict.fromkeys(("decade", "decades", "dec", "decs"), "decade"),
-    **dict.fromkeys(("century", "centuries", "cent", "c"), "century"),
-    **dict.fromkeys(("millennium", "millennia", "mil", "mils"), "millennium"),
-    **dict.fromkeys(("dayofweek", "dow", "weekday"), "dayofweek"),
-    **dict.fromkeys(("dayofyear", "doy"), "dayofyear"),
-    **{name: name for name in ("isodow", "isoyear", "yearweek", "era", "epoch", "julian")},
-}
 _LENGTHS = {  # units of a fixed length, in microseconds
     "microsecond": 1,
     "millisecond": 1000,
@@ -86,17 +67,21 @@ def _truncated(name: str, args: Sequence[Node]) -> Types:
     return (TEXT, stamp), stamp
 
 
-def _trunc(dtype: pa.DataType, args: Args) -> Any:
+def _unit(args: Args) -> str:
+    """The unit that the first argument means for truncating and counting."""
     unit = UNITS[args[0].as_py().lower()]
-    unit = _SAME_AS.get(unit, unit)
+    return _SAME_AS.get(unit, unit)
+
+
+def _trunc(dtype: pa.DataType, args: Args) -> Any:
+    unit = _unit(args)
     naive = pc.cast(args[1], STAMP)
     return pc.cast(calendar.floor(naive, unit), dtype)
 
 
 def _diff(dtype: pa.DataType, args: Args) -> Any:
     """date_diff: the number of times that a new unit begins between two moments."""
-    unit = UNITS[args[0].as_py().lower()]
-    unit = _SAME_AS.get(unit, unit)
+    unit = _unit(args)
     if unit == "week":
         return pc.divide(_difference(args[1:], calendar.days), 7)
     if unit in _COUNTED:
@@ -106,8 +91,7 @@ def _diff(dtype: pa.DataType, args: Args) -> Any:
 
 def _sub(dtype: pa.DataType, args: Args) -> Any:
     """date_sub: the number of whole units between two moments."""
-    unit = UNITS[args[0].as_py().lower()]
-    unit = _SAME_AS.get(unit, unit)
+    unit = _unit(args)
     sizes = {"year": 12, "isoyear": 12, "quarter": 3, "month": 1, **{name: 12 * years for name, years in YEARS.items()}}
     if unit in sizes:
         return pc.divide(_whole_months(*args[1:]), sizes[unit])

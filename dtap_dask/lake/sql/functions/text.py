@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import ExpressionError
-from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, Types, constant, plain, typed
+from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, Types, constant, per_value, plain
 from dtap_dask.lake.sql.tree import Node, describe
 from dtap_dask.lake.sql.types import BOOL, INT64, TEXT, family
 
@@ -18,45 +18,6 @@ SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u20
 _FAR = 2**31  # beyond the length of any text
 _LONGEST = 1_000_000  # characters of one result of lpad, rpad and repeat
 _BIGGEST = 2**31 - 1  # bytes of an Arrow array of text
-
-
-def per_value(kernel: Callable[..., Any]) -> Kernel:
-    """Run a kernel whose further arguments are Python values.
-
-    If they are arrays, the kernel is called once for each distinct combination of values, on the rows that have it.
-    """
-
-    def run(dtype: pa.DataType, args: Args) -> Any:
-        first, *rest = args
-        if all(isinstance(arg, pa.Scalar) for arg in rest):
-            return typed(kernel(first, *(arg.as_py() for arg in rest)), dtype)
-        rows = next(len(arg) for arg in args if not isinstance(arg, pa.Scalar))
-        columns = [pa.repeat(arg, rows) if isinstance(arg, pa.Scalar) else arg for arg in args]
-        return _grouped(kernel, dtype, columns)
-
-    return run
-
-
-def _grouped(kernel: Callable[..., Any], dtype: pa.DataType, columns: list[pa.Array]) -> pa.Array:
-    if not len(columns[0]):
-        return pa.array([], dtype)
-    codes = np.zeros(len(columns[0]), np.int64)
-    for column in columns[1:]:
-        encoded = column.dictionary_encode(null_encoding="encode")
-        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
-        codes = np.unique(codes, return_inverse=True)[1]
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    parts = []
-    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
-        rows = pa.array(order[start:stop])
-        values = [column[int(order[start])].as_py() for column in columns[1:]]
-        known = columns[0].take(rows)
-        part = pa.nulls(len(rows), dtype) if None in values else typed(kernel(known, *values), dtype)
-        parts.append(part)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return pa.concat_arrays([pa.array([], dtype), *parts]).take(pa.array(back))
 
 
 def _slice(values: pa.Array, start: int, stop: int | None) -> pa.Array:
@@ -181,6 +142,7 @@ def _concat_ws(dtype: pa.DataType, args: Args) -> Any:
 
 
 def joined(name: str, args: Sequence[Node]) -> Types:
+    """All arguments are cast to text."""
     for arg in args:
         if family(arg.type) in ("nested", "interval", "other", "binary"):
             raise ExpressionError(f"{name} takes text, not {describe(arg)}; CAST it first if that is meant.")
