@@ -1,4 +1,4 @@
-"""How a worker process takes memory: what a batch frees is kept for the next one."""
+"""Memory of a worker process: what a batch frees is kept for the next one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import cache
 import pyarrow as pa
 
 KEPT_BYTES = 256 << 20
-_LARGEST = 32 << 20  # glibc takes no more: larger arrays are given back to the system at once
+_LARGEST = 32 << 20  # the most that glibc accepts: larger arrays are returned to the system at once
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _DASKS = "65536"  # what Dask's nanny sets MALLOC_TRIM_THRESHOLD_ to
 
 
 @cache
 def keep_freed_memory() -> None:
-    """See to that, once in this process; who has set ARROW_DEFAULT_MEMORY_POOL or MALLOC_TRIM_THRESHOLD_ is obeyed.
+    """Apply once per process, unless the user set ARROW_DEFAULT_MEMORY_POOL or MALLOC_TRIM_THRESHOLD_.
 
-    A batch is made of arrays of some megabytes. Dask has the C library give those back to the system as soon as they
-    are freed, and Arrow's own allocator (seen with pyarrow 26) does so soon after; the system then has to clear pages
-    for the next batch. Write tasks of two workers beside each other took 40 % more time so.
+    A batch consists of arrays of some megabytes. Dask makes the C library return those to the system as soon as they
+    are freed, and Arrow's own allocator (seen with pyarrow 26) does so soon after; the system must then clear pages for
+    the next batch. Without this, write tasks of two workers side by side took 40 % more time.
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
