@@ -1,21 +1,118 @@
-"""A program written from docs/transform.md alone computes the columns of a dataset from the rows of its source."""
+"""docs/transform.md: an interpreter written from it gives what Transform gives, and its example and schema hold."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 
 import dtap_dask
-import transform_reader
+import transform_interpreter
+from dtap_dask.docs import pages
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
 from dtap_dask.features.registry import OPERATIONS
+from dtap_dask.storage import open_store
 from format_reader import read
+
+FOLDER = Path(pages.__file__).parent
+PAGE = (FOLDER / "transform.md").read_text()
+SCHEMA = json.loads((FOLDER / "transform.schema.json").read_text())
+
+
+def spec(name: str, columns: str, *steps: Any, role: Any = "feature", **more: Any) -> FeatureSpec:
+    parsed = tuple(parse_step(*step) if isinstance(step, tuple) else parse_step(step) for step in steps)
+    return FeatureSpec(name, role, tuple(columns.split()), parsed, **more)
+
+
+FREQUENT = ("impute", {"strategy": "most_frequent", "indicator": True})
+SPECS = [
+    spec("mean", "x", ("impute", {"indicator": True}), "standard_scale"),
+    spec("nan", "x", ("standard_scale", {"with_mean": False}), allow_null=True),
+    spec("median", "x", ("impute", "median"), ("clip", {"min": 0, "max": 2}), "log1p", ("minmax_scale", [-1, 1])),
+    spec("maxabs", "n", ("clip", {"max": 3}), "maxabs_scale"),
+    spec("buckets", "x", ("impute", {"strategy": "constant", "value": 9}), ("bucketize", {"quantiles": 5})),
+    spec("bounds", "n", ("bucketize", {"boundaries": [-1, 0.5, 3]}), ("cast", "float32")),
+    spec("word", "s", ("ordinal_encode", {"top_k": 2, "oov_buckets": 3})),
+    spec("filled", "s", FREQUENT, ("ordinal_encode", 3)),
+    spec("number", "m", ("ordinal_encode", {"min_count": 30, "oov_buckets": 2})),
+    spec("hot", "s", "one_hot_encode"),
+    spec("hashed", "s n", ("hash_encode", 1000), vector=True),
+    spec("vector", "x y n", "impute", "standard_scale", ("pca", 2), ("cast", "float64"), vector=True),
+    spec("beside", "y b", "passthrough", vector=True),
+    spec("text", "t"),
+    spec("cents", "d", ("impute", {"strategy": "most_frequent"}), ("cast", "string")),
+    spec("whole", "y", ("cast", "int16")),
+    spec("day", "when", ("cast", "int64"), ("minmax_scale", None)),
+    spec("t", "t", "ordinal_encode", role="label"),
+    spec("w", "w", role="weight"),
+    spec("n", "n", role="kept"),
+    spec("d", "dd", role="kept"),
+]
+
+
+def rows(count: int = 300) -> pa.RecordBatch:
+    rng = np.random.default_rng(4)
+    holes = rng.random(count) < 0.2
+    return pa.record_batch(
+        {
+            "x": pa.array(rng.lognormal(size=count), mask=holes),
+            "y": rng.normal(size=count),
+            "n": rng.integers(-5, 5, count),
+            "m": pa.array(rng.integers(0, 9, count).astype(np.int16), mask=holes),
+            "s": pa.array(rng.choice(["blue", "red", "grün", "x", "yy"], count), mask=holes).dictionary_encode(),
+            "t": pa.array(rng.choice(["no", "yes"], count)),
+            "b": rng.random(count) < 0.5,
+            "w": rng.random(count),
+            "d": pa.array([Decimal(int(i)).scaleb(-2) for i in rng.integers(-9, 9, count)], pa.decimal128(9, 2), holes),
+            "dd": pa.array([Decimal(int(i)).scaleb(-2) for i in rng.integers(-9, 9, count)], pa.decimal128(9, 2)),
+            "when": pa.array(rng.integers(0, 2 * 10**9, count), pa.timestamp("s")),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def state() -> FittedState:
+    batch = rows()
+    assert {step.name for one in SPECS for step in one.steps} | {"label_encode", "missing_indicator"} == set(OPERATIONS)
+    return fit_batches(build(SPECS, batch.schema), [batch.slice(0, 200)])
+
+
+def plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    when = batch.column("when").cast(pa.timestamp("us")).cast(pa.int64())
+    return pa.Table.from_batches([batch]).set_column(batch.schema.names.index("when"), "when", when).to_pylist()
+
+
+def test_an_interpreter_written_from_the_page_gives_what_transform_gives(state: FittedState, tmp_path: Path) -> None:
+    state.save(open_store(str(tmp_path)))
+    document = json.loads((tmp_path / "transform.json").read_text())
+    batch = rows()
+    found = transform_interpreter.run(document, tmp_path, plain_rows(batch))
+    expected = Transform(state).apply(batch)
+    assert list(found) == list(expected)
+    for output in document["outputs"]:
+        ours, theirs = found[output["name"]], expected[output["name"]]
+        if output["stored"] == "bytes":
+            texts = [format(one, "f").encode() if isinstance(one, Decimal) else one for one in ours]
+            assert texts == theirs.to_pylist(), output["name"]
+            continue
+        made = np.array(ours, np.float64 if output["stored"].startswith("float") else np.int64)
+        assert made.shape == (batch.num_rows, *output["shape"])
+        assert theirs.dtype == output["stored"]
+        np.testing.assert_allclose(made, theirs, rtol=2e-7, atol=1e-7, err_msg=output["name"])
+        if np.dtype(output["stored"]).kind in "iu":
+            np.testing.assert_array_equal(made, theirs)
+
 
 NUMBERS = ["trip_miles", "trip_seconds", "fare"]
 OTHERS = ["company", "payment_type", "pickup_latitude", "pickup_community_area", "dropoff_community_area"]
@@ -58,32 +155,69 @@ def dataset(lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client
     return output
 
 
-def test_a_program_made_from_the_page_alone_computes_the_same(dataset: Path, lake: Path) -> None:
+def test_an_interpreter_written_from_the_page_computes_a_dataset(dataset: Path, lake: Path) -> None:
     described = job(lake / "trips" / "year=2013" / "month=4", dataset)
     rows = dtap_dask.read(described, columns=COLUMNS).compute()
     source = {name: [None if pd.isna(one) else one for one in rows[name].tolist()] for name in COLUMNS}
-    computed, at = transform_reader.columns(dataset, source), {trip: row for row, trip in enumerate(source["trip_id"])}
+    document = json.loads((dataset / "transform.json").read_text())
+    assert {one["operation"] for one in document["values"] if "operation" in one} == set(OPERATIONS)
+    by_row = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
+    computed = transform_interpreter.run(document, dataset, by_row)
+    at = {trip: row for row, trip in enumerate(source["trip_id"])}
     for split in ("train", "eval"):
         stored = read(dataset, split)
         order = [at[int(trip)] for trip in stored["trip_id"]]
         assert set(computed) == set(stored)
         for name, values in computed.items():
-            np.testing.assert_allclose(values[order], stored[name], rtol=1e-6, atol=1e-6, err_msg=name)
+            made = np.array(values, np.float64)[order]
+            np.testing.assert_allclose(made, stored[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-def test_the_page_describes_every_operation_and_key(dataset: Path) -> None:
-    page = (Path(dtap_dask.__file__).parent / "docs/transform.md").read_text()
-    document = json.loads((dataset / "transform.json").read_text())
-    keys = {*document, *(f"values[].{key}" for one in document["values"] for key in one)}
-    keys |= {f"outputs[].{key}" for one in document["outputs"] for key in one}
-    assert {key for key in keys if f"\n| `{key}` | " not in page} == set()
-    assert {name for name in OPERATIONS if f"\n| `{name}` | " not in page} == set()
-    assert set(transform_reader.OPERATIONS) == set(OPERATIONS)
-    assert {one["operation"] for one in document["values"] if "operation" in one} == set(OPERATIONS)
+def test_the_interpreter_knows_nothing_but_the_page() -> None:
+    tree = ast.parse(Path(transform_interpreter.__file__).read_text())
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not [name for name in modules | names if name and name.startswith("dtap_dask")]
 
 
-def test_the_program_knows_nothing_but_the_page() -> None:
-    tree = ast.parse(Path(transform_reader.__file__).read_text())
-    modules = {getattr(node, "module", "") for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert not any(str(name).startswith("dtap_dask") for name in modules)
+def test_states_fit_the_schema(state: FittedState) -> None:
+    document = json.loads(json.dumps(state.as_json()))
+    jsonschema.validate(document, SCHEMA)
+    jsonschema.validate(json.loads(json.dumps(FittedState.unfitted(state.graph).as_json())), SCHEMA)
+    assert set(SCHEMA["$defs"]["value"]["oneOf"][2]["properties"]["operation"]["enum"]) == set(OPERATIONS)
+    for wrong in ({"format": 1}, {"values": [{"column": "x", "inputs": [0]}]}, {"unknown": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, **wrong}, SCHEMA)
+
+
+def test_every_key_and_operation_is_described() -> None:
+    value = [one["properties"] for one in SCHEMA["$defs"]["value"]["oneOf"]]
+    keys = [*SCHEMA["properties"], *(f"values[].{key}" for one in value for key in one)]
+    keys += [f"outputs[].{key}" for key in SCHEMA["$defs"]["output"]["properties"]]
+    table = PAGE.partition("## Keys")[2].partition("## Values")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) != []
+    assert set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)) == set(keys)
+    operations = PAGE.partition("## Operations")[2].partition("## Outputs")[0]
+    assert set(re.findall(r"^\| `([^`]+)` \|", operations, re.MULTILINE)) == set(OPERATIONS)
+    assert set(transform_interpreter.OPERATIONS) == set(OPERATIONS)
+
+
+def test_the_example_is_what_the_rows_give(tmp_path: Path) -> None:
+    batch = pa.record_batch(
+        {"fare": [4.0, None, 10.0, 6.0], "company": ["blue", "red", None, "blue"], "tips": [True, False, True, True]}
+    )
+    specs = [
+        spec("fare", "fare", "impute", "standard_scale", place="features[0]"),
+        spec("company", "company", ("ordinal_encode", 2), place="features[1]"),
+        spec("tips", "tips", role="label", place="label"),
+    ]
+    state = fit_batches(build(specs, batch.schema), [batch])
+    state.save(open_store(str(tmp_path)))
+    document = json.loads((tmp_path / "transform.json").read_text())
+    del document["arrow_schema"]
+    [example] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    assert json.loads(example) == document
+    vocabulary = pq.read_table(tmp_path / "transform/0.parquet").to_pydict()
+    assert vocabulary == {"vocabulary": ["blue", "red"], "counts": [2, 1]}
+    made = Transform(state).apply(batch)
+    assert (made["fare"][1], made["company"][1]) == (0, 3)

@@ -1,0 +1,185 @@
+"""Runs a transform.json on rows, written from docs/transform.md alone: nothing of dtap_dask is imported or looked at.
+
+A row at a time, in plain Python: None is null, text is bytes, vectors and one-hot vectors are lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import farmhash
+import numpy as np
+import pyarrow.parquet as pq
+
+Json: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = Mapping[str, Any]
+
+
+def run(document: Json, folder: Path, rows: list[Row]) -> dict[str, list[Any]]:
+    """The outputs of some rows, before they are rounded to what is stored."""
+    if document["format"] != 2:
+        raise ValueError("another format")
+    values: list[list[Any]] = []
+    for entry in document["values"]:
+        if "column" in entry:
+            values.append([plain(row[entry["column"]]) for row in rows])
+        elif "folds" in entry:
+            values.append([-1] * len(rows))
+        else:
+            fitted = dict(entry.get("fitted", {}))
+            if "vocabulary" in entry:
+                fitted |= {name: list(map(plain, column.to_pylist())) for name, column in columns(folder, entry)}
+            operation = OPERATIONS[entry["operation"]](entry["options"], fitted)
+            inputs = zip(*(values[place] for place in entry["inputs"]), strict=True)
+            values.append([operation(*given) for given in inputs])
+    return {output["name"]: written(output, values) for output in document["outputs"]}
+
+
+def columns(folder: Path, entry: Json) -> Any:
+    table = pq.read_table(folder / entry["vocabulary"])
+    return zip(table.column_names, table.columns, strict=True)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode()
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def written(output: Json, values: list[list[Any]]) -> list[Any]:
+    made = []
+    for given in zip(*(values[place] for place in output["values"]), strict=True):
+        if not output["allow_null"] and None in given:
+            raise ValueError("a null")
+        numbers = [math.nan if one is None else one for one in given]
+        if not output["vector"]:
+            made.append(numbers[0])
+        else:
+            made.append([item for one in numbers for item in (one if isinstance(one, list) else [one])])
+    return made
+
+
+def unless_null(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: None if x is None else function(x)
+
+
+def number(value: Any) -> float:
+    return float(value)
+
+
+def impute(options: Json, fitted: Json) -> Any:
+    value = options["value"] if options["strategy"] == "constant" else fitted["statistics_"]
+
+    def fill(x: Any) -> Any:
+        if x is not None:
+            return number(x) if options["strategy"] in ("mean", "median") else x
+        return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+    return fill
+
+
+def clip(options: Json, fitted: Json) -> Any:
+    low, high = options["min"], options["max"]
+
+    def apply(x: Any) -> Any:
+        x = x if low is None else max(x, low)
+        return x if high is None else min(x, high)
+
+    return unless_null(apply)
+
+
+def standard_scale(options: Json, fitted: Json) -> Any:
+    return unless_null(lambda x: (number(x) - fitted.get("mean_", 0.0)) / fitted.get("scale_", 1.0))
+
+
+def bucketize(options: Json, fitted: Json) -> Any:
+    bounds = fitted["boundaries_"] if options["boundaries"] is None else options["boundaries"]
+    return unless_null(lambda x: sum(bound <= x for bound in bounds))
+
+
+def ordinal_encode(options: Json, fitted: Json) -> Any:
+    places, buckets = {value: place for place, value in enumerate(fitted["vocabulary"])}, options["oov_buckets"]
+
+    def apply(x: Any) -> Any:
+        if x is None:
+            return 0 if options["null"] == "id" else None
+        if x in places:
+            return 1 + buckets + places[x]
+        return 1 + (farmhash.Fingerprint64(x) if isinstance(x, bytes) else int(x)) % buckets
+
+    return apply
+
+
+def label_encode(options: Json, fitted: Json) -> Any:
+    places = {value: place for place, value in enumerate(fitted["vocabulary"])}
+    return lambda x: places[x]
+
+
+def one_hot_encode(options: Json, fitted: Json) -> Any:
+    def apply(x: Any) -> list[int]:
+        if x is None and options["null"] == "error":
+            raise ValueError("a null")
+        if x is not None and x not in fitted["categories_"] and options["unseen"] == "error":
+            raise ValueError("unseen")
+        return [int(x is not None and x == category) for category in fitted["categories_"]]
+
+    return apply
+
+
+def hash_encode(options: Json, fitted: Json) -> Any:
+    def apply(x: Any) -> int:
+        if x is None:
+            return 0
+        return int(1 + farmhash.Fingerprint64(x if isinstance(x, bytes) else str(int(x))) % options["buckets"])
+
+    return apply
+
+
+def pca(options: Json, fitted: Json) -> Any:
+    def apply(*inputs: Any) -> list[float] | None:
+        if None in inputs:
+            return None
+        centred = [number(x) - mean for x, mean in zip(inputs, fitted["mean_"], strict=True)]
+        return [sum(a * b for a, b in zip(row, centred, strict=True)) for row in fitted["components_"]]
+
+    return apply
+
+
+def cast(options: Json, fitted: Json) -> Any:
+    dtype = options["dtype"]
+
+    def apply(x: Any) -> Any:
+        if isinstance(x, list):
+            return [apply(one) for one in x]
+        if dtype == "string":
+            return x if isinstance(x, bytes) else (format(x, "f") if isinstance(x, Decimal) else str(x)).encode()
+        if dtype == "bool":
+            return {b"true": True, b"false": False}[x] if isinstance(x, bytes) else x != 0
+        if dtype.startswith("float"):
+            return float(np.dtype(dtype).type(number(x.decode() if isinstance(x, bytes) else x)))
+        return int(x.decode() if isinstance(x, bytes) else x)  # int() cuts towards zero
+
+    return unless_null(apply)
+
+
+OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
+    "impute": impute,
+    "missing_indicator": lambda options, fitted: lambda x: int(x is None),
+    "clip": clip,
+    "log1p": lambda options, fitted: unless_null(lambda x: math.log1p(x) if x > -1 else None),
+    "standard_scale": standard_scale,
+    "minmax_scale": lambda options, fitted: unless_null(lambda x: number(x) * fitted["scale_"] + fitted["min_"]),
+    "maxabs_scale": lambda options, fitted: unless_null(lambda x: number(x) / fitted["scale_"]),
+    "bucketize": bucketize,
+    "ordinal_encode": ordinal_encode,
+    "label_encode": label_encode,
+    "one_hot_encode": one_hot_encode,
+    "hash_encode": hash_encode,
+    "pca": pca,
+    "cast": cast,
+    "passthrough": lambda options, fitted: lambda x: x,
+}
