@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,6 +48,8 @@ def columns(folder: Path, entry: Json) -> Any:
 def plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
+    if isinstance(value, datetime):
+        return (value - datetime(1970, 1, 1, tzinfo=value.tzinfo)) // timedelta(microseconds=1)
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
