@@ -107,8 +107,8 @@ class RunReporter:
         """Change the snapshot, unless the run has ended, and show and publish it: soon, or at once where `urgent`."""
         with self._lock:
             if self.snapshot.state not in ENDED:
-                changed = replace(self.snapshot, updated=time.time(), **changes)
-                self.snapshot = replace(changed, stages=tuple(map(self._timed, changed.stages)))
+                stages = tuple(map(self._timed, changes.get("stages", self.snapshot.stages)))
+                self.snapshot = replace(self.snapshot, **{**changes, "stages": stages, "updated": time.time()})
                 for publisher in self._publishers:
                     publisher.put(self.snapshot, tuple(self._notes), urgent)
             self._display.show(self.snapshot, notes)
