@@ -42,7 +42,9 @@ from pathlib import Path
 from dtap_dask.records import commit
 from dtap_dask.job.execution import tasks
 def slowly(*args, **options):
-    time.sleep(float(Path({pace!r}).read_text()))
+    start = time.monotonic()
+    while time.monotonic() - start < float(Path({pace!r}).read_text()):
+        time.sleep(0.02)
     return commit.run_write_task(*args, **options)
 tasks.run_write_task = slowly
 """
@@ -60,7 +62,9 @@ class Processes:
         return str(self.folder / "scheduler.json")
 
     def pace(self, seconds: float) -> None:
-        (self.folder / "pace").write_text(str(seconds))
+        """How many seconds each write task takes, also those under way."""
+        (self.folder / "pace.new").write_text(str(seconds))
+        (self.folder / "pace.new").replace(self.folder / "pace")
 
     @property
     def where(self) -> list[str]:
@@ -103,7 +107,9 @@ def preloaded(folder: Path) -> str:
 
 def begin(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
-        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
+        # A function of this module, run on the scheduler, imports what the module does.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent, env=environment)
 
 
 @pytest.fixture
@@ -452,11 +458,13 @@ def test_the_folder_knows_what_a_lost_scheduler_has_left(
     cluster.pace(2)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
     until(lambda: finished_tasks(place / "out") >= 1)
+    cluster.pace(600)  # the run must not end before the scheduler
     command = [sys.executable, "-m", "dtap_dask", "wait", run, *cluster.where]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline()
         cluster.scheduler.kill()
+        cluster.pace(0)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 4, told
     assert "no longer answers" in told
