@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
-from distributed import Client
 
 import dtap_dask
 import markdown_blocks
 from dtap_dask.job.cluster.file import read_cluster_file
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
+from in_process import run_in_process
 from markdown_blocks import blocks
 
 TOP = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def of(language: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, client: Client) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `lake`, `jobs` and the datasets that pages name."""
     folder = tmp_path_factory.mktemp("place")
     write_sample(open_store(str(folder / "lake")), 2000)
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, client: Client) -> Path:
     trips = f"storage.dtap.map.TenantStorage={folder / 'lake'}"
     for name, layout in {"trips": "blocks", "rows": "rows"}.items():
         changes = [trips, f"output.layout={layout}", f"output.path=dtap://TenantStorage/tfrecords/{name}"]
-        dtap_dask.run(str(folder / "jobs/taxi.yaml"), overrides=changes, client=client, progress="silent")
+        run_in_process(dtap_dask.Job.load(folder / "jobs/taxi.yaml", changes))
     return folder
 
 

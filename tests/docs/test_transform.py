@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client
 
 import dtap_dask
 import transform_interpreter
@@ -24,6 +23,7 @@ from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_b
 from dtap_dask.features.registry import OPERATIONS
 from dtap_dask.storage import open_store
 from format_reader import read
+from in_process import run_in_process
 
 FOLDER = Path(pages.__file__).parent
 PAGE = (FOLDER / "transform.md").read_text()
@@ -149,9 +149,9 @@ def job(source: Path, output: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def dataset(lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client) -> Path:
+def dataset(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("transform") / "out"
-    dtap_dask.run(job(lake / "trips" / "year=2013" / "month=4", output), client=client, progress="silent")
+    run_in_process(job(lake / "trips" / "year=2013" / "month=4", output))
     return output
 
 
