@@ -7,7 +7,6 @@ from dtap_dask.features.fit import finish as finish
 from dtap_dask.features.fit import fit_batches as fit_batches
 from dtap_dask.features.fit import merge as merge
 from dtap_dask.features.graph import Graph as Graph
-from dtap_dask.features.info import FeatureInfo as FeatureInfo
 from dtap_dask.features.output import planned_dtype as planned_dtype
 from dtap_dask.features.registry import NOT_YET as NOT_YET
 from dtap_dask.features.registry import STEPS as STEPS

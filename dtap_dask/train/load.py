@@ -55,7 +55,7 @@ def load(
 
     (Keras 3 warns at every `fit` of a dataset that it will not shuffle it; `fit(..., shuffle=False)` keeps it quiet.)
 
-    A dataset on a local filesystem or a mount is read in place. Any other is staged, while training goes on, to a cache
+    A dataset on a local filesystem or a mount is read in place. Any other is staged, during training, to a cache
     on local disk that all processes of this host share, each shard checked by its CRC; the batches are the same.
 
     `storage` is the job's `storage` section: how path is reached, and `cache: {path: ~/.cache/dtap_dask, size: 20GiB}`

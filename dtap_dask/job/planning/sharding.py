@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dtap_dask.features import FeatureInfo
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.counted import Counted, refuse_empty
 from dtap_dask.job.planning.plan import Plan
