@@ -8,6 +8,7 @@ from pathlib import Path
 
 import environments
 import growth
+import wide
 
 PEERS = tuple(environments.REQUIREMENTS)
 SECTIONS = ("job", "encode", "load", "start", "growth")
@@ -29,13 +30,15 @@ def parse() -> argparse.Namespace:
     add("--larger-rows", type=int, default=1_200_000, help="rows of a second job, where start-up is most of the first")
     add("--load-rows", type=int, default=2_000_000, help="rows a loading is timed over, at most")
     add("--sizes", type=int, nargs="+", default=growth.SIZES, help="rows of the jobs that show growth")
+    add("--counts", type=int, nargs="+", default=wide.COUNTS, help="columns, and row groups, whose cost is drawn")
     add("--repeat", type=int, default=3, help="rounds")
     add("--folder", type=Path, help="where the lakes and datasets go for the time being")
     add("--cache", type=Path, default=environments.CACHE, help="where the other tools' environments are kept")
     add("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
-    if len(options.sizes) < 2:
-        parser.error("--sizes needs two sizes or more: a line goes through them")
+    for name in ("sizes", "counts"):
+        if len(getattr(options, name)) < 2:
+            parser.error(f"--{name} needs two or more: a line goes through them")
     return options
 
 

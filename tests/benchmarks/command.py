@@ -91,7 +91,7 @@ def _sections(folder: Path, options: argparse.Namespace) -> Iterator[Section]:
     if "start" in options.only:
         yield starts.measure(folder, options.repeat)
     if "growth" in options.only:
-        yield growth.measure(folder, options.sizes, options.repeat)
+        yield growth.measure(folder, options.sizes, options.counts, options.repeat)
 
 
 def _job(folder: Path, options: argparse.Namespace, others: Others) -> Section:

@@ -30,8 +30,8 @@ SIZES = (250_000, 500_000, 1_000_000, 2_000_000)
 WARM_UP_ROWS = 20_000
 
 
-def measure(folder: Path, sizes: Sequence[int], rounds: int) -> Section:
-    """Each size, of two or more, on two new workers; the largest on one as well."""
+def measure(folder: Path, sizes: Sequence[int], counts: Sequence[int], rounds: int) -> Section:
+    """Each size, of two or more, on two new workers; the largest on one too. `counts`: of columns, of row groups."""
     sizes = sorted(sizes)
     costs, peaks = [], []
     for rows in sizes:
@@ -55,8 +55,8 @@ def measure(folder: Path, sizes: Sequence[int], rounds: int) -> Section:
         Ratio(costs[-1], alone, "x as fast", at_least(1.8)),
         Ratio(peaks[-1], peaks[0], "x as much", at_most(1.1)),
     ]
-    of_groups, figures, ratio = streamed.measure(folder, rounds)
-    notes += [*wide.notes(folder), *of_groups]
+    of_groups, figures, ratio = streamed.measure(folder, counts, rounds)
+    notes += [*wide.notes(folder, counts), *of_groups]
     return Section("Growth", notes, [*costs, alone, *peaks, *figures], [*ratios, ratio])
 
 

@@ -19,6 +19,7 @@ ROWS = 3_000
 def test_benchmark_contenders_hold_equal_numbers(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     sizes = ["--rows", str(ROWS), "--load-rows", str(ROWS), "--repeat", "1", "--sizes", "1000", str(ROWS)]
+    sizes += ["--counts", "50", "100"]
     command = [sys.executable, "tests/benchmarks/run.py", *sizes, "--folder", str(tmp_path), "--json", str(found)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ Seconds of processor time, workers as threads of this process: they must lie on 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,36 +28,32 @@ COUNTS = (500, 1000, 2000, 4000)
 ROWS = 200
 
 
-def notes(folder: Path) -> list[str]:
+def notes(folder: Path, counts: Sequence[int]) -> list[str]:
     """Both curves as text, with the line through each."""
     planned, ran = [], []
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        _job(folder, COUNTS[0], client)  # what is imported with the first job
-        for count in COUNTS:
+        _job(folder, counts[0], client)  # what is imported with the first job
+        for count in counts:
             planned.append(processor(partial(make_plan, _document(folder, count))))
             ran.append(processor(partial(_job, folder, count, client)))
-    return [line for what, costs in (("plan", planned), ("run", ran)) for line in _curve(what, costs)]
+    return [line for what, costs in (("plan", planned), ("run", ran)) for line in _curve(what, counts, costs)]
 
 
-def _curve(what: str, costs: list[float]) -> list[str]:
-    line = straight.fit(COUNTS, costs)
-    off = max(map(abs, straight.residuals(line, COUNTS, costs)))
-    most = f"{costs[-1]:.2f} s for {COUNTS[-1]:,} columns"
+def _curve(what: str, counts: Sequence[int], costs: list[float]) -> list[str]:
+    line = straight.fit(counts, costs)
+    off = max(map(abs, straight.residuals(line, counts, costs)))
+    most = f"{costs[-1]:.2f} s for {counts[-1]:,} columns"
     told = f"{what}: {most}, {line.each * 1e3:.2f} ms a column, at most {off:.0%}"
     return [
         f"{told} off the line. Seconds of processor time (o) against columns:",
         "",
         "```",
-        *_drawn(line, costs),
+        *straight.drawing(line, counts, costs, "columns").split("\n"),
         "```",
     ]
-
-
-def _drawn(line: straight.Line, costs: list[float]) -> list[str]:
-    return straight.drawing(line, COUNTS, costs, "columns").split("\n")
 
 
 def _document(folder: Path, count: int) -> dict[str, Any]:
@@ -77,4 +74,4 @@ def _job(folder: Path, count: int, client: Client) -> None:
 if __name__ == "__main__":
     print(machine.description(), flush=True)
     with tempfile.TemporaryDirectory() as name:
-        print(*notes(Path(name)), sep="\n")
+        print(*notes(Path(name), COUNTS), sep="\n")

@@ -31,6 +31,7 @@ from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Snapshot
 from in_process import run_in_process
+from waiting import HANG
 
 
 def typed(*words: str) -> Result:
@@ -481,12 +482,12 @@ def test_a_shell_completes_commands_and_paths(words: list[str]) -> None:
     script = str(Path(sys.executable).with_name("dtap-dask"))
     typed_so_far = {"COMP_WORDS": " ".join(["dtap-dask", *words]), "COMP_CWORD": str(len(words))}
     asked = {**os.environ, "_DTAP_DASK_COMPLETE": "bash_complete", **typed_so_far}
-    found = subprocess.run([script], env=asked, capture_output=True, text=True, check=False, timeout=100)
+    found = subprocess.run([script], env=asked, capture_output=True, text=True, check=False, timeout=HANG)
     assert found.stdout == "file,jo\n"
 
 
 def process(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
 
 
 def test_a_real_run_shows_a_dashboard_of_this_machine_only(file: str) -> None:

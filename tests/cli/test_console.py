@@ -26,6 +26,7 @@ from dtap_dask.job.console import BestEffortStream
 from dtap_dask.records.folder import STATUS
 from dtap_dask.storage import Store
 from in_process import run_in_process
+from waiting import HANG
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and terminals of POSIX")
 
@@ -95,7 +96,7 @@ def test_readers_that_leave_and_disks_that_are_full(words: str, finished: Path) 
 
 
 def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=HANG, check=False)
 
 
 def test_a_full_disk_for_the_status_alone(small: Document, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ class Terminal:
             os.execve(COMMAND[0], [*COMMAND, *words], {**os.environ, "TERM": "xterm", "COLUMNS": "100"})
         self.shown = ""
 
-    def until(self, seen: str, press: str = "", seconds: float = 120) -> None:
+    def until(self, seen: str, press: str = "", seconds: float = HANG) -> None:
         """Read until a pattern shows; meanwhile press keys now and then: each throws away what waits to be shown."""
         begun = pressed = time.monotonic()
         while not re.search(seen, self.shown):
@@ -183,7 +184,7 @@ class Terminal:
 
     def end(self) -> tuple[int, list[str]]:
         """The exit status, and the lines shown, without what moves the cursor."""
-        while self._read(60):
+        while self._read(HANG):
             pass
         os.close(self._terminal)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -212,7 +213,7 @@ def test_ctrl_c_on_a_terminal_shows_one_line(moment: str, place: Path) -> None:
     assert lines[-2:] == [STOPPED, ""]
     for word in ("Traceback", "KeyboardInterrupt", "Error:", "distributed"):
         assert terminal.shown[before:].count(word) == (word == "Error:")
-    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert psutil.wait_procs(started, timeout=HANG)[1] == []
 
 
 def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
     assert "Traceback" not in terminal.shown
     assert "starting 2 workers" in terminal.shown
     assert not re.search(r"\b0 workers", terminal.shown)
-    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert psutil.wait_procs(started, timeout=HANG)[1] == []
     told = shell(f"{' '.join(COMMAND)} status out", place)
     assert "continue with --resume" in told.stdout
 

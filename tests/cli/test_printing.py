@@ -20,6 +20,7 @@ from documents import Document
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
 from in_process import run_in_process
+from waiting import HANG
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\n\x9b31mx\u202e"
 EVIL_SHOWN = "\\x1b]0;owned\\x07\\x1b[2J\\n\\x9b31mx\\u202e"
@@ -41,7 +42,7 @@ def in_terminal(*words: str, columns: int) -> str:
             if not part:
                 break
             parts.append(part)
-        assert process.wait(100) == 0
+        assert process.wait(HANG) == 0
     os.close(leader)
     return b"".join(parts).decode().replace("\r\n", "\n")
 
@@ -104,7 +105,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def commanded(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "dtap_dask", *words], capture_output=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, "-m", "dtap_dask", *words], capture_output=True, timeout=HANG, check=False)
     return (done.stdout + done.stderr).decode()
 
 

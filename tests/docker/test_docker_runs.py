@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import compose
+from waiting import HANG
 
 DOCKER = Path(__file__).parents[2] / "docker"
 
@@ -109,7 +110,7 @@ def sbatch(tmp_path: Path, lake: Path) -> Callable[..., subprocess.Popen[str]]:
 
 def test_the_slurm_script_runs_a_job_on_its_workers(sbatch: Callable[..., Any], tmp_path: Path) -> None:
     with sbatch(2) as running:
-        text, _ = running.communicate(timeout=90)
+        text, _ = running.communicate(timeout=HANG)
     assert running.returncode == 0, text
     assert (tmp_path / "out" / "_SUCCESS").exists()
     assert len(set(re.findall(r"Starting worker compute stream, (tls://127\.0\.0\.1:\d+)", text))) == 2, text

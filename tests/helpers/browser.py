@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
+from waiting import HANG
+
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -52,7 +54,7 @@ class Browser:
             raise
 
     def _wait_until_ready(self) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + HANG
         while True:
             try:
                 if self._call("GET", "/status")["ready"]:

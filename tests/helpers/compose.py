@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from waiting import HANG
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker" / "compose.yaml"
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -127,7 +129,7 @@ class Stack:
         """The process, with its environment, that does what `words` do in the service's container."""
         return words, self.environment(service)
 
-    def wait(self, service: str, condition: str, seconds: float = 240) -> None:
+    def wait(self, service: str, condition: str, seconds: float = HANG) -> None:
         """Until a service is healthy, or has ended with 0; AssertionError with its log otherwise."""
         process, end = self.running[service], time.monotonic() + seconds
         while time.monotonic() < end:
@@ -148,7 +150,7 @@ class Stack:
         )
         assert command, f"{service} has no health check"
         words, environment = self.process(service, [self.here(service, word) for word in command])
-        ran = subprocess.run(words, env=environment, capture_output=True, timeout=30, check=False)
+        ran = subprocess.run(words, env=environment, capture_output=True, timeout=HANG, check=False)
         return ran.returncode == 0
 
     def log(self, service: str) -> Path:

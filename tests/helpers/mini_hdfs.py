@@ -20,6 +20,7 @@ import pytest
 import fetch_hadoop
 from dtap_dask.storage import open_store
 from needs import lacking
+from waiting import HANG
 
 HERE = Path(__file__).parent
 _DEBIAN = """
@@ -60,7 +61,7 @@ class Hdfs:
     def start(
         cls, hadoop: Hadoop, folder: Path, *settings: str, at: str = "127.0.0.1", within: Sequence[str] = ()
     ) -> Hdfs:
-        """Start one, `within` another command; fails with its log when it is not up within 90 s."""
+        """Start one, `within` another command; fails with its log when it is not up in time."""
         folder.mkdir(parents=True, exist_ok=True)
         datanode = [f"dfs.datanode{kind}address={at}:0" for kind in (".", ".ipc.", ".http.")]
         place = [f"fs.defaultFS=hdfs://{at}:0", f"dfs.datanode.hostname={at}", *datanode]
@@ -68,7 +69,7 @@ class Hdfs:
         with (folder / "hdfs.log").open("w") as log:
             process = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=log, text=True)
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], 90)
+        ready, _, _ = select.select([process.stdout], [], [], HANG)
         words = process.stdout.readline().split() if ready else []
         if words[:1] != ["READY"]:
             process.kill()

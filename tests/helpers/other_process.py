@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import Store
+from waiting import HANG
 
 
 def perform(store: Store, verb: str, arguments: tuple[Any, ...]) -> Any:
@@ -52,7 +53,7 @@ def die_holding(store: Store) -> NoReturn:
 
 def hold(store: Store, tried: str, everybody: int) -> str:
     """Take the lock of the output folder, and keep it until `everybody` has tried: each leaves a file in `tried`."""
-    mine, until = Path(tried) / uuid.uuid4().hex, time.monotonic() + 40
+    mine, until = Path(tried) / uuid.uuid4().hex, time.monotonic() + HANG
     try:
         with lock(store):
             mine.touch()

@@ -132,14 +132,22 @@ class DuckDB:
         except ROW_ERRORS as error:
             if "Unimplemented" in str(error):
                 raise
-            dtype, found = pa.null(), [Failed(error)] * self.rows
-            for row in range(self.rows):
+            dtype, found = self._values_of_good_rows(sql)
+            for row in [row for row, value in enumerate(found) if value is None]:
                 try:
                     dtype, values = self._fetch(f"SELECT {sql} AS x FROM rows WHERE id = {row}")
                     found[row] = values[0]
                 except ROW_ERRORS as error:
                     found[row] = Failed(error)
             return dtype, found
+
+    def _values_of_good_rows(self, sql: str) -> tuple[pa.DataType, list[Any]]:
+        """The value of each row that has one; None for the others, and for all where DuckDB has no try()."""
+        try:
+            dtype, found = self._fetch(f"SELECT try({sql}) AS x FROM rows ORDER BY id")
+        except duckdb.Error:
+            return pa.null(), [None] * self.rows
+        return (pa.null() if all(value is None for value in found) else dtype), found
 
     def _fetch(self, query: str) -> tuple[pa.DataType, list[Any]]:
         values = self.database.sql(query).to_arrow_table()["x"].combine_chunks()

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.storage import Store, cache, fetch, local_copies, open_store
 from dtap_dask.storage.cache import Cache, Held
 from dtap_dask.storage.settings import problems_of
+from waiting import HANG, until
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 SIZE = 10_000
@@ -151,7 +150,7 @@ def go(process: subprocess.Popen[str]) -> None:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANG)
     return out
 
 
@@ -165,13 +164,6 @@ def test_processes_that_want_the_same_fetch_it_once(tmp_path: Path, shards: list
         assert other.returncode == 0
     assert not list((tmp_path / "cache").glob("*.part"))
     assert sorted(taken(log)) == sorted((shard.path, at, 1000) for shard in shards for at in range(0, SIZE, 1000))
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_killed_fetch_is_continued(tmp_path: Path, store: Store, shards: list[Shard], log: Path) -> None:

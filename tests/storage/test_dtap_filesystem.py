@@ -29,6 +29,7 @@ from fsspec.tests import abstract
 from dtap_dask.errors import StorageError
 from dtap_dask.job.taps import DtapFileSystem
 from dtap_dask.storage import dtap
+from waiting import HANG
 
 Taps = dict[str, str]
 
@@ -412,7 +413,7 @@ def test_a_spawned_process_needs_no_settings_of_its_own(taps: Taps) -> None:
     fs.pipe("A/x", b"1")
     code = "import pickle, sys; print(pickle.loads(bytes.fromhex(sys.argv[1])).cat('dtap://A/x'))"
     command = [sys.executable, "-c", code, pickle.dumps(fs).hex()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", timeout=HANG)
     assert done.stdout == "b'1'\n"
 
 

@@ -30,6 +30,7 @@ from dtap_dask.train import shards as reading
 from dtap_dask.train import staging
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
+from waiting import HANG
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 INFOS = (
@@ -327,7 +328,7 @@ def ends(far: Far, how: str, first: str = "", last: str = "") -> None:
         f"iterator = iter(dtap_dask.load({far.url!r}, batch_size=7, storage={far.storage(pause=0.3)!r}))\n"
         f"{how}\nprint('end', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "end\n" + last
 

@@ -23,6 +23,7 @@ from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, DtapError, JobError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.cluster.file import read_cluster_file
+from waiting import HANG
 
 SECRET = "s3cr3t-passw0rd"
 LOCAL = {
@@ -103,7 +104,7 @@ def test_the_command_runs_a_job_on_it(job: Document, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
     command = [sys.executable, "-m", "dtap_dask", "run", str(tmp_path / "job.yaml"), "--limit", "500"]
     cluster = written(tmp_path, LOCAL)
-    ran = subprocess.run([*command, "--cluster", cluster], capture_output=True, text=True, check=False, timeout=100)
+    ran = subprocess.run([*command, "--cluster", cluster], capture_output=True, text=True, check=False, timeout=HANG)
     assert ran.returncode == 0, ran.stderr
     assert f"Dask: starting the LocalCluster of {cluster}" in ran.stderr
     assert (tmp_path / "out" / "_SUCCESS").exists()
@@ -215,7 +216,7 @@ def test_a_pretended_class_of_another_package_is_started_and_closed(
 ) -> None:
     document = {"version": 1, "module": module, "class": name, "args": ["a"], "kwargs": {"cores": 1}, "scale": 1}
     with opened(tmp_path, document) as client:
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=HANG)
         [cluster] = pretended
         assert (type(cluster).__name__, cluster.args, cluster.asked) == (name, ("a",), [1])
         batch = module == "dask_jobqueue"  # whose scheduler is in this process, and listens to everybody by default

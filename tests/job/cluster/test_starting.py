@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 import dtap_dask
 from documents import Document
 from dtap_dask.errors import ClusterError, JobError
+from waiting import HANG
 
 
 def small(job: Document, client: Client | None) -> dtap_dask.Manifest:
@@ -107,7 +108,7 @@ def test_why_workers_do_not_start(
 def test_a_script_from_standard_input_is_told(job: Document) -> None:
     """Worker processes import the script that starts them, and there is none to import."""
     done = subprocess.run(
-        [sys.executable, "-"], input=GUARDED.format(job=job), capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-"], input=GUARDED.format(job=job), capture_output=True, text=True, timeout=HANG, check=True
     )
     assert re.match(r"ClusterError .*there is no file \S+. Save the script to a file", done.stdout)
     assert done.stderr == ""

@@ -26,6 +26,7 @@ from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, Board, Histor
 from dtap_dask.job.dashboard.page import render, short
 from dtap_dask.job.status.snapshot import SILENT_SECONDS, TOPIC, Snapshot, Stage
 from needs import lacking
+from waiting import HANG, until
 
 MIB = 1 << 20
 _http = build_opener(ProxyHandler({})).open
@@ -72,7 +73,7 @@ def tell(client: Client, *told: Snapshot) -> None:
 def fetch(client: Client, path: str) -> str:
     link = page_link(client)
     assert link
-    with _http(link.replace("tfrecords", path), timeout=20) as answer:
+    with _http(link.replace("tfrecords", path), timeout=HANG) as answer:
         return str(answer.read().decode())
 
 
@@ -91,13 +92,6 @@ def number(client: Client, name: str, run_id: str) -> float:
     found = re.search(rf'^{name}{{[^}}]*run="{run_id}"[^}}]*}} (\S+)$', fetch(client, "metrics"), re.MULTILINE)
     assert found, name
     return float(found[1])
-
-
-def until(true: Callable[[], Any], what: str, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +361,7 @@ def test_lost_workers_and_tasks_begun_again(watched: Client) -> None:
     assert number(watched, "dtap_dask_lost_workers_total", "ended890") == 0
     tell(watched, snapshot("hit1234", 6))  # what a driver that was begun again says itself
     assert number(watched, "dtap_dask_lost_workers_total", "hit1234") == 1
-    watched.wait_for_workers(2, timeout=30)
+    watched.wait_for_workers(2, timeout=HANG)
 
 
 def test_a_retired_worker_is_not_lost() -> None:

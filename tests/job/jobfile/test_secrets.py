@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -32,6 +31,7 @@ from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.storage import open_store
 from dtap_dask.storage.locations import locate
+from waiting import HANG, until
 
 TOKEN = "t0ken-0f-the-envir0nment"
 PASSWORD = "passw0rd-in-the-j0b"
@@ -119,22 +119,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for name, command in commands.items():
             with (folder / f"{name}.log").open("wb") as log:
                 begun.append(subprocess.Popen([dask, *command, *common], stdout=log, stderr=log, cwd=folder))
-            end = time.monotonic() + 60
-            while not Path(made.file).exists():
-                assert time.monotonic() < end
-                time.sleep(0.05)
-        with Client(scheduler_file=made.file, set_as_default=False, timeout=60) as client:
-            client.wait_for_workers(1, timeout=60)
+            until(Path(made.file).exists)
+        with Client(scheduler_file=made.file, set_as_default=False, timeout=HANG) as client:
+            client.wait_for_workers(1, timeout=HANG)
         yield made
     finally:
         for process in reversed(begun):
             process.terminate()
-            process.wait(30)
+            process.wait(HANG)
 
 
 @pytest.fixture
 def watcher(cluster: Cluster) -> Iterator[Client]:
-    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=30) as client:
+    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=HANG) as client:
         yield client
 
 
@@ -162,7 +159,7 @@ def begin(cluster: Cluster, job: Document, folder: Path, *words: str) -> subproc
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=HANG)
     return process.returncode, out + err
 
 
@@ -226,7 +223,7 @@ def pages(root: str, first: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def fetched(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=HANG) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:  # of a task that is gone by now
         return error.read().decode()
@@ -257,11 +254,14 @@ def test_a_run_that_ends_well(cluster: Cluster, watcher: Client, planted: Docume
 
 
 def pages_during(running: subprocess.Popen[str], watcher: Client) -> dict[str, str]:
-    end = time.monotonic() + 60
-    while not (keys := [key for stack in watcher.call_stack().values() for key in stack]):
-        assert time.monotonic() < end
+    keys: list[str] = []
+
+    def busy() -> bool:
         assert running.poll() is None, ended(running)
-        time.sleep(0.1)
+        keys[:] = [key for stack in watcher.call_stack().values() for key in stack]
+        return bool(keys)
+
+    until(busy, "a task runs")
     [worker] = map(urllib.parse.quote_plus, watcher.nthreads())
     key = urllib.parse.quote_plus(keys[0])
     first = [f"/info/{one}.html" for one in (f"call-stacks/{worker}", f"task/{key}", f"call-stack/{key}")]

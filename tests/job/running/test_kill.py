@@ -19,7 +19,7 @@ from digests import digests
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
 from held_runs import TASKS, Gate, eight_tasks, finished_tasks, working_in
-from waiting import until
+from waiting import HANG, until
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_ctrl_c_ends_with_its_own_exit_code(place: Path) -> None:
     with subprocess.Popen(command(2), cwd=place, stderr=subprocess.PIPE, text=True, env=gate.environment) as process:
         until(lambda: finished_tasks(place / "out") >= 1)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=240)
+        _, told = process.communicate(timeout=HANG)
     assert process.returncode == 4, told
     assert "Stopped. Finished work is kept: continue with --resume (in Python resume=True)." in told
     assert "Traceback" not in told

@@ -9,9 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from distributed import Client, LocalCluster
 
 import dtap_dask
 from digests import digests
-from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import client as cluster_module
 from dtap_dask.job.cluster.client import ClusterOptions
@@ -32,22 +29,10 @@ from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import ENDED, TOPIC
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
+from held_runs import TASKS, Gate, eight_tasks, finished_tasks, working_in
+from waiting import HANG, until
 
-TASKS = 8
 SECRET = "Tr0ub4dor-and-3"
-# Loaded by every worker: while the file `pace` says so, a write task takes that many seconds longer.
-PRELOAD = """
-import time
-from pathlib import Path
-from dtap_dask.records import commit
-from dtap_dask.job.execution import tasks
-def slowly(*args, **options):
-    start = time.monotonic()
-    while time.monotonic() - start < float(Path({pace!r}).read_text()):
-        time.sleep(0.02)
-    return commit.run_write_task(*args, **options)
-tasks.run_write_task = slowly
-"""
 
 
 @dataclass
@@ -61,10 +46,9 @@ class Processes:
     def file(self) -> str:
         return str(self.folder / "scheduler.json")
 
-    def pace(self, seconds: float) -> None:
-        """How many seconds each write task takes, also those under way."""
-        (self.folder / "pace.new").write_text(str(seconds))
-        (self.folder / "pace.new").replace(self.folder / "pace")
+    @property
+    def gate(self) -> Gate:
+        return Gate(self.folder)
 
     @property
     def where(self) -> list[str]:
@@ -79,7 +63,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """As an administrator would start it: `dask scheduler` and three times `dask worker`, a nanny beside each."""
     folder = tmp_path_factory.mktemp("cluster")
     dask = str(Path(sys.executable).with_name("dask"))
-    preload = preloaded(folder)
+    preload = Gate(folder).preload
     file = ["--scheduler-file", str(folder / "scheduler.json")]
     plain = ["--host", "127.0.0.1", "--no-dashboard"]
     started = [begin(folder / "scheduler.log", [dask, "scheduler", "--port", "0", *file, *plain])]
@@ -89,8 +73,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
         )
     try:
         until((folder / "scheduler.json").exists)
-        with Client(scheduler_file=file[1], set_as_default=False, timeout=60) as client:
-            client.wait_for_workers(3, timeout=60)
+        with Client(scheduler_file=file[1], set_as_default=False, timeout=HANG) as client:
+            client.wait_for_workers(3, timeout=HANG)
         yield Processes(folder, started[0])
     finally:
         for process in reversed(started):
@@ -99,22 +83,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
             process.wait(30)
 
 
-def preloaded(folder: Path) -> str:
-    (folder / "slowly.py").write_text(PRELOAD.format(pace=str(folder / "pace")))
-    (folder / "pace").write_text("0")
-    return str(folder / "slowly.py")
-
-
 def begin(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
-        # A function of this module, run on the scheduler, imports what the module does.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent, env=environment)
+        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
 
 
 @pytest.fixture
 def client(cluster: Processes) -> Iterator[Client]:
-    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=30) as client:
+    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=HANG) as client:
         yield client
 
 
@@ -123,59 +99,21 @@ def undisturbed(lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: P
     """The bytes of a `run` in which nothing happens; all jobs write to a folder of the same name."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with working_in(folder):
-        cluster.pace(0)
-        dtap_dask.run(small_job(lake), cluster=ClusterOptions(scheduler_file=cluster.file), progress="silent")
+        dtap_dask.run(eight_tasks(lake), cluster=ClusterOptions(scheduler_file=cluster.file), progress="silent")
     return digests(folder / "out")
-
-
-@contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-def small_job(lake: Path) -> Document:
-    """Eight tasks of each kind."""
-    return {
-        "version": 1,
-        "name": "Small trips",
-        "source": {"path": str(lake / "trips")},
-        "split": {"parts": {"train": 0.9, "eval": 0.1}},
-        "keep": ["trip_id"],
-        "features": [
-            {"columns": ["trip_miles", "trip_seconds"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
-            {"columns": ["company", "payment_type"], "steps": ["ordinal_encode"]},
-        ],
-        "output": {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "100KiB"},
-    }
 
 
 @pytest.fixture
 def place(lake: Path, tmp_path: Path, cluster: Processes) -> Iterator[Path]:
-    """A current folder with the small job as a file; the workers are as fast as they can."""
-    cluster.pace(0)
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(small_job(lake), sort_keys=False))
+    """A current folder with the job as a file; the gate is open."""
+    cluster.gate.open()
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(eight_tasks(lake), sort_keys=False))
     with working_in(tmp_path):
         yield tmp_path
 
 
 def typed(*words: str) -> Result:
     return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
-
-
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "what the test waits for did not happen"
-        time.sleep(0.01)
-
-
-def finished_tasks(output: Path) -> int:
-    return len(list(output.glob("_run/*/tasks/*.json")))
 
 
 def worker_of_the_driver(client: Client, run: str) -> int:
@@ -189,7 +127,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
     place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str]
 ) -> None:
     """The client is killed as soon as it has printed the id, the worker that carries the driver in the middle."""
-    cluster.pace(0.6)
+    cluster.gate.close(after=1)
     command = [sys.executable, "-m", "dtap_dask", "submit", "job.yaml", *cluster.where]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -201,6 +139,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
     assert (during["id"], during["state"], during["gone"]) == (run, "running", False)
     os.kill(worker_of_the_driver(client, run), signal.SIGKILL)
     before = finished_tasks(place / "out")
+    cluster.gate.open()
 
     waited = typed("wait", run, *cluster.where)
     assert waited.exit_code == 0, waited.stderr
@@ -222,7 +161,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
 def test_a_cancelled_job_can_be_resumed(
     place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str]
 ) -> None:
-    cluster.pace(1.2)
+    cluster.gate.close(after=1)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
     until(lambda: finished_tasks(place / "out") >= 1)
     told = typed("cancel", run, *cluster.where)
@@ -231,6 +170,8 @@ def test_a_cancelled_job_can_be_resumed(
     assert again.exit_code == 2
     assert re.match(rf"Error: {run} (is being cancelled|has ended) already", again.stderr)
 
+    until(lambda: client.run_on_scheduler(write_tasks) <= 3, "only what runs is left")
+    cluster.gate.open()
     waited = typed("wait", run, *cluster.where)
     assert waited.exit_code == 4
     assert waited.stderr.splitlines()[-1].startswith("Error: Cancelled. Finished work is kept: continue with --resume")
@@ -250,8 +191,13 @@ def test_a_cancelled_job_can_be_resumed(
     assert digests(place / "out") == undisturbed
 
 
+def write_tasks(dask_scheduler: Any) -> int:
+    """The write tasks that the scheduler has not forgotten."""
+    return sum(key.startswith("write-") for key in dask_scheduler.tasks)
+
+
 def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
-    cluster.pace(2)
+    cluster.gate.close(after=0)
     first = dtap_dask.submit("job.yaml", cluster=ClusterOptions(scheduler_file=cluster.file))
     until((place / "out" / "_run" / "status" / f"{first.id}.json").exists)
     second = typed("submit", "job.yaml", *cluster.where).stdout.strip()
@@ -264,12 +210,12 @@ def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
         assert process.stderr is not None
         assert process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=HANG)
     assert process.returncode == 130
     command = shlex.join(["dtap-dask", "wait", first.id, *cluster.where])
     assert f"The run continues without you. Come back with `{command}`." in told
     assert json.loads(typed("status", "out", "--json").stdout)["id"] == first.id
-    cluster.pace(0)
+    cluster.gate.open()
     assert first.wait("silent").exit_code == 0
     listed = json.loads(typed("jobs", *cluster.where, "--json").stdout)
     assert {one["id"]: one["state"] for one in listed}.items() >= {first.id: "done", second: "failed"}.items()
@@ -287,7 +233,7 @@ def test_secrets_travel_and_are_seen_nowhere(
 ) -> None:
     """In the output's path, a condition, a storage setting; of a job that ends well, and of one whose tasks fail."""
     monkeypatch.setenv("PASSWORD", SECRET)
-    job = small_job(lake)
+    job = eight_tasks(lake)
     job["source"]["where"] = "company <> '${PASSWORD}'" + (
         " and cast(company || '${PASSWORD}' as int) > 0" if fails else ""
     )
@@ -358,13 +304,12 @@ def test_what_cannot_be_found_is_told(place: Path, cluster: Processes, monkeypat
 def pasted(text: str) -> list[subprocess.CompletedProcess[str]]:
     """What the commands do that a text shows between backticks, in a shell in the current folder."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "PATH": path}}
+    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": HANG, "env": {**os.environ, "PATH": path}}
     commands = [command for command in re.findall("`([^`]+)`", text) if "dtap-dask" in command]
     return [subprocess.run(["bash", "-c", command], check=False, **run) for command in commands]
 
 
 def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: Processes) -> None:
-    cluster.pace(0.2)
     submitted = typed("submit", "job.yaml", *cluster.where, "--set", "output.path=out of 'this'")
     run = submitted.stdout.strip()
     [waited] = pasted(submitted.stderr)
@@ -406,7 +351,7 @@ def test_a_fresh_scheduler_knows_no_runs(place: Path) -> None:
 
 def test_one_thread_is_enough_and_none_is_waited_for(place: Path, lake: Path) -> None:
     """A driver must not take the thread that its own tasks need. A job that waits can be cancelled, too."""
-    job = {**small_job(lake), "name": "patient"}
+    job = {**eight_tasks(lake), "name": "patient"}
     with (
         LocalCluster(n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as local,
         Client(local, set_as_default=False) as client,
@@ -426,11 +371,11 @@ def test_one_thread_is_enough_and_none_is_waited_for(place: Path, lake: Path) ->
 
 
 def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, str]) -> None:
-    slowly = preloaded(place)
-    (place / "pace").write_text("0.6")
+    gate = Gate(place)
+    gate.close(after=1)
     here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, preload=[slowly], **here) as local,
+        LocalCluster(n_workers=2, threads_per_worker=1, preload=[gate.preload], **here) as local,
         Client(local, set_as_default=False) as client,
     ):
         seen: list[str] = []
@@ -445,6 +390,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
                     [snapshot] = SchedulerStore(client).snapshots().values()
                     assert snapshot.state not in ENDED
                     local.scale(1)
+                    gate.open()
         assert process.returncode == 0, seen
     assert any(line.startswith("Waiting for workers: all are gone.") for line in seen)
     assert "Continuing with 1 worker.\n" in seen
@@ -455,17 +401,16 @@ def test_the_folder_knows_what_a_lost_scheduler_has_left(
     place: Path, cluster: Processes, undisturbed: dict[str, str]
 ) -> None:
     """The last test of the cluster: it kills the scheduler. Waiting ends, the folder tells, and the job can go on."""
-    cluster.pace(2)
+    cluster.gate.close(after=1)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
     until(lambda: finished_tasks(place / "out") >= 1)
-    cluster.pace(600)  # the run must not end before the scheduler
     command = [sys.executable, "-m", "dtap_dask", "wait", run, *cluster.where]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline()
         cluster.scheduler.kill()
-        cluster.pace(0)
-        _, told = process.communicate(timeout=60)
+        cluster.gate.open()
+        _, told = process.communicate(timeout=HANG)
     assert process.returncode == 4, told
     assert "no longer answers" in told
     until(lambda: json.loads(typed("status", "out", "--json").stdout)["state"] != "running" or gone_in("out"))

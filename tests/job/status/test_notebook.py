@@ -14,6 +14,7 @@ from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.notebook import NotebookBars, in_notebook
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Snapshot
+from waiting import HANG
 
 BEGUN = Snapshot("r-000000", "r", "/out", "running", 0.0, 0.0, starting=2)
 
@@ -95,7 +96,7 @@ def test_a_run_in_a_real_notebook(job: Document, tmp_path: Path) -> None:
     pytest.importorskip("ipykernel")
     code = f"import dtap_dask\ndtap_dask.run({job!r}, cluster=dtap_dask.ClusterOptions(workers=1), limit=500)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(notebook, timeout=HANG, resources={"metadata": {"path": str(tmp_path)}})
     client.km = client.create_kernel_manager()
     client.km.kernel_spec.argv[0] = sys.executable
     client.execute()

@@ -28,6 +28,7 @@ import other_process
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.local import LocalFiles
 from needs import lacking
+from waiting import HANG
 
 WITH_JAVA = os.environ.get("DTAP_CONTRACT") == "libhdfs"
 NOBODY = 65534
@@ -96,7 +97,7 @@ class Rival:
     def prepare(self, store: Store, verb: str, *arguments: Any) -> None:
         """Say what is to do; returns when everything but that is done."""
         self._line.send((store, verb, arguments))
-        assert self._line.poll(60), "the other process did not open the store within a minute"
+        assert self._line.poll(HANG), "the other process did not open the store"
         assert self._line.recv() == "ready"
 
     def go(self) -> None:
@@ -105,7 +106,7 @@ class Rival:
 
     def outcome(self) -> Any:
         """What came of it: a value or an exception. EOFError where the process died of it."""
-        assert self._line.poll(60), "the other process did not answer within a minute"
+        assert self._line.poll(HANG), "the other process did not answer"
         return self._line.recv()
 
     def do(self, store: Store, verb: str, *arguments: Any) -> Any:
@@ -214,7 +215,7 @@ class Place:
             start = threading.Barrier(len(calls))
 
             def call(wanted: tuple[Any, ...]) -> Any:
-                start.wait(10)
+                start.wait(HANG)
                 return other_process.outcome(lambda: other_process.perform(store, wanted[0], wanted[1:]))
 
             with ThreadPoolExecutor(len(calls)) as pool:

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.storage import FileInfo, Store
 from property_tests import examples
+from waiting import HANG
 
 HERE = Path(__file__).parent
 APART = "test_the_contract_in_a_process_of_its_own"
@@ -482,7 +483,7 @@ def other_pytest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def java_run(hadoop: Any, other_pytest: tuple[subprocess.Popen[bytes], Path]) -> dict[str, str]:
     """What the other pytest says of each of its tests: nothing where it passed."""
     process, folder = other_pytest
-    process.wait(280)
+    process.wait(HANG)
     report = folder / "report.xml"
     assert report.exists(), (folder / "output").read_text()[-3000:]
     return {

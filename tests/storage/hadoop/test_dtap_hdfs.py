@@ -24,6 +24,7 @@ from dtap_dask.errors import StorageError
 from dtap_dask.job.taps import DtapFileSystem
 from dtap_dask.storage import open_store
 from dtap_dask.storage.locations import locate
+from waiting import HANG
 
 Taps = dict[str, str]
 
@@ -183,7 +184,7 @@ def test_taps_and_hdfs_through_libhdfs_with_a_standin_not_hpes_jar(hadoop: Any, 
     }
     (tmp_path / "script.py").write_text(IN_JAVA)
     command = [sys.executable, "-W", "ignore", str(tmp_path / "script.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=90)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:6] == [

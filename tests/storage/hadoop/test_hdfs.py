@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.storage.hadoop.native import HdfsFileSystem, ViewfsFileSystem
 from property_tests import examples
+from waiting import HANG
 
 
 def connect(url: str, **options: Any) -> HdfsFileSystem:
@@ -121,7 +122,7 @@ def as_other_user(url: str, root: str, verb: str) -> str:
 def in_process(code: str, *arguments: str, **environment: str) -> str:
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=HANG, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
