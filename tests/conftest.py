@@ -17,6 +17,12 @@ register_profiles()
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sample lake of 20,000 trips, not to be changed."""

@@ -37,11 +37,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def needed() -> None:
     """Skip where images cannot be built; where CI is set, that fails."""
-    lacking = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
+    missing = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
     if os.geteuid() != 0:
-        lacking.append("root")
-    if lacking:
-        how = f"building images needs {' and '.join(lacking)} (Debian: apt-get install buildah debootstrap)"
+        missing.append("root")
+    if missing:
+        how = f"building images needs {' and '.join(missing)} (Debian: apt-get install buildah debootstrap)"
         lacking(how)
 
 
@@ -55,8 +55,7 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
     for target in ("cluster", "trainer"):
         made.build(target)
     yield made
-    made.say("rm", "--all")
-    shutil.rmtree(folder, ignore_errors=True)
+    made.remove()
 
 
 def printed(buildah: Buildah, image: str, *words: str) -> str:

@@ -7,11 +7,13 @@ else is real: the Dockerfile, the layers, the user. Containers have no networks 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,11 +28,23 @@ FILES = 20_000  # open files; chroot isolation refuses the machine's own limit w
 
 
 class Buildah:
-    """Images and containers in `folder`, gone with it."""
+    """Images, kept in the cache so that the next build finds its layers, and containers, gone with `remove`.
+
+    One process at a time: another waits until the first is done with the images. `folder` is for files of this one.
+    """
 
     def __init__(self, folder: Path):
-        self._store = ["--root", str(folder / "root"), "--runroot", str(folder / "run")]
+        CACHE.mkdir(parents=True, exist_ok=True)
+        self._lock = (CACHE / "lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._store = ["--root", str(CACHE / "store"), "--runroot", str(folder / "run")]
         self._folder = folder
+
+    def remove(self) -> None:
+        """Remove the containers, and what builds left that no image needs."""
+        self.say("rm", "--all")
+        self.say("rmi", "--prune")
+        self._lock.close()
 
     def command(self, verb: str, *words: str) -> list[str]:
         """The command line of one of buildah's verbs."""
@@ -44,7 +58,9 @@ class Buildah:
         return ran.stdout.strip()
 
     def make_base(self) -> None:
-        """The stand-in for the Python image: a Debian that debootstrap made, kept as a file for the next time."""
+        """The stand-in for the Python image: a Debian that debootstrap made, kept for the next time."""
+        if self.say("images", "--quiet", "--filter", f"reference={BASE}"):
+            return
         archive = CACHE / "bookworm.tar"
         if not archive.exists():
             make_root(self._folder / "rootfs", archive)
@@ -62,7 +78,7 @@ class Buildah:
         self.say("bud", "-q", "--layers", *machine, *what, "-t", f"dtap-dask:{target}", context)
 
     def _context(self, target: str) -> Path:
-        """The files of the repository that are sent to the builder, each time with another README.
+        """The files of the repository that are sent to the builder, each time with a README that no other build had.
 
         Layers are taken from an earlier build where they are the same, but buildah 1.28 cannot mount a stage
         (`RUN --mount=from=wheel`) all of whose layers are.
@@ -77,7 +93,7 @@ class Buildah:
                 (folder / source).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(compose.ROOT / source, folder / source)
         with (folder / "README.md").open("a") as readme:
-            readme.write(f"\nBuilt for {target}.\n")
+            readme.write(f"\nBuild {uuid.uuid4().hex}.\n")
         return folder
 
     def container(self, image: str, hosts: Sequence[str] = ()) -> str:
