@@ -20,6 +20,7 @@ import pytest
 import compose
 from dtap_dask import __version__
 from images import BASE, Buildah, ImageStack, pins
+from needs import lacking
 
 LAUNCHER = """#!/usr/bin/env bash
 what=$1; shift
