@@ -17,14 +17,10 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from datasets import write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.folder import MANIFEST
-from dtap_dask.records.manifest import SourceTotals
-from dtap_dask.records.manifest_build import build_manifest
-from dtap_dask.records.shard import TaskShards, write_shards
-from dtap_dask.storage import open_store
 from dtap_dask.train import blocks
 from dtap_dask.train.dataset import open_split
 from dtap_dask.train.load import load
@@ -87,23 +83,12 @@ def column(info: FeatureInfo, rows: Sequence[int]) -> Any:
 def write(
     folder: Path, shards: Sequence[int], layout: Layout, infos: tuple[FeatureInfo, ...] = INFOS, split: str = "train"
 ) -> str:
-    """A finished dataset of one split whose shards have so many rows, numbered through in order; its path."""
-    store = open_store(str(folder))
-    names = [f"{split}/part-{number:05d}-of-{len(shards):05d}.tfrecord" for number in range(len(shards))]
-    written = []
-    for number, (name, rows) in enumerate(zip(names, shards, strict=True)):
-        first = sum(shards[:number])
-        columns = {info.name: column(info, range(first, first + rows)) for info in infos}
-        plan = TaskShards(number, (split,), (rows,), ((name,),))
-        written += write_shards(
-            store, "draft", plan, [(np.zeros(rows, np.int8), columns)], infos=infos, layout=layout, shuffle="none"
-        )
-        store.publish(f"draft/{name}", name)
-    manifest = build_manifest(
-        job={}, fingerprint="f", source=SourceTotals(), infos=infos, layout=layout, splits=[split], shards=written
-    )
-    store.write_atomic(MANIFEST, manifest.to_bytes())
-    return str(folder)
+    """A finished dataset of one split whose shards have these numbers of rows, numbered through in order; its path."""
+
+    def columns(first: int, rows: int) -> dict[str, Any]:
+        return {info.name: column(info, range(first, first + rows)) for info in infos}
+
+    return write_dataset(folder, infos, layout, {split: shards}, columns)
 
 
 def numbers(data: tf.data.Dataset) -> list[int]:

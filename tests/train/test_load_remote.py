@@ -18,13 +18,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from datasets import write_dataset
 from dtap_dask.errors import DtapError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.folder import MANIFEST
-from dtap_dask.records.manifest import SourceTotals
-from dtap_dask.records.manifest_build import build_manifest
-from dtap_dask.records.shard import TaskShards, write_shards
 from dtap_dask.storage import cache, fetch, open_store
 from dtap_dask.train import shards as reading
 from dtap_dask.train import staging
@@ -42,32 +39,22 @@ INFOS = (
 ROWS = 40  # of a shard
 
 
-def write(folder: Path, shards: int, kind: Any = "blocks", compression: Any = "none") -> str:
-    """A finished dataset of so many shards, blocks of 10 rows; its path."""
+def columns(first: int, count: int) -> dict[str, Any]:
+    """Each value follows from the row's number."""
     import pyarrow as pa
 
-    store, written = open_store(str(folder)), []
-    names = [f"train/part-{number:05d}-of-{shards:05d}.tfrecord" for number in range(shards)]
-    layout = Layout(kind, 10, compression)
-    for number, name in enumerate(names):
-        rows = np.arange(number * ROWS, (number + 1) * ROWS)
-        columns = {
-            "fare": rows.astype(np.float32),
-            "tags": pa.array([list(range(row % 3)) for row in rows], pa.large_list(pa.int32())),
-            "late": rows % 2 == 0,
-            "row": rows,
-        }
-        columns = {info.name: columns[info.name] for info in INFOS}
-        plan = TaskShards(number, ("train",), (ROWS,), ((name,),))
-        batches = [(np.zeros(ROWS, np.int8), columns)]
-        written += write_shards(store, "draft", plan, batches, infos=INFOS, layout=layout, shuffle="none")
-        store.publish(f"draft/{name}", name)
-    totals = SourceTotals()
-    manifest = build_manifest(
-        job={}, fingerprint="f", source=totals, infos=INFOS, layout=layout, splits=["train"], shards=written
-    )
-    store.write_atomic(MANIFEST, manifest.to_bytes())
-    return str(folder)
+    rows = np.arange(first, first + count)
+    return {
+        "fare": rows.astype(np.float32),
+        "tags": pa.array([list(range(row % 3)) for row in rows], pa.large_list(pa.int32())),
+        "late": rows % 2 == 0,
+        "row": rows,
+    }
+
+
+def write(folder: Path, shards: int, kind: Any = "blocks", compression: Any = "none") -> str:
+    """A finished dataset of this number of shards, blocks of 10 rows; its path."""
+    return write_dataset(folder, INFOS, Layout(kind, 10, compression), {"train": [ROWS] * shards}, columns)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from datasets import write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
-from dtap_dask.records.folder import MANIFEST
-from dtap_dask.records.manifest import SourceTotals
-from dtap_dask.records.manifest_build import build_manifest
-from dtap_dask.records.shard import TaskShards, write_shards
 from dtap_dask.storage import open_store
 from dtap_dask.train import blocks, damage
 from dtap_dask.train.dataset import open_split
@@ -68,22 +66,9 @@ def write(
     splits: Mapping[str, list[int]] | None = None,
     job: Mapping[str, Any] | None = None,
 ) -> str:
-    """A dataset whose splits have shards of so many rows, each split's numbered from 0 on; its path."""
-    store, written = open_store(str(folder)), []
+    """A dataset whose splits have shards of these numbers of rows, each split's numbered from 0 on; its path."""
     splits = splits or {"train": [100, 90, 40]}
-    for split, shards in splits.items():
-        for number, rows in enumerate(shards):
-            name = f"{split}/part-{number:05d}-of-{len(shards):05d}.tfrecord"
-            plan = TaskShards(number, (split,), (rows,), ((name,),))
-            batch = (np.zeros(rows, np.int8), columns(infos, sum(shards[:number]), rows))
-            written += write_shards(store, "draft", plan, [batch], infos=infos, layout=layout, shuffle="none")
-            store.publish(f"draft/{name}", name)
-    manifest = build_manifest(
-        job=job or {}, fingerprint="f", source=SourceTotals(), infos=infos, layout=layout, splits=list(splits),
-        shards=written,
-    )  # fmt: skip
-    store.write_atomic(MANIFEST, manifest.to_bytes())
-    return str(folder)
+    return write_dataset(folder, infos, layout, splits, partial(columns, infos), job)
 
 
 def rows_of(data: Any) -> list[int]:

@@ -7,7 +7,6 @@ import io
 import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,25 +23,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dtap_dask.storage.hadoop.native import HdfsFileSystem, ViewfsFileSystem
+from hdfs_clients import CONTENT, connect, in_process
 from property_tests import examples
-from waiting import HANG
-
-
-def connect(url: str, **options: Any) -> HdfsFileSystem:
-    """The filesystem of a URL, the class passed explicitly: who owns `hdfs` in fsspec does not matter here."""
-    return HdfsFileSystem(**HdfsFileSystem._get_kwargs_from_urls(url), **options)
-
-
-@pytest.fixture
-def fs(hdfs: Any) -> HdfsFileSystem:
-    return connect(hdfs.url)
-
-
-@pytest.fixture
-def root(fs: HdfsFileSystem, hdfs_url: str) -> str:
-    path = fs._strip_protocol(hdfs_url)
-    fs.makedirs(path)
-    return str(path)
 
 
 def new_calls(hdfs: Any, before: int) -> list[str]:
@@ -119,19 +101,9 @@ def as_other_user(url: str, root: str, verb: str) -> str:
     return in_process(code, url, root, HADOOP_USER_NAME="bob")
 
 
-def in_process(code: str, *arguments: str, **environment: str) -> str:
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=HANG, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 # Reading
 
 LENGTH = 3 * 4096 + 17
-CONTENT = bytes(range(256)) * 49
 MOVES = st.one_of(
     st.tuples(st.just("read"), st.integers(-1, 2 * LENGTH)),
     st.tuples(st.just("set"), st.integers(0, LENGTH + 50)),

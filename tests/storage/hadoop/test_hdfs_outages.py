@@ -9,8 +9,6 @@ import pickle
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,39 +17,14 @@ from typing import Any
 
 import pytest
 
+from compose import free_port
 from dtap_dask.errors import StorageError
 from dtap_dask.storage.hadoop.namenode import translated
 from dtap_dask.storage.hadoop.native import HdfsFileSystem
-from waiting import HANG, unhindered
+from hdfs_clients import CONTENT, connect, in_process
+from waiting import unhindered
 
 LIMIT = 15.0  # seconds within which an outage must be told
-CONTENT = bytes(range(256)) * 49
-
-
-def connect(url: str, **options: Any) -> HdfsFileSystem:
-    """The filesystem of a URL, the class passed explicitly: who owns `hdfs` in fsspec does not matter here."""
-    return HdfsFileSystem(**HdfsFileSystem._get_kwargs_from_urls(url), **options)
-
-
-@pytest.fixture
-def fs(hdfs: Any) -> HdfsFileSystem:
-    return connect(hdfs.url)
-
-
-@pytest.fixture
-def root(fs: HdfsFileSystem, hdfs_url: str) -> str:
-    path = fs._strip_protocol(hdfs_url)
-    fs.makedirs(path)
-    return str(path)
-
-
-def in_process(code: str, *arguments: str, **environment: str) -> str:
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=HANG, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def timed(call: Callable[[], object]) -> tuple[OSError, float]:
@@ -59,12 +32,6 @@ def timed(call: Callable[[], object]) -> tuple[OSError, float]:
     with pytest.raises(OSError, match=".") as caught:
         call()
     return caught.value, unhindered() - start
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
