@@ -11,7 +11,8 @@ import numpy as np
 from dtap_dask.features.state import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
-from dtap_dask.records.manifest import SourceTotals, build_manifest
+from dtap_dask.records.manifest import SourceTotals
+from dtap_dask.records.manifest_build import build_manifest
 from dtap_dask.records.shard import TaskShards, write_shards
 from dtap_dask.storage import open_store
 

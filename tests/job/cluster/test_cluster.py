@@ -29,6 +29,7 @@ from distributed import Client, LocalCluster, default_client
 from distributed.security import Security
 
 import dtap_dask
+from dask_processes import dask_processes
 from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, JobError
@@ -38,7 +39,7 @@ from dtap_dask.job.cluster import machine
 from dtap_dask.job.cluster.client import ClusterOptions, open_client, preflight
 from dtap_dask.job.cluster.security import is_safe
 from dtap_dask.storage import open_store
-from waiting import HANG, unhindered, until
+from waiting import HANG, unhindered
 
 
 def small(job: Document, client: Client | None = None, **options: Any) -> dtap_dask.Manifest:
@@ -92,19 +93,9 @@ def test_a_worker_that_cannot_write_the_output_is_named(client: Client, tmp_path
 
 @pytest.fixture(scope="module")
 def scheduler_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A scheduler and a worker as processes of their own, on loopback, as an administrator would start them."""
-    folder = tmp_path_factory.mktemp("cluster")
-    file = folder / "scheduler.json"
-    dask = str(Path(sys.executable).with_name("dask"))
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    head = [dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), "--no-dashboard"]
-    hand = [dask, "worker", "--scheduler-file", str(file), "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard"]
-    with subprocess.Popen(head, **quiet) as scheduler:
-        until(file.exists)
-        with subprocess.Popen(hand, **quiet) as worker:
-            yield file
-            worker.terminate()
-        scheduler.terminate()
+    """The scheduler file of a scheduler and a worker that run already."""
+    with dask_processes(tmp_path_factory.mktemp("cluster"), 1, "--nthreads", "1") as started:
+        yield Path(started.file)
 
 
 @pytest.mark.parametrize("by", ["scheduler", "scheduler_file"])

@@ -15,7 +15,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import yaml
 from bokeh.client import pull_session
 from distributed import Client
 
+from dask_processes import DaskProcesses, dask_processes
 from documents import Document
 from dtap_dask.errors import DtapError
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
@@ -79,59 +79,27 @@ fsspec.register_implementation("vault", Vault, clobber=True)
 """
 
 
-@dataclass
-class Cluster:
-    """A scheduler and a worker as processes; `mode` says what the vault does."""
-
-    folder: Path
-
-    @property
-    def file(self) -> str:
-        return str(self.folder / "scheduler.json")
-
-    @property
-    def where(self) -> list[str]:
-        return ["--scheduler-file", self.file]
-
-    def mode(self, mode: str) -> None:
-        (self.folder / "mode").write_text(mode)
-
-    def logs(self) -> str:
-        return "".join(path.read_text() for path in self.folder.glob("*.log"))
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    """One worker, which knows the vault; clients load vault_client.py."""
     folder = tmp_path_factory.mktemp("cluster")
     for name in ("worker", "client"):
         text = VAULT.format(folder=str(folder), worker=name == "worker", token=TOKEN, password=PASSWORD)
         (folder / f"vault_{name}.py").write_text(text)
-    made = Cluster(folder)
-    made.mode("fine")
-    dask = str(Path(sys.executable).with_name("dask"))
-    common = ["--scheduler-file", made.file, "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
-    commands = {
-        "scheduler": ["scheduler", "--port", "0"],
-        "worker": ["worker", "--nthreads", "2", "--preload", str(folder / "vault_worker.py")],
-    }
-    begun = []
-    try:
-        for name, command in commands.items():
-            with (folder / f"{name}.log").open("wb") as log:
-                begun.append(subprocess.Popen([dask, *command, *common], stdout=log, stderr=log, cwd=folder))
-            until(Path(made.file).exists)
-        with Client(scheduler_file=made.file, set_as_default=False, timeout=HANG) as client:
-            client.wait_for_workers(1, timeout=HANG)
-        yield made
-    finally:
-        for process in reversed(begun):
-            process.terminate()
-            process.wait(HANG)
+    set_mode(folder, "fine")
+    preload = str(folder / "vault_worker.py")
+    with dask_processes(folder, 1, "--nthreads", "2", "--preload", preload, dashboard=True) as started:
+        yield started
+
+
+def set_mode(folder: Path, mode: str) -> None:
+    """Say what the vault of the cluster in a folder does."""
+    (folder / "mode").write_text(mode)
 
 
 @pytest.fixture
-def watcher(cluster: Cluster) -> Iterator[Client]:
-    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=HANG) as client:
+def watcher(cluster: DaskProcesses) -> Iterator[Client]:
+    with cluster.client() as client:
         yield client
 
 
@@ -146,7 +114,7 @@ def planted(job: Document, lake: Path, tmp_path: Path) -> Document:
     return job
 
 
-def begin(cluster: Cluster, job: Document, folder: Path, *words: str) -> subprocess.Popen[str]:
+def begin(cluster: DaskProcesses, job: Document, folder: Path, *words: str) -> subprocess.Popen[str]:
     """A command, with the vault known to its process."""
     (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
     start = f"import runpy; runpy.run_path({str(cluster.folder / 'vault_client.py')!r})"
@@ -178,7 +146,7 @@ def clean(where: str, text: str) -> None:
             assert shown not in text, f"{where}: ...{text[max(0, text.find(shown) - 300) :][:400]}..."
 
 
-def search_dask(client: Client, cluster: Cluster) -> None:
+def search_dask(client: Client, cluster: DaskProcesses) -> None:
     clean("scheduler", client.run_on_scheduler(everything))
     clean("scheduler's log", repr(client.get_scheduler_logs()))
     clean("worker's log", repr(client.get_worker_logs()))
@@ -229,9 +197,9 @@ def fetched(url: str) -> str:
         return error.read().decode()
 
 
-def test_a_run_that_ends_well(cluster: Cluster, watcher: Client, planted: Document, tmp_path: Path) -> None:
+def test_a_run_that_ends_well(cluster: DaskProcesses, watcher: Client, planted: Document, tmp_path: Path) -> None:
     """While its tasks are slow every page is read; afterwards everything that is left."""
-    cluster.mode("slow")
+    set_mode(cluster.folder, "slow")
     running = begin(cluster, planted, tmp_path, "run", "job.yaml", "--limit", "2000", *cluster.where)
     try:
         read = pages_during(running, watcher)
@@ -239,7 +207,7 @@ def test_a_run_that_ends_well(cluster: Cluster, watcher: Client, planted: Docume
         running.kill()
         running.communicate()
         raise
-    cluster.mode("fine")
+    set_mode(cluster.folder, "fine")
     for page, text in read.items():
         clean(page, text)
     code, told = ended(running)
@@ -276,13 +244,13 @@ def pages_during(running: subprocess.Popen[str], watcher: Client) -> dict[str, s
 @pytest.mark.parametrize("fit", ["fused", "dask_ml"])
 @pytest.mark.parametrize("mode", ["fail-worker", "fail-loudly"])
 def test_a_run_that_fails(
-    command: str, fit: str, mode: str, cluster: Cluster, watcher: Client, planted: Document, tmp_path: Path
+    command: str, fit: str, mode: str, cluster: DaskProcesses, watcher: Client, planted: Document, tmp_path: Path
 ) -> None:
     """On a worker, in a filesystem that tells its options, itself or in the error that it comes from."""
     planted["fit"] = fit
     if fit == "dask_ml":
         planted["features"] = planted["features"][:1]
-    cluster.mode(mode)
+    set_mode(cluster.folder, mode)
     code, told = ended(begin(cluster, planted, tmp_path, "--debug", command, "job.yaml", *cluster.where))
     if command == "submit":
         assert code == 0, told
@@ -296,17 +264,17 @@ def test_a_run_that_fails(
     clean("terminal", told)
     search_dask(watcher, cluster)
     search_folder(tmp_path / TOKEN / "out")
-    cluster.mode("fine")
+    set_mode(cluster.folder, "fine")
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "preview"])
 def test_a_command_that_fails_before_there_is_a_cluster(
-    command: str, cluster: Cluster, planted: Document, tmp_path: Path
+    command: str, cluster: DaskProcesses, planted: Document, tmp_path: Path
 ) -> None:
     """With --debug it shows the traceback, without the secrets that stand in it."""
-    cluster.mode("fail-client")
+    set_mode(cluster.folder, "fail-client")
     code, told = ended(begin(cluster, planted, tmp_path, "--debug", command, "job.yaml"))
-    cluster.mode("fine")
+    set_mode(cluster.folder, "fine")
     assert code == 1, told
     clean("terminal", told)
     assert "the vault is shut" in told

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from dask_processes import DaskProcesses, dask_processes
 from digests import digests
 from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import client as cluster_module
@@ -35,67 +35,30 @@ from waiting import HANG, until
 SECRET = "Tr0ub4dor-and-3"
 
 
-@dataclass
-class Processes:
-    """A scheduler and its workers as processes of their own."""
-
-    folder: Path
-    scheduler: subprocess.Popen[bytes]
-
-    @property
-    def file(self) -> str:
-        return str(self.folder / "scheduler.json")
-
-    @property
-    def gate(self) -> Gate:
-        return Gate(self.folder)
-
-    @property
-    def where(self) -> list[str]:
-        return ["--scheduler-file", self.file]
-
-    def logs(self) -> str:
-        return "".join(path.read_text() for path in self.folder.glob("*.log"))
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """As an administrator would start it: `dask scheduler` and three times `dask worker`, a nanny beside each."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    """Three workers, whose write tasks the gate can hold back."""
     folder = tmp_path_factory.mktemp("cluster")
-    dask = str(Path(sys.executable).with_name("dask"))
-    preload = Gate(folder).preload
-    file = ["--scheduler-file", str(folder / "scheduler.json")]
-    plain = ["--host", "127.0.0.1", "--no-dashboard"]
-    started = [begin(folder / "scheduler.log", [dask, "scheduler", "--port", "0", *file, *plain])]
-    for i in range(3):
-        started.append(
-            begin(folder / f"worker-{i}.log", [dask, "worker", "--nthreads", "1", "--preload", preload, *file, *plain])
-        )
-    try:
-        until((folder / "scheduler.json").exists)
-        with Client(scheduler_file=file[1], set_as_default=False, timeout=HANG) as client:
-            client.wait_for_workers(3, timeout=HANG)
-        yield Processes(folder, started[0])
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait(30)
-
-
-def begin(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as out:
-        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
+    with dask_processes(folder, 3, "--nthreads", "1", "--preload", Gate(folder).preload) as started:
+        yield started
 
 
 @pytest.fixture
-def client(cluster: Processes) -> Iterator[Client]:
-    with Client(scheduler_file=cluster.file, set_as_default=False, timeout=HANG) as client:
+def gate(cluster: DaskProcesses) -> Gate:
+    """The gate of the cluster's workers, open."""
+    found = Gate(cluster.folder)
+    found.open()
+    return found
+
+
+@pytest.fixture
+def client(cluster: DaskProcesses) -> Iterator[Client]:
+    with cluster.client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def undisturbed(lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Processes) -> dict[str, str]:
+def undisturbed(lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: DaskProcesses) -> dict[str, str]:
     """The bytes of a `run` in which nothing happens; all jobs write to a folder of the same name."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with working_in(folder):
@@ -104,9 +67,8 @@ def undisturbed(lake: Path, tmp_path_factory: pytest.TempPathFactory, cluster: P
 
 
 @pytest.fixture
-def place(lake: Path, tmp_path: Path, cluster: Processes) -> Iterator[Path]:
+def place(lake: Path, tmp_path: Path, gate: Gate) -> Iterator[Path]:
     """A current folder with the job as a file; the gate is open."""
-    cluster.gate.open()
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(eight_tasks(lake), sort_keys=False))
     with working_in(tmp_path):
         yield tmp_path
@@ -124,10 +86,10 @@ def worker_of_the_driver(client: Client, run: str) -> int:
 
 
 def test_neither_the_client_nor_the_driver_s_worker_is_needed(
-    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str]
+    place: Path, cluster: DaskProcesses, gate: Gate, client: Client, undisturbed: dict[str, str]
 ) -> None:
     """The client is killed as soon as it has printed the id, the worker that carries the driver in the middle."""
-    cluster.gate.close(after=1)
+    gate.close(after=1)
     command = [sys.executable, "-m", "dtap_dask", "submit", "job.yaml", *cluster.where]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -139,7 +101,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
     assert (during["id"], during["state"], during["gone"]) == (run, "running", False)
     os.kill(worker_of_the_driver(client, run), signal.SIGKILL)
     before = finished_tasks(place / "out")
-    cluster.gate.open()
+    gate.open()
 
     waited = typed("wait", run, *cluster.where)
     assert waited.exit_code == 0, waited.stderr
@@ -159,9 +121,9 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
 
 
 def test_a_cancelled_job_can_be_resumed(
-    place: Path, cluster: Processes, client: Client, undisturbed: dict[str, str]
+    place: Path, cluster: DaskProcesses, gate: Gate, client: Client, undisturbed: dict[str, str]
 ) -> None:
-    cluster.gate.close(after=1)
+    gate.close(after=1)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
     until(lambda: finished_tasks(place / "out") >= 1)
     told = typed("cancel", run, *cluster.where)
@@ -171,7 +133,7 @@ def test_a_cancelled_job_can_be_resumed(
     assert re.match(rf"Error: {run} (is being cancelled|has ended) already", again.stderr)
 
     until(lambda: client.run_on_scheduler(write_tasks) <= 3, "only what runs is left")
-    cluster.gate.open()
+    gate.open()
     waited = typed("wait", run, *cluster.where)
     assert waited.exit_code == 4
     assert waited.stderr.splitlines()[-1].startswith("Error: Cancelled. Finished work is kept: continue with --resume")
@@ -196,8 +158,8 @@ def write_tasks(dask_scheduler: Any) -> int:
     return sum(key.startswith("write-") for key in dask_scheduler.tasks)
 
 
-def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
-    cluster.gate.close(after=0)
+def test_two_jobs_with_one_output(place: Path, cluster: DaskProcesses, gate: Gate) -> None:
+    gate.close(after=0)
     first = dtap_dask.submit("job.yaml", cluster=ClusterOptions(scheduler_file=cluster.file))
     until((place / "out" / "_run" / "status" / f"{first.id}.json").exists)
     second = typed("submit", "job.yaml", *cluster.where).stdout.strip()
@@ -215,7 +177,7 @@ def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
     command = shlex.join(["dtap-dask", "wait", first.id, *cluster.where])
     assert f"The run continues without you. Come back with `{command}`." in told
     assert json.loads(typed("status", "out", "--json").stdout)["id"] == first.id
-    cluster.gate.open()
+    gate.open()
     assert first.wait("silent").exit_code == 0
     listed = json.loads(typed("jobs", *cluster.where, "--json").stdout)
     assert {one["id"]: one["state"] for one in listed}.items() >= {first.id: "done", second: "failed"}.items()
@@ -229,7 +191,7 @@ def test_two_jobs_with_one_output(place: Path, cluster: Processes) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_secrets_travel_and_are_seen_nowhere(
-    fails: bool, place: Path, cluster: Processes, client: Client, monkeypatch: pytest.MonkeyPatch, lake: Path
+    fails: bool, place: Path, cluster: DaskProcesses, client: Client, monkeypatch: pytest.MonkeyPatch, lake: Path
 ) -> None:
     """In the output's path, a condition, a storage setting; of a job that ends well, and of one whose tasks fail."""
     monkeypatch.setenv("PASSWORD", SECRET)
@@ -271,7 +233,7 @@ def everything(dask_scheduler: Any) -> str:
     return repr([names, dask.get_events(), dask.task_metadata, list(dask.transition_log), dask.get_logs()])
 
 
-def test_events_are_whole_snapshots(place: Path, cluster: Processes, client: Client) -> None:
+def test_events_are_whole_snapshots(place: Path, cluster: DaskProcesses, client: Client) -> None:
     run = typed("submit", "job.yaml", *cluster.where, "--limit", "2000", "--set", "name=eventful").stdout.strip()
     assert typed("logs", "-f", run, *cluster.where).exit_code == 0
     told = [(when, one) for when, one in client.get_events(TOPIC) if one["id"] == run]
@@ -283,7 +245,7 @@ def test_events_are_whole_snapshots(place: Path, cluster: Processes, client: Cli
     assert typed("logs", "out", "--json").stdout.splitlines() == said
 
 
-def test_what_cannot_be_found_is_told(place: Path, cluster: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_found_is_told(place: Path, cluster: DaskProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "WAIT_SECONDS", 0.5)
     for command in ("status", "wait", "logs", "cancel"):
         unknown = typed(command, "small-trips-000000", *cluster.where)
@@ -309,7 +271,7 @@ def pasted(text: str) -> list[subprocess.CompletedProcess[str]]:
     return [subprocess.run(["bash", "-c", command], check=False, **run) for command in commands]
 
 
-def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: Processes) -> None:
+def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: DaskProcesses) -> None:
     submitted = typed("submit", "job.yaml", *cluster.where, "--set", "output.path=out of 'this'")
     run = submitted.stdout.strip()
     [waited] = pasted(submitted.stderr)
@@ -323,7 +285,7 @@ def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: Pro
     assert f"{run} had ended already, at " in again.stderr
 
 
-def test_a_submitted_job_that_fails_at_once_is_told_everywhere(place: Path, cluster: Processes) -> None:
+def test_a_submitted_job_that_fails_at_once_is_told_everywhere(place: Path, cluster: DaskProcesses) -> None:
     """By its id and, where no other run is known there, by its folder, for which `wait` may come too early."""
     output = str(place / "early")
     command = [sys.executable, "-m", "dtap_dask", "wait", output]
@@ -398,10 +360,10 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
 
 
 def test_the_folder_knows_what_a_lost_scheduler_has_left(
-    place: Path, cluster: Processes, undisturbed: dict[str, str]
+    place: Path, cluster: DaskProcesses, gate: Gate, undisturbed: dict[str, str]
 ) -> None:
     """The last test of the cluster: it kills the scheduler. Waiting ends, the folder tells, and the job can go on."""
-    cluster.gate.close(after=1)
+    gate.close(after=1)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
     until(lambda: finished_tasks(place / "out") >= 1)
     command = [sys.executable, "-m", "dtap_dask", "wait", run, *cluster.where]
@@ -409,7 +371,7 @@ def test_the_folder_knows_what_a_lost_scheduler_has_left(
         assert process.stderr is not None
         assert process.stderr.readline()
         cluster.scheduler.kill()
-        cluster.gate.open()
+        gate.open()
         _, told = process.communicate(timeout=HANG)
     assert process.returncode == 4, told
     assert "no longer answers" in told
