@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, c
 from dtap_dask.errors import Problem, did_you_mean, nearest
 
 M = TypeVar("M", bound=BaseModel)
-Location = tuple[str | int, ...]  # of a value within a document: ("features", 0, "steps")
+KeyPath = tuple[str | int, ...]  # of a value within a document: ("features", 0, "steps")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def problems(
     `depth` is the number of parts of a path that count, where fields have several types: pydantic appends their names,
     and reports a mistake for each; the last one, of the widest type, is kept.
     """
-    found: dict[Location, ErrorDetails] = {}
+    found: dict[KeyPath, ErrorDetails] = {}
     for detail in error.errors(include_url=False):
         found[location(detail)[:depth]] = detail
     return [Problem(dotted(place, *loc), message(model, loc, detail, detail["input"])) for loc, detail in found.items()]
@@ -75,13 +75,13 @@ def dotted(*loc: str | int) -> str:
     return path
 
 
-def location(detail: ErrorDetails) -> Location:
+def location(detail: ErrorDetails) -> KeyPath:
     """Where the mistake is; a wrong key of a mapping is at the place of its value."""
-    loc: Location = detail["loc"]
+    loc: KeyPath = detail["loc"]
     return loc[:-1] if loc[-1:] == ("[key]",) else loc
 
 
-def message(model: type[BaseModel], loc: Location, detail: ErrorDetails, found: Any) -> str:
+def message(model: type[BaseModel], loc: KeyPath, detail: ErrorDetails, found: Any) -> str:
     """One sentence that says what is wrong with the value `found` at `loc`, and what is valid there."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
@@ -141,7 +141,7 @@ def validate_known(data: Any, validate: Callable[[Any], M], check_key: Callable[
     raise ValidationError.from_exception_data("settings", found)
 
 
-def _custom(kind: LiteralString, text: str, loc: Location) -> InitErrorDetails:
+def _custom(kind: LiteralString, text: str, loc: KeyPath) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError(kind, "{message}", {"message": text}), loc=loc, input=None)
 
 
@@ -151,7 +151,7 @@ def _again(detail: ErrorDetails) -> InitErrorDetails:
     return InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
 
 
-def _unknown_key(model: type[BaseModel], loc: Location) -> str:
+def _unknown_key(model: type[BaseModel], loc: KeyPath) -> str:
     key, fields = str(loc[-1]), _model_at(model, loc[:-1]).model_fields
     other = key.replace("-", "_") if "-" in key else key.replace("_", "-")
     if other.replace("-", "_") in fields:
@@ -159,7 +159,7 @@ def _unknown_key(model: type[BaseModel], loc: Location) -> str:
     return unknown_key(key, [field.alias or name for name, field in fields.items()])
 
 
-def _of_type(model: type[BaseModel], loc: Location) -> str:
+def _of_type(model: type[BaseModel], loc: KeyPath) -> str:
     """`: a whole number`, for the missing key at `loc`; nothing where no few words say its type."""
     name = loc[-1]
     fields = _model_at(model, loc[:-1]).model_fields
@@ -168,7 +168,7 @@ def _of_type(model: type[BaseModel], loc: Location) -> str:
     return f": {kind}" if kind else ""
 
 
-def _model_at(model: type[BaseModel], loc: Location) -> type[BaseModel]:
+def _model_at(model: type[BaseModel], loc: KeyPath) -> type[BaseModel]:
     """The model of what stands at `loc` below `model`."""
     for part in loc:
         field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)

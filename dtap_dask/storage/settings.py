@@ -85,14 +85,14 @@ def _local_folder(value: Any) -> str:
     return text.strip()
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+SettingText = Annotated[str, BeforeValidator(_text)]
 TapName = Annotated[str, BeforeValidator(_tap)]
-TapTarget = Annotated[Text, AfterValidator(_target)]
+TapTarget = Annotated[SettingText, AfterValidator(_target)]
 HadoopValue = Annotated[str, BeforeValidator(_hadoop_value)]  # Hadoop's values are texts
 LocalFolder = Annotated[str, BeforeValidator(_local_folder)]
 
 
-class _Section(BaseModel):
+class _StorageSection(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
@@ -100,7 +100,7 @@ def _described(text: str) -> Any:
     return Field(default=None, description=text)
 
 
-class DtapSection(_Section):
+class DtapSection(_StorageSection):
     """Section `dtap`: how DataTaps are reached. Its keys may be written with hyphens."""
 
     model_config = ConfigDict(
@@ -111,28 +111,28 @@ class DtapSection(_Section):
     backend: Literal["auto", "map", "libhdfs", "mount"] | None = _described(
         "The only way to reach taps; `auto` takes the first of `map`, `libhdfs` and `mount` that applies."
     )
-    mount_root: Text | None = _described("A folder that holds a folder with each tap's name.")
+    mount_root: SettingText | None = _described("A folder that holds a folder with each tap's name.")
     default_tap: TapName | None = _described("The tap of `dtap:///path`.")
-    jar: Text | None = _described("HPE's jar, for `libhdfs`.")
+    jar: SettingText | None = _described("HPE's jar, for `libhdfs`.")
     hadoop_conf: dict[str, HadoopValue] | None = _described("Keys of Hadoop's configuration, for `libhdfs`.")
-    user: Text | None = _described("User name, for `libhdfs`.")
-    kerb_ticket: Text | None = _described("Kerberos ticket cache, for `libhdfs`.")
+    user: SettingText | None = _described("User name, for `libhdfs`.")
+    kerb_ticket: SettingText | None = _described("Kerberos ticket cache, for `libhdfs`.")
     require_mountpoint: bool | None = _described(
         "Refuse a mapped folder that is not a mount point: an empty one may be waiting for its mount."
     )
 
 
-class HdfsSection(_Section):
+class HdfsSection(_StorageSection):
     """Section `hdfs`: how HDFS is reached. A key with a dot in its name is one of Hadoop's configuration."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, HadoopValue | None]
 
     backend: Literal["native", "libhdfs"] | None = _described("The client; `native` is the default.")
-    user: Text | None = _described("User name.")
-    host: Text | None = _described("NameNode of URLs that name none.")
+    user: SettingText | None = _described("User name.")
+    host: SettingText | None = _described("NameNode of URLs that name none.")
     port: Annotated[int, BeforeValidator(_port)] | None = _described("Port of `host`.")
-    kerb_ticket: Text | None = _described("Kerberos ticket cache, for `libhdfs`; `native` reads KRB5CCNAME.")
+    kerb_ticket: SettingText | None = _described("Kerberos ticket cache, for `libhdfs`; `native` reads KRB5CCNAME.")
     timeout: Annotated[float, Field(gt=0)] | None = _described(
         "Seconds that a call to the NameNode may take, retries included, for `native`."
     )
@@ -143,14 +143,14 @@ class HdfsSection(_Section):
         return validate_known(section, validate, _hdfs_key)
 
 
-class CacheSection(_Section):
+class CacheSection(_StorageSection):
     """Section `cache`: the local cache of shards."""
 
     path: LocalFolder | None = _described("A folder on a local disk.")
     size: Size | None = _described("The most bytes that it may take, such as 50GiB.")
 
 
-class Sections(_Section):
+class Sections(_StorageSection):
     """The whole `storage` section."""
 
     model_config = ConfigDict(extra="allow")

@@ -15,7 +15,7 @@ ROWS = 3_000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_benchmark_contenders_hold_equal_numbers(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     sizes = ["--rows", str(ROWS), "--load-rows", str(ROWS), "--repeat", "1", "--sizes", "1000", str(ROWS)]

@@ -60,7 +60,7 @@ def test_a_job_can_be_loaded_and_planned(text: str, place: Path, monkeypatch: py
         assert dtap_dask.plan(job).write_tasks
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_python_blocks_run(place: Path) -> None:
     """In one process, which imports TensorFlow once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DTAP_")}

@@ -90,11 +90,11 @@ class Connection:
         with self.telling("open", path):
             return Reader(self, path, self._bytes.open_input_file(java(path)), size)
 
-    def sink(self, path: str, *, append: bool = False) -> Sink:
+    def sink(self, path: str, *, append: bool = False) -> LibhdfsSink:
         """A new file, in place of any that is there, or the end of one; Hadoop makes the folders around it."""
         create = self._bytes.open_append_stream if append else self._bytes.open_output_stream
         with self.telling("append to" if append else "create", path):
-            return Sink(self, path, create(java(path), compression=None))
+            return LibhdfsSink(self, path, create(java(path), compression=None))
 
     @contextlib.contextmanager
     def telling(self, verb: str, path: str) -> Iterator[None]:
@@ -140,7 +140,7 @@ class Reader(RangeReader):
                 self._file.close()
 
 
-class Sink:
+class LibhdfsSink:
     """Where a Writer's bytes go. `finish` is called after the file was closed well."""
 
     def __init__(self, connection: Connection, path: str, stream: NativeFile):

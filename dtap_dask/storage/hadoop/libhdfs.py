@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from fsspec.utils import tokenize
 
 from dtap_dask.errors import StorageError
-from dtap_dask.storage.hadoop.connection import Endpoint, Reader, Sink, connected
+from dtap_dask.storage.hadoop.connection import Endpoint, LibhdfsSink, Reader, connected
 from dtap_dask.storage.hadoop.filesystem import HadoopFileSystem
 from dtap_dask.storage.hadoop.handles import BUFFER, BufferedRange, RangeReader, Writer
 from dtap_dask.storage.hadoop.names import Names
@@ -141,7 +141,7 @@ class LibhdfsFileSystem(HadoopFileSystem):
             sink.finish = rename
         return Writer(sink, sink.remove, None if autocommit else rename, mode=mode)
 
-    def _create(self, path: str, overwrite: bool, **options: Any) -> Sink:
+    def _create(self, path: str, overwrite: bool, **options: Any) -> LibhdfsSink:
         if not overwrite and self.exists(path):
             raise self._error(FileExistsError, errno.EEXIST, path)
         try:
@@ -151,7 +151,7 @@ class LibhdfsFileSystem(HadoopFileSystem):
                 raise self._error(IsADirectoryError, errno.EISDIR, path) from error
             raise self._error(NotADirectoryError, errno.ENOTDIR, path) from error
 
-    def _append(self, path: str) -> Sink:
+    def _append(self, path: str) -> LibhdfsSink:
         return connected(self._endpoint).sink(path, append=True)
 
     # Names
