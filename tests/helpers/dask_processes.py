@@ -46,7 +46,8 @@ class DaskProcesses:
 @contextmanager
 def dask_processes(folder: Path, workers: int, *of_workers: str, dashboard: bool = False) -> Iterator[DaskProcesses]:
     """Start them, with further options `of_workers`; they are there when the block begins."""
-    common = ["--scheduler-file", str(folder / "scheduler.json"), "--host", "127.0.0.1"]
+    file = folder / "scheduler.json"
+    common = ["--scheduler-file", str(file), "--host", "127.0.0.1"]
     common += ["--dashboard-address", "127.0.0.1:0"] if dashboard else ["--no-dashboard"]
     # What tests run on the scheduler comes by the name of its module, which may import what lies beside this one.
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -59,7 +60,7 @@ def dask_processes(folder: Path, workers: int, *of_workers: str, dashboard: bool
     cluster = DaskProcesses(folder, begin("scheduler", "scheduler", "--port", "0"))
     started = [cluster.scheduler]
     try:
-        until(Path(cluster.file).exists)
+        until(lambda: file.exists() and file.read_text().endswith("\n}"))  # it is written in two steps
         started += [begin(f"worker-{i}", "worker", *of_workers) for i in range(workers)]
         with cluster.client() as client:
             client.wait_for_workers(workers, timeout=HANG)
