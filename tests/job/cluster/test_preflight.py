@@ -19,7 +19,7 @@ import dtap_dask
 from dtap_dask.errors import ClusterError
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import preflight
-from dtap_dask.storage import open_store, reach
+from dtap_dask.storage import access, open_store
 from dtap_dask.storage.local import LocalFiles
 
 HOST = socket.gethostname()
@@ -128,8 +128,8 @@ def test_what_is_proven_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "f").touch()
     settings = taps.settings({"dtap": {"map": {"T": str(tmp_path)}}})
-    assert reach.cannot_list("dtap://T/lake", settings) is None
-    assert reach.cannot_write("dtap://T/out", settings, "_run") is None
+    assert access.cannot_list("dtap://T/lake", settings) is None
+    assert access.cannot_write("dtap://T/out", settings, "_run") is None
     assert json.loads(json.dumps(settings)) == settings
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "lake" / "f"]
 
@@ -145,7 +145,7 @@ def test_a_refused_write_names_place_way_and_next_step(
 
     monkeypatch.setattr(LocalFiles, "open_output", refuse)
     settings = taps.settings({"dtap": {"map": {"T": str(tmp_path)}}})
-    said = reach.cannot_write("dtap://T/out", settings, "_run") or ""
+    said = access.cannot_write("dtap://T/out", settings, "_run") or ""
     assert said.startswith(f"the output dtap://T/out (mapped to {tmp_path}) cannot be written from the host {HOST}: ")
     remedies = {
         errno.EACCES: "A DataTap may be read-only from within a tenant's nodes",
@@ -161,5 +161,5 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    said = reach.cannot_list(str(tmp_path), taps.settings()) or ""
+    said = access.cannot_list(str(tmp_path), taps.settings()) or ""
     assert said.startswith(f"the source {tmp_path} cannot be listed from the host {HOST}: No permission to list")
