@@ -15,8 +15,9 @@ import numpy as np
 import yaml
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, Loc, is_text, message_of, parse_yaml, read_yaml
+from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, is_text, message_of, parse_yaml, read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
+from dtap_dask.validation import KeyPath
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -29,10 +30,10 @@ class Document:
     """
 
     raw: dict[str, Any]
-    lines: Mapping[Loc, int] = field(default_factory=dict)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
-    def place(self, loc: Loc) -> str:
+    def place(self, loc: KeyPath) -> str:
         """`features[1].steps[0]`, followed by its line in the file, if known."""
         text = ""
         for part in loc:
@@ -40,7 +41,7 @@ class Document:
         line = next((self.lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in self.lines), None)
         return f"{text} (line {line})" if line else text
 
-    def value(self, loc: Loc) -> Any:
+    def value(self, loc: KeyPath) -> Any:
         """The value at a location, with `${NAME}` as written, so that no secret is shown; None if there is none."""
         value: Any = self.raw
         for part in loc:
@@ -63,10 +64,10 @@ def read_document(path: str | Path) -> Document:
     return Document(raw, dict(lines), tuple(repeated(lines)))
 
 
-def repeated(lines: Iterable[tuple[Loc, int]]) -> Iterable[Problem]:
+def repeated(lines: Iterable[tuple[KeyPath, int]]) -> Iterable[Problem]:
     """A problem for each key given twice, but not for the keys below it."""
-    first: dict[Loc, int] = {}
-    twice: set[Loc] = set()
+    first: dict[KeyPath, int] = {}
+    twice: set[KeyPath] = set()
     for loc, line in lines:
         if loc in first and loc[:-1] not in twice:
             message = f"the key {loc[-1]!r} is given twice, first in line {first[loc]}: only one would count. Keep one."
@@ -115,7 +116,7 @@ def plain_values(document: Document) -> Document:
     """
     problems: list[Problem] = []
 
-    def plain(value: Any, loc: Loc) -> Any:
+    def plain(value: Any, loc: KeyPath) -> Any:
         if len(loc) > MOST_DEPTH:
             raise JobError(f"{document.place(loc[:1])}: it is nested more than {MOST_DEPTH} levels deep.")
         if isinstance(value, Mapping):
@@ -158,22 +159,22 @@ def _scalar(value: Any) -> Any:
 
 def expand(
     document: Document, known: Mapping[str, str] | None = None
-) -> tuple[dict[str, Any], Secrets, dict[Loc, Problem]]:
+) -> tuple[dict[str, Any], Secrets, dict[KeyPath, Problem]]:
     """The document with `${NAME}` replaced, its secrets, and a problem for each unset variable, by location.
 
     `known` values take precedence over the environment.
     """
     found: dict[str, str] = {}
-    unset: dict[Loc, Problem] = {}
+    unset: dict[KeyPath, Problem] = {}
 
-    def fill(value: Any, loc: Loc) -> Any:
+    def fill(value: Any, loc: KeyPath) -> Any:
         if isinstance(value, dict):
             return {key: fill(item, (*loc, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [fill(item, (*loc, index)) for index, item in enumerate(value)]
         return _VARIABLE.sub(lambda match: lookup(match[1], loc), value) if isinstance(value, str) else value
 
-    def lookup(name: str, loc: Loc) -> str:
+    def lookup(name: str, loc: KeyPath) -> str:
         value = (known or {}).get(name, os.environ.get(name))
         if value is None:
             unset[loc] = Problem(document.place(loc), f"the environment variable {name} is not set.")

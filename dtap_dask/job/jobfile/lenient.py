@@ -9,22 +9,21 @@ from pydantic_core import ErrorDetails
 
 from dtap_dask.errors import Problem
 from dtap_dask.job.jobfile.document import Document
-from dtap_dask.job.jobfile.safe_yaml import Loc
-from dtap_dask.validation import location, message
+from dtap_dask.validation import KeyPath, location, message
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def validate_leniently(
-    model: type[M], document: Document, filled: dict[str, Any], unset: frozenset[Loc]
-) -> tuple[M | None, list[Problem], frozenset[Loc]]:
+    model: type[M], document: Document, filled: dict[str, Any], unset: frozenset[KeyPath]
+) -> tuple[M | None, list[Problem], frozenset[KeyPath]]:
     """The job without its wrong parts (None if too little is left), its problems, and the locations of these parts.
 
     `filled` is the document with its variables replaced, and is modified. At the locations `unset` a variable has no
     value, which has been reported already.
     """
     problems: list[Problem] = []
-    reported: set[Loc] = set(unset)
+    reported: set[KeyPath] = set(unset)
     while True:
         try:
             return model.model_validate(filled), problems, frozenset(loc[:2] for loc in reported)
@@ -41,7 +40,7 @@ def validate_leniently(
                 return None, problems, frozenset()
 
 
-def _found(document: Document, error: ValidationError) -> dict[Loc, ErrorDetails]:
+def _found(document: Document, error: ValidationError) -> dict[KeyPath, ErrorDetails]:
     """The mistakes by location; not that a list is too short if its items are wrong."""
     found = {_file_loc(document, location(detail)): detail for detail in error.errors(include_url=False)}
     return {
@@ -51,11 +50,11 @@ def _found(document: Document, error: ValidationError) -> dict[Loc, ErrorDetails
     }
 
 
-def _above(loc: Loc, other: Loc) -> bool:
+def _above(loc: KeyPath, other: KeyPath) -> bool:
     return len(loc) < len(other) and other[: len(loc)] == loc
 
 
-def _file_loc(document: Document, loc: Loc) -> Loc:
+def _file_loc(document: Document, loc: KeyPath) -> KeyPath:
     """pydantic's location as it is in the file: a single name or label given without a list has no index."""
     short = loc
     for n in range(1, len(loc)):
@@ -64,7 +63,7 @@ def _file_loc(document: Document, loc: Loc) -> Loc:
     return short
 
 
-def _remove(document: Any, loc: Loc) -> bool:
+def _remove(document: Any, loc: KeyPath) -> bool:
     """Remove the wrong part from the document; False if the rest is unusable without it."""
     if not loc or loc in (("source",), ("output",), ("features",), ("source", "path"), ("output", "path")):
         return False

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from dtap_dask.errors import JobError
+from dtap_dask.validation import KeyPath
 
-Loc: TypeAlias = tuple[str | int, ...]
 MOST_BYTES = 2 << 20  # of a file; ten thousand columns, each in a block of its own, take half of it
 MOST_VALUES = 200_000  # of a document; an alias counts every time it is used
 MOST_DEPTH = 64
@@ -50,7 +50,7 @@ def _wrong(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-def read_yaml(path: str | Path, what: str) -> tuple[Any, list[tuple[Loc, int]]]:
+def read_yaml(path: str | Path, what: str) -> tuple[Any, list[tuple[KeyPath, int]]]:
     """The value of a YAML file, and its lines. JobError, which calls the file `what`, if it cannot be read."""
     text = _read_text(path, what)
     try:
@@ -60,7 +60,7 @@ def read_yaml(path: str | Path, what: str) -> tuple[Any, list[tuple[Loc, int]]]:
         raise JobError(f"The {what} {path} is not valid YAML{_position(error)}: {message_of(error)}.") from None
 
 
-def parse_yaml(text: str) -> tuple[Any, list[tuple[Loc, int]]]:
+def parse_yaml(text: str) -> tuple[Any, list[tuple[KeyPath, int]]]:
     """The value of a YAML document, and the line of each key and item (1-based); a key given twice has two.
 
     yaml.YAMLError if it is not valid, too large or too deep.
@@ -136,7 +136,7 @@ def _check_size(node: yaml.Node, known: dict[int, int], around: tuple[int, ...])
     return known[id(node)]
 
 
-def _lines(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
+def _lines(node: yaml.Node, loc: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"  # from which no value can be built

@@ -23,12 +23,11 @@ from dtap_dask.features import parse_step
 from dtap_dask.features.operation import Operation
 from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.jobfile.lenient import validate_leniently
-from dtap_dask.job.jobfile.safe_yaml import Loc
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.lake.sql.expression import parse_sql
 from dtap_dask.storage.settings import Sections
 from dtap_dask.storage.settings import parse as parse_storage
-from dtap_dask.validation import KeysOf, Size
+from dtap_dask.validation import KeysOf, KeyPath, Size
 from dtap_dask.words import as_html, visible
 
 T = TypeVar("T")
@@ -167,7 +166,7 @@ class Job(_Section):
     _parsed: dict[str, Any] = PrivateAttr(default_factory=dict)  # the fields that were parsed from `_document`
     _secrets: Secrets = PrivateAttr(default_factory=Secrets)
     _pending: tuple[Problem, ...] = PrivateAttr(default=())
-    _broken: frozenset[Loc] = PrivateAttr(default=frozenset())
+    _broken: frozenset[KeyPath] = PrivateAttr(default=frozenset())
 
     def __repr__(self) -> str:
         """The job file, with values from the environment and other secrets redacted."""
