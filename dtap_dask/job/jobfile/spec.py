@@ -27,7 +27,7 @@ from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.lake.sql.expression import parse_sql
 from dtap_dask.storage.settings import Sections
 from dtap_dask.storage.settings import parse as parse_storage
-from dtap_dask.validation import KeysOf, KeyPath, Size
+from dtap_dask.validation import KeyPath, KeysOf, Size
 from dtap_dask.words import as_html, visible
 
 T = TypeVar("T")
