@@ -24,7 +24,7 @@ DENSE = 1 << 16  # integers over a range this wide, or 16 times the vocabulary, 
 class WordTables:
     """What a step makes of the words of a dictionary, kept for the next batches with the same dictionary.
 
-    A task reads row groups in turns, so several dictionaries are alive at once: the least recently used go first.
+    A task alternates between row groups, so several dictionaries are alive at once: the least recently used go first.
     """
 
     def __init__(self, make: Callable[[Words], Any], kept: int = KEPT_WORDS):
