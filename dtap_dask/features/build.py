@@ -13,7 +13,7 @@ from dtap_dask.features.label import label_problems, label_step
 from dtap_dask.features.operation import Operation, Source
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.spec import FeatureSpec, output_problem, role_problems, unnameable, used_twice
-from dtap_dask.features.valuetype import Unfit, ValueType, source_type
+from dtap_dask.features.valuetype import Unfit
 
 
 def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
@@ -40,9 +40,9 @@ class _Job:
         self.label: Value | None = None  # None where there is a problem with it
         self._known: dict[Value, Value] = {}
 
-    def value(self, operation: Operation | Source, inputs: tuple[Value, ...], kind: ValueType) -> Value:
-        """The one value that is equal to this."""
-        value = Value(operation, inputs, kind)
+    def value(self, operation: Operation | Source, inputs: tuple[Value, ...] = ()) -> Value:
+        """What an operation makes of its inputs, the same for equal ones. Raises `Unfit`."""
+        value = Value.of(operation, inputs, self.schema)
         return self._known.setdefault(value, value)
 
     def needed(self, step: Operation, role: str) -> list[Value]:
@@ -51,7 +51,7 @@ class _Job:
         found = []
         for need in step.needs():
             if isinstance(need, Source):
-                found.append(self.value(need, (), ValueType("int", pa.int64())))
+                found.append(self.value(need))
                 continue
             if role == "label":
                 raise Unfit(f"{step.name} learns from the label, and cannot make it.")
@@ -162,7 +162,7 @@ class _Building:
             kind = schema.field(column).type
             if self.spec.role == "kept" and pa.types.is_time(kind):
                 raise Unfit(f"it is {kind}. `derive` its text, `cast({sql_name(column)} as varchar)`, and keep that.")
-            return [_Strand((column,), self._job.value(Source(column), (), source_type(kind, column)))]
+            return [_Strand((column,), self._job.value(Source(column)))]
         except Unfit as error:
             self.problems.append(Problem(place, f"column {column!r} cannot be used: {error}"))
             return []
@@ -187,10 +187,9 @@ class _Building:
     def _parts(self, step: Operation, index: int, group: list[_Strand]) -> list[_Strand]:
         given = [strand.value for strand in group] + self._job.needed(step, self.spec.role)
         columns = tuple(dict.fromkeys(column for strand in group for column in strand.columns))
-        kinds = [value.type for value in given]
         strands = []
         for part in step.parts():
-            value = self._job.value(part.operation, tuple(given), part.operation.type_of(*kinds))
+            value = self._job.value(part.operation, tuple(given))
             suffix = _joined(group[0].suffix if len(group) == 1 else "", part.suffix)
             if part.extra:
                 first, values = self._extras.setdefault(suffix, (index, []))

@@ -7,7 +7,7 @@ fitted what its inputs need; two rules let it be taken a pass earlier (see `_bef
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 from dtap_dask.features.info import Role
 from dtap_dask.features.operation import ErrorContext, Operation, Source, StatisticSpec, WithoutNulls
 from dtap_dask.features.statistic import ColumnStatistic, Covariance
-from dtap_dask.features.valuetype import ValueType
+from dtap_dask.features.valuetype import ValueType, source_type
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +28,15 @@ class Value:
     inputs: tuple[Value, ...]
     type: ValueType
 
+    @classmethod
+    def of(cls, operation: Operation | Source, inputs: tuple[Value, ...], schema: pa.Schema) -> Value:
+        """The value with the type that follows from its inputs, or from the schema. Raises `Unfit`."""
+        if isinstance(operation, Operation):
+            return cls(operation, inputs, operation.type_of(*(value.type for value in inputs)))
+        if operation.folds:
+            return cls(operation, (), ValueType("int", pa.int64()))
+        return cls(operation, (), source_type(schema.field(operation.column).type, operation.column))
+
     @cached_property
     def _hash(self) -> int:
         own = self.operation.column if isinstance(self.operation, Source) else self.operation.name
@@ -37,7 +46,7 @@ class Value:
         return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Value, (self.operation, self.inputs, self.type)  # another process hashes text otherwise
+        return Value, (self.operation, self.inputs, self.type)  # without caches: hashes differ between processes
 
     def __repr__(self) -> str:
         if isinstance(self.operation, Source):
@@ -153,12 +162,32 @@ class Output:
     place: str = ""
 
 
+Lines = list[tuple[Operation | Source, tuple[int, ...]]]
+
+
 @dataclass(frozen=True)
 class Graph:
     """All outputs of a job, over columns of these names and types."""
 
     schema: pa.Schema
     outputs: tuple[Output, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.schema, self.lines, [replace(one, values=()) for one in self.outputs], self.places)
+
+    @cached_property
+    def lines(self) -> Lines:
+        """The values as a straight line: each operation, or column, with the positions of its inputs."""
+        return [(value.operation, tuple(self._positions[one] for one in value.inputs)) for value in self.values]
+
+    @cached_property
+    def places(self) -> list[tuple[int, ...]]:
+        """The positions of each output's values in `values`."""
+        return [tuple(self._positions[value] for value in output.values) for output in self.outputs]
+
+    @cached_property
+    def _positions(self) -> dict[Value, int]:
+        return {value: position for position, value in enumerate(self.values)}
 
     @cached_property
     def values(self) -> tuple[Value, ...]:
@@ -235,6 +264,20 @@ def context_of(value: Value) -> ErrorContext:
     """What messages about a value name, where the outputs are not known."""
     columns = ", ".join(value.columns[:4])
     return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.name)
+
+
+def values_of(schema: pa.Schema, lines: Iterable[tuple[Operation | Source, Sequence[int]]]) -> list[Value]:
+    """The values of `lines`, as Graph has them."""
+    values: list[Value] = []
+    for operation, inputs in lines:
+        values.append(Value.of(operation, tuple(values[position] for position in inputs), schema))
+    return values
+
+
+def _unpickled(schema: pa.Schema, lines: Lines, outputs: Sequence[Output], places: Sequence[tuple[int, ...]]) -> Graph:
+    values, pairs = values_of(schema, lines), zip(outputs, places, strict=True)
+    made = [replace(output, values=tuple(values[position] for position in own)) for output, own in pairs]
+    return Graph(schema, tuple(made))
 
 
 def in_order(values: Iterable[Value]) -> tuple[Value, ...]:

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.graph import Graph, Output, Value
+from dtap_dask.features.graph import Graph, Output, Value, values_of
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.operation import Fitted, Source
+from dtap_dask.features.operation import Fitted, Operation, Source
 from dtap_dask.features.output import ValueOutput, output_info, value_output
 from dtap_dask.features.registry import operation_name, parse_operation
-from dtap_dask.features.valuetype import Unfit, ValueType, source_type
+from dtap_dask.features.valuetype import Unfit
 from dtap_dask.storage import Store
 from dtap_dask.storage.safe_json import parse_json
 from dtap_dask.words import as_html, count, visible
@@ -96,28 +96,28 @@ class FittedState:
 
     def as_json(self) -> dict[str, Any]:
         """The content of `transform.json`, which has no vocabularies."""
-        places = {value: place for place, value in enumerate(self.graph.values)}
-        infos = self.infos if self.is_complete else [None] * len(self.graph.outputs)
+        graph = self.graph
+        infos = self.infos if self.is_complete else [None] * len(graph.outputs)
         return {
             "format": FORMAT,
             "passes": self.passes,
             "rows": self.rows,
-            "schema": {field.name: str(field.type) for field in self.graph.schema},
-            "arrow_schema": base64.b64encode(self.graph.schema.serialize().to_pybytes()).decode(),
-            "values": [self._value_as_json(value, places) for value in self.graph.values],
-            "outputs": [
-                _output_as_json(output, info, places) for output, info in zip(self.graph.outputs, infos, strict=True)
+            "schema": {field.name: str(field.type) for field in graph.schema},
+            "arrow_schema": base64.b64encode(graph.schema.serialize().to_pybytes()).decode(),
+            "values": [
+                self._value_as_json(value, inputs) for value, (_, inputs) in zip(graph.values, graph.lines, strict=True)
             ],
+            "outputs": list(map(_output_as_json, graph.outputs, graph.places, infos)),
         }
 
-    def _value_as_json(self, value: Value, places: Mapping[Value, int]) -> dict[str, Any]:
+    def _value_as_json(self, value: Value, inputs: tuple[int, ...]) -> dict[str, Any]:
         operation = value.operation
         if isinstance(operation, Source):
             return {"folds": operation.folds} if operation.folds else {"column": operation.column}
         document: dict[str, Any] = {
             "operation": operation_name(operation),
             "options": operation.model_dump(mode="json"),
-            "inputs": [places[one] for one in value.inputs],
+            "inputs": list(inputs),
         }
         if value in self.fitted:
             fitted = self.fitted[value]
@@ -159,14 +159,12 @@ class FittedState:
                 f"{FORMAT}. Use the version that wrote it, or fit and write again with `dtap-dask run JOB --overwrite`."
             )
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["arrow_schema"])))
-        values: list[Value] = []
-        fitted: dict[Value, Fitted] = {}
-        for saved in document["values"]:
-            values.append(_value(saved, values, schema))
-            if "fitted" in saved:
-                fitted[values[-1]] = _fitted(saved, store, prefix)
-        outputs = tuple(_output(saved, values) for saved in document["outputs"])
-        return cls(Graph(schema, outputs), document["passes"], document["rows"], fitted)
+        entries = document["values"]
+        values = values_of(schema, ((_operation(saved), saved.get("inputs", ())) for saved in entries))
+        graph = Graph(schema, tuple(_output(saved, values) for saved in document["outputs"]))
+        pairs = zip(values, entries, strict=True)
+        fitted = {value: _fitted(saved, store, prefix) for value, saved in pairs if "fitted" in saved}
+        return cls(graph, document["passes"], document["rows"], fitted)
 
 
 def _number(value: Any) -> str:
@@ -177,12 +175,12 @@ def _number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _output_as_json(output: Output, info: FeatureInfo | None, places: Mapping[Value, int]) -> dict[str, Any]:
+def _output_as_json(output: Output, places: tuple[int, ...], info: FeatureInfo | None) -> dict[str, Any]:
     known = {"dtype": info.dtype, "stored": info.stored, "shape": list(info.shape)} if info else {}
     return {
         "name": output.name,
         "role": output.role,
-        "values": [places[value] for value in output.values],
+        "values": list(places),
         "columns": list(output.columns),
         "vector": output.vector,
         "allow_null": output.allow_null,
@@ -198,15 +196,10 @@ def _output(saved: Mapping[str, Any], values: list[Value]) -> Output:
     )  # fmt: skip
 
 
-def _value(saved: Mapping[str, Any], before: list[Value], schema: pa.Schema) -> Value:
+def _operation(saved: Mapping[str, Any]) -> Operation | Source:
     if "folds" in saved:
-        return Value(Source.fold(saved["folds"]), (), ValueType("int", pa.int64()))
-    if "column" in saved:
-        column = saved["column"]
-        return Value(Source(column), (), source_type(schema.field(column).type, column))
-    operation = parse_operation(saved["operation"], saved["options"])
-    inputs = tuple(before[place] for place in saved["inputs"])
-    return Value(operation, inputs, operation.type_of(*(one.type for one in inputs)))
+        return Source.fold(saved["folds"])
+    return Source(saved["column"]) if "column" in saved else parse_operation(saved["operation"], saved["options"])
 
 
 def _fitted(saved: Mapping[str, Any], store: Store, prefix: str) -> Fitted:
