@@ -38,7 +38,7 @@ _sound: set[tuple[str, int]] = set()
 
 
 class Held:
-    """A lock that keeps a staged file, or a number of bytes of room, until `release`; then a `passing` file is deleted."""
+    """A lock that keeps a staged file, or a number of bytes, until `release`; then a `passing` file is deleted."""
 
     def __init__(self, file: int, path: str, size: int, *, passing: bool = False):
         self._file, self.path, self.bytes, self._passing = file, path, size, passing
