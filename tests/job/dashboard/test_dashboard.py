@@ -45,9 +45,9 @@ def snapshot(run_id: str = "r1", done: int = 0, **changes: Any) -> Snapshot:
         stage("fit", 640, 640, 112_860_000, 9_400 * MIB, 181.0),
         stage("write", 640, done, 112_860_000, 10_600 * MIB, done * 0.4),
     )
-    told = Snapshot(run_id, "taxi-tips", "hdfs://namenode/trips", "running", now - 200 - done * 0.4, now, stages)
+    published = Snapshot(run_id, "taxi-tips", "hdfs://namenode/trips", "running", now - 200 - done * 0.4, now, stages)
     counts = {"bytes_read": 9_400 * MIB + done * 16 * MIB, "bytes_written": done * 11 * MIB, "workers": 2}
-    return replace(told, **{"shards_planned": 256, "shards_committed": done * 256 // 640, **counts, **changes})
+    return replace(published, **{"shards_planned": 256, "shards_committed": done * 256 // 640, **counts, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def local_cluster(**options: Any) -> Iterator[Client]:
         yield client
 
 
-def tell(client: Client, *told: Snapshot) -> None:
-    for one in told:
+def publish(client: Client, *snapshots: Snapshot) -> None:
+    for one in snapshots:
         client.log_event(TOPIC, one.to_json())
 
 
@@ -151,7 +151,7 @@ def test_pages_in_a_browser_during_a_run(
         dtap_dask.run(job, client=watched, progress="silent", overwrite=True)
 
     def post(i: int) -> None:
-        tell(watched, snapshot("moving", min(640, 20 + 3 * i), note=f"Step {i}"))
+        publish(watched, snapshot("moving", min(640, 20 + 3 * i), note=f"Step {i}"))
         time.sleep(0.1)
 
     with going_on(run), going_on(post):
@@ -192,7 +192,7 @@ def test_nothing_overlaps(watched: Client, browser: Browser, artefacts: Path, wi
     failed = "JobError: The column fare has 12 nulls in features[0]. Add impute or allow_null: true. " * 3
     warned = ("Column 'fare' has 3.1 % of nulls: the step impute fills them.", f"Few row groups a shard: {path}.")
     many = {"shards_committed": 10_240, "shards_planned": 25_600, "retries": 3, "lost_workers": 1}
-    tell(
+    publish(
         watched,
         snapshot("w-old", 640, state="done", note="Committed 112,860,000 rows in 256 shards."),
         snapshot("w-bad", 40, state="failed", note=failed),
@@ -258,7 +258,7 @@ def test_the_rows_a_second_are_drawn(watched: Client, browser: Browser) -> None:
     for seconds in range(0, 101, 5):
         rows = 1000 * seconds + 1000 * max(0, seconds - 50)
         stages = (replace(fit, rows_done=0), replace(write, rows_done=rows))
-        tell(watched, replace(begun, stages=stages, updated=begun.started + 20 + seconds))
+        publish(watched, replace(begun, stages=stages, updated=begun.started + 20 + seconds))
     link = page_link(watched)
     assert link
     browser.prefer("light")
@@ -268,15 +268,15 @@ def test_the_rows_a_second_are_drawn(watched: Client, browser: Browser) -> None:
       .querySelector("polyline").getAttribute("points")"""
     heights = [40 - float(point.split(",")[1]) for point in browser.page(found).split()]
     assert heights == pytest.approx([20] * 60 + [40] * 60, abs=0.1)
-    tell(watched, replace(begun, state="done"))
+    publish(watched, replace(begun, state="done"))
 
 
-def test_the_history_stays_small_and_begins_anew_with_a_lost_driver() -> None:
+def test_the_history_stays_small_and_restarts_with_another_driver() -> None:
     history = History()
     begun = snapshot("r", 0, stages=(stage("fit", 10**6, 0, 10**6, 0, 0.0),))
     for moment in range(5000):
-        told = replace(begun.stages[0], rows_done=100 * moment)
-        history.take(replace(begun, updated=begun.started + moment, stages=(told,)))
+        moved = replace(begun.stages[0], rows_done=100 * moment)
+        history.take(replace(begun, updated=begun.started + moment, stages=(moved,)))
         assert len(history._points) <= MOMENTS_KEPT
     seconds, rates = history.rates(10)
     assert (seconds, rates) == (4999, pytest.approx([100] * 10))
@@ -293,14 +293,14 @@ def test_what_the_plan_warns_of_is_on_the_page_and_bytes_are_counted_while_a_fit
     watched.subscribe_topic(TOPIC, lambda event: seen.append(Snapshot.from_json(event[1])))
     try:
         dtap_dask.run(job, client=watched, progress="silent")
-        until(lambda: seen and seen[-1].state == "done", "the end is told")
+        until(lambda: seen and seen[-1].state == "done", "the end is published")
     finally:
         watched.unsubscribe_topic(TOPIC)
     assert any("no condition of split.where holds" in warning for warning in seen[-1].warnings)
     fitting = [one for one in seen if one.stages and one.stages[0].tasks_done and not one.stages[0].ended]
     assert all(one.bytes_read >= one.stages[0].bytes_done for one in fitting)
-    told = [one.bytes_read for one in seen]
-    assert told == sorted(told)
+    bytes_read = [one.bytes_read for one in seen]
+    assert bytes_read == sorted(bytes_read)
     page = render([ObservedRun(replace(seen[-1], warnings=("<b> & co",)), 0.0)], "", lambda _: "red")
     assert "<ul class='warnings'><li>&lt;b&gt; &amp; co</li></ul>" in page
 
@@ -310,7 +310,7 @@ def test_texts_are_shown_as_they_are(watched: Client, browser: Browser) -> None:
     evil = "<img src=x onerror=document.title='owned'> & $$x^2$$ </section>"
     bad = replace(snapshot("evil", 3), name=evil, output=evil, note=evil)
     bad = replace(bad, id=evil, stages=tuple(replace(one, name=evil) for one in bad.stages))
-    tell(watched, bad)
+    publish(watched, bad)
     link = page_link(watched)
     assert link
     browser.open(link)
@@ -318,12 +318,12 @@ def test_texts_are_shown_as_they_are(watched: Client, browser: Browser) -> None:
     assert browser.page("(main) => main.querySelectorAll('img').length") == 0
     assert browser.script("return document.title") == "Dask: TFRecords"
     assert browser.errors() == []
-    tell(watched, replace(bad, state="failed"))
+    publish(watched, replace(bad, state="failed"))
 
 
 def test_installed_once(watched: Client) -> None:
     """A second run finds the page there, with the runs it knows; it is linked once."""
-    tell(watched, snapshot("kept", 10))
+    publish(watched, snapshot("kept", 10))
     assert install(watched) is None
     assert number(watched, "dtap_dask_shards_committed", "kept") == 4
     for path in ("status", "workers", "tfrecords"):
@@ -331,8 +331,8 @@ def test_installed_once(watched: Client) -> None:
 
 
 def test_metrics(watched: Client) -> None:
-    """The same numbers for Prometheus, under the names the documentation tells."""
-    tell(watched, snapshot("m", 320, retries=2), snapshot("over", 640, state="done"))
+    """The same numbers for Prometheus, under the documented names."""
+    publish(watched, snapshot("m", 320, retries=2), snapshot("over", 640, state="done"))
     assert number(watched, "dtap_dask_shards_committed", "m") == 128
     assert number(watched, "dtap_dask_bytes_written_total", "m") == 320 * 11 * MIB
     assert number(watched, "dtap_dask_retries_total", "m") == 2
@@ -347,8 +347,8 @@ def test_metrics(watched: Client) -> None:
 
 
 def test_lost_workers_and_tasks_begun_again(watched: Client) -> None:
-    """A killed worker counts for the runs that go on, and its task for the run whose id the task's key holds."""
-    tell(watched, snapshot("hit1234", 3), snapshot("other567", 4), snapshot("ended890", 5, state="done"))
+    """A killed worker counts for unfinished runs, and its task for the run whose id the task's key holds."""
+    publish(watched, snapshot("hit1234", 3), snapshot("other567", 4), snapshot("ended890", 5, state="done"))
     future = watched.submit(time.sleep, 60, key="write-hit1234-3-00012")
     until(lambda: any(watched.processing().values()), "the task runs")
     busy = next(worker for worker, keys in watched.processing().items() if keys)
@@ -359,7 +359,7 @@ def test_lost_workers_and_tasks_begun_again(watched: Client) -> None:
     assert number(watched, "dtap_dask_lost_workers_total", "other567") == 1
     assert number(watched, "dtap_dask_retries_total", "other567") == 0
     assert number(watched, "dtap_dask_lost_workers_total", "ended890") == 0
-    tell(watched, snapshot("hit1234", 6))  # what a driver that was begun again says itself
+    publish(watched, snapshot("hit1234", 6))  # the counts of a restarted driver itself
     assert number(watched, "dtap_dask_lost_workers_total", "hit1234") == 1
     watched.wait_for_workers(2, timeout=HANG)
 
@@ -377,7 +377,7 @@ def test_a_retired_worker_is_not_lost() -> None:
 
 def test_a_broken_snapshot_changes_nothing(watched: Client) -> None:
     """Somebody else's event under our topic, or a driver's of another version: one run is missing, not the page."""
-    tell(watched, snapshot("good", 64))
+    publish(watched, snapshot("good", 64))
     broken = {**snapshot("broken").to_json(), "started": "yesterday"}
     newer = {**snapshot("newer").to_json(), "mood": "fine"}
     for event in ("hello", {}, broken, newer):
@@ -394,11 +394,11 @@ def test_the_last_runs_are_kept() -> None:
         board.take(TOPIC, snapshot("lasting", i).to_json())
     known = [run.published.id for run in board]
     assert len(known) == RUNS_KEPT
-    assert known[0] == "lasting"  # it goes on
+    assert known[0] == "lasting"  # it has not ended
     assert known[1] == f"r{RUNS_KEPT + 9}"
 
 
-def test_a_silent_driver_is_told() -> None:
+def test_a_silent_driver_is_reported() -> None:
     board = Board()
     board.take(TOPIC, snapshot("r", 64).to_json())
     (run,) = board
@@ -434,7 +434,7 @@ def test_a_scheduler_without_a_dashboard() -> None:
         assert why
         assert "the scheduler runs without its dashboard" in why
         assert install(client) == why
-        tell(client, snapshot("blind", 320))
+        publish(client, snapshot("blind", 320))
         assert number(client, "dtap_dask_shards_committed", "blind") == 128
 
 
@@ -445,12 +445,12 @@ def test_a_scheduler_that_refuses_plugins() -> None:
         assert "shows no page of this run" in why
         assert "disallowed" in why
         assert "\n" not in why
-        tell(client, snapshot("unseen"))
+        publish(client, snapshot("unseen"))
         assert client.get_events(TOPIC)[-1][1]["id"] == "unseen"
 
 
 def test_a_dask_made_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parts of the dashboard that we stand on are not Dask's public ones."""
+    """The page builds on parts of Dask that are not public."""
     with local_cluster(n_workers=0) as client:
         monkeypatch.setattr("dtap_dask.job.dashboard.page.template_variables", lambda scheduler: {})
         assert "KeyError: 'pages'" in (install(client) or "")

@@ -226,15 +226,15 @@ def test_a_local_run_is_known_by_its_folder(file: str, tmp_path: Path, client: C
         ran = typed("run", file, "--limit", "2000")
     [run] = re.findall(r"^Run (\S+): `dtap-dask status", ran.stderr, re.MULTILINE)
     assert re.fullmatch(r"taxi-tips-[0-9a-f]{6}", run)
-    told = status(output)
-    assert (told["id"], told["state"], told["exit_code"], told["gone"]) == (run, "done", 0, False)
-    assert told["shards_committed"] == told["shards_planned"] == len(list(output.rglob("*.tfrecord")))
-    assert told["bytes_written"] == sum(path.stat().st_size for path in output.rglob("*.tfrecord"))
-    assert told["bytes_read"] > 0
-    assert [(stage["name"], stage["ended"]) for stage in told["stages"]] == [("fit", True), ("write", True)]
+    found = status(output)
+    assert (found["id"], found["state"], found["exit_code"], found["gone"]) == (run, "done", 0, False)
+    assert found["shards_committed"] == found["shards_planned"] == len(list(output.rglob("*.tfrecord")))
+    assert found["bytes_written"] == sum(path.stat().st_size for path in output.rglob("*.tfrecord"))
+    assert found["bytes_read"] > 0
+    assert [(stage["name"], stage["ended"]) for stage in found["stages"]] == [("fit", True), ("write", True)]
     words = typed("status", str(output)).stdout
     assert words.startswith(f"{run}  done  ")
-    assert f"{told['shards_planned']} of {told['shards_planned']} shards" in words
+    assert f"{found['shards_planned']} of {found['shards_planned']} shards" in words
     assert "Dask dashboard: " in typed("logs", str(output)).stdout
     waited = typed("wait", str(output), "--json")
     assert waited.exit_code == 0
@@ -246,8 +246,8 @@ def test_a_run_that_fails_leaves_its_reason(job: Document, tmp_path: Path, clien
     job["features"] = [{"columns": ["company"], "steps": []}]
     with pytest.raises(dtap_dask.DtapError, match="company") as caught:
         dtap_dask.run(job, client=client, progress="silent")
-    told = status(tmp_path / "out")
-    assert (told["state"], told["note"], told["exit_code"]) == ("failed", str(caught.value), 1)
+    found = status(tmp_path / "out")
+    assert (found["state"], found["note"], found["exit_code"]) == ("failed", str(caught.value), 1)
     waited = typed("wait", str(tmp_path / "out"))
     assert (waited.exit_code, waited.stderr.splitlines()[-1]) == (1, f"Error: {caught.value}")
 
@@ -273,12 +273,12 @@ def test_a_killed_run_is_distinguished_from_a_running_one(file: str, tmp_path: P
         while not list(tmp_path.glob("out/_run/status/*.json")):  # its first is written beside what it prints
             assert process.poll() is None
             time.sleep(0.02)
-        told = status(tmp_path / "out")
-        assert (told["state"], told["gone"]) == ("running", False)
+        found = status(tmp_path / "out")
+        assert (found["state"], found["gone"]) == ("running", False)
         process.send_signal(signal.SIGKILL)
-    told = status(tmp_path / "out")
-    assert (told["state"], told["gone"]) == ("running", True)
-    assert re.match(r"Running when last heard from, \d+ s ago; its process is gone", told["remark"])
+    found = status(tmp_path / "out")
+    assert (found["state"], found["gone"]) == ("running", True)
+    assert re.match(r"Running when last heard from, \d+ s ago; its process is gone", found["remark"])
 
 
 class Story:
@@ -327,8 +327,8 @@ def test_a_late_follower_sees_what_run_shows() -> None:
     events = io.StringIO()
     status = follow(story(replace(BEGUN, state="cancelled", exit_code=4, note="Stopped.")), "json", out=events)
     assert isinstance(status.error, Cancelled)
-    told = [json.loads(line) for line in events.getvalue().splitlines()]
-    assert [one["tasks_done"] for one in told if one["event"] == "progress"] == [1, 3, 4]
+    events_shown = [json.loads(line) for line in events.getvalue().splitlines()]
+    assert [one["tasks_done"] for one in events_shown if one["event"] == "progress"] == [1, 3, 4]
 
 
 class Recorder:
