@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features import Rows, Transform, fit_batches
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, make_plan
-from dtap_dask.lake.parquet.reading import planned_rows
-from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
+from dtap_dask.job.planning.sampling import first_batches
 
 # The source rows that a preview reads, and the most if these hold too few to fit or to show.
 SAMPLE_ROWS = 20_000
@@ -62,7 +62,8 @@ class _Sample:
 def _sample(plan: Plan, rows: int) -> _Sample:
     """The first rows of the source, and further ones if these are too few."""
     scan, sample = plan.checked.scan, _Sample()
-    for batch, read in _batches(plan):
+    batches = (first_batches(plan, scan, position, batch_rows=BATCH_ROWS) for position in range(len(plan.groups)))
+    for batch, read in chain.from_iterable(batches):
         matched, split = batch.in_parts()
         sample.read += read
         sample.unmatched += len(batch.split) - len(split)
@@ -75,16 +76,6 @@ def _sample(plan: Plan, rows: int) -> _Sample:
     if not sample.fitted_rows:
         raise DataError(_nothing_fitted(plan, sample))
     return sample
-
-
-def _batches(plan: Plan) -> Iterator[tuple[ScanBatch, int]]:
-    """The batches in the order of the source, and the number of source rows that each comes from."""
-    scan = plan.checked.scan
-    for position, group in enumerate(plan.groups):
-        size = planned_rows(scan.schema, group, BATCH_ROWS)
-        batches = read_task(plan.source, scan, ScanTask(position, (group,)), batch_rows=size)
-        for number, batch in enumerate(batches):
-            yield batch, min(size, group.rows - number * size)
 
 
 def _nothing_fitted(plan: Plan, sample: _Sample) -> str:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -20,11 +19,11 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.job.planning.distinct_values import expected_distinct
 from dtap_dask.job.planning.grouping import MIXED_FROM
 from dtap_dask.job.planning.plan import Plan
+from dtap_dask.job.planning.sampling import first_batches
 from dtap_dask.job.planning.sharding import layout_of
 from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
-from dtap_dask.lake.parquet.reading import planned_rows
-from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, read_task
+from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
 from dtap_dask.records.shard import AssignedRows, TaskShards, write_shards
 from dtap_dask.storage import Store
 
@@ -140,17 +139,13 @@ class _Measuring:
 
     def _warm_up(self) -> None:
         """Scan a few rows, so that what happens once per process is in no stage's pace."""
-        for _ in self._read(self._scan, next(spread(len(self._plan.groups))), rows=1):
+        for _ in self._read(next(spread(len(self._plan.groups))), rows=1):
             pass
 
-    def _read(self, scan: ScanSpec, position: int, rows: int) -> Iterator[tuple[ScanBatch, int]]:
-        """Batches of the first rows of a row group, and the number of source rows that each comes from."""
-        group = self._plan.groups[position]
-        size = planned_rows(scan.schema, group, min(BATCH_ROWS, max(rows, 1024)))
-        batches = read_task(self._plan.source, scan, ScanTask(position, (group,)), batch_rows=size)
-        with contextlib.closing(cast("Any", batches)):
-            for number, batch in enumerate(islice(batches, -(-rows // size))):
-                yield batch, min(size, group.rows - number * size)
+    def _read(self, position: int, rows: int) -> Iterator[tuple[ScanBatch, int]]:
+        """Batches of the first rows of a row group, and the number of source rows behind each."""
+        batch_rows = min(BATCH_ROWS, max(rows, 1024))
+        return first_batches(self._plan, self._scan, position, rows, batch_rows=batch_rows)
 
     def _count(self, stage: PlannedStage) -> StagePace:
         """Count rows, reading no more columns than that takes."""
@@ -178,7 +173,7 @@ class _Measuring:
         rows = 0
         chosen = ((position, self._most) for position in spread(len(self._plan.groups)))
         for position, most in chosen if level == 0 else list(self._taken.items()):
-            for batch, source_rows in self._read(self._scan, position, most):
+            for batch, source_rows in self._read(position, most):
                 matched, split = batch.in_parts()
                 accumulator.add(matched, self._scan.fit_mask(split))
                 rows += source_rows
@@ -202,7 +197,7 @@ class _Measuring:
         for unit in _units(self._taken):
             batches: list[AssignedRows] = []
             for position in unit:
-                for batch, source_rows in self._read(self._scan, position, self._taken[position]):
+                for batch, source_rows in self._read(position, self._taken[position]):
                     matched, split = batch.in_parts()
                     rows += source_rows
                     if matched.num_rows:

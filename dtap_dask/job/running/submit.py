@@ -80,14 +80,14 @@ def submit(
     options = RunOptions.of(overwrite=overwrite, resume=resume, limit=limit)
     loaded = Job.load(job, overrides)
     with loaded.redacting():
-        placed = _placed(loaded)
+        resolved = _resolved(loaded)
         with running_client(cluster, client) as opened:
-            submission = Submission(first_snapshot(placed), placed, options)
+            submission = Submission(first_snapshot(resolved), resolved, options)
             note = _hand_over(opened, submission)
             return Submitted(submission.snapshot.id, note, cluster, client)
 
 
-def _placed(job: Job) -> Job:
+def _resolved(job: Job) -> Job:
     """The job with paths and settings that mean the same on any machine; its document is unchanged."""
     settings = taps.settings(job.storage)
     for path in (*job.source.path, job.output.path):
@@ -102,10 +102,10 @@ def _hand_over(client: Client, submission: Submission) -> str:
     if client.nthreads():
         compare_versions(client)  # workers of other versions may be unable to read the submission
     run = submission.snapshot.id
-    board = SchedulerStore(client)
-    board.instruct(run, driver=driver_key(run))
+    scheduler = SchedulerStore(client)
+    scheduler.instruct(run, driver=driver_key(run))
     note = _waiting(client)
-    board.publish(replace(submission.snapshot, state="waiting", note=note), [])
+    scheduler.publish(replace(submission.snapshot, state="waiting", note=note), [])
     future = client.submit(drive, submission, key=driver_key(run), pure=False, priority=PRIORITY)
     client.publish_dataset(future, name=driver_key(run))
     return note
@@ -140,16 +140,16 @@ def cancel(client: Client, run: str, where: Mapping[str, Any]) -> None:
 
     `where` has the fields of ClusterOptions by which the scheduler was reached, for the message.
     """
-    board = SchedulerStore(client)
-    snapshot = SchedulerSource(board, run).read().snapshot
+    scheduler = SchedulerStore(client)
+    snapshot = SchedulerSource(scheduler, run).read().snapshot
     if snapshot.state in ENDED:
         raise JobError(f"{run} has ended already ({snapshot.state}): there is nothing to cancel.")
-    if board.instructions(run).get("cancel"):
+    if scheduler.instructions(run).get("cancel"):
         raise JobError(
             f"{run} is being cancelled already: `{run_command('wait', run, where)}` waits until it has ended."
         )
-    board.instruct(run, cancel=True)
-    if board.instructions(run).get("driver") and not board.instructions(run).get("attempt"):
+    scheduler.instruct(run, cancel=True)
+    if scheduler.instructions(run).get("driver") and not scheduler.instructions(run).get("attempt"):
         note = "Cancelled before it began."  # no driver has seen the instruction; one that starts later does
-        board.publish(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
+        scheduler.publish(replace(snapshot, state="cancelled", note=note, exit_code=4), [])
         client.unpublish_dataset(driver_key(run))
