@@ -58,9 +58,9 @@ class HeldLock:
 def lock(store: Store, *, steal: bool = False, run: str = "", overwrite: bool = False) -> Iterator[HeldLock]:
     """Hold the lock file for the length of a block: it keeps every other run, of any job, out of this folder.
 
-    The lock of a process of this host that has ended is taken over; one of another host only with `steal`, because
-    there is no telling from here whether that process is alive. A lock of the same `run` is always taken over: a run is
-    started again only when its earlier attempt is known to have ended. A file that is not a lock is replaced only with
+    The lock of a process of this host that has ended is taken over; one of another host only with `steal`, because that
+    process cannot be checked from here. A lock of the same `run` is always taken over: a run is started again only when
+    its earlier attempt is known to have ended. A file that is not a lock is replaced only with
     `overwrite`. OutputError names a holder that is or may be alive. Folders that this block made and left empty are
     removed.
     """
