@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dtap_dask.storage import open_store
 from property_tests import register_profiles
 
 register_profiles()
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compile this package, each process for itself
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
 
 

@@ -23,7 +23,7 @@ from distributed import Client
 
 import dtap_dask
 from digests import without_run
-from documents import Document
+from documents import Document, taxi_job
 from dtap_dask.storage import open_store
 from needs import lacking
 from waiting import HANG, unhindered, until
@@ -184,9 +184,10 @@ def placed(job: Document, storage: str, hosts: Hosts) -> Document:
     return document
 
 
-@pytest.fixture
-def local(job: Document, client: Client) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def local(lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client) -> dict[str, str]:
     """The bytes of the same job on one machine."""
+    job = taxi_job(lake / "trips", tmp_path_factory.mktemp("local") / "out")
     dtap_dask.run(job, client=client, progress="silent")
     store = open_store(job["output"]["path"])
     paths = [one.path for one in store.list_files() if one.path.endswith(".tfrecord")]

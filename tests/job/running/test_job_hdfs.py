@@ -22,7 +22,7 @@ from distributed import Client
 
 import dtap_dask
 from digests import without_run
-from documents import Document
+from documents import Document, taxi_job
 from dtap_dask.errors import DtapError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
@@ -65,9 +65,10 @@ def lake_url(hdfs: Hdfs, lake: Path) -> str:
     return url
 
 
-@pytest.fixture
-def local(job: Document, client: Client) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def local(lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client) -> dict[str, str]:
     """The bytes of the job from a local disk to a local disk."""
+    job = taxi_job(lake / "trips", tmp_path_factory.mktemp("local") / "out")
     dtap_dask.run(job, client=client, progress="silent")
     return digests(job["output"]["path"])
 
