@@ -20,7 +20,7 @@ NULLS = pa.array([1.0, None, 3.0, 4.0] * 25)
 TEXT = pa.array(["1", "2", "N/A", None] * 25)
 
 
-class Lake:
+class ColumnJob:
     """One column `name` beside the numbers `n`, and the job on them."""
 
     def __init__(self, folder: Path, values: pa.Array, name: str = "x"):
@@ -58,7 +58,7 @@ def feature(*steps: Any, column: str = "x", **more: Any) -> list[Document]:
 
 @pytest.mark.parametrize("name", ["x", "a column's name", "order", "a.b"])
 def test_nulls_of_a_feature(tmp_path: Path, name: str) -> None:
-    lake = Lake(tmp_path, NULLS, name)
+    lake = ColumnJob(tmp_path, NULLS, name)
     said = lake.refused(features=feature(column=name))
     assert lake.run(features=feature(column=name), source=where(said)) == 75
     assert {"impute", "allow_null: true"} <= set(ways(said))
@@ -68,7 +68,7 @@ def test_nulls_of_a_feature(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("role", ["label", "weight", "keep"])
 def test_nulls_of_what_is_no_feature(tmp_path: Path, role: str) -> None:
-    lake = Lake(tmp_path, NULLS, "an amount")
+    lake = ColumnJob(tmp_path, NULLS, "an amount")
     given = ["an amount"] if role == "keep" else "an amount"
     said = lake.refused(**{role: given})
     assert lake.run(**{role: given}, source=where(said)) == 75
@@ -79,7 +79,7 @@ def test_nulls_of_what_is_no_feature(tmp_path: Path, role: str) -> None:
 
 @pytest.mark.parametrize("values", [pa.array(["a", None] * 50), pa.array([True, None] * 50)])
 def test_nulls_of_text_and_booleans(tmp_path: Path, values: pa.Array) -> None:
-    lake = Lake(tmp_path, values)
+    lake = ColumnJob(tmp_path, values)
     said = lake.refused(features=feature())
     [sql] = [way for way in ways(said) if way.startswith("coalesce")]
     assert lake.run(features=feature(column="y"), derive={"y": sql}) == 100
@@ -88,21 +88,21 @@ def test_nulls_of_text_and_booleans(tmp_path: Path, values: pa.Array) -> None:
 
 
 def test_nulls_of_lists(tmp_path: Path) -> None:
-    said = Lake(tmp_path, pa.array([[1], None] * 50)).refused(features=feature())
+    said = ColumnJob(tmp_path, pa.array([[1], None] * 50)).refused(features=feature())
     assert "leave the column out where it is the lists that hold nulls" in said
     (tmp_path / "again").mkdir()
-    assert Lake(tmp_path / "again", pa.array([[1], None] * 50)).run(features=feature(), source=where(said)) == 50
+    assert ColumnJob(tmp_path / "again", pa.array([[1], None] * 50)).run(features=feature(), source=where(said)) == 50
 
 
 def test_nulls_of_times(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([0, None] * 50, pa.timestamp("us")))
+    lake = ColumnJob(tmp_path, pa.array([0, None] * 50, pa.timestamp("us")))
     assert "put `impute` behind the cast" in lake.refused(features=feature({"cast": "int64"})).lower()
     assert lake.run(features=feature({"cast": "int64"}, "impute")) == 100
 
 
 @pytest.mark.parametrize("step", ["standard_scale", "log1p", "minmax_scale", {"bucketize": {"quantiles": 3}}])
 def test_infinities(tmp_path: Path, step: Any) -> None:
-    lake = Lake(tmp_path, pa.array([1.0, np.inf, -1.0, 2.0] * 25))
+    lake = ColumnJob(tmp_path, pa.array([1.0, np.inf, -1.0, 2.0] * 25))
     said = lake.refused(features=feature(step))
     assert "step" in said
     if step != "log1p":
@@ -114,25 +114,25 @@ def test_infinities(tmp_path: Path, step: Any) -> None:
 
 
 def test_infinities_of_what_is_no_feature(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([1.0, np.inf] * 50))
+    lake = ColumnJob(tmp_path, pa.array([1.0, np.inf] * 50))
     said = lake.refused(weight="x")
     assert lake.run(weight="x", source=where(said)) == 50
 
 
 def test_negative_weights(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([1.0, -1.0] * 50))
+    lake = ColumnJob(tmp_path, pa.array([1.0, -1.0] * 50))
     assert lake.run(weight="x", source=where(lake.refused(weight="x"))) == 50
 
 
 def test_logarithms_below_minus_one(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([1.0, -2.0] * 50))
+    lake = ColumnJob(tmp_path, pa.array([1.0, -2.0] * 50))
     said = lake.refused(features=feature("log1p"))
     assert lake.run(features=feature("log1p"), source=where(said)) == 50
     assert lake.run(features=feature({"clip": {"min": 0}}, "log1p")) == 100
 
 
 def test_words_that_spell_no_number(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, TEXT)
+    lake = ColumnJob(tmp_path, TEXT)
     said = lake.refused(features=feature({"cast": "int64"}, "impute"))
     [sql] = [way for way in ways(said) if way.startswith("try_cast")]
     assert lake.run(features=feature("impute", column="y"), derive={"y": sql}) == 100
@@ -141,20 +141,20 @@ def test_words_that_spell_no_number(tmp_path: Path) -> None:
 
 
 def test_values_beyond_a_cast(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([1, 1000] * 50))
+    lake = ColumnJob(tmp_path, pa.array([1, 1000] * 50))
     assert "Use a wider type, put `clip` before the cast" in lake.refused(features=feature({"cast": "int8"}))
     assert lake.run(features=feature({"cast": "int16"})) == 100
     assert lake.run(features=feature({"clip": {"max": 127}}, {"cast": "int8"})) == 100
 
 
 def test_squares_that_overflow(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([1e300, 1e299] * 50))
+    lake = ColumnJob(tmp_path, pa.array([1e300, 1e299] * 50))
     assert "Put `clip`, or `log1p`, before it" in lake.refused(features=feature("standard_scale"))
     assert lake.run(features=feature({"clip": {"max": 1000}}, "standard_scale")) == 100
     assert lake.run(features=feature("log1p", "standard_scale")) == 100
 
 
 def test_large_outputs(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, pa.array([1e300, 1.0] * 50))
+    lake = ColumnJob(tmp_path, pa.array([1e300, 1.0] * 50))
     assert "infinite at step output as float32. Put `clip` last among its steps" in lake.refused(features=feature())
     assert lake.run(features=feature({"clip": {"max": 1000}})) == 100

@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,47 +19,13 @@ from hypothesis import strategies as st
 
 import dtap_dask
 from dtap_dask.errors import SourceError
-from dtap_dask.lake.listing.discover import list_source
-from dtap_dask.lake.listing.partitions import partition_schema
 from dtap_dask.lake.parquet import decoding, opening
 from dtap_dask.lake.parquet.column_chunks import ChunkFile, merge_ranges
-from dtap_dask.lake.parquet.footers import read_footer
 from dtap_dask.lake.parquet.row_group import RowGroup
-from dtap_dask.lake.pruning import prune_files, prune_groups
 from dtap_dask.lake.scan import ScanSpec, ScanTask, read_task
 from dtap_dask.lake.split import SplitSpec
-from dtap_dask.lake.sql.expression import compile_sql
 from dtap_dask.storage import Store
-
-THIRDS = SplitSpec(("train", "eval", "test"), (0.8, 0.1, 0.1), (), None, "train")
-
-
-class Lake:
-    """A folder of Parquet files, planned as one task of what statistics leave of it."""
-
-    def __init__(self, root: Path, where: str | None = None, columns: Sequence[str] | None = None):
-        self.store, self.files = list_source([str(root)], {})
-        self.partitions = partition_schema(self.files)
-        self.schema = read_footer(self.store, self.files[0], columns).schema
-        self.where = where
-        self.condition = compile_sql(where, pa.schema([*self.schema, *self.partitions])) if where else None
-
-    def task(self) -> ScanTask:
-        kept = prune_files(self.files, self.partitions, self.condition)
-        looked_at = sorted(self.condition.columns) if self.condition else []
-        footers = [read_footer(self.store, file, self.schema.names, looked_at) for file in kept]
-        pruned = (prune_groups(footer, self.partitions, self.condition) for footer in footers)
-        return ScanTask(0, tuple(group for groups in pruned for group in groups))
-
-    def spec(self, **changes: Any) -> ScanSpec:
-        fields: dict[str, Any] = {"derive": (), "sample": None, "split": None}
-        fields["outputs"] = (*self.schema.names, *self.partitions.names)
-        return ScanSpec(self.schema, self.partitions, self.where, **{**fields, **changes})
-
-
-def write(path: Path, table: pa.Table, **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, **options)
+from planned_lake import THIRDS, Lake, write
 
 
 def numbered(first: int, rows: int) -> pa.Table:
@@ -128,7 +93,7 @@ def test_no_other_column_is_read(wide, mixed, limit, monkeypatch):
     whole = Lake(wide, "p <> 1", columns=["c2", "c6"])
     watch = Watch(whole.store)
     whole.store = watch
-    task = whole.task()
+    task = whole.task(prune=True)
     footer_bytes = sum(size for _, _, size in watch.reads)
     assert {group.file for group in task.groups} == {file.path for file in whole.files if "p=1" not in file.path}
     watch.reads.clear()
@@ -150,7 +115,7 @@ def test_no_other_column_is_read(wide, mixed, limit, monkeypatch):
 def test_only_columns_that_something_needs_are_read(wide):
     whole = Lake(wide, "c1 >= 0.5")
     watch = Watch(whole.store)
-    task = whole.task()
+    task = whole.task(prune=True)
     derive = (("used", "c2 + c3"), ("unused", "c4"), ("key", "used > 1"))
     split = SplitSpec(("train", "eval"), (0.6, 0.4), ("key",), None, "train")
     batches = list(read_task(watch, whole.spec(derive=derive, split=split, outputs=()), task))
@@ -163,12 +128,12 @@ def test_only_columns_that_something_needs_are_read(wide):
 def test_counting_reads_nothing_when_nothing_filters(wide):
     whole = Lake(wide)
     watch = Watch(whole.store)
-    batches = list(read_task(watch, whole.spec(split=THIRDS, outputs=()), whole.task()))
+    batches = list(read_task(watch, whole.spec(split=THIRDS, outputs=()), whole.task(prune=True)))
     assert sum(batch.rows.num_rows for batch in batches) == sum(len(batch.split) for batch in batches) == 60_000
     footer_only = len({file.path for file in whole.files})
     assert len(watch.opened) == footer_only
     assert sum(size for _, _, size in watch.reads) < 3 * 70_000
-    sampled = list(read_task(watch, whole.spec(split=THIRDS, sample=0.5, outputs=()), whole.task()))
+    sampled = list(read_task(watch, whole.spec(split=THIRDS, sample=0.5, outputs=()), whole.task(prune=True)))
     assert sum(batch.rows.num_rows for batch in sampled) == pytest.approx(30_000, abs=700)
     assert all(len(batch.split) == batch.rows.num_rows for batch in sampled)
 
@@ -180,7 +145,7 @@ def test_small_chunks_are_read_without_the_gaps_between_them(tmp_path, mixed):
     columns = {f"c{i}": draw.random(500) for i in range(30)}
     write(tmp_path / "a.parquet", pa.table(columns), row_group_size=500, use_dictionary=False, compression="none")
     whole = Lake(tmp_path, columns=["c2", "c4", "c6", "c8", "c9"])
-    task, watch = whole.task(), Watch(whole.store)
+    task, watch = whole.task(prune=True), Watch(whole.store)
     batches = list(read_task(watch, whole.spec(), task, mixed=mixed))
     assert pa.Table.from_batches([batch.rows for batch in batches]).equals(pa.table(columns).select(whole.schema.names))
     chunks = [(place, size) for _, place, size in watch.reads if place + size < 125_000]
@@ -215,7 +180,7 @@ def test_neighbouring_ranges_are_read_together(steps):
 
 def test_consecutive_groups_share_one_open_file(lake):
     whole = Lake(lake)
-    task = whole.task()
+    task = whole.task(prune=True)
     watch = Watch(whole.store)
     assert len(task.groups) == 16
     assert sum(batch.rows.num_rows for batch in read_task(watch, whole.spec(), task)) == 4000
@@ -232,7 +197,7 @@ def test_files_are_closed_when_reading_stops_early(lake):
                 kept.append(super().open_input(path))
                 return kept[-1]
 
-        batches = read_task(Keeping(whole.store), whole.spec(), whole.task(), mixed=mixed)
+        batches = read_task(Keeping(whole.store), whole.spec(), whole.task(prune=True), mixed=mixed)
         assert next(batches).rows.num_rows > 0
         batches.close()
         assert opened
@@ -251,7 +216,7 @@ def put_back(path: Path, group: RowGroup) -> None:
 
 def test_changed_files(lake):
     whole = Lake(lake)
-    task = whole.task()
+    task = whole.task(prune=True)
     path = lake / "p=0" / "0.parquet"
     before = path.read_bytes()
     path.unlink()
@@ -271,7 +236,7 @@ def test_changed_files(lake):
 
 def test_a_footer_is_read_once_a_task_and_no_byte_more(lake):
     whole = Lake(lake)
-    task = whole.task()
+    task = whole.task(prune=True)
     files = {group.file: group.footer_bytes for group in task.groups}
     for path, size in files.items():
         assert int.from_bytes((lake.parent / path).read_bytes()[-8:-4], "little") == size - 8
@@ -310,7 +275,7 @@ def test_little_is_remembered_of_footers(tmp_path, monkeypatch):
 
 def test_a_footer_that_was_damaged_since(lake):
     whole = Lake(lake)
-    task = whole.task()
+    task = whole.task(prune=True)
     path, size = lake.parent / task.groups[0].file, task.groups[0].footer_bytes
     data = bytearray(path.read_bytes())
     data[-size:-8] = b"\xff" * (size - 8)
@@ -326,7 +291,7 @@ def test_a_column_that_a_file_lacks_is_null_there(lake):
     for names in (schema.names, ["text", "number"], ["number"]):
         asked = pa.schema([schema.field(name) for name in names])
         spec = ScanSpec(asked, whole.partitions, None, (), None, None, tuple(names))
-        for batch in read_task(whole.store, spec, whole.task()):
+        for batch in read_task(whole.store, spec, whole.task(prune=True)):
             assert batch.rows.schema.names == list(names)
             assert all(
                 batch.rows[name].null_count == batch.rows.num_rows for name in names if name in ("text", "number")
@@ -340,12 +305,12 @@ def test_damaged_pages(tmp_path):
     (tmp_path / "a").write_bytes(data)
     whole = Lake(tmp_path)
     with pytest.raises(SourceError, match=r"a cannot be read in row group 0, column 'x': .* is damaged"):
-        list(read_task(whole.store, whole.spec(), whole.task()))
+        list(read_task(whole.store, whole.spec(), whole.task(prune=True)))
 
 
 def test_failures_of_the_filesystem_are_not_blamed_on_the_file(lake):
     whole = Lake(lake)
-    task = whole.task()
+    task = whole.task(prune=True)
 
     class Failing(Watch):
         def open_input(self, path: str) -> Any:

@@ -68,8 +68,8 @@ def narrow(grammar: Grammar) -> Term | None:
 def lost(groups: Groups, sql: str) -> tuple[int, int]:
     """How many row groups are ruled out, and how many of them have a row for which the condition is true."""
     out = wrong = 0
+    expression = compile_sql(sql, groups[0][0].schema)
     for batch, stats in groups:
-        expression = compile_sql(sql, batch.schema)
         if expression.may_match(stats):
             continue
         out += 1
