@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
 from dtap_dask.records.binary import as_array, bytes_list_values
 from dtap_dask.records.encoder import MOST_BYTES, EncodedRecords, RecordEncoder, too_large, too_wide

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.errors import DataError, JobError
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.transform import Rows
 
 MOST_BYTES = 16 << 20  # a record stays below this, framing included
 

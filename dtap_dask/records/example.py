@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dtap_dask.errors import JobError, OutputError, Problem
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.transform import Rows
 from dtap_dask.records import blocks, rows, rows_decode
 from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.encoder import RecordEncoder

@@ -3,7 +3,7 @@
     manifest.json                                    the dataset: written last, by one atomic rename
     _SUCCESS                                         empty, for programs that wait for it
     <split>/part-00003-of-00120-<run>.tfrecord[.gz]  shards
-    transform.json                                   fitted state (features/state.py)
+    transform.json                                   fitted state (features/graph/state.py)
     transform/<number>.parquet                       its vocabularies
     sources.parquet                                  the source files and row groups that were read
     _run/lock                                        which process may write here; held by one at a time
@@ -31,7 +31,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
-from dtap_dask.features import state
+from dtap_dask.features.graph import state
 from dtap_dask.records.tfrecord import Compression, extension
 
 MANIFEST = "manifest.json"

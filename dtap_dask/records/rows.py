@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns, tfrecord
 from dtap_dask.records.binary import as_array, as_binary, bytes_list_values, matrix_as_binary
 from dtap_dask.records.columns import ColumnArray

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
 from dtap_dask.records.columns import ColumnArray
 from dtap_dask.records.rows import RowsEncoder, Slot, kind_of

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dtap_dask.errors import SourceError
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.transform import Rows
 from dtap_dask.records import columns
 from dtap_dask.records.encoder import RecordEncoder
 from dtap_dask.records.example import Layout, encoder_of

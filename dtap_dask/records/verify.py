@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from dtap_dask.errors import OutputError, VerificationError, did_you_mean
-from dtap_dask.features.transform import Rows
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.records import columns
 from dtap_dask.records.commit import sidecar_path
 from dtap_dask.records.example import decode_records

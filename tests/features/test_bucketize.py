@@ -12,9 +12,9 @@ from sklearn.preprocessing import KBinsDiscretizer
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
-from dtap_dask.features.column import Numbers
-from dtap_dask.features.quantiles import POINTS, Quantiles
-from dtap_dask.features.sample import Sample
+from dtap_dask.features.columns.column import Numbers
+from dtap_dask.features.statistics.quantiles import POINTS, Quantiles
+from dtap_dask.features.statistics.sample import Sample
 
 finite = st.floats(-1e300, 1e300)
 

@@ -18,8 +18,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
-from dtap_dask.features.column import Words
-from dtap_dask.features.vocabulary import Vocabulary, WordTables
+from dtap_dask.features.columns.column import Words
+from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
 from property_tests import examples
 
 words = st.lists(st.none() | st.text("abé😀\0", max_size=3), min_size=1, max_size=60).filter(

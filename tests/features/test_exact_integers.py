@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
-from dtap_dask.features.vocabulary import Vocabulary
+from dtap_dask.features.columns.vocabulary import Vocabulary
 from dtap_dask.lake.hashing import key_hash, splitmix64
 from property_tests import examples
 

@@ -23,7 +23,7 @@ from dtap_dask.features import (
     merge,
     parse_step,
 )
-from dtap_dask.features.fit import measures
+from dtap_dask.features.engine.fit import measures
 from property_tests import examples
 
 SCHEMA = pa.schema({"x": pa.float64(), "y": pa.float64(), "n": pa.int64(), "s": pa.string(), "b": pa.bool_()})

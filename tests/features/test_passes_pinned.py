@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.features import FeatureSpec, build, fit_batches, parse_step
-from dtap_dask.features.fit import measures
+from dtap_dask.features.engine.fit import measures
 
 COUNT = 360
 

@@ -9,9 +9,9 @@ import pytest
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, Transform, build, fit_batches
-from dtap_dask.features.operation import Bound, ErrorContext, Fitted, Operation
-from dtap_dask.features.scale import StandardScale
-from dtap_dask.features.valuetype import ValueType
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation
+from dtap_dask.features.steps.scale import StandardScale
+from dtap_dask.features.steps.valuetype import ValueType
 
 ROWS = pa.record_batch({"amount": [1.0, 2.0]})
 

@@ -14,8 +14,8 @@ import pytest
 import dtap_dask
 from dtap_dask import docs
 from dtap_dask.features import STEPS
-from dtap_dask.features.operation import Operation
-from dtap_dask.features.registry import OPERATIONS, parse_operation
+from dtap_dask.features.steps.operation import Operation
+from dtap_dask.features.steps.registry import OPERATIONS, parse_operation
 from dtap_dask.job.estimators import oracle
 from dtap_dask.job.estimators.dask_ml import MAKERS
 from dtap_dask.job.estimators.fits import FITS

@@ -10,7 +10,7 @@ import pytest
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
-from dtap_dask.features.column import from_arrow
+from dtap_dask.features.columns.column import from_arrow
 
 
 def run(columns, *steps, role="feature", name="x", **more):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dtap_dask.features.state import FeatureInfo
+from dtap_dask.features.graph.state import FeatureInfo
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import SourceTotals

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.features.column import Column, Numbers, Text, numbers
-from dtap_dask.features.operation import (
+from dtap_dask.features.columns.column import Column, Numbers, Text, numbers
+from dtap_dask.features.statistics.sample import Sample
+from dtap_dask.features.statistics.statistic import Statistic
+from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
     Fitted,
@@ -21,9 +23,7 @@ from dtap_dask.features.operation import (
     Source,
     StatisticSpec,
 )
-from dtap_dask.features.sample import Sample
-from dtap_dask.features.statistic import Statistic
-from dtap_dask.features.valuetype import ValueType
+from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.lake.hashing import fingerprint64
 
 

@@ -20,7 +20,7 @@ import click
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
-from dtap_dask.features.registry import NOT_YET, STEPS
+from dtap_dask.features.steps.registry import NOT_YET, STEPS
 from dtap_dask.job.cluster.file import ClusterFile
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.records.manifest import Manifest

@@ -18,16 +18,16 @@ from sklearn.impute import SimpleImputer as PlainImputer
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, MaxAbsScaler, OneHotEncoder, OrdinalEncoder
 
 from dtap_dask.errors import DtapError
-from dtap_dask.features.bucketize import Bucketize
-from dtap_dask.features.column import shape_of
-from dtap_dask.features.elementwise import Cast, Clip, Log1p, Passthrough
-from dtap_dask.features.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
-from dtap_dask.features.graph import Value
-from dtap_dask.features.impute import Impute, MissingIndicator
-from dtap_dask.features.operation import Fitted, Operation
-from dtap_dask.features.reduce import Pca
-from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.features.valuetype import ValueType
+from dtap_dask.features.columns.column import shape_of
+from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
+from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.operation import Fitted, Operation
+from dtap_dask.features.steps.reduce import Pca
+from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.valuetype import ValueType
 
 
 @dataclass(frozen=True)

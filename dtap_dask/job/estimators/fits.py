@@ -18,17 +18,17 @@ from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer as PlainImputer
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.bucketize import Bucketize
-from dtap_dask.features.checks import infinite
-from dtap_dask.features.column import Floats
-from dtap_dask.features.counts import Counts
-from dtap_dask.features.encode import LabelEncode, OneHotEncode, OrdinalEncode
-from dtap_dask.features.graph import Value
-from dtap_dask.features.impute import Impute
-from dtap_dask.features.operation import ErrorContext, Fitted, Operation, StatisticSpec
-from dtap_dask.features.reduce import Pca
-from dtap_dask.features.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
-from dtap_dask.features.statistic import Covariance, Extremes, Moments
+from dtap_dask.features.columns.column import Floats
+from dtap_dask.features.engine.checks import infinite
+from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.statistics.counts import Counts
+from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
+from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.encode import LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.impute import Impute
+from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.steps.reduce import Pca
+from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
 from dtap_dask.job.estimators.frames import VALUES, Frames
 
 

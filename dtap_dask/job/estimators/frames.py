@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dtap_dask.features.column import Column, Decimals, Text, numbers, present
-from dtap_dask.features.decimals import spelled
-from dtap_dask.features.graph import Value, in_order
-from dtap_dask.features.operation import Fitted
-from dtap_dask.features.program import Program
+from dtap_dask.features.columns.column import Column, Decimals, Text, numbers, present
+from dtap_dask.features.columns.decimals import spelled
+from dtap_dask.features.engine.program import Program
+from dtap_dask.features.graph.graph import Value, in_order
+from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema

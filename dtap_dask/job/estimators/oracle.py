@@ -23,9 +23,9 @@ from __future__ import annotations
 import numpy as np
 
 from dtap_dask.features import Accumulator, FittedState, Graph
-from dtap_dask.features.checks import Findings, watches
-from dtap_dask.features.graph import Value
-from dtap_dask.features.operation import Fitted
+from dtap_dask.features.engine.checks import Findings, watches
+from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.job.estimators.fits import FITS, Target
 from dtap_dask.job.estimators.frames import Frames
 from dtap_dask.job.execution.context import TaskContext

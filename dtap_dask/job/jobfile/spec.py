@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from dtap_dask.errors import ExpressionError, JobError, Problem
 from dtap_dask.features import parse_step
-from dtap_dask.features.operation import Operation
+from dtap_dask.features.steps.operation import Operation
 from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_document, with_overrides
 from dtap_dask.job.jobfile.lenient import validate_leniently
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.features.checks import Findings, Watch, by_column, watches
+from dtap_dask.features.engine.checks import Findings, Watch, by_column, watches
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.footers import ReadFooters

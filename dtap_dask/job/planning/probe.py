@@ -13,9 +13,9 @@ import numpy as np
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import Accumulator, FittedState, Partial, Transform, finish
-from dtap_dask.features.counts import Counts
-from dtap_dask.features.fit import measures
+from dtap_dask.features.engine.fit import measures
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.job.planning.distinct_values import expected_distinct
 from dtap_dask.job.planning.grouping import MIXED_FROM
 from dtap_dask.job.planning.plan import Plan

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dtap_dask.features import Graph
-from dtap_dask.features.counts import Counts
+from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES

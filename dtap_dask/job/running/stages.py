@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from dtap_dask.features.leaks import looking
+from dtap_dask.features.engine.leaks import looking
 from dtap_dask.job import taps
 from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.context import TaskContext

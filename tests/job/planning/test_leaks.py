@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from documents import Document
 from dtap_dask.errors import JobError
 from dtap_dask.features import Accumulator, FeatureSpec, FittedState, build, merge, parse_step
-from dtap_dask.features.leaks import Line, Table
+from dtap_dask.features.engine.leaks import Line, Table
 from dtap_dask.job.planning.plan import make_plan
 from in_process import run_in_process
 

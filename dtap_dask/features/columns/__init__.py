@@ -1,0 +1,1 @@
+"""Columns of a batch, and what is done with their values."""

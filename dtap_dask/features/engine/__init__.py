@@ -1,0 +1,1 @@
+"""The graph at work on batches: fitting, transforming, and errors about data."""

@@ -1,0 +1,205 @@
+"""Fitting: passes over the rows, each of which takes all statistics that can be taken in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.errors import DtapError
+from dtap_dask.features.columns.column import Column
+from dtap_dask.features.engine.checks import Findings, by_column, infinite, watches
+from dtap_dask.features.engine.leaks import BATCHES, FIRST, ROWS, Suspects
+from dtap_dask.features.engine.program import Program
+from dtap_dask.features.graph.graph import Graph, Value
+from dtap_dask.features.graph.state import FittedState
+from dtap_dask.features.statistics.sample import Sample
+from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance, Statistic
+from dtap_dask.features.steps.operation import ErrorContext, Fitted, Source, StatisticSpec, naming, unforeseen
+
+FitMask = npt.NDArray[np.bool_]  # which rows are fitted, shape [n]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One statistic of some values; equal ones are taken once."""
+
+    values: tuple[Value, ...]
+    statistic: StatisticSpec
+
+    @classmethod
+    def of(cls, value: Value) -> Measure:
+        """What a value that learns is fitted from."""
+        assert value.learns is not None
+        return cls(value.request.of, value.learns)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What one task, or several together, learnt in one pass: statistics in the order of `measures`."""
+
+    at: int
+    fit_rows: int
+    statistics: tuple[Statistic, ...]
+    findings: Findings
+    suspects: Suspects | None
+
+
+def measures(graph: Graph, at: int) -> tuple[Measure, ...]:
+    """The statistics that pass `at` takes."""
+    return tuple(dict.fromkeys(Measure.of(value) for value in graph.learning(at)))
+
+
+class Accumulator:
+    """Takes in the batches of one task, in the pass after those that `state` has; `partial` is what it then knows.
+
+    `suspecting`: look for features that give the label away, in the first pass.
+    """
+
+    def __init__(self, state: FittedState, *, suspecting: bool = True):
+        graph, self._at = state.graph, state.passes
+        self._context = graph.context
+        self._watches = by_column(watches(graph)) if self._at == 0 else ()
+        self._statistics = [(measure, measure.statistic.empty()) for measure in measures(graph, self._at)]
+        sources = {value.operation.column: value for value in graph.values if isinstance(value.operation, Source)}
+        self._watched = [sources[watch.column] for watch in self._watches]
+        values = [value for measure, _ in self._statistics for value in measure.values]
+        whole = [value for value in values if not value.leaves_rows_out]
+        self._program = Program([*whole, *self._watched], state.fitted, graph.context)
+        # what leaves rows out no longer lies beside the fit mask, so it is given the fitted rows only
+        self._without_nulls = [value for value in values if value.leaves_rows_out]
+        self._fitted_only = Program(self._without_nulls, state.fitted, graph.context)
+        self._findings = Findings()
+        self._fit_rows = 0
+        self._suspects = Suspects.of(graph) if self._at == 0 and suspecting else None
+        self._suspected = 0  # batches in which labels were looked for
+
+    def add(self, rows: pa.RecordBatch, fit: FitMask | None = None) -> None:
+        """Take in a batch: every row is checked for nulls, those where `fit` is True (None: all) are fitted."""
+        if fit is not None and fit.all():
+            fit = None
+        columns = self._program.run(rows)
+        self._check(rows.num_rows, columns)
+        fitted = rows.num_rows if fit is None else int(np.count_nonzero(fit))
+        self._fit_rows += fitted
+        if fitted:
+            self._suspect(rows, fit)
+            samples = {value: Sample(columns[place], fit) for value, place in self._program.places.items()}
+            self._learn(samples | self._samples_without_nulls(rows, fit))
+
+    def _learn(self, samples: dict[Value, Sample]) -> None:
+        measure = None
+        try:
+            for measure, statistic in self._statistics:
+                statistic.add(*[samples[value] for value in measure.values])
+        except (DtapError, MemoryError):
+            raise
+        except Exception as error:
+            assert measure is not None
+            step = f"fitting ({measure.statistic.kind.__name__.lower()})"
+            raise unforeseen(replace(self._context(measure.values[0]), step=step), error) from error
+
+    def _suspect(self, rows: pa.RecordBatch, fit: FitMask | None) -> None:
+        columns = self._suspects.columns if self._suspects and self._suspected < BATCHES else ()
+        if self._suspects and columns:
+            most = ROWS if self._suspected else FIRST
+            some = rows.select(columns).slice(0, most)
+            self._suspects.add(some if fit is None else some.filter(pa.array(fit[:most])))
+            self._suspected += 1
+
+    def _samples_without_nulls(self, rows: pa.RecordBatch, fit: FitMask | None) -> dict[Value, Sample]:
+        if not self._without_nulls:
+            return {}
+        rows = rows.select(sorted({column for value in self._without_nulls for column in value.columns}))
+        columns = self._fitted_only.run(rows if fit is None else rows.filter(pa.array(fit)))
+        return {value: Sample(columns[self._fitted_only.places[value]]) for value in self._without_nulls}
+
+    def _check(self, rows: int, columns: Sequence[Column]) -> None:
+        self._findings.rows += rows
+        for watch, source in zip(self._watches, self._watched, strict=True):
+            self._findings.look(watch, columns[self._program.places[source]])
+
+    def partial(self) -> Partial:
+        """What is known so far, to be sent and merged."""
+        for _, statistic in self._statistics:
+            statistic.settle()
+        statistics = tuple(statistic for _, statistic in self._statistics)
+        return Partial(self._at, self._fit_rows, statistics, self._findings, self._suspects)
+
+
+def merge(partials: Sequence[Partial]) -> Partial:
+    """All of at least one partial as one, in the order given; the parts stay as they are."""
+    rows = sum(partial.fit_rows for partial in partials)
+    findings = Findings.together(partial.findings for partial in partials)
+    columns = zip(*(partial.statistics for partial in partials), strict=True)
+    merged = tuple(type(parts[0]).merged(parts) for parts in columns)
+    suspects = Suspects.merged([partial.suspects for partial in partials if partial.suspects is not None])
+    return Partial(partials[0].at, rows, merged, findings, suspects)
+
+
+def finish(partial: Partial, state: FittedState) -> FittedState:
+    """The state with what its next pass learnt added. DataError for rows that cannot be fitted or written."""
+    graph, at = state.graph, state.passes
+    if at == 0:
+        partial.findings.refuse(watches(graph))
+    taken = dict(zip(measures(graph, at), partial.statistics, strict=True))
+    fitted: dict[Value, Fitted] = dict(state.fitted)
+    for value in graph.learning(at):
+        context = graph.fitting_context(value)
+        with naming(context):
+            fitted[value] = _fit(value, context, taken, fitted)
+    in_order = {value: fitted[value] for value in graph.values if value in fitted}  # whatever pass fitted each
+    return FittedState(graph, at + 1, partial.fit_rows, in_order)
+
+
+def fit_batches(graph: Graph, batches: Sequence[pa.RecordBatch], fit: Sequence[FitMask] | None = None) -> FittedState:
+    """All passes over batches at hand, each as a task of its own; without passes the state is empty."""
+    state = FittedState.unfitted(graph)
+    for _ in range(graph.passes):
+        partials = []
+        for number, rows in enumerate(batches):
+            accumulator = Accumulator(state)
+            accumulator.add(rows, None if fit is None else fit[number])
+            partials.append(accumulator.partial())
+        state = finish(merge(partials), state)
+    return state
+
+
+def _fit(
+    value: Value, context: ErrorContext, taken: Mapping[Measure, Statistic], fitted: Mapping[Value, Fitted]
+) -> Fitted:
+    statistic = taken[Measure.of(value)]
+    if isinstance(statistic, ColumnStatistic):
+        statistic = _with_imputed(statistic, value, taken, fitted)
+    if statistic.infinities:
+        several = len(value.columns) > 1
+        raise infinite(statistic.infinities, context.column, context.feature, value.applied.name, several=several)
+    if isinstance(statistic, Covariance):
+        statistic = _scaled(statistic, value, fitted)
+    return value.applied.fit(statistic, context)
+
+
+def _with_imputed(
+    statistic: ColumnStatistic, value: Value, taken: Mapping[Measure, Statistic], fitted: Mapping[Value, Fitted]
+) -> ColumnStatistic:
+    """The statistic with what an imputer of the same pass fills in, once for every null."""
+    imputed = value.request.imputed
+    nulls = taken[Measure.of(imputed)].nulls if imputed else 0
+    if imputed is None or not nulls:
+        return statistic
+    column = imputed.applied.filling(fitted[imputed], imputed.type)
+    for one in value.request.between:
+        column = one.applied.bind({}, ErrorContext("", "", one.applied.name))(column)
+    return statistic.folded(Sample(column), nulls)
+
+
+def _scaled(covariance: Covariance, value: Value, fitted: Mapping[Value, Fitted]) -> Covariance:
+    """The covariance of what scalers of the same pass make of the columns that it was taken of."""
+    scalers = value.request.scaled
+    if not covariance.count or not any(scalers):
+        return covariance
+    factors, shifts = zip(*(one.applied.linear(fitted[one]) if one else (1.0, 0.0) for one in scalers), strict=True)
+    return covariance.scaled(np.array(factors), np.array(shifts))

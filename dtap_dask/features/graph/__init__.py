@@ -1,0 +1,1 @@
+"""The graph of values: built from a job, saved and loaded with its fitted numbers."""

@@ -1,0 +1,1 @@
+"""Operations, by family, and the names that job files give them."""

@@ -1,0 +1,107 @@
+"""Numbers into buckets, as numpy.digitize and scikit-learn's KBinsDiscretizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.columns.column import Array, Column, Numbers, numbers
+from dtap_dask.features.statistics.quantiles import Quantiles
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, is_finite, narrow
+from dtap_dask.features.steps.valuetype import ValueType
+
+
+class Bucketize(Operation):
+    """The number of boundaries that are not above the value: 0..len(boundaries).
+
+    Give `boundaries`, or `quantiles`, the number of buckets of nearly equal count; equal boundaries become one.
+    Nulls stay null. Fitted: `boundaries_`.
+    """
+
+    name: ClassVar[str] = "bucketize"
+    makes_ids: ClassVar[bool] = True
+
+    boundaries: Annotated[tuple[int | float, ...], Field(min_length=1)] | None = None
+    quantiles: Annotated[int, Field(ge=2, le=4096)] | None = None
+
+    @field_validator("boundaries")
+    @classmethod
+    def _as_floats(cls, found: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        """Floats, but for integers that no float is equal to."""
+        return found and tuple(float(one) if is_finite(one) and float(one) == one else one for one in found)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.boundaries is None) == (self.quantiles is None):
+            raise ValueError("needs `boundaries` or `quantiles`, one of them")
+        bounds = self.boundaries or ()
+        if not all(map(is_finite, bounds)) or any(a >= b for a, b in pairwise(bounds)):
+            raise ValueError("`boundaries` must be finite and rise")
+        return self
+
+    def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
+        self.number_only(given)
+        return given.become("int", ids=True)
+
+    @property
+    def statistic(self) -> StatisticSpec | None:
+        return StatisticSpec(Quantiles) if self.quantiles else None
+
+    def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        if statistic.count == 0:
+            raise DataError(
+                f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+                "Leave the column out, give `boundaries`, or impute a constant first."
+            )
+        buckets = self.quantiles or 0
+        inner = statistic.quantiles(np.arange(1, buckets) / buckets)
+        return {"boundaries_": tuple(np.unique(inner).tolist()), "n_samples_seen_": statistic.count}
+
+    def _boundaries(self, fitted: Fitted) -> tuple[float, ...]:
+        return self.boundaries or fitted["boundaries_"]
+
+    def ids(self, fitted: Fitted) -> int | None:
+        return len(self._boundaries(fitted)) + 1
+
+    def guess(self, rows: int) -> tuple[Fitted, Fitted]:
+        fitted = {"boundaries_": (0.0,) * ((self.quantiles or 1) - 1)}
+        return fitted, fitted
+
+    def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
+        bounds = self._boundaries(fitted)
+        boundaries = np.array(bounds, np.float64)
+        dtype = np.dtype(narrow(len(boundaries)))
+
+        def apply(column: Column) -> Column:
+            given = numbers(column)
+            if given.values.dtype.kind in "iu":
+                return Numbers(_exactly(given.values, bounds).astype(dtype), given.valid)
+            values = given.floats()
+            valid = None
+            if not np.isfinite(values).all():
+                infinite = int(np.isinf(values).sum())
+                if infinite:
+                    raise DataError(
+                        f"{infinite:,} values of {context} are infinite. Leave such rows out with `source.where`, or "
+                        "put `clip` before it."
+                    )
+                valid = ~np.isnan(values)
+            return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)
+
+        return apply
+
+
+def _exactly(values: Array, bounds: Sequence[float]) -> Array:
+    """The buckets of integers, shape [n]: float64 does not tell those beyond 2^53 apart."""
+    wide = np.dtype(np.uint64 if values.dtype == np.uint64 else np.int64)
+    limits = np.iinfo(wide)
+    whole = [math.ceil(bound) for bound in bounds]
+    below = sum(bound < limits.min for bound in whole)
+    within = np.array([bound for bound in whole if limits.min <= bound <= limits.max], wide)
+    return np.asarray(np.searchsorted(within, values.astype(wide, copy=False), side="right") + below)

@@ -1,0 +1,43 @@
+"""A label's steps: ids from 0, and an error for every null and every value that did not occur in the fitted rows."""
+
+from __future__ import annotations
+
+from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.operation import Operation
+
+# What may be said of a label, by option: no more than what holds for it anyway.
+_TRUE: dict[str, tuple[object, ...]] = {"oov_buckets": (0, 1), "null": ("error",), "unseen": ("error",)}
+
+
+def label_problems(step: Operation) -> list[str]:
+    """What keeps a step, as the job has it, from standing with a label."""
+    if isinstance(step, HashEncode):
+        return [
+            "hash_encode cannot make a label: its buckets mix classes, have no names and begin with one for null. Use "
+            "ordinal_encode."
+        ]
+    if not isinstance(step, OrdinalEncode | OneHotEncode):
+        return []
+    return [
+        f"{step.name}.{option}: found {getattr(step, option)!r}, which a label cannot have: its ids start at 0, and a "
+        "null or an unseen value of it is an error. Leave the option out."
+        for option in sorted(_written(step) & _TRUE.keys())
+        if getattr(step, option) not in _TRUE[option]
+    ]
+
+
+def _written(step: Operation) -> set[str]:
+    """The options that somebody wrote; a document with every default written out does not tell the defaults."""
+    fields = type(step).model_fields
+    if step.model_fields_set < fields.keys():
+        return step.model_fields_set
+    return {option for option, field in fields.items() if getattr(step, option) != field.default}
+
+
+def label_step(step: Operation) -> Operation:
+    """The step as it works on a label."""
+    if isinstance(step, OrdinalEncode):
+        return LabelEncode(top_k=step.top_k, min_count=step.min_count)
+    if isinstance(step, OneHotEncode):
+        return OneHotEncode(max_values=step.max_values, null="error", unseen="error")
+    return step
