@@ -230,7 +230,7 @@ def test_chunks_that_cannot_be(tmp_path, pages, field, value):
 
 # Damage
 
-HELPERS = Path(__file__).parents[1] / "helpers"
+HELPERS = Path(__file__).parents[2] / "helpers"
 FUZZ = """
 import random, sys
 from decimal import Decimal
