@@ -60,9 +60,8 @@ def lock(store: Store, *, steal: bool = False, run: str = "", overwrite: bool = 
 
     The lock of a process of this host that has ended is taken over; one of another host only with `steal`, because that
     process cannot be checked from here. A lock of the same `run` is always taken over: a run is started again only when
-    its earlier attempt is known to have ended. A file that is not a lock is replaced only with
-    `overwrite`. OutputError names a holder that is or may be alive. Folders that this block made and left empty are
-    removed.
+    its earlier attempt is known to have ended. A file that is not a lock is replaced only with `overwrite`. OutputError
+    names a holder that is or may be alive. Folders that this block made and left empty are removed.
     """
     created = [folder for folder in (RUNS, "") if not store.exists(folder)]
     mine = Holder(socket.gethostname(), os.getpid(), _born(os.getpid()), _now(), uuid.uuid4().hex, run)
