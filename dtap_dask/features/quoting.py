@@ -1,4 +1,4 @@
-"""Columns and conditions as they can be pasted into a job file."""
+"""Column names and conditions, quoted so that they can be pasted into a job file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dtap_dask.lake.sql.expression import parse_sql
 
 
 def sql_name(column: str) -> str:
-    """A column in SQL: in double quotes where its name alone would mean something else, or nothing."""
+    """A column name in SQL, in double quotes if it is not a plain identifier."""
     try:
         plain = parse_sql(column).columns == (column,)
     except DtapError:

@@ -64,7 +64,7 @@ class Numbers:
 
 
 class Words:
-    """The distinct values of a text column in one batch (repeats do no harm), shape [m], without nulls."""
+    """The distinct values of a text column in one batch, shape [m], without nulls. Repeats are harmless."""
 
     def __init__(self, array: pa.Array, key: tuple[object, ...] | None = None):
         self.array = array
@@ -75,7 +75,7 @@ class Words:
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """The same for the same words in the same order: batches of one row group repeat their dictionary."""
+        """Equal for the same words in the same order: batches of one row group repeat their dictionary."""
         return self._key or (str(self.array.type), len(self.array), *_fingerprints(self.array))
 
     @cached_property
@@ -107,8 +107,8 @@ class Coded:
 
 
 class Text:
-    """A text column: an Arrow array, or codes. Codes are made when first asked for; what only passes through never
-    needs them."""
+    """A text column: an Arrow array, or codes. Codes are computed on first use; text that is only passed through
+    never needs them."""
 
     def __init__(self, source: pa.Array | Coded):
         self._source = source
@@ -146,7 +146,7 @@ class Text:
 
 
 class Decimals:
-    """A decimal column as it is, for the steps that treat its values exactly; `numbers` is what all others see."""
+    """A decimal column, for the steps that treat its values exactly; all others use `numbers`."""
 
     def __init__(self, array: pa.Array):
         self.array = array
@@ -168,7 +168,7 @@ class Decimals:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """A list column of any length a row; it only passes through."""
+    """A column of lists of any length, which can only be passed through or cast."""
 
     array: pa.Array
 
@@ -197,7 +197,7 @@ Column = Numbers | Decimals | Text | Lists
 
 
 def numbers(column: Column) -> Numbers:
-    """The column, which by the types checked when the graph was built holds numbers."""
+    """The column as numbers; the types were checked when the graph was built."""
     if isinstance(column, Decimals):
         return column.numbers
     assert isinstance(column, Numbers)
@@ -205,7 +205,7 @@ def numbers(column: Column) -> Numbers:
 
 
 def text(column: Column) -> Text:
-    """The column, which by the types checked when the graph was built holds text."""
+    """The column as text; the types were checked when the graph was built."""
     assert isinstance(column, Text)
     return column
 
@@ -235,7 +235,7 @@ def item_of(kind: pa.DataType) -> pa.DataType:
 
 
 def from_arrow(array: pa.Array) -> Column:
-    """A column of a record batch; `array` is of a type that `kind.source_kind` accepts."""
+    """A column of a record batch; `array` is of a type that `valuetype.source_type` accepts."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     kind = array.type
@@ -329,7 +329,7 @@ def _encode(array: pa.Array) -> Coded:
 
 
 def _view(array: pa.Array, dtype: npt.DTypeLike) -> Array:
-    """The values as they lie in memory, nulls included."""
+    """The values as they are in memory, nulls included."""
     if len(array) == 0:
         return np.empty(0, dtype)
     return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * np.dtype(dtype).itemsize)

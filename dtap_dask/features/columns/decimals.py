@@ -1,4 +1,4 @@
-"""Decimals without a detour through floats: cut to integers, spelled, limited, filled and held against constants."""
+"""Exact operations on decimals: truncation to integers, conversion to text, bounds, filling, constants."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def filled(array: pa.Array, value: Any) -> pa.Array | None:
 
 
 def spelled(array: pa.Array) -> pa.Array:
-    """The digits as strings, with as many behind the point as the type has: 12.30, -5."""
+    """The values as text, with all digits after the point that the type has: 12.30, -5."""
     if array.type.scale <= 6:
         return array.cast(pa.string())
     encoded = array.dictionary_encode()  # Arrow writes 0.0000001 as 1E-7

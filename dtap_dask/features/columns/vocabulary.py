@@ -1,4 +1,4 @@
-"""Looking words and numbers up in a vocabulary, each distinct one once."""
+"""Lookup of words and numbers in a vocabulary, once for each distinct value."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DENSE = 1 << 16  # integers over a range this wide, or 16 times the vocabulary, 
 
 
 class WordTables:
-    """What a step makes of the words of a dictionary, kept for the next batches with the same dictionary.
+    """A cache of what a step computes for the words of a dictionary, for later batches with the same dictionary.
 
-    A task alternates between row groups, so several dictionaries are alive at once: the least recently used go first.
+    A task alternates between row groups, so several dictionaries are in use at once; the least recently used go first.
     """
 
     def __init__(self, make: Callable[[Words], Any], kept: int = KEPT_WORDS):
         self._make = make
-        self._room = kept
+        self._free = kept
         self._lock = Lock()
         self._tables: OrderedDict[tuple[object, ...], tuple[int, Any]] = OrderedDict()
 
@@ -44,14 +44,14 @@ class WordTables:
         with self._lock:
             if key not in self._tables:  # another thread may have been faster
                 self._tables[key] = (len(words), made)
-                self._room -= len(words)
-            while self._room < 0 and len(self._tables) > 1:
-                self._room += self._tables.popitem(last=False)[1][0]
+                self._free -= len(words)
+            while self._free < 0 and len(self._tables) > 1:
+                self._free += self._tables.popitem(last=False)[1][0]
         return made
 
 
 class Vocabulary:
-    """Where values stand in `values`, an array of distinct text, bytes or integers."""
+    """The positions of values in `values`, an array of distinct text, bytes or integers."""
 
     def __init__(self, values: pa.Array):
         self._values = values
@@ -66,13 +66,13 @@ class Vocabulary:
         self._order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._order]
         self._collides = bool((self._hashes[1:] == self._hashes[:-1]).any())
-        # where in `_hashes` each value of the leading bits begins: one step instead of a binary search
+        # the first position in `_hashes` for each value of the leading bits, which replaces a binary search
         self._bits = max(1, min(22, int(len(words) * 4).bit_length()))
         starts = np.arange((1 << self._bits) + 1, dtype=np.uint64) << np.uint64(64 - self._bits)
         self._starts = np.searchsorted(self._hashes, starts[:-1])
 
     def find_words(self, words: pa.Array) -> Places:
-        """The place of each word of a large_binary array, shape [m]; -1 for one that is not there."""
+        """The position of each word of a large_binary array, shape [m]; -1 if it is not in the vocabulary."""
         if self._collides:
             return np.asarray(pc.fill_null(pc.index_in(words, value_set=self._words), -1).to_numpy(), np.int64)
         if len(self._words) == 0 or len(words) == 0:
@@ -98,12 +98,12 @@ class Vocabulary:
         if len(values):
             low, high = int(self._numbers[0]), int(self._numbers[-1])
             if high - low < max(DENSE, 16 * len(values)):
-                # one place more than the range: all that lies outside of it goes there
+                # one entry more than the range, for all values outside of it
                 self._table = np.full(high - low + 2, -1, np.int64)
                 self._table[distance(self._numbers, low).astype(np.int64)] = self._order
 
     def find_numbers(self, values: Array) -> Places:
-        """The place of each integer, shape [n]; -1 for one that is not there."""
+        """The position of each integer, shape [n]; -1 if it is not in the vocabulary."""
         if values.dtype == np.bool_:
             values = values.astype(np.uint8)
         if len(self._numbers) == 0 or len(values) == 0:

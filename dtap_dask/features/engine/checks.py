@@ -16,8 +16,8 @@ from dtap_dask.features.quoting import condition, sql_name
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What a source column must not hold, because of one feature."""
+class ColumnCheck:
+    """What a column of the lake must not hold because of one output."""
 
     column: str
     feature: str
@@ -38,19 +38,19 @@ def null_is_wrong(output: Output, value: Value) -> bool:
     return not output.vector and value.type.base != "float"
 
 
-def watches(graph: Graph) -> tuple[Watch, ...]:
-    """What to look for in the columns of the lake."""
+def column_checks(graph: Graph) -> tuple[ColumnCheck, ...]:
+    """The checks of the columns of the lake that the outputs need."""
     found = []
     for output in graph.outputs:
         for value in output.values:
-            found += [_watch(output, path) for path in paths(value) if path[0].columns[0] in output.columns]
-    return tuple(watch for watch in found if watch.nulls or watch.infinities or watch.negatives)
+            found += [_check(output, path) for path in paths(value) if path[0].columns[0] in output.columns]
+    return tuple(check for check in found if check.nulls or check.infinities or check.negatives)
 
 
-def _watch(output: Output, path: Path) -> Watch:
+def _check(output: Output, path: Path) -> ColumnCheck:
     [column] = path[0].columns
     value, steps = path[-1], steps_of(path)
-    return Watch(
+    return ColumnCheck(
         column,
         output.name,
         output.role,
@@ -63,39 +63,39 @@ def _watch(output: Output, path: Path) -> Watch:
     )
 
 
-def by_column(wanted: Sequence[Watch]) -> tuple[Watch, ...]:
-    """One watch a column, for all that any feature looks for in it: nothing is counted twice."""
-    merged: dict[str, Watch] = {}
-    for watch in wanted:
-        known = merged.setdefault(watch.column, watch)
-        merged[watch.column] = replace(
+def merged_by_column(wanted: Sequence[ColumnCheck]) -> tuple[ColumnCheck, ...]:
+    """One check for each column, with all that any output needs, so that nothing is counted twice."""
+    merged: dict[str, ColumnCheck] = {}
+    for check in wanted:
+        known = merged.setdefault(check.column, check)
+        merged[check.column] = replace(
             known,
-            nulls=known.nulls or watch.nulls,
-            infinities=known.infinities or watch.infinities,
-            negatives=known.negatives or watch.negatives,
+            nulls=known.nulls or check.nulls,
+            infinities=known.infinities or check.infinities,
+            negatives=known.negatives or check.negatives,
         )
     return tuple(merged.values())
 
 
 @dataclass
 class Findings:
-    """How many values of each column are wrong, over all rows seen."""
+    """The number of wrong values of each column, over all rows seen."""
 
     rows: int = 0
     nulls: Counter[str] = field(default_factory=Counter)
     infinities: Counter[str] = field(default_factory=Counter)
     negatives: Counter[str] = field(default_factory=Counter)
 
-    def look(self, watch: Watch, column: Column) -> None:
-        """Count what is wrong in one batch of one column; `watch` must be the column's only one, see `by_column`."""
-        if watch.nulls:
+    def count(self, check: ColumnCheck, column: Column) -> None:
+        """Count what is wrong in one batch of a column; `check` must be its only one (`merged_by_column`)."""
+        if check.nulls:
             nulls = column.nulls()
             if nulls is not None:
-                self.nulls[watch.column] += int(np.count_nonzero(nulls))
-        if watch.infinities:
-            self.infinities[watch.column] += column.infinities()
-        if watch.negatives and isinstance(column, Numbers | Decimals):
-            self.negatives[watch.column] += int(np.count_nonzero(numbers(column).values < 0))
+                self.nulls[check.column] += int(np.count_nonzero(nulls))
+        if check.infinities:
+            self.infinities[check.column] += column.infinities()
+        if check.negatives and isinstance(column, Numbers | Decimals):
+            self.negatives[check.column] += int(np.count_nonzero(numbers(column).values < 0))
 
     @staticmethod
     def together(parts: Iterable[Findings]) -> Findings:
@@ -108,21 +108,21 @@ class Findings:
             total.negatives.update(part.negatives)
         return total
 
-    def refuse(self, wanted: Sequence[Watch]) -> None:
+    def refuse(self, wanted: Sequence[ColumnCheck]) -> None:
         """Raise DataError if anything was found."""
-        self._refuse_nulls([watch for watch in wanted if watch.nulls and self.nulls[watch.column]])
-        for watch in wanted:
-            if watch.infinities and self.infinities[watch.column]:
-                raise infinite(self.infinities[watch.column], watch.column, watch.feature, watch.step, watch.clips)
-            if watch.negatives and self.negatives[watch.column]:
-                raise negative(self.negatives[watch.column], watch.column)
+        self._refuse_nulls([check for check in wanted if check.nulls and self.nulls[check.column]])
+        for check in wanted:
+            if check.infinities and self.infinities[check.column]:
+                raise infinite(self.infinities[check.column], check.column, check.feature, check.step, check.clips)
+            if check.negatives and self.negatives[check.column]:
+                raise negative(self.negatives[check.column], check.column)
 
-    def _refuse_nulls(self, wrong: Sequence[Watch]) -> None:
+    def _refuse_nulls(self, wrong: Sequence[ColumnCheck]) -> None:
         if not wrong:
             return
         columns: dict[str, Cures] = {}
-        for watch in wrong:
-            columns.setdefault(watch.column, watch.cures)
+        for check in wrong:
+            columns.setdefault(check.column, check.cures)
         listed = [f"{name!r} ({self.nulls[name]:,})" for name in columns]
         what = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
         raise DataError(

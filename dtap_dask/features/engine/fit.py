@@ -1,4 +1,4 @@
-"""Fitting: passes over the rows, each of which takes all statistics that can be taken in it."""
+"""Fitting in passes over the rows; each pass takes all statistics whose inputs can be computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import Column
-from dtap_dask.features.engine.checks import Findings, by_column, infinite, watches
+from dtap_dask.features.engine.checks import Findings, column_checks, infinite, merged_by_column
 from dtap_dask.features.engine.leaks import BATCHES, FIRST, ROWS, Suspects
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Graph, Value
@@ -39,7 +39,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Partial:
-    """What one task, or several together, learnt in one pass: statistics in the order of `measures`."""
+    """The result of one pass over the rows of one or several tasks: statistics in the order of `measures`."""
 
     at: int
     fit_rows: int
@@ -54,7 +54,7 @@ def measures(graph: Graph, at: int) -> tuple[Measure, ...]:
 
 
 class Accumulator:
-    """Takes in the batches of one task, in the pass after those that `state` has; `partial` is what it then knows.
+    """Takes in the batches of one task, in the pass after those of `state`; `partial` gives the result.
 
     `suspecting`: look for features that give the label away, in the first pass.
     """
@@ -62,14 +62,14 @@ class Accumulator:
     def __init__(self, state: FittedState, *, suspecting: bool = True):
         graph, self._at = state.graph, state.passes
         self._context = graph.context
-        self._watches = by_column(watches(graph)) if self._at == 0 else ()
+        self._checks = merged_by_column(column_checks(graph)) if self._at == 0 else ()
         self._statistics = [(measure, measure.statistic.empty()) for measure in measures(graph, self._at)]
         sources = {value.operation.column: value for value in graph.values if isinstance(value.operation, Source)}
-        self._watched = [sources[watch.column] for watch in self._watches]
+        self._checked = [sources[check.column] for check in self._checks]
         values = [value for measure, _ in self._statistics for value in measure.values]
         whole = [value for value in values if not value.leaves_rows_out]
-        self._program = Program([*whole, *self._watched], state.fitted, graph.context)
-        # what leaves rows out no longer lies beside the fit mask, so it is given the fitted rows only
+        self._program = Program([*whole, *self._checked], state.fitted, graph.context)
+        # values without null rows do not align with the fit mask, so they are computed from the fitted rows only
         self._without_nulls = [value for value in values if value.leaves_rows_out]
         self._fitted_only = Program(self._without_nulls, state.fitted, graph.context)
         self._findings = Findings()
@@ -119,11 +119,11 @@ class Accumulator:
 
     def _check(self, rows: int, columns: Sequence[Column]) -> None:
         self._findings.rows += rows
-        for watch, source in zip(self._watches, self._watched, strict=True):
-            self._findings.look(watch, columns[self._program.places[source]])
+        for check, source in zip(self._checks, self._checked, strict=True):
+            self._findings.count(check, columns[self._program.places[source]])
 
     def partial(self) -> Partial:
-        """What is known so far, to be sent and merged."""
+        """The result so far, to be sent and merged."""
         for _, statistic in self._statistics:
             statistic.settle()
         statistics = tuple(statistic for _, statistic in self._statistics)
@@ -144,7 +144,7 @@ def finish(partial: Partial, state: FittedState) -> FittedState:
     """The state with what its next pass learnt added. DataError for rows that cannot be fitted or written."""
     graph, at = state.graph, state.passes
     if at == 0:
-        partial.findings.refuse(watches(graph))
+        partial.findings.refuse(column_checks(graph))
     taken = dict(zip(measures(graph, at), partial.statistics, strict=True))
     fitted: dict[Value, Fitted] = dict(state.fitted)
     for value in graph.learning(at):

@@ -1,4 +1,4 @@
-"""Features that give the label away: each column alone against each label, on some of the rows that are fitted.
+"""Finds features that give the label away: each column alone against each label, on a sample of the fitted rows.
 
 A column is looked at in two ways, both of which add up over batches and tasks: how far it is a line of a numeric label
 (Pearson's r), and how far its values, if they are few, settle which of few labels a row has (Goodman and Kruskal's
@@ -23,10 +23,10 @@ from dtap_dask.features.graph.graph import Graph
 from dtap_dask.features.steps.valuetype import source_type
 
 TASKS = 4  # spread over all
-BATCHES = 8  # of each of them
+BATCHES = 8  # in each of these tasks
 FIRST = 300  # rows of the first batch, which rule most columns out
-ROWS = 1024  # of each of the others, the first
-FEWEST = 200  # rows that say something
+ROWS = 1024  # at the start of each later batch
+FEWEST = 200  # rows needed for a verdict
 MOST = 64  # values of a column, and of a label, that are counted
 A_VALUE = 20  # rows that each value needs on average
 CORRELATED = 0.999
@@ -123,7 +123,7 @@ class Table:
 
 
 def looking(task: int, tasks: int) -> bool:
-    """Whether a task is one of the TASKS that look, spread over all."""
+    """Whether a task is one of the TASKS, spread over all, that look for leaks."""
     return task in {tasks * place // TASKS for place in range(TASKS)}
 
 
@@ -133,7 +133,7 @@ Measured = Line | Table
 
 @dataclass
 class Suspects:
-    """What is measured of pairs (column, label) that are not ruled out yet."""
+    """The measurements of the pairs (column, label) that are not ruled out yet."""
 
     lines: dict[Pair, Line] = field(default_factory=dict)
     tables: dict[Pair, Table] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class Suspects:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are needed to go on."""
+        """The columns of the remaining pairs."""
         return sorted({name for pair in (*self.lines, *self.tables) for name in pair})
 
     def add(self, rows: pa.RecordBatch) -> None:
@@ -182,7 +182,7 @@ class Suspects:
 
     @staticmethod
     def merged(parts: Sequence[Suspects]) -> Suspects | None:
-        """What no part has ruled out, over all rows; the parts stay as they are. None of no parts."""
+        """The pairs that no part has ruled out, over all rows; the parts stay as they are. None without parts."""
         if not parts:
             return None
         total = Suspects()
@@ -230,7 +230,7 @@ def _is_weak(one: Measured) -> bool:
 
 @dataclass(frozen=True)
 class _Codes:
-    """The values of a column and which of them each row has, shape [n]."""
+    """The distinct values of a column and the position of each row's value among them, shape [n]."""
 
     values: Sequence[Hashable]
     places: npt.NDArray[np.int64]
@@ -255,13 +255,13 @@ def _codes(column: Column) -> _Codes | None:
 
 
 def _plain(column: Numbers | Decimals) -> Array:
-    """The numbers, some number where null."""
+    """The numbers, with an arbitrary number in place of nulls."""
     given = numbers(column)
     return np.nan_to_num(given.values) if given.is_float else given.values
 
 
 def _crossed(value: _Codes, label: _Codes) -> Table:
-    """Rows without a label count for nothing."""
+    """Counts of pairs; rows without a label are ignored."""
     width = len(label.values)
     tally = np.bincount(value.places * width + label.places, minlength=len(value.values) * width)
     pairs: Counter[tuple[Hashable, Hashable]] = Counter()

@@ -1,4 +1,4 @@
-"""Exact counts of a column's distinct values: what vocabularies and most frequent values are made of."""
+"""Exact counts of a column's distinct values, for vocabularies and most frequent values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dtap_dask.features.statistics.statistic import ColumnStatistic
 
 Tally = npt.NDArray[np.int64]
 
-PENDING = 1 << 20  # words of batches that may wait to be brought together
+PENDING = 1 << 20  # words of batches that may wait to be merged
 
 
 class Counts(ColumnStatistic):
-    """Distinct non-null values and how often each came, memory in proportion to the distinct values.
+    """Distinct non-null values and how often each occurs; memory grows with the number of distinct values.
 
     `values` is large_binary for text, else of the column's own type, in the order first seen; `tally` is
     int64 of the same length.

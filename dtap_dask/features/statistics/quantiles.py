@@ -22,12 +22,12 @@ from dtap_dask.features.statistics.statistic import ColumnStatistic
 
 POINTS = 8192  # kept by a summary
 FAN_IN = 8  # summaries of one age that make an older one
-BUFFER = 1 << 18  # values that wait to be sorted
+BUFFER = 1 << 18  # values kept until they are sorted together
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Sorted distinct points, how many values each stands for, and how often values were merged into it."""
+    """Sorted distinct points, how many values each represents, and how often values were merged into it."""
 
     points: Floats
     weights: npt.NDArray[np.int64]
@@ -136,7 +136,7 @@ def _united(summaries: Sequence[Summary]) -> Summary:
 
 
 def _compressed(summary: Summary) -> Summary:
-    """At most POINTS points: the middle value of every run of equal weight, which then stands for the run."""
+    """At most POINTS points: the middle value of every run of equal weight, which then represents the run."""
     ends = np.cumsum(summary.weights)
     total = int(ends[-1])
     bounds = np.array([total * i // POINTS for i in range(POINTS + 1)], np.int64)

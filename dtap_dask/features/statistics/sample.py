@@ -1,4 +1,4 @@
-"""The rows of a column that are fitted: its non-null values, as each statistic wants them, worked out once."""
+"""The fitted rows of a column, in the forms that statistics need; each form is computed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers into buckets, as numpy.digitize and scikit-learn's KBinsDiscretizer."""
+"""Buckets of numbers, as numpy.digitize and scikit-learn's KBinsDiscretizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that learn nothing and treat every value alone: clip, log1p, cast, passthrough."""
+"""Steps that learn nothing and treat each value on its own: clip, log1p, cast, passthrough."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Cast(Operation):
         return given.become(_base(self.dtype), cast=self.dtype, ids=ids, holds=self._holds(given))
 
     def _takes_items(self, given: ValueType) -> bool:
-        """Whether the values of lists or vectors can be cast, decimals to floats only: other ways are not exact."""
+        """Whether the values of lists or vectors can be cast, decimals to floats only: other casts are not exact."""
         if given.base == "list":
             return _of_numbers(given.source)
         exact = given.width is None or not pa.types.is_decimal(item_of(given.source))
@@ -171,7 +171,7 @@ class Cast(Operation):
         return apply
 
     def _decimals(self, given: Decimals, context: ErrorContext) -> Column:
-        """Exact, unless it is to floats."""
+        """The cast of decimals, exact unless it is to floats."""
         if self.dtype == "string":
             return Text(spelled(given.array))
         if not self.dtype.startswith(("int", "uint")):
@@ -259,7 +259,7 @@ class Cast(Operation):
 
 
 def _parsed(coded: Coded, target: pa.DataType) -> pa.Array:
-    """The words as numbers; those that no row uses need not be any, and are 0 then. ArrowInvalid for others."""
+    """The words as numbers, 0 for words that no row uses and that are none. ArrowInvalid for others."""
     words = coded.words.binary
     try:
         return words.cast(pa.large_string()).cast(target)

@@ -18,8 +18,8 @@ from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Oper
 from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 from dtap_dask.lake.hashing import fingerprint64
 
-# What may be found in a column that is not read yet, at least and at most. A vocabulary of the most needs ids of four
-# bytes; of a one-hot vector the most is a guess.
+# The least and the most distinct values to expect of a column that is not read yet. The largest vocabulary needs ids of
+# four bytes; the widest one-hot vector is a guess.
 GUESSED_WORDS = (1, 1 << 17)
 GUESSED_CATEGORIES = (1, 64)
 
@@ -118,13 +118,13 @@ class LabelEncode(OrdinalEncode):
 
 
 class _Ids:
-    """An ordinal encoder that remembers the dictionaries it has met."""
+    """A fitted ordinal encoder with a cache for dictionaries."""
 
     def __init__(self, step: OrdinalEncode, fitted: Fitted, context: ErrorContext):
         self._step, self._context = step, context
         self._vocabulary = Vocabulary(fitted["vocabulary"])
         self._dtype = np.dtype(narrow(max(0, (step.ids(fitted) or 0) - 1)))
-        # not a method of this object, which would then stay in memory, tables and all, until Python looks for cycles
+        # not a method: that would be a reference cycle, which keeps the tables in memory until a garbage collection
         self._tables = WordTables(partial(_ids_of, step, self._vocabulary, self._dtype))
 
     def __call__(self, column: Column) -> Numbers:

@@ -147,7 +147,7 @@ class Impute(Operation):
                 return given
             values = given.values
             if values.dtype.kind in "iu" and not fits(value, values.dtype.name):
-                values = values.astype(np.int64)  # ids lie in the narrowest dtype that holds them
+                values = values.astype(np.int64)  # ids have the narrowest dtype that holds them
             return Numbers(np.where(given.valid, values, values.dtype.type(value)))
 
         return fill

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
 from dtap_dask.features.steps.operation import Operation
 
-# What may be said of a label, by option: no more than what holds for it anyway.
+# Options of encoders that a label may state: only values that hold for every label.
 _TRUE: dict[str, tuple[object, ...]] = {"oov_buckets": (0, 1), "null": ("error",), "unseen": ("error",)}
 
 
 def label_problems(step: Operation) -> list[str]:
-    """What keeps a step, as the job has it, from standing with a label."""
+    """Why a step, with the options of the job, cannot be used for a label."""
     if isinstance(step, HashEncode):
         return [
             "hash_encode cannot make a label: its buckets mix classes, have no names and begin with one for null. Use "
@@ -27,7 +27,7 @@ def label_problems(step: Operation) -> list[str]:
 
 
 def _written(step: Operation) -> set[str]:
-    """The options that somebody wrote; a document with every default written out does not tell the defaults."""
+    """The options set explicitly. A document with all defaults written out counts as none set."""
     fields = type(step).model_fields
     if step.model_fields_set < fields.keys():
         return step.model_fields_set
@@ -35,7 +35,7 @@ def _written(step: Operation) -> set[str]:
 
 
 def label_step(step: Operation) -> Operation:
-    """The step as it works on a label."""
+    """The operation that a step becomes for a label."""
     if isinstance(step, OrdinalEncode):
         return LabelEncode(top_k=step.top_k, min_count=step.min_count)
     if isinstance(step, OneHotEncode):

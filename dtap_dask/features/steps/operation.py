@@ -67,7 +67,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ErrorContext:
-    """Where a step stands, for messages about data."""
+    """What messages about data name: output, columns and step."""
 
     feature: str
     column: str
@@ -90,7 +90,7 @@ def naming(context: ErrorContext) -> Iterator[None]:
 
 
 def unforeseen(context: ErrorContext, error: Exception) -> DataError:
-    """The error for what a step cannot do with its column, for reasons that nobody thought of."""
+    """The error for what a step cannot do with its column, for an unexpected reason."""
     why = " ".join(str(error).split()) or "no message"
     return DataError(
         f"{str(context).capitalize()}, failed with {type(error).__name__}: {why[:500].rstrip('.')}. Leave the rows "
@@ -173,7 +173,7 @@ class Operation(BaseModel):
         return None
 
     def classes(self, fitted: Fitted) -> tuple[str, ...] | None:
-        """The names of the ids or of the places of a vector, where each stands for one value."""
+        """The names of the ids or of the places of a vector, where each is for one value."""
         return None
 
     def width(self, fitted: Fitted, given: Sequence[int]) -> int:
@@ -219,7 +219,7 @@ def narrow(largest: int) -> str:
 
 
 def fits(number: float, dtype: str) -> bool:
-    """Whether a whole number lies in the range of an integer dtype."""
+    """Whether a whole number is in the range of an integer dtype."""
     limits = np.iinfo(dtype)
     return int(limits.min) <= number <= int(limits.max)
 
@@ -233,6 +233,6 @@ def is_finite(number: float) -> bool:
 
 
 def rows_of(array: Array, most: int = 3) -> str:
-    """A few values for a message."""
+    """The first values, for a message."""
     few = [repr(value) for value in array[:most].tolist()]
     return ", ".join(few) + (", ..." if len(array) > most else "")

@@ -1,4 +1,4 @@
-"""Linear scalers, as dask-ml's and scikit-learn's of the same names."""
+"""Linear scalers with the semantics of those in dask-ml and scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dtap_dask.features.steps.valuetype import ValueType
 
 
 class Scaler(Operation):
-    """x * factor + shift, or (x - shift) / factor, with numbers that are learnt. Nulls stay null."""
+    """x * factor + shift, or (x - shift) / factor, with fitted numbers. Nulls stay null."""
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)

@@ -1,4 +1,4 @@
-"""One fitted step as one fitted estimator of dask-ml or scikit-learn, or the reason why there is none."""
+"""Converts a fitted step to a fitted estimator of dask-ml or scikit-learn, or says why there is none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dtap_dask.features.steps.valuetype import ValueType
 
 @dataclass(frozen=True)
 class Refused:
-    """A step that no estimator of dask-ml or scikit-learn does as the job does, and the reason."""
+    """A step without an equivalent estimator in dask-ml or scikit-learn, and the reason."""
 
     step: str
     reason: str
@@ -88,7 +88,7 @@ def _missing_indicator(step: MissingIndicator, fitted: Fitted, columns: Sequence
 
 
 def _missing(given: ValueType) -> float | None:
-    """Null as pandas has it: booleans with nulls are a column of objects, True, False and None."""
+    """Null in pandas: booleans with nulls are a column of objects, True, False and None."""
     return None if given.base == "bool" else np.nan
 
 
@@ -196,7 +196,7 @@ def _filled(estimator: Any, **attributes: Any) -> Any:
 
 
 def _fit(estimator: Any, column: str, values: Iterable[object], objects: bool = False) -> Any:
-    """Fit a scikit-learn estimator on the least data that teaches it what was learnt: its private parts are set too."""
+    """Fit a scikit-learn estimator on the least data that gives the fitted numbers, private attributes included."""
     frame = pd.DataFrame({column: [*values]}, dtype=object if objects else None)
     return estimator.set_output(transform="pandas").fit(frame)
 
@@ -208,7 +208,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _values(array: pa.Array, given: ValueType) -> npt.NDArray[Any]:
-    """A vocabulary as pandas holds such a column."""
+    """A vocabulary in the dtype that pandas gives such a column."""
     if given.base == "text":
         return np.array(array.to_pylist(), object)
     return np.asarray(array.to_numpy(), np.bool_ if given.base == "bool" else None)

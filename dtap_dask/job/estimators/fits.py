@@ -1,4 +1,4 @@
-"""What dask-ml's estimators, Dask DataFrame reductions, scikit-learn and NumPy learn of columns of a lake."""
+"""Fits steps with dask-ml's estimators, Dask DataFrame reductions, scikit-learn and NumPy."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Target:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """How many values a column has, and from where to where they go."""
+class _Range:
+    """The number of values of a column, the smallest and the largest."""
 
     count: int
     low: float
     high: float
 
 
-def _look(frame: dd.DataFrame, targets: Sequence[Target], rows: int) -> list[_Seen]:
+def _ranges(frame: dd.DataFrame, targets: Sequence[Target], rows: int) -> list[_Range]:
     """Count the values of each column; DataError where there are none, or infinite ones."""
     found = frame.map_partitions(_seen, meta=_seen(frame._meta)).compute()
     seen = []
@@ -68,7 +68,7 @@ def _look(frame: dd.DataFrame, targets: Sequence[Target], rows: int) -> list[_Se
         part = found[found.index == str(number)]
         count = int(part["count"].sum())
         _refuse(target, target.value.learns, rows - count, count, int(part["infinite"].sum()))
-        seen.append(_Seen(count, float(part["low"].min()), float(part["high"].max())))
+        seen.append(_Range(count, float(part["low"].min()), float(part["high"].max())))
     return seen
 
 
@@ -92,7 +92,7 @@ def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitte
     step = targets[0].step
     assert isinstance(step, StandardScale)
     frame = frames.floats([target.inputs[0] for target in targets])
-    seen = _look(frame, targets, rows)
+    seen = _ranges(frame, targets, rows)
     scaler = StandardScaler(with_mean=step.with_mean, with_std=step.with_std).fit(frame)
     names = [name for name in ("mean_", "var_", "scale_") if hasattr(scaler, name)]
     learnt: list[Fitted] = []
@@ -116,7 +116,7 @@ def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
     step = targets[0].step
     assert isinstance(step, MinMaxScale)
     frame = frames.floats([target.inputs[0] for target in targets])
-    seen = _look(frame, targets, rows)
+    seen = _ranges(frame, targets, rows)
     scaler = MinMaxScaler(feature_range=step.feature_range).fit(frame)
     learnt: list[Fitted] = []
     for number, (target, one) in enumerate(zip(targets, seen, strict=True)):
@@ -131,11 +131,11 @@ def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
 def maxabs(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """Dask DataFrame's min and max: dask-ml has no MaxAbsScaler."""
     frame = frames.floats([target.inputs[0] for target in targets])
-    seen = _look(frame, targets, rows)
+    seen = _ranges(frame, targets, rows)
     return [target.step.fit(_extremes(one), target.context) for target, one in zip(targets, seen, strict=True)]
 
 
-def _extremes(seen: _Seen) -> Extremes:
+def _extremes(seen: _Range) -> Extremes:
     extremes = Extremes()
     extremes.count, extremes.smallest, extremes.largest = seen.count, seen.low, seen.high
     return extremes
@@ -144,7 +144,7 @@ def _extremes(seen: _Seen) -> Extremes:
 def mean(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """dask_ml.impute.SimpleImputer."""
     frame = frames.floats([target.inputs[0] for target in targets])
-    _look(frame, targets, rows)
+    _ranges(frame, targets, rows)
     imputer = SimpleImputer(strategy="mean").fit(frame)
     learnt: list[Fitted] = []
     for number, target in enumerate(targets):
@@ -270,7 +270,7 @@ def _gathered(frames: Frames, target: Target, rows: int, learn: Callable[[Target
     """What `learn` makes of all values [rows, columns], brought together on one worker in the order of the source."""
     frame = frames.floats(target.inputs)
     if not isinstance(target.step, Pca):
-        _look(frame, [target], rows)
+        _ranges(frame, [target], rows)
     fitted: Fitted = dask.delayed(_together)(frame.to_delayed(), target, learn).compute()
     return fitted
 

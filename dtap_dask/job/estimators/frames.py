@@ -1,4 +1,4 @@
-"""Columns of the rows that are fitted, on their way through the steps, as Dask DataFrames."""
+"""The values of fitted rows as Dask DataFrames."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Make = Callable[[Sequence[Column]], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Frames:
-    """Dask DataFrames of the fitted rows, a partition a task, in plain NumPy dtypes as dask-ml needs them.
+    """Dask DataFrames of the fitted rows, with a partition for each task, in the plain NumPy dtypes that dask-ml needs.
 
-    `learnt` is what the steps before have learnt: columns come as those steps give them.
+    `learnt` holds the numbers fitted so far, with which the inputs of the next steps are computed.
     """
 
     context: TaskContext
@@ -37,12 +37,12 @@ class Frames:
     learnt: Mapping[Value, Fitted]
 
     def floats(self, values: Sequence[Value]) -> dd.DataFrame:
-        """One float64 column a value, named '0', '1', ..., NaN where null."""
+        """A float64 column for each value, named '0', '1', ..., NaN where null."""
         return self._frame(_floats, tuple(values))
 
     def values(self, value: Value) -> dd.DataFrame:
-        """One column VALUES of the non-null values in their own dtype; the bytes of text as one letter each,
-        the digits of decimals."""
+        """A column VALUES of the non-null values in their own dtype; text as one letter for each byte, decimals as
+        their digits."""
         return self._frame(_values, (value,))
 
     def _frame(self, make: Make, values: tuple[Value, ...]) -> dd.DataFrame:
@@ -53,7 +53,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The fitted rows of a task as a frame that `make` builds of each batch."""
+    """Reads the fitted rows of a task as a frame; `make` builds the frame of a batch."""
 
     context: TaskContext
     values: tuple[Value, ...]

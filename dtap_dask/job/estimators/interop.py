@@ -1,4 +1,4 @@
-"""What a job has fitted, as fitted dask-ml estimators where dask-ml is right, and as scikit-learn's otherwise."""
+"""Fitted steps as fitted estimators: of dask-ml where its results agree, else of scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Estimators", "Refused", "to_dask_ml"]
 
 @dataclass(frozen=True)
 class Estimators:
-    """The steps of one column of a feature, or the one on all its columns (pca), in order.
+    """The steps of one column of an output, or those from a step on that takes all its columns (pca), in order.
 
     `steps` holds (name, fitted estimator or `Refused`), the names unique as in scikit-learn's make_pipeline.
     """
@@ -91,7 +91,7 @@ def _open(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> Fi
 
 
 def _of_value(state: FittedState, output: Output, value: Value) -> list[Estimators]:
-    """Those of each column up to the first step that takes several, and so on from there."""
+    """The estimators of each column up to the first step that takes several columns, then those from that step on."""
     steps: list[Value] = []
     while value.inputs:
         steps.insert(0, value)
@@ -117,7 +117,7 @@ def _on_columns(state: FittedState, steps: Sequence[Value]) -> list[tuple[str, A
 
 
 def _named(estimators: Sequence[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
-    """Numbers for names that come more than once, as make_pipeline gives them."""
+    """Numbers repeated names, as make_pipeline does."""
     counts = Counter(name for name, _ in estimators)
     seen: Counter[str] = Counter()
     named = []

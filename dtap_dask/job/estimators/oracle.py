@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from dtap_dask.features import Accumulator, FittedState, Graph
-from dtap_dask.features.engine.checks import Findings, watches
+from dtap_dask.features.engine.checks import Findings, column_checks
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.job.estimators.fits import FITS, Target
@@ -64,7 +64,7 @@ def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, repor
 def _check(
     executor: Executor, context: TaskContext, tasks: tuple[ScanTask, ...], graph: Graph, report: RunReporter
 ) -> int:
-    """Refuse rows that would not come out, as the first fused pass does; the number of rows to be fitted."""
+    """Refuse rows that could not be written, as the first fused pass does. Returns the number of fitted rows."""
     report.begin("check", len(tasks), sum(task.rows for task in tasks), sum(task.bytes for task in tasks))
 
     def on_result(index: int, _: tuple[Findings, int]) -> None:
@@ -72,12 +72,12 @@ def _check(
 
     found = executor.each("check", check_task, [(context, task) for task in tasks], on_result)
     report.end()
-    Findings.together(findings for findings, _ in found).refuse(watches(graph))
+    Findings.together(findings for findings, _ in found).refuse(column_checks(graph))
     return sum(rows for _, rows in found)
 
 
 def check_task(context: TaskContext, task: ScanTask) -> tuple[Findings, int]:
-    """What is wrong with the rows of a task, and how many of them are fitted."""
+    """The findings in the rows of a task, and the number of fitted rows."""
 
     def check() -> tuple[Findings, int]:
         accumulator = Accumulator(context.state(0))
@@ -86,7 +86,7 @@ def check_task(context: TaskContext, task: ScanTask) -> tuple[Findings, int]:
             rows, split = batch.in_parts()
             mask = context.scan.fit_mask(split)
             fitted += int(mask.sum())
-            accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # looks at every row, and fits none
+            accumulator.add(rows, np.zeros(rows.num_rows, np.bool_))  # checks every row, fits none
         return accumulator.partial().findings, fitted
 
     return with_retries(check)
@@ -104,7 +104,7 @@ def _learnt_before(value: Value) -> int:
 
 
 def _groups(targets: list[Target]) -> list[list[Target]]:
-    """Targets of equal steps with as many learning steps before them are fitted at once, those with fewer first."""
+    """Targets that are fitted together: equal steps at the same depth (`learnt_before`), lowest first."""
     groups: list[list[Target]] = []
     for target in sorted(targets, key=lambda target: target.learnt_before):
         for group in groups:

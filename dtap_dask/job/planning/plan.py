@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.features.engine.checks import Findings, Watch, by_column, watches
+from dtap_dask.features.engine.checks import ColumnCheck, Findings, column_checks, merged_by_column
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.footers import ReadFooters
@@ -112,7 +112,7 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
     if not len(groups):
         raise nothing_left(job, listing, summary)
     totals, source_notes = _totals(listing, summary, groups), _source_notes(job, listing, summary)
-    Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(null_watches(checked, limit))
+    Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(null_checks(checked, limit))
     write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), job), job.output.shard_size)
     names = [output.name for output in checked.graph.outputs if output.role == "feature"]
     return Plan(
@@ -147,18 +147,18 @@ def _checked_source(
         return check(job, schema, listing.partitions, problems)
 
     def query_for(checked: CheckedJob) -> FooterQuery:
-        watched = by_column(null_watches(checked, limit))
-        return _footer_query(job, listing, checked.scan, tuple(watch.column for watch in watched))
+        watched = merged_by_column(null_checks(checked, limit))
+        return _footer_query(job, listing, checked.scan, tuple(check.column for check in watched))
 
     return check_source(listing, checking, query_for, read_footers)
 
 
-def null_watches(checked: CheckedJob, limit: int | None) -> tuple[Watch, ...]:
+def null_checks(checked: CheckedJob, limit: int | None) -> tuple[ColumnCheck, ...]:
     """The steps that no null may reach, of columns whose nulls footers count; none if rows may be left out."""
     scan = checked.scan
     if limit is not None or scan.where is not None or scan.sample is not None or (scan.split and scan.split.where):
         return ()
-    return tuple(watch for watch in watches(checked.graph) if watch.nulls and watch.column in scan.schema.names)
+    return tuple(check for check in column_checks(checked.graph) if check.nulls and check.column in scan.schema.names)
 
 
 def plan_source(
