@@ -53,7 +53,7 @@ def test_quantiles_are_k_bins_discretizers():
 
 def summary(values, weight=1):
     quantiles = Quantiles()
-    quantiles.add(Sample(Numbers(values)), weight)
+    quantiles.add_weighted(Sample(Numbers(values)), weight)
     quantiles.settle()
     return quantiles
 

@@ -282,7 +282,7 @@ def test_a_vocabulary_survives_colliding_hashes(monkeypatch):
     def all_alike(array):
         return np.zeros(len(array), np.uint64)
 
-    monkeypatch.setattr("dtap_dask.features.vocabulary.fingerprint64", all_alike)
+    monkeypatch.setattr("dtap_dask.features.columns.vocabulary.fingerprint64", all_alike)
     vocabulary = Vocabulary(pa.array(["a", "b", "c"]))
     assert vocabulary.find_words(pa.array(["c", "x", "a"], pa.large_binary())).tolist() == [2, -1, 0]
     single = Vocabulary(pa.array(["a"]))

@@ -108,7 +108,7 @@ def test_mistakes_are_named():
     problems = [
         (one, r"features\[1\].steps\[0\]: pca works on several columns"),
         (spec(("a",), ("pca", 2)), r"n_components is 2.*1 columns"),
-        (after, r"features\[0\].steps\[1\]: log1p cannot stand behind pca"),
+        (after, r"features\[0\].steps\[1\]: log1p cannot follow pca"),
         (spec(("s",), ("one_hot_encode",), ("pca", 1)), "needs one number a row"),
     ]
     for wrong, message in problems:

@@ -194,7 +194,7 @@ def test_a_small_spread_is_a_spread_in_ten_billion_rows():
     parts = []
     for piece in np.split(values, 100):
         part = Moments()
-        part.add(Sample(Numbers(piece)), weight=100_000)
+        part.add_weighted(Sample(Numbers(piece)), weight=100_000)
         parts.append(part)
     while len(parts) > 1:
         parts = [Moments.merged(parts[start : start + 8]) for start in range(0, len(parts), 8)]
@@ -204,7 +204,7 @@ def test_a_small_spread_is_a_spread_in_ten_billion_rows():
     constant = Moments()
     for value in (0.1, 1.7e9, 1e300):
         part = Moments()
-        part.add(Sample(Numbers(np.full(1000, value))), weight=10**7)
+        part.add_weighted(Sample(Numbers(np.full(1000, value))), weight=10**7)
         constant = Moments.merged([part] * 7)
         numbers = parse_step("standard_scale").fit(constant, ErrorContext("x", "x", "standard_scale"))
         assert (numbers["mean_"], numbers["var_"], numbers["scale_"]) == (value, 0.0, 1.0)

@@ -130,7 +130,7 @@ _INT64_MAX = np.iinfo(np.int64).max
 def distance(values: Array, low: int) -> npt.NDArray[np.uint64]:
     """`values - low` of integers of any width, shape [n], modulo 2^64.
 
-    Among signed integers, and among unsigned ones, no two values share a result, so what lies between `low` and a
+    Among signed integers, and among unsigned ones, no two values share a result, so what is between `low` and a
     larger value is exactly what comes out below their distance.
     """
     return np.asarray(values.astype(np.uint64) - np.uint64(low % 2**64))

@@ -10,7 +10,7 @@ import numpy as np
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Decimals, Numbers, numbers
-from dtap_dask.features.engine.remedy import Cures, Path, cures, remedy, steps_of
+from dtap_dask.features.engine.remedy import Cures, ValuePath, cures, remedy, steps_of
 from dtap_dask.features.graph.graph import Graph, Output, Value, paths
 from dtap_dask.features.quoting import condition, sql_name
 
@@ -47,7 +47,7 @@ def column_checks(graph: Graph) -> tuple[ColumnCheck, ...]:
     return tuple(check for check in found if check.nulls or check.infinities or check.negatives)
 
 
-def _check(output: Output, path: Path) -> ColumnCheck:
+def _check(output: Output, path: ValuePath) -> ColumnCheck:
     [column] = path[0].columns
     value, steps = path[-1], steps_of(path)
     return ColumnCheck(
@@ -131,8 +131,8 @@ class Findings:
         )
 
 
-def can_clip(output: Output, path: Path) -> bool | None:
-    """Whether `clip` can be used on the column; None for lists and vectors, which no condition looks into either."""
+def can_clip(output: Output, path: ValuePath) -> bool | None:
+    """Whether `clip` can be used on the column; None for lists and vectors, which conditions cannot test either."""
     if path[0].type.base == "list" or path[0].type.width is not None:
         return None
     return output.role in ("feature", "label")

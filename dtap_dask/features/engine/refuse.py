@@ -11,7 +11,7 @@ import numpy as np
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column
 from dtap_dask.features.engine.checks import can_clip, infinite, null_is_wrong
-from dtap_dask.features.engine.remedy import Path, cures, remedy
+from dtap_dask.features.engine.remedy import ValuePath, cures, remedy
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.steps.elementwise import Log1p
@@ -56,7 +56,7 @@ def refuse_infinite(output: Output, value: Value, count: int, columns: BatchColu
     raise infinite(count, path[0].columns[0], output.name, step, can_clip(output, path), several=several)
 
 
-def _origin(value: Value, is_wrong: Callable[[Value], bool]) -> Path:
+def _origin(value: Value, is_wrong: Callable[[Value], bool]) -> ValuePath:
     """The path to a value from a column, along what is wrong; along the first inputs where nothing is."""
     path = [value]
     while path[0].inputs:

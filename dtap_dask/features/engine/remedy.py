@@ -9,7 +9,7 @@ from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.steps.operation import Operation
 
 Cures = tuple[str, ...]
-Path = tuple[Value, ...]  # from a column to an output's value
+ValuePath = tuple[Value, ...]  # from a column to an output's value
 
 _ROWS = "leave such rows out with {where}"
 _HOLES = "leave the column out where it is the lists that hold nulls"
@@ -17,12 +17,12 @@ _USE = {"label": "make that the label", "weight": "make that the weight", "kept"
 _VALUES = {"text": "''", "bool": "false"}
 
 
-def steps_of(path: Path) -> list[Operation]:
+def steps_of(path: ValuePath) -> list[Operation]:
     """The operations of a path, the first applied first."""
     return [value.applied for value in path[1:]]
 
 
-def cures(output: Output, path: Path) -> Cures:
+def cures(output: Output, path: ValuePath) -> Cures:
     """What can be done about nulls of a column; {where} and {column} are to be filled in."""
     role, source = output.role, path[0].type
     if source.base == "list":
@@ -39,7 +39,7 @@ def cures(output: Output, path: Path) -> Cures:
     return *_filled(path), _ROWS, *whole, *allowed
 
 
-def _filled(path: Path) -> Cures:
+def _filled(path: ValuePath) -> Cures:
     source, result = path[0].type, path[-1].type
     if source.width is not None:
         return ()
@@ -52,7 +52,7 @@ def _filled(path: Path) -> Cures:
     return ("put `impute` before the other steps" if len(path) > 1 else "put `impute` with it",)
 
 
-def _takes_nan(output: Output, path: Path) -> bool:
+def _takes_nan(output: Output, path: ValuePath) -> bool:
     """Whether allow_null would help: in a vector every column is a float beside one that is."""
     if any(step.on_block for step in steps_of(path)):
         return False

@@ -205,11 +205,11 @@ class _Building:
 
 
 def _refuse_behind_block(step: Operation, strand: _Strand) -> None:
-    """A vector made of several columns goes into another block, or becomes another float."""
+    """A vector made of several columns can only go into another block, or be cast to a float."""
     if step.on_block or not strand.block or strand.value.type.width is None or step.name == "passthrough":
         return
     if step.name != "cast" or not getattr(step, "dtype", "").startswith("float"):
-        raise Unfit(f"{step.name} cannot stand behind {strand.block}; valid: cast to a float.")
+        raise Unfit(f"{step.name} cannot follow {strand.block}; valid: cast to a float.")
 
 
 def _joined(*names: str) -> str:
