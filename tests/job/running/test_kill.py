@@ -95,7 +95,7 @@ def test_a_client_killed_while_writing_can_be_resumed(place: Path, undisturbed: 
 
     unasked = subprocess.run(command(3), cwd=place, capture_output=True, text=True, check=False)
     assert unasked.returncode == 2
-    assert "holds an unfinished run of this job. Go on with it: --resume" in unasked.stderr
+    assert "holds an unfinished run of this job. Continue it with --resume" in unasked.stderr
     gate.open()
     again = [*command(3), "--resume"]
     resumed = subprocess.run(again, cwd=place, capture_output=True, text=True, check=False)
