@@ -1,6 +1,7 @@
-"""The only package that knows filesystems: open a folder by URL, count reads, write durably, publish atomically.
+"""The only package that accesses filesystems: open a folder by URL, count reads, write durably, publish atomically.
 
-Start at store.py (`Store`), then locations.py (from a URL to a filesystem) and files.py (what a filesystem must do)."""
+Start with store.py (`Store`), then locations.py (from a URL to a filesystem) and files.py (operations of a filesystem).
+"""
 
 from dtap_dask.storage.counting import Counters, CountingWriter
 from dtap_dask.storage.files import FileInfo, replaced

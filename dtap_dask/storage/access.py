@@ -1,4 +1,4 @@
-"""Checks that this process has access: it lists one folder, writes a few bytes to another and reads them back."""
+"""Checks of this process's access: list a folder, write a few bytes to another and read them back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtap_dask.storage.os_errors import explaining
 from dtap_dask.storage.store import open_store
 from dtap_dask.storage.taps import SCHEME
 
-_PROBE = b"dtap_dask was here to see whether it can write; this file can be deleted.\n"
+_PROBE = b"dtap_dask wrote this file to test write access; it can be deleted.\n"
 _MAY_BE_READ_ONLY = (
     " A DataTap may be read-only from within a tenant's nodes, as TenantStorage can be, and the owner that a listing "
     "shows may not be the real one: ask the platform's administrator."
@@ -21,7 +21,7 @@ _MAY_BE_READ_ONLY = (
 
 
 def cannot_list(url: str, settings: Mapping[str, Any]) -> str | None:
-    """Why this process cannot list the folder at `url`, without what is below it; None where it can."""
+    """The reason why this process cannot list the folder at `url` (not its subfolders); None if it can."""
     shown = url
     try:
         location = locate(url, settings)
@@ -36,7 +36,10 @@ def cannot_list(url: str, settings: Mapping[str, Any]) -> str | None:
 
 
 def cannot_write(url: str, settings: Mapping[str, Any], folder: str) -> str | None:
-    """Why this process cannot write to `folder` in the one at `url`, where a file comes and goes; None where it can."""
+    """The reason why this process cannot write to `folder` below `url`; None if it can.
+
+    A small file is created there, read and deleted.
+    """
     shown = url
     try:
         shown = _shown(url, locate(url, settings))

@@ -1,7 +1,7 @@
 """Folders below a root, opened one name at a time: a symbolic link among them is never followed.
 
-The root itself, and what is above it, may be links: whoever gave its path chose them. Below it a link could lead
-anywhere, and what is written, replaced or deleted through it would not be in the store.
+The root itself and the folders above it may be links, as the user has chosen that path. Below it a link could lead
+anywhere, and files written, replaced or deleted through it would be outside the store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # some mount
 
 
 class LinkedFolder(StorageError):
-    """A path that leads through a symbolic link below the root."""
+    """A path contains a symbolic link below the root."""
 
     def __init__(self, path: str):
         super().__init__(
@@ -43,9 +43,9 @@ def ways_to(root: str, path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def opened(root: str, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
-    """The descriptor of a folder below `root`; with `make`, missing folders below it are made.
+    """The descriptor of a folder below `root`; with `make`, missing folders below it are created.
 
-    LinkedFolder where one of the names is a symbolic link, else the OSErrors of open(2).
+    Raises LinkedFolder if one of the names is a symbolic link, and the OSErrors of open(2).
     """
     folder = os.open(root, _FOLDER)
     try:
@@ -74,17 +74,17 @@ def _open(folder: int, name: str, shown: str, make: bool) -> int:
 
 
 def is_link(folder: int, name: str) -> bool:
-    """Whether this name in an open folder is a symbolic link."""
+    """Whether a name in an open folder is a symbolic link."""
     return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
 
 
 def leads_through_link(root: str, path: str) -> bool:
-    """Whether the path of a folder, itself included, has a symbolic link below the root."""
+    """Whether a folder, or a folder between it and the root, is a symbolic link."""
     return any(map(os.path.islink, ways_to(root, path)))
 
 
 def make_root(path: str) -> None:
-    """os.makedirs of a root, with every name that is new on stable storage. NotADirectoryError where a file is."""
+    """Create a root and its parents, durably. Raises NotADirectoryError if one of them is a file."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path) or "/"
@@ -97,12 +97,12 @@ def make_root(path: str) -> None:
     with (
         contextlib.suppress(PermissionError),
         opened(parent, ()) as folder,
-    ):  # creating folders may be allowed where listing them is not
+    ):  # it may be allowed to create folders but not to open the parent
         sync(folder)
 
 
 def sync(folder: int) -> None:
-    """Put the names in an open folder on stable storage: they need an fsync of their own (fsync(2))."""
+    """Put the names in an open folder on stable storage. They need their own fsync, see fsync(2)."""
     try:
         os.fsync(folder)
     except OSError as error:

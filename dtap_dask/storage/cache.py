@@ -1,13 +1,14 @@
-"""A bounded folder on local disk where files of other stores are staged, shared by all processes of a user on a host.
+"""A size-limited folder on a local disk that caches files of other stores, shared by a user's processes on a host.
 
-`<key>-<bytes>.shard` is a whole file, `.part` one that is being fetched, or was when its process died: whoever wants
-it next goes on where it stopped. The key holds address, path, size and CRC, so new bytes never meet old ones. All
-agreement between processes is by flock(2), which ends with its process:
-- a lock on a `.part` is held while it is fetched, so that nothing is fetched twice at the same time;
-- a shared lock on a `.shard` pins it: what is read is never evicted. What is not goes by last use, the oldest first;
-- a file in `reserved/`, locked, is an iterator's promise to pin no more bytes than its name says. All promises together
-  stay below the size of the cache; so whoever keeps his finds room whenever he needs it, and nobody waits for anybody;
-- the file `lock` is held for the moments in which room is counted and made.
+`<key>-<bytes>.shard` is a complete file, `.part` one whose fetch is in progress or was interrupted; the next fetch
+resumes it. The key is a hash of address, path, size and CRC, so changed files get other names. Processes coordinate by
+flock(2); the kernel releases these locks when a process ends:
+- `.part` files are locked during a fetch, so that no file is fetched twice at the same time;
+- a shared lock on a `.shard` pins it: it is not evicted while it is read. The others are evicted by last use, oldest
+  first;
+- a locked file in `reserved/` is an iterator's reservation: it will pin no more bytes than the file's name states. As
+  all reservations together never exceed the size of the cache, an iterator that keeps to its own never has to wait;
+- the file `lock` is held briefly while space is counted and freed.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from dtap_dask.errors import StorageError
 from dtap_dask.storage.fetch import Shard, crc_of, fetch, pause
 from dtap_dask.storage.store import Store
 
-POLL = 0.05  # seconds between two looks at a lock of another process
-PATIENCE = 10.0  # seconds to wait for room that others hold and may be about to give back
+POLL = 0.05  # seconds between two attempts to take a lock that another process holds
+PATIENCE = 10.0  # seconds to wait for space that others may be about to release
 _NAME = re.compile(r"[0-9a-f]{32}-(\d+)\.(shard|part)")
 _PROMISE = re.compile(r"(\d+)-[0-9a-f]{32}")
 _SET = "storage.cache.path (or DTAP_CACHE)"
-# Files, by path and inode, whose CRC this process has seen to be right: each is read through once a process.
+# Files (path, inode) whose CRC this process has verified; each file is verified once per process.
 _sound: set[tuple[str, int]] = set()
 
 
 class Held:
-    """A lock that keeps a staged file, or a number of bytes, until `release`; then a `passing` file is deleted."""
+    """A lock on a staged file or a reservation until `release`, which deletes the file if it is `passing`."""
 
     def __init__(self, file: int, path: str, size: int, *, passing: bool = False):
         self._file, self.path, self.bytes, self._passing = file, path, size, passing
@@ -58,12 +59,12 @@ class Held:
 @dataclass(frozen=True)
 class _Entry:
     path: str
-    size: int  # of a part what it will be
-    used: int  # when, in nanoseconds
+    size: int  # the final size, for a part too
+    used: int  # time of last use, nanoseconds since 1970
 
 
 class Cache:
-    """The cache in the folder `path`, of `size` bytes. Errors of its disk come as StorageError."""
+    """The cache in the folder `path`, of at most `size` bytes. Raises StorageError if its disk fails."""
 
     def __init__(self, path: str, size: int):
         self.path, self.size = path, size
@@ -73,7 +74,7 @@ class Cache:
                 pass  # checks that files can be created and locked here
 
     def check_fits(self, size: int, what: str) -> None:
-        """StorageError if `size` bytes, of `what`, can never be held at once."""
+        """Raise StorageError if `size` bytes are more than the whole cache. `what` describes them in the message."""
         if size > self.size:
             raise StorageError(
                 f"The cache {self.path} of {self.size:,} bytes is too small: {what} take {size:,} bytes. Set "
@@ -81,9 +82,10 @@ class Cache:
             )
 
     def reserve(self, least: int, most: int) -> Held:
-        """Room for `least` to `most` bytes of pinned files, for as long as it is held; half of the rest is left free.
+        """Reserve space for pinned files until released: `least` to `most` bytes, at most half of the free space.
 
-        StorageError where other iterators hold so much that `least` bytes are not to be had within PATIENCE.
+        The minimum `least` is reserved even if it is more than half. Raises StorageError if other iterators hold so
+        much that `least` bytes do not become free within PATIENCE.
         """
         end = time.monotonic() + PATIENCE
         with self._explaining():
@@ -103,10 +105,10 @@ class Cache:
         )
 
     def stage(self, store: Store, shard: Shard, stopped: Callable[[], bool]) -> Held:
-        """The file as a local one, pinned until released: taken from the cache, else fetched and verified.
+        """The shard as a local file, pinned until released. It is fetched and verified unless the cache has it.
 
-        A file that this process meets for the first time is read through and fetched again if its CRC is wrong. Raises
-        OutputError for a source that is not as the manifest says, StorageError where store or disk fail, Stopped.
+        On its first use in a process, a cached file is verified too, and fetched again if its CRC is wrong. Raises
+        OutputError if the source differs from the manifest, StorageError if the store or the disk fails, and Stopped.
         """
         name = f"{_key(store, shard)}-{shard.bytes}"
         path, damaged = self._in(f"{name}.shard"), None
@@ -120,11 +122,11 @@ class Cache:
                     pin.release()
                 with _exclusive(self._in(f"{name}.part"), stopped) as part:
                     if _inode(path) not in (None, damaged):  # another process was faster
-                        os.unlink(self._in(f"{name}.part"))  # empty, and held by nobody else
+                        os.unlink(self._in(f"{name}.part"))  # empty, and locked by this process alone
                         continue
                     self._make_room(name, shard.bytes, stopped)
                     fetch(store, shard, part, stopped)
-                    with self._alone():  # else another process that counts could see neither name
+                    with self._alone():  # otherwise a process counting space could miss the file under both names
                         os.rename(self._in(f"{name}.part"), path)
                     _sound.add((path, os.fstat(part).st_ino))
 
@@ -134,12 +136,12 @@ class Cache:
             if time.monotonic() > end:
                 raise StorageError(
                     f"The cache {self.path} of {self.size:,} bytes is full of files that are being read: there is no "
-                    f"room for {size:,} bytes more. Set storage.cache.size (or DTAP_CACHE_SIZE) higher."
+                    f"space for {size:,} more bytes. Set storage.cache.size (or DTAP_CACHE_SIZE) higher."
                 )
             pause(POLL, stopped)
 
     def _evict_for(self, name: str, size: int) -> bool:
-        """Whether `size` bytes fit once unused files, the least recently used first, have been deleted."""
+        """Delete unused files, least recently used first, until `size` bytes fit; returns whether they do."""
         with self._alone():
             entries = [entry for entry in self._entries() if os.path.basename(entry.path).partition(".")[0] != name]
             excess = sum(entry.size for entry in entries) + size - self.size
@@ -153,7 +155,7 @@ class Cache:
         with os.scandir(self.path) as files:
             for file in files:
                 found = _NAME.fullmatch(file.name)
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                     if found:
                         yield _Entry(file.path, int(found[1]), file.stat().st_mtime_ns)
 
@@ -162,7 +164,7 @@ class Cache:
         total = 0
         with os.scandir(self._in("reserved")) as files:
             for file in files:
-                found = _PROMISE.fullmatch(file.name)  # NFS lists open deleted files under names of its own
+                found = _PROMISE.fullmatch(file.name)  # NFS lists deleted files that are open under other names
                 if found and not _evicted(file.path):
                     total += int(found[1])
         return total
@@ -202,12 +204,12 @@ class Cache:
 
 
 def _key(store: Store, shard: Shard) -> str:
-    told = "\n".join((store.address, shard.path, f"{shard.crc32c:08x}", str(shard.bytes)))
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    identity = "\n".join((store.address, shard.path, f"{shard.crc32c:08x}", str(shard.bytes)))
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def _opened(path: str, more: int = 0) -> int:
-    """A file of the cache, opened. A link found in its place is removed; what it leads to is not touched."""
+    """Open a file of the cache. A symbolic link in its place is removed; the link's target is not touched."""
     while True:
         try:
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW | more, 0o600)
@@ -225,16 +227,16 @@ def _inode(path: str) -> int | None:
 
 
 def _pinned(path: str) -> Held | None:
-    """The file, locked against eviction and marked as used now; None where there is none."""
+    """The file, locked against eviction and marked as used now; None if it does not exist."""
     while True:
         try:
             file = _opened(path)
         except FileNotFoundError:
             return None
-        fcntl.flock(file, fcntl.LOCK_SH)  # an evictor holds it for a moment only
+        fcntl.flock(file, fcntl.LOCK_SH)  # an evicting process holds its lock only briefly
         found = os.fstat(file)
-        if found.st_ino == _inode(path):  # else it was evicted between the two
-            now = time.time_ns()  # the kernel's own stamp may be some milliseconds old
+        if found.st_ino == _inode(path):  # otherwise it was evicted between the two calls
+            now = time.time_ns()  # the kernel's own timestamp may be a few milliseconds old
             os.utime(file, ns=(now, now))
             return Held(file, path, found.st_size)
         os.close(file)
@@ -251,7 +253,7 @@ def _is_sound(pin: Held, shard: Shard, stopped: Callable[[], bool]) -> bool:
 
 
 def _evicted(path: str) -> bool:
-    """Delete a file unless somebody holds it; whether it is gone."""
+    """Delete a file unless another process has it locked; returns whether it is gone."""
     try:
         file = _opened(path)
     except FileNotFoundError:
@@ -267,7 +269,7 @@ def _evicted(path: str) -> bool:
 
 @contextlib.contextmanager
 def _exclusive(path: str, stopped: Callable[[], bool]) -> Iterator[int]:
-    """The file at `path`, made if it is not there, held alone."""
+    """The file at `path`, created if necessary, under an exclusive lock."""
     while True:
         file = _opened(path, os.O_CREAT)
         if _alone_with(file, path):
@@ -281,7 +283,7 @@ def _exclusive(path: str, stopped: Callable[[], bool]) -> Iterator[int]:
 
 
 def _alone_with(file: int, path: str) -> bool:
-    """Whether the open file could be locked against all others, and is still the one at `path`."""
+    """Try to lock an open file exclusively; returns whether it is locked and still the file at `path`."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

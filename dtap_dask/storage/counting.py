@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 @dataclass
 class Counters:
-    """Opens, reads and bytes of one store in this process. Threads may share it: pyarrow reads ahead in some.
+    """Opens, reads and bytes of one store in this process. Thread-safe, as pyarrow reads ahead in threads.
 
-    `footer_bytes` is the part of `bytes_read` that a reader says was of footers, not of data.
+    `footer_bytes` is the part of `bytes_read` that belongs to Parquet footers.
     """
 
     opens: int = 0
@@ -50,7 +50,7 @@ class Counters:
 
 
 class CountingReader:
-    """A seekable binary file that counts reads; a file object for pyarrow, gzip and plain Python."""
+    """A seekable binary file that counts reads, usable by pyarrow, gzip and plain Python."""
 
     def __init__(self, file: BinaryIO, counters: Counters):
         self._file = file
@@ -64,7 +64,7 @@ class CountingReader:
         return self._file
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes from the current position; all that is left when negative."""
+        """Up to `size` bytes from the current position; everything that is left if negative."""
         data = self._file.read(size)
         self._counters.read(len(data))
         return data

@@ -1,4 +1,4 @@
-"""All DataTaps as one fsspec filesystem: `dtap://Tap/path`, its paths `Tap/path`, wherever each tap really lies."""
+"""All DataTaps as one fsspec filesystem, wherever each tap is: URLs are `dtap://Tap/path`, paths `Tap/path`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _FSSPEC = ("skip_instance_cache", "use_listings_cache", "listings_expiry_time", 
 class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
     """DataTaps for fsspec, and so for pandas, pyarrow (`filesystem=`) and Dask: `fsspec.open("dtap://Tap/path")`.
 
-    Options are those of `dtap` (`map={"Tap": "/folder/or/url"}`, `mount_root`, `jar`, ...; see `settings`), with the
-    options of other filesystems by protocol (`hdfs={...}`), or a job's `storage` section as it is. The environment
-    counts below them. They are resolved here and travel with the pickled filesystem, so that workers need none.
+    Options are those of `dtap` (`map={"Tap": "/folder/or/url"}`, `mount_root`, `jar`, ...; see `settings`), and the
+    options of other filesystems by protocol (`hdfs={...}`), or a whole `storage` section of a job. They take precedence
+    over the environment. All are resolved here and pickled with the filesystem, so workers need no settings.
 
-    Each call goes to the location of its tap; two taps may be on different filesystems. Folders are created as files
-    are written. `exists`, `isfile` and `isdir` are False for missing paths, and raise if that cannot be determined.
-    Raises StorageError for what settings do not allow, and the OSErrors of the filesystem behind.
+    Each call goes to the location of its tap; taps may be on different filesystems. Writing a file creates its parent
+    folders. `exists`, `isfile` and `isdir` are False for missing paths, and raise if that cannot be determined. Raises
+    StorageError for what the settings do not allow, and the OSErrors of the tap's filesystem.
     """
 
     protocol = "dtap"
@@ -49,18 +49,18 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         self.settings = resolved(sections(options), self._below())
         self._locations: dict[str, Location] = {}
         default = self.settings["dtap"].get("default_tap")
-        if default is not None:  # fsspec's own methods must see the names that come back
+        if default is not None:  # so that fsspec's own methods see the names that are returned
             self.__dict__["_strip_protocol"] = lambda path: taps.stripped(path, default)
 
     def _below(self) -> Mapping[str, Any]:
-        """Settings that count below the environment."""
+        """Settings that the environment overrides."""
         return {}
 
-    # What fsspec, pickle and Dask ask of an instance: everything follows from the resolved settings.
+    # What fsspec, pickle and Dask need from an instance, all derived from the resolved settings.
 
     @property
     def storage_options(self) -> dict[str, Any]:
-        """The options that make an equal instance in any process."""
+        """The options that create an equal instance in any process."""
         dtap, others = self.settings["dtap"], {key: value for key, value in self.settings.items() if key != "dtap"}
         ways = dict(dtap.get(WAYS, {}))
         for location in self._locations.values():
@@ -69,16 +69,16 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
 
     @storage_options.setter
     def storage_options(self, given: Mapping[str, Any]) -> None:
-        """fsspec sets what was given here; what was made of it is what counts."""
+        """Ignore the options that fsspec assigns: only the resolved settings count."""
 
     @property
     def _fs_token(self) -> str:
-        dtap = {key: value for key, value in self.settings["dtap"].items() if key != WAYS}  # which come with use
+        dtap = {key: value for key, value in self.settings["dtap"].items() if key != WAYS}  # they are added during use
         return str(tokenize("dtap", json.dumps({**self.settings, "dtap": dtap}, sort_keys=True, default=str)))
 
     @property
     def fsid(self) -> str:
-        """The same for instances with the same resolved settings."""
+        """An identifier shared by instances with the same resolved settings."""
         return f"dtap_{self._fs_token}"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -98,7 +98,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         """`dtap://Tap/path` of a path."""
         return f"{taps.SCHEME}{self._strip_protocol(name)}"
 
-    # From paths here to paths there, and back.
+    # Between paths of this filesystem and paths of the filesystem of a tap.
 
     def _there(self, path: Any) -> tuple[AbstractFileSystem, str]:
         at = taps.parse(self._strip_protocol(path))
@@ -111,7 +111,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         return self._locations[tap]
 
     def _entry(self, path: Any, info: Mapping[str, Any]) -> dict[str, Any]:
-        """The entry of a file in the filesystem below, under its name here."""
+        """An entry of the tap's filesystem, with the name that it has in this one."""
         return {**info, "name": self._name(path, info["name"])}
 
     def _name(self, path: Any, name: str) -> str:
@@ -122,13 +122,13 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
             return f"{tap}/{inner}" if inner != root else tap
         if not inner.startswith(f"{root}/"):
             raise StorageError(
-                f"A listing of {self.unstrip_protocol(path)} names {name}, which lies outside of the DataTap "
-                f"({location.way}). Nothing outside is touched: check what answers there."
+                f"A listing of {self.unstrip_protocol(path)} names {name}, which is outside the DataTap "
+                f"({location.way}). Nothing outside is touched: check what that location serves."
             )
         return f"{tap}{inner[len(root) :]}"
 
     def _is_top(self, path: Any) -> bool:
-        """Whether a path means all taps together."""
+        """Whether a path is the top, which contains all taps."""
         return not self._strip_protocol(path)
 
     # Inspecting.
@@ -155,7 +155,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         return None
 
     def ls(self, path: Any = "", detail: bool = True, **kwargs: Any) -> list[Any]:
-        """The files and folders at a path by name; at the top the taps that are mapped."""
+        """The files and folders at a path, sorted by name; at the top, the mapped taps."""
         if self._is_top(path):
             entries = [_folder(tap) for tap in sorted(self.settings["dtap"]["map"])]
         else:
@@ -167,7 +167,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     def walk(
         self, path: Any, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kw: Any
     ) -> Any:
-        """As fsspec's, but only what is missing is left out: a folder that may not be read is an error."""
+        """As in fsspec, but only missing folders are left out: one without read permission raises an error."""
         on_error = _unless_missing if on_error == "omit" else on_error
         return super().walk(path, maxdepth, topdown, on_error, **kw)
 
@@ -195,14 +195,14 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     # Reading and writing.
 
     def open(self, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
-        """A file of the filesystem behind, with what it makes of text, compression, caches and exceptions."""
+        """Open a file of the tap's filesystem, which handles text, compression, caches and errors."""
         if self._intrans or "autocommit" in kwargs:
-            return super().open(path, mode, *args, **kwargs)  # the file ends with our transaction, not with theirs
+            return super().open(path, mode, *args, **kwargs)  # the file belongs to this filesystem's transaction
         fs, there = self._there(path) if "r" in mode else self._to_write(path)
         return fs.open(there, mode, *args, **kwargs)
 
     def _open(self, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
-        """Within a transaction."""
+        """Open a file within a transaction."""
         fs, there = self._there(path) if "r" in mode else self._to_write(path)
         known = isinstance(fs, LocalFileSystem | Renaming)
         if not known:
@@ -230,7 +230,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         self._on("makedirs", path, exist_ok=exist_ok)
 
     def cp_file(self, path1: Any, path2: Any, **kwargs: Any) -> None:
-        """Copy a file, or make the folder that `path1` is; between two filesystems the bytes pass through here."""
+        """Copy a file; for a folder only create the folder. Between filesystems, bytes pass through this process."""
         if self.isdir(path1):
             self.makedirs(path2, exist_ok=True)
             return
@@ -248,7 +248,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
                 raise
 
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
-        """Rename a file or folder; into `path2` where that is a folder. Between two filesystems: copy, then delete."""
+        """Rename a file or folder, into `path2` if that is a folder. Between filesystems: copy, then delete."""
         one, two = self._strip_protocol(path1), self._strip_protocol(path2)
         self._refuse_roots(one)
         if self.isdir(two):
@@ -264,11 +264,11 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
             super().mv(one, two, recursive=self.isdir(one), maxdepth=maxdepth)
 
     def publish(self, source: Any, target: Any) -> None:
-        """Rename a file within a filesystem, never replacing: FileExistsError where something has that name."""
+        """Rename a file within a filesystem, never overwriting. Raises FileExistsError if `target` exists."""
         self._renaming(source, target, lambda files: files.publish)
 
     def replace(self, source: Any, target: Any) -> None:
-        """Rename a file within a filesystem over one that may be there."""
+        """Rename a file within a filesystem, replacing an existing file."""
         self._renaming(source, target, lambda files: files.replace)
 
     # Deleting.
@@ -282,7 +282,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         self._on("rmdir", path)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Remove a path, or each of a list; one with `*`, `?` or `[` is a pattern only where nothing has that name."""
+        """Remove a path or each path of a list. `*`, `?` and `[` make it a pattern unless a file has that name."""
         if maxdepth is not None:
             super().rm(path, recursive=recursive, maxdepth=maxdepth)
             return
@@ -298,7 +298,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         return getattr(fs, method)(there, **kwargs)
 
     def _to_write(self, path: Any) -> tuple[AbstractFileSystem, str]:
-        """As `_there`; the folder is made where a filesystem does not do it by itself."""
+        """As `_there`, and creates the parent folder if the filesystem does not do so by itself."""
         fs, there = self._there(path)
         if isinstance(fs, LocalFileSystem):
             fs.makedirs(fs._parent(there), exist_ok=True)
@@ -307,16 +307,18 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     def _renaming(self, source: Any, target: Any, how: Callable[[Files], Callable[[str, str], None]]) -> None:
         (fs, one), (other, two) = self._there(source), self._to_write(target)
         if fs != other:
-            raise OSError(errno.EXDEV, "Between two filesystems there is no rename: copy, then delete", str(source))
-        if isinstance(fs, LocalFileSystem):  # which follows links on the way, as it does elsewhere
+            raise OSError(
+                errno.EXDEV, "Files cannot be renamed between two filesystems: copy, then delete", str(source)
+            )
+        if isinstance(fs, LocalFileSystem):  # here too, links in the path are followed
             how(LocalFiles("/"))(_resolved(one), _resolved(two))
         else:
             how(RemoteFiles(fs, None))(one, two)
 
     def _refuse_roots(self, path: Any) -> None:
         if "/" not in self._strip_protocol(path):
-            told = self.unstrip_protocol(path)
-            raise PermissionError(errno.EPERM, "The root of a DataTap cannot be deleted: delete its content", told)
+            url = self.unstrip_protocol(path)
+            raise PermissionError(errno.EPERM, "The root of a DataTap cannot be deleted: delete its content", url)
 
 
 def _resolved(path: str) -> str:
@@ -334,6 +336,6 @@ def _by_name(info: Mapping[str, Any]) -> str:
 
 
 def _unless_missing(error: OSError) -> None:
-    """fsspec's walk passes errors here."""
+    """Raise an error of fsspec's walk, unless a path is missing."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

@@ -13,9 +13,9 @@ import google_crc32c
 from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.storage.store import Store
 
-CHUNK = 4 << 20  # bytes of one read; between two of them a fetch can be stopped
-TRIES = 4  # reads that fail in a row before a fetch gives up
-WAIT = 0.25  # seconds after the first of them, then twice as long each time
+CHUNK = 4 << 20  # bytes per read; a fetch can be stopped between two reads
+TRIES = 4  # consecutive failed reads after which a fetch gives up
+WAIT = 0.25  # seconds to wait after the first failure, doubled each time
 _TICK = 0.05
 
 
@@ -24,26 +24,27 @@ class Shard(Protocol):
 
     @property
     def path(self) -> str:
-        """Relative to the store, '/'-separated."""
+        """The path relative to the store, '/'-separated."""
 
     @property
     def bytes(self) -> int:
-        """The size of the file."""
+        """The size of the file in bytes."""
 
     @property
     def crc32c(self) -> int:
-        """Of the whole file."""
+        """The CRC32C of the whole file."""
 
 
 class Stopped(Exception):
-    """The fetch was stopped; the bytes so far are kept for the next one."""
+    """The fetch was stopped; the bytes fetched so far are kept for the next one."""
 
 
 def fetch(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> None:
     """Copy `shard` to the open file descriptor `file`, which may already hold its beginning.
 
-    A wrong CRC is met by one more fetch from the start. Raises OutputError where the store's file is missing, shorter
-    or still another one, StorageError where it cannot be read, OSError where the local disk fails, Stopped.
+    If the CRC is wrong, the file is fetched once more from the start. Raises OutputError if the store's file is
+    missing, too short or has the wrong CRC again, StorageError if it cannot be read, OSError if the local disk fails,
+    and Stopped.
     """
     for _ in range(2):
         found = _filled(store, shard, file, stopped)
@@ -68,7 +69,7 @@ def crc_of(file: int, stopped: Callable[[], bool]) -> int:
 
 
 def pause(seconds: float, stopped: Callable[[], bool]) -> None:
-    """Sleep, but no longer than until `stopped`, which raises Stopped."""
+    """Sleep for `seconds`. Raises Stopped as soon as `stopped` returns True."""
     end = time.monotonic() + seconds
     while not stopped():
         left = end - time.monotonic()
@@ -79,7 +80,7 @@ def pause(seconds: float, stopped: Callable[[], bool]) -> None:
 
 
 def _filled(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> int:
-    """Append the missing bytes; returns the CRC32C of the whole file."""
+    """Append the missing bytes to the file; returns the CRC32C of the whole file."""
     if os.fstat(file).st_size > shard.bytes:
         os.ftruncate(file, 0)
     crc, at, failed = crc_of(file, stopped), os.fstat(file).st_size, 0
@@ -96,7 +97,7 @@ def _filled(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) 
             if failed == TRIES:
                 raise StorageError(
                     f"{store.url}/{shard.path} could not be read, {TRIES} times in a row: {error}. Check that its "
-                    "storage can be reached from this host, then go on: what was fetched is kept."
+                    "storage can be reached from this host, then try again: what was fetched is kept."
                 ) from error
             pause(WAIT * 2 ** (failed - 1), stopped)
     return crc
@@ -107,7 +108,7 @@ class _Unread(Exception):
 
 
 def _pieces(store: Store, shard: Shard, at: int) -> Generator[bytes, None, None]:
-    """The bytes of the store's file from `at` on."""
+    """The bytes of the store's file from the offset `at` to the end."""
     place = f"{store.url}/{shard.path}"
     try:
         with store.open_input(shard.path) as source:

@@ -10,8 +10,8 @@ from typing import BinaryIO, Protocol
 class FileInfo:
     """One file: its path relative to the store's root, '/'-separated, and its size in bytes.
 
-    `broken` is a symbolic link that leads nowhere or back to a folder around it; its size is 0. `version` changes
-    when the file's content does (`mtime=...`, `etag=...`); None where the filesystem says nothing of the kind.
+    `broken` marks a symbolic link without a target, or to one of its own parent folders; its size is 0. `version`
+    changes whenever the content does (`mtime=...`, `etag=...`); None if the filesystem reports nothing suitable.
     """
 
     path: str
@@ -28,41 +28,41 @@ def replaced(then: str | None, now: str | None) -> bool:
 
 
 class Files(Protocol):
-    """The operations; each raises the same kinds of OSError as Python's own files.
+    """The operations of a filesystem. They raise the same OSErrors as Python's own files.
 
-    Those that change something stay below the store's root: through a symbolic link there they write nothing
-    (StorageError) and find nothing to delete.
+    Those that change files stay below the store's root: behind a symbolic link they raise StorageError instead of
+    writing, and find nothing to delete.
     """
 
     def walk(self, root: str, top: str, *, follow: bool = True) -> list[FileInfo]:
-        """Every file below `top`, in any order, by its path relative to `root`; empty when there is no such folder.
+        """Every file below `top`, in any order, by its path relative to `root`; empty if there is no such folder.
 
-        Without `follow`, symbolic links are left out, and so is everything behind them.
+        Without `follow`, symbolic links and everything behind them are left out.
         """
 
     def is_file(self, path: str) -> bool:
-        """Whether this is a file."""
+        """Whether the path is a file."""
 
     def exists(self, path: str) -> bool:
-        """Whether this is a file or folder."""
+        """Whether the path is a file or folder."""
 
     def size(self, path: str) -> int:
         """The size of a file in bytes."""
 
     def info(self, path: str) -> FileInfo:
-        """Size and version of a file, under the path given."""
+        """Size and version of a file; its path is the one given."""
 
     def version(self, file: BinaryIO, path: str) -> str | None:
         """The version of a file that `open_input` has opened."""
 
     def open_input(self, path: str) -> BinaryIO:
-        """A seekable file without read-ahead."""
+        """Open a file for reading: seekable, without read-ahead."""
 
     def open_output(self, path: str) -> BinaryIO:
-        """A new file, in place of any that is there. The folder must exist."""
+        """Create a file, replacing an existing one. The folder must exist."""
 
     def sync(self, file: BinaryIO) -> None:
-        """Put what was written to `file` on stable storage, if closing it does not."""
+        """Put the bytes written to `file` on stable storage, if closing it does not do so."""
 
     def sync_folder(self, path: str) -> None:
         """Put the names in a folder on stable storage, if the filesystem does not do so by itself."""
@@ -71,19 +71,19 @@ class Files(Protocol):
         """Create a folder and its parents; an existing one is fine."""
 
     def publish(self, source: str, target: str) -> None:
-        """Rename a file; FileExistsError where something has that name."""
+        """Rename a file. Raises FileExistsError if `target` exists."""
 
     def replace(self, source: str, target: str) -> None:
-        """Rename a file, over one that is there."""
+        """Rename a file, replacing an existing one."""
 
     def move(self, source: str, target: str) -> None:
-        """The same, but the new name need not be on stable storage before `sync_folder`."""
+        """As `replace`, but the new name may not be on stable storage before `sync_folder`."""
 
     def delete(self, path: str) -> None:
-        """Remove a file; FileNotFoundError where there is none."""
+        """Remove a file. Raises FileNotFoundError if it is missing."""
 
     def delete_empty(self, path: str) -> None:
-        """Remove an empty folder; OSError with ENOTEMPTY for any other."""
+        """Remove an empty folder. Raises OSError with ENOTEMPTY if it is not empty."""
 
     def delete_tree(self, path: str) -> None:
         """Remove a file, or a folder and all below it; a missing one is fine."""

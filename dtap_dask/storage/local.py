@@ -1,7 +1,7 @@
 """Files of the operating system: durable by fsync, published by link(2), which never replaces.
 
-What changes files goes through open folders (below.py), so that it stays below the store's root whatever links lie
-there. Reading follows links, as every program does.
+Operations that change files go through open folders (below.py), so that they stay below the store's root whatever
+links it contains. Reading follows links, as programs usually do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class LocalFiles:
-    """`Files` by system calls; `root` is the folder of the store."""
+    """`Files` on top of system calls; `root` is the store's folder."""
 
     def __init__(self, root: str):
         self._root = root
@@ -33,7 +33,9 @@ class LocalFiles:
         found = []
         for folder, folders, names in os.walk(top, onerror=_unless_missing, followlinks=True):
             circles = [name for name in folders if _leads_back(top, os.path.join(folder, name))]
-            folders[:] = [name for name in folders if name not in circles]  # os.walk goes into what is left here
+            folders[:] = [
+                name for name in folders if name not in circles
+            ]  # os.walk enters the folders left in this list
             prefix = _prefix(root, folder)
             for name in (*names, *circles):
                 full = os.path.join(folder, name)
@@ -50,7 +52,7 @@ class LocalFiles:
             for folder, _, names in os.walk(top, onerror=_unless_missing):
                 prefix = _prefix(root, folder)
                 for name in names:
-                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                         status = os.lstat(os.path.join(folder, name))
                         if stat.S_ISREG(status.st_mode):
                             found.append(_info(prefix + name, status))
@@ -80,7 +82,7 @@ class LocalFiles:
             try:
                 file = os.open(name, _NEW, 0o666, dir_fd=folder)
             except FileExistsError:
-                os.unlink(name, dir_fd=folder)  # a link would be followed, and other names of the file see the change
+                os.unlink(name, dir_fd=folder)  # writing would follow a link, and change the file under its other names
                 file = os.open(name, _NEW, 0o666, dir_fd=folder)
         return os.fdopen(file, "wb")
 
@@ -104,7 +106,7 @@ class LocalFiles:
             pass
 
     def publish(self, source: str, target: str) -> None:
-        """Atomic against every other writer; on a mount without hard links, a check followed by a rename."""
+        """Atomic, except on mounts without hard links: there it is a check followed by a rename."""
         with self._folder_of(source) as (old, draft), self._folder_of(target) as (new, name):
             try:
                 os.link(draft, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
@@ -139,7 +141,7 @@ class LocalFiles:
             if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 shutil.rmtree(name, dir_fd=folder)
             else:
-                os.unlink(name, dir_fd=folder)  # what a link leads to is not below
+                os.unlink(name, dir_fd=folder)  # a link's target is not below the root
 
     def _parts(self, path: str) -> list[str]:
         return below.parts_of(self._root, path)
@@ -154,7 +156,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def _unlinked(self, path: str) -> Iterator[tuple[int, str]]:
-        """The same, for paths to delete: nothing behind a link belongs to this store."""
+        """As `_folder_of`, for paths to delete. Raises FileNotFoundError behind a link: that is not in this store."""
         with contextlib.ExitStack() as stack:
             try:
                 place = stack.enter_context(self._folder_of(path))
@@ -164,7 +166,7 @@ class LocalFiles:
 
 
 def _prefix(root: str, folder: str) -> str:
-    """Prefix that makes the names in a folder relative to the root."""
+    """The prefix that makes names in a folder relative to the root."""
     around = os.path.relpath(folder, root).replace(os.sep, "/")
     return "" if around == "." else f"{around}/"
 
@@ -178,7 +180,7 @@ def _is_there(folder: int, name: str) -> bool:
 
 
 def _mode(path: str) -> int | None:
-    """Kind and permissions of a path's target; None if there is none (os.path would say so of any failure)."""
+    """Type and permissions of a path's target; None if it is missing. (os.path reports any failure as missing.)"""
     try:
         return os.stat(path).st_mode
     except OSError as error:
@@ -192,7 +194,7 @@ def _info(path: str, found: os.stat_result) -> FileInfo:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """What a path leads to; None for a link that leads nowhere, and a file that is deleted meanwhile."""
+    """The status of a path's target; None for a broken link, and for a file deleted in the meantime."""
     try:
         return os.stat(path)
     except OSError as error:
@@ -214,6 +216,6 @@ def _leads_back(top: str, path: str) -> bool:
 
 
 def _unless_missing(error: OSError) -> None:
-    """os.walk passes errors here: a missing folder holds no files, any other failure is raised."""
+    """Raise an error of os.walk, unless the folder is missing and so contains no files."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

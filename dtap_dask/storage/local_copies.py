@@ -17,9 +17,9 @@ SIZE = 20 << 30
 
 
 def cache(settings: Mapping[str, Any]) -> Cache:
-    """The cache of a `storage` section, else of DTAP_CACHE and DTAP_CACHE_SIZE, else 20 GiB below ~/.cache.
+    """The cache of a `storage` section, or of DTAP_CACHE and DTAP_CACHE_SIZE; by default 20 GiB below ~/.cache.
 
-    JobError for wrong settings, StorageError where its folder cannot be used.
+    Raises JobError for wrong settings, StorageError if its folder cannot be used.
     """
     chosen = _near(settings).get("cache", {})
     home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "dtap_dask")
@@ -31,8 +31,8 @@ def cache(settings: Mapping[str, Any]) -> Cache:
 def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | None:
     """The store of the folder where `store` is mounted according to `storage.mounts`; None if it has no entry.
 
-    The file `name` must hold the same bytes in both: StorageError where it does not. Of several mounts the one of the
-    longest URL counts.
+    If several mounts match, the one with the longest URL is used. Raises StorageError if the file `name` does not hold
+    the same bytes in both stores.
     """
     mounts = {url.rstrip("/"): folder for url, folder in _near(settings).get("mounts", {}).items()}
     url = max((url for url in mounts if f"{store.url}/".startswith(f"{url}/")), key=len, default=None)
@@ -54,7 +54,7 @@ def mounted(store: Store, name: str, settings: Mapping[str, Any]) -> Store | Non
 
 
 def others(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections about access to stores. JobError if `settings` is not a mapping of sections."""
+    """The sections about access to stores. Raises JobError if `settings` is not a mapping of sections."""
     if not isinstance(settings, Mapping):
         raise JobError(Problem("storage", f"found {settings!r}: a mapping such as {{'dtap': {{...}}}} is needed."))
     return {name: section for name, section in settings.items() if name not in SECTIONS}
@@ -69,7 +69,7 @@ def _size_by_environment() -> int:
 
 
 def _near(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections `cache` and `mounts`. JobError with every mistake in them."""
+    """The sections `cache` and `mounts`. Raises JobError, which lists every mistake in them."""
     sections = {name: section for name, section in settings.items() if name in SECTIONS}
     if found := problems_of(sections):
         raise JobError(found)

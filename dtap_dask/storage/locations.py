@@ -1,7 +1,7 @@
-"""The filesystem and folder of a URL, and the way that reaches them. Nothing is guessed, and the way is logged.
+"""The filesystem and folder of a URL, and the way to reach them. Nothing is guessed, and the way is logged.
 
-For a DataTap the first way that applies is taken: the map, libhdfs with HPE's jar, a folder below the mount root.
-Whether a way applies is decided by settings, files and folders alone: when its connection fails, no other is tried.
+For a DataTap the first applicable way is used: the map, libhdfs with HPE's jar, or a folder below the mount root.
+Whether a way is applicable depends only on settings, files and folders: if its connection fails, no other is tried.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _LOG = logging.getLogger("dtap_dask.storage")
 
 @dataclass(frozen=True)
 class Location:
-    """A folder: the path `root` on the filesystem `fs`. `way` says for messages how it was found.
+    """A folder: the path `root` on the filesystem `fs`. `way` describes in messages how it was found.
 
-    `settings` lead there in any process: for a DataTap they hold the way that was taken, as another process must not
-    take another one, to what may be other data.
+    `settings` lead to the same folder in any process: for a DataTap they hold the way that was chosen, because another
+    way could lead to other data.
     """
 
     fs: AbstractFileSystem
     root: str
     way: str
-    settings: Mapping[str, Any] = field(repr=False)  # options of filesystems hold passwords
+    settings: Mapping[str, Any] = field(repr=False)  # filesystem options can hold passwords
 
 
 def locate(url: str, settings: Mapping[str, Any]) -> Location:
@@ -45,11 +45,11 @@ def locate(url: str, settings: Mapping[str, Any]) -> Location:
         raise StorageError(f"{url!r} is not a path: it holds a NUL character.")
     if url.startswith(taps.SCHEME):
         return _tap_location(taps.parse(url, settings["dtap"].get("default_tap")), settings, url)
-    return _opened(absolute(url), settings, "as it stands")
+    return _opened(absolute(url), settings, "directly")
 
 
 def absolute(url: str) -> str:
-    """A local path without `~`, `.` and `..`; a URL as it is."""
+    """A local path made absolute, without `~`, `.` and `..`; a URL unchanged."""
     return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
@@ -109,7 +109,7 @@ _WAITED: set[str | None] = set()
 
 
 def _patience(jar: str | None) -> float:
-    """Seconds to wait, once in a process, for a jar that a sidecar may be about to provide."""
+    """Seconds to wait for a jar that a sidecar may be about to provide; 0 after the first time in a process."""
     from dtap_dask.storage.hadoop import jvm
 
     wait = 0.0 if jar in _WAITED else jvm.PATIENCE
@@ -204,7 +204,7 @@ def _without_user(url: str) -> str:
 
 @functools.cache
 def _log_once(tap: str, name: str) -> None:
-    """Without the location, which may come from `${NAME}` in the job: such values are never printed."""
+    """Log the way to a tap, without its location: that may come from `${NAME}` in the job, which is never printed."""
     _LOG.info("DataTap %s is reached %s", tap, _BY[name])
 
 

@@ -1,4 +1,4 @@
-"""Failures of filesystems that a user can fix, each explained in one paragraph."""
+"""Explanations, of one paragraph each, for filesystem failures that a user can fix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRANSIENT = (  # besides ConnectionError and TimeoutError
     *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EPIPE, errno.ENOTCONN),
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
-_KINDS = {IsADirectoryError: errno.EISDIR, NotADirectoryError: errno.ENOTDIR}  # some filesystems give no number
+_KINDS = {IsADirectoryError: errno.EISDIR, NotADirectoryError: errno.ENOTDIR}  # some filesystems set no errno
 _REMEDIES = {
     errno.ENOTDIR: "A part of this path is a file where a folder is meant: correct the path.",
     errno.EISDIR: "This is a folder where a file is meant: correct the path.",
@@ -27,7 +27,7 @@ _REMEDIES = {
 def explaining(verb: str, place: str) -> Iterator[None]:
     """Turn failures that a user can fix into StorageError.
 
-    FileNotFoundError, FileExistsError and transient failures are left to the caller.
+    FileNotFoundError, FileExistsError and transient failures pass unchanged.
     """
     try:
         yield
@@ -58,5 +58,5 @@ def _detail(error: OSError) -> str:
 
 
 def _is_transient(error: OSError, number: int | None) -> bool:
-    """Whether a retry may help; assumed if the filesystem's client does not say what is wrong."""
+    """Whether a retry may help; assumed if the filesystem's client gives no reason."""
     return number is None or number in _TRANSIENT or isinstance(error, ConnectionError | TimeoutError)

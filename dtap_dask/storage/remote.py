@@ -22,7 +22,7 @@ from dtap_dask.storage.files import FileInfo
 _MOVING = threading.Lock()
 
 
-# Names under which filesystems report the version of a file's content; the first one present counts.
+# Keys under which filesystems report the version of a file's content; the first one present is used.
 _VERSIONS = (
     *("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "modificationTime", "modified"),
     *("updated", "created"),
@@ -46,26 +46,26 @@ class Renaming(Protocol):
     """A filesystem that can rename atomically."""
 
     def publish(self, source: str, target: str) -> None:
-        """Rename a file; FileExistsError where something has that name."""
+        """Rename a file. Raises FileExistsError if `target` exists."""
 
     def replace(self, source: str, target: str) -> None:
-        """Rename a file, over one that is there."""
+        """Rename a file, replacing an existing one."""
 
 
 def reads_patterns(fs: AbstractFileSystem, path: str) -> bool:
-    """Whether the filesystem's `rm` and `mv` would take the path for a pattern, and reach files of other names."""
+    """Whether the filesystem's `rm` and `mv` would treat the path as a pattern and affect files of other names."""
     return has_magic(path) and not isinstance(fs, LocalFileSystem | Renaming)
 
 
 def remove(fs: AbstractFileSystem, path: str, *, recursive: bool) -> None:
-    """Remove the file or folder of exactly this name."""
+    """Remove the file or folder with exactly this name."""
     if not reads_patterns(fs, path):
         fs.rm(path, recursive=recursive)
     elif not fs.isdir(path):
         fs.rm_file(path)
     else:
         below = fs.find(path, withdirs=True, detail=True) if recursive else {}
-        for name in sorted(below, reverse=True):  # what lies in a folder before it
+        for name in sorted(below, reverse=True):  # the content of a folder before the folder
             if below[name]["type"] != "directory":
                 fs.rm_file(name)
             elif name != path:
@@ -74,12 +74,12 @@ def remove(fs: AbstractFileSystem, path: str, *, recursive: bool) -> None:
 
 
 def _remove_folder(fs: AbstractFileSystem, path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):  # on object stores a folder goes with its last file
+    with contextlib.suppress(FileNotFoundError):  # on object stores a folder disappears with its last file
         fs.rmdir(path)
 
 
 def _has_links(fs: AbstractFileSystem) -> bool:
-    """Whether a filesystem can have symbolic links. HDFS makes none (Hadoop disables them), nor do object stores."""
+    """Whether a filesystem can have symbolic links. HDFS (Hadoop disables them) and object stores cannot."""
     protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
     return not {"sftp", "ssh", "dir", "file", "local", "arrow_local"}.isdisjoint(protocols)
 
@@ -96,7 +96,7 @@ def _is_link(fs: AbstractFileSystem, path: str) -> bool:
 
 
 class RemoteFiles:
-    """`Files` by the calls of an fsspec filesystem; `root` is the store's folder, None where links are followed."""
+    """`Files` on an fsspec filesystem. `root` is the store's folder; if it is None, links are followed."""
 
     def __init__(self, fs: AbstractFileSystem, root: str | None):
         self._fs, self._root = fs, root
@@ -125,12 +125,12 @@ class RemoteFiles:
         return _info(path, self._fs.info(path))
 
     def version(self, file: BinaryIO, path: str) -> str | None:
-        """By what the open file knows of itself, as those of object stores do, else by one more request."""
+        """From the open file's own details if it has any, as on object stores; otherwise by another request."""
         known = getattr(file, "details", None)
         return _version(known if isinstance(known, Mapping) else self._fs.info(path))
 
     def open_input(self, path: str) -> BinaryIO:
-        # fsspec's caches read ahead, up to megabytes; dtap_dask asks for exactly what it needs, in large pieces.
+        # fsspec's caches read ahead by up to megabytes; dtap_dask requests exactly what it needs, in large pieces.
         return self._open(path, "rb", cache_type="none")
 
     def open_output(self, path: str) -> BinaryIO:
@@ -138,10 +138,10 @@ class RemoteFiles:
         return self._open(path, "wb")
 
     def sync(self, file: BinaryIO) -> None:
-        """Such stores make a file durable when it is closed."""
+        """Nothing to do: these stores make a file durable when it is closed."""
 
     def sync_folder(self, path: str) -> None:
-        """Such stores keep names durable by themselves."""
+        """Nothing to do: these stores keep names durable by themselves."""
 
     def make_folder(self, path: str) -> None:
         self._refuse_links(path)
@@ -153,11 +153,11 @@ class RemoteFiles:
     def _open(self, path: str, mode: str, **options: Any) -> BinaryIO:
         try:
             return cast("BinaryIO", self._fs.open(path, mode, **options))
-        except FileExistsError as error:  # fsspec's memory filesystem raises it for a file in the place of a folder
+        except FileExistsError as error:  # raised by fsspec's memory filesystem if a parent is a file
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
 
     def publish(self, source: str, target: str) -> None:
-        """Atomic by the filesystem's own rename, or else against the other threads of this process only."""
+        """Atomic if the filesystem is `Renaming`; otherwise only among the threads of this process."""
         self._refuse_links(source, target)
         if isinstance(self._fs, Renaming):
             self._fs.publish(source, target)
@@ -168,7 +168,7 @@ class RemoteFiles:
             self._move(source, target)
 
     def replace(self, source: str, target: str) -> None:
-        """Atomic by the filesystem's own rename; else a copy over the old file, as object stores do it."""
+        """Atomic if the filesystem is `Renaming`; otherwise the old file is overwritten, as on object stores."""
         self._refuse_links(source, target)
         if isinstance(self._fs, Renaming):
             self._fs.replace(source, target)
@@ -198,7 +198,7 @@ class RemoteFiles:
             remove(self._fs, path, recursive=True)
 
     def _link_on(self, path: str) -> str | None:
-        """The first symbolic link below the root on the way to a path, itself included; None where there is none."""
+        """The first symbolic link on the way from the root to a path, itself included; None without one."""
         if self._root is None or not _has_links(self._fs):
             return None
         return next((way for way in ways_to(self._root, path) if _is_link(self._fs, way)), None)

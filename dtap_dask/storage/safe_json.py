@@ -1,4 +1,4 @@
-"""JSON from files that may be damaged or not ours."""
+"""JSON from files that may be damaged or written by other programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of a JSON document. ValueError for invalid JSON, and for documents nested too deep to parse."""
+    """The value of a JSON document. Raises ValueError for invalid JSON, and for JSON nested too deeply to parse."""
     try:
         return json.loads(data)
     except RecursionError as error:

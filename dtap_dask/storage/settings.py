@@ -1,7 +1,8 @@
-"""Settings of storage: the sections of `storage` in a job, their keys, their types and where else they may be set.
+"""Storage settings: the sections of `storage` in a job, their keys and types, and where else they can be set.
 
-The job file, or an argument, goes before the environment, and that before Dask's configuration; the mappings `map` and
-`hadoop_conf` are merged entry by entry. Sections of other names hold fsspec's options for the protocol of that name.
+The job file (or an argument) takes precedence over the environment, and the environment over Dask's configuration; the
+mappings `map` and `hadoop_conf` are merged entry by entry. A section named after any other protocol holds the options
+of its fsspec filesystem.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from dtap_dask.errors import Problem, StorageError, nearest
 from dtap_dask.validation import Size, problems, unknown_key, validate_known
 
 TAP = re.compile(r"[A-Za-z0-9-]+")
-WAYS = "ways"  # in resolved settings: the way to each tap that was taken when they were resolved
-RESOLVED = "resolved"  # marks settings that are complete, whatever the environment of another process says
+WAYS = "ways"  # key in resolved settings: the way chosen for each tap that was used
+RESOLVED = "resolved"  # key that marks complete settings, to which the environment of another process adds nothing
 ENVIRONMENT = {
     "backend": "DTAP_BACKEND",
     "mount_root": "DTAP_MOUNT_ROOT",
@@ -54,7 +55,7 @@ def _tap(name: Any) -> str:
 
 def _target(folder: str) -> str:
     if folder.startswith("dtap:"):
-        raise ValueError(f"{folder} is a DataTap itself. Give the folder or URL that it stands for")
+        raise ValueError(f"{folder} is a DataTap itself. Give the folder or URL where its data is")
     return folder
 
 
@@ -88,7 +89,7 @@ def _local_folder(value: Any) -> str:
 SettingText = Annotated[str, BeforeValidator(_text)]
 TapName = Annotated[str, BeforeValidator(_tap)]
 TapTarget = Annotated[SettingText, AfterValidator(_target)]
-HadoopValue = Annotated[str, BeforeValidator(_hadoop_value)]  # Hadoop's values are texts
+HadoopValue = Annotated[str, BeforeValidator(_hadoop_value)]  # Hadoop's values are strings
 LocalFolder = Annotated[str, BeforeValidator(_local_folder)]
 
 
@@ -182,15 +183,15 @@ def _section_name(name: str) -> None:
 
 
 def parse(sections: Any) -> dict[str, Any]:
-    """A `storage` section as plain values, its keys with underscores and keys without a value left out.
+    """A `storage` section as plain values; keys are written with underscores, and keys without a value left out.
 
-    Raises pydantic's ValidationError with every mistake.
+    Raises pydantic's ValidationError, which lists every mistake.
     """
     return Sections.model_validate(sections).model_dump(exclude_none=True)
 
 
 def problems_of(sections: Any, place: str = "storage") -> list[Problem]:
-    """Every mistake in a `storage` section, each with its place."""
+    """Every mistake in a `storage` section, each with its location."""
     try:
         parse(sections)
     except ValidationError as error:
@@ -204,9 +205,10 @@ def protocols() -> frozenset[str]:
 
 
 def resolved(settings: Mapping[str, Any] | None = None, below: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The settings as plain values that mean the same in every process: environment and `below` in, paths absolute.
+    """The settings as plain values that mean the same in every process: merged with the environment, paths absolute.
 
-    What is resolved already comes back as it is. Raises StorageError for unknown keys and wrong values.
+    `below` holds settings that the environment overrides. Settings that are already resolved are returned unchanged.
+    Raises StorageError for unknown keys and wrong values.
     """
     settings = settings or {}
     if is_resolved(settings):
@@ -236,7 +238,7 @@ def is_resolved(settings: Mapping[str, Any]) -> bool:
 
 
 def sections(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A storage section made of keyword options: mappings by protocol are sections, the rest belongs to `dtap`."""
+    """A storage section from keyword options: mappings named after a protocol are sections, the rest is `dtap`."""
     known = protocols()
     named = {key: value for key, value in options.items() if isinstance(value, Mapping) and key in known}
     dtap = {key: value for key, value in options.items() if key not in named}
@@ -244,7 +246,7 @@ def sections(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """The `dtap` section that the variables DTAP_* of this process make. StorageError for a wrong one."""
+    """The `dtap` section given by this process's DTAP_* variables. Raises StorageError for an invalid one."""
     found: dict[str, Any] = {}
     for key, variable in ENVIRONMENT.items():
         if text := os.environ.get(variable, "").strip():
@@ -262,7 +264,7 @@ def environment() -> dict[str, Any]:
 
 
 def as_environment(section: Mapping[str, Any]) -> dict[str, str]:
-    """The variables DTAP_* that say what a `dtap` section says, as far as variables can."""
+    """The DTAP_* variables equivalent to a `dtap` section; keys without a variable are left out."""
     found = {variable: str(section[key]) for key, variable in ENVIRONMENT.items() if key in section}
     if section.get("map"):
         found["DTAP_MAP"] = ",".join(f"{tap}={target}" for tap, target in section["map"].items())

@@ -1,4 +1,4 @@
-"""One folder on one filesystem: list, read with counting, write durably, publish atomically."""
+"""One folder on one filesystem: list it, count reads, write durably, publish atomically."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ R = TypeVar("R")
 def open_store(url: str, settings: Mapping[str, Any] | None = None) -> Store:
     """The store of the folder at `url` (a path, dtap://, hdfs://, or any fsspec URL), which need not exist yet.
 
-    `settings` is the job's `storage` section: `dtap` says what taps stand for, any other key gives the options of the
-    protocol of that name. Raises StorageError where the URL cannot be understood or its filesystem not be opened.
+    `settings` is the job's `storage` section: `dtap` defines the taps, any other key holds the options of the protocol
+    of that name. Raises StorageError if the URL is invalid or its filesystem cannot be opened.
     """
     return Store(url, settings)
 
 
 class Store:
-    """A folder on a filesystem; every path a method takes is relative to it.
+    """A folder on a filesystem. All methods take paths relative to it.
 
-    `url` is as written, for messages; `way` says how it is reached. `address` and `settings` mean the same place in any
-    process, whatever its current folder and environment: they are what travels.
+    `url` is the URL as given, for messages; `way` describes how it is reached. `address` and `settings` lead to the
+    same folder in any process, whatever its current folder and environment; they are what is pickled.
     """
 
     def __init__(self, url: str, settings: Mapping[str, Any] | None = None):
@@ -55,14 +55,14 @@ class Store:
         return type(self), (self.address, self.settings)
 
     def same_filesystem(self, other: Store) -> bool:
-        """Whether both stores lie on one filesystem, so that their roots can be compared."""
+        """Whether both stores are on one filesystem, so that their roots can be compared."""
         return (self._local and other._local) or self._fs == other._fs
 
     def list_files(self, path: str = "", *, follow: bool = True) -> list[FileInfo]:
-        """Every file below `path`, hidden and broken ones too, sorted by path; empty when there is no such folder.
+        """Every file below `path`, including hidden files and broken links, sorted by path; empty if it is no folder.
 
-        Without `follow`, symbolic links are left out, and so is everything behind them. Files that are deleted while
-        the listing goes on are left out.
+        Without `follow`, symbolic links and everything behind them are left out. Files that are deleted during the
+        listing are left out too.
         """
         with self._explaining("list", path):
             found = self._files.walk(self.root, self._full(path), follow=follow)
@@ -79,23 +79,23 @@ class Store:
             return self._files.exists(self._full(path))
 
     def size(self, path: str) -> int:
-        """The size of a file in bytes; FileNotFoundError where there is none."""
+        """The size of a file in bytes. Raises FileNotFoundError if it does not exist."""
         with self._explaining("inspect", path):
             return self._files.size(self._full(path))
 
     def info(self, path: str) -> FileInfo:
-        """Size and version of a file; FileNotFoundError where there is none."""
+        """Size and version of a file. Raises FileNotFoundError if it does not exist."""
         with self._explaining("inspect", path):
             return replace(self._files.info(self._full(path)), path=path)
 
     def version(self, path: str, file: BinaryIO) -> str | None:
-        """The version of the file at `path` that `open_input` gave as `file`: see FileInfo."""
+        """The version (see FileInfo) of the file at `path`, which `open_input` has opened as `file`."""
         below = getattr(file, "below", file)
         with self._explaining("inspect", path):
             return self._files.version(below, self._full(path))
 
     def open_input(self, path: str) -> BinaryIO:
-        """The file at `path`, seekable, its reads counted in `counters`. FileNotFoundError where there is none."""
+        """Open the file at `path`: seekable, reads counted in `counters`. Raises FileNotFoundError."""
         with self._explaining("open", path):
             file = self._files.open_input(self._full(path))
         return cast("BinaryIO", CountingReader(file, self.counters))
@@ -107,7 +107,7 @@ class Store:
 
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[CountingWriter]:
-        """A new file to write to. It is on stable storage when the block ends; an exception leaves no file."""
+        """Create a file for writing. After the block it is on stable storage; if the block raises, no file is left."""
         full = self._full(path)
         with self._explaining("write", path):
             self._make_parent(full)
@@ -124,10 +124,10 @@ class Store:
                 raise
 
     def publish(self, src: str, dst: str) -> None:
-        """Give the finished file `src` the name `dst`, never replacing: FileExistsError if it is taken.
+        """Rename the finished file `src` to `dst`, never overwriting. Raises FileExistsError if `dst` exists.
 
-        One step against every other writer on a local filesystem and on HDFS. On other stores the check and the rename
-        are two calls, so of two writers at the same instant the later may win; both hold the same bytes here.
+        On local filesystems and HDFS this is atomic. On other stores the check and the rename are two calls, so of two
+        simultaneous writers the later may win; here both write the same bytes.
         """
         source, target = self._full(src), self._full(dst)
         with self._explaining("publish", dst):
@@ -135,11 +135,11 @@ class Store:
             self._files.publish(source, target)
 
     def replace(self, src: str, dst: str) -> None:
-        """Give the finished file `src` the name `dst`, replacing what was there; atomic where the store can."""
+        """Rename the finished file `src` to `dst`, replacing an existing file; atomic if the store supports it."""
         self._replace(self._files.replace, src, dst)
 
     def move_all(self, moves: Mapping[str, str]) -> None:
-        """`replace` many files at the same time; missing ones are skipped. Durable only after `sync_folders`."""
+        """`replace` many files concurrently; missing ones are skipped. Durable only after `sync_folders`."""
 
         def move(pair: tuple[str, str]) -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -162,11 +162,11 @@ class Store:
         self.replace(draft, path)
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
-        """`write_atomic` of many small files at the same time: making one durable takes half a second on HDFS."""
+        """`write_atomic` for many small files concurrently: making one durable takes half a second on HDFS."""
         self.at_once(lambda one: self.write_atomic(*one), files.items())
 
     def at_once(self, act: Callable[[T], R], on: Iterable[T]) -> list[R]:
-        """The results of `act` for many small files, several at a time, in order."""
+        """The results of `act` for each item of `on`, in order; WRITING calls run concurrently."""
         with ThreadPoolExecutor(WRITING) as pool:
             return list(pool.map(act, on))
 
@@ -176,7 +176,7 @@ class Store:
             self._files.delete(self._full(path))
 
     def delete_all(self, paths: Iterable[str]) -> None:
-        """`delete` many files at the same time. Durable only after `sync_folders`."""
+        """`delete` many files concurrently. Durable only after `sync_folders`."""
         self.at_once(self.delete, paths)
 
     def sync_folders(self, paths: Iterable[str]) -> None:
@@ -186,7 +186,7 @@ class Store:
                 self._files.sync_folder(self._full(path))
 
     def delete_empty(self, path: str) -> None:
-        """Remove a folder if it is empty; a missing one is fine, and one with files stays, without any error."""
+        """Remove a folder if it is empty. One that is missing or not empty is not an error."""
         with self._explaining("delete", path):
             try:
                 self._files.delete_empty(self._full(path))
@@ -202,7 +202,7 @@ class Store:
             self._files.delete_tree(self._full(path))
 
     def local_path(self, path: str = "") -> str | None:
-        """The path for other programs to open, when the store is on a local filesystem; else None."""
+        """The path under which other programs can open a file of a local store; None for other stores."""
         return self._full(path) if self._local else None
 
     def _full(self, path: str) -> str:

@@ -30,8 +30,8 @@ class TapPath:
 def parse(url: str, default_tap: str | None = None) -> TapPath:
     """The tap and path of `dtap://Tap/path` or `Tap/path`; the tap's case is kept.
 
-    Raises StorageError for a path with `..`, also url-encoded or behind a backslash, so that nothing outside a tap's
-    root is ever meant; for a user, port or query; and for `dtap:///path` where there is no default tap.
+    Raises StorageError for a path with `..`, also URL-encoded or next to a backslash, so that no path leaves a tap's
+    root; for a user, port or query; and for `dtap:///path` without a default tap.
     """
     tap, _, path = url.removeprefix(SCHEME).partition("/")
     refuse_leaving(path, url)
@@ -55,7 +55,7 @@ def parse(url: str, default_tap: str | None = None) -> TapPath:
 
 
 def stripped(path: Any, default_tap: str | None = None) -> Any:
-    """`Tap/path` of a URL or path, or of each in a list. `/path` is one in the default tap; "" stands for all taps."""
+    """`Tap/path` for a URL or path, or for each of a list. `/path` is in the default tap; "" means all taps."""
     if isinstance(path, list):
         return [stripped(one, default_tap) for one in path]
     text = str(stringify_path(path)).removeprefix(SCHEME)
@@ -66,7 +66,7 @@ def stripped(path: Any, default_tap: str | None = None) -> Any:
 
 
 def refuse_leaving(path: str, shown: str) -> None:
-    """StorageError for a path that `..` could lead out of a tap, in whatever way a filesystem may decode it."""
+    """Raise StorageError if `..` could lead a path out of its tap, however a filesystem may decode it."""
     decoded = path
     while (further := unquote(decoded)) != decoded:
         decoded = further

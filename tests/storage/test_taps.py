@@ -156,7 +156,7 @@ def test_all_mistakes_of_a_job_file_are_told_with_their_lines(tmp_path: Path) ->
         Job.load(tmp_path / "job.yaml")
     assert str(caught.value).splitlines() == [
         "storage.dtap.bakend (line 4): unknown key 'bakend'. Did you mean 'backend'?",
-        "storage.dtap.map.T (line 6): dtap://U is a DataTap itself. Give the folder or URL that it stands for.",
+        "storage.dtap.map.T (line 6): dtap://U is a DataTap itself. Give the folder or URL where its data is.",
     ]
 
 
@@ -353,7 +353,11 @@ def test_the_way_is_logged_once_for_a_tap(tmp_path: Path, caplog: pytest.LogCapt
     ("url", "hdfs", "says"),
     [
         ("hdfs://me@host:port/x", {}, r"hdfs://host:port/x is not of the form hdfs://HOST:PORT/path"),
-        ("hdfs://host:99999/x", {}, r"hdfs://host:99999/x is not of the form hdfs://HOST:PORT/path: 99999 is no port"),
+        (
+            "hdfs://host:99999/x",
+            {},
+            r"hdfs://host:99999/x is not of the form hdfs://HOST:PORT/path: 99999 is not a port",
+        ),
         (
             "hdfs://host/x",
             {"user": "nobody-here"},

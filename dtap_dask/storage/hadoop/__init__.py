@@ -1,1 +1,1 @@
-"""Hadoop's filesystems as fsspec's: `native` speaks to HDFS without Java, `libhdfs` to all that Hadoop reaches."""
+"""fsspec filesystems for Hadoop: `native` talks to HDFS without Java, `libhdfs` to everything that Hadoop can reach."""

@@ -1,4 +1,4 @@
-"""One connection of a process to a DataTap or HDFS by libhdfs: bytes by pyarrow, names by libhdfs's own calls."""
+"""A process's connection to a DataTap or HDFS through libhdfs: bytes by pyarrow, names by libhdfs's own calls."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECE = 4 << 20  # bytes that cross into Java at a time: each crossing takes an array of that size on Java's heap
-_BRIEF = {  # Hadoop's own defaults wait for minutes; a caller that wants to can try again
+PIECE = 4 << 20  # bytes passed to Java at a time: each call allocates an array of that size on Java's heap
+_BRIEF = {  # Hadoop's own defaults wait for minutes; callers can retry
     "ipc.client.connect.timeout": "2500",
     "ipc.client.connect.max.retries": "1",
     "ipc.client.connect.max.retries.on.timeouts": "0",
@@ -39,7 +39,10 @@ _DTAP = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to connect, as whom, with what: plain values. `url` is scheme://authority, `conf` Hadoop's keys."""
+    """Address, user, ticket, jar and options of a connection, as plain values.
+
+    `url` is scheme://authority; `conf` holds keys of Hadoop's configuration and their values.
+    """
 
     url: str
     user: str | None
@@ -48,7 +51,7 @@ class Endpoint:
     conf: tuple[tuple[str, str], ...]
 
     def address(self) -> Address:
-        """The same for libhdfs, which knows the scheme dtap only as that of the default filesystem."""
+        """The endpoint in libhdfs's terms. It accepts the scheme dtap only for the default filesystem."""
         scheme, _, place = self.url.partition("://")
         if scheme == "dtap":
             conf = {**_BRIEF, **_DTAP, "fs.defaultFS": self.url, **dict(self.conf)}
@@ -58,17 +61,18 @@ class Endpoint:
 
 
 class Connection:
-    """Threads may share it. It lives as long as the process: closing it would close the files of others."""
+    """A connection that threads may share. It is never closed, because that would close files others have open."""
 
     def __init__(self, endpoint: Endpoint):
         from pyarrow.fs import HadoopFileSystem
 
         self.endpoint = endpoint
         address = endpoint.address()
-        # pyarrow asks for 3 copies whatever Hadoop's configuration says; 0 leaves it to that, which a tap may lack.
+        # pyarrow requests 3 replicas whatever Hadoop's configuration says. With 0 the configuration decides, but a tap
+        # may have none.
         copies = address.conf.get("dfs.replication", "3" if address.host == "default" else "0")
         self._names: Names | None = None
-        with self.telling("connect to", "/"):
+        with self.explaining("connect to", "/"):
             self._bytes = HadoopFileSystem(
                 address.host,
                 address.port,
@@ -80,25 +84,25 @@ class Connection:
             self._names = Names(address)
 
     def ask(self, verb: str, path: str, call: Callable[[Names], T]) -> T:
-        """A call about names. `verb` and `path` are for the message of what goes wrong."""
+        """Run a call about names and return its result. `verb` and `path` are used in error messages."""
         assert self._names is not None
-        with self.telling(verb, path):
+        with self.explaining(verb, path):
             return call(self._names)
 
     def reader(self, path: str, size: int) -> Reader:
-        """The file at `path`, of `size` bytes."""
-        with self.telling("open", path):
+        """Open the file at `path`, which has `size` bytes."""
+        with self.explaining("open", path):
             return Reader(self, path, self._bytes.open_input_file(java(path)), size)
 
     def sink(self, path: str, *, append: bool = False) -> LibhdfsSink:
-        """A new file, in place of any that is there, or the end of one; Hadoop makes the folders around it."""
+        """Create or overwrite a file, or with `append` open its end. Hadoop creates missing parent folders."""
         create = self._bytes.open_append_stream if append else self._bytes.open_output_stream
-        with self.telling("append to" if append else "create", path):
+        with self.explaining("append to" if append else "create", path):
             return LibhdfsSink(self, path, create(java(path), compression=None))
 
     @contextlib.contextmanager
-    def telling(self, verb: str, path: str) -> Iterator[None]:
-        """Say of an OSError what it was about and what to do."""
+    def explaining(self, verb: str, path: str) -> Iterator[None]:
+        """Replace an OSError by one whose message names the operation and a remedy."""
         jvm.check_process()
         began = time.monotonic()
         try:
@@ -109,21 +113,21 @@ class Connection:
 
 
 class Reader(RangeReader):
-    """A file for reading; any range in pieces of at most PIECE bytes."""
+    """A file opened for reading. Ranges are read in pieces of at most PIECE bytes."""
 
     def __init__(self, connection: Connection, path: str, file: NativeFile, size: int):
         super().__init__(self.within, size)
         self._connection, self._path, self._file = connection, path, file
 
     def within(self, offset: int, size: int) -> bytes:
-        """`size` bytes at `offset`, fewer only where the file has become shorter. Threads may call it."""
+        """`size` bytes at `offset`, fewer only if the file has become shorter. Thread-safe."""
         end = offset + size
-        with self._connection.telling("read", self._path):
+        with self._connection.explaining("read", self._path):
             parts = [self._piece(at, min(at + PIECE, end)) for at in range(offset, end, PIECE)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _piece(self, start: int, end: int) -> bytes:
-        """Hadoop may give less than it was asked for; nothing means the end."""
+        """The bytes from `start` to before `end`. Hadoop may return fewer per call, and none at the end."""
         data: bytes = self._file.read_at(end - start, start)
         while len(data) < end - start:
             more = self._file.read_at(end - start - len(data), start + len(data))
@@ -133,7 +137,7 @@ class Reader(RangeReader):
         return data
 
     def close(self) -> None:
-        """Close Java's file too, in the process that opened it."""
+        """Close this file and the Java one behind it."""
         if not self.closed:
             super().close()
             with contextlib.suppress(OSError):
@@ -141,7 +145,7 @@ class Reader(RangeReader):
 
 
 class LibhdfsSink:
-    """Where a Writer's bytes go. `finish` is called after the file was closed well."""
+    """The destination of a Writer's bytes. `finish` is called once the file has been closed successfully."""
 
     def __init__(self, connection: Connection, path: str, stream: NativeFile):
         self._connection, self._path, self._stream = connection, path, stream
@@ -155,16 +159,16 @@ class LibhdfsSink:
                 self._stream.write(view[at : at + PIECE])
 
     def close(self) -> None:
-        """Finish the file: it is durable then."""
+        """Finish the file; after this it is durable."""
         with self._writing():
             self._stream.close()
         self.finish()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """What goes wrong with a file that somebody deleted meanwhile is that: FileNotFoundError."""
+        """Raise FileNotFoundError if a write failed because the file was deleted in the meantime."""
         try:
-            with self._connection.telling("write", self._path):
+            with self._connection.explaining("write", self._path):
                 yield
         except OSError as error:
             if error.errno == errno.EIO:
@@ -172,7 +176,7 @@ class LibhdfsSink:
             raise
 
     def remove(self) -> None:
-        """Leave no file. Hadoop cannot give up a file that is being written, so it is finished first."""
+        """Delete the file. Hadoop cannot abandon a file that is being written, so it is closed first."""
         with contextlib.suppress(OSError):
             self._stream.close()
         self._connection.ask("delete", self._path, lambda names: names.delete(self._path, recursive=False))
@@ -183,7 +187,11 @@ _CONNECTING = threading.Lock()
 
 
 def connected(endpoint: Endpoint) -> Connection:
-    """This process's connection. StorageError where parts are missing or after a fork; ConnectionError."""
+    """This process's connection to an endpoint, made on first use.
+
+    Raises StorageError if a component is missing or the process was forked after Java had started, and ConnectionError
+    if the filesystem cannot be reached.
+    """
     jvm.check_process()
     key = tokenize(endpoint)
     found = _CONNECTIONS.get(key)

@@ -1,4 +1,4 @@
-"""The errors of a Hadoop filesystem, explained from the little that libhdfs reports."""
+"""Explanations for the errors of a Hadoop filesystem, derived from the few details that libhdfs reports."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from dtap_dask.storage.hadoop.names import REFUSED, Names
 
-_SLOW = 2.0  # seconds: a call about a name that fails after that long has waited for a server
+_SLOW = 2.0  # seconds; a call about a name that took longer to fail was waiting for a server
 _CHANGING = ("create", "write", "make", "delete", "rename")
-_CAUSES = (  # words of Java's root cause, and what they mean
+_CAUSES = (  # words in Java's root cause, and the errno that they mean
     (("Quota",), errno.EDQUOT),
     (("could only be written to 0", "could only be replicated to 0", "No space left", "DiskOutOfSpace"), errno.ENOSPC),
     (("AccessControl", "Permission denied", "Kerberos", "GSS", "Sasl", "SIMPLE authentication"), errno.EACCES),
@@ -22,7 +22,7 @@ _CAUSES = (  # words of Java's root cause, and what they mean
 
 @dataclass(frozen=True)
 class Attempt:
-    """An operation that failed: a verb, the URL of the filesystem, a path on it, and the user if one was named."""
+    """A failed operation: a verb, the filesystem's URL, a path on it, and the user if one was given."""
 
     verb: str
     url: str
@@ -31,10 +31,10 @@ class Attempt:
 
 
 def explained(error: OSError, attempt: Attempt, names: Names | None, took: float) -> OSError:
-    """The error to raise instead of pyarrow's or libhdfs's own, of the kind that Python's files raise.
+    """The error to raise in place of pyarrow's or libhdfs's own; its type is the one that Python's files raise.
 
-    `took` seconds went by before it. Where Java's reason has no errno, the root of the filesystem is asked for: if
-    that fails too, the filesystem is not there. Nothing is asked where that would wait again.
+    The operation failed after `took` seconds. If Java's reason has no errno, the root of the filesystem is queried: if
+    that fails too, the filesystem cannot be reached. The query is skipped if it would have to wait again.
     """
     cause = names.cause() if names is not None and error.errno == REFUSED else None
     code, verb, where = _code(error, cause), attempt.verb, f"{attempt.url}{attempt.path}"
@@ -79,11 +79,11 @@ def _answers(names: Names | None, attempt: Attempt, took: float) -> bool:
 
 
 def _permission(attempt: Attempt) -> str:
-    who = f"user {attempt.user or os.environ.get('HADOOP_USER_NAME') or getpass.getuser()}"
+    user = f"user {attempt.user or os.environ.get('HADOOP_USER_NAME') or getpass.getuser()}"
     if attempt.url.startswith("dtap://"):
         first = "DataTap may be read-only, or " if attempt.verb in _CHANGING else ""
-        return f"{first}{who} lacks permission (listed owner may not be the real one)."
-    return f"{who} lacks it, or a Kerberos ticket (kinit, or the setting kerb_ticket)."
+        return f"{first}{user} lacks permission (listed owner may not be the real one)."
+    return f"{user} lacks it, or a Kerberos ticket (kinit, or the setting kerb_ticket)."
 
 
 def _advice(url: str) -> str:

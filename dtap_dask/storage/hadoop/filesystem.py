@@ -1,4 +1,4 @@
-"""What Hadoop's filesystems have in common as filesystems of fsspec's, whichever client they are spoken to with."""
+"""The base class of the fsspec filesystems for Hadoop, independent of the client that they use."""
 
 from __future__ import annotations
 
@@ -31,57 +31,57 @@ LISTERS = 8  # folders listed at a time
 
 
 class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
-    """fsspec's surface over a few calls of a client's, which raise OSErrors with errno and filename.
+    """fsspec's interface on top of a few client operations, which raise OSErrors with errno and filename.
 
-    Paths start with '/'. `publish` and `replace` rename in one step, the first without ever replacing. What does not
-    mean a missing path raises, also in exists, isfile, isdir and find.
+    Paths start with '/'. `publish` and `replace` rename in one step; `publish` never overwrites. Every failure other
+    than a missing path raises, also in exists, isfile, isdir and find.
     """
 
     root_marker = "/"
     sep = "/"
 
-    # What a client does, with paths without a protocol
+    # Operations of the client; their paths have no protocol
 
     @abstractmethod
     def _info(self, path: str) -> dict[str, Any]:
-        """name, size, type ('file' or 'directory') and mtime of a path; FileNotFoundError."""
+        """name, size, type ('file' or 'directory') and mtime of a path. Raises FileNotFoundError."""
 
     @abstractmethod
     def _children(self, path: str) -> list[dict[str, Any]]:
-        """The entries of a folder, or the one of a file; FileNotFoundError."""
+        """The entries of a folder, or the single entry of a file. Raises FileNotFoundError."""
 
     @abstractmethod
     def _fetcher(self, path: str) -> tuple[Callable[[int, int], bytes], int]:
-        """What gives bytes for (offset, size) within a file, from any thread, and the file's size."""
+        """A thread-safe function from (offset, size) within a file to its bytes, and the file's size."""
 
     @abstractmethod
     def _create(self, path: str, overwrite: bool, **options: Any) -> Sink:
-        """A new file and those folders around it that are missing; FileExistsError without `overwrite`."""
+        """Create a file and missing parent folders. Raises FileExistsError if it exists, unless `overwrite`."""
 
     @abstractmethod
     def _append(self, path: str) -> Sink:
-        """The end of a file that exists; FileNotFoundError."""
+        """Open an existing file at its end. Raises FileNotFoundError."""
 
     @abstractmethod
     def _delete(self, path: str, recursive: bool) -> bool:
-        """Remove a path; False where there is nothing, OSError with ENOTEMPTY for a full folder."""
+        """Remove a path; False if it is missing. Raises OSError with ENOTEMPTY for a folder that is not empty."""
 
     @abstractmethod
     def _rename(self, source: str, target: str, overwrite: bool) -> None:
-        """Rename in one step; FileExistsError where `target` is taken and may not be replaced."""
+        """Rename in one step. Raises FileExistsError if `target` exists, unless `overwrite`."""
 
     @abstractmethod
     def _mkdirs(self, path: str, permission: int, parents: bool) -> None:
-        """Make a folder, which may exist; FileExistsError where a file is."""
+        """Create a folder; an existing one is fine. Raises FileExistsError if the path is a file."""
 
-    # What is there
+    # Inspecting
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        """name, size in bytes, type ('file' or 'directory'), mtime in seconds since 1970, and what the client adds."""
+        """name, size in bytes, type ('file' or 'directory'), mtime in seconds since 1970, and keys of the client."""
         return self._info(self._strip_protocol(path))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """A folder's entries by name, or the file itself; one call to the NameNode for each 1000."""
+        """A folder's entries sorted by name, or the file itself; one call to the NameNode per 1000 entries."""
         path = self._strip_protocol(path)
         found = sorted(self._children(path), key=lambda entry: cast("str", entry["name"]))
         return found if detail else [entry["name"] for entry in found]
@@ -89,10 +89,10 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any
     ) -> Any:
-        """Every file below `path` by name, folders too with `withdirs`; empty where there is nothing.
+        """Every file below `path` sorted by name, with `withdirs` folders too; empty if nothing exists there.
 
-        One call to the NameNode for each folder (for each 1000 entries of it). Folders deleted meanwhile are left out;
-        any other failure raises, which fsspec's own `find` passes over.
+        Makes one call to the NameNode per folder, and per 1000 entries in it. Folders deleted in the meantime are left
+        out; any other failure raises, whereas fsspec's own `find` ignores it.
         """
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
@@ -124,15 +124,15 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             return []
 
     def exists(self, path: str, **kwargs: Any) -> bool:
-        """Whether there is a file or folder; every failure but a missing path raises."""
+        """Whether the path exists. Every failure other than a missing path raises."""
         return self._type(path) is not None
 
     def isfile(self, path: str) -> bool:
-        """Whether there is a file; every failure but a missing path raises."""
+        """Whether the path is a file. Every failure other than a missing path raises."""
         return self._type(path) == "file"
 
     def isdir(self, path: str) -> bool:
-        """Whether there is a folder; every failure but a missing path raises."""
+        """Whether the path is a folder. Every failure other than a missing path raises."""
         return self._type(path) == "directory"
 
     def _type(self, path: str) -> str | None:
@@ -142,11 +142,11 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             return None
 
     def modified(self, path: str) -> datetime:
-        """When a file was last changed, in UTC."""
+        """The time of a file's last change, in UTC."""
         return datetime.fromtimestamp(self.info(path)["mtime"], UTC)
 
     def created(self, path: str) -> datetime:
-        """HDFS does not keep it: NotImplementedError."""
+        """Raises NotImplementedError: HDFS does not record creation times."""
         raise NotImplementedError("HDFS keeps no time of creation; modified() says when a file was last written.")
 
     # Reading and writing
@@ -160,10 +160,10 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
         compression: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """A file. Modes r, w, x, a; `with` left by an exception removes what it wrote (what `a` appended stays).
+        """Open a file in mode r, w, x or a. If a `with` block raises, the file is removed (but appended data stays).
 
-        `cache_type="none"` reads exactly the ranges asked for, else `block_size` (1 MiB) is read ahead. Other
-        arguments are for `_create`.
+        With `cache_type="none"` exactly the requested ranges are read; otherwise `block_size` bytes (1 MiB) are read
+        ahead. Other arguments are passed to `_create`.
         """
         if "b" in mode and (compression is None or "r" in mode):
             return super().open(path, mode, block_size, cache_options, compression, **kwargs)
@@ -192,7 +192,7 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             size = self._size(path)
             if size is not None:
                 sink = self._append(path)
-                return Writer(sink, sink.close, mode=mode, start=size)  # left open, it would read as empty
+                return Writer(sink, sink.close, mode=mode, start=size)  # if it stayed open, it would read as empty
             return self._writer(path, "xb", autocommit, **kwargs)
         if mode not in ("wb", "xb"):
             refused = "in a transaction" if mode == "ab" else "here, only rb, wb, xb and ab are"
@@ -211,7 +211,7 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
         return Writer(sink, partial(self._abandon, draft), rename, mode=mode)
 
     def _abandon(self, path: str) -> None:
-        """Remove what a write that failed has left, if anything."""
+        """Remove what a failed write has left, if anything."""
         self._delete(path, recursive=False)
 
     def _draft(self, path: str) -> str:
@@ -224,42 +224,42 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             return None
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
-        """A file's bytes, or those of a range, whose negative ends count from the file's end."""
+        """A file's bytes, or those of a range; negative bounds count from the end of the file."""
         with self.open(path, "rb", cache_type="none") as file:
             first, last, _ = slice(start, end).indices(file.size)
             file.seek(first)
             return cast("bytes", file.read(max(0, last - first)))
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
-        """Make an empty file, in place of what was there with `truncate`."""
+        """Create an empty file; with `truncate` an existing one is emptied."""
         if truncate or not self.exists(path):
             self.open(path, "wb", **kwargs).close()
 
-    # Changing what is there
+    # Changing
 
     def mkdir(self, path: str, create_parents: bool = True, permission: int = 0o755, **kwargs: Any) -> None:
-        """Make a folder; FileExistsError where there is one, FileNotFoundError without its parent."""
+        """Create a folder. Raises FileExistsError if the path exists, FileNotFoundError if the parent does not."""
         path = self._strip_protocol(path)
         if self.exists(path):
             raise self._error(FileExistsError, errno.EEXIST, path)
         self._mkdirs(path, permission, create_parents)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Make a folder and those around it, in one call with `exist_ok`. FileExistsError where a file is."""
+        """Create a folder and its parents, in one call with `exist_ok`. Raises FileExistsError for a file."""
         if exist_ok:
             self._mkdirs(self._strip_protocol(path), 0o755, parents=True)
         else:
             self.mkdir(path)
 
     def rmdir(self, path: str) -> None:
-        """Remove an empty folder; NotADirectoryError for a file, OSError with ENOTEMPTY for a full one."""
+        """Remove an empty folder. Raises NotADirectoryError for a file, OSError with ENOTEMPTY if it is not empty."""
         path = self._strip_protocol(path)
         if self.info(path)["type"] != "directory":
             raise self._error(NotADirectoryError, errno.ENOTDIR, path)
         self._delete(path, recursive=False)
 
     def rm_file(self, path: str) -> None:
-        """Remove a file; FileNotFoundError where there is none, IsADirectoryError for a folder."""
+        """Remove a file. Raises FileNotFoundError if it is missing, IsADirectoryError for a folder."""
         path = self._strip_protocol(path)
         if self.info(path)["type"] == "directory":
             raise self._error(IsADirectoryError, errno.EISDIR, path)
@@ -267,9 +267,10 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             raise self._error(FileNotFoundError, errno.ENOENT, path)
 
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Remove a path, or each of a list, with `*` as in glob. One call for each, also for a whole tree.
+        """Remove a path or each path of a list, with `*` as in glob. A whole tree takes one call.
 
-        FileNotFoundError for a missing one, OSError with ENOTEMPTY for a full folder without `recursive`.
+        Raises FileNotFoundError for a missing path, OSError with ENOTEMPTY for a folder that is not empty, unless
+        `recursive`.
         """
         if maxdepth is not None:
             raise ValueError("maxdepth is not supported: HDFS deletes a tree at once.")
@@ -282,7 +283,7 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
                     raise self._error(FileNotFoundError, errno.ENOENT, each)
 
     def _matching(self, path: str) -> list[str]:
-        """What `path` stands for: itself where it exists or is no pattern."""
+        """The paths that match `path`; the path itself if it exists or is not a pattern."""
         if not has_magic(path) or self.exists(path):
             return [path]
         found = self.glob(path)
@@ -291,19 +292,22 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
         return cast("list[str]", found)
 
     def mv(self, path1: str, path2: str, overwrite: bool = False, **kwargs: Any) -> None:
-        """Rename a file or folder, in one step; FileExistsError where `path2` is taken unless `overwrite`."""
+        """Rename a file or folder in one step. Raises FileExistsError if `path2` exists, unless `overwrite`."""
         self._rename(self._strip_protocol(path1), self._strip_protocol(path2), overwrite)
 
     def publish(self, src: str, dst: str) -> None:
-        """Give `src` the name `dst` in one step that never replaces: FileExistsError where a file or folder has it."""
+        """Rename `src` to `dst` in one step, never overwriting. Raises FileExistsError if `dst` exists."""
         self.mv(src, dst)
 
     def replace(self, src: str, dst: str) -> None:
-        """Give `src` the name `dst` in one step, replacing a file there."""
+        """Rename `src` to `dst` in one step, replacing an existing file."""
         self.mv(src, dst, overwrite=True)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        """Copy a file, through this process, over what was there once it is whole; of a folder only the name."""
+        """Copy a file through this process; an existing target is replaced once the copy is complete.
+
+        For a folder, only the folder itself is created.
+        """
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         if self.isdir(source):
             self.makedirs(target, exist_ok=True)

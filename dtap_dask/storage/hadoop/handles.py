@@ -1,4 +1,4 @@
-"""The files that the adapters for Hadoop hand out: a reader of ranges, and a writer that leaves no half-written one."""
+"""The file objects of the Hadoop filesystems: a range reader, and a writer that leaves no partial files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any, Protocol, Self, cast
 
-BUFFER = 1 << 20  # bytes: what a buffered reader asks for, and what a writer collects, at a time
+BUFFER = 1 << 20  # bytes that a buffered reader requests, and that a writer collects, at a time
 
 
 class RangeReader(io.RawIOBase):
-    """A file for reading over `fetch(offset, size) -> bytes`, which is only asked for ranges within the file.
+    """A file for reading on top of `fetch(offset, size) -> bytes`, called only for ranges within the file.
 
-    Each read asks for exactly its own bytes. `size` is the file's length in bytes when it was opened.
+    Each read fetches exactly the bytes that it returns. `size` is the file's length in bytes when it was opened.
     """
 
     mode = "rb"
@@ -38,7 +38,7 @@ class RangeReader(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, also past the end, and return the new position in bytes; ValueError before the start."""
+        """Move, possibly past the end, and return the new position in bytes. Raises ValueError before the start."""
         self._checked()
         starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}
         if whence not in starts:
@@ -49,7 +49,7 @@ class RangeReader(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next `size` bytes, fewer only at the end of the file; all that is left when negative or None."""
+        """The next `size` bytes, fewer only at the end of the file; everything that is left if negative or None."""
         self._checked()
         left = max(0, self.size - self._at)
         size = left if size is None or size < 0 else min(size, left)
@@ -58,11 +58,11 @@ class RangeReader(io.RawIOBase):
         return data
 
     def readall(self) -> bytes:
-        """All that is left."""
+        """All bytes from the current position to the end."""
         return self.read()
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer`, less only at the end of the file; returns the bytes read."""
+        """Fill `buffer`, partly only at the end of the file. Returns the number of bytes read."""
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))
         view[: len(data)] = data
@@ -84,7 +84,7 @@ class BufferedRange(io.BufferedReader):
 def reader(
     fetch: Callable[[int, int], bytes], size: int, block_size: int | str | None = None, cache_type: str | None = None
 ) -> RangeReader | BufferedRange:
-    """The file for fsspec's arguments: bare, asking for exact ranges, with `cache_type="none"`, else buffered."""
+    """The file for fsspec's arguments: unbuffered with `cache_type="none"`, otherwise buffered."""
     bare = RangeReader(fetch, size)
     if cache_type == "none":
         return bare
@@ -92,7 +92,7 @@ def reader(
 
 
 class Sink(Protocol):
-    """Where a Writer's bytes go."""
+    """The destination of a Writer's bytes."""
 
     def write(self, data: bytes | memoryview) -> object:
         """Append all of `data`."""
@@ -102,10 +102,10 @@ class Sink(Protocol):
 
 
 class Writer(io.RawIOBase):
-    """A file for writing. `with` left by an exception leaves no file; `close` alone finishes it, once.
+    """A file for writing. It is complete after `close`; if a `with` block raises, no file is left.
 
-    `remove` takes away what a failed write left. With `rename` the file is finished by `close` but gets its name
-    from `commit`, which fsspec's transactions call. Bytes are collected up to 1 MiB before they go to the sink.
+    `remove` deletes what a failed write has left. With `rename`, `close` completes the file but `commit`, which
+    fsspec's transactions call, gives it its name. Up to 1 MiB is buffered before it is passed to the sink.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Writer(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The position in bytes, which is always the end."""
+        """The position in bytes; always the end of the file."""
         self._open()
         return self._at
 
@@ -148,12 +148,12 @@ class Writer(io.RawIOBase):
         return view.nbytes
 
     def flush(self) -> None:
-        """Hand what was collected to the store's client. It is durable only after `close`."""
+        """Pass buffered bytes to the sink. They are durable only after `close`."""
         if self._sink is not None:
             self._drain(self._sink)
 
     def close(self) -> None:
-        """Finish the file; a second call does nothing. Where that fails nothing is left."""
+        """Finish the file; a second call does nothing. If that fails, no file is left."""
         sink, self._sink = self._sink, None
         if sink is None:
             return
@@ -167,13 +167,13 @@ class Writer(io.RawIOBase):
             super().close()
 
     def commit(self) -> None:
-        """Give the file its name (fsspec's transactions)."""
+        """Give the file its final name. Called by fsspec's transactions."""
         self.close()
         if self._rename is not None:
             self._rename()
 
     def discard(self) -> None:
-        """Leave no file, finished or not."""
+        """Delete the file, finished or not."""
         self._sink = None
         self._buffer.clear()
         super().close()
@@ -199,7 +199,7 @@ class Writer(io.RawIOBase):
         self._remove_quietly()
 
     def _remove_quietly(self) -> None:
-        """The exception that is on its way says more than one of cleaning up."""
+        """Remove the file but ignore an OSError, which would hide the exception being raised."""
         try:
             self._remove()
         except OSError:
@@ -218,7 +218,7 @@ class Writer(io.RawIOBase):
 
 
 class TextWriter(io.TextIOWrapper):
-    """Text over a Writer: `with` left by an exception leaves no file here either."""
+    """Text on top of a Writer: here too, if a `with` block raises, no file is left."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -229,7 +229,7 @@ class TextWriter(io.TextIOWrapper):
 
 
 class CompressedWriter(io.RawIOBase):
-    """A compressor over a Writer, closed in turn: gzip's file leaves open what lies below it."""
+    """A compressor on top of a Writer. Closes both, because gzip's file does not close the file below it."""
 
     mode = "wb"
 

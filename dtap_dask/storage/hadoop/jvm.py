@@ -1,7 +1,7 @@
-"""What libhdfs needs to start a Java machine (JVM) in this process: a jar, two libraries and a CLASSPATH.
+"""Finds and sets what libhdfs needs to start a Java machine (JVM): a jar, two libraries and a CLASSPATH.
 
-A process gets one JVM for its life, and the JVM reads the environment once. So everything is looked for, and the
-environment is set, before the first start. A forked child cannot use its parent's JVM.
+A process can have only one JVM, which reads the environment once. Therefore everything is located, and the environment
+set, before the JVM starts. A forked child cannot use its parent's JVM.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 from dtap_dask.errors import StorageError
 
 JARS = ("/opt/bdfs/bluedata-dtap.jar", "/opt/bluedata/bluedata-dtap.jar")
-PATIENCE = 10.0  # seconds that a jar may take to appear: a pod's sidecar copies it when it starts
+PATIENCE = 10.0  # seconds to wait for a jar that a pod's sidecar copies when it starts
 _CLASS = "com/bluedata/hadoop/bdfs/Bdfs.class"
-_JNI = "libjni_memq_cnode.so"  # lies beside the jar of older containers, for the JVM to load
+_JNI = "libjni_memq_cnode.so"  # a library that the JVM loads; older containers have it next to the jar
 _LIBRARIES = ("/usr/lib/hadoop/lib/native", "/usr/local/hadoop/lib/native", "/usr/lib64", "/usr/lib")
 _JVMS = ("/etc/alternatives/jre", "/usr/lib/jvm/default-java", "/usr/lib/jvm/java", "/usr/java/latest")
 _IN_JVM = ("lib/server", "jre/lib/server", "jre/lib/amd64/server", "jre/lib/aarch64/server", "lib/amd64/server")
@@ -32,18 +32,18 @@ _STARTING = threading.Lock()
 
 
 class _Started:
-    """Which process started, or first met, the JVM that memory holds now; and with which CLASSPATH."""
+    """The process that started or first found the JVM now in memory, and the CLASSPATH at that time."""
 
     pid: int | None = None
     classpath = ""
 
 
 def missing(jar: str | None = None, *, dtap: bool = True, wait: float = PATIENCE) -> list[str]:
-    """Why libhdfs cannot be used in this process: a sentence each with what was looked for, where, and what to set.
+    """The reasons why libhdfs cannot be used in this process; each names what is missing, where, and what to set.
 
-    Empty where everything is there. `dtap` asks for HPE's jar too: `jar`, or one of JARS, or its class on CLASSPATH.
-    Where only the jar's folder is there, which the sidecar shares, up to `wait` seconds are spent on the jar. Nothing
-    is started or loaded, and the environment stays as it is.
+    Empty if nothing is missing. With `dtap`, HPE's jar is needed too: `jar`, or one of JARS, or its class on CLASSPATH.
+    If the jar is missing but its folder, which the sidecar shares, exists, this waits up to `wait` seconds for the jar.
+    Nothing is started or loaded, and the environment is not changed.
     """
     if _jvm_runs():
         return _unfit(jar, dtap, wait)
@@ -54,10 +54,10 @@ def missing(jar: str | None = None, *, dtap: bool = True, wait: float = PATIENCE
 
 
 def prepare(jar: str | None = None, *, dtap: bool = True, wait: float = PATIENCE) -> None:
-    """Set JAVA_HOME, ARROW_LIBHDFS_DIR, CLASSPATH and LIBHDFS_OPTS of this process, for the first start of a JVM.
+    """Set this process's JAVA_HOME, ARROW_LIBHDFS_DIR, CLASSPATH and LIBHDFS_OPTS before a JVM starts.
 
-    What is set already is kept, and added to where needed. Raises StorageError with all reasons of `missing`, and in
-    a child that was forked when its parent's JVM ran.
+    Values already set are kept, and extended where necessary. Raises StorageError with all reasons given by `missing`,
+    and in a child that was forked while its parent's JVM was running.
     """
     check_process()
     with _STARTING:
@@ -69,14 +69,14 @@ def prepare(jar: str | None = None, *, dtap: bool = True, wait: float = PATIENCE
 
 
 def started() -> None:
-    """Note that this process has a JVM now, if it has, so that its forked children are told from it."""
+    """Record that this process has a JVM, if it has one, so that forked children can be recognized."""
     with _STARTING:
         if _Started.pid is None and _jvm_runs():
             _Started.pid, _Started.classpath = os.getpid(), os.environ.get("CLASSPATH", "")
 
 
 def check_process() -> None:
-    """StorageError in a child that was forked from a process whose JVM was running: every call there would hang."""
+    """Raise StorageError if this process was forked from one whose JVM was running: every call would hang."""
     if _Started.pid is not None and _Started.pid != os.getpid():
         raise StorageError(
             f"Process {os.getpid()} was forked from process {_Started.pid}, where libhdfs had started a Java machine, "
@@ -87,7 +87,7 @@ def check_process() -> None:
 
 
 def _jvm_runs() -> bool:
-    """Whether there is a JVM in this process, started by whomever. Looks only at a library that is loaded already."""
+    """Whether this process has a JVM, no matter what started it. Loads no library."""
     try:
         library = ctypes.CDLL("libjvm.so", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
     except OSError:
@@ -98,14 +98,14 @@ def _jvm_runs() -> bool:
 
 
 def _unfit(jar: str | None, dtap: bool, wait: float) -> list[str]:
-    """Why a JVM that runs already will not do: it has no other CLASSPATH than that of its start."""
+    """The reasons why the running JVM cannot be used: its CLASSPATH is fixed since it started."""
     entries = (_Started.classpath if _Started.pid else os.environ.get("CLASSPATH", "")).split(os.pathsep)
     if not dtap or (any(map(_has_class, entries)) if jar is None else jar in entries):
         return []
     found = _find_jar(jar, wait)
     wanted = found or jar or " or ".join(JARS)
     return [
-        f"A Java machine runs already in process {os.getpid()}, and its CLASSPATH, which cannot be changed any more, "
+        f"A Java machine is already running in process {os.getpid()}. Its CLASSPATH, which can no longer be changed, "
         f"lacks {wanted}. Open the DataTap before anything else that uses Java in this process, or put the jar on "
         "CLASSPATH in the environment that the process starts with."
     ]
@@ -118,8 +118,8 @@ def _no_jar(jar: str | None, wait: float) -> str:
         return ""
     if jar is not None:
         return (
-            f"There is no jar {jar} (dtap.jar, DTAP_JAR), or it is not a whole jar; it was waited for {wait:g} s if "
-            "its folder is there. Correct the setting, or put HPE's jar there."
+            f"There is no jar {jar} (dtap.jar, DTAP_JAR), or the file is incomplete. If its folder exists, up to "
+            f"{wait:g} s were spent waiting for it. Correct the setting, or put HPE's jar there."
         )
     return (
         f"HPE's jar was not found; looked for {' and '.join(JARS)}, and on CLASSPATH. Either the pod lacks the label "
@@ -128,7 +128,7 @@ def _no_jar(jar: str | None, wait: float) -> str:
 
 
 def _find_jar(jar: str | None, wait: float) -> str | None:
-    """The jar, waited for where its folder is there; a jar that is still being copied is not one yet."""
+    """The jar, or None if it does not appear within `wait` seconds. A jar still being copied does not count."""
     places = [jar] if jar is not None else [place for place in JARS if os.path.isdir(os.path.dirname(place))]
     end = time.monotonic() + wait
     while True:
@@ -141,7 +141,7 @@ def _find_jar(jar: str | None, wait: float) -> str | None:
 
 
 def _has_class(entry: str) -> bool:
-    """Whether an entry of CLASSPATH holds HPE's class; of jars only those are opened whose name may be that."""
+    """Whether an entry of CLASSPATH holds HPE's class. Only jars with a likely name are opened."""
     if os.path.isdir(entry):
         return os.path.exists(os.path.join(entry, _CLASS))
     name = os.path.basename(entry)
@@ -166,7 +166,7 @@ def _find_library() -> Path | None:
 
 
 def _library_folders() -> list[Path]:
-    """Where pyarrow looks, and where distributions put it."""
+    """The folders that pyarrow searches, and those where distributions install libhdfs."""
     home = _hadoop_home()
     folders = [os.environ.get("ARROW_LIBHDFS_DIR"), f"{home}/lib/native" if home else None]
     folders += os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
@@ -186,7 +186,7 @@ def _find_jvm() -> str | None:
 
 
 def _java_homes() -> Iterator[str]:
-    """JAVA_HOME alone where it is set: another Java than the user's would be a surprise."""
+    """Possible homes of Java. Only JAVA_HOME if it is set, as users expect no other Java then."""
     if home := os.environ.get("JAVA_HOME"):
         yield home
         return
@@ -209,7 +209,7 @@ def _no_folder() -> str:
     folder = os.environ.get("HADOOP_CONF_DIR")
     if not folder or os.path.isdir(folder):
         return ""
-    return f"HADOOP_CONF_DIR is {folder}, which is no folder here. Correct or unset it."
+    return f"HADOOP_CONF_DIR is {folder}, which is not a folder here. Correct or unset it."
 
 
 def _hadoop_command() -> str | None:
@@ -229,7 +229,7 @@ def _set_classpath() -> list[str]:
 
 
 def _set_environment(jar: str | None, dtap: bool) -> None:
-    """An embedded JVM reads CLASSPATH without wildcards, and takes signals from Python unless it is told not to."""
+    """Set the variables. An embedded JVM does not expand wildcards, and without -Xrs it takes over Python's signals."""
     entries = _set_classpath() or _ask_hadoop()
     found = None
     if dtap and (jar is not None or not any(map(_has_class, entries))):
@@ -242,7 +242,7 @@ def _set_environment(jar: str | None, dtap: bool) -> None:
         native = [os.path.dirname(found), *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
         os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(_once(native))
     options = os.environ.get("LIBHDFS_OPTS", "").split()
-    if "-Xrs" not in options:  # without it Ctrl-C and SIGTERM end the process at once, past Python's handlers
+    if "-Xrs" not in options:  # without it Ctrl-C and SIGTERM end the process without Python's handlers
         os.environ["LIBHDFS_OPTS"] = " ".join([*options, "-Xrs"])
 
 
@@ -263,13 +263,13 @@ def _classpath_of(command: str) -> list[str]:
     if done.returncode or not done.stdout.strip():
         raise StorageError(
             f"`{command} classpath --glob` ended with code {done.returncode}: {done.stderr.strip()[-500:]}. Run it "
-            "in a terminal and mend what it says, or set CLASSPATH to all of Hadoop's jars."
+            "in a terminal and fix the error it reports, or set CLASSPATH to all of Hadoop's jars."
         )
     return [entry for entry in done.stdout.strip().splitlines()[-1].split(os.pathsep) if entry]
 
 
 def _spread(entry: str) -> list[str]:
-    """`folder/*` as Java's own launcher reads it: the folder's jars."""
+    """The entry itself, or the folder's jars for `folder/*`, as Java's launcher expands it."""
     return sorted(glob.glob(f"{glob.escape(entry[:-2])}/*.jar")) if entry.endswith("/*") else [entry]
 
 

@@ -1,6 +1,6 @@
-"""dtap:// by HPE's jar, and hdfs:// by Hadoop's own client, as a filesystem of fsspec's: pyarrow's libhdfs, in Java.
+"""An fsspec filesystem for dtap:// (HPE's jar) and hdfs:// (Hadoop's Java client), both through libhdfs.
 
-pyarrow moves the bytes; names go by libhdfs's own calls (libhdfs_names), which tell missing from forbidden.
+pyarrow moves bytes. Names are handled by libhdfs's own calls (names.py), which distinguish missing from forbidden.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from dtap_dask.storage.hadoop.names import Names
 
 T = TypeVar("T")
 
-_TRIES = 8  # of replacing a file that others replace at the same time
+_TRIES = 8  # attempts to replace a file that others replace at the same time
 
 
 class LibhdfsFileSystem(HadoopFileSystem):
     """A DataTap, dtap://TAP, through HPE's jar; or a NameNode or name service, hdfs://NAME[:PORT], or viewfs://NAME.
 
-    `jar` is HPE's (else it is looked for, see jvm.JARS). `hadoop_conf` holds Hadoop's keys, which come before
-    those of HADOOP_CONF_DIR. `user` is whom Hadoop sees (not with Kerberos). Needs a Java machine, libhdfs and Hadoop's
-    jars: see jvm.missing. The first use in a process starts Java, which takes seconds; a forked child cannot use it.
+    `jar` is the path of HPE's jar (searched for by default, see jvm.JARS). `hadoop_conf` holds keys of Hadoop's
+    configuration, which take precedence over those of HADOOP_CONF_DIR. `user` is the user name sent to Hadoop (ignored
+    with Kerberos). Requires a Java machine, libhdfs and Hadoop's jars: see jvm.missing. The first use in a process
+    starts Java, which takes seconds; a forked child cannot use it.
 
     Kerberos needs a ticket on every worker's host (kinit; or `kerb_ticket`, the path of a ticket cache) and
-    hadoop.security.authentication=kerberos in core-site.xml. A tap with Kerberos behind it needs one only where its
-    administrator chose passthrough.
+    hadoop.security.authentication=kerberos in core-site.xml. A tap backed by a cluster with Kerberos needs a ticket
+    only if its administrator chose passthrough.
 
-    Paths begin with '/' and are relative to the tap's or the NameNode's root; `..` and other authorities are refused.
-    Errors are FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError,
-    ConnectionError, and OSError with EDQUOT, ENOSPC, ENOTEMPTY, EINVAL, EBUSY (safe mode) or EIO (Java's reason is on
-    this process's standard error); all with errno and the URL as filename. StorageError: parts are missing, or a fork.
-    A NameNode that is down or silent is told within 15 seconds; `hadoop_conf` can give a slow one more, as by
-    ipc.client.rpc-timeout.ms (10000). Times are in seconds since 1970, sizes in bytes.
+    Paths start with '/' and are relative to the root of the tap or NameNode; `..` and other authorities are refused.
+    Raises FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError, ConnectionError,
+    and OSError with EDQUOT, ENOSPC, ENOTEMPTY, EINVAL, EBUSY (safe mode) or EIO (Java's reason is on this process's
+    standard error), all with errno and the URL as filename. Raises StorageError if a component is missing or the
+    process was forked. A NameNode that is down or does not answer is reported within 15 seconds; for a slow one, raise
+    ipc.client.rpc-timeout.ms (10000) in `hadoop_conf`. Times are in seconds since 1970, sizes in bytes.
     """
 
     protocol = "libhdfs"
@@ -65,7 +66,7 @@ class LibhdfsFileSystem(HadoopFileSystem):
         self._endpoint = Endpoint(self.url, user or login or None, kerb_ticket, jar, conf)
 
     def _strip_protocol(self, path: Any) -> Any:
-        """The path below the root, of a path or of this filesystem's URLs; StorageError for any other URL, and `..`."""
+        """The path of a path or a URL of this filesystem. Raises StorageError for any other URL, and for `..`."""
         if isinstance(path, list | tuple):
             return [self._strip_protocol(one) for one in path]
         path = os.fspath(path)
@@ -80,18 +81,18 @@ class LibhdfsFileSystem(HadoopFileSystem):
         return str(self._strip_protocol(path)).rpartition("/")[0] or "/"
 
     def unstrip_protocol(self, name: str) -> str:
-        """The whole URL of a path."""
+        """The full URL of a path."""
         return f"{self.url}{self._strip_protocol(name)}"
 
     @property
     def fsid(self) -> str:
-        """The same for all that see the same filesystem under the same name."""
+        """An identifier shared by all instances for the same URL."""
         return f"libhdfs_{tokenize(self.url)}"
 
     def _ask(self, verb: str, path: str, call: Callable[[Names], T]) -> T:
         return connected(self._endpoint).ask(verb, path, call)
 
-    # What is there
+    # Inspecting
 
     def _info(self, path: str) -> dict[str, Any]:
         return self._ask("inspect", path, lambda names: names.info(path))
@@ -100,13 +101,13 @@ class LibhdfsFileSystem(HadoopFileSystem):
         return self._ask("list", path, lambda names: names.list(path))
 
     def walk(self, path: str, *arguments: Any, **kwargs: Any) -> Iterator[Any]:
-        """As fsspec's; but only what is missing is passed over, any other failure raises."""
+        """As in fsspec, but only missing folders are ignored; any other failure raises."""
         return cast("Iterator[Any]", super().walk(path, *arguments, **{"on_error": _unless_missing, **kwargs}))
 
     # Reading and writing
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, *arguments: Any, **kwargs: Any) -> Any:
-        """A file; for reading one that closes Java's too."""
+        """Open a file. One opened for reading closes the Java file too."""
         if mode != "rb":
             return super()._open(path, mode, block_size, *arguments, **kwargs)
         bare = self._reader(self._strip_protocol(path))
@@ -115,7 +116,7 @@ class LibhdfsFileSystem(HadoopFileSystem):
         return BufferedRange(bare, block_size if isinstance(block_size, int) and block_size > 0 else BUFFER)
 
     def _reader(self, path: str) -> RangeReader:
-        found = self._children(path)  # of a file one call to the NameNode, where libhdfs's look at a path makes two
+        found = self._children(path)  # one call to the NameNode for a file; libhdfs's own inspection makes two
         if [entry["name"] for entry in found] != [path]:
             raise self._error(IsADirectoryError, errno.EISDIR, path)
         return connected(self._endpoint).reader(path, found[0]["size"])
@@ -125,9 +126,9 @@ class LibhdfsFileSystem(HadoopFileSystem):
         return file.within, file.size
 
     def _writer(self, path: str, mode: str, autocommit: bool, **options: Any) -> Writer:
-        """libhdfs cannot create exclusively: with `x` a file is written aside and gets its name when it is closed.
+        """A Writer. With `x` it writes a draft that is renamed on close, as libhdfs cannot create a file exclusively.
 
-        So of several writers the first to close wins, the others get FileExistsError, when they open or then.
+        Of several writers the first to close wins; the others get FileExistsError when they open or close the file.
         """
         if mode == "xb" and self.exists(path):
             raise self._error(FileExistsError, errno.EEXIST, path)
@@ -146,7 +147,7 @@ class LibhdfsFileSystem(HadoopFileSystem):
             raise self._error(FileExistsError, errno.EEXIST, path)
         try:
             return connected(self._endpoint).sink(path)
-        except (FileExistsError, FileNotFoundError) as error:  # so Hadoop says of a folder, or of a file above
+        except (FileExistsError, FileNotFoundError) as error:  # raised if the path is a folder, or a parent is a file
             if self._type(path) == "directory":
                 raise self._error(IsADirectoryError, errno.EISDIR, path) from error
             raise self._error(NotADirectoryError, errno.ENOTDIR, path) from error
@@ -157,19 +158,19 @@ class LibhdfsFileSystem(HadoopFileSystem):
     # Names
 
     def publish(self, src: str, dst: str) -> None:
-        """Give `src` the name `dst`: FileExistsError where a file or folder has it, FileNotFoundError.
+        """Rename `src` to `dst`. Raises FileExistsError if `dst` exists, FileNotFoundError if `src` does not.
 
-        Of writers that race for a name exactly one wins on HDFS, whose rename refuses a target that is there. Where
-        the filesystem behind a DataTap replaces instead (POSIX does; nothing tells), the look at the target just
-        before protects it from all but a writer in the same instant.
+        Of writers that race for a name exactly one wins on HDFS, whose rename refuses an existing target. If the
+        filesystem behind a DataTap replaces targets instead (POSIX does; there is no way to find out), a check just
+        before the rename protects the target except from a writer at the same instant.
         """
         super().publish(src, dst)
 
     def replace(self, src: str, dst: str) -> None:
-        """Give `src` the name `dst`, in place of a file there, which libhdfs can only delete first.
+        """Rename `src` to `dst`, replacing an existing file, which libhdfs has to delete first.
 
-        So it is not one step: a reader between the two gets FileNotFoundError, and a process that dies between them
-        leaves `src`, whole. IsADirectoryError where `dst` is a folder.
+        These are two steps: a reader between them gets FileNotFoundError, and a process that dies between them leaves
+        `src` complete. Raises IsADirectoryError if `dst` is a folder.
         """
         super().replace(src, dst)
 
@@ -187,16 +188,16 @@ class LibhdfsFileSystem(HadoopFileSystem):
             elif there == "directory":  # Hadoop would move the file into it
                 raise self._error(IsADirectoryError, errno.EISDIR, target)
             elif source != target:
-                self._info(source)  # raises where it is missing, before anything is lost
+                self._info(source)  # raises if it is missing, before anything is deleted
                 try:
                     self._delete(target, recursive=False)
-                except OSError as error:  # a rival may have deleted it first, and put its own there
+                except OSError as error:  # another writer may have replaced it in the meantime
                     if error.errno != errno.EIO or attempt == _TRIES - 1:
                         raise
         return None
 
     def _rename_unless_taken(self, source: str, target: str) -> None:
-        """Hadoop's rename, which says no without saying why."""
+        """Hadoop's rename, with the reason added if it is refused, which Hadoop does not give."""
         try:
             self._ask("rename", source, lambda names: names.rename(source, target))
         except OSError as error:

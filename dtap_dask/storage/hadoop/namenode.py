@@ -1,4 +1,4 @@
-"""Calls to a NameNode that end in time, and the errors of HDFS as Python knows them."""
+"""Calls to a NameNode with time limits, and HDFS's errors translated into Python's."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SECONDS = 13.0  # for one call with its retries: an outage is to be told within 15 s
-ROUND, ROUNDS = 4.0, 15  # seconds that a DataNode may be silent before the NameNode is asked, and how often
-PROBE = 3.0  # seconds for each NameNode of a name service to say that it lives
-RETRIES = {  # hdfs_native's own go on for minutes; these are over in about 4 s
+SECONDS = 13.0  # for one call with its retries, so that an outage is reported within 15 s
+ROUND, ROUNDS = 4.0, 15  # seconds to wait for a DataNode before checking the NameNode, and how often
+PROBE = 3.0  # seconds for each NameNode of a name service to answer
+RETRIES = {  # hdfs_native's own retries last minutes; these end after about 4 s
     "dfs.client.failover.max.attempts": "5",
     "dfs.client.failover.sleep.base.millis": "200",
     "dfs.client.failover.sleep.max.millis": "1000",
 }
-_used_in: list[int] = []  # the process whose threads hdfs_native runs on, once it has any
+_used_in: list[int] = []  # the id of the process that has hdfs_native's threads, once there are any
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _kept: list[Client] = []
 
 
 def _keep() -> None:
-    """In a child after a fork, a client must never be freed: it would wait for threads that only the parent has.
+    """Keep all clients alive in a forked child: freeing one would wait for threads that only the parent has.
 
-    fsspec drops its filesystems in every child, so that one that never touches HDFS would hang.
+    fsspec drops its filesystems in every child, so even a child that never uses HDFS would hang.
     """
     _kept.extend(_clients)
 
 
-def _keep_for_ever() -> None:
+def _keep_forever() -> None:
     for client in _kept:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))  # or the end of the process frees them
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))  # otherwise the end of the process frees them
 
 
-os.register_at_fork(before=_keep, after_in_parent=_kept.clear, after_in_child=_keep_for_ever)
+os.register_at_fork(before=_keep, after_in_parent=_kept.clear, after_in_child=_keep_forever)
 
 
 class NameNode:
-    """The service at `url`, hdfs://HOST:PORT or hdfs://NAMESERVICE, with Hadoop's `options`, asked by hdfs_native.
+    """The service at `url`, hdfs://HOST:PORT or hdfs://NAMESERVICE, queried through hdfs_native.
 
-    A client is made at the first call. Those of a name service's NameNodes that do not answer then are asked last:
-    hdfs_native alone waits for ever for a host that takes packets and sends none.
+    `options` are keys of Hadoop's configuration. The first call creates the client. NameNodes of a name service that do
+    not answer at that time are tried last: hdfs_native waits forever for a host that accepts packets and sends none.
     """
 
     def __init__(self, url: str, options: Mapping[str, str], seconds: float = SECONDS):
@@ -65,25 +65,25 @@ class NameNode:
         self._client: Client | None = None
 
     def ask(self, path: str, call: Callable[[Client], T]) -> T:
-        """What `call` gives for the client, within `seconds`; else the OSError that fits, about `path`."""
+        """The result of `call` with the client, within `self.seconds`. Raises the matching OSError, about `path`."""
         return self.within(self.seconds, path, lambda: call(self.client()))
 
     def within(self, seconds: float, path: str, call: Callable[[], T]) -> T:
-        """What `call` gives, which waits for the network, within `seconds`; else the OSError that fits."""
+        """The result of `call`, which uses the network, within `seconds`. Raises the matching OSError."""
         _refuse_fork()
         return self._result(_started(call), seconds, path)
 
     def with_retries(self, path: str, call: Callable[[], T]) -> T:
-        """What `call` gives, which may wait a minute for DataNodes, but no longer than the NameNode answers."""
+        """The result of `call`, which may wait a minute for DataNodes as long as the NameNode answers."""
         _refuse_fork()
         answer = _started(call)
         for _ in range(ROUNDS - 1):
             if wait([answer], ROUND).done:
                 break
-            self._see_it_lives()
+            self._check_namenode()
         return self._result(answer, ROUND, path)
 
-    def _see_it_lives(self) -> None:
+    def _check_namenode(self) -> None:
         try:
             self.within(ROUND, "/", lambda: self.client().get_file_info("/"))
         except ConnectionError:
@@ -95,24 +95,24 @@ class NameNode:
         try:
             return answer.result(seconds)
         except TimeoutError as error:
-            self._client = None  # the next call looks anew which NameNodes live
+            self._client = None  # the next call checks again which NameNodes answer
             raise _unreachable(self.url, errno.ETIMEDOUT, f"no answer within {seconds:g} s") from error
         except (StorageError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # a panic of Rust's is no Exception
+        except BaseException as error:  # a Rust panic is not an Exception
             raise translated(error, self.url, path) from error
         finally:
-            del answer  # which holds the error, which holds this frame
+            del answer  # it refers to the error, which refers to this frame
 
     def client(self) -> Client:
-        """hdfs_native's client, made if need be; to be called within `within`."""
+        """hdfs_native's client, created if necessary. Call it only inside `within`."""
         with self._lock:
             if self._client is None:
-                self._client = _made(self.url, {**self._options, **self._living_first()})
+                self._client = _made(self.url, {**self._options, **self._answering_first()})
             return self._client
 
-    def _living_first(self) -> dict[str, str]:
-        """The setting that lists the name service's NameNodes, in the order in which to ask them."""
+    def _answering_first(self) -> dict[str, str]:
+        """The setting that lists the name service's NameNodes, in the order in which to try them."""
         service = self.url.partition("://")[2]
         key = f"dfs.ha.namenodes.{service}"
         settings = {**_site(), **self._options}
@@ -126,7 +126,7 @@ class NameNode:
 
 
 def _made(url: str, options: Mapping[str, str]) -> Client:
-    """A client. StorageError where the package is missing or the name service is not described."""
+    """A new client. Raises StorageError if the package is missing or the name service is not configured."""
     try:
         from hdfs_native import Client
     except ImportError as error:
@@ -146,13 +146,13 @@ def _made(url: str, options: Mapping[str, str]) -> Client:
 
 
 def _started(call: Callable[[], T]) -> Future[T]:
-    """Begin `call` in a thread that does not keep the process alive: nothing ends a call of hdfs_native's."""
+    """Start `call` in a daemon thread, because a call to hdfs_native cannot be cancelled."""
     answer: Future[T] = Future()
 
     def run() -> None:
         try:
             answer.set_result(call())
-        except BaseException as error:  # for whoever waits
+        except BaseException as error:  # raised in the thread that waits for the result
             answer.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="hdfs").start()
@@ -160,7 +160,7 @@ def _started(call: Callable[[], T]) -> Future[T]:
 
 
 def _state(place: str, options: Mapping[str, str]) -> int:
-    """0 for an active NameNode, 1 for one that answers with a refusal (a standby does), 2 for none."""
+    """0 for an active NameNode, 1 for one that answers with a refusal (such as a standby), 2 for no answer."""
     url = f"hdfs://{place if ':' in place else f'{place}:8020'}"
     try:
         _made(url, {**options, "dfs.client.failover.max.attempts": "0"}).get_file_info("/")
@@ -179,7 +179,7 @@ def _answer(probe: Future[int]) -> int:
 
 
 def _site() -> dict[str, str]:
-    """The settings of core-site.xml and hdfs-site.xml, found as hdfs_native finds them."""
+    """The settings in core-site.xml and hdfs-site.xml, located in the same way as hdfs_native does."""
     folder = os.environ.get("HADOOP_CONF_DIR")
     if folder is None and "HADOOP_HOME" in os.environ:
         folder = os.path.join(os.environ["HADOOP_HOME"], "etc", "hadoop")
@@ -195,7 +195,7 @@ def _refuse_fork() -> None:
     if _used_in and _used_in[0] != os.getpid():
         raise StorageError(
             f"HDFS was used in process {_used_in[0]} before it was forked into this one, {os.getpid()}, where its "
-            'client would wait for ever. Start processes with multiprocessing.get_context("spawn") or "forkserver".'
+            'client would wait forever. Start processes with multiprocessing.get_context("spawn") or "forkserver".'
         )
 
 
@@ -227,7 +227,7 @@ _KERBEROS = (
 
 
 def translated(error: BaseException, url: str, path: str) -> OSError:
-    """The OSError for an error of hdfs_native's about `path` on the filesystem `url`, with errno and filename."""
+    """The OSError, with errno and filename, for an hdfs_native error about `path` on the filesystem `url`."""
     place = f"{url}{path}"
     name, said = _java(error)
     if isinstance(error, FileExistsError | FileNotFoundError):
@@ -247,7 +247,7 @@ def translated(error: BaseException, url: str, path: str) -> OSError:
 
 
 def _other(name: str, said: str, place: str) -> OSError:
-    """Errors that have no name of their own, or one of Rust's."""
+    """The OSError for an error without a name, or with one of Rust's."""
     if name == "DataTransferError":
         why = "No DataNode could read or write the block: see that they run, then try again"
         return OSError(errno.EIO, f"{why}. {said.partition(': [')[0]}", place)
@@ -259,7 +259,7 @@ def _other(name: str, said: str, place: str) -> OSError:
 
 
 def _java(error: BaseException) -> tuple[str, str]:
-    """The last part of the Java (else Rust) class's name, and the first line of what it says."""
+    """The last part of the Java (or else Rust) class's name, and the first line of its message."""
     text = str(error)
     kind, _, rest = text.partition("(")
     parts = re.findall(r'"((?:[^"\\]|\\.)*)"', rest) if kind.isidentifier() else []
@@ -271,7 +271,7 @@ def _java(error: BaseException) -> tuple[str, str]:
 
 
 def _unreachable(url: str, number: int, said: str) -> ConnectionError:
-    """ConnectionError, or its child for `number`."""
+    """A ConnectionError, of the subclass for the errno `number`."""
     if said == "RPC listener disconnected":
         said += " (a NameNode that asks for Kerberos does so too, see hadoop.security.authentication in core-site.xml)"
     kinds = {errno.ECONNREFUSED: ConnectionRefusedError, errno.ECONNRESET: ConnectionResetError}

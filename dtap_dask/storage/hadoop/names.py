@@ -1,7 +1,7 @@
-"""Names on a Hadoop filesystem by libhdfs's own calls, where pyarrow's say less than they know.
+"""Operations on names of a Hadoop filesystem through libhdfs's own calls, as pyarrow's hide too much.
 
-pyarrow reports any failure to look at a path as "not found", and its move deletes a target that is in the way: of
-writers that race, several would win. The library is the one that pyarrow has loaded, so the JVM is the same.
+pyarrow reports any failure to inspect a path as "not found", and its move deletes an existing target, so that several
+of the writers that race for a name would win. The library is the one that pyarrow has loaded; both use the same JVM.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ctypes import c_char_p, c_int, c_int16, c_int64, c_long, c_uint16, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
-REFUSED = 255  # libhdfs's errno for a Java exception that has none of its own
+REFUSED = 255  # libhdfs's errno for a Java exception that has no errno
 
 
 class _Info(ctypes.Structure):
-    """hdfsFileInfo of hdfs.h, which has been the same in all versions."""
+    """hdfsFileInfo in hdfs.h, the same in all versions."""
 
     _fields_ = (
         ("kind", c_int),
@@ -55,7 +55,7 @@ _CALLS: dict[str, tuple[Any, list[Any]]] = {
 
 @dataclass(frozen=True)
 class Address:
-    """What libhdfs connects to, as pyarrow's HadoopFileSystem takes it; `conf` holds Hadoop's keys."""
+    """The arguments of a connection, as in pyarrow's HadoopFileSystem; `conf` holds keys of Hadoop's configuration."""
 
     host: str
     port: int
@@ -67,8 +67,8 @@ class Address:
 class Names:
     """A connection for listing, renaming and deleting. Threads may share it; it lives as long as the process.
 
-    Every failure is an OSError with libhdfs's errno, 255 where Java said more than an errno can. Its message is the
-    Java cause, where libhdfs tells it (Hadoop 3's does; older ones print it to standard error only).
+    Every failure is an OSError with libhdfs's errno, 255 if no errno matches the Java exception. Its message is Java's
+    reason if libhdfs returns it (Hadoop 3's does; older versions only print it to standard error).
     """
 
     def __init__(self, address: Address):
@@ -90,7 +90,7 @@ class Names:
             raise self._failure("/")
 
     def info(self, path: str) -> dict[str, Any]:
-        """A file or folder, as fsspec describes it. Errors: FileNotFoundError, PermissionError, OSError."""
+        """A file's or folder's entry, as in fsspec. Raises FileNotFoundError, PermissionError or another OSError."""
         ctypes.set_errno(0)
         found = self._library.hdfsGetPathInfo(self._fs, java(path))
         if not found:
@@ -101,7 +101,7 @@ class Names:
             self._library.hdfsFreeFileInfo(found, 1)
 
     def list(self, path: str) -> list[dict[str, Any]]:
-        """A folder's entries, in the store's order; a file's own entry. FileNotFoundError where there is neither."""
+        """A folder's entries in the store's order, or a file's own entry. Raises FileNotFoundError."""
         count = c_int(0)
         ctypes.set_errno(0)
         found = self._library.hdfsListDirectory(self._fs, java(path), ctypes.byref(count))
@@ -122,11 +122,11 @@ class Names:
             self._library.hdfsFreeFileInfo(found, count.value)
 
     def rename(self, source: str, target: str) -> None:
-        """Hadoop's own rename: no errno but EIO where it says no, as for a target that is taken."""
+        """Hadoop's own rename. Raises OSError with EIO if it is refused, for example because the target exists."""
         self._checked(self._library.hdfsRename, source, java(source), java(target))
 
     def delete(self, path: str, *, recursive: bool) -> None:
-        """Delete a file or folder; EIO where there is none."""
+        """Delete a file or folder. Raises OSError with EIO if nothing exists there."""
         self._checked(self._library.hdfsDelete, path, java(path), int(recursive))
 
     def make_folder(self, path: str) -> None:
@@ -134,7 +134,7 @@ class Names:
         self._checked(self._library.hdfsCreateDirectory, path, java(path))
 
     def cause(self) -> str | None:
-        """What Java said of the last failure in this thread; None where this libhdfs does not tell."""
+        """Java's reason for the last failure in this thread; None if this version of libhdfs does not return it."""
         ask = getattr(self._library, "hdfsGetLastExceptionRootCause", None)
         if ask is None:
             return None
@@ -154,7 +154,7 @@ class Names:
 
 
 def java(name: str) -> bytes:
-    """Java's "modified UTF-8", which libhdfs hands to Java: characters beyond U+FFFF are two of three bytes each."""
+    """A name in Java's "modified UTF-8", which encodes a character beyond U+FFFF as two surrogates of 3 bytes each."""
     if "\0" in name:
         raise ValueError(f"a NUL in {name!r}")
     if all(character <= "\uffff" for character in name):
@@ -183,7 +183,7 @@ def _entry(found: _Info, path: str) -> dict[str, Any]:
 
 
 def _loaded() -> Any:
-    """The libhdfs that pyarrow has loaded into this process, found among what is mapped into its memory."""
+    """The libhdfs that pyarrow has loaded into this process, found in its memory map."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         places = [line.split(maxsplit=5)[5].strip() for line in maps if "/libhdfs.so" in line]
     library = ctypes.CDLL(places[0], use_errno=True)

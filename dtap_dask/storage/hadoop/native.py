@@ -1,4 +1,4 @@
-"""hdfs:// as a filesystem of fsspec's, over hdfs_native, without Java."""
+"""An fsspec filesystem for hdfs:// on top of hdfs_native, without Java."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECE = 4 << 20  # bytes asked of a DataNode at a time: faster than 64 MiB at once, which is zeroed first
-ABANDON = 5.0  # seconds to remove what a failed write left, on top of what it took to fail
+PIECE = 4 << 20  # bytes requested from a DataNode at a time; 64 MiB is slower, as the buffer is zeroed first
+ABANDON = 5.0  # seconds to remove what a failed write has left
 PATIENCE = 60.0  # seconds for a DataNode to send one piece
 _FSSPEC = {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache", "asynchronous", "loop"}
 
 
 class HdfsFileSystem(HadoopFileSystem):
-    """A NameNode, hdfs://HOST:PORT, or a name service, hdfs://NAME, whose case is kept.
+    """A NameNode, hdfs://HOST:PORT, or a name service, hdfs://NAME (case-sensitive).
 
-    A name service (several NameNodes) is described in HADOOP_CONF_DIR's hdfs-site.xml, or by options. Options are any
-    keys of Hadoop's (they hold a dot; True is written `true`), which come before those of HADOOP_CONF_DIR; `timeout`,
-    the seconds that a call to the NameNode may take with its retries; and `user`, which must be who this process is:
-    HDFS sees HADOOP_USER_NAME, else the login name, and one process cannot be two.
+    A name service (several NameNodes) is configured in HADOOP_CONF_DIR's hdfs-site.xml, or by options. Options are keys
+    of Hadoop's configuration (they contain a dot; True is written `true`), which take precedence over HADOOP_CONF_DIR;
+    `timeout`, the seconds that a call to the NameNode may take with its retries; and `user`, which must be the user of
+    this process (HADOOP_USER_NAME, otherwise the login name), because a process cannot act as two users.
 
-    Kerberos needs libgssapi_krb5 at run time (Debian: libgssapi-krb5-2), a ticket (kinit; KRB5CCNAME where it is not
-    in its usual place) in every process's host, and hadoop.security.authentication=kerberos in core-site.xml.
+    Kerberos needs libgssapi_krb5 at run time (Debian: libgssapi-krb5-2), a ticket on every process's host (kinit;
+    KRB5CCNAME if it is not in the default location), and hadoop.security.authentication=kerberos in core-site.xml.
 
-    Errors are FileNotFoundError, FileExistsError, PermissionError (also for Kerberos), NotADirectoryError,
+    Raises FileNotFoundError, FileExistsError, PermissionError (also for Kerberos), NotADirectoryError,
     IsADirectoryError, ConnectionError for a NameNode that cannot be reached, and OSError with EDQUOT, ENOSPC,
-    ENOTEMPTY or EBUSY (safe mode); all with errno and the URL as filename. StorageError: used after a fork, or a
-    name service that is not described. Times are in seconds since 1970, sizes in bytes.
+    ENOTEMPTY or EBUSY (safe mode); all with errno and the URL as filename. Raises StorageError after a fork,
+    and for a name service that is not configured. Times are in seconds since 1970, sizes in bytes.
     """
 
     protocol = "hdfs"
@@ -87,18 +87,18 @@ class HdfsFileSystem(HadoopFileSystem):
         if not colon or port.endswith("]"):
             host, port = place, ""
         if port and not 0 < int(port) < 65536:
-            raise ValueError(f"{port} is no port")
-        user = user.partition(":")[0]  # what follows would be a password, which HDFS does not take
+            raise ValueError(f"{port} is not a port")
+        user = user.partition(":")[0]  # the rest would be a password, which HDFS does not use
         found = {"host": host or None, "port": int(port) if port else None, "user": user or None}
         return {key: value for key, value in found.items() if value is not None}
 
     def unstrip_protocol(self, name: str) -> str:
-        """The whole URL of a path."""
+        """The full URL of a path."""
         return f"{self.url}{self._strip_protocol(name)}"
 
     @property
     def fsid(self) -> str:
-        """The same for all that see the same filesystem under the same name."""
+        """An identifier shared by all instances for the same URL."""
         return f"hdfs_{tokenize(self.url)}"
 
     def _ask(self, path: str, call: Callable[[Client], T]) -> T:
@@ -160,7 +160,7 @@ class HdfsFileSystem(HadoopFileSystem):
         self._ask(path, lambda client: client.mkdirs(path, permission, parents))
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
-        """Make an empty file, or with `truncate=False` set the time of one that exists."""
+        """Create an empty file; with `truncate=False` only set the times of an existing one."""
         path = self._strip_protocol(path)
         if truncate or not self.exists(path):
             self.open(path, "wb", **kwargs).close()
@@ -171,7 +171,7 @@ class HdfsFileSystem(HadoopFileSystem):
     def du(
         self, path: str, total: bool = True, maxdepth: int | None = None, withdirs: bool = False, **kwargs: Any
     ) -> Any:
-        """The bytes of all files below, in one call; by name with `total=False`."""
+        """The size in bytes of all files below `path`, in one call; with `total=False` the size of each by name."""
         if not total or maxdepth is not None:
             return super().du(path, total=total, maxdepth=maxdepth, withdirs=withdirs, **kwargs)
         path = self._strip_protocol(path)
@@ -179,13 +179,13 @@ class HdfsFileSystem(HadoopFileSystem):
 
 
 class ViewfsFileSystem(HdfsFileSystem):
-    """A table of mounts, viewfs://NAME, described in HADOOP_CONF_DIR or by options; else as HdfsFileSystem."""
+    """A mount table, viewfs://NAME, configured in HADOOP_CONF_DIR or by options. Otherwise as HdfsFileSystem."""
 
     protocol = "viewfs"
 
 
 class _Sink:
-    """hdfs_native's writer, waited for in bounded time: the raw one, as the other closes the file when it is freed."""
+    """hdfs_native's raw writer with time limits. (Its other writer would close the file when it is freed.)"""
 
     def __init__(self, file: RawFileWriter, names: NameNode, path: str):
         self._file = file
@@ -196,11 +196,11 @@ class _Sink:
         """Append all of `data`."""
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
-            piece = bytes(view[start : start + PIECE])  # hdfs_native takes other buffers too, at a tenth of the speed
+            piece = bytes(view[start : start + PIECE])  # hdfs_native accepts other buffers, but at a tenth of the speed
             self._names.with_retries(self._path, partial(self._file.write, piece))
 
     def close(self) -> None:
-        """All replicas have the bytes and the NameNode knows the file."""
+        """Finish the file: afterwards all replicas have the bytes, and the NameNode lists it as complete."""
         self._names.with_retries(self._path, self._file.close)
 
 
@@ -220,7 +220,7 @@ def _entry(status: FileStatus) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    """A value as Hadoop writes it."""
+    """A value in the notation of Hadoop's configuration."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -228,5 +228,6 @@ def _same_user(user: str | None) -> None:
     me = os.environ.get("HADOOP_PROXY_USER") or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
     if user is not None and user != me:
         raise ValueError(
-            f"HDFS is asked for as {user!r}, but this process is {me!r}. Set HADOOP_USER_NAME={user} before it starts."
+            f"The user {user!r} was given for HDFS, but this process runs as {me!r}. Set HADOOP_USER_NAME={user} "
+            "before it starts."
         )

@@ -192,7 +192,7 @@ def test_taps_and_hdfs_through_libhdfs_with_a_standin_not_hpes_jar(hadoop: Any, 
         "[1, 2]",
         "['Tap/new/t', 'Tap/new/x.parquet'] b'text' False True",
         "['Tap/new/x.parquet'] ['Other/t']",
-        "LibhdfsFileSystem as it stands, through libhdfs b'text'",
+        "LibhdfsFileSystem directly, through libhdfs b'text'",
         "StorageError Tap/../x contains '..', which could leave the DataTap. Write the path without it.",
     ]
     assert "Stranger" in lines[6]

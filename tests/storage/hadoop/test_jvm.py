@@ -156,7 +156,7 @@ def test_another_java_than_java_home_is_no_surprise(bare: Path, monkeypatch: pyt
 def test_a_conf_folder_that_is_not_there(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(bare, monkeypatch)
     monkeypatch.setenv("HADOOP_CONF_DIR", str(bare / "nowhere"))
-    assert jvm.missing() == [f"HADOOP_CONF_DIR is {bare}/nowhere, which is no folder here. Correct or unset it."]
+    assert jvm.missing() == [f"HADOOP_CONF_DIR is {bare}/nowhere, which is not a folder here. Correct or unset it."]
 
 
 def test_the_sidecars_jar_is_waited_for_until_it_is_whole(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +206,9 @@ def test_a_java_that_runs_already(bare: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(jvm, "_jvm_runs", lambda: True)
     assert jvm.missing(dtap=False) == []
     (reason,) = jvm.missing()
-    assert "A Java machine runs already" in reason
+    assert "A Java machine is already running" in reason
     assert f"lacks {bare}/opt/bdfs/dtap.jar" in reason
-    with pytest.raises(StorageError, match="A Java machine runs already"):
+    with pytest.raises(StorageError, match="A Java machine is already running"):
         jvm.prepare()
     monkeypatch.setenv("CLASSPATH", str(jar(bare / "bluedata-dtap.jar")))
     assert jvm.missing() == []

@@ -489,7 +489,7 @@ class TestStandInNotHpesJar:
         bare = {**environment, "CLASSPATH": jars}
         read, reached, (kind, _, message) = once(jars_in_java, str(jar), hdfs.url, environment=bare)
         assert (read, reached, kind) == ("kept", True, "StorageError")
-        assert "A Java machine runs already" in message
+        assert "A Java machine is already running" in message
         assert f"lacks {jar}.other" in message
 
 
