@@ -262,7 +262,7 @@ def test_a_run_whose_status_was_damaged_is_told_by_name(small: Document) -> None
     [told] = read_runs(store)
     for kind, ask in (("json", read_run), ("log", read_notes)):
         (output_of(small) / "_run" / "status" / f"{told.id}.{kind}").write_bytes(DEEP)
-        with pytest.raises(OutputError, match=rf"_run/status/{told.id}\.{kind} was damaged.*delete it"):
+        with pytest.raises(OutputError, match=rf"_run/status/{told.id}\.{kind} is damaged.*delete it"):
             ask(store, told.id)
     assert read_runs(store) == []
     run(other(small), overwrite=True)
