@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from dtap_dask.storage import open_store
 from property_tests import register_profiles
 
 register_profiles()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compile this package, each process for itself
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
 
