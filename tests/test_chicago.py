@@ -138,7 +138,7 @@ def test_fitted_state_turns_raw_rows_into_what_the_records_hold(
     picked = held["trip_id"][::97]
     labels = pa.array(expected.loc[picked, "big_tipper"].to_numpy())
     raw = trips.take(pa.array(picked)).append_column("big_tipper", labels).combine_chunks()
-    transform = Transform(dtap_dask.plan(finished).checked.graph, state)
+    transform = Transform(state)
 
     rows = transform.apply(raw.to_batches()[0])
 

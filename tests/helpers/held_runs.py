@@ -75,7 +75,7 @@ def eight_tasks(lake: Path) -> Document:
             {"columns": ["company", "payment_type"], "steps": ["ordinal_encode"]},
             {"columns": ["payment_type"], "steps": ["one_hot_encode"], "as": "payment"},
         ],
-        "output": {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "100KiB"},
+        "output": {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "40KiB"},
     }
 
 

@@ -104,7 +104,9 @@ def test_a_client_killed_while_writing_can_be_resumed(place: Path, undisturbed: 
     assert "\nfit" not in resumed.stderr
     with working_in(place):
         assert digests(output) == undisturbed
-        assert make_plan("job.yaml").run_id in next(output.glob("train/*")).name
+        plan = make_plan("job.yaml")
+        assert len(plan.write_tasks) == TASKS
+        assert plan.run_id in next(output.glob("train/*")).name
 
 
 def test_ctrl_c_ends_with_its_own_exit_code(place: Path) -> None:

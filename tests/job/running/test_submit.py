@@ -352,6 +352,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
                     [snapshot] = SchedulerStore(client).snapshots().values()
                     assert snapshot.state not in ENDED
                     local.scale(1)
+                if line.startswith("Continuing with 1 worker."):
                     gate.open()
         assert process.returncode == 0, seen
     assert any(line.startswith("Waiting for workers: all are gone.") for line in seen)
