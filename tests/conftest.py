@@ -16,8 +16,9 @@ from dtap_dask.storage import open_store
 from property_tests import register_profiles
 
 register_profiles()
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; children inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for stop in (signal.SIGINT, signal.SIGHUP):  # a shell's background job, or nohup, ignores one; children inherit that
+    if signal.getsignal(stop) is signal.SIG_IGN:
+        signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compile this package, each process for itself
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
 

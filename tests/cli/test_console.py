@@ -164,8 +164,8 @@ class Terminal:
         begun = pressed = time.monotonic()
         while not re.search(seen, self.shown):
             assert time.monotonic() < begun + seconds, self.shown
-            assert self._read(0.1), self.shown
-            if press and time.monotonic() > pressed + 0.3:
+            assert self._read(0.02), self.shown
+            if press and time.monotonic() > pressed + 0.05:  # an orderly stop takes a few tenths of a second
                 pressed = time.monotonic()
                 self.press(press)
 
