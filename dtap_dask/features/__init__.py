@@ -3,7 +3,6 @@
 from dtap_dask.features.engine.fit import Accumulator as Accumulator
 from dtap_dask.features.engine.fit import Partial as Partial
 from dtap_dask.features.engine.fit import finish as finish
-from dtap_dask.features.engine.fit import fit_batches as fit_batches
 from dtap_dask.features.engine.fit import merge as merge
 from dtap_dask.features.engine.transform import Rows as Rows
 from dtap_dask.features.engine.transform import Transform as Transform

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import Rows, Transform, fit_batches
+from dtap_dask.features import Accumulator, FittedState, Partial, Rows, Transform, finish, merge
+from dtap_dask.job.execution.executor import LoopExecutor
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.sampling import first_batches
@@ -36,7 +38,7 @@ def preview(job: str | Path | Mapping[str, Any] | Job, rows: int = 5, *, overrid
     with loaded.redacting():
         plan = make_plan(loaded, limit=MOST_ROWS)
         sample = _sample(plan, rows)
-        state = fit_batches(plan.checked.graph, sample.batches, sample.fitted)
+        state = _fit(plan, sample)
         shown = pa.Table.from_batches(sample.batches).slice(0, rows).combine_chunks()
         return Transform(state).apply(shown.to_batches()[0])
 
@@ -76,6 +78,22 @@ def _sample(plan: Plan, rows: int) -> _Sample:
     if not sample.fitted_rows:
         raise DataError(_nothing_fitted(plan, sample))
     return sample
+
+
+def _fit(plan: Plan, sample: _Sample) -> FittedState:
+    """Every pass of a run over the sample, each batch as a task."""
+    state = FittedState.unfitted(plan.checked.graph)
+    for _ in range(plan.checked.graph.passes):
+        tasks = [(state, rows, fitted) for rows, fitted in zip(sample.batches, sample.fitted, strict=True)]
+        last, names = partial(finish, state=state), ("fit", "merge", "finish")
+        state = LoopExecutor().tree(names, _learn, tasks, merge=merge, last=last, on_end=lambda _: None)
+    return state
+
+
+def _learn(state: FittedState, rows: pa.RecordBatch, fitted: npt.NDArray[np.bool_]) -> Partial:
+    accumulator = Accumulator(state)
+    accumulator.add(rows, fitted)
+    return accumulator.partial()
 
 
 def _nothing_fitted(plan: Plan, sample: _Sample) -> str:

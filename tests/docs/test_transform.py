@@ -19,9 +19,10 @@ import pytest
 import dtap_dask
 import transform_interpreter
 from dtap_dask.docs import pages
-from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.features.steps.registry import OPERATIONS
 from dtap_dask.storage import open_store
+from fitting import fit_batches
 from format_reader import read
 from in_process import run_in_process
 

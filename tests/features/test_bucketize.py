@@ -11,10 +11,11 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import KBinsDiscretizer
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
 from dtap_dask.features.columns.column import Numbers
 from dtap_dask.features.statistics.quantiles import POINTS, Quantiles
 from dtap_dask.features.statistics.sample import Sample
+from fitting import fit_batches
 
 finite = st.floats(-1e300, 1e300)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
+from fitting import fit_batches
 from property_tests import examples
 
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import OneHotEncoder
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
 from dtap_dask.features.columns.column import Words
 from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
+from fitting import fit_batches
 from property_tests import examples
 
 words = st.lists(st.none() | st.text("abé😀\0", max_size=3), min_size=1, max_size=60).filter(

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
 from dtap_dask.features.columns.vocabulary import Vocabulary
 from dtap_dask.lake.hashing import key_hash, splitmix64
+from fitting import fit_batches
 from property_tests import examples
 
 WIDTHS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]

@@ -19,11 +19,11 @@ from dtap_dask.features import (
     Transform,
     build,
     finish,
-    fit_batches,
     merge,
     parse_step,
 )
 from dtap_dask.features.engine.fit import measures
+from fitting import fit_batches
 from property_tests import examples
 
 SCHEMA = pa.schema({"x": pa.float64(), "y": pa.float64(), "n": pa.int64(), "s": pa.string(), "b": pa.bool_()})

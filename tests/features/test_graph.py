@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from dtap_dask.errors import JobError
-from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.features.engine.fit import measures
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.features.steps.registry import NOT_YET, OPERATIONS, STEPS
 from dtap_dask.job.planning.plan import make_plan
 from dtap_dask.lake.scan import read_task
 from dtap_dask.storage import open_store
+from fitting import fit_batches
 from operations import Cross, DatePart, DateParts, Polynomial, TargetEncode
 
 OWN = (Cross, DateParts, DatePart, Polynomial, TargetEncode)

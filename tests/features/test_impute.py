@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
+from fitting import fit_batches
 from property_tests import examples
 
 numbers = st.lists(st.none() | st.integers(-50, 50).map(lambda x: x / 4), min_size=2, max_size=60).filter(

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dtap_dask.features import FeatureSpec, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, build, parse_step
 from dtap_dask.features.engine.fit import measures
+from fitting import fit_batches
 
 COUNT = 360
 

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches
+from dtap_dask.features import FeatureSpec, Transform, build
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation
 from dtap_dask.features.steps.scale import StandardScale
 from dtap_dask.features.steps.valuetype import ValueType
+from fitting import fit_batches
 
 ROWS = pa.record_batch({"amount": [1.0, 2.0]})
 

@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
 from dtap_dask.features.steps.reduce import Pca
+from fitting import fit_batches
 from property_tests import examples
 
 ATTRIBUTES = ("explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_", "noise_variance_")

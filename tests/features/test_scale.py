@@ -17,11 +17,12 @@ from hypothesis.extra import numpy as hnp
 from sklearn import preprocessing as sklearn
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, Transform, build, parse_step
 from dtap_dask.features.columns.column import Numbers
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Extremes, Moments
 from dtap_dask.features.steps.operation import ErrorContext
+from fitting import fit_batches
 from property_tests import examples
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)

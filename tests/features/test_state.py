@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.storage import open_store
+from fitting import fit_batches
 
 
 def make():

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from dtap_dask.errors import DataError, JobError
-from dtap_dask.features import FeatureSpec, FittedState, Transform, build, fit_batches, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.features.columns.column import from_arrow
+from fitting import fit_batches
 
 
 def run(columns, *steps, role="feature", name="x", **more):

@@ -155,19 +155,6 @@ def finish(partial: Partial, state: FittedState) -> FittedState:
     return FittedState(graph, at + 1, partial.fit_rows, in_order)
 
 
-def fit_batches(graph: Graph, batches: Sequence[pa.RecordBatch], fit: Sequence[FitMask] | None = None) -> FittedState:
-    """All passes over batches at hand, each as a task of its own; without passes the state is empty."""
-    state = FittedState.unfitted(graph)
-    for _ in range(graph.passes):
-        partials = []
-        for number, rows in enumerate(batches):
-            accumulator = Accumulator(state)
-            accumulator.add(rows, None if fit is None else fit[number])
-            partials.append(accumulator.partial())
-        state = finish(merge(partials), state)
-    return state
-
-
 def _fit(
     value: Value, context: ErrorContext, taken: Mapping[Measure, Statistic], fitted: Mapping[Value, Fitted]
 ) -> Fitted:
