@@ -21,10 +21,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler  # pydantic 2.10 does not export it
 
 from dtap_dask.errors import Problem, StorageError, nearest
 from dtap_dask.validation import Size, problems, unknown_key, validate_known
