@@ -65,13 +65,10 @@ def problems(
 
 
 def dotted(*loc: str | int) -> str:
-    """A location as a path: `features[0].steps`; empty names are left out."""
+    """A location as a path: `features[0].steps`."""
     path = ""
     for part in loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part:
-            path += f".{part}" if path else part
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
 
 

@@ -16,7 +16,7 @@ from dtap_dask.features import parse_step
 from dtap_dask.job.cluster.file import read_cluster_file
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.records.manifest import Manifest
-from dtap_dask.storage.settings import problems_of
+from dtap_dask.storage.settings import checked
 from dtap_dask.validation import parse_size, problems
 
 Messages = Callable[[Any, Path], list[str]]
@@ -38,7 +38,7 @@ def of_step(options: dict[str, Any], folder: Path) -> list[str]:
 
 
 def of_settings(sections: dict[str, Any], folder: Path) -> list[str]:
-    return [problem.message for problem in problems_of(sections)]
+    return [problem.message for problem in checked(sections)[1]]
 
 
 def of_cluster(keys: dict[str, Any], folder: Path) -> list[str]:
@@ -99,7 +99,7 @@ def test_keys_that_are_missing_read_alike(tmp_path: Path) -> None:
 def test_unknown_names_hide_no_other_mistake(tmp_path: Path) -> None:
     wrong = {"nowhere": {}, "hdfs": {"usr": "me", "port": 0}, "dtap": {"map": {"T_1": "/x", "T": 3}}}
     places = ["nowhere", "dtap.map.T_1", "dtap.map.T", "hdfs.usr", "hdfs.port"]
-    assert {problem.place for problem in problems_of(wrong)} == {f"storage.{place}" for place in places}
+    assert {problem.place for problem in checked(wrong)[1]} == {f"storage.{place}" for place in places}
 
 
 @pytest.mark.parametrize(("size", "found"), [("4GiB", 4 << 30), ("1.5 MB", 1_500_000), (77, 77)])

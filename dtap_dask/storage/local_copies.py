@@ -8,7 +8,7 @@ from typing import Any
 
 from dtap_dask.errors import JobError, Problem, StorageError
 from dtap_dask.storage.cache import Cache
-from dtap_dask.storage.settings import parse, problems_of
+from dtap_dask.storage.settings import checked
 from dtap_dask.storage.store import Store, open_store
 from dtap_dask.validation import parse_size
 
@@ -70,7 +70,7 @@ def _size_by_environment() -> int:
 
 def _near(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The sections `cache` and `mounts`. Raises JobError, which lists every mistake in them."""
-    sections = {name: section for name, section in settings.items() if name in SECTIONS}
-    if found := problems_of(sections):
-        raise JobError(found)
-    return parse(sections)
+    values, wrong = checked({name: section for name, section in settings.items() if name in SECTIONS})
+    if wrong:
+        raise JobError(wrong)
+    return values

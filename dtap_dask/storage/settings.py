@@ -190,13 +190,12 @@ def parse(sections: Any) -> dict[str, Any]:
     return Sections.model_validate(sections).model_dump(exclude_none=True)
 
 
-def problems_of(sections: Any, place: str = "storage") -> list[Problem]:
-    """Every mistake in a `storage` section, each with its location."""
+def checked(sections: Any, place: str = "storage") -> tuple[dict[str, Any], list[Problem]]:
+    """As `parse`, with every mistake, each with its location, instead of an error; no values if there are any."""
     try:
-        parse(sections)
+        return parse(sections), []
     except ValidationError as error:
-        return problems(Sections, error, place)
-    return []
+        return {}, problems(Sections, error, place)
 
 
 def protocols() -> frozenset[str]:
@@ -272,16 +271,17 @@ def as_environment(section: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _from_variable(variable: str, key: str, value: Any) -> Any:
-    section = {"dtap": {key: value}}
-    if found := problems_of(section):
-        raise StorageError(f"The environment variable {variable}: {found[0].message}")
-    return parse(section)["dtap"][key]
+    values, wrong = checked({"dtap": {key: value}})
+    if wrong:
+        raise StorageError(f"The environment variable {variable}: {wrong[0].message}")
+    return values["dtap"][key]
 
 
 def _valid(sections: Mapping[str, Any], place: str) -> dict[str, Any]:
-    if found := problems_of(sections, ""):
-        raise StorageError("\n".join(f"{place}{problem}" for problem in found))
-    return parse(sections)
+    values, wrong = checked(sections, "")
+    if wrong:
+        raise StorageError("\n".join(f"{place}{problem}" for problem in wrong))
+    return values
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

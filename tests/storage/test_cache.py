@@ -17,7 +17,7 @@ import pytest
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.storage import Store, cache, fetch, local_copies, open_store
 from dtap_dask.storage.cache import Cache, Held
-from dtap_dask.storage.settings import problems_of
+from dtap_dask.storage.settings import checked
 from waiting import HANG, until
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -369,7 +369,7 @@ def test_settings_come_before_the_environment(tmp_path: Path, bare: pytest.Monke
     ],
 )
 def test_wrong_settings_are_all_named(settings: dict[str, Any], said: str) -> None:
-    (problem,) = problems_of(settings)
+    (problem,) = checked(settings)[1]
     assert said in str(problem)
     with pytest.raises(JobError):
         local_copies.cache(settings)

@@ -17,7 +17,7 @@ import yaml
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, is_text, message_of, parse_yaml, read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
-from dtap_dask.validation import KeyPath
+from dtap_dask.validation import KeyPath, dotted
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -35,9 +35,7 @@ class Document:
 
     def place(self, loc: KeyPath) -> str:
         """`features[1].steps[0]`, followed by its line in the file, if known."""
-        text = ""
-        for part in loc:
-            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        text = dotted(*loc)
         line = next((self.lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in self.lines), None)
         return f"{text} (line {line})" if line else text
 
