@@ -25,6 +25,7 @@ NEEDED = {
     "bucketize": {"quantiles": 4},
     "cast": {"dtype": "int64"},
     "clip": {"min": 0},
+    "datetime_parts": {"extract": ["hour"]},
     "hash_encode": {"buckets": 8},
     "missing_indicator": {},
     "pca": {"n_components": 1},

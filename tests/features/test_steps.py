@@ -11,6 +11,7 @@ from dtap_dask.features import NOT_YET, STEPS, parse_step
 def test_every_step_survives_its_own_document():
     examples = {
         "bucketize": {"quantiles": 3},
+        "datetime_parts": "hour",
         "hash_encode": {"buckets": 9},
         "pca": {"n_components": 2},
         "cast": {"dtype": "int8"},

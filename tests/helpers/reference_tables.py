@@ -70,7 +70,7 @@ def _one_of(schemas: Sequence[Schema]) -> str:
 def _plural(items: Schema) -> str:
     if "anyOf" in items:
         return _plural(items["anyOf"][0]) + " and nulls"
-    return f"{_type(items)}s"
+    return _type(items) if "enum" in items else f"{_type(items)}s"
 
 
 def _bounds(schema: Schema) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
 
 import farmhash
 import numpy as np
@@ -169,6 +170,31 @@ def cast(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
+def datetime_parts(options: Json, fitted: Json) -> Any:
+    [part], zone, wave = options["extract"], options["zone"], options["cyclic"]
+    unit = timedelta(microseconds={"s": 1_000_000, "ms": 1000, "us": 1, None: 1}[options["unit"]])
+
+    def apply(x: int) -> float:
+        clock = (datetime(1970, 1, 1, tzinfo=UTC) + x * unit).astimezone(ZoneInfo(zone) if zone else UTC)
+        day_of_year, (_, week, iso_day) = clock.timetuple().tm_yday, clock.isocalendar()
+        number, first, period = {
+            "year": (clock.year, 0, 0),
+            "month": (clock.month, 1, 12),
+            "day": (clock.day, 1, 31),
+            "hour": (clock.hour, 0, 24),
+            "minute": (clock.minute, 0, 60),
+            "weekday": (iso_day - 1, 0, 7),
+            "day_of_year": (day_of_year, 1, 366),
+            "week": (week, 1, 53),
+            "is_weekend": (int(iso_day > 5), 0, 0),
+        }[part]
+        if not wave:
+            return number
+        return {"sin": math.sin, "cos": math.cos}[wave](2 * math.pi * (number - first) / period)
+
+    return unless_null(apply)
+
+
 OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "impute": impute,
     "missing_indicator": lambda options, fitted: lambda x: int(x is None),
@@ -182,6 +208,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "label_encode": label_encode,
     "one_hot_encode": one_hot_encode,
     "hash_encode": hash_encode,
+    "datetime_parts": datetime_parts,
     "pca": pca,
     "cast": cast,
     "passthrough": lambda options, fitted: lambda x: x,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
@@ -21,7 +22,7 @@ STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, Bucketize, OrdinalEncode, OneHotEncode,
-        HashEncode, Pca, Cast, Passthrough,
+        HashEncode, DatetimeParts, Pca, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -34,8 +35,8 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "robust_scale", "quantile_transform", "target_encode", "count_encode", "cross", "datetime_parts", "truncated_svd",
-    "polynomial", "text_hash", "pad", "estimator",
+    "robust_scale", "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd", "polynomial",
+    "text_hash", "pad", "estimator",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import shape_of
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.dates import PARTS, DatetimeParts
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
@@ -157,6 +158,12 @@ def _cast(step: Cast, fitted: Fitted, columns: Sequence[str], given: ValueType) 
     )
 
 
+def _datetime_parts(step: DatetimeParts, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return FunctionTransformer(
+        _date_parts, kw_args={"part": step.extract[0], "zone": step.zone, "unit": step.unit, "wave": step.cyclic}
+    )
+
+
 def _passthrough(step: Passthrough, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return FunctionTransformer()
 
@@ -182,6 +189,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     Clip: _clip,
     Log1p: _log1p,
     Cast: _cast,
+    DatetimeParts: _datetime_parts,
     Passthrough: _passthrough,
     Pca: _pca,
     MissingIndicator: _missing_indicator,
@@ -224,3 +232,29 @@ def _digitized(frame: Any, bins: tuple[float, ...]) -> Any:
 
 def _as_type(frame: Any, dtype: str) -> Any:
     return frame.astype(dtype)
+
+
+def _date_parts(frame: Any, part: str, zone: str | None, unit: str | None, wave: bool | str) -> Any:
+    """One part of each column by pandas, or its sine or cosine; floats with NaN where there are nulls."""
+
+    def of(column: Any) -> Any:
+        times = pd.to_datetime(column) if unit is None else pd.to_datetime(column, unit=unit)  # dates are objects
+        if times.dt.tz is None:
+            times = times.dt.tz_localize("UTC")
+        if zone is not None:
+            times = times.dt.tz_convert(zone)
+        found = _pandas_part(times, part)
+        if not wave:
+            return found
+        angle = 2 * np.pi * (found - PARTS[part].first) / PARTS[part].period
+        return np.sin(angle) if wave == "sin" else np.cos(angle)
+
+    return frame.apply(of)
+
+
+def _pandas_part(times: Any, part: str) -> Any:
+    if part == "week":
+        return times.dt.isocalendar()["week"].astype("float64" if times.isna().any() else "int64")
+    if part == "is_weekend":
+        return (times.dt.day_of_week >= 5).astype("int64").where(times.notna())
+    return getattr(times.dt, "day_of_week" if part == "weekday" else part)

@@ -62,7 +62,7 @@ def to_dask_ml(
     | ordinal_encode of text, `oov_buckets: 0` or a label | sklearn.preprocessing.OrdinalEncoder |
     | one_hot_encode, maxabs_scale, pca | sklearn: OneHotEncoder, MaxAbsScaler, PCA |
     | bucketize: quantiles; boundaries | sklearn: KBinsDiscretizer; FunctionTransformer of numpy.digitize |
-    | clip, log1p, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
+    | clip, log1p, datetime_parts, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
     | hash_encode, other casts, what follows a Categorizer | `Refused`, with the reason |
 
     A vocabulary's id in the dataset is code + 1 + oov_buckets, where the code is the place among `categories_`
