@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns
@@ -114,7 +115,7 @@ class BlocksEncoder(RecordEncoder):
     def _spans(self, packed: Rows) -> Iterator[tuple[int, int]]:
         """(start, stop) of the rows of each record: `rows_per_record`, or fewer where texts and lists are large."""
         total = columns.row_count(packed)
-        ends = columns.offsets_of(self._sizes(packed)) if self._variable else None
+        ends = offsets_of(self._sizes(packed)) if self._variable else None
         for first in range(0, total, self.rows_per_record):
             start, last = first, min(first + self.rows_per_record, total)
             while start < last:
@@ -260,7 +261,7 @@ def _decode_variable(info: FeatureInfo, features: Mapping[str, Values], total: i
     lengths = _raw(features, lengths_key, "int32", total).astype(np.int64)
     if (lengths < 0).any():
         raise ValueError(f"column {info.name!r} has a negative length")
-    ends = columns.offsets_of(lengths)
+    ends = offsets_of(lengths)
     size = int(ends[-1])
     values = _texts(features, key, size) if info.stored == "bytes" else pa.array(_raw(features, key, info.stored, size))
     return pa.LargeListArray.from_arrays(pa.array(ends), values)

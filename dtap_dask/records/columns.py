@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
+from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.binary import as_array
@@ -126,11 +127,6 @@ def _numbers(info: FeatureInfo, values: pa.Array) -> npt.NDArray[np.generic]:
 
 def _kind(column: ColumnArray) -> str:
     return f"a NumPy array of {column.dtype}" if isinstance(column, np.ndarray) else str(column.type)
-
-
-def offsets_of(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """[0, l0, l0 + l1, ...]: where each of the values of these lengths begins, and the end of the last, as [n + 1]."""
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def bytes_per_row(infos: Sequence[FeatureInfo], rows: Mapping[str, ColumnArray]) -> npt.NDArray[np.int64]:

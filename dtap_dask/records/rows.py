@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
+from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns, tfrecord
@@ -165,7 +166,7 @@ def _payload(info: FeatureInfo, rows: Rows) -> pa.LargeBinaryArray:
     if columns.is_text(info):
         return columns.text_column(info, rows)
     lengths, values = columns.list_column(info, rows)
-    ends = columns.offsets_of(lengths)
+    ends = offsets_of(lengths)
     if info.stored == "bytes":
         starts, flat = as_array(bytes_list_values(values, LENGTH_BYTES))
         return as_binary(starts[ends], flat)

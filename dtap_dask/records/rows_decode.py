@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns
@@ -85,9 +86,7 @@ def _column(info: FeatureInfo, found: Sequence[Values]) -> ColumnArray:
     if isinstance(flat, np.ndarray) and columns.is_fixed(info):
         return flat.reshape(len(found), *info.shape)
     return (
-        flat
-        if columns.is_text(info)
-        else pa.LargeListArray.from_arrays(pa.array(columns.offsets_of(lengths)), pa.array(flat))
+        flat if columns.is_text(info) else pa.LargeListArray.from_arrays(pa.array(offsets_of(lengths)), pa.array(flat))
     )
 
 

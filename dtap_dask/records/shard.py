@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dtap_dask.errors import SourceError
+from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns
@@ -193,7 +194,7 @@ def _deal(
         for shard in range(shards):
             yield shard, index[(shard - done) % shards :: shards]
         return
-    ends = columns.offsets_of(np.array(plan.rows_per_shard(split), np.int64)) - done
+    ends = offsets_of(np.array(plan.rows_per_shard(split), np.int64)) - done
     for shard in range(shards):
         yield shard, index[max(0, ends[shard]) : max(0, ends[shard + 1])]
 
@@ -209,7 +210,7 @@ def _windows(batches: Iterable[AssignedRows], encoder: RecordEncoder, most_rows:
     held: list[AssignedRows] = []
     held_rows = held_bytes = 0
     for assigned, rows in batches:
-        ends = columns.offsets_of(columns.bytes_per_row(encoder.infos, rows))
+        ends = offsets_of(columns.bytes_per_row(encoder.infos, rows))
         packed = encoder.pack(rows)
         start = 0
         while start < len(assigned):
@@ -295,4 +296,4 @@ class _ShardWriter:
             return int(lengths[0]), None
         if self._layout.kind == "rows" and len(lengths):
             return None, None
-        return None, tuple(columns.offsets_of(lengths)[:-1].tolist())
+        return None, tuple(offsets_of(lengths)[:-1].tolist())

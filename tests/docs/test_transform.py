@@ -57,6 +57,7 @@ SPECS = [
     spec("day", "when", ("cast", "int64"), ("minmax_scale", None)),
     spec("clock", "when", ("datetime_parts", ["year", "day_of_year", "week", "is_weekend"])),
     spec("there", "when", ("datetime_parts", {"extract": ["month", "hour"], "zone": "Europe/London", "cyclic": True})),
+    spec("bought", "l", ("impute", {"strategy": "constant", "value": "?"}), ("ordinal_encode", 3)),
     spec("t", "t", "ordinal_encode", role="label"),
     spec("w", "w", role="weight"),
     spec("n", "n", role="kept"),
@@ -74,6 +75,9 @@ def rows(count: int = 300) -> pa.RecordBatch:
             "n": rng.integers(-5, 5, count),
             "m": pa.array(rng.integers(0, 9, count).astype(np.int16), mask=holes),
             "s": pa.array(rng.choice(["blue", "red", "grün", "x", "yy"], count), mask=holes).dictionary_encode(),
+            "l": pa.array(
+                [rng.choice(["a", "b", "c", "d", None], size).tolist() for size in rng.integers(0, 4, count)]
+            ),
             "t": pa.array(rng.choice(["no", "yes"], count)),
             "b": rng.random(count) < 0.5,
             "w": rng.random(count),
@@ -108,6 +112,9 @@ def test_an_interpreter_written_from_the_page_gives_what_transform_gives(state: 
         if output["stored"] == "bytes":
             texts = [format(one, "f").encode() if isinstance(one, Decimal) else one for one in ours]
             assert texts == theirs.to_pylist(), output["name"]
+            continue
+        if output["shape"] == [None]:
+            assert ours == theirs.to_pylist(), output["name"]
             continue
         made = np.array(ours, np.float64 if output["stored"].startswith("float") else np.int64)
         assert made.shape == (batch.num_rows, *output["shape"])

@@ -186,7 +186,7 @@ def test_kept_lists_of_decimals():
     assert through(amounts, role="kept") == [[b"1.50", b"16777217.25"], []]
     ids = pa.array([[Decimal(2**53 + 1)]], pa.list_(pa.decimal128(38, 0)))
     assert through(ids, role="kept") == [[2**53 + 1]]
-    with pytest.raises(DataError, match="do not fit int64"):
+    with pytest.raises(DataError, match="beyond int64.*Leave it out of `keep`"):
         through(pa.array([[Decimal(2**63)]], pa.list_(pa.decimal128(38, 0))), role="kept")
 
 

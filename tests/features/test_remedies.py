@@ -89,9 +89,14 @@ def test_nulls_of_text_and_booleans(tmp_path: Path, values: pa.Array) -> None:
 
 def test_nulls_of_lists(tmp_path: Path) -> None:
     said = ColumnJob(tmp_path, pa.array([[1], None] * 50)).refused(features=feature())
-    assert "leave the column out where it is the lists that hold nulls" in said
     (tmp_path / "again").mkdir()
     assert ColumnJob(tmp_path / "again", pa.array([[1], None] * 50)).run(features=feature(), source=where(said)) == 50
+    (tmp_path / "holes").mkdir()
+    lake = ColumnJob(tmp_path / "holes", pa.array([["a", None], ["b"]] * 50))
+    said = lake.refused(features=feature("ordinal_encode"))
+    assert "Nulls (or NaN) of column 'x' (50)" in said
+    assert ways(said)[1:] == ["impute: {strategy: constant, value: ...}"]
+    assert lake.run(features=feature({"impute": {"strategy": "constant", "value": "?"}}, "ordinal_encode")) == 100
 
 
 def test_nulls_of_times(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def run(document: Json, folder: Path, rows: list[Row]) -> dict[str, list[Any]]:
             if "vocabulary" in entry:
                 fitted |= {name: list(map(plain, column.to_pylist())) for name, column in columns(folder, entry)}
             operation = OPERATIONS[entry["operation"]](entry["options"], fitted)
+            if entry["operation"] in OF_ELEMENTS:
+                operation = of_elements(operation, entry["operation"])
             inputs = zip(*(values[place] for place in entry["inputs"]), strict=True)
             values.append([operation(*given) for given in inputs])
     return {output["name"]: written(output, values) for output in document["outputs"]}
@@ -47,6 +49,8 @@ def columns(folder: Path, entry: Json) -> Any:
 
 
 def plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return list(map(plain, value))
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, datetime):
@@ -65,6 +69,16 @@ def written(output: Json, values: list[list[Any]]) -> list[Any]:
         else:
             made.append([item for one in numbers for item in (one if isinstance(one, list) else [one])])
     return made
+
+
+def of_elements(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def apply(*given: Any) -> Any:
+        [x] = given
+        if not isinstance(x, list):
+            return operation(x)
+        return [None if name in IDS and one is None else operation(one) for one in x]
+
+    return apply
 
 
 def unless_null(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -157,8 +171,6 @@ def cast(options: Json, fitted: Json) -> Any:
     dtype = options["dtype"]
 
     def apply(x: Any) -> Any:
-        if isinstance(x, list):
-            return [apply(one) for one in x]
         if dtype == "string":
             return x if isinstance(x, bytes) else (format(x, "f") if isinstance(x, Decimal) else str(x)).encode()
         if dtype == "bool":
@@ -194,6 +206,9 @@ def datetime_parts(options: Json, fitted: Json) -> Any:
 
     return unless_null(apply)
 
+
+IDS = {"ordinal_encode", "hash_encode"}
+OF_ELEMENTS = IDS | {"impute", "clip", "log1p", "standard_scale", "minmax_scale", "maxabs_scale", "bucketize", "cast"}
 
 OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "impute": impute,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.lake.schema import MICROSECONDS, MICROSECONDS_PER_DAY, is_text
+from dtap_dask.features.columns.buffers import bits, validity, view
+from dtap_dask.lake.fingerprint import Offsets
 from dtap_dask.lake.sql.kernels.decimals import to_floating
 
+Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Text:
 
     def nulls(self) -> Mask | None:
         if self._plain is not None:
-            return _bits(self._plain.is_null()) if self._plain.null_count else None
+            return bits(self._plain.is_null()) if self._plain.null_count else None
         coded = self.coded
         return coded.codes == len(coded.words) if coded.nulls else None
 
@@ -144,6 +144,12 @@ class Text:
         mask = coded.codes == len(coded.words) if coded.nulls else None
         return coded.words.binary.take(pa.array(coded.codes, mask=mask))
 
+    def take(self, index: Offsets) -> Text:
+        """The rows at `index`, as codes."""
+        coded = self.coded
+        codes = coded.codes[index]
+        return Text(Coded(codes, coded.words, coded.nulls and bool((codes == len(coded.words)).any())))
+
 
 class Decimals:
     """A decimal column, for the steps that treat its values exactly; all others use `numbers`."""
@@ -157,10 +163,10 @@ class Decimals:
     @cached_property
     def numbers(self) -> Numbers:
         """The values as float64, NaN where null."""
-        return _numbers(self.array)
+        return Numbers(to_floating(self.array, pa.float64()).to_numpy(zero_copy_only=False))
 
     def nulls(self) -> Mask | None:
-        return _bits(self.array.is_null()) if self.array.null_count else None
+        return bits(self.array.is_null()) if self.array.null_count else None
 
     def infinities(self) -> int:
         return 0
@@ -168,29 +174,43 @@ class Decimals:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """A column of lists of any length, which can only be passed through or cast."""
+    """A column of n lists of any length: row i holds `elements[offsets[i]:offsets[i + 1]]`.
 
-    array: pa.Array
+    `offsets` is int64 [n + 1] and begins with 0. `valid` is False at null lists, which have no elements; None says
+    that there are none.
+    """
+
+    offsets: Offsets
+    elements: Numbers | Decimals | Text
+    valid: Mask | None = None
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Offsets:
+        """The number of elements of each row, int64 [n]."""
+        return np.diff(self.offsets)
 
     def nulls(self) -> Mask | None:
         """Rows that are null or hold a null."""
-        inner = self.array.flatten()
-        holes = inner.null_count or (pa.types.is_floating(inner.type) and bool(np.isnan(inner.to_numpy(False)).any()))
-        if not self.array.null_count and not holes:
+        missing, holes = self.missing(), self.holes()
+        return holes if missing is None else missing if holes is None else missing | holes
+
+    def missing(self) -> Mask | None:
+        """Rows that are null."""
+        return None if self.valid is None else ~self.valid
+
+    def holes(self) -> Mask | None:
+        """Rows that hold a null."""
+        nulls = self.elements.nulls()
+        if nulls is None:
             return None
-        missing = _bits(self.array.is_null())
-        if holes:
-            empty = _bits(inner.is_null(nan_is_null=True))
-            rows = self.array.value_parent_indices().to_numpy(zero_copy_only=False)
-            missing[rows[empty]] = True
-        return missing
+        before = offsets_of(nulls)
+        return np.asarray(before[self.offsets[1:]] > before[self.offsets[:-1]])
 
     def infinities(self) -> int:
-        inner = self.array.flatten()
-        return int(np.isinf(inner.to_numpy(zero_copy_only=False)).sum()) if pa.types.is_floating(inner.type) else 0
+        return self.elements.infinities()
 
 
 Column = Numbers | Decimals | Text | Lists
@@ -210,18 +230,46 @@ def text(column: Column) -> Text:
     return column
 
 
+def lists(column: Column) -> Lists:
+    """The column as lists; the types were checked when the graph was built."""
+    assert isinstance(column, Lists)
+    return column
+
+
+def elements_of(column: Column) -> Numbers | Decimals | Text:
+    """The elements of all lists, one after the other; any other column itself."""
+    return column.elements if isinstance(column, Lists) else column
+
+
+def offsets_of(lengths: npt.ArrayLike) -> Offsets:
+    """[0, l0, l0 + l1, ...]: where each of the lists of these lengths begins, and the end of the last, as [n + 1]."""
+    return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+
+
 def present(column: Column) -> Column:
-    """The column without its null rows."""
+    """The column without its null rows, and lists without their null elements."""
+    if isinstance(column, Lists):
+        return _present_lists(column)
     nulls = column.nulls()
-    if nulls is None:
-        return column
-    assert not isinstance(column, Lists)
+    return column if nulls is None else rows_at(column, np.flatnonzero(~nulls))
+
+
+def _present_lists(column: Lists) -> Lists:
+    nulls, lengths, elements = column.elements.nulls(), column.lengths, column.elements
+    if nulls is not None:
+        lengths = np.diff(offsets_of(~nulls)[column.offsets])
+        elements = rows_at(elements, np.flatnonzero(~nulls))
+    return Lists(offsets_of(lengths if column.valid is None else lengths[column.valid]), elements)
+
+
+def rows_at(column: Numbers | Decimals | Text, index: Offsets) -> Numbers | Decimals | Text:
+    """The rows at `index`, int64 [m], in that order."""
     if isinstance(column, Text):
-        coded = column.coded
-        return Text(Coded(coded.codes[~nulls], coded.words, nulls=False))
+        return column.take(index)
     if isinstance(column, Decimals):
-        return Decimals(column.array.drop_null())
-    return Numbers(column.values[~nulls])
+        return Decimals(column.array.take(pa.array(index)))
+    valid = None if column.valid is None else column.valid[index]
+    return Numbers(column.values[index], None if valid is None or valid.all() else valid)
 
 
 def shape_of(kind: pa.DataType) -> tuple[int, ...]:
@@ -234,120 +282,21 @@ def item_of(kind: pa.DataType) -> pa.DataType:
     return item_of(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
 
 
-def from_arrow(array: pa.Array) -> Column:
-    """A column of a record batch; `array` is of a type that `valuetype.source_type` accepts."""
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        if is_text(kind.value_type):
-            return Text(array)
-        return from_arrow(array.dictionary_decode())
-    if is_text(kind):
-        return Text(array)
-    if pa.types.is_fixed_size_list(kind):
-        return _vectors(array)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return Lists(array)
-    return Decimals(array) if pa.types.is_decimal(kind) else _numbers(array)
-
-
-def _numbers(array: pa.Array) -> Numbers:
-    kind = array.type
-    if pa.types.is_null(kind):
-        return Numbers(np.full(len(array), np.nan))
-    if pa.types.is_decimal(kind):
-        array = to_floating(array, pa.float64())
-        kind = array.type
-    valid = _validity(array)
-    if pa.types.is_boolean(kind):
-        return Numbers(_unpack(array.buffers()[1], array.offset, len(array)), valid)
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return Numbers(_microseconds(array, valid), valid)
-    values = _view(array, kind.to_pandas_dtype())
-    if valid is not None and values.dtype.kind == "f":
-        return Numbers(np.where(valid, values, values.dtype.type(np.nan)))
-    return Numbers(values, valid)
-
-
-def _microseconds(array: pa.Array, valid: Mask | None) -> npt.NDArray[np.int64]:
-    kind = array.type
-    if pa.types.is_date32(kind):
-        return _times(_view(array, np.int32).astype(np.int64), MICROSECONDS_PER_DAY, valid)
-    values = _view(array, np.int64)
-    if pa.types.is_date64(kind):
-        return _times(values, 1_000, valid)
-    if kind.unit == "ns":
-        return np.floor_divide(values, 1_000)
-    return _times(values, MICROSECONDS[kind.unit], valid)
-
-
-def _times(values: npt.NDArray[np.int64], factor: int, valid: Mask | None) -> npt.NDArray[np.int64]:
-    """`values * factor`. OverflowError where int64 does not hold that."""
-    most = np.iinfo(np.int64).max // factor
-    if len(values) and (values.max() > most or values.min() < -most):
-        beyond = np.abs(values.astype(np.float64)) > most  # near the bound either way is centuries off
-        count = int(np.count_nonzero(beyond if valid is None else beyond & valid))
-        if count:
-            raise OverflowError(f"{count:,} dates or times lie beyond what microseconds since 1970 hold in 64 bits")
-    return values * factor
-
-
-def _vectors(array: pa.Array) -> Numbers:
-    """[n, k] of a fixed-size list of numbers, or of such lists; a null row is null in every place."""
-    size = array.type.list_size
-    places = array.values.slice(array.offset * size, len(array) * size)
-    inner = _vectors(places) if pa.types.is_fixed_size_list(places.type) else _numbers(places)
-    values = inner.values.reshape(len(array), math.prod(shape_of(array.type)))
-    valid = None if inner.valid is None else np.asarray(inner.valid.reshape(len(array), size).all(axis=1))
-    rows = _validity(array)
-    if rows is None:
-        return Numbers(values, valid)
-    if inner.is_float:
-        return Numbers(np.where(rows[:, None], values, values.dtype.type(np.nan)))
-    return Numbers(values, rows if valid is None else rows & valid)
-
-
 def _encode(array: pa.Array) -> Coded:
     if not pa.types.is_dictionary(array.type):
         if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
             array = array.cast(pa.large_binary())
         array = array.dictionary_encode()
     words, indices = array.dictionary, array.indices
-    codes = _view(indices, indices.type.to_pandas_dtype())
+    codes = view(indices, indices.type.to_pandas_dtype())
     if codes.dtype.itemsize < 4 or codes.dtype.kind == "u":  # len(words) must fit as a code
         codes = codes.astype(np.int64)
-    valid = _validity(indices)
+    valid = validity(indices)
     if words.null_count:
-        known = ~_bits(words.is_null())
+        known = ~bits(words.is_null())
         codes = codes if valid is None else np.where(valid, codes, 0)
         valid = known[codes] if valid is None else valid & known[codes]
         words = words.fill_null(b"" if "binary" in str(words.type) else "")
     if valid is None or valid.all():
         return Coded(codes, Words(words), nulls=False)
     return Coded(np.where(valid, codes, codes.dtype.type(len(words))), Words(words), nulls=True)
-
-
-def _view(array: pa.Array, dtype: npt.DTypeLike) -> Array:
-    """The values as they are in memory, nulls included."""
-    if len(array) == 0:
-        return np.empty(0, dtype)
-    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * np.dtype(dtype).itemsize)
-
-
-def _validity(array: pa.Array) -> Mask | None:
-    if array.null_count == 0:
-        return None
-    return _unpack(array.buffers()[0], array.offset, len(array))
-
-
-def _unpack(bits: pa.Buffer, offset: int, count: int) -> Mask:
-    if count == 0:
-        return np.empty(0, np.bool_)
-    first = offset // 8
-    block = np.frombuffer(bits, np.uint8)[first : (offset + count + 7) // 8]
-    return np.unpackbits(block, bitorder="little")[offset - first * 8 :][:count].view(np.bool_)
-
-
-def _bits(array: pa.BooleanArray) -> Mask:
-    return _unpack(array.buffers()[1], array.offset, len(array))

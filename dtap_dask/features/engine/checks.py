@@ -9,21 +9,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.columns.column import Column, Decimals, Numbers, numbers
+from dtap_dask.features.columns.column import Column, Decimals, Lists, Mask, Numbers, numbers
 from dtap_dask.features.engine.remedy import Cures, ValuePath, cures, remedy, steps_of
 from dtap_dask.features.graph.graph import Graph, Output, Value, paths
 from dtap_dask.features.quoting import condition, sql_name
+from dtap_dask.features.steps.valuetype import elements_in
 
 
 @dataclass(frozen=True)
 class ColumnCheck:
-    """What a column of the lake must not hold because of one output."""
+    """What a column of the lake must not hold because of one output; `holes` are nulls inside lists."""
 
     column: str
     feature: str
     role: str
     step: str
     nulls: bool
+    holes: bool
     infinities: bool
     negatives: bool
     cures: Cures
@@ -44,18 +46,20 @@ def column_checks(graph: Graph) -> tuple[ColumnCheck, ...]:
     for output in graph.outputs:
         for value in output.values:
             found += [_check(output, path) for path in paths(value) if path[0].columns[0] in output.columns]
-    return tuple(check for check in found if check.nulls or check.infinities or check.negatives)
+    return tuple(one for one in found if one.nulls or one.holes or one.infinities or one.negatives)
 
 
 def _check(output: Output, path: ValuePath) -> ColumnCheck:
     [column] = path[0].columns
     value, steps = path[-1], steps_of(path)
+    wrong = value.type.nulls if null_is_wrong(output, value) else frozenset()
     return ColumnCheck(
         column,
         output.name,
         output.role,
         steps[0].name if steps else "passthrough",
-        nulls=null_is_wrong(output, value) and column in value.type.nulls,
+        nulls=column in wrong,
+        holes=elements_in(column) in wrong,
         infinities=column in value.type.infinities,
         negatives=output.role == "weight" and not steps,
         cures=cures(output, path),
@@ -71,6 +75,7 @@ def merged_by_column(wanted: Sequence[ColumnCheck]) -> tuple[ColumnCheck, ...]:
         merged[check.column] = replace(
             known,
             nulls=known.nulls or check.nulls,
+            holes=known.holes or check.holes,
             infinities=known.infinities or check.infinities,
             negatives=known.negatives or check.negatives,
         )
@@ -88,10 +93,9 @@ class Findings:
 
     def count(self, check: ColumnCheck, column: Column) -> None:
         """Count what is wrong in one batch of a column; `check` must be its only one (`merged_by_column`)."""
-        if check.nulls:
-            nulls = column.nulls()
-            if nulls is not None:
-                self.nulls[check.column] += int(np.count_nonzero(nulls))
+        nulls = _nulls(check, column)
+        if nulls is not None:
+            self.nulls[check.column] += int(np.count_nonzero(nulls))
         if check.infinities:
             self.infinities[check.column] += column.infinities()
         if check.negatives and isinstance(column, Numbers | Decimals):
@@ -110,7 +114,7 @@ class Findings:
 
     def refuse(self, wanted: Sequence[ColumnCheck]) -> None:
         """Raise DataError if anything was found."""
-        self._refuse_nulls([check for check in wanted if check.nulls and self.nulls[check.column]])
+        self._refuse_nulls([check for check in wanted if (check.nulls or check.holes) and self.nulls[check.column]])
         for check in wanted:
             if check.infinities and self.infinities[check.column]:
                 raise infinite(self.infinities[check.column], check.column, check.feature, check.step, check.clips)
@@ -129,6 +133,15 @@ class Findings:
             f"Nulls (or NaN) of {'column' if len(columns) == 1 else 'columns'} {what} would reach the output "
             f"in {self.rows:,} rows. {remedy(list(columns.items()))}"
         )
+
+
+def _nulls(check: ColumnCheck, column: Column) -> Mask | None:
+    """The rows with nulls that must not be there."""
+    if not isinstance(column, Lists):
+        return column.nulls() if check.nulls else None
+    if check.nulls:
+        return column.nulls() if check.holes else column.missing()
+    return column.holes() if check.holes else None
 
 
 def can_clip(output: Output, path: ValuePath) -> bool | None:

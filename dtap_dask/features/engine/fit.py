@@ -177,7 +177,7 @@ def _with_imputed(
     nulls = taken[Measure.of(imputed)].nulls if imputed else 0
     if imputed is None or not nulls:
         return statistic
-    column = imputed.applied.filling(fitted[imputed], imputed.type)
+    column = imputed.applied.filling(fitted[imputed], imputed.type.element or imputed.type)
     for one in value.request.between:
         column = one.applied.bind({}, ErrorContext("", "", one.applied.name))(column)
     return statistic.folded(Sample(column), nulls)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import Array, Column, Decimals, Floats, Lists, Numbers, Text, from_arrow, numbers
+from dtap_dask.features.columns.arrow import from_arrow
+from dtap_dask.features.columns.column import Array, Column, Decimals, Floats, Lists, Numbers, Text, numbers
 from dtap_dask.features.graph.graph import Graph
 from dtap_dask.features.steps.valuetype import source_type
 

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from dtap_dask.errors import DtapError
-from dtap_dask.features.columns.column import Column, Numbers, from_arrow
+from dtap_dask.features.columns.arrow import from_arrow
+from dtap_dask.features.columns.column import Column, Numbers
 from dtap_dask.features.graph.graph import Value, context_of, in_order
+from dtap_dask.features.steps.elements import bound
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Source, naming, unforeseen
 
 ContextOf = Callable[[Value], ErrorContext]
@@ -32,17 +34,17 @@ class Program:
             return value.operation
         context = self._context(value)
         with naming(context):
-            return value.operation.bind(fitted.get(value, {}), context)
+            return bound(value.operation, fitted.get(value, {}), context, value.inputs[0].type)
 
     def run(self, rows: pa.RecordBatch) -> list[Column]:
         """The columns of all values, inputs before what is made of them."""
         columns: list[Column] = []
         try:
-            for bound, inputs in self._nodes:
-                if isinstance(bound, Source):
-                    columns.append(_read(bound, rows))
+            for node, inputs in self._nodes:
+                if isinstance(node, Source):
+                    columns.append(_read(node, rows))
                 else:
-                    columns.append(bound(*[columns[place] for place in inputs]))
+                    columns.append(node(*[columns[place] for place in inputs]))
         except (DtapError, MemoryError):
             raise
         except Exception as error:

@@ -71,12 +71,15 @@ def refuse_narrow(output: Output, value: Value, values: Array, dtype: np.dtype[A
     limits = np.iinfo(dtype)
     if len(values) == 0 or (limits.min <= int(values.min()) and int(values.max()) <= limits.max):
         return
-    raise beyond(value.columns[0], output.name, dtype.name, output.role)
+    raise beyond(value, output.name, dtype.name, output.role)
 
 
-def beyond(column: str, name: str, dtype: str, role: str) -> DataError:
+def beyond(value: Value, name: str, dtype: str, role: str) -> DataError:
     """The error for whole numbers that are larger than what they are written as."""
+    column = value.columns[0]
     way = "Put `cast: float32` with it, or encode it."
-    if role == "kept":
+    if role == "kept" and value.type.element is not None:
+        way = "Leave it out of `keep`."
+    elif role == "kept":
         way = f"`derive` a column such as `cast({sql_name(column)} as varchar)` and keep that."
     return DataError(f"Column {column!r} holds integers beyond {dtype}, which is what {name!r} is written as. {way}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.steps.operation import Operation
+from dtap_dask.features.steps.valuetype import elements_in
 
 Cures = tuple[str, ...]
 ValuePath = tuple[Value, ...]  # from a column to an output's value
@@ -25,10 +26,10 @@ def steps_of(path: ValuePath) -> list[Operation]:
 def cures(output: Output, path: ValuePath) -> Cures:
     """What can be done about nulls of a column; {where} and {column} are to be filled in."""
     role, source = output.role, path[0].type
-    if source.base == "list":
-        return _ROWS, _HOLES
+    if source.base == "list" and role == "feature":
+        return _of_lists(path)
     if role != "feature":
-        if source.width is not None:
+        if source.width is not None or source.base == "list":
             return _ROWS, _HOLES
         value = "..." if source.base == "time" else _VALUES.get(source.base, "0")
         return _ROWS, f"`derive` a column such as `coalesce({{column}}, {value})` and {_USE[role]}"
@@ -37,6 +38,16 @@ def cures(output: Output, path: ValuePath) -> Cures:
     allowed = ("set `allow_null: true` to write NaN",) if _takes_nan(output, path) else ()
     whole = (_HOLES,) if source.width is not None else ()
     return *_filled(path), _ROWS, *whole, *allowed
+
+
+def _of_lists(path: ValuePath) -> Cures:
+    [column] = path[0].columns
+    place = "before the other steps" if len(path) > 1 else "with it"
+    found = {
+        column: (_ROWS,),
+        elements_in(column): (f"put `impute: {{{{strategy: constant, value: ...}}}}` {place} if lists hold nulls",),
+    }
+    return tuple(cure for name, cures in found.items() if name in path[-1].type.nulls for cure in cures)
 
 
 def _filled(path: ValuePath) -> Cures:

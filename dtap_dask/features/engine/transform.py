@@ -14,7 +14,7 @@ from dtap_dask.features.engine.checks import negative
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.engine.refuse import BatchColumns, beyond, refuse_infinite, refuse_narrow, refuse_nulls
 from dtap_dask.features.graph.graph import Output
-from dtap_dask.features.graph.output import ValueOutput, list_output
+from dtap_dask.features.graph.output import ValueOutput
 from dtap_dask.features.graph.state import FittedState
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.operation import ErrorContext, unforeseen
@@ -60,19 +60,24 @@ def _written(
         refuse_nulls(output, value, columns)
     value = output.values[0]
     result = columns[value]
+    if isinstance(result, Lists):
+        elements = _elements(output, result.elements, info, columns)
+        return pa.LargeListArray.from_arrays(pa.array(result.offsets), pa.array(elements))
+    if output.vector:
+        return _vector(output, parts, info, columns)
+    values = _elements(output, result, info, columns)
+    return values if info.stored == "bytes" else values.reshape(len(values), *info.shape)
+
+
+def _elements(
+    output: Output, result: Numbers | Decimals | Text, info: FeatureInfo, columns: BatchColumns
+) -> Array | pa.Array:
+    """The values of rows, or of the elements of lists, as they are stored."""
     if isinstance(result, Text):
         return result.plain()
     if isinstance(result, Decimals) and output.role == "kept":
-        return _kept(result, info)
-    if isinstance(result, Lists):
-        refuse_infinite(output, value, result.infinities(), columns)
-        made = list_output(result, info)
-        refuse_infinite(output, value, Lists(made).infinities(), columns)
-        return made
-    if output.vector:
-        return _vector(output, parts, info, columns)
-    values = _numbers(output, numbers(result), info, columns)
-    return values.reshape(len(values), *info.shape)
+        return _kept(output, result, info)
+    return _numbers(output, numbers(result), info, columns)
 
 
 def _numbers(output: Output, result: Numbers, info: FeatureInfo, columns: BatchColumns) -> Array:
@@ -110,11 +115,11 @@ def _vector(output: Output, parts: Sequence[ValueOutput], info: FeatureInfo, col
     return block
 
 
-def _kept(column: Decimals, info: FeatureInfo) -> Array | pa.Array:
+def _kept(output: Output, column: Decimals, info: FeatureInfo) -> Array | pa.Array:
     """Decimals as they are: integers, or their digits as text."""
     if info.stored == "bytes":
         return spelled(column.array).cast(pa.large_binary())
     values, bad = whole(column.array, np.dtype(info.stored))
     if bad is not None:
-        raise beyond(info.columns[0], info.name, info.stored, "kept")
+        raise beyond(output.values[0], info.name, info.stored, "kept")
     return values

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dtap_dask.features.info import Role
 from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance
+from dtap_dask.features.steps.elements import result_type
 from dtap_dask.features.steps.operation import ErrorContext, Operation, Source, StatisticSpec, WithoutNulls
 from dtap_dask.features.steps.valuetype import ValueType, source_type
 
@@ -32,7 +33,7 @@ class Value:
     def of(cls, operation: Operation | Source, inputs: tuple[Value, ...], schema: pa.Schema) -> Value:
         """The value with the type that follows from its inputs, or from the schema. Raises `Unfit`."""
         if isinstance(operation, Operation):
-            return cls(operation, inputs, operation.type_of(*(value.type for value in inputs)))
+            return cls(operation, inputs, result_type(operation, *(value.type for value in inputs)))
         if operation.folds:
             return cls(operation, (), ValueType("int", pa.int64()))
         return cls(operation, (), source_type(schema.field(operation.column).type, operation.column))

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.columns.column import Lists, item_of, shape_of
-from dtap_dask.features.columns.decimals import spelled
+from dtap_dask.features.columns.column import item_of, shape_of
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.steps.elementwise import Cast, Passthrough
 from dtap_dask.features.steps.operation import Fitted, Source, narrow
 from dtap_dask.features.steps.valuetype import ValueType
-from dtap_dask.lake.schema import is_text
 
 VocabularyFiles = Mapping[Value, str]  # the Parquet file of each value that has a vocabulary, relative to the dataset
 
@@ -41,13 +37,13 @@ def planned_dtype(output: Output) -> str:
 
 def _planned(kind: ValueType, role: str) -> tuple[str, str]:
     """(dtype, stored); ids may yet be stored narrower."""
+    if kind.element is not None:
+        return _planned(kind.element, role)
     if kind.base == "onehot":
         dtype = kind.cast or "float32"
-        return dtype, dtype if kind.cast and dtype.startswith("float") else "uint8"
+        return dtype, dtype if kind.cast and dtype.startswith("float") else kind.holds
     if kind.ids:
         return kind.cast or "int64", kind.cast or "int64"
-    if kind.base == "list":
-        return _list_dtypes(kind, role)
     return ("bytes", "bytes") if kind.base == "text" else _number_dtypes(kind, role)
 
 
@@ -68,7 +64,7 @@ def value_output(value: Value, role: str, fitted: Mapping[Value, Fitted], files:
 
 def _encoder(value: Value) -> Value:
     """The value whose ids or one-hot vectors it still is."""
-    while isinstance(value.operation, Cast | Passthrough):
+    while not isinstance(value.operation, Source) and value.operation.keeps_ids:
         [value] = value.inputs
     return value
 
@@ -115,23 +111,13 @@ def _integer_store(dtype: str) -> str:
     return dtype if dtype in ("int8", "uint8", "int16", "uint16", "int32") else "int64"
 
 
-def _list_dtypes(kind: ValueType, role: str) -> tuple[str, str]:
-    item = kind.source.value_type
-    if is_text(item):
-        return "bytes", "bytes"
-    if kind.cast is not None:
-        return kind.cast, kind.cast
-    if pa.types.is_floating(item) or pa.types.is_decimal(item):
-        return _float_dtypes(item, role)
-    return "int64", "uint8" if pa.types.is_boolean(item) else _integer_store(str(item))
-
-
 def output_info(output: Output, parts: Sequence[ValueOutput]) -> FeatureInfo:
     """The whole output, of what each of its values is."""
     name, role, columns = output.name, output.role, output.columns
     if not output.vector:
         [one], kind = parts, output.values[0].type
-        fixed = (one.width,) if kind.base == "onehot" else shape_of(kind.source) if kind.width is not None else ()
+        is_vector = kind.base == "onehot" or kind.width is not None
+        fixed = (shape_of(kind.source) or (one.width,)) if is_vector else ()
         shape: tuple[int | None, ...] = (None,) if kind.base == "list" else fixed
         return FeatureInfo(name, role, one.dtype, one.stored, shape, columns, one.ids, one.vocabulary, one.classes)
     dtype, stored = _common(parts)
@@ -157,26 +143,3 @@ def _common(parts: Sequence[ValueOutput]) -> tuple[str, str]:
 def _common_ids(parts: Sequence[ValueOutput]) -> int | None:
     ids = [part.ids for part in parts]
     return max(count for count in ids if count is not None) if ids and None not in ids else None
-
-
-def list_output(column: Lists, info: FeatureInfo) -> pa.Array:
-    """Lists as large_list of the stored dtype; text as large_binary."""
-    array = column.array
-    lengths = pc.list_value_length(array).to_numpy()
-    inner = array.flatten()
-    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    if info.stored == "bytes":
-        inner = inner.dictionary_decode() if pa.types.is_dictionary(inner.type) else inner
-        inner = spelled(inner) if pa.types.is_decimal(inner.type) else inner
-        return pa.LargeListArray.from_arrays(pa.array(offsets), inner.cast(pa.large_binary()))
-    target = pa.from_numpy_dtype(np.dtype(info.stored))
-    if pa.types.is_floating(target):
-        return pa.LargeListArray.from_arrays(pa.array(offsets), inner.cast(target, safe=False))
-    try:
-        inner = inner.cast(target)
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"Values of the lists in column {info.columns[0]!r} do not fit {info.stored}: {error}. Leave such rows "
-            "out with `source.where`, or leave the column out."
-        ) from error
-    return pa.LargeListArray.from_arrays(pa.array(offsets), inner)

@@ -7,14 +7,27 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import Array, Coded, Column, Decimals, Floats, Mask, numbers, text
+from dtap_dask.features.columns.column import (
+    Array,
+    Coded,
+    Column,
+    Decimals,
+    Floats,
+    Lists,
+    Mask,
+    elements_of,
+    numbers,
+    text,
+)
 
 
 class Sample:
-    """A column and the rows to fit (`fit` is None for all of them)."""
+    """A column and the rows to fit (`fit` is None for all of them). Of lists it holds the elements as its rows."""
 
     def __init__(self, column: Column, fit: Mask | None = None):
-        self.column = column
+        if fit is not None and isinstance(column, Lists):
+            fit = np.repeat(fit, column.lengths)
+        self.column = elements_of(column)
         self._fit = fit
 
     @cached_property

@@ -25,6 +25,7 @@ class Bucketize(Operation):
     """
 
     name: ClassVar[str] = "bucketize"
+    on_elements: ClassVar[bool] = True
     makes_ids: ClassVar[bool] = True
 
     boundaries: Annotated[tuple[int | float, ...], Field(min_length=1)] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ from dtap_dask.features.columns.column import (
     Coded,
     Column,
     Decimals,
-    Lists,
     Numbers,
     Text,
     Words,
@@ -35,6 +34,7 @@ class Clip(Operation):
     """Values below `min` become `min`, those above `max` become `max`; infinities too. Nulls stay null."""
 
     name: ClassVar[str] = "clip"
+    on_elements: ClassVar[bool] = True
 
     min: int | float | None = None
     max: int | float | None = None
@@ -92,6 +92,7 @@ class Log1p(Operation):
     """The natural logarithm of 1 + x. Below -1 there is none: null; -1 itself gives an infinity, an error."""
 
     name: ClassVar[str] = "log1p"
+    on_elements: ClassVar[bool] = True
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
@@ -109,6 +110,7 @@ class Passthrough(Operation):
     """The column as it is."""
 
     name: ClassVar[str] = "passthrough"
+    keeps_ids: ClassVar[bool] = True
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         return given
@@ -125,29 +127,25 @@ class Cast(Operation):
     """
 
     name: ClassVar[str] = "cast"
+    on_elements: ClassVar[bool] = True
+    keeps_ids: ClassVar[bool] = True
     scalar: ClassVar[str | None] = "dtype"
 
     dtype: DType
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
-        if given.base in ("list", "onehot") or given.width is not None:
-            if self.dtype in ("string", "bool") or not self._takes_items(given):
+        if given.base == "onehot" or given.width is not None:
+            exact = given.width is None or not pa.types.is_decimal(item_of(given.source))
+            if self.dtype in ("string", "bool") or not (exact or self.dtype.startswith("float")):
                 raise Unfit(f"cast to {self.dtype} cannot be of {describe(given)}.")
             base = given.base if given.width is None else _base(self.dtype)
-            return given.become(base, cast=self.dtype)
+            return given.become(base, cast=self.dtype, ids=given.ids, holds=given.holds)
         if given.base == "time" and self.dtype in ("string", "bool"):
             raise Unfit(f"cast to {self.dtype} cannot be of {given.source}; valid: int64 (microseconds since 1970).")
         if self.dtype == "string":
             return given.become("text")
         ids = given.ids and self.dtype != "bool"
         return given.become(_base(self.dtype), cast=self.dtype, ids=ids, holds=self._holds(given))
-
-    def _takes_items(self, given: ValueType) -> bool:
-        """Whether the values of lists or vectors can be cast, decimals to floats only: other casts are not exact."""
-        if given.base == "list":
-            return _of_numbers(given.source)
-        exact = given.width is None or not pa.types.is_decimal(item_of(given.source))
-        return exact or self.dtype.startswith("float")
 
     def _holds(self, given: ValueType) -> str:
         """The integer dtype of the result: no wider than that of integers that are cast."""
@@ -160,13 +158,12 @@ class Cast(Operation):
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         def apply(column: Column) -> Column:
-            if isinstance(column, Lists):
-                return self._lists(column, context)
             if isinstance(column, Text):
                 return column if self.dtype == "string" else self._parse(column, context)
             if isinstance(column, Decimals):
                 return self._decimals(column, context)
-            return self._spell(column) if self.dtype == "string" else self._numbers(column, context)
+            given = numbers(column)
+            return self._spell(given) if self.dtype == "string" else self._numbers(given, context)
 
         return apply
 
@@ -248,15 +245,6 @@ class Cast(Operation):
         codes = pc.fill_null(encoded.indices, len(words)).to_numpy()
         return Text(Coded(codes, Words(words), nulls is not None))
 
-    def _lists(self, given: Lists, context: ErrorContext) -> Lists:
-        inner = self._numbers(numbers_of(given), context)
-        mask = inner.nulls()
-        array = given.array
-        values = pa.array(inner.values, mask=mask)
-        offsets = np.concatenate(([0], np.cumsum(pc.fill_null(pc.list_value_length(array), 0).to_numpy())))
-        lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
-        return Lists(lists if not array.null_count else pc.if_else(array.is_valid(), lists, None))
-
 
 def _parsed(coded: Coded, target: pa.DataType) -> pa.Array:
     """The words as numbers, 0 for words that no row uses and that are none. ArrowInvalid for others."""
@@ -276,23 +264,7 @@ def given_rows(valid: Array, like: Array) -> Array:
     return valid[:, None] if like.ndim == 2 else valid
 
 
-def numbers_of(column: Lists) -> Numbers:
-    """All values of all lists, one after the other."""
-    inner = column.array.flatten()
-    plain = inner.to_numpy(zero_copy_only=False) if not inner.null_count else None
-    if plain is not None:
-        return Numbers(plain)
-    valid = ~inner.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_floating(inner.type):
-        return Numbers(inner.to_numpy(zero_copy_only=False))
-    return Numbers(inner.fill_null(0).to_numpy(zero_copy_only=False), valid)
-
-
 def _base(dtype: str) -> Base:
     if dtype == "bool":
         return "bool"
     return "float" if dtype.startswith("float") else "int"
-
-
-def _of_numbers(source: Any) -> bool:
-    return bool(pa.types.is_integer(source.value_type) or pa.types.is_floating(source.value_type))

@@ -36,6 +36,7 @@ class Encoder(Operation):
         remedy = {
             "float": f" Put {cast} before it, or `bucketize` the column.",
             "time": " Put `cast: int64` before it (microseconds since 1970).",
+            "list": " Use `multi_hot`.",
         }.get(given.base, "")
         raise Unfit(f"{self.name} needs integers, booleans or text, and the column is {describe(given)}.{remedy}")
 
@@ -49,6 +50,7 @@ class OrdinalEncode(Encoder):
     """
 
     name: ClassVar[str] = "ordinal_encode"
+    on_elements: ClassVar[bool] = True
     scalar: ClassVar[str | None] = "top_k"
     makes_ids: ClassVar[bool] = True
 
@@ -193,7 +195,7 @@ class OneHotEncode(Encoder):
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.categories_only(given)
-        return given.become("onehot", nulls=given.nulls if self.keeps_nulls else frozenset())
+        return given.become("onehot", holds="uint8", nulls=given.nulls if self.keeps_nulls else frozenset())
 
     @property
     def statistic(self) -> StatisticSpec | None:
@@ -266,6 +268,7 @@ class HashEncode(Encoder):
     """
 
     name: ClassVar[str] = "hash_encode"
+    on_elements: ClassVar[bool] = True
     scalar: ClassVar[str | None] = "buckets"
     makes_ids: ClassVar[bool] = True
 

@@ -40,6 +40,7 @@ class Impute(Operation):
     """
 
     name: ClassVar[str] = "impute"
+    on_elements: ClassVar[bool] = True
 
     scalar: ClassVar[str | None] = "strategy"
 

@@ -114,8 +114,14 @@ class Operation(BaseModel):
     on_block: ClassVar[bool] = False
     """Whether it takes all columns of a block at once; otherwise it is applied to each."""
 
+    on_elements: ClassVar[bool] = False
+    """Whether it is applied to each element of lists, and learns from all of them: see `elements`."""
+
     makes_ids: ClassVar[bool] = False
     """Whether the result is ids, whose number `ids` gives."""
+
+    keeps_ids: ClassVar[bool] = False
+    """Whether ids, or one-hot vectors, are still the same ones in the result."""
 
     def parts(self) -> Sequence[Part]:
         """The values that this step makes; most make one."""

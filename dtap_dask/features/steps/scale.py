@@ -18,6 +18,8 @@ from dtap_dask.features.steps.valuetype import ValueType
 class Scaler(Operation):
     """x * factor + shift, or (x - shift) / factor, with fitted numbers. Nulls stay null."""
 
+    on_elements: ClassVar[bool] = True
+
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
         return given.become("float")

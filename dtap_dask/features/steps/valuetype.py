@@ -24,7 +24,9 @@ class ValueType:
     `source`: the Arrow type in the lake of what it is made from. `nulls`, `infinities`: the columns of the lake whose
     nulls or infinities may still be there. `cast`: the dtype that a cast, as the last operation, gave it. `ids`:
     whether it is ids. `width`: the numbers of a vector of fixed length, all together in one of several dimensions.
-    `holds`: of integers, the dtype that holds every value that may be there.
+    `holds`: of integers, and of the numbers in one-hot vectors, the dtype that holds every value that may be there.
+    `element`: the type of the elements of lists. The `nulls`, `infinities` and `ids` of lists include theirs, and
+    null elements of a column of the lake are named `elements_in(column)` among nulls.
     """
 
     base: Base
@@ -35,10 +37,16 @@ class ValueType:
     ids: bool = False
     width: int | None = None
     holds: str = "int64"
+    element: ValueType | None = None
 
     def become(self, base: Base, **changes: Any) -> ValueType:
-        """The type after an operation: no longer as cast, no ids, any integers, unless `changes` say so."""
-        return replace(self, **{"cast": None, "ids": False, "holds": "int64", "base": base, **changes})
+        """The type after an operation: no longer as cast, no ids, any integers, no lists, unless `changes` say so."""
+        return replace(self, **{"cast": None, "ids": False, "holds": "int64", "element": None, "base": base, **changes})
+
+    def listing(self, element: ValueType) -> ValueType:
+        """The type of the same lists with other elements."""
+        nulls = self.nulls - (self.element.nulls if self.element else frozenset()) | element.nulls
+        return self.become("list", element=element, nulls=nulls, infinities=element.infinities, ids=element.ids)
 
     def joined(self, *others: ValueType) -> ValueType:
         """The type with the nulls and infinities of further inputs."""
@@ -58,11 +66,19 @@ def describe(kind: ValueType) -> str:
     return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors", "text": "text"}.get(kind.base, kind.base)
 
 
+def elements_in(column: str) -> str:
+    """The name of the elements of a column of lists, among `ValueType.nulls`."""
+    return f"{column}[]"
+
+
 def source_type(source: pa.DataType, column: str) -> ValueType:
     """The type of a column of the lake. Raises `Unfit` for Arrow types that cannot be features."""
     kind = _type_of(source)
-    infinities = frozenset([column] if kind.base in ("float", "list") else [])
-    return replace(kind, nulls=frozenset([column]), infinities=infinities)
+    infinities = frozenset([column] if (kind.element or kind).base == "float" else [])
+    kind = replace(kind, nulls=frozenset([column]), infinities=infinities)
+    if kind.element is None:
+        return kind
+    return kind.listing(replace(kind.element, nulls=frozenset([elements_in(column)]), infinities=infinities))
 
 
 def _type_of(source: pa.DataType) -> ValueType:
@@ -82,7 +98,7 @@ def _type_of(source: pa.DataType) -> ValueType:
         inner = _type_of(base.value_type)
         if not inner.is_number and inner.base != "text":
             raise Unfit(f"it is {source}; of lists only those of numbers or text can be features.")
-        return ValueType("list", source)
+        return ValueType("list", source, element=inner)
     return ValueType(_base_of(base), source, holds=str(base) if pa.types.is_integer(base) else "int64")
 
 

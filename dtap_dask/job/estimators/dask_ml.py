@@ -46,6 +46,8 @@ class Refused:
 def estimator_of(value: Value, fitted: Fitted) -> Any:
     """The fitted estimator of a value's operation on its inputs, or `Refused`."""
     step, given = value.applied, value.inputs[0].type
+    if given.element is not None and not isinstance(step, Passthrough):
+        return Refused(step.name, f"column {value.columns[0]!r} holds lists, and theirs take one value a row.")
     if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough | MissingIndicator):
         return Refused(step.name, f"column {value.columns[0]!r} holds bytes ({given.source}), and theirs take text.")
     return MAKERS[type(step)](step, fitted, value.columns, given)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import Column, Decimals, Text, numbers, present
+from dtap_dask.features.columns.column import Column, Decimals, Text, elements_of, numbers, present
 from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Value, in_order
@@ -28,6 +28,7 @@ Make = Callable[[Sequence[Column]], pd.DataFrame]
 @dataclass(frozen=True)
 class Frames:
     """Dask DataFrames of the fitted rows, with a partition for each task, in the plain NumPy dtypes that dask-ml needs.
+    A frame of one column of lists has a row for each element.
 
     `learnt` holds the numbers fitted so far, with which the inputs of the next steps are computed.
     """
@@ -84,7 +85,7 @@ class _Rows:
 
     def _frame(self, program: Program, rows: pa.RecordBatch) -> pd.DataFrame:
         columns = program.run(rows)
-        return self.make([columns[program.places[value]] for value in self.values])
+        return self.make([elements_of(columns[program.places[value]]) for value in self.values])
 
 
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:

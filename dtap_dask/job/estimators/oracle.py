@@ -104,13 +104,18 @@ def _learnt_before(value: Value) -> int:
 
 
 def _groups(targets: list[Target]) -> list[list[Target]]:
-    """Targets that are fitted together: equal steps at the same depth (`learnt_before`), lowest first."""
+    """Targets that are fitted together: equal steps at the same depth (`learnt_before`), lowest first; lists alone."""
     groups: list[list[Target]] = []
     for target in sorted(targets, key=lambda target: target.learnt_before):
         for group in groups:
-            if (group[0].learnt_before, group[0].step) == (target.learnt_before, target.step):
+            if _together(group[0], target):
                 group.append(target)
                 break
         else:
             groups.append([target])
     return groups
+
+
+def _together(one: Target, other: Target) -> bool:
+    of_lists = any(value.type.element is not None for target in (one, other) for value in target.inputs)
+    return not of_lists and (one.learnt_before, one.step) == (other.learnt_before, other.step)

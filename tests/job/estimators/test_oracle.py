@@ -305,3 +305,20 @@ def test_run_with_dask_ml_gives_the_rows_of_the_fused_run(client: Client, lake: 
     scaler = made["fare"][0].steps[-1][1]
     value = states["dask_ml"].graph.outputs[0].values[0]
     assert scaler.mean_[0] == states["dask_ml"].fitted[value]["mean_"]
+
+
+def test_elements_of_lists(tmp_path: Path) -> None:
+    words = [["b", "a"], [], ["c", "b", "b"], ["a", None]] * 10
+    numbers = [[1.0], [2.0, None, 7.5], [], [3.0]] * 10
+    (tmp_path / "lake").mkdir()
+    pq.write_table(pa.table({"words": words, "numbers": numbers, "more": numbers[::-1]}), tmp_path / "lake/a.parquet")
+    constant = {"impute": {"strategy": "constant", "value": "?"}}
+    job = {
+        "features": [
+            {"columns": "words", "steps": [constant, "ordinal_encode"]},
+            {"columns": ["numbers", "more"], "steps": ["impute", "standard_scale"]},
+            {"columns": "numbers", "steps": ["impute", {"bucketize": {"quantiles": 3}}], "as": "buckets"},
+        ]
+    }
+    plan, context = planned(tmp_path / "lake", tmp_path / "a", **job)
+    assert_same(by_dask_ml(plan, context), fused(*planned(tmp_path / "lake", tmp_path / "b", **job)))
