@@ -13,7 +13,8 @@ import click
 
 from dtap_dask import __version__
 from dtap_dask.errors import RESUMABLE, DtapError, JobError
-from dtap_dask.job.console import open_standard_streams, reader_gone, say, settle_standard_streams
+from dtap_dask.job.console import open_standard_streams, reader_gone, say
+from dtap_dask.job.ending import end_process
 from dtap_dask.job.interrupts import handle_signals
 from dtap_dask.words import count, visible
 
@@ -341,17 +342,18 @@ def docs(topic: str | None) -> None:
     print_docs(topic)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The console script `dtap-dask`."""
     open_standard_streams()
     handle_signals()
-    lost: OSError | None = None
+    code, lost = 0, None
     try:
         tfrecords(prog_name="dtap-dask")
+    except SystemExit as ended:
+        code = int(ended.code or 0)  # click gives numbers
     except OSError as error:  # of what click prints itself, such as help
         lost = error
-    finally:
-        lost = settle_standard_streams() or lost
-        if lost is not None:
-            say(f"Error: the output could not be written ({lost.strerror}).")
-            sys.exit(1)
+    except Exception:  # a mistake of ours
+        code = 1
+        traceback.print_exc()
+    end_process(code, lost)

@@ -106,6 +106,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def commanded(*words: str) -> str:
     done = subprocess.run([sys.executable, "-m", "dtap_dask", *words], capture_output=True, timeout=HANG, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     return (done.stdout + done.stderr).decode()
 
 

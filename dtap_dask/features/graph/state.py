@@ -23,6 +23,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.operation import Fitted, Operation, Source
 from dtap_dask.features.steps.registry import operation_name, parse_operation
 from dtap_dask.features.steps.valuetype import Unfit
+from dtap_dask.lake.parquet.whole import read_table
 from dtap_dask.storage import Store
 from dtap_dask.storage.safe_json import parse_json
 from dtap_dask.words import as_html, count, visible
@@ -206,7 +207,7 @@ def _fitted(saved: Mapping[str, Any], store: Store, prefix: str) -> Fitted:
     fitted: Fitted = _tuples(saved["fitted"])
     if "vocabulary" not in saved:
         return fitted
-    table = pq.read_table(io.BytesIO(store.read_bytes(_below(prefix, saved["vocabulary"]))))
+    table = read_table(store.read_bytes(_below(prefix, saved["vocabulary"])))
     return {**{name: table.column(name).combine_chunks() for name in table.column_names}, **fitted}
 
 

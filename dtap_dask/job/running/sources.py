@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import JobError, OutputError
 from dtap_dask.job.planning.plan import Plan
+from dtap_dask.lake.parquet.whole import read_table
 from dtap_dask.storage import Store, replaced
 
 
@@ -57,7 +58,7 @@ def refuse_replaced(store: Store, path: str, plan: Plan) -> None:
 def _versions(store: Store, path: str) -> dict[str, str | None]:
     """The version of each source file as it was noted; none where nothing was."""
     try:
-        table = pq.read_table(pa.BufferReader(store.read_bytes(path)))
+        table = read_table(store.read_bytes(path))
     except FileNotFoundError:
         return {}
     except pa.ArrowException as error:
