@@ -62,15 +62,26 @@ def permuted(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_shuffle(values, seed)
 
 
-def buffered(data: tf.data.Dataset, size: int, seed: tf.Tensor) -> tf.data.Dataset:
-    """`data` (scalars) through a shuffle buffer of `size` elements, in an order that depends on the epoch's `seed`."""
+def drawn() -> tf.Tensor:
+    """A pair that is different every time, whatever tf.random.set_seed was given: two zeros mean no seed."""
+    return tf.raw_ops.RandomUniformInt(
+        shape=[2], minval=tf.constant(0, tf.int64), maxval=tf.constant(tf.int64.max, tf.int64), seed=0, seed2=0
+    )
+
+
+def buffered(data: tf.data.Dataset, size: int, seed: tf.Tensor | None) -> tf.data.Dataset:
+    """`data` (scalars) through a shuffle buffer of `size` elements, in an order that depends on the epoch's `seed`.
+
+    Without a seed the order is different every time.
+    """
     spec = data.element_spec
-    first, second = tf.unstack(seed, 2)
+    pair = tf.zeros([2], tf.int64) if seed is None else derived(seed, tf.constant(1, tf.int64))  # never two zeros
+    first, second = tf.unstack(pair, 2)
     variant = tf.raw_ops.ShuffleDataset(
         input_dataset=tf.data.experimental.to_variant(data),
         buffer_size=tf.constant(size, tf.int64),
         seed=first,
-        seed2=second + 1,  # two zeros would mean a random order
+        seed2=second,
         reshuffle_each_iteration=False,
         output_types=[spec.dtype],
         output_shapes=[spec.shape],

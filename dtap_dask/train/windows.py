@@ -97,10 +97,9 @@ def windows_for_workers(selection: Selection) -> tf.data.Dataset:
     """
     records = for_workers(selection.split, selection.block)
     if selection.shuffle and selection.buffer > 1:
-        records = records.shuffle(selection.buffer)
+        records = order.buffered(records, selection.buffer, None)
 
     def window(records: tf.Tensor) -> Any:
-        drawn = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64) if selection.shuffle else None
-        return selection.decode(records, drawn)
+        return selection.decode(records, order.drawn() if selection.shuffle else None)
 
     return records.batch(selection.records).map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
