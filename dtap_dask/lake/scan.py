@@ -19,7 +19,7 @@ from dtap_dask.lake.parquet.reading import read_interleaved, read_sequential
 from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type
 from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, fold_column, fold_index, in_sample
-from dtap_dask.lake.sql.expression import Expression, compile_sql
+from dtap_dask.lake.sql.expression import Expression, bind_in_order, compile_sql
 from dtap_dask.storage import Store
 
 BATCH_ROWS = 65536
@@ -162,7 +162,7 @@ def scan_schema(spec: ScanSpec) -> pa.Schema:
 
     ExpressionError when a derived column does not bind to the columns before it.
     """
-    derived = [pa.field(name, expression.type) for name, expression in _bind_derived(spec)]
+    derived = [pa.field(name, expression.type) for name, expression in bound_derive(spec)]
     return pa.schema([*_source_schema(spec), *derived])
 
 
@@ -182,13 +182,9 @@ def _source_schema(spec: ScanSpec) -> pa.Schema:
     return pa.schema([*columns, *spec.partitions])
 
 
-def _bind_derived(spec: ScanSpec) -> list[tuple[str, Expression]]:
-    schema, derived = _source_schema(spec), []
-    for name, sql in spec.derive:
-        expression = compile_sql(sql, schema)
-        derived.append((name, expression))
-        schema = schema.append(pa.field(name, expression.type))
-    return derived
+def bound_derive(spec: ScanSpec) -> list[tuple[str, Expression]]:
+    """The derived columns, in order."""
+    return bind_in_order(spec.derive, _source_schema(spec))
 
 
 def _bind_parts(spec: ScanSpec) -> list[Expression]:
@@ -203,7 +199,7 @@ def _needed_columns(spec: ScanSpec) -> set[str]:
     """Source, partition and derived columns that output, filter and split are computed from."""
     needed = {*spec.outputs, *(spec.split.key if spec.split else ())}
     needed.update(*(part.columns for part in _bind_parts(spec)))
-    for name, expression in reversed(_bind_derived(spec)):
+    for name, expression in reversed(bound_derive(spec)):
         if name in needed:
             needed |= expression.columns
     if spec.where:
@@ -222,7 +218,7 @@ class _CompiledScan:
         self._spec = spec
         source, needed = _source_schema(spec), _needed_columns(spec)
         self._where = compile_sql(spec.where, source) if spec.where else None
-        self._derive = [(name, expression) for name, expression in _bind_derived(spec) if name in needed]
+        self._derive = [(name, expression) for name, expression in bound_derive(spec) if name in needed]
         self._parts = _bind_parts(spec)
         kept = [field for field in source if field.name in needed]
         self.columns = pa.schema([field for field in kept if field.name not in spec.partitions.names])

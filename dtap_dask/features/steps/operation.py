@@ -158,6 +158,11 @@ class Operation(BaseModel):
         """Whether null in always gives null out."""
         return True
 
+    @property
+    def without_twin(self) -> str:
+        """Why no TensorFlow graph can apply it when a model serves; empty if one can."""
+        return ""
+
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         """The fitted numbers, named as dask-ml and scikit-learn name them. DataError if there are none."""
         return {}

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dtap_dask.features.graph.serving import unservable
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.machine import parse_size
 from dtap_dask.job.jobfile.spec import Job
@@ -18,6 +19,7 @@ from dtap_dask.job.planning.plan import Plan, make_plan
 from dtap_dask.job.planning.plan_text import WIDTH, format_plan
 from dtap_dask.job.planning.probe import probe as measure
 from dtap_dask.job.planning.warnings import task_warnings, vocabulary_warnings
+from dtap_dask.lake.scan import bound_derive
 from dtap_dask.words import as_html, terminal_width
 
 NARROWEST = 40
@@ -78,6 +80,7 @@ def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
         "splits": list(plan.job.split_names),
         "fitted": plan.job.split.fit if plan.job.split else "train",
         "features": [output.name for output in plan.checked.graph.outputs],
+        "not_servable": list(unservable(plan.checked.graph, bound_derive(plan.checked.scan))),
         "output": _output(plan, expected),
         "memory_bytes_per_thread": expected.memory,
         "worker": {

@@ -120,7 +120,12 @@ def _output(numbers: PlanNumbers) -> Sequence[TreeLine]:
     kind = f"layout {output['layout']}, {len(numbers['features'])} columns, compression {output['compression']}"
     amount = f"{_range(output['bytes_at_least'], output['bytes_at_most'])}, {size} per row{before}"
     bound = "at most " if output["certainty"] == "at most" else "about "
-    return [("output", output["path"]), ("records", kind), ("size", bound + amount)]
+    lines = [("output", output["path"]), ("records", kind), ("size", bound + amount)]
+    unservable = numbers["not_servable"]
+    if unservable:
+        more = f"; and {len(unservable) - 3:,} more, see --json" if len(unservable) > 3 else ""
+        lines.append(("serving", f"not servable: {'; '.join(unservable[:3])}{more}"))
+    return lines
 
 
 def _memory(numbers: PlanNumbers) -> Sequence[TreeLine]:

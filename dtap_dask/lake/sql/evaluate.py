@@ -73,7 +73,7 @@ def _spread(values: pa.Array, indices: pa.Array) -> pa.Array:
     return pa.array(np.asarray(values.fill_null(False))[places], mask=missing)
 
 
-def _like_regex(pattern: str) -> str:
+def like_regex(pattern: str) -> str:
     """A LIKE pattern as a regular expression: Arrow's match_like misreads some patterns with escapes."""
     parts = []
     escaped = False
@@ -242,7 +242,7 @@ class _Evaluator:
             values, pattern = pc.utf8_lower(values), pc.utf8_lower(pattern).as_py()
         if "\\" not in pattern:
             return pc.match_like(values, pattern)
-        return pc.match_substring_regex(values, _like_regex(pattern))
+        return pc.match_substring_regex(values, like_regex(pattern))
 
     def always(self, node: Always) -> Datum:
         valid = self.array(node.arg).is_valid()

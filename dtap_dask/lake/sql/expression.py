@@ -5,7 +5,7 @@ Semantics are DuckDB's, with NaN replaced by NULL and in time zone UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -93,6 +93,16 @@ class Parsed:
 def parse_sql(sql: str) -> Parsed:
     """Parse one SQL expression (DuckDB's dialect). ExpressionError says what is wrong and where."""
     return Parsed(sql, parse_tree(sql))
+
+
+def bind_in_order(derive: Iterable[tuple[str, str]], schema: pa.Schema) -> list[tuple[str, Expression]]:
+    """Derived columns (name, SQL) bound to the columns of `schema` and to those derived before."""
+    bound = []
+    for name, sql in derive:
+        expression = compile_sql(sql, schema)
+        bound.append((name, expression))
+        schema = schema.append(pa.field(name, expression.type))
+    return bound
 
 
 @lru_cache(maxsize=256)

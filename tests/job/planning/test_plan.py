@@ -386,3 +386,13 @@ def test_columns_that_are_all_null_or_nan_do_have_statistics(tmp_path: Path) -> 
     pq.write_table(table, tmp_path / "lake" / "a.parquet")
     made = make_plan(job_on(tmp_path / "lake", "x > 4 or n > 1 or f > 1"))
     assert made.source_notes.lacking == {}
+
+
+def test_what_cannot_be_served_is_a_line_of_the_plan(tmp_path: Path) -> None:
+    job = job_on(write(tmp_path, rows=9, groups=1))
+    assert "serving" not in repr(dtap_dask.plan(job))
+    job["derive"] = {"spelt": "cast(x * 1e0 as varchar)"}
+    job["features"] = [{"columns": ["spelt"], "steps": ["ordinal_encode"]}]
+    text = " ".join(repr(dtap_dask.plan(job)).replace("│", " ").split())
+    because = "CAST(x * 1e0 AS TEXT): the text of a float has no TensorFlow twin"
+    assert f"serving not servable: feature 'spelt': column 'spelt', {because}" in text

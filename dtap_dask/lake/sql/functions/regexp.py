@@ -29,7 +29,8 @@ def _options(text: str) -> tuple[str, bool]:
     return f"(?{on})" if on else "", "l" in text
 
 
-def _pattern(pattern: str, options: str) -> str:
+def with_options(pattern: str, options: str) -> str:
+    """The pattern with its options as RE2's flags; escaped where it is literal text."""
     flags, literal = _options(options)
     return flags + (re.sub(r"([^\w\x80-\U0010ffff])", r"\\\1", pattern, flags=re.ASCII) if literal else pattern)
 
@@ -49,11 +50,11 @@ def _check(options_at: int, options: str = "cilmnps") -> Callable[[str, Sequence
         pattern = constant(args, 1)
         if pattern is None:
             return
-        _compiles(name, pattern, _pattern(pattern, chosen))
+        _compiles(name, pattern, with_options(pattern, chosen))
         if name == "regexp_extract":
             _group(name, pattern, constant(args, 2) or 0, chosen)
         if name == "regexp_replace":
-            _rewrites(name, _pattern(pattern, chosen), constant(args, 2) or "")
+            _rewrites(name, with_options(pattern, chosen), constant(args, 2) or "")
 
     return check
 
@@ -69,7 +70,7 @@ def _compiles(name: str, written: str, pattern: str) -> None:
 def _group(name: str, written: str, group: int, options: str) -> None:
     if not 0 <= group <= 9:
         raise ExpressionError(f"the group of {name} is a number from 0 (the whole match) to 9, not {group}.")
-    _compiles(name, written, _around(_pattern(written, options)))
+    _compiles(name, written, around(with_options(written, options)))
 
 
 def _rewrites(name: str, pattern: str, replacement: str) -> None:
@@ -83,26 +84,26 @@ def _rewrites(name: str, pattern: str, replacement: str) -> None:
         ) from None
 
 
-def _around(pattern: str) -> str:
+def around(pattern: str) -> str:
     """`pattern` extended to match the whole text, so that replacing leaves a part of its first match only."""
     return rf"\A(?s:.*?)(?:{pattern})(?s:.*)\z"
 
 
 def _matches(dtype: pa.DataType, args: Args) -> Any:
     pattern, options = args[1].as_py(), args[2].as_py() if len(args) == 3 else ""
-    return pc.match_substring_regex(args[0], _pattern(pattern, options))
+    return pc.match_substring_regex(args[0], with_options(pattern, options))
 
 
 def _full_match(dtype: pa.DataType, args: Args) -> Any:
     pattern, options = args[1].as_py(), args[2].as_py() if len(args) == 3 else ""
-    return pc.match_substring_regex(args[0], rf"\A(?:{_pattern(pattern, options)})\z")
+    return pc.match_substring_regex(args[0], rf"\A(?:{with_options(pattern, options)})\z")
 
 
 def _extract(dtype: pa.DataType, args: Args) -> Any:
     group = args[2].as_py() if len(args) > 2 else 0
-    pattern = _pattern(args[1].as_py(), args[3].as_py() if len(args) > 3 else "")
+    pattern = with_options(args[1].as_py(), args[3].as_py() if len(args) > 3 else "")
     values = args[0]
-    wrapped, place = (_around(f"({pattern})"), 1) if group == 0 else (_around(pattern), group)
+    wrapped, place = (around(f"({pattern})"), 1) if group == 0 else (around(pattern), group)
     try:
         found = pc.replace_substring_regex(values, wrapped, rf"\{place}")
     except pa.ArrowInvalid:  # the pattern has no such group
@@ -112,7 +113,7 @@ def _extract(dtype: pa.DataType, args: Args) -> Any:
 
 def _replace(dtype: pa.DataType, args: Args) -> Any:
     options = args[3].as_py() if len(args) > 3 else ""
-    pattern = _pattern(args[1].as_py(), options)
+    pattern = with_options(args[1].as_py(), options)
     return pc.replace_substring_regex(args[0], pattern, args[2].as_py(), max_replacements=-1 if "g" in options else 1)
 
 

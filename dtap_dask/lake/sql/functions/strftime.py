@@ -17,7 +17,7 @@ from dtap_dask.lake.sql.tree import Node
 from dtap_dask.lake.sql.types import INT64, TEXT
 
 Formatter = Callable[[pa.Array], pa.Array]
-_DIRECTIVE = re.compile(r"%(-?[A-Za-z]|%)")
+DIRECTIVE = re.compile(r"%(-?[A-Za-z]|%)")
 
 
 def _digits(count: Callable[[pa.Array], pa.Array], width: int) -> Formatter:
@@ -95,7 +95,7 @@ def _strftime(dtype: pa.DataType, args: Args) -> Any:
     values, text = args[0], args[1].as_py()
     values = pc.cast(values, pa.timestamp(values.type.unit))
     parts: list[Any] = [pa.scalar("")]
-    for index, part in enumerate(_DIRECTIVE.split(text)):
+    for index, part in enumerate(DIRECTIVE.split(text)):
         literal = index % 2 == 0 or part == "%"
         parts.append(pa.scalar(part) if literal else _FORMATTERS[part](values))
     joined = pc.binary_join_element_wise(*parts, "")

@@ -19,7 +19,7 @@ from dtap_dask.lake.sql.kernels.calendar import MICROS_PER_DAY, YEARS, counts, f
 from dtap_dask.lake.sql.tree import Node
 from dtap_dask.lake.sql.types import DOUBLE, INT64, TEXT, family
 
-_LENGTHS = {  # units of a fixed length, in microseconds
+LENGTHS = {  # units of a fixed length, in microseconds
     "microsecond": 1,
     "millisecond": 1000,
     "second": 1_000_000,
@@ -27,7 +27,7 @@ _LENGTHS = {  # units of a fixed length, in microseconds
     "hour": 3_600_000_000,
     "day": MICROS_PER_DAY,
 }
-_SAME_AS = {
+SAME_AS = {
     "epoch": "second",
     "dayofweek": "day",
     "dayofyear": "day",
@@ -42,8 +42,8 @@ _COUNTED: dict[str, Callable[[pa.Array], pa.Array]] = {  # units of the calendar
     "quarter": lambda values: floor_divide(calendar.months(values), 3),
     **{unit: partial(calendar.spans_of_years, period=period) for unit, period in YEARS.items()},
 }
-_FIRST_DATE, _LAST_DATE = -(2**31) + 2, 2**31 - 2  # DuckDB's; the values beyond are its infinities
-_LAST_SECOND = 9_223_372_036_854  # of timestamps in microseconds
+FIRST_DATE, LAST_DATE = -(2**31) + 2, 2**31 - 2  # DuckDB's; the values beyond are its infinities
+LAST_SECOND = 9_223_372_036_854  # of timestamps in microseconds
 
 
 def unit_of(name: str, args: Sequence[Node], known: Sequence[str]) -> str | None:
@@ -70,7 +70,7 @@ def _truncated(name: str, args: Sequence[Node]) -> Types:
 def _unit(args: Args) -> str:
     """The unit that the first argument means for truncating and counting."""
     unit = UNITS[args[0].as_py().lower()]
-    return _SAME_AS.get(unit, unit)
+    return SAME_AS.get(unit, unit)
 
 
 def _trunc(dtype: pa.DataType, args: Args) -> Any:
@@ -86,7 +86,7 @@ def _diff(dtype: pa.DataType, args: Args) -> Any:
         return pc.divide(_difference(args[1:], calendar.days), 7)
     if unit in _COUNTED:
         return _difference(args[1:], _COUNTED[unit])
-    return _difference(args[1:], lambda values: floor_divide(counts(values), _LENGTHS[unit]))
+    return _difference(args[1:], lambda values: floor_divide(counts(values), LENGTHS[unit]))
 
 
 def _sub(dtype: pa.DataType, args: Args) -> Any:
@@ -95,7 +95,7 @@ def _sub(dtype: pa.DataType, args: Args) -> Any:
     sizes = {"year": 12, "isoyear": 12, "quarter": 3, "month": 1, **{name: 12 * years for name, years in YEARS.items()}}
     if unit in sizes:
         return pc.divide(_whole_months(*args[1:]), sizes[unit])
-    return pc.divide(_difference(args[1:], counts), 7 * MICROS_PER_DAY if unit == "week" else _LENGTHS[unit])
+    return pc.divide(_difference(args[1:], counts), 7 * MICROS_PER_DAY if unit == "week" else LENGTHS[unit])
 
 
 def _whole_months(first: Any, second: Any) -> pa.Array:
@@ -178,7 +178,7 @@ def _refuse_any(wrong: np.ndarray, what: str) -> None:
 
 
 def _dates(days: np.ndarray, missing: np.ndarray) -> pa.Array:
-    _refuse_any(~missing & ((days < _FIRST_DATE) | (days > _LAST_DATE)), "a date out of range")
+    _refuse_any(~missing & ((days < FIRST_DATE) | (days > LAST_DATE)), "a date out of range")
     return pa.array(np.where(missing, 0, days).astype(np.int32), mask=missing).cast(pa.date32())
 
 
@@ -194,7 +194,7 @@ def _make_timestamp(dtype: pa.DataType, args: Args) -> Any:
     columns, missing = _columns(args)
     days = _civil(columns[:3], missing)
     hours, minutes, seconds = columns[3:]
-    micros = np.rint(np.where(np.isfinite(seconds), seconds, -1.0) * 1e6)
+    micros = np.rint(np.where(np.isfinite(seconds) & ~missing, seconds, -1.0) * 1e6)
     wrong = (hours < 0) | (hours > 24) | (minutes < 0) | (minutes > 59) | (micros < 0) | (micros > 60e6)
     wrong |= (hours == 24) & ((minutes > 0) | (micros > 0))
     _refuse_any(wrong & ~missing, "an hour, minute and second that are not a time of day")
@@ -206,7 +206,7 @@ def _make_timestamp(dtype: pa.DataType, args: Args) -> Any:
 def _to_timestamp(dtype: pa.DataType, args: Args) -> Any:
     seconds = args[0].fill_null(0).to_numpy(zero_copy_only=False)
     missing = np.asarray(args[0].is_null())
-    _refuse_any(~(np.abs(seconds) <= _LAST_SECOND), "seconds beyond what a timestamp holds")
+    _refuse_any(~(np.abs(seconds) <= LAST_SECOND), "seconds beyond what a timestamp holds")
     return pa.array(np.rint(seconds * 1e6).astype(np.int64), mask=missing).cast(STAMP).cast(dtype)
 
 

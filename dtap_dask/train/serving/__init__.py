@@ -1,0 +1,1 @@
+"""What was fitted, as TensorFlow graphs: raw columns in, features out."""

@@ -1,0 +1,49 @@
+"""What cannot be served is named: the feature, the derived column, the function or the step, and why."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dtap_dask.features import FeatureSpec, build, parse_step
+from dtap_dask.features.graph.serving import unservable
+from dtap_dask.features.steps.elementwise import Log1p
+from dtap_dask.lake.sql.expression import bind_in_order
+
+SCHEMA = pa.schema({"x": pa.float64(), "s": pa.string(), "t": pa.string(), "n": pa.int64()})
+DERIVE = [
+    ("spelt", "cast(x as varchar)"),
+    ("cut", "replace(s, t, '')"),
+    ("both", "spelt || cut"),
+    ("fine", "upper(s)"),
+    ("label", "cast(x as varchar) = '1'"),
+]
+
+
+def found(*specs: FeatureSpec) -> tuple[str, ...]:
+    bound = bind_in_order(DERIVE, SCHEMA)
+    schema = pa.schema([*SCHEMA, *(pa.field(name, one.type) for name, one in bound)])
+    return unservable(build(specs, schema), bound)
+
+
+def feature(name: str, column: str, *steps: str) -> FeatureSpec:
+    return FeatureSpec(name, "feature", (column,), tuple(parse_step(step) for step in steps))
+
+
+def test_features_that_can_be_served_are_not_named() -> None:
+    assert found(feature("a", "fine", "ordinal_encode"), feature("n", "n"), FeatureSpec("l", "label", ("label",))) == ()
+
+
+def test_derived_columns_are_followed_to_what_they_are_computed_from() -> None:
+    assert found(feature("a", "spelt"), feature("b", "both", "ordinal_encode")) == (
+        "feature 'a': column 'spelt', CAST(x AS TEXT): the text of a float has no TensorFlow twin",
+        "feature 'b': column 'spelt', CAST(x AS TEXT): the text of a float has no TensorFlow twin",
+        "feature 'b': column 'cut', REPLACE(s, t, ''): 'old' must be constant for its TensorFlow twin",
+    )
+
+
+def test_a_step_without_a_twin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Log1p, "without_twin", "of a reason")
+    assert found(feature("f", "x", "log1p", "standard_scale"), feature("g", "x")) == (
+        "feature 'f': step log1p has no TensorFlow twin: of a reason",
+    )
