@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.calendar import civil, first_of, months_of
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
+from dtap_dask.train.serving.tensors import Tensor
 
 LEAST, MOST = -(2**63), 2**63 - 1
 PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}

@@ -15,7 +15,8 @@ from dtap_dask.train.serving.sql.moments import days
 from dtap_dask.train.serving.sql.numbers import cut, rounded_counts
 from dtap_dask.train.serving.sql.parsing import boolean, floating, whole_number
 from dtap_dask.train.serving.sql.spelling import to_text
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, any_of, dtype_of, unless
+from dtap_dask.train.serving.sql.tensor import SqlTensor, any_of, dtype_of, unless
+from dtap_dask.train.serving.tensors import Tensor, fixed
 
 CastTwin = Callable[[SqlTensor, pa.DataType], Any]
 """The values, or these and where they do not fit, or also where this cannot be decided here."""
@@ -84,10 +85,8 @@ def _to_decimal(values: Tensor, scale: int, target: pa.DataType) -> Any:
 
 
 def _float_to_decimal(given: SqlTensor, target: pa.DataType) -> Any:
-    product = given.values * tf.constant(10.0**target.scale, given.values.dtype)
-    if given.values.dtype == tf.float32:
-        product = tf.cast(given.values, tf.float64) * 10.0**target.scale
-    half = tf.constant(_BELOW_HALF, tf.float64)
+    product = tf.cast(given.values, tf.float64) * fixed(10.0**target.scale)
+    half = fixed(_BELOW_HALF)
     counts = cut(product + tf.where(product < 0, -half, half))
     wrong = ~(tf.abs(counts) < 10.0**target.precision)
     large = ~wrong & (tf.abs(counts) >= 2.0**63)
@@ -97,7 +96,7 @@ def _float_to_decimal(given: SqlTensor, target: pa.DataType) -> Any:
 def _decimal_to_float(given: SqlTensor, target: pa.DataType) -> Any:
     """The nearest float: dividing two exact doubles rounds once; for others by the text."""
     if given.type.precision <= _EXACT_DIGITS and pa.types.is_float64(target):
-        return tf.cast(given.values, tf.float64) / 10.0**given.type.scale
+        return tf.cast(given.values, tf.float64) / fixed(10.0**given.type.scale)
     text, wrong = to_text(given)
     text = text if wrong is None else tf.where(wrong, tf.constant("0"), text)
     return tf.strings.to_number(text, dtype_of(target)), None, wrong

@@ -29,8 +29,9 @@ from dtap_dask.lake.sql.types import BOOL, family
 from dtap_dask.train.serving.sql.casts import cast
 from dtap_dask.train.serving.sql.functions import TWINS
 from dtap_dask.train.serving.sql.regexps import like
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, any_of, choose, dtype_of, is_null, unless
+from dtap_dask.train.serving.sql.tensor import SqlTensor, any_of, choose, dtype_of, is_null, unless
 from dtap_dask.train.serving.sql.texts import before
+from dtap_dask.train.serving.tensors import Tensor, fixed
 
 Columns = Mapping[str, SqlTensor]
 
@@ -47,16 +48,15 @@ def constant(value: pa.Scalar, kind: pa.DataType) -> SqlTensor:
     """A scalar as a tensor of shape []."""
     dtype = dtype_of(kind)
     if not value.is_valid:
-        empty = tf.constant("") if dtype == tf.string else tf.constant(0, dtype if dtype != tf.bool else tf.int64) != 0
-        if dtype not in (tf.string, tf.bool):
-            empty = tf.constant(0, dtype)
-        return SqlTensor(kind, empty, tf.constant(True))
+        empty = {tf.string: "", tf.bool: False}.get(dtype, 0)
+        return SqlTensor(kind, tf.constant(empty, dtype), tf.constant(True))
     if value.type != kind:
         value = value.cast(kind)
     if family(kind) == "interval":
         return SqlTensor(kind, tf.constant(0, tf.int64), constant=value.as_py())
     number = int(exact(value) / step(kind)) if has_grid(kind) else value.as_py()
-    return SqlTensor(kind, tf.constant(number, dtype), constant=None if has_grid(kind) and number is None else number)
+    made = fixed(number, dtype) if family(kind) == "float" else tf.constant(number, dtype)
+    return SqlTensor(kind, made, constant=number)
 
 
 def _column(node: ColumnReference, columns: Columns) -> SqlTensor:

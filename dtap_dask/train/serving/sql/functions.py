@@ -14,8 +14,9 @@ from dtap_dask.train.serving.sql.moments import MOMENT_TWINS
 from dtap_dask.train.serving.sql.numbers import NUMERIC_TWINS
 from dtap_dask.train.serving.sql.regexps import REGEXP_TWINS
 from dtap_dask.train.serving.sql.spelling import STRFTIME_TWIN
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, any_of, choose, is_null, strict, unless
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, choose, is_null, strict, unless
 from dtap_dask.train.serving.sql.texts import TEXT_TWINS, before
+from dtap_dask.train.serving.tensors import Tensor
 
 
 def _coalesced(dtype: pa.DataType, args: Sequence[SqlTensor]) -> SqlTensor:

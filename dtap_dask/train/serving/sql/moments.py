@@ -14,7 +14,8 @@ from dtap_dask.lake.sql.functions.temporal import FIRST_DATE, LAST_DATE, LAST_SE
 from dtap_dask.lake.sql.kernels.calendar import YEARS
 from dtap_dask.train.serving import calendar
 from dtap_dask.train.serving.sql.arithmetic import PER_DAY, either, subtracted, times
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
+from dtap_dask.train.serving.tensors import Tensor, fixed
 
 _MICROS = PER_DAY["us"]
 
@@ -89,7 +90,7 @@ def _since(per_second: int) -> Callable[[SqlTensor], Any]:
 def _epoch(dtype: pa.DataType, given: SqlTensor) -> Tensor:
     unit = per_day(given.type) // 86_400
     numbers = given.values if unit <= 10**6 else given.values // 1000
-    return tf.cast(numbers, tf.float64) / float(min(unit, 10**6))
+    return tf.cast(numbers, tf.float64) / fixed(float(min(unit, 10**6)))
 
 
 def _epoch_ms(dtype: pa.DataType, given: SqlTensor) -> Any:
@@ -100,7 +101,7 @@ def _epoch_ms(dtype: pa.DataType, given: SqlTensor) -> Any:
 
 
 def _julian(dtype: pa.DataType, given: SqlTensor) -> Tensor:
-    fraction = tf.cast(of_day(given), tf.float64) / float(per_day(given.type))
+    fraction = tf.cast(of_day(given), tf.float64) / fixed(float(per_day(given.type)))
     return tf.cast(days(given) + 2_440_588, tf.float64) + fraction
 
 
@@ -216,7 +217,7 @@ def _make_timestamp(dtype: pa.DataType, *given: SqlTensor) -> Any:
     years, months, numbers, hours, minutes, seconds = (one.values for one in given)
     number, wrong = _civil(years, months, numbers)
     finite = tf.math.is_finite(seconds)
-    micros = tf.round(tf.where(finite, seconds, -tf.ones_like(seconds)) * 1e6)
+    micros = tf.round(tf.where(finite, seconds, -tf.ones_like(seconds)) * fixed(1e6))
     wrong |= (hours < 0) | (hours > 24) | (minutes < 0) | (minutes > 59) | (micros < 0) | (micros > 60e6)
     wrong |= (hours == 24) & ((minutes > 0) | (micros > 0))
     whole, over = times(tf.where(wrong, tf.zeros_like(number), number), _MICROS)
@@ -227,7 +228,7 @@ def _make_timestamp(dtype: pa.DataType, *given: SqlTensor) -> Any:
 def _to_timestamp(dtype: pa.DataType, given: SqlTensor) -> Any:
     wrong = ~(tf.abs(given.values) <= LAST_SECOND)
     seconds = tf.where(wrong, tf.zeros_like(given.values), given.values)
-    return tf.cast(tf.round(seconds * 1e6), tf.int64), wrong
+    return tf.cast(tf.round(seconds * fixed(1e6)), tf.int64), wrong
 
 
 MOMENT_TWINS: dict[str, Twin] = {

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.sql.arithmetic import LEAST, either, times
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, of_values, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, of_values, strict
+from dtap_dask.train.serving.tensors import Tensor, fixed
 
 _MOST_DIGITS = 400  # more digits change no double
 _SPLIT = 134_217_729.0  # 2^27 + 1, of Dekker's product
@@ -76,23 +77,24 @@ def _round_float(values: Tensor, digits: int, mode: str) -> Tensor:
         return _FLOATS[mode](values)
     numbers = tf.cast(values, tf.float64)
     with np.errstate(over="ignore"):
-        factor = float(np.power(10.0, abs(digits)))
+        number = float(np.power(10.0, abs(digits)))
+    factor = fixed(number)
     if digits < 0:
         rounded = _FLOATS[mode](numbers / factor) * factor
         return tf.cast(tf.where(tf.math.is_nan(rounded), tf.zeros_like(rounded), rounded), values.dtype)
     products = numbers * factor
     whole = _FLOATS[mode](products)
     if mode == "half":
-        whole = _without_false_halves(whole, products, numbers, factor)
+        whole = _without_false_halves(whole, products, numbers, number)
     rounded = whole / factor
     return tf.cast(tf.where(tf.math.is_finite(rounded), rounded, numbers), values.dtype)
 
 
 def _without_false_halves(whole: Tensor, product: Tensor, numbers: Tensor, factor: float) -> Tensor:
     """`whole`, corrected where a product was rounded up to a half when multiplying, so its exact value is below."""
-    high_b = factor * _SPLIT - (factor * _SPLIT - factor)
-    low_b = factor - high_b
-    spread = numbers * _SPLIT
+    high = factor * _SPLIT - (factor * _SPLIT - factor)
+    high_b, low_b = fixed(high), fixed(factor - high)
+    spread = numbers * fixed(_SPLIT)
     high_a = spread - (spread - numbers)
     low_a = numbers - high_a
     rest = low_a * low_b - (((product - high_a * high_b) - low_a * high_b) - high_a * low_b)
@@ -123,7 +125,7 @@ def _log(base: Tensor, x: Tensor | None = None) -> Tensor:
 
 
 def _log10(x: Tensor) -> Tensor:
-    return tf.math.log(x) / math.log(10)
+    return tf.math.log(x) / fixed(math.log(10))
 
 
 NUMERIC_TWINS: dict[str, Twin] = {
@@ -139,7 +141,7 @@ NUMERIC_TWINS: dict[str, Twin] = {
     "exp": of_values(tf.exp),
     "ln": of_values(tf.math.log),
     "log10": of_values(_log10),
-    "log2": of_values(lambda x: tf.math.log(x) / math.log(2)),
+    "log2": of_values(lambda x: tf.math.log(x) / fixed(math.log(2))),
     "log": of_values(_log),
     "sin": of_values(tf.sin),
     "cos": of_values(tf.cos),
@@ -149,8 +151,8 @@ NUMERIC_TWINS: dict[str, Twin] = {
     "acos": of_values(tf.acos),
     "atan": of_values(tf.atan),
     "atan2": of_values(tf.atan2),
-    "degrees": of_values(lambda x: x * (180.0 / math.pi)),
-    "radians": of_values(lambda x: x * (math.pi / 180.0)),
+    "degrees": of_values(lambda x: x * fixed(180.0 / math.pi)),
+    "radians": of_values(lambda x: x * fixed(math.pi / 180.0)),
     "pi": lambda dtype, args: SqlTensor(dtype, tf.constant(math.pi, tf.float64)),
     "isnan": of_values(tf.math.is_nan),
     "isinf": of_values(tf.math.is_inf),

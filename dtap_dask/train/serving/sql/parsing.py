@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.train.serving.sql.tensor import Tensor
+from dtap_dask.train.serving.tensors import Tensor
 
 _SPACE = r"[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]*"  # of Python
 _INTEGER = r"[+-]?0*[0-9]{1,18}"

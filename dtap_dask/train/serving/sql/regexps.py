@@ -11,8 +11,9 @@ import tensorflow as tf
 from dtap_dask.lake.sql.evaluate import like_regex
 from dtap_dask.lake.sql.functions.regexp import around, with_options
 from dtap_dask.lake.sql.tree import Like
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
 from dtap_dask.train.serving.sql.texts import ANYTHING, in_case
+from dtap_dask.train.serving.tensors import Tensor
 
 
 def _options(given: SqlTensor | None) -> str:

@@ -14,7 +14,8 @@ from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving import calendar
 from dtap_dask.train.serving.sql.arithmetic import LEAST, PER_DAY
 from dtap_dask.train.serving.sql.moments import days, of_day, per_day
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
+from dtap_dask.train.serving.tensors import Tensor
 
 _LAST_YEAR = 32_767
 FormatTwin = Callable[[SqlTensor], Tensor]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.lake.sql.types import family
+from dtap_dask.train.serving.tensors import Tensor
 
-Tensor = Any
 RowMask = Any  # a tensor of bool; None where it is false in every row
 
 

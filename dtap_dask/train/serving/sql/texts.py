@@ -14,7 +14,8 @@ import tensorflow as tf
 from dtap_dask.lake.sql.functions.text import SPACES
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.sql.arithmetic import either
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Tensor, Twin, any_of, is_null, of_values, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, is_null, of_values, strict
+from dtap_dask.train.serving.tensors import Tensor
 
 _FAR = 2**31 - 1
 _LONGEST = 1_000_000  # characters of one result of lpad, rpad and repeat
