@@ -117,6 +117,16 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("source/partitions", {"year": "integr"}, r"source.partitions.year .*'integr' is not a type"),
     ("derive/fare", "1.0", r"derive.fare .*: the lake already has a column 'fare'"),
     # what steps make of a type
+    (
+        STEPS,
+        [{"datetime_parts": ["houre"]}],
+        r"datetime_parts.extract: found 'houre', valid are .*Did you mean 'hour'\?",
+    ),
+    (
+        STEPS,
+        [{"datetime_parts": {"extract": "hour", "zone": "Mars"}}],
+        r"there is no time zone 'Mars' in the tz database",
+    ),
     ("features/0/columns", ["tags"], r"features\[0\].steps\[0\] .*'tags': impute needs one number a row, .*list"),
     ("features/0/columns", ["trip_start"], r"features\[0\].steps\[0\] .*'trip_start': impute .*cast"),
     ("derive/big_tipper", "lower(company)", r"label .*'big_tipper': a label of text needs an encoder.*ordinal_encode"),

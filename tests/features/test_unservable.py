@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dtap_dask.features import FeatureSpec, build, parse_step
-from dtap_dask.features.graph.serving import unservable
+from dtap_dask.features import FeatureSpec, Graph, build, parse_step
+from dtap_dask.features.graph.serving import derivations, raw_columns, unservable
 from dtap_dask.features.steps.elementwise import Log1p
 from dtap_dask.lake.sql.expression import bind_in_order
 
@@ -20,10 +20,14 @@ DERIVE = [
 ]
 
 
-def found(*specs: FeatureSpec) -> tuple[str, ...]:
+def graph_of(*specs: FeatureSpec) -> Graph:
     bound = bind_in_order(DERIVE, SCHEMA)
-    schema = pa.schema([*SCHEMA, *(pa.field(name, one.type) for name, one in bound)])
-    return unservable(build(specs, schema), bound)
+    return build(specs, pa.schema([*SCHEMA, *(pa.field(name, one.type) for name, one in bound)]))
+
+
+def found(*specs: FeatureSpec) -> tuple[str, ...]:
+    graph = graph_of(*specs)
+    return unservable(graph, derivations(dict(DERIVE), graph))
 
 
 def feature(name: str, column: str, *steps: str) -> FeatureSpec:
@@ -47,3 +51,12 @@ def test_a_step_without_a_twin_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert found(feature("f", "x", "log1p", "standard_scale"), feature("g", "x")) == (
         "feature 'f': step log1p has no TensorFlow twin: of a reason",
     )
+
+
+def test_only_columns_that_features_need_are_derived_and_read() -> None:
+    graph = graph_of(feature("b", "both", "ordinal_encode"), feature("n", "n"), FeatureSpec("l", "label", ("label",)))
+    derived = derivations(dict(DERIVE), graph)
+    assert [name for name, _ in derived] == ["spelt", "cut", "both"]
+    assert raw_columns(graph, derived) == ("x", "s", "t", "n")
+    plain = graph_of(feature("n", "n"))
+    assert (derivations(dict(DERIVE), plain), raw_columns(plain, [])) == ([], ("n",))

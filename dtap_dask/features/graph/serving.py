@@ -1,19 +1,40 @@
-"""What of a job a TensorFlow graph cannot compute when a model serves: known here, without TensorFlow."""
+"""What a model needs when it serves, and what of it no TensorFlow graph can compute: known here, without TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import pyarrow as pa
+
 from dtap_dask.features.graph.graph import Graph, Output, Value, in_order
 from dtap_dask.features.steps.operation import Source
-from dtap_dask.lake.sql.expression import Expression
+from dtap_dask.lake.sql.expression import Expression, bind_in_order
 from dtap_dask.lake.sql.serving import unserved
+
+
+def derivations(derive: Mapping[str, str], graph: Graph) -> list[tuple[str, Expression]]:
+    """The derived columns that the features need, in order: (name, expression), of the job's `derive`."""
+    bound = bind_in_order(derive.items(), pa.schema([field for field in graph.schema if field.name not in derive]))
+    used = needed(_read(graph), dict(bound))
+    return [(name, expression) for name, expression in bound if name in used]
+
+
+def raw_columns(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tuple[str, ...]:
+    """The columns of the lake that the features need, also through derived ones, in the schema's order."""
+    used = {*needed(_read(graph), dict(derived))} - {name for name, _ in derived}
+    return tuple(name for name in graph.schema.names if name in used)
+
+
+def _read(graph: Graph) -> list[str]:
+    """The columns that features are made from."""
+    values = in_order(value for output in graph.outputs if output.role == "feature" for value in output.values)
+    return [one.operation.column for one in values if isinstance(one.operation, Source) and not one.operation.folds]
 
 
 def unservable(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tuple[str, ...]:
     """Why features cannot be served, a text for each reason that begins with the feature's name; empty if all can be.
 
-    `derived`: the derived columns in order, as lake.sql.expression.bind_in_order gives them.
+    `derived`: the derived columns in order, at least those of `derivations`.
     """
     expressions = dict(derived)
     found = (_of_output(output, expressions) for output in graph.outputs if output.role == "feature")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Numbers, numbers
@@ -73,7 +73,7 @@ class DatetimeParts(Operation):
     name: ClassVar[str] = "datetime_parts"
     scalar: ClassVar[str | None] = "extract"
 
-    extract: Annotated[tuple[PartName, ...], Field(min_length=1)]
+    extract: tuple[PartName, ...]
     zone: str | None = None
     unit: Unit | None = None
     cyclic: bool | Literal["sin", "cos"] = False
@@ -85,6 +85,8 @@ class DatetimeParts(Operation):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
+        if not self.extract:
+            raise ValueError(f"`extract` needs one part or more, of {', '.join(PARTS)}")
         twice = next((part for part in self.extract if self.extract.count(part) > 1), None)
         if twice is not None:
             raise ValueError(f"`extract` has {twice} twice")

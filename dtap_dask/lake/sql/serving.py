@@ -37,7 +37,7 @@ is. All others are equal."""
 _CASTS: dict[tuple[Family, Family], str] = {
     ("float", "text"): "the text of a float",
     ("binary", "text"): "the text of bytes",
-    **{("text", kind): f"text as {kind}" for kind in ("decimal", "binary", "date", "timestamp", "time")},
+    **{("text", kind): f"text as {kind}" for kind in ("decimal", "binary")},
 }
 
 

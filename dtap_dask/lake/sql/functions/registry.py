@@ -48,7 +48,7 @@ def _extreme(better: Callable[..., Any]) -> Kernel:
 
     def run(dtype: pa.DataType, args: Args) -> Any:
         result = args[0]
-        for value in args[1:]:
+        for value in args[1:] if not pa.types.is_null(dtype) else ():  # Arrow compares no nulls
             take = pc.coalesce(better(value, result), pc.is_null(result))
             result = pc.if_else(take, value, result)
         return result

@@ -10,6 +10,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.lake.sql.types import Family, family
+from dtap_dask.train.serving.sql import parsing_times
 from dtap_dask.train.serving.sql.arithmetic import PER_DAY, either, times
 from dtap_dask.train.serving.sql.moments import days
 from dtap_dask.train.serving.sql.numbers import cut, rounded_counts
@@ -163,6 +164,9 @@ RULES: dict[tuple[Family, Family], CastTwin] = {
     ("text", "bool"): lambda given, _: boolean(given.values),
     ("text", "int"): lambda given, target: whole_number(given.values, *_limits(target)),
     ("text", "float"): lambda given, target: floating(given.values, dtype_of(target)),
+    ("text", "date"): lambda given, _: parsing_times.date(given.values),
+    ("text", "timestamp"): lambda given, target: parsing_times.timestamp(given.values, target),
+    ("text", "time"): lambda given, target: parsing_times.time_of_day(given.values, target),
     ("date", "date"): lambda given, _: given.values,
     ("date", "timestamp"): _date_to_stamp,
     ("timestamp", "date"): _stamp_to_date,
