@@ -52,7 +52,10 @@ def output_problem(spec: FeatureSpec, kind: ValueType) -> str:
 
 def _time_problem(spec: FeatureSpec, kind: ValueType) -> str:
     if spec.role in ("feature", "label"):
-        return f"it is {kind.source}, which needs `cast: int64` (microseconds since 1970)."
+        return (
+            f"it is {kind.source}, which needs `datetime_parts` (hour, weekday, ...), or `cast: int64` (microseconds "
+            "since 1970)."
+        )
     column = sql_name(spec.columns[0])
     if spec.role == "weight":
         return f"it is {kind.source}: `derive` a number such as `epoch({column})` and make that the weight."

@@ -200,8 +200,8 @@ class Operation(BaseModel):
         if given.is_number:
             return
         if given.base == "time":
-            raise Unfit(f"{self.name} needs numbers, and the column is {given.source}. Put `cast: int64` before it "
-                        "(microseconds since 1970).")  # fmt: skip
+            raise Unfit(f"{self.name} needs numbers, and the column is {given.source}. Put `datetime_parts` before it, "
+                        "or `cast: int64` (microseconds since 1970).")  # fmt: skip
         if given.base == "text":
             raise Unfit(f"{self.name} needs numbers, and the column is text. Encode it (ordinal_encode, "
                         "one_hot_encode, hash_encode), or `cast: float64` before it if it spells numbers.")  # fmt: skip

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.calendar import civil, first_of, months_of
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, strict
 from dtap_dask.train.serving.tensors import Tensor
 
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -47,19 +47,6 @@ def times(values: Tensor, factor: int) -> tuple[Tensor, Tensor | None]:
         return tf.zeros_like(values), values != 0
     most = MOST // factor
     return values * factor, (values > most) | (values < -most)
-
-
-def rescaled_up(values: Tensor, digits: int) -> tuple[Tensor, Tensor | None]:
-    """Decimals with `digits` more digits after the point."""
-    return times(values, 10**digits)
-
-
-def either(*overflows: Any) -> Any:
-    """Where any of the checks has found an overflow."""
-    found = None
-    for one in overflows:
-        found = one if found is None else found if one is None else found | one
-    return found
 
 
 def truncated_division(a: Tensor, b: Tensor) -> Checked:
@@ -105,9 +92,9 @@ def operator(op: str) -> Twin:
 def _decimals(op: str, left: SqlTensor, right: SqlTensor, dtype: pa.DataType) -> Any:
     if op == "*":
         return multiplied(left.values, right.values)
-    (a, over_a), (b, over_b) = (rescaled_up(one.values, dtype.scale - one.type.scale) for one in (left, right))
+    (a, over_a), (b, over_b) = (times(one.values, 10 ** (dtype.scale - one.type.scale)) for one in (left, right))
     values, wrong = _WHOLE[op](a, b)
-    return values, either(wrong, over_a, over_b)
+    return values, any_of(wrong, over_a, over_b)
 
 
 def negated(dtype: pa.DataType, value: SqlTensor) -> Any:
@@ -124,7 +111,7 @@ def _moved(given: SqlTensor, interval: Any, dtype: pa.DataType, sign: int) -> Ch
         values, wrong = _months_later(values, sign * months, dtype.unit)
     micros = sign * (days * PER_DAY["us"] + nanoseconds // 1000)
     moved, over = added(values, tf.constant(micros * (1000 if dtype.unit == "ns" else 1), tf.int64))
-    return moved, either(over, wrong)
+    return moved, any_of(over, wrong)
 
 
 def _months_later(values: Tensor, months: int, unit: str) -> tuple[Tensor, Tensor | None]:

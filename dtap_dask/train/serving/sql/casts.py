@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.types import Family, family
 from dtap_dask.train.serving.sql import parsing_times
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, either, times
+from dtap_dask.train.serving.sql.arithmetic import PER_DAY, times
 from dtap_dask.train.serving.sql.moments import days
 from dtap_dask.train.serving.sql.numbers import cut, rounded_counts
 from dtap_dask.train.serving.sql.parsing import boolean, floating, whole_number
@@ -31,10 +31,7 @@ def cast(given: SqlTensor, target: pa.DataType, *, lenient: bool = False) -> Sql
     if given.type == target:
         return given
     if family(given.type) == "null":
-        values = tf.zeros_like(given.values, dtype_of(target)) if dtype_of(target) != tf.string else tf.fill(
-            tf.shape(given.values), tf.constant("")
-        )  # fmt: skip
-        return given.but(type=target, values=values)
+        return given.but(type=target, values=tf.zeros_like(given.values, dtype_of(target)))
     wide = pa.types.is_decimal256(target)  # only of decimals that are compared
     made = RULES[family(given.type), "decimal" if wide else family(target)](given, target)
     values, wrong, unknown = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
@@ -82,7 +79,7 @@ def _to_decimal(values: Tensor, scale: int, target: pa.DataType) -> Any:
     counts, over = times(values, 10**up) if up >= 0 else (rounded_counts(values, -up, "half"), None)
     if target.precision > 18:
         return counts, None, over
-    return counts, either(over, tf.abs(counts) >= 10**target.precision)
+    return counts, any_of(over, tf.abs(counts) >= 10**target.precision)
 
 
 def _float_to_decimal(given: SqlTensor, target: pa.DataType) -> Any:

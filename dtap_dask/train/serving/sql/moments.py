@@ -13,8 +13,8 @@ from dtap_dask.lake.sql.functions.dateparts import DAY_NAMES, MONTH_NAMES, UNITS
 from dtap_dask.lake.sql.functions.temporal import FIRST_DATE, LAST_DATE, LAST_SECOND, LENGTHS, SAME_AS
 from dtap_dask.lake.sql.kernels.calendar import YEARS
 from dtap_dask.train.serving import calendar
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, either, subtracted, times
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
+from dtap_dask.train.serving.sql.arithmetic import PER_DAY, subtracted, times
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, strict
 from dtap_dask.train.serving.tensors import Tensor, fixed
 
 _MICROS = PER_DAY["us"]
@@ -222,7 +222,7 @@ def _make_timestamp(dtype: pa.DataType, *given: SqlTensor) -> Any:
     wrong |= (hours == 24) & ((minutes > 0) | (micros > 0))
     whole, over = times(tf.where(wrong, tf.zeros_like(number), number), _MICROS)
     time = (hours * 60 + minutes) * 60_000_000 + tf.cast(tf.where(wrong, tf.zeros_like(micros), micros), tf.int64)
-    return whole + time, either(wrong, over)
+    return whole + time, any_of(wrong, over)
 
 
 def _to_timestamp(dtype: pa.DataType, given: SqlTensor) -> Any:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.lake.sql.types import family
-from dtap_dask.train.serving.sql.arithmetic import LEAST, either, times
-from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, of_values, strict
+from dtap_dask.train.serving.sql.arithmetic import LEAST, times
+from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, of_values, strict
 from dtap_dask.train.serving.tensors import Tensor, fixed
 
 _MOST_DIGITS = 400  # more digits change no double
@@ -67,7 +67,7 @@ def _rounding(mode: str) -> Twin:
         values, over = times(counts, 10 ** ((dtype.scale if family(dtype) == "decimal" else 0) - max(wanted, -40)))
         most = 10**dtype.precision if family(dtype) == "decimal" else None
         digits_over = (tf.abs(values) >= most) if most is not None and most <= 10**18 else None
-        return values, either(over, digits_over)
+        return values, any_of(over, digits_over)
 
     return strict(kernel)
 

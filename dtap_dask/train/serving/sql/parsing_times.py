@@ -8,7 +8,8 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.train.serving import calendar
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, either, times
+from dtap_dask.train.serving.sql.arithmetic import PER_DAY, times
+from dtap_dask.train.serving.sql.tensor import any_of
 from dtap_dask.train.serving.tensors import Tensor
 
 _BLANK = r"[\t-\r ]*"
@@ -79,7 +80,7 @@ def timestamp(values: Tensor, kind: pa.DataType) -> Any:
     wrong = wrong if kind.tz else wrong | zoned
     whole, over = times(days, PER_DAY["ns" if kind.unit == "ns" else "us"])
     if kind.unit == "ns":
-        return whole + nanos, either(wrong, over)
+        return whole + nanos, any_of(wrong, over)
     micros, ratio = whole + nanos // 1000, PER_DAY["us"] // PER_DAY[kind.unit]
     if ratio == 1:
         return micros, wrong

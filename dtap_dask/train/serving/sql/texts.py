@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.functions.text import SPACES
 from dtap_dask.lake.sql.types import family
-from dtap_dask.train.serving.sql.arithmetic import either
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, is_null, of_values, strict
 from dtap_dask.train.serving.tensors import Tensor
 
@@ -226,7 +225,7 @@ def checked(twin: Twin) -> Twin:
         if family(args[0].type) != "text":
             return made
         wrong = ~tf.strings.regex_full_match(args[0].values, ANYTHING)
-        return made.but(bad=either(made.bad, wrong if made.null is None else wrong & ~made.null))
+        return made.but(bad=any_of(made.bad, wrong if made.null is None else wrong & ~made.null))
 
     return of_text
 
