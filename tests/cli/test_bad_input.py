@@ -127,7 +127,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
         [{"datetime_parts": {"extract": "hour", "zone": "Mars"}}],
         r"there is no time zone 'Mars' in the tz database",
     ),
-    ("features/0/columns", ["tags"], r"features\[0\].steps\[0\] .*'tags': impute needs one number a row, .*list"),
+    ("features/0/columns", ["tags"], r"features\[0\].steps\[0\] .*'tags': .* of each element: impute"),
     ("features/0/columns", ["trip_start"], r"features\[0\].steps\[0\] .*'trip_start': impute .*cast"),
     ("derive/big_tipper", "lower(company)", r"label .*'big_tipper': a label of text needs an encoder.*ordinal_encode"),
     # SQL

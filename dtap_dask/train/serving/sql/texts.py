@@ -265,8 +265,8 @@ def before(a: Tensor, b: Tensor) -> Tensor:
     shape = tf.broadcast_dynamic_shape(tf.shape(a), tf.shape(b))
     a, b = (tf.reshape(tf.broadcast_to(one, shape), [-1]) for one in (a, b))
     sizes = [tf.strings.length(one) for one in (a, b)]
-    width = tf.maximum(tf.reduce_max(tf.concat([*sizes, [1]], 0)), 1)
-    left, right = (tf.cast(tf.io.decode_raw(one, tf.uint8, fixed_length=width), tf.int32) for one in (a, b))
-    first = tf.argmax(tf.cast(left != right, tf.int32), axis=1, output_type=tf.int32)[:, tf.newaxis]
-    gap = tf.gather(left - right, first, axis=1, batch_dims=1)[:, 0]
-    return tf.reshape(tf.where(gap == 0, sizes[0] < sizes[1], gap < 0), shape)
+    width = tf.reduce_max(tf.concat([*sizes, [1]], 0))
+    left, right = (tf.io.decode_raw(one, tf.uint8, fixed_length=width) for one in (a, b))
+    place = tf.argmax(tf.cast(left != right, tf.uint8), axis=1, output_type=tf.int32)  # of the first difference, or 0
+    first, second = (tf.gather(one, place, axis=1, batch_dims=1) for one in (left, right))
+    return tf.reshape(tf.where(first == second, sizes[0] < sizes[1], first < second), shape)

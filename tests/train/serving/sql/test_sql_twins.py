@@ -100,7 +100,7 @@ NUMBERS = (
     ("templates", "names"),
     [
         (TEXTS, "s word"),
-        (TIMES, "ts day ts_s ts_ns ny clock clock_ms"),
+        (TIMES, "ts day ts_ns ny clock_ms"),
         (NUMBERS, "i8 i64 f32 f64 d2_2 d18_3 d19_4 d38_10"),
     ],
     ids=["texts", "times", "numbers"],
