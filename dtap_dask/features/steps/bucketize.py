@@ -13,7 +13,16 @@ from pydantic import Field, field_validator, model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column, Numbers, numbers
 from dtap_dask.features.statistics.quantiles import Quantiles
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, is_finite, narrow
+from dtap_dask.features.steps.operation import (
+    Bound,
+    ErrorContext,
+    Fitted,
+    Operation,
+    StatisticSpec,
+    is_finite,
+    narrow,
+    need_values,
+)
 from dtap_dask.features.steps.valuetype import ValueType
 
 
@@ -55,11 +64,7 @@ class Bucketize(Operation):
         return StatisticSpec(Quantiles) if self.quantiles else None
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
-        if statistic.count == 0:
-            raise DataError(
-                f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
-                "Leave the column out, give `boundaries`, or impute a constant first."
-            )
+        need_values(statistic, context, "give `boundaries`, or impute a constant first")
         buckets = self.quantiles or 0
         inner = statistic.quantiles(np.arange(1, buckets) / buckets)
         return {"boundaries_": tuple(np.unique(inner).tolist()), "n_samples_seen_": statistic.count}

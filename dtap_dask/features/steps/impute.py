@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import model_validator
 
-from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Coded, Column, Decimals, Numbers, Text, Words, numbers, text
 from dtap_dask.features.columns.decimals import constant, filled
 from dtap_dask.features.statistics.counts import Counts
@@ -25,6 +24,7 @@ from dtap_dask.features.steps.operation import (
     StatisticSpec,
     fits,
     is_finite,
+    need_values,
 )
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
@@ -100,11 +100,7 @@ class Impute(Operation):
         return False
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
-        if statistic.count == 0:
-            raise DataError(
-                f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
-                "Leave the column out, or use `impute: {strategy: constant, value: ...}`."
-            )
+        need_values(statistic, context, "or use `impute: {strategy: constant, value: ...}`")
         if self.strategy == "mean":
             return {"statistics_": statistic.mean}
         if self.strategy == "median":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.operation import Operation
+from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 
 # Options of encoders that a label may state: only values that hold for every label.
 _TRUE: dict[str, tuple[object, ...]] = {"oov_buckets": (0, 1), "null": ("error",), "unseen": ("error",)}

@@ -220,6 +220,17 @@ class WithoutNulls(Operation):
         return present
 
 
+def need_values(
+    statistic: Statistic, context: ErrorContext, instead: str = "or look at `source.where` and `split.fit`"
+) -> None:
+    """Refuse to learn from nulls only; `instead` is what else to do than to leave the column out."""
+    if statistic.count == 0:
+        raise DataError(
+            f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
+            f"Leave the column out, {instead}."
+        )
+
+
 def narrow(largest: int) -> str:
     """The narrowest stored dtype for ids up to `largest`."""
     if largest <= 0xFF:

@@ -11,9 +11,10 @@ from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
-from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.operation import Operation
+from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.validation import problems

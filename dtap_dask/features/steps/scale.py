@@ -11,7 +11,7 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Numbers, numbers
 from dtap_dask.features.statistics.statistic import Extremes, Moments
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, need_values
 from dtap_dask.features.steps.valuetype import ValueType
 
 
@@ -28,6 +28,8 @@ class Scaler(Operation):
     def is_linear(self) -> bool:
         return True
 
+
+IMPUTE = "look at `source.where` and `split.fit`, or impute a constant first"
 
 EPSILON = float(np.finfo(np.float64).eps)
 UNRESOLVED = 8 * EPSILON
@@ -56,7 +58,7 @@ class StandardScale(Scaler):
         return StatisticSpec(Moments)
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
-        _need_values(statistic, context)
+        need_values(statistic, context, IMPUTE)
         variance = statistic.squares / statistic.count
         if not math.isfinite(variance) or not math.isfinite(statistic.mean):
             raise DataError(
@@ -111,7 +113,7 @@ class MinMaxScale(Scaler):
         return StatisticSpec(Extremes)
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
-        _need_values(statistic, context)
+        need_values(statistic, context, IMPUTE)
         low, high = self.feature_range
         data_range = statistic.largest - statistic.smallest
         if not math.isfinite(data_range):
@@ -155,7 +157,7 @@ class MaxAbsScale(Scaler):
         return StatisticSpec(Extremes)
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
-        _need_values(statistic, context)
+        need_values(statistic, context, IMPUTE)
         largest = max(abs(statistic.smallest), abs(statistic.largest))
         return {"n_samples_seen_": statistic.count, "max_abs_": largest, "scale_": largest or 1.0}
 
@@ -170,11 +172,3 @@ class MaxAbsScale(Scaler):
                 return Numbers(numbers(column).floats() / scale)
 
         return apply
-
-
-def _need_values(statistic: Any, context: ErrorContext) -> None:
-    if statistic.count == 0:
-        raise DataError(
-            f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
-            "Leave the column out, look at `source.where` and `split.fit`, or impute a constant first."
-        )

@@ -24,9 +24,10 @@ from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
 from dtap_dask.features.steps.bucketize import Bucketize
-from dtap_dask.features.steps.encode import LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
 from dtap_dask.job.estimators.frames import VALUES, Frames
