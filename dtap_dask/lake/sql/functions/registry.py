@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel
+from dtap_dask.lake.sql.functions.definition import Args, Function, Kernel, one_row
 from dtap_dask.lake.sql.functions.numeric import NUMERIC
 from dtap_dask.lake.sql.functions.regexp import REGEXPS
 from dtap_dask.lake.sql.functions.signatures import added, arithmetic, first_type, negated, one_type
@@ -39,7 +39,10 @@ def _add(sign: int) -> Kernel:
 
 
 def _nullif(dtype: pa.DataType, args: Args) -> Any:
-    same = pc.coalesce(pc.equal(cast(args[0], args[1].type), args[1]), pa.scalar(False))
+    if pa.types.is_null(args[1].type):  # Arrow compares no nulls
+        return args[0]
+    first = cast(one_row(args[0]), args[1].type)[0] if isinstance(args[0], pa.Scalar) else cast(args[0], args[1].type)
+    same = pc.coalesce(pc.equal(first, args[1]), pa.scalar(False))
     return pc.if_else(same, pa.scalar(None, dtype), args[0])
 
 

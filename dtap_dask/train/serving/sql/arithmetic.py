@@ -49,6 +49,11 @@ def times(values: Tensor, factor: int) -> tuple[Tensor, Tensor | None]:
     return values * factor, (values > most) | (values < -most)
 
 
+def beyond(values: Tensor, digits: int) -> Tensor | None:
+    """Where whole numbers have more than `digits` digits; None where 64 bits hold no such number."""
+    return (values >= 10**digits) | (values <= -(10**digits)) if digits <= 18 else None
+
+
 def truncated_division(a: Tensor, b: Tensor) -> Checked:
     """a // b rounded towards zero; by 0, and of the least integer by -1, it is an error."""
     wrong = (b == 0) | ((a == LEAST) & (b == -1))

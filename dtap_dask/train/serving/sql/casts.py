@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.types import Family, family
 from dtap_dask.train.serving.sql import parsing_times
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, times
+from dtap_dask.train.serving.sql.arithmetic import PER_DAY, beyond, times
 from dtap_dask.train.serving.sql.moments import days
 from dtap_dask.train.serving.sql.numbers import cut, rounded_counts
 from dtap_dask.train.serving.sql.parsing import boolean, floating, whole_number
@@ -79,7 +79,7 @@ def _to_decimal(values: Tensor, scale: int, target: pa.DataType) -> Any:
     counts, over = times(values, 10**up) if up >= 0 else (rounded_counts(values, -up, "half"), None)
     if target.precision > 18:
         return counts, None, over
-    return counts, any_of(over, tf.abs(counts) >= 10**target.precision)
+    return counts, any_of(over, beyond(counts, target.precision))
 
 
 def _float_to_decimal(given: SqlTensor, target: pa.DataType) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.lake.sql.types import family
-from dtap_dask.train.serving.sql.arithmetic import LEAST, times
+from dtap_dask.train.serving.sql.arithmetic import LEAST, beyond, times
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, of_values, strict
 from dtap_dask.train.serving.tensors import Tensor, fixed
 
@@ -65,8 +65,7 @@ def _rounding(mode: str) -> Twin:
             return given.values
         counts = rounded_counts(given.values, scale - max(wanted, -40), mode)
         values, over = times(counts, 10 ** ((dtype.scale if family(dtype) == "decimal" else 0) - max(wanted, -40)))
-        most = 10**dtype.precision if family(dtype) == "decimal" else None
-        digits_over = (tf.abs(values) >= most) if most is not None and most <= 10**18 else None
+        digits_over = beyond(values, dtype.precision) if family(dtype) == "decimal" else None
         return values, any_of(over, digits_over)
 
     return strict(kernel)

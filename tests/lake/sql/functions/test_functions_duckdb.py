@@ -270,6 +270,14 @@ def test_letters_and_spaces_of_unicode(database: duckdb.DuckDBPyConnection, sql:
     check(database, sql, _characters())
 
 
+@pytest.mark.parametrize("sql", ["nullif(1.5, x)", "nullif(2, x)", "nullif(NULL, NULL)", "greatest(NULL, NULL, NULL)"])
+def test_choices_between_constants_and_nulls(database: duckdb.DuckDBPyConnection, sql: str) -> None:
+    database.register("rows", pa.table({"x": [1.5, 2.0, None]}))
+    expected = _plain(_ask(database, sql))
+    found = compile_sql(sql, pa.schema({"x": pa.float64()})).evaluate(pa.record_batch({"x": [1.5, 2.0, None]}))
+    assert [None if one is None else float(one) for one in found.to_pylist()] == expected
+
+
 def test_trim_strips_every_space_of_unicode() -> None:
     spaces = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Zs"}
     assert set(SPACES) == spaces
