@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dtap_dask.apply.transform import transform
     from dtap_dask.errors import DtapError
     from dtap_dask.features import FittedState
     from dtap_dask.job.cluster.client import ClusterOptions
@@ -39,6 +40,7 @@ _HOMES = {
     "run": ("dtap_dask.job.running.run", "run"),
     "submit": ("dtap_dask.job.running.submit", "submit"),
     "to_dask_ml": ("dtap_dask.job.estimators.interop", "to_dask_ml"),
+    "transform": ("dtap_dask.apply.transform", "transform"),
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "run",
     "submit",
     "to_dask_ml",
+    "transform",
 ]
 
 

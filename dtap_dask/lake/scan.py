@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.lake.derived import RawColumns
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.listing.partitions import partition_array
 from dtap_dask.lake.parquet.decoding import RowGroupSlice
@@ -174,6 +175,11 @@ def without_unneeded(spec: ScanSpec) -> ScanSpec:
         schema=pa.schema([field for field in spec.schema if field.name in needed - {*spec.partitions.names}]),
         derive=tuple((name, sql) for name, sql in spec.derive if name in needed),
     )
+
+
+def raw_columns(spec: ScanSpec) -> RawColumns:
+    """What rows must have so that the output columns can be computed from them."""
+    return RawColumns(_source_schema(spec), spec.derive).needed_for(spec.outputs)
 
 
 def _source_schema(spec: ScanSpec) -> pa.Schema:

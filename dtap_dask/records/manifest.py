@@ -7,12 +7,15 @@ rows within records in blocks.py and rows.py.
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any, Literal
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dtap_dask.features.info import FeatureInfo, Role
+from dtap_dask.lake.derived import RawColumns
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import may_be_of_dataset
 from dtap_dask.records.shard import ShardInfo
@@ -108,6 +111,31 @@ class ParseFeature(_Model):
     shape: tuple[int, ...] | None = Field(default=None, description="its shape, for FixedLenFeature")
 
 
+class RawEntry(_Model):
+    """What rows must have, so that the features can be computed from them, as `dtap_dask.transform` does."""
+
+    columns: dict[str, str] = Field(description="the columns of the source that are needed, and their Arrow types")
+    arrow_schema: str = Field(description="the same as an Arrow IPC schema message in base64")
+    derive: dict[str, str] = Field(
+        description="the derived columns that are needed and their SQL, in order: one may use those before"
+    )
+
+    @classmethod
+    def of(cls, raw: RawColumns) -> RawEntry:
+        """As it is written."""
+        return cls(
+            columns={field.name: str(field.type) for field in raw.schema},
+            arrow_schema=base64.b64encode(raw.schema.serialize().to_pybytes()).decode(),
+            derive=dict(raw.derive),
+        )
+
+    @property
+    def raw(self) -> RawColumns:
+        """As it is used. ValueError where `arrow_schema` is damaged."""
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.arrow_schema)))
+        return RawColumns(schema, tuple(self.derive.items()))
+
+
 class SplitEntry(_Model):
     """One part of the dataset and its shards."""
 
@@ -148,6 +176,9 @@ class Manifest(_Model):
     feature_spec: dict[str, ParseFeature] = Field(
         description="the argument of `tf.io.parse_example` for these records, by key; in the layout `blocks` strings "
         "of a FixedLenFeature are raw bytes for `tf.io.decode_raw`"
+    )
+    raw: RawEntry | None = Field(
+        default=None, description="what new rows must have to be transformed; null in datasets of releases before 0.2.0"
     )
     splits: dict[str, SplitEntry] = Field(
         description="the parts of the dataset, in the job's order; `train` alone where the job has no split"

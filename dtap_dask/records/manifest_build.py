@@ -8,9 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.lake.derived import RawColumns
 from dtap_dask.records import blocks, columns, rows
 from dtap_dask.records.example import Layout, encoder_of
-from dtap_dask.records.manifest import FeatureEntry, Manifest, ParseFeature, RecordField, SourceTotals, SplitEntry
+from dtap_dask.records.manifest import FeatureEntry, Manifest, ParseFeature, RawEntry, RecordField, SourceTotals, SplitEntry
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
 
@@ -26,6 +27,7 @@ def build_manifest(
     layout: Layout,
     splits: Sequence[str],
     shards: Iterable[ShardInfo],
+    raw: RawColumns | None = None,
     software: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The manifest of written shards, which keep their order within each of `splits`. The commit adds the sidecars.
@@ -46,6 +48,7 @@ def build_manifest(
             for info, place in zip(infos, record_fields(infos, layout), strict=True)
         ),
         feature_spec=feature_spec(infos, layout),
+        raw=RawEntry.of(raw) if raw is not None else None,
         splits={
             name: SplitEntry(
                 rows=sum(shard.rows for shard in found),

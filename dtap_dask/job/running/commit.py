@@ -10,6 +10,7 @@ from dtap_dask.job.execution.tasks import Written, with_retries
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.running.sources import write_sources
 from dtap_dask.job.running.stages import Stages
+from dtap_dask.lake.scan import raw_columns
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.lock import HeldLock
@@ -49,4 +50,5 @@ def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], store: 
         layout=context.layout,
         splits=plan.job.split_names,
         shards=[shard for one in written for shard in one.shards],
+        raw=raw_columns(context.scan),
     )

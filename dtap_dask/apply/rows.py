@@ -1,0 +1,124 @@
+"""Rows in the forms that users have them, as record batches of the columns that are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dtap_dask.errors import DataError
+from dtap_dask.lake.schema import is_list
+
+
+def as_batch(rows: Any, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of `schema`, of its types, taken from `rows`; further columns are ignored.
+
+    `rows` is a pandas DataFrame, an Arrow Table or RecordBatch, a dict of columns, a dict that is one row (of scalars),
+    or a list of such dicts. A key that only some of these dicts have is null in the others. DataError lists the columns
+    that are missing, or says which one holds values that its type in the lake does not hold exactly.
+    """
+    columns, count = _columns(rows, schema)
+    missing = [name for name in schema.names if name not in columns]
+    if missing:
+        raise DataError(
+            f"The rows lack {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}, which the "
+            f"features need. Add {'them' if len(missing) > 1 else 'it'}; values that are not known may be null."
+        )
+    arrays = [_of_type(columns[field.name], field) for field in schema]
+    if any(len(array) != count for array in arrays):
+        lengths = ", ".join(f"{name!r} {len(array):,}" for name, array in zip(schema.names, arrays, strict=True))
+        raise DataError(f"The columns differ in their number of rows: {lengths}. Give all of them the same.")
+    if not arrays:
+        return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), count, [None]))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
+    """The columns by name, and the number of rows."""
+    if isinstance(rows, pa.RecordBatch | pa.Table):
+        names = rows.schema.names
+        return {name: rows.column(position) for position, name in enumerate(names)}, rows.num_rows
+    if isinstance(rows, Mapping):
+        if _is_one_row(rows, schema):
+            return {name: [value] for name, value in rows.items()}, 1
+        return rows, len(next(iter(rows.values()), ()))
+    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}, len(rows)
+    if hasattr(rows, "columns") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
+        return {name: rows[name] for name in rows.columns}, len(rows)
+    raise DataError(
+        f"Rows are a pandas DataFrame, an Arrow table, a dict of columns, a dict or a list of dicts, not {type(rows)}."
+    )
+
+
+def _is_one_row(rows: Mapping[str, Any], schema: pa.Schema) -> bool:
+    """Whether the first needed column of a dict is the value of one row, rather than those of several."""
+    field = next((field for field in schema if field.name in rows), None)
+    if field is None:
+        return False
+    value = rows[field.name]
+    if not is_list(field.type):
+        return not _has_elements(value)
+    return not _has_elements(value) or (len(value) > 0 and value[0] is not None and not _has_elements(value[0]))
+
+
+def _has_elements(value: Any) -> bool:
+    """Whether a value is a list or an array."""
+    if isinstance(value, list | tuple | pa.Array | pa.ChunkedArray):
+        return True
+    return hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0
+
+
+def _of_type(values: Any, field: pa.Field) -> pa.Array:
+    try:
+        return _converted(values, field.type)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise DataError(
+            f"Column {field.name!r} is {field.type} in the lake, and the rows have values that this does not hold "
+            f"exactly: {why}. Convert the column, or leave such rows out."
+        ) from error
+
+
+def _converted(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if not isinstance(values, pa.Array):
+        if isinstance(values, list):
+            return _listed(values, kind)
+        if isinstance(values, np.ndarray) and values.ndim > 1:
+            return _listed(values.tolist(), kind)
+        values = pa.array(values, from_pandas=True)
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+    if values.type == kind:
+        return values
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    _refuse_words(values.type, kind)
+    return values.cast(kind)
+
+
+def _listed(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Python values; NaN is null."""
+    if pa.types.is_floating(kind):
+        return pa.array(values, kind, from_pandas=True)
+    try:
+        return pa.array(values, kind, from_pandas=True)
+    except (pa.ArrowException, TypeError):
+        found = pa.array(values, from_pandas=True)
+        _refuse_words(found.type, kind)
+        return found.cast(kind)
+
+
+def _refuse_words(given: pa.DataType, kind: pa.DataType) -> None:
+    """Text is never taken for numbers, or numbers for text: only dates and times may be spelled."""
+    words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    is_text = any(one(given) for one in words)
+    wants_text = any(one(kind) for one in words)
+    if pa.types.is_null(given) or is_text == wants_text or (is_text and pa.types.is_temporal(kind)):
+        return
+    raise TypeError(f"they are {given}")

@@ -1,0 +1,103 @@
+"""`dtap_dask.transform`: new rows through the fitted features of a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dtap_dask.apply.dataset import FittedFeatures, open_features
+from dtap_dask.apply.rows import as_batch
+from dtap_dask.features import Rows
+from dtap_dask.features.columns.column import Array
+from dtap_dask.features.info import FeatureInfo
+
+
+def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, Any] | None = None) -> Any:
+    """The features of new rows, by what the job of the dataset at `path` has fitted: the values that its records hold.
+
+    `rows` has the columns of the lake that the features are made from; columns of `derive` are computed, further ones
+    are ignored, and label, weight and kept columns are not needed. Nulls, unseen values and infinities are treated as
+    the job says.
+
+    - For a pandas DataFrame, a dict of columns, a dict that is one row, or a list of such dicts the result is a dict of
+      NumPy arrays by feature, in the dtypes and shapes of `load`: [n], [n, k] for vectors, [n, k, l] for tensors, object
+      arrays [n] of bytes for text and of arrays for lists. It is what `model.predict` takes.
+    - For an Arrow Table or RecordBatch it is an Arrow Table.
+    - For a Dask DataFrame it is a Dask DataFrame of Arrow-backed columns, computed by partition.
+
+    `storage` is the job's `storage` section. Neither Dask nor TensorFlow is needed. The dataset is opened once and kept.
+
+    Raises OutputError where there is no finished dataset, DataError for missing columns, for values that the lake's
+    type does not hold, and for rows that a run of the job would refuse.
+    """
+    features = open_features(path, storage)
+    if hasattr(rows, "map_partitions"):
+        return _by_partition(features, path, rows, storage)
+    made = features.apply(as_batch(rows, features.raw.schema))
+    if isinstance(rows, pa.RecordBatch | pa.Table):
+        return _as_table(made, features.infos)
+    return {info.name: _as_loaded(made[info.name], info) for info in features.infos}
+
+
+def _as_loaded(values: Array | pa.Array, info: FeatureInfo) -> Array:
+    """A feature as NumPy holds it, in the dtype that a loader yields."""
+    if not isinstance(values, pa.Array):
+        return values.astype(info.dtype, copy=False)
+    if info.shape == (None,):
+        elements = _as_loaded_elements(values.values, info)
+        offsets = values.offsets.to_numpy()
+        lists = np.empty(len(values), object)
+        for row in range(len(values)):
+            lists[row] = elements[offsets[row] : offsets[row + 1]]
+        return lists
+    return np.asarray(values.to_numpy(zero_copy_only=False), object)
+
+
+def _as_loaded_elements(values: pa.Array, info: FeatureInfo) -> Array:
+    if info.dtype == "bytes":
+        return np.asarray(values.to_numpy(zero_copy_only=False), object)
+    return values.to_numpy(zero_copy_only=False).astype(info.dtype, copy=False)
+
+
+def _as_table(made: Rows, infos: tuple[FeatureInfo, ...]) -> pa.Table:
+    """Vectors and tensors as (nested) lists of a fixed size."""
+    return pa.table({info.name: _as_arrow(made[info.name], info) for info in infos})
+
+
+def _as_arrow(values: Array | pa.Array, info: FeatureInfo) -> pa.Array:
+    if isinstance(values, pa.Array):
+        numbers = info.shape == (None,) and info.dtype != "bytes"
+        return values.cast(pa.large_list(_arrow_type(info))) if numbers else values
+    array = pa.array(np.ascontiguousarray(values.astype(info.dtype, copy=False)).reshape(-1))
+    for size in reversed(info.shape):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
+
+
+def _arrow_type(info: FeatureInfo) -> pa.DataType:
+    return pa.from_numpy_dtype(np.dtype(info.dtype))
+
+
+def _by_partition(
+    features: FittedFeatures, path: str | os.PathLike[str], frame: Any, storage: Mapping[str, Any] | None
+) -> Any:
+    """The Dask DataFrame of the features; the dataset is opened in each worker."""
+    nothing = features.raw.schema.empty_table()
+    meta = _as_frame(_as_table(features.apply(as_batch(nothing, features.raw.schema)), features.infos))
+    return frame.map_partitions(_partition, os.fspath(path), storage, meta=meta, enforce_metadata=False)
+
+
+def _partition(frame: Any, path: str, storage: Mapping[str, Any] | None) -> Any:
+    features = open_features(path, storage)
+    table = _as_table(features.apply(as_batch(frame, features.raw.schema)), features.infos)
+    return _as_frame(table).set_axis(frame.index)
+
+
+def _as_frame(table: pa.Table) -> Any:
+    import pandas as pd
+
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
