@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dtap_dask.apply.transform import transform
+    from dtap_dask.apply.vocabulary import vocabulary
     from dtap_dask.errors import DtapError
     from dtap_dask.features import FittedState
     from dtap_dask.job.cluster.client import ClusterOptions
@@ -41,6 +42,7 @@ _HOMES = {
     "submit": ("dtap_dask.job.running.submit", "submit"),
     "to_dask_ml": ("dtap_dask.job.estimators.interop", "to_dask_ml"),
     "transform": ("dtap_dask.apply.transform", "transform"),
+    "vocabulary": ("dtap_dask.apply.vocabulary", "vocabulary"),
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "submit",
     "to_dask_ml",
     "transform",
+    "vocabulary",
 ]
 
 

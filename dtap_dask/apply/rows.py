@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from dtap_dask.errors import DataError
@@ -84,41 +83,27 @@ def _of_type(values: Any, field: pa.Field) -> pa.Array:
 
 
 def _converted(values: Any, kind: pa.DataType) -> pa.Array:
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
+        values = pa.array(values.tolist() if getattr(values, "ndim", 1) > 1 else values, from_pandas=True)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    if not isinstance(values, pa.Array):
-        if isinstance(values, list):
-            return _listed(values, kind)
-        if isinstance(values, np.ndarray) and values.ndim > 1:
-            return _listed(values.tolist(), kind)
-        values = pa.array(values, from_pandas=True)
-        if isinstance(values, pa.ChunkedArray):
-            values = values.combine_chunks()
     if values.type == kind:
         return values
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     _refuse_words(values.type, kind)
-    return values.cast(kind)
-
-
-def _listed(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Python values; NaN is null."""
-    if pa.types.is_floating(kind):
-        return pa.array(values, kind, from_pandas=True)
-    try:
-        return pa.array(values, kind, from_pandas=True)
-    except (pa.ArrowException, TypeError):
-        found = pa.array(values, from_pandas=True)
-        _refuse_words(found.type, kind)
-        return found.cast(kind)
+    return values.cast(kind)  # not pa.array(values, kind), which cuts 1.5 to an integer
 
 
 def _refuse_words(given: pa.DataType, kind: pa.DataType) -> None:
-    """Text is never taken for numbers, or numbers for text: only dates and times may be spelled."""
+    """Text is never taken for numbers, or numbers for text; only dates, times and decimals may be spelled."""
     words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     is_text = any(one(given) for one in words)
     wants_text = any(one(kind) for one in words)
-    if pa.types.is_null(given) or is_text == wants_text or (is_text and pa.types.is_temporal(kind)):
+    if pa.types.is_null(given) or is_text == wants_text or (is_text and _is_spelled(kind)):
         return
     raise TypeError(f"they are {given}")
+
+
+def _is_spelled(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_temporal(kind) or pa.types.is_decimal(kind))

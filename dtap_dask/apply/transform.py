@@ -24,12 +24,12 @@ def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, 
     the job says.
 
     - For a pandas DataFrame, a dict of columns, a dict that is one row, or a list of such dicts the result is a dict of
-      NumPy arrays by feature, in the dtypes and shapes of `load`: [n], [n, k] for vectors, [n, k, l] for tensors, object
-      arrays [n] of bytes for text and of arrays for lists. It is what `model.predict` takes.
+      NumPy arrays by feature, in the dtypes and shapes of `load`: [n], [n, k] for vectors, [n, k, l] for tensors,
+      object arrays [n] of bytes for text and of arrays for lists. It is what `model.predict` takes.
     - For an Arrow Table or RecordBatch it is an Arrow Table.
     - For a Dask DataFrame it is a Dask DataFrame of Arrow-backed columns, computed by partition.
 
-    `storage` is the job's `storage` section. Neither Dask nor TensorFlow is needed. The dataset is opened once and kept.
+    `storage` is the job's `storage` section. Neither Dask nor TensorFlow is needed. The dataset is opened once.
 
     Raises OutputError where there is no finished dataset, DataError for missing columns, for values that the lake's
     type does not hold, and for rows that a run of the job would refuse.
@@ -60,7 +60,7 @@ def _as_loaded(values: Array | pa.Array, info: FeatureInfo) -> Array:
 def _as_loaded_elements(values: pa.Array, info: FeatureInfo) -> Array:
     if info.dtype == "bytes":
         return np.asarray(values.to_numpy(zero_copy_only=False), object)
-    return values.to_numpy(zero_copy_only=False).astype(info.dtype, copy=False)
+    return np.asarray(values.to_numpy(zero_copy_only=False).astype(info.dtype, copy=False))
 
 
 def _as_table(made: Rows, infos: tuple[FeatureInfo, ...]) -> pa.Table:

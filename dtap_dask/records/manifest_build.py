@@ -11,7 +11,15 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.lake.derived import RawColumns
 from dtap_dask.records import blocks, columns, rows
 from dtap_dask.records.example import Layout, encoder_of
-from dtap_dask.records.manifest import FeatureEntry, Manifest, ParseFeature, RawEntry, RecordField, SourceTotals, SplitEntry
+from dtap_dask.records.manifest import (
+    FeatureEntry,
+    Manifest,
+    ParseFeature,
+    RawEntry,
+    RecordField,
+    SourceTotals,
+    SplitEntry,
+)
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
 
