@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dtap_dask.records.manifest import Manifest
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
+    from dtap_dask.train.serving.layer import serving
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _HOMES = {
     "plan": ("dtap_dask.job.planning.describe", "plan"),
     "read": ("dtap_dask.job.read", "read"),
     "run": ("dtap_dask.job.running.run", "run"),
+    "serving": ("dtap_dask.train.serving.layer", "serving"),
     "submit": ("dtap_dask.job.running.submit", "submit"),
     "to_dask_ml": ("dtap_dask.job.estimators.interop", "to_dask_ml"),
     "transform": ("dtap_dask.apply.transform", "transform"),
@@ -57,6 +59,7 @@ __all__ = [
     "plan",
     "read",
     "run",
+    "serving",
     "submit",
     "to_dask_ml",
     "transform",

@@ -1,7 +1,7 @@
 """Every step of a job file has its entry in every table that is kept by step; a new step without one fails here.
 
 A step needs: a maker of its estimator, a fit by dask-ml or scikit-learn if it can learn, and a line in the texts that
-say how each step is fitted, exported and described. Its TensorFlow twin will be one more line in TABLES.
+say how each step is fitted, exported and described, and a TensorFlow twin or the reason why it has none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dtap_dask.features.steps.registry import OPERATIONS, parse_operation
 from dtap_dask.job.estimators import oracle
 from dtap_dask.job.estimators.dask_ml import MAKERS
 from dtap_dask.job.estimators.fits import FITS
+from dtap_dask.train.serving.twins import TWINS
 
 # The options that each step needs, and that make it learn if it can.
 NEEDED = {
@@ -48,6 +49,7 @@ TABLES: dict[str, Callable[[str], bool]] = {
     "fits.FITS": lambda name: (OPERATIONS[name] in FITS) == (example(name).statistic is not None),
     "the table of to_dask_ml": mentions(dtap_dask.to_dask_ml.__doc__),
     "the table of oracle.py": lambda name: name == "passthrough" or name in (oracle.__doc__ or ""),
+    "twins.TWINS": lambda name: (OPERATIONS[name] in TWINS) != bool(example(name).without_twin),
     "docs/steps.md": lambda name: f"| `{name}` |" in PAGE,
 }
 

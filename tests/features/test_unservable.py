@@ -60,3 +60,13 @@ def test_only_columns_that_features_need_are_derived_and_read() -> None:
     assert raw_columns(graph, derived) == ("x", "s", "t", "n")
     plain = graph_of(feature("n", "n"))
     assert (derivations(dict(DERIVE), plain), raw_columns(plain, [])) == ([], ("n",))
+
+
+def test_types_without_a_tensor() -> None:
+    schema = pa.schema({"n": pa.uint64(), "x": pa.float64()})
+    text = (parse_step("cast", "string"), parse_step("ordinal_encode"))
+    graph = build([FeatureSpec("n", "feature", ("n",)), FeatureSpec("x", "feature", ("x",), text)], schema)
+    assert unservable(graph, []) == (
+        "feature 'n': column 'n' has 64 bits without a sign, and TensorFlow's integers have one",
+        "feature 'x': step cast: the text of double has no TensorFlow twin",
+    )

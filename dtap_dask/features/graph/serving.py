@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from dtap_dask.features.graph.graph import Graph, Output, Value, in_order
+from dtap_dask.features.steps.elementwise import Cast
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.sql.expression import Expression, bind_in_order
 from dtap_dask.lake.sql.serving import unserved
@@ -48,13 +49,22 @@ def _of_output(output: Output, expressions: Mapping[str, Expression]) -> Iterato
 
 
 def _of_value(value: Value, expressions: Mapping[str, Expression]) -> Iterator[str]:
+    if isinstance(value.operation, Cast) and value.operation.dtype == "string" and _element(value.inputs[0]) == "float":
+        yield f"step cast: the text of {value.inputs[0].type.source} has no TensorFlow twin"
     if not isinstance(value.operation, Source):
         if value.applied.without_twin:
             yield f"step {value.applied.name} has no TensorFlow twin: {value.applied.without_twin}"
         return
+    if "uint64" in str(value.type.source):
+        yield f"column {value.operation.column!r} has 64 bits without a sign, and TensorFlow's integers have one"
     for name in needed([value.operation.column], expressions):
         if name in expressions:
             yield from (f"column {name!r}, {reason}" for reason in unserved(expressions[name].tree))
+
+
+def _element(value: Value) -> str:
+    """The kind of a value, of lists that of their elements."""
+    return (value.type.element or value.type).base
 
 
 def needed(columns: Sequence[str], expressions: Mapping[str, Expression]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dtap_dask.features.graph.graph import Value
+
 Tensor = Any
 
 
@@ -33,9 +35,13 @@ class TextTensor:
 
 @dataclass(frozen=True)
 class ListTensor:
-    """Lists of any length, a ragged tensor of n rows; `null` as in NumberTensor."""
+    """Lists of any length: row i holds `elements` from `splits[i]` to `splits[i + 1]`, int64 [n + 1].
 
-    values: Any
+    `null` is as in NumberTensor; null lists have no elements.
+    """
+
+    splits: Tensor
+    elements: NumberTensor | TextTensor
     null: Tensor | None = None
 
 
@@ -50,3 +56,36 @@ def fixed(value: Any, dtype: Any = tf.float64) -> Tensor:
 
 TensorColumn = NumberTensor | TextTensor | ListTensor
 TensorBound = Callable[..., TensorColumn]  # one column for each input
+
+
+def numbers(column: TensorColumn) -> NumberTensor:
+    """The column as numbers; the types were checked when the graph was built."""
+    assert isinstance(column, NumberTensor)
+    return column
+
+
+def floats(column: TensorColumn) -> Tensor:
+    """The numbers as float64, NaN where null."""
+    given = numbers(column)
+    if given.values.dtype == tf.float64:
+        return given.values
+    made = tf.cast(given.values, tf.float64)
+    if given.null is None:
+        return made
+    null = given.null[:, tf.newaxis] if made.shape.rank == 2 else given.null
+    return tf.where(null, tf.constant(float("nan"), tf.float64), made)
+
+
+def null_of(column: NumberTensor | TextTensor) -> Tensor | None:
+    """Where nulls are, bool [n] (any of a vector's places); None where there cannot be any."""
+    if isinstance(column, TextTensor) or column.values.dtype != tf.float64:
+        return column.null
+    missing = tf.math.is_nan(column.values)
+    return tf.reduce_any(missing, axis=1) if missing.shape.rank == 2 else missing
+
+
+def refuse(wrong: Tensor, value: Value, what: str) -> None:
+    """InvalidArgumentError if any is true: `what` is in a value's columns, and its step cannot take it."""
+    step = value.applied.name
+    text = f"column {', '.join(value.columns)!r}, step {step}: the rows hold {what}"
+    tf.debugging.Assert(~tf.reduce_any(wrong), [tf.constant(text)])

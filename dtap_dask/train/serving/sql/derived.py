@@ -51,7 +51,9 @@ def derived(
 
 
 def _rows(column: TensorColumn) -> Any:
-    return column.values.nrows() if isinstance(column, ListTensor) else tf.shape(column.values, tf.int64)[0]
+    if isinstance(column, ListTensor):
+        return tf.shape(column.splits, tf.int64)[0] - 1
+    return tf.shape(column.values, tf.int64)[0]
 
 
 def _whole(value: SqlTensor, rows: Any) -> SqlTensor:

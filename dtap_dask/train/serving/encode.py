@@ -1,0 +1,98 @@
+"""The twins of the encoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.steps.encode import HashEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.operation import Fitted
+from dtap_dask.train.serving.lookup import Lookup
+from dtap_dask.train.serving.tensors import (
+    NumberTensor,
+    Tensor,
+    TensorBound,
+    TensorColumn,
+    TextTensor,
+    numbers,
+    refuse,
+)
+
+
+def category(column: TensorColumn) -> Tensor:
+    """Text, or integers as int64; booleans are 0 and 1. What is null means nothing."""
+    if isinstance(column, TextTensor):
+        return column.values
+    return tf.cast(numbers(column).values, tf.int64)
+
+
+class OrdinalTwin(tf.Module):  # type: ignore[misc]
+    """Ids of a vocabulary: see OrdinalEncode."""
+
+    def __init__(self, step: OrdinalEncode, fitted: Fitted, value: Value):
+        super().__init__()
+        self._step, self._value = step, value
+        self.lookup = Lookup(fitted["vocabulary"])
+
+    def __call__(self, column: TensorColumn) -> TensorColumn:
+        step, given, null = self._step, category(column), column.null
+        place = self.lookup(given)
+        unseen = place < 0
+        if step.oov_buckets == 0:
+            refuse(unseen if null is None else unseen & ~null, self._value, "a value that was not in the fitted rows")
+        ids = tf.where(unseen, self._bucket(given), place + step.first)
+        if null is None:
+            return NumberTensor(ids)
+        return NumberTensor(tf.where(null, tf.zeros_like(ids), ids), null if step.keeps_nulls else None)
+
+    def _bucket(self, given: Tensor) -> Any:
+        buckets = self._step.oov_buckets
+        if buckets <= 1:
+            return tf.constant(buckets, tf.int64)
+        if given.dtype == tf.string:
+            return 1 + tf.strings.to_hash_bucket_fast(given, buckets)
+        return 1 + tf.math.floormod(given, buckets)
+
+
+def ordinal_encode(step: OrdinalEncode, fitted: Fitted, value: Value) -> TensorBound:
+    """Ids: 0 is null, then the buckets of unseen values, then the vocabulary."""
+    return OrdinalTwin(step, fitted, value)
+
+
+class OneHotTwin(tf.Module):  # type: ignore[misc]
+    """A 1 at the value's place: see OneHotEncode."""
+
+    def __init__(self, step: OneHotEncode, fitted: Fitted, value: Value):
+        super().__init__()
+        self._step, self._value = step, value
+        self._width = len(fitted["categories_"])
+        self.lookup = Lookup(fitted["categories_"])
+
+    def __call__(self, column: TensorColumn) -> TensorColumn:
+        null, place = column.null, self.lookup(category(column))
+        if self._step.unseen == "error":
+            unseen = place < 0
+            refuse(unseen if null is None else unseen & ~null, self._value, "a value that was not in the fitted rows")
+        if null is not None:
+            place = tf.where(null, tf.constant(-1, tf.int64), place)
+        vectors = tf.one_hot(place, self._width, on_value=1, off_value=0, dtype=tf.int64)
+        return NumberTensor(vectors, null if self._step.keeps_nulls else None)
+
+
+def one_hot_encode(step: OneHotEncode, fitted: Fitted, value: Value) -> TensorBound:
+    """Vectors of 0 and 1."""
+    return OneHotTwin(step, fitted, value)
+
+
+def hash_encode(step: HashEncode, fitted: Fitted, value: Value) -> TensorBound:
+    """0 for null, else 1 + the hash bucket of the bytes or of the decimal digits."""
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        given = category(column)
+        words = given if given.dtype == tf.string else tf.strings.as_string(given)
+        ids = 1 + tf.strings.to_hash_bucket_fast(words, step.buckets)
+        return NumberTensor(ids if column.null is None else tf.where(column.null, tf.zeros_like(ids), ids))
+
+    return apply

@@ -1,0 +1,57 @@
+"""The twins of impute and of its indicator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.operation import Fitted
+from dtap_dask.train.serving.tensors import (
+    ListTensor,
+    NumberTensor,
+    TensorBound,
+    TensorColumn,
+    TextTensor,
+    fixed,
+    floats,
+    null_of,
+    numbers,
+)
+
+
+def impute(step: Impute, fitted: Fitted, value: Value) -> TensorBound:
+    """The value in place of nulls."""
+    filling: Any = step.value if step.strategy == "constant" else fitted["statistics_"]
+    as_floats = step.strategy in ("mean", "median")
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        if isinstance(column, TextTensor):
+            word = filling.encode("utf-8", "surrogateescape")
+            return (
+                column if column.null is None else TextTensor(tf.where(column.null, tf.constant(word), column.values))
+            )
+        given = numbers(column)
+        if as_floats or given.values.dtype == tf.float64:
+            made = floats(column)
+            return NumberTensor(tf.where(tf.math.is_nan(made), fixed(float(filling)), made))
+        if given.null is None:
+            return given
+        return NumberTensor(tf.where(given.null, tf.cast(filling, given.values.dtype), given.values))
+
+    return apply
+
+
+def missing_indicator(step: MissingIndicator, fitted: Fitted, value: Value) -> TensorBound:
+    """1 where a value is null, else 0."""
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        assert not isinstance(column, ListTensor)
+        null = null_of(column)
+        if null is None:
+            return NumberTensor(tf.zeros(tf.shape(column.values)[:1], tf.int64))
+        return NumberTensor(tf.cast(null, tf.int64))
+
+    return apply

@@ -1,0 +1,135 @@
+"""Raw columns of the lake as tensors: what a serving model is given, and how nulls are spelt in it.
+
+Scalars are of shape [n] or [n, 1]. Floats and decimals are float64 (float32 where the lake has these), NaN is null.
+Integers, dates and times are int64, the latter two in microseconds since 1970; booleans are bool, text is string.
+Vectors are [n, k], lists ragged [n, None]. What has no NaN is null where a second tensor, bool [n], named
+`null_name(name)`, is true; leaving it out says that there are no nulls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import tensorflow as tf
+
+from dtap_dask.errors import DataError
+from dtap_dask.features.columns.column import item_of
+from dtap_dask.features.steps.valuetype import Base, ValueType, source_type
+from dtap_dask.train.serving.tensors import ListTensor, NumberTensor, Tensor, TensorColumn, TextTensor
+
+RawTensors = Mapping[str, Any]
+
+
+def null_name(column: str) -> str:
+    """The name of the tensor that says where a column is null."""
+    return f"{column}_null"
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """A column of the lake that features are made from."""
+
+    name: str
+    type: ValueType
+
+    @classmethod
+    def of(cls, field: pa.Field) -> RawColumn:
+        """The column of a field of the lake's schema."""
+        return cls(field.name, source_type(field.type, field.name))
+
+    @property
+    def base(self) -> Base:
+        """The kind of its values, of lists that of their elements."""
+        return (self.type.element or self.type).base
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of its tensor."""
+        if self.base == "float":
+            own = item_of(self.type.source)
+            return tf.float32 if pa.types.is_float32(own) or pa.types.is_float16(own) else tf.float64
+        return {"bool": tf.bool, "text": tf.string}.get(self.base, tf.int64)
+
+    @property
+    def has_null_tensor(self) -> bool:
+        """Whether nulls need a tensor of their own."""
+        return self.type.element is not None or self.base != "float"
+
+    @property
+    def spec(self) -> Any:
+        """What its tensor is, in a signature."""
+        if self.type.element is not None:
+            return tf.RaggedTensorSpec([None, None], self.dtype, 1, tf.int64)
+        shape = [None] if self.type.width is None else [None, self.type.width]
+        return tf.TensorSpec(shape, self.dtype, self.name)
+
+    def column(self, given: RawTensors) -> TensorColumn:
+        """The column of a batch."""
+        null = None
+        if self.has_null_tensor and null_name(self.name) in given:
+            null = tf.reshape(tf.cast(given[null_name(self.name)], tf.bool), [-1])
+        values = given[self.name]
+        if self.type.element is not None:
+            return self._lists(values, null)
+        return self._plain(
+            tf.reshape(self._typed(values), [-1] if self.type.width is None else [-1, self.type.width]), null
+        )
+
+    def _typed(self, values: Any) -> Tensor:
+        if self.base == "text":
+            return tf.convert_to_tensor(values, tf.string)
+        wide = tf.float64 if self.base == "float" else self.dtype
+        return tf.cast(tf.cast(values, self.dtype), wide)
+
+    def _plain(self, values: Tensor, null: Any) -> NumberTensor | TextTensor:
+        return TextTensor(values, null) if self.base == "text" else NumberTensor(values, null)
+
+    def _lists(self, values: Any, null: Any) -> ListTensor:
+        if not isinstance(values, tf.RaggedTensor):
+            values = tf.RaggedTensor.from_tensor(tf.convert_to_tensor(values))
+        splits = tf.cast(values.row_splits, tf.int64)
+        return ListTensor(splits, self._plain(self._typed(values.flat_values), None), null)
+
+
+def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str, TensorColumn]:
+    """All columns of a batch. DataError lists those that are missing."""
+    missing = [one.name for one in columns if one.name not in given]
+    if missing:
+        raise DataError(
+            f"The raw tensors lack {', '.join(map(repr, missing))}, which the features need. Of values that are not "
+            f"known, floats are NaN; others are null where a bool tensor such as {null_name(missing[0])!r} is true."
+        )
+    return {one.name: one.column(given) for one in columns}
+
+
+def example_spec(columns: Sequence[RawColumn]) -> dict[str, Any]:
+    """How raw columns are parsed from serialized tf.train.Examples, where a missing or empty feature is null."""
+    return {one.name: _example_feature(one) for one in columns}
+
+
+def _example_feature(column: RawColumn) -> Any:
+    dtype = {"float": tf.float32, "text": tf.string}.get(column.base, tf.int64)
+    return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+
+
+def from_examples(serialized: Tensor, columns: Sequence[RawColumn]) -> dict[str, Any]:
+    """The raw tensors of serialized tf.train.Examples, string [n]."""
+    parsed = tf.io.parse_example(serialized, example_spec(columns))
+    made: dict[str, Any] = {}
+    for one in columns:
+        values = parsed[one.name]
+        if one.type.element is not None:
+            made[one.name] = values
+            continue
+        width = one.type.width or 1
+        default: Any = {"float": float("nan"), "text": ""}.get(one.base, 0)
+        made[one.name] = values.to_tensor(default, [None, width])
+        counts = values.row_lengths()
+        text = f"column {one.name!r}: an Example holds another number of values than {width}"
+        tf.debugging.Assert(tf.reduce_all((counts == width) | (counts == 0)), [tf.constant(text)])
+        if one.has_null_tensor:
+            made[null_name(one.name)] = counts == 0
+    return made

@@ -1,0 +1,53 @@
+"""The TensorFlow twins of all operations, by their class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dtap_dask.errors import DtapError
+from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.dates import DatetimeParts
+from dtap_dask.features.steps.elements import lifted
+from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
+from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.operation import Fitted, Operation
+from dtap_dask.features.steps.reduce import Pca
+from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.train.serving import dates, elementwise, encode, impute, lists, reduce, scale
+from dtap_dask.train.serving.tensors import TensorBound
+
+Maker = Callable[..., TensorBound]
+"""(operation, what it has learnt, its value in the graph) -> a function of the inputs' columns."""
+
+TWINS: dict[type[Operation], Maker] = {
+    Bucketize: scale.bucketize,
+    Cast: elementwise.cast,
+    Clip: elementwise.clip,
+    DatetimeParts: dates.datetime_parts,
+    HashEncode: encode.hash_encode,
+    Impute: impute.impute,
+    LabelEncode: encode.ordinal_encode,
+    Log1p: elementwise.log1p,
+    MaxAbsScale: scale.maxabs_scale,
+    MinMaxScale: scale.minmax_scale,
+    MissingIndicator: impute.missing_indicator,
+    OneHotEncode: encode.one_hot_encode,
+    OrdinalEncode: encode.ordinal_encode,
+    Passthrough: elementwise.passthrough,
+    Pca: reduce.pca,
+    StandardScale: scale.standard_scale,
+}
+
+
+def twin(value: Value, fitted: Fitted) -> TensorBound:
+    """The twin of a value's operation; over the elements of lists where the operation is applied to each of them."""
+    operation = value.applied
+    maker = TWINS.get(type(operation))
+    if maker is None:
+        raise DtapError(f"Step {operation.name} has no TensorFlow twin. {operation.without_twin}".rstrip())
+    given = value.inputs[0].type
+    if not lifted(operation, given):
+        return maker(operation, fitted, value)
+    return lists.each(operation, maker(operation, fitted, lists.of_elements(value)))

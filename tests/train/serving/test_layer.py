@@ -1,0 +1,123 @@
+"""The Keras layer of a dataset: what it gives for the rows of the lake, in a model, saved and loaded without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+import dtap_dask
+from dtap_dask.errors import DataError, OutputError
+from in_process import run_in_process
+from raw_tensors import raw_tensors
+
+ROWS = pa.table(
+    {
+        "fare": pa.array([4.5, None, 12.25, 7.0, 3.0, 5.0], pa.float32()),
+        "miles": [1.0, 2.5, 4.0, 0.5, 3.75, 8.0],
+        "trips": pa.array([3, None, 2, 7, 2**40, 3]),
+        "company": ["a\nb", None, "", "Taxi", "Taxi", "a\nb"],
+        "tags": [["x"], ["x", "y"], [], ["z"], ["y"], ["x", "x"]],
+        "tip": [1, 0, 0, 1, 1, 0],
+    }
+)
+JOB: dict[str, Any] = {
+    "version": 1,
+    "derive": {"per_mile": "fare / miles"},
+    "label": "tip",
+    "features": [
+        {"columns": ["fare", "miles"], "steps": ["impute", "standard_scale"], "name": "sizes"},
+        {"columns": ["per_mile"], "steps": [{"impute": "median"}, "log1p"]},
+        {"columns": ["company", "trips"], "steps": [{"ordinal_encode": {"oov_buckets": 3}}]},
+        {"columns": ["tags"], "steps": [{"hash_encode": 10}]},
+    ],
+    "output": {"shuffle": "none"},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished dataset of ROWS."""
+    folder = tmp_path_factory.mktemp("serving")
+    pq.write_table(ROWS, folder / "rows.parquet")
+    job = JOB | {"source": {"path": str(folder / "rows.parquet")}}
+    run_in_process(job | {"output": JOB["output"] | {"path": str(folder / "out")}})
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def layer(dataset: Path) -> Any:
+    """Its layer."""
+    return dtap_dask.serving(dataset)
+
+
+def raw(layer: Any, rows: pa.Table = ROWS) -> dict[str, Any]:
+    """The tensors that the layer takes."""
+    return raw_tensors(rows.select([one.name for one in layer.raw_columns]).combine_chunks().to_batches()[0])
+
+
+def assert_same(made: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert list(made) == list(wanted)
+    for name, values in wanted.items():
+        assert made[name].dtype == values.dtype
+        if isinstance(values, tf.RaggedTensor):
+            assert made[name].to_list() == values.to_list()
+        else:
+            np.testing.assert_allclose(made[name], values, rtol=1.2e-7)
+
+
+def test_raw_columns_are_those_that_features_need(layer: Any) -> None:
+    assert [one.name for one in layer.raw_columns] == ["fare", "miles", "trips", "company", "tags"]
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_features_are_those_of_load(dataset: Path, layer: Any, graph: bool) -> None:
+    [(wanted, _)] = dtap_dask.load(dataset, batch_size=100, shuffle=False)
+    assert_same((tf.function(layer) if graph else layer)(raw(layer)), wanted)
+
+
+def test_one_row_and_columns_of_one_place(layer: Any) -> None:
+    made = layer(raw(layer, ROWS.slice(2, 1)))
+    assert made["sizes"].shape == (1, 2)
+    rows = raw(layer) | {"fare": tf.constant(ROWS["fare"].to_numpy()[:, None])}
+    assert_same(layer(rows), layer(raw(layer)))
+
+
+def whole(layer: Any) -> Any:
+    """A model from raw columns."""
+    inputs = layer.raw_inputs(nulls=True)
+    features = layer(inputs)
+    ids = keras.layers.Embedding(features["company"].ids, 2)(features["company"])
+    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.concatenate([ids, features["sizes"]])))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves variables so
+def test_a_model_is_saved_and_loaded_without_the_dataset(layer: Any, tmp_path: Path) -> None:
+    model = whole(layer)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    wanted = model(raw(layer)).numpy()
+    np.testing.assert_array_equal(loaded(raw(layer)).numpy(), wanted)
+    np.testing.assert_allclose(loaded.predict(raw(layer), verbose=0), wanted, rtol=1e-6)
+    loaded.save(tmp_path / "again.keras")  # the file that it was loaded from is gone
+    again = keras.saving.load_model(tmp_path / "again.keras")
+    np.testing.assert_array_equal(again(raw(layer)).numpy(), wanted)
+
+
+def test_missing_columns_and_values_that_records_refuse(layer: Any) -> None:
+    with pytest.raises(DataError, match="lack 'fare', which the features need"):
+        layer({name: values for name, values in raw(layer).items() if name != "fare"})
+    wrong = raw(layer) | {"fare": tf.constant([np.inf] * 6)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="feature 'sizes'.*would make an infinity"):
+        layer(wrong)
+
+
+def test_what_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(OutputError):
+        dtap_dask.serving(tmp_path)
