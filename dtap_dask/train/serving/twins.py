@@ -10,12 +10,13 @@ from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
-from dtap_dask.features.steps.encode import HashEncode, LabelEncode, OneHotEncode, OrdinalEncode
+from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.operation import Fitted, Operation
+from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.train.serving import dates, elementwise, encode, impute, lists, reduce, scale
+from dtap_dask.train.serving import dates, elementwise, encode, impute, lists, ordinal, reduce, scale
 from dtap_dask.train.serving.tensors import TensorBound
 
 Maker = Callable[..., TensorBound]
@@ -28,13 +29,13 @@ TWINS: dict[type[Operation], Maker] = {
     DatetimeParts: dates.datetime_parts,
     HashEncode: encode.hash_encode,
     Impute: impute.impute,
-    LabelEncode: encode.ordinal_encode,
+    LabelEncode: ordinal.ordinal_encode,
     Log1p: elementwise.log1p,
     MaxAbsScale: scale.maxabs_scale,
     MinMaxScale: scale.minmax_scale,
     MissingIndicator: impute.missing_indicator,
     OneHotEncode: encode.one_hot_encode,
-    OrdinalEncode: encode.ordinal_encode,
+    OrdinalEncode: ordinal.ordinal_encode,
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
     StandardScale: scale.standard_scale,
