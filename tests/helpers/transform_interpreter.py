@@ -114,6 +114,10 @@ def standard_scale(options: Json, fitted: Json) -> Any:
     return unless_null(lambda x: (number(x) - fitted.get("mean_", 0.0)) / fitted.get("scale_", 1.0))
 
 
+def robust_scale(options: Json, fitted: Json) -> Any:
+    return unless_null(lambda x: (number(x) - fitted.get("center_", 0.0)) / fitted.get("scale_", 1.0))
+
+
 def bucketize(options: Json, fitted: Json) -> Any:
     bounds = fitted["boundaries_"] if options["boundaries"] is None else options["boundaries"]
     return unless_null(lambda x: sum(bound <= x for bound in bounds))
@@ -208,7 +212,17 @@ def datetime_parts(options: Json, fitted: Json) -> Any:
 
 
 IDS = {"ordinal_encode", "hash_encode"}
-OF_ELEMENTS = IDS | {"impute", "clip", "log1p", "standard_scale", "minmax_scale", "maxabs_scale", "bucketize", "cast"}
+OF_ELEMENTS = IDS | {
+    "impute",
+    "clip",
+    "log1p",
+    "standard_scale",
+    "minmax_scale",
+    "maxabs_scale",
+    "robust_scale",
+    "bucketize",
+    "cast",
+}
 
 OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "impute": impute,
@@ -216,6 +230,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "clip": clip,
     "log1p": lambda options, fitted: unless_null(lambda x: math.log1p(x) if x > -1 else None),
     "standard_scale": standard_scale,
+    "robust_scale": robust_scale,
     "minmax_scale": lambda options, fitted: unless_null(lambda x: number(x) * fitted["scale_"] + fitted["min_"]),
     "maxabs_scale": lambda options, fitted: unless_null(lambda x: number(x) / fitted["scale_"]),
     "bucketize": bucketize,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.dates import DatetimeParts
+from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
@@ -22,8 +23,8 @@ from dtap_dask.validation import problems
 STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
-        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, Bucketize, OrdinalEncode, OneHotEncode,
-        HashEncode, DatetimeParts, Pca, Cast, Passthrough,
+        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
+        OneHotEncode, HashEncode, DatetimeParts, Pca, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -36,7 +37,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "robust_scale", "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd", "polynomial",
+    "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd", "polynomial",
     "text_hash", "pad", "estimator",
 )  # fmt: skip
 

@@ -15,13 +15,21 @@ from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
 from sklearn.decomposition import PCA
 from sklearn.impute import MissingIndicator as PlainIndicator
 from sklearn.impute import SimpleImputer as PlainImputer
-from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, MaxAbsScaler, OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    RobustScaler,
+)
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import shape_of
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.dates import PARTS, DatetimeParts
+from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
@@ -70,6 +78,12 @@ def _minmax(step: MinMaxScale, fitted: Fitted, columns: Sequence[str], given: Va
 def _maxabs(step: MaxAbsScale, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     scaler = _fit(MaxAbsScaler(), columns[0], [fitted["max_abs_"]])
     return _filled(scaler, n_samples_seen_=fitted["n_samples_seen_"])
+
+
+def _robust(step: RobustScale, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    scaler = RobustScaler(**step.model_dump()).set_output(transform="pandas")
+    arrays = {name: np.array([fitted[name]]) if name in fitted else None for name in ("center_", "scale_")}
+    return _filled(scaler, n_features_in_=1, feature_names_in_=np.array(columns, object), **arrays)
 
 
 def _impute(step: Impute, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
@@ -183,6 +197,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     StandardScale: _standard,
     MinMaxScale: _minmax,
     MaxAbsScale: _maxabs,
+    RobustScale: _robust,
     Impute: _impute,
     OrdinalEncode: _ordinal,
     LabelEncode: _ordinal,

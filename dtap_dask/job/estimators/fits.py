@@ -16,14 +16,18 @@ from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer as PlainImputer
+from sklearn.preprocessing import RobustScaler
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.columns.column import Floats
+from dtap_dask.features.columns.column import Floats, Numbers
 from dtap_dask.features.engine.checks import infinite
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.statistics.counts import Counts
+from dtap_dask.features.statistics.quantiles import Quantiles
+from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
 from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation, StatisticSpec
@@ -218,6 +222,22 @@ def _median(target: Target, column: Floats) -> Fitted:
     return {"statistics_": float(PlainImputer(strategy="median").fit(column).statistics_[0])}
 
 
+def robust(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """scikit-learn's RobustScaler on the one column, gathered by a worker: dask-ml's takes approximate percentiles."""
+    return [_gathered(frames, target, rows, _robust) for target in targets]
+
+
+def _robust(target: Target, column: Floats) -> Fitted:
+    step = target.step
+    assert isinstance(step, RobustScale)
+    values = Quantiles()
+    values.add(Sample(Numbers(column[:, 0])))
+    values.settle()
+    fitted = step.fit(values, target.context)  # says that the range overflows
+    scaler = RobustScaler(**step.model_dump()).fit(column)
+    return {**fitted, **{name: float(getattr(scaler, name)[0]) for name in ("center_", "scale_") if name in fitted}}
+
+
 def quantiles(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """numpy.quantile on the one column, gathered by a worker: dask-ml's percentiles are approximate."""
     return [_gathered(frames, target, rows, _quantiles) for target in targets]
@@ -294,6 +314,7 @@ FITS: dict[type[Operation], Fit] = {
     StandardScale: standard,
     MinMaxScale: minmax,
     MaxAbsScale: maxabs,
+    RobustScale: robust,
     OrdinalEncode: categories,
     LabelEncode: categories,
     OneHotEncode: categories,

@@ -11,6 +11,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | impute: most_frequent | value_counts of the Dask DataFrame: dask-ml breaks ties otherwise than scikit-learn |
 | maxabs_scale | min and max of the Dask DataFrame: dask-ml has no such scaler |
 | impute: median | scikit-learn's SimpleImputer, the column gathered by one worker: dask-ml's is approximate |
+| robust_scale | scikit-learn's RobustScaler, the column gathered by one worker: dask-ml's is approximate |
 | bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
 | pca | scikit-learn's PCA, the block gathered by one worker: dask-ml's fails with today's scikit-learn |
 

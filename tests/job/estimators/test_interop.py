@@ -91,6 +91,8 @@ NUMBERS = {
     "minmax": spec("f", ["x"], {"impute": {"strategy": "constant", "value": 0.5}}, {"minmax_scale": [-1, 1]}),
     "minmax of integers": spec("f", ["n"], "minmax_scale"),
     "maxabs": spec("f", ["x"], {"impute": {"strategy": "median"}}, "maxabs_scale"),
+    "robust": spec("f", ["x"], MEAN, "robust_scale"),
+    "robust, not centred": spec("f", ["y"], {"robust_scale": {"with_centering": False, "unit_variance": True}}),
     "most frequent": spec("f", ["m"], {"impute": {"strategy": "most_frequent"}}, "standard_scale"),
     "log1p between clips": spec(
         "f", ["x"], MEAN, {"clip": {"min": 0}}, "log1p", {"clip": {"max": 1.5}}, "minmax_scale"
