@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -35,12 +34,8 @@ Taps = dict[str, str]
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("DTAP_")]:
-        monkeypatch.delenv(name)
-    fsspec.register_implementation("dtap", DtapFileSystem, clobber=True)
-    with dask.config.set(dtap={}, hdfs={}):
-        yield
+def empty_memory(registered: None) -> Iterator[None]:
+    yield
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]

@@ -8,13 +8,11 @@ import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dask
 import dask.dataframe as dd
-import fsspec
 import pandas as pd
 import pyarrow.dataset as ds
 import pytest
@@ -29,13 +27,7 @@ from waiting import HANG
 Taps = dict[str, str]
 
 
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("DTAP_")]:
-        monkeypatch.delenv(name)
-    fsspec.register_implementation("dtap", DtapFileSystem, clobber=True)
-    with dask.config.set(dtap={}, hdfs={}):
-        yield
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 @pytest.fixture
