@@ -8,6 +8,7 @@ from dtap_dask.errors import DtapError
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.dates import DatetimeParts
+from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
@@ -16,7 +17,7 @@ from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.train.serving import dates, elementwise, encode, impute, lists, ordinal, reduce, scale
+from dtap_dask.train.serving import dates, distribution, elementwise, encode, impute, lists, ordinal, reduce, scale
 from dtap_dask.train.serving.tensors import TensorBound
 
 Maker = Callable[..., TensorBound]
@@ -38,6 +39,7 @@ TWINS: dict[type[Operation], Maker] = {
     OrdinalEncode: ordinal.ordinal_encode,
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
+    RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,
 }
 

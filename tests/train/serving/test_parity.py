@@ -60,6 +60,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
     "standard_scale": [(F64, PLAIN, ["impute", "standard_scale"]), (I64, INTEGERS, [FILL, "standard_scale"])],
     "minmax_scale": [(F64, PLAIN, [FILL, {"minmax_scale": (-1, 1)}])],
     "maxabs_scale": [(F32, PLAIN, [FILL, "maxabs_scale"])],
+    "robust_scale": [(F32, PLAIN, [FILL, {"robust_scale": {"unit_variance": True}}])],
     "bucketize": [
         (F64, FLOATS, [FILL, {"bucketize": {"boundaries": [-1, 0, 0.5, 1e10]}}]),
         (I64, INTEGERS, [FILL, {"bucketize": {"boundaries": [-1, 0.5, 2**53 + 1, 2**63]}}]),
