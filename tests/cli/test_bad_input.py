@@ -78,7 +78,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
         ["standard_scal"],
         r"features\[0\].steps\[0\] \(line \d+\): there is no step 'standard_scal'. Did you mean",
     ),
-    (STEPS, ["robust_scale"], r"features\[0\].steps\[0\] .*: step 'robust_scale' is not available yet."),
+    (STEPS, ["quantile_transform"], r"features\[0\].steps\[0\] .*: step 'quantile_transform' is not available yet."),
     (
         STEPS,
         [{"impute": {"strategy": "avg"}}],
