@@ -63,6 +63,26 @@ def test_pca_is_scikit_learns(rows, width, seed, cuts, data):
     assert (graph.passes, out.shape, out.dtype) == (1, (len(matrix), kept), np.float32)
 
 
+@examples(0.1)
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_whitened_components_are_scikit_learns(width, seed):
+    matrix = sample(60, width, seed)
+    _, fitted, out = run(matrix, [20], ("pca", {"n_components": width, "whiten": True}))
+    oracle = PCA(width, svd_solver="full", whiten=True).fit(matrix)
+    components, expected = positive(oracle.components_, oracle.transform(matrix))
+    np.testing.assert_allclose(fitted["components_"], components, atol=1e-6)
+    np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_whitening_refuses_components_without_variance():
+    matrix = sample(50, 2)
+    whiten = ("pca", {"n_components": 3, "whiten": True})
+    with pytest.raises(DataError, match="only 2 of the 3 components of.*Lower `n_components` to 2, or leave out"):
+        run(np.column_stack([matrix, matrix[:, 0] - matrix[:, 1]]), [], whiten)
+    with pytest.raises(DataError, match="only 0 of the 3 components of.*Leave the block out, or leave out"):
+        run(np.ones((9, 3)), [], whiten)
+
+
 @pytest.mark.parametrize(("step", "scaler"), [("standard_scale", StandardScaler), ("minmax_scale", MinMaxScaler)])
 def test_scale_then_pca_is_one_level(step, scaler):
     matrix = sample(500, 6) * [1, 10, 100, 1000, 0.1, 0.01]

@@ -5,6 +5,7 @@ A row at a time, in plain Python: None is null, text is bytes, vectors and one-h
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -166,7 +167,25 @@ def pca(options: Json, fitted: Json) -> Any:
         if None in inputs:
             return None
         centred = [number(x) - mean for x, mean in zip(inputs, fitted["mean_"], strict=True)]
-        return [sum(a * b for a, b in zip(row, centred, strict=True)) for row in fitted["components_"]]
+        products = [sum(a * b for a, b in zip(row, centred, strict=True)) for row in fitted["components_"]]
+        variances = fitted["explained_variance_"] if options["whiten"] else [1] * len(products)
+        return [one / math.sqrt(variance) for one, variance in zip(products, variances, strict=True)]
+
+    return apply
+
+
+def polynomial(options: Json, fitted: Json) -> Any:
+    degree, chosen = options["degree"], itertools.combinations_with_replacement
+    least, most = degree if isinstance(degree, list) else (0, degree)
+    if options["interaction_only"]:
+        chosen = itertools.combinations
+
+    def apply(*inputs: Any) -> list[float] | None:
+        if None in inputs:
+            return None
+        places = [one for size in range(max(least, 1), most + 1) for one in chosen(range(len(inputs)), size)]
+        products = [math.prod(number(inputs[place]) for place in one) for one in places]
+        return [1.0] * options["include_bias"] + products
 
     return apply
 
@@ -240,6 +259,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "hash_encode": hash_encode,
     "datetime_parts": datetime_parts,
     "pca": pca,
+    "polynomial": polynomial,
     "cast": cast,
     "passthrough": lambda options, fitted: lambda x: x,
 }

@@ -15,13 +15,15 @@ from dtap_dask.features.statistics.statistic import Covariance
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
+NO_VARIANCE = 1e-12  # of the largest variance: what rounding makes of none
+
 
 class Pca(Operation):
     """The first `n_components` principal components of a whole vector block, as scikit-learn's PCA.
 
-    The largest entry of each component is positive (the first of several equally large). Fitted: `components_`,
-    `explained_variance_`, `explained_variance_ratio_`, `singular_values_`, `mean_`, `n_components_`,
-    `n_features_in_`, `n_samples_`, `noise_variance_`.
+    `whiten` divides each component by the square root of its variance. The largest entry of each component is positive
+    (the first of several equally large). Fitted: `components_`, `explained_variance_`, `explained_variance_ratio_`,
+    `singular_values_`, `mean_`, `n_components_`, `n_features_in_`, `n_samples_`, `noise_variance_`.
     """
 
     name: ClassVar[str] = "pca"
@@ -29,6 +31,7 @@ class Pca(Operation):
     on_block: ClassVar[bool] = True
 
     n_components: Annotated[int, Field(ge=1)]
+    whiten: bool = False
 
     def check_input(self, given: ValueType) -> None:
         self.number_only(given)
@@ -58,22 +61,42 @@ class Pca(Operation):
             raise DataError(f"The squares of the values of {context} overflow float64. Scale them first.")
         values, vectors = np.linalg.eigh(matrix)
         values = np.maximum(values[::-1], 0.0)
-        vectors = vectors[:, ::-1].T
-        vectors = vectors[: self.n_components]
-        sizes = np.abs(vectors)
-        # two scaled columns always give entries of one size: rounding must not choose between them
-        first = (sizes >= sizes.max(axis=1, keepdims=True) * (1 - 1e-6)).argmax(axis=1)
-        vectors = vectors * np.where(vectors[np.arange(len(vectors)), first] < 0, -1.0, 1.0)[:, None]
+        if self.whiten:
+            self.refuse_flat(values, context)
+        vectors = signed(vectors[:, ::-1].T[: self.n_components])
         return _named(values, vectors, statistic, self.n_components)
 
+    def refuse_flat(self, values: Floats, context: ErrorContext) -> None:
+        """DataError for components without variance, which whitening would divide by rounding errors."""
+        varying = int(np.count_nonzero(values[: self.n_components] > values[0] * NO_VARIANCE))
+        if varying < self.n_components:
+            remedy = f"Lower `n_components` to {varying}" if varying else "Leave the block out"
+            raise DataError(
+                f"`whiten` divides by the variance of each component, and only {varying} of the {self.n_components} "
+                f"components of {context} vary in the fitted rows. {remedy}, or leave out `whiten`."
+            )
+
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
-        components, means = np.array(fitted["components_"]), np.array(fitted["mean_"])
+        components, means = self.projection(fitted), np.array(fitted["mean_"])
 
         def apply(*columns: Column) -> Column:
             centred = np.column_stack([numbers(column).floats() for column in columns]) - means
             return Numbers(np.einsum("nk,ck->nc", centred, components))  # einsum, not @: see Covariance
 
         return apply
+
+    def projection(self, fitted: Fitted) -> Floats:
+        """What centred rows are multiplied by, shape [components, columns]: the components, whitened if asked."""
+        components = np.array(fitted["components_"])
+        return components / np.sqrt(fitted["explained_variance_"])[:, None] if self.whiten else components
+
+
+def signed(vectors: Floats) -> Floats:
+    """Components, shape [components, columns], with the largest entry of each positive."""
+    sizes = np.abs(vectors)
+    # two scaled columns always give entries of one size: rounding must not choose between them
+    first = (sizes >= sizes.max(axis=1, keepdims=True) * (1 - 1e-6)).argmax(axis=1)
+    return np.asarray(vectors * np.where(vectors[np.arange(len(vectors)), first] < 0, -1.0, 1.0)[:, None])
 
 
 def _named(values: Floats, vectors: Floats, covariance: Covariance, kept: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
+from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.validation import problems
@@ -24,7 +25,7 @@ STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, DatetimeParts, Pca, Cast, Passthrough,
+        OneHotEncode, HashEncode, DatetimeParts, Pca, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -37,7 +38,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd", "polynomial",
+    "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd",
     "text_hash", "pad", "estimator",
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from sklearn.preprocessing import (
     MaxAbsScaler,
     OneHotEncoder,
     OrdinalEncoder,
+    PolynomialFeatures,
     RobustScaler,
 )
 
@@ -35,6 +36,7 @@ from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
+from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.steps.valuetype import ValueType
@@ -188,9 +190,14 @@ def _passthrough(step: Passthrough, fitted: Fitted, columns: Sequence[str], give
 def _pca(step: Pca, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     names = ("components_", "explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_")
     plain = {name: fitted[name] for name in ("n_components_", "n_features_in_", "n_samples_", "noise_variance_")}
-    pca = PCA(n_components=fitted["n_components_"]).set_output(transform="pandas")
+    pca = PCA(n_components=fitted["n_components_"], whiten=step.whiten).set_output(transform="pandas")
     arrays = {name: np.array(fitted[name]) for name in names}
     return _filled(pca, feature_names_in_=np.array(columns, object), **arrays, **plain)
+
+
+def _polynomial(step: Polynomial, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    made = PolynomialFeatures(step.degree, interaction_only=step.interaction_only, include_bias=step.include_bias)
+    return made.set_output(transform="pandas").fit(pd.DataFrame({name: [0.0] for name in columns}))
 
 
 MAKERS: dict[type[Operation], Callable[..., Any]] = {
@@ -210,6 +217,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     DatetimeParts: _datetime_parts,
     Passthrough: _passthrough,
     Pca: _pca,
+    Polynomial: _polynomial,
     MissingIndicator: _missing_indicator,
 }
 """What makes the estimator of an operation: a function of it, what it learnt, its columns and their type."""

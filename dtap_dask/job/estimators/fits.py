@@ -273,6 +273,8 @@ def _components(target: Target, block: Floats) -> Fitted:
     if not np.isfinite(pca.explained_variance_).all():
         covariance.products = np.full((1, 1), np.inf)
         step.fit(covariance, target.context)  # says that squares overflow
+    if step.whiten:
+        step.refuse_flat(pca.explained_variance_, target.context)
     largest = pca.components_[np.arange(step.n_components), np.abs(pca.components_).argmax(axis=1)]
     return {
         "components_": tuple(map(tuple, (pca.components_ * np.where(largest < 0, -1.0, 1.0)[:, None]).tolist())),

@@ -12,9 +12,10 @@ from dtap_dask.train.serving.tensors import NumberTensor, TensorBound, TensorCol
 
 def pca(step: Pca, fitted: Fitted, value: Value) -> TensorBound:
     """The centred columns of the block on the components. NumPy adds the products in another order."""
+    components = step.projection(fitted)
 
     def apply(*columns: TensorColumn) -> TensorColumn:
         centred = tf.stack([floats(column) for column in columns], axis=1) - fixed(fitted["mean_"])
-        return NumberTensor(tf.matmul(centred, fixed(fitted["components_"]), transpose_b=True))
+        return NumberTensor(tf.matmul(centred, fixed(components), transpose_b=True))
 
     return apply

@@ -15,9 +15,21 @@ from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
+from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.train.serving import dates, distribution, elementwise, encode, impute, lists, ordinal, reduce, scale
+from dtap_dask.train.serving import (
+    dates,
+    distribution,
+    elementwise,
+    encode,
+    impute,
+    lists,
+    ordinal,
+    polynomial,
+    reduce,
+    scale,
+)
 from dtap_dask.train.serving.tensors import TensorBound
 
 Maker = Callable[..., TensorBound]
@@ -39,6 +51,7 @@ TWINS: dict[type[Operation], Maker] = {
     OrdinalEncode: ordinal.ordinal_encode,
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
+    Polynomial: polynomial.polynomial,
     RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,
 }

@@ -176,6 +176,14 @@ def test_pca_works_on_all_columns() -> None:
     np.testing.assert_array_equal(pca.feature_names_in_, own.feature_names_in_)
 
 
+@pytest.mark.parametrize("step", [{"polynomial": [1, 3]}, {"pca": {"n_components": 2, "whiten": True}}])
+def test_blocks_are_as_their_estimators(step: dict[str, Any]) -> None:
+    state = fitted(spec("f", ["x", "y", "z"], MEAN, "standard_scale", step, vector=True))
+    *columns, whole = dtap_dask.to_dask_ml(state)["f"]
+    block = pd.concat([through(entry, FRAME) for entry in columns], axis=1)
+    np.testing.assert_allclose(through(whole, block), expected(state, "f"), rtol=2e-6, atol=1e-6)
+
+
 def test_the_indicator_of_an_imputer() -> None:
     state = fitted(spec("f", ["x"], {"impute": {"indicator": True}}), spec("w", ["word"], {"impute": {
         "strategy": "most_frequent", "indicator": True}}, "one_hot_encode"),
