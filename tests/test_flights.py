@@ -1,0 +1,50 @@
+"""The jobs in jobs/flights/ on the flights that left New York in 2013, and what their training scripts reach."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from in_process import run_in_process
+
+FLIGHTS = Path(__file__).parents[1] / "jobs" / "flights"
+
+
+def script(name: str) -> ModuleType:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(f"flights_{name}", FLIGHTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with ./flights."""
+    folder = tmp_path_factory.mktemp("flights")
+    script("lake").main(str(folder / "flights"))
+    return folder
+
+
+def test_training_scripts_are_short() -> None:
+    scripts = [path for path in FLIGHTS.glob("*.py") if path.stem != "lake"]
+    assert scripts
+    assert all(len(path.read_text().splitlines()) < 40 for path in scripts)
+
+
+def test_departures_of_an_hour_are_forecast(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lake)
+    manifest = run_in_process(FLIGHTS / "hours.yaml")
+    assert {name: split.rows for name, split in manifest.splits.items()} == {"train": 19_618, "eval": 6_494}
+    script("hours").main()
+    found = re.search(r"Mean absolute error: ([0-9.]+) departures", capsys.readouterr().out)
+    assert found
+    assert float(found[1]) < 4  # 4.7 with hour, weekday and day of the year as plain numbers
