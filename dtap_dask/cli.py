@@ -19,7 +19,7 @@ from dtap_dask.job.interrupts import handle_signals
 from dtap_dask.words import count, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
-LATER = ("validate", "export", "clean")
+LATER = ("validate", "clean")
 PATH = click.Path()  # or a URL; what a shell completes as a path
 
 
@@ -301,6 +301,17 @@ def verify(path: str, as_json: bool) -> None:
     from dtap_dask.job.dataset import verification
 
     click.echo(verification(path, as_json=as_json))
+
+
+@tfrecords.command()
+@click.argument("path", type=PATH)
+@click.argument("folder", type=PATH)
+@click.option("--model", type=PATH, metavar="FILE", help="A trained Keras model (.keras) of the features.")
+def export(path: str, folder: str, model: str | None) -> None:
+    """Write the features of a finished dataset as a SavedModel that takes raw columns, and check it."""
+    from dtap_dask.train.serving.export import print_export
+
+    click.echo(print_export(path, folder, model))
 
 
 @tfrecords.command()

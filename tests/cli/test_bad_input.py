@@ -345,7 +345,7 @@ def test_a_change_that_is_wrong_does_not_show_its_value(change: str, tmp_path: P
         (["run", "{job}", "--memory", "lots"], r"--memory 'lots' is not a size such as 4GiB"),
         (["run", "{job}", "--workers", "0"], r"0 is not in the range x>=1"),
         (["run", "{job}", "--limit", "0"], r"0 is not in the range x>=1"),
-        *(([name], rf"`{name}` is not available yet") for name in ("validate", "export", "clean")),
+        *(([name], rf"`{name}` is not available yet") for name in ("validate", "clean")),
         (["nonsense"], r"No such command 'nonsense'"),
     ],
 )

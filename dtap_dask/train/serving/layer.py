@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
@@ -121,12 +120,3 @@ def serving(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None =
     """
     manifest, store = open_dataset(path, storage)
     return ServingLayer.of(FittedState.load(store), manifest.job.get("derive") or {}, name="dtap_dask_features")
-
-
-def spec_of(columns: tuple[RawColumn, ...], *, nulls: bool) -> dict[str, Any]:
-    """The signature of raw columns."""
-    made = {one.name: one.spec for one in columns}
-    if nulls:
-        flags = [null_name(one.name) for one in columns if one.has_null_tensor]
-        made.update({name: tf.TensorSpec([None], tf.bool, name) for name in flags})
-    return made

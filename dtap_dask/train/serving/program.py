@@ -43,6 +43,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         self.columns = tuple(RawColumn.of(graph.schema.field(name)) for name in names)
         self._derived = derived(expressions, graph.schema)
         self._outputs, self._infos = graph.outputs, state.infos
+        self.names = tuple(info.name for info in self._infos)
         self._values = graph.values
         self.twins = [
             None if isinstance(value.operation, Source) else twin(value, state.fitted.get(value, {}))

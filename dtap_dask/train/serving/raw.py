@@ -126,7 +126,7 @@ def from_examples(serialized: Tensor, columns: Sequence[RawColumn]) -> dict[str,
             continue
         width = one.type.width or 1
         default: Any = {"float": float("nan"), "text": ""}.get(one.base, 0)
-        made[one.name] = values.to_tensor(default, [None, width])
+        made[one.name] = values.to_tensor(default, shape=[None, width])
         counts = values.row_lengths()
         text = f"column {one.name!r}: an Example holds another number of values than {width}"
         tf.debugging.Assert(tf.reduce_all((counts == width) | (counts == 0)), [tf.constant(text)])

@@ -13,9 +13,10 @@ import pytest
 import tensorflow as tf
 
 import dtap_dask
-from dtap_dask.errors import DataError, OutputError
+from dtap_dask.errors import DataError, JobError, OutputError
+from dtap_dask.train.serving.export import export_features
+from dtap_dask.train.serving.rows import raw_tensors
 from in_process import run_in_process
-from raw_tensors import raw_tensors
 
 ROWS = pa.table(
     {
@@ -121,3 +122,52 @@ def test_missing_columns_and_values_that_records_refuse(layer: Any) -> None:
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         dtap_dask.serving(tmp_path)
+
+
+def test_an_export_serves_raw_tensors_and_examples(dataset: Path, layer: Any, tmp_path: Path) -> None:
+    found = export_features(dataset, tmp_path / "saved")
+    assert found["differing"] == 0
+    assert 0 < found["refused"] < found["rows"]
+    signatures = tf.saved_model.load(tmp_path / "saved").signatures
+    [(wanted, _)] = dtap_dask.load(dataset, batch_size=100, shuffle=False)
+    made = signatures["serving_examples"](examples=tf.constant([example(row) for row in ROWS.to_pylist()]))
+    assert made.pop("tags_lengths").numpy().tolist() == [1, 2, 0, 1, 1, 2]
+    flat = {name: one.flat_values if isinstance(one, tf.RaggedTensor) else one for name, one in wanted.items()}
+    assert_same({name: made[name] for name in wanted}, flat)
+    rows = raw(layer, ROWS.slice(2, 4))
+    plain = {name: one for name, one in rows.items() if not name.endswith("_null") and name != "tags"}
+    plain |= {"tags": rows["tags"].flat_values, "tags_lengths": rows["tags"].row_lengths()}
+    assert signatures["serving_default"](**plain)["company"].numpy().tolist() == wanted["company"].numpy()[2:].tolist()
+    with pytest.raises(JobError, match="is not empty"):
+        export_features(dataset, tmp_path / "saved")
+
+
+def example(row: dict[str, Any]) -> bytes:
+    """A row as a serialized tf.train.Example: without the features that are null."""
+    made = tf.train.Example()
+    for name, value in row.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        feature = made.features.feature[name]
+        for one in values:
+            if isinstance(one, str):
+                feature.bytes_list.value.append(one.encode())
+            elif isinstance(one, float):
+                feature.float_list.value.append(one)
+            else:
+                feature.int64_list.value.append(one)
+    return bytes(made.SerializeToString())
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves variables so
+def test_an_export_with_a_model(dataset: Path, layer: Any, tmp_path: Path) -> None:
+    inputs = dtap_dask.inputs(dataset, features=["sizes", "per_mile"])
+    parts = [inputs["sizes"], keras.layers.Reshape((1,))(inputs["per_mile"])]
+    model = keras.Model(inputs, keras.layers.Dense(1, name="tip")(keras.layers.concatenate(parts)))
+    model.save(tmp_path / "model.keras")
+    export_features(dataset, tmp_path / "saved", tmp_path / "model.keras")
+    served = tf.saved_model.load(tmp_path / "saved").signatures["serving_nullable"]
+    rows = raw(layer)
+    rows |= {"tags": rows["tags"].flat_values, "tags_lengths": rows["tags"].row_lengths()}
+    made = layer(raw(layer))
+    wanted = model({name: made[name] for name in inputs})
+    np.testing.assert_allclose(served(**rows)["tip"], wanted, rtol=1e-6)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from dtap_dask.errors import DataError
 from dtap_dask.features import STEPS, FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.train.serving.program import ServingModule
+from dtap_dask.train.serving.rows import raw_tensors
 from fitting import fit_batches
 from property_tests import examples
-from raw_tensors import raw_tensors
 
 FLOATS = st.one_of(
     st.none(),

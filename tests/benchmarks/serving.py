@@ -1,0 +1,132 @@
+"""Serving, measured: `python tests/benchmarks/serving.py [--words N] [--folder F]`.
+
+Rows a second of the exported features at batch 1 and 4096, beside a Keras model with adapted preprocessing layers on
+the same columns, and dtap_dask.transform of one row; then the seconds in which a vocabulary of N words (25 million) is
+saved as a SavedModel and loaded again. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+import dtap_dask
+from dtap_dask.train.serving.lookup import Lookup
+from in_process import run_in_process
+
+NUMBERS, WORDS, ROWS = 13, 26, 100_000
+
+
+def lake(path: Path) -> pa.Table:
+    """A file of numbers and words, the same every time."""
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {f"n{place}": rng.lognormal(size=ROWS) for place in range(NUMBERS)}
+    for place in range(WORDS):
+        columns[f"w{place}"] = pa.array((rng.zipf(1.3, ROWS) % 10_000).astype(str))
+    table = pa.table(columns | {"y": rng.integers(0, 2, ROWS)})
+    pq.write_table(table, path)
+    return table
+
+
+def job(folder: Path) -> dict[str, Any]:
+    """Scaled numbers and ids of words."""
+    return {
+        "version": 1,
+        "source": {"path": str(folder / "rows.parquet")},
+        "label": "y",
+        "features": [
+            {"columns": ["n*"], "steps": ["log1p", "standard_scale"]},
+            {"columns": ["w*"], "steps": [{"ordinal_encode": {"top_k": 5000}}]},
+        ],
+        "output": {"path": str(folder / "out")},
+    }
+
+
+def adapted(table: pa.Table) -> Any:
+    """The same with Keras' own layers."""
+    inputs, made = {}, {}
+    for name in table.column_names[:-1]:
+        if name.startswith("n"):
+            inputs[name] = keras.Input((), name=name)
+            scaled = keras.layers.Normalization(axis=None)
+            scaled.adapt(np.log1p(table[name].to_numpy()))
+            made[name] = scaled(keras.ops.log1p(inputs[name]))
+        else:
+            inputs[name] = keras.Input((), name=name, dtype="string")
+            ids = keras.layers.StringLookup(max_tokens=5002, mask_token="")
+            ids.adapt(table[name].to_numpy(zero_copy_only=False).astype(str))
+            made[name] = ids(inputs[name])
+    model = keras.Model(inputs, made)
+    return tf.function(model)
+
+
+def rate(call: Callable[[], Any], rows: int, seconds: float = 3.0) -> float:
+    """Rows a second, after a first call."""
+    call()
+    begun, calls = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        call()
+        calls += 1
+    return round(rows * calls / (time.perf_counter() - begun), 1)
+
+
+def throughput(folder: Path) -> dict[str, Any]:
+    """Rows a second of every way."""
+    table = lake(folder / "rows.parquet")
+    run_in_process(job(folder))
+    layer, theirs = dtap_dask.serving(folder / "out"), adapted(table)
+    ours = tf.function(layer)
+    found: dict[str, Any] = {}
+    for size in (1, 4096):
+        rows = {name: tf.constant(table[name].slice(0, size).to_pylist()) for name in table.column_names[:-1]}
+        plain = table.slice(0, size).drop_columns("y")
+        one = plain.to_pylist()[0] if size == 1 else plain
+        found[f"dtap_dask.serving, batch {size}"] = rate(lambda rows=rows: ours(rows), size)
+        found[f"Keras layers, batch {size}"] = rate(lambda rows=rows: theirs(rows), size)
+        found[f"dtap_dask.transform, batch {size}"] = rate(
+            lambda one=one: dtap_dask.transform(folder / "out", one), size
+        )
+    return found
+
+
+def large_vocabulary(folder: Path, words: int) -> dict[str, Any]:
+    """Seconds to save and to load a vocabulary."""
+    values = pa.array(np.arange(words)).cast(pa.large_string())
+    kind = pa.large_string()
+    values = pc.binary_join_element_wise(pa.scalar("word-", kind), values, pa.scalar("", kind))
+    begun = time.perf_counter()
+    module = Lookup(values)
+    module.serve = tf.function(module.__call__, input_signature=[tf.TensorSpec([None], tf.string)])
+    tf.saved_model.save(module, str(folder / "large"))
+    saved = time.perf_counter()
+    loaded = tf.saved_model.load(str(folder / "large"))
+    done = time.perf_counter()
+    places = loaded.serve(tf.constant(["word-0", f"word-{words - 1}", "none"])).numpy().tolist()
+    assert places == [0, words - 1, -1], places
+    return {"words": words, "saved_s": round(saved - begun, 1), "loaded_s": round(done - saved, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--words", type=int, default=25_000_000)
+    parser.add_argument("--folder")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        print(json.dumps({**throughput(folder), "vocabulary": large_vocabulary(folder, given.words)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
