@@ -123,7 +123,7 @@ def test_a_filling_and_a_scaler_of_elements_take_one_pass() -> None:
 def test_nulls_inside_lists_are_errors(step: Any) -> None:
     array = pa.array([["1", None], ["2"], []])
     with pytest.raises(
-        DataError, match=r"Nulls.*'x' \(1\).*or put `impute: .strategy: constant, value: .*if lists hold"
+        DataError, match=r"Nulls.*'x' \(1\).*or put `impute: .strategy: constant, value: .*where lists hold"
     ):
         fitted(array, step, "ordinal_encode")
     state = fitted(array.slice(1), step)
@@ -143,6 +143,139 @@ def test_steps_say_that_it_is_the_elements_that_do_not_fit() -> None:
             fitted(pa.array([], kind), step)
 
 
+OPTIONAL = st.lists(st.none() | st.lists(st.integers(-5, 300), max_size=6), min_size=1, max_size=12).filter(
+    lambda rows: any(row is not None for row in rows)
+)
+
+
+@examples(0.5)
+@given(OPTIONAL, st.integers(1, 4), st.sampled_from(["first", "last"]))
+def test_first_and_last_are_slices(rows: list[list[int] | None], count: int, name: str) -> None:
+    array = pa.array([None, *rows], pa.list_(pa.int16())).slice(1)
+    found = run(array, "null_as_empty", {name: count}).to_pylist()
+    assert found == [(row or [])[:count] if name == "first" else (row or [])[-count:] for row in rows]
+    assert run(array, "null_as_empty", "list_length").tolist() == [len(row or []) for row in rows]
+
+
+SIDES = st.sampled_from(["pre", "post"])
+
+
+@given(OPTIONAL, st.integers(1, 5), SIDES, SIDES, st.integers(-1000, 1000))
+def test_pad_is_kerases_pad_sequences(
+    rows: list[list[int] | None], length: int, side: str, truncating: str, value: int
+) -> None:
+    keras = pytest.importorskip("keras")
+    pad = {"length": length, "side": side, "truncating": truncating, "value": value, "mask": True}
+    rows = [row or [] for row in rows]
+    batch = pa.record_batch({"x": pa.array(rows, pa.list_(pa.int16()))})
+    found = Transform(fitted(batch.column(0), {"pad": pad})).apply(batch)
+    expected = keras.utils.pad_sequences(rows, length, "int64", side, truncating, value)
+    np.testing.assert_array_equal(found["x"], expected)
+    ones = [[1] * len(row) for row in rows]
+    np.testing.assert_array_equal(found["x_mask"], keras.utils.pad_sequences(ones, length, "int64", side, truncating))
+    floats = run(pa.array(rows, pa.list_(pa.float64())), {"pad": pad | {"value": 0.5}})
+    np.testing.assert_array_equal(floats, keras.utils.pad_sequences(rows, length, "float32", side, truncating, 0.5))
+
+
+def test_what_pad_says_of_its_output() -> None:
+    array = pa.array([["b", "a"], [], ["b", "c", "c", "b"]])
+    transform = Transform(fitted(array, "ordinal_encode", {"pad": {"length": 3, "mask": True}}))
+    ids, mask = transform.infos
+    assert (ids.ids, ids.shape, ids.dtype, ids.stored) == (5, (3,), "int64", "uint8")
+    assert ids.vocabulary == "transform/0.parquet"
+    assert (mask.name, mask.ids, mask.shape, mask.dtype, mask.stored) == ("x_mask", None, (3,), "bool", "uint8")
+    found = transform.apply(pa.record_batch({"x": array}))
+    assert found["x"].tolist() == [[2, 4, 0], [0, 0, 0], [3, 3, 2]]
+    assert found["x_mask"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
+
+
+def test_padded_lists_side_by_side_are_one_vector() -> None:
+    rows = pa.record_batch({"x": pa.array([[1], [2, 3]]), "y": pa.array([[0.5, 7.0], []])})
+    spec = FeatureSpec("both", "feature", ("x", "y"), (parse_step("pad", 2),), vector=True)
+    transform = Transform(fit_batches(build([spec], rows.schema), [rows]))
+    assert transform.infos[0].shape == (4,)
+    assert transform.apply(rows)["both"].tolist() == [[1, 0, 0.5, 7], [2, 3, 0, 0]]
+
+
+def test_null_lists_and_null_elements_are_errors_for_every_step_of_lists() -> None:
+    for step in ("list_length", {"last": 2}, {"pad": 2}, {"pad": {"length": 2, "mask": True}}):
+        for kind in (pa.int64(), pa.float32()):
+            whole = pa.array([[1, 2], []], pa.list_(kind))
+            state = fitted(whole, step)
+            missing = pa.record_batch({"x": pa.array([[1, 2], None], pa.list_(kind))})
+            with pytest.raises(DataError, match=r"1 of 2 rows.*Put `null_as_empty` before the other steps"):
+                Transform(state).apply(missing)
+            holes = pa.record_batch({"x": pa.array([[1, None], []], pa.list_(kind))})
+            if step == "list_length":
+                assert Transform(state).apply(holes)["x"].tolist() == [2, 0]
+                continue
+            with pytest.raises(DataError, match=r"1 of 2 rows.*`impute: .* where lists hold nulls"):
+                Transform(state).apply(holes)
+
+
+def test_in_the_first_pass_only_the_nulls_count_that_no_step_takes() -> None:
+    array = pa.array([["a"], None, ["b", None], None])
+    with pytest.raises(DataError, match=r"'x' \(3\).*Put `null_as_empty`.*or put `impute"):
+        fitted(array, "ordinal_encode")
+    with pytest.raises(DataError, match=r"'x' \(1\).*\. Put `impute: .strategy") as error:
+        fitted(array, "null_as_empty", "ordinal_encode")
+    assert "null_as_empty" not in str(error.value)
+    constant = {"impute": {"strategy": "constant", "value": "?"}}
+    with pytest.raises(DataError, match=r"'x' \(2\).*Put `null_as_empty`") as error:
+        fitted(array, constant, "ordinal_encode")
+    assert "impute" not in str(error.value)
+    assert run(array, "null_as_empty", constant, "ordinal_encode").to_pylist() == [[3], [], [4, 2], []]
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "text"),
+    [
+        (pa.string(), [{"pad": 3}], r"pad needs lists, and the column is text. Put `tokenize` before it"),
+        (pa.float32(), ["null_as_empty"], r"null_as_empty needs lists, and the column is float"),
+        (pa.list_(pa.int8(), 2), ["list_length"], r"list_length needs lists, and the column is a vector"),
+        (pa.list_(pa.string()), [{"pad": 3}], r"pad makes vectors of numbers, and the lists hold text.*ordinal_encode"),
+        (pa.list_(pa.string()), ["ordinal_encode", {"pad": {"length": 3, "value": 1}}], r"padded with 0.*Leave it out"),
+        (
+            pa.list_(pa.int8()),
+            [{"pad": {"length": 3, "value": 0.5}}],
+            r"0.5 does not go with lists of int.*cast",
+        ),
+        (pa.list_(pa.int8()), [{"cast": "int8"}, {"pad": {"length": 3, "value": 300}}], r"300 does not go.*int8"),
+        (pa.list_(pa.bool_()), [{"pad": {"length": 3, "value": 2}}], r"lists of bool; valid: 0, 1"),
+    ],
+)
+def test_what_steps_of_lists_refuse(kind: pa.DataType, steps: list[Any], text: str) -> None:
+    with pytest.raises(JobError, match=text):
+        fitted(pa.array([], kind), *steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("pad", None, "pad.length: this key is required"),
+        ("pad", 0, "at least 1"),
+        ("pad", {"length": 2, "side": "left"}, "pre"),
+        ("pad", {"length": 2, "value": float("nan")}, "finite"),
+        ("last", None, "count"),
+        ("first", 0, "at least 1"),
+    ],
+)
+def test_options_that_are_refused(name: str, options: Any, text: str) -> None:
+    with pytest.raises(JobError, match=text):
+        parse_step(name, options)
+
+
+def test_a_list_is_no_label_no_weight_and_no_part_of_a_vector() -> None:
+    schema = pa.schema({"x": pa.list_(pa.int64()), "y": pa.int64()})
+    for spec, text in (
+        (FeatureSpec("x", "label", ("x",)), "a label is one number a row. Use another column"),
+        (FeatureSpec("x", "weight", ("x",)), "a weight is one number a row. Use another column"),
+        (FeatureSpec("both", "feature", ("x", "y"), vector=True), "any length. Put `pad` with it"),
+    ):
+        with pytest.raises(JobError, match=text):
+            build([spec], schema)
+
+
 @pytest.mark.parametrize("layout", ["blocks", "rows"])
 def test_ragged_ids_through_records(tmp_path: Path, layout: str) -> None:
     tf = pytest.importorskip("tensorflow")
@@ -151,7 +284,11 @@ def test_ragged_ids_through_records(tmp_path: Path, layout: str) -> None:
     job = {
         "version": 1,
         "source": {"path": str(tmp_path / "a.parquet")},
-        "features": [{"columns": "n"}, {"columns": "bought", "steps": ["ordinal_encode"]}],
+        "features": [
+            {"columns": "n"},
+            {"columns": "bought", "steps": ["ordinal_encode"]},
+            {"columns": "bought", "steps": [{"hash_encode": 99}, {"pad": {"length": 2, "mask": True}}], "as": "last"},
+        ],
         "output": {"path": str(tmp_path / "out"), "layout": layout},
     }
     run_in_process(job)
@@ -162,3 +299,10 @@ def test_ragged_ids_through_records(tmp_path: Path, layout: str) -> None:
     assert batch["bought"].dtype == tf.int64
     given = dtap_dask.inputs(str(tmp_path / "out"))["bought"]
     assert (given.ids, given.shape) == (5, (None, None))
+    order = [seen[int(n)] for n in batch["n"].numpy()]
+    assert batch["last_mask"].numpy().tolist() == [[len(row) > 0, len(row) > 1] for row in order]
+    assert batch["last"].shape == (20, 2)
+    assert (batch["last"].dtype, batch["last_mask"].dtype) == (tf.int64, tf.bool)
+    given = dtap_dask.inputs(str(tmp_path / "out"))
+    assert (given["last"].ids, given["last"].shape) == (100, (None, 2))
+    assert (given["last_mask"].dtype, given["last_mask"].shape) == ("bool", (None, 2))

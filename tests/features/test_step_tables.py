@@ -27,8 +27,12 @@ NEEDED = {
     "cast": {"dtype": "int64"},
     "clip": {"min": 0},
     "datetime_parts": {"extract": ["hour"]},
+    "first": {"count": 2},
     "hash_encode": {"buckets": 8},
+    "last": {"count": 2},
     "missing_indicator": {},
+    "pad": {"length": 2},
+    "pad_mask": {"length": 2},
     "pca": {"n_components": 1},
 }
 

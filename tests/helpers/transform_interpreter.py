@@ -230,6 +230,24 @@ def datetime_parts(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
+def pad(options: Json, fitted: Json) -> Any:
+    def apply(x: list[Any]) -> list[Any] | None:
+        kept = x[-options["length"] :] if options["truncating"] == "pre" else x[: options["length"]]
+        rest = [options["value"]] * (options["length"] - len(kept))
+        return None if None in kept else kept + rest if options["side"] == "post" else rest + kept
+
+    return unless_null(apply)
+
+
+def pad_mask(options: Json, fitted: Json) -> Any:
+    def apply(x: list[Any]) -> list[bool]:
+        kept = min(len(x), options["length"])
+        mask = [True] * kept + [False] * (options["length"] - kept)
+        return mask if options["side"] == "post" else mask[::-1]
+
+    return unless_null(apply)
+
+
 IDS = {"ordinal_encode", "hash_encode"}
 OF_ELEMENTS = IDS | {
     "impute",
@@ -258,6 +276,12 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "one_hot_encode": one_hot_encode,
     "hash_encode": hash_encode,
     "datetime_parts": datetime_parts,
+    "null_as_empty": lambda options, fitted: lambda x: [] if x is None else x,
+    "list_length": lambda options, fitted: unless_null(len),
+    "first": lambda options, fitted: unless_null(lambda x: x[: options["count"]]),
+    "last": lambda options, fitted: unless_null(lambda x: x[-options["count"] :]),
+    "pad": pad,
+    "pad_mask": pad_mask,
     "pca": pca,
     "polynomial": polynomial,
     "cast": cast,

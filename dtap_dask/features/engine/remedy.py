@@ -44,8 +44,8 @@ def _of_lists(path: ValuePath) -> Cures:
     [column] = path[0].columns
     place = "before the other steps" if len(path) > 1 else "with it"
     found = {
-        column: (_ROWS,),
-        elements_in(column): (f"put `impute: {{{{strategy: constant, value: ...}}}}` {place} if lists hold nulls",),
+        column: (f"put `null_as_empty` {place} to have empty lists in place of nulls", _ROWS),
+        elements_in(column): (f"put `impute: {{{{strategy: constant, value: ...}}}}` {place} where lists hold nulls",),
     }
     return tuple(cure for name, cures in found.items() if name in path[-1].type.nulls for cure in cures)
 

@@ -37,8 +37,8 @@ def output_problem(spec: FeatureSpec, kind: ValueType) -> str:
     """Why a value of this type cannot be written for a feature; empty if it can."""
     if kind.base == "time":
         return _time_problem(spec, kind)
-    if kind.base == "list" and (spec.vector or spec.role in ("label", "weight")):
-        return f"it is a list ({kind.source}), which only passes through as a feature of its own."
+    if kind.base == "list":
+        return _list_problem(spec, kind)
     if kind.base == "text" and spec.vector:
         return "text cannot be part of a vector. Encode it, or leave out `name`."
     if kind.base == "text" and spec.role == "label":
@@ -48,6 +48,14 @@ def output_problem(spec: FeatureSpec, kind: ValueType) -> str:
     inexact = spec.role == "kept" and kind.width is not None and pa.types.is_decimal(item_of(kind.source))
     no_dtype = f"it is {kind.source}, and no record holds a fixed number of decimals exactly. Leave it out of `keep`."
     return no_dtype if inexact else ""
+
+
+def _list_problem(spec: FeatureSpec, kind: ValueType) -> str:
+    if spec.vector:
+        return f"it is a list ({kind.source}), which has any length. Put `pad` with it, or leave out `name`."
+    if spec.role in ("label", "weight"):
+        return f"it is a list ({kind.source}), and a {spec.role} is one number a row. Use another column."
+    return ""
 
 
 def _time_problem(spec: FeatureSpec, kind: ValueType) -> str:

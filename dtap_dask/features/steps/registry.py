@@ -14,6 +14,7 @@ from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
@@ -25,7 +26,8 @@ STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, DatetimeParts, Pca, Polynomial, Cast, Passthrough,
+        OneHotEncode, HashEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca, Polynomial, Cast,
+        Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -34,12 +36,13 @@ OPERATIONS: dict[str, type[Operation]] = {
     **STEPS,
     "label_encode": LabelEncode,
     MissingIndicator.name: MissingIndicator,
+    PadMask.name: PadMask,
 }
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
     "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd",
-    "text_hash", "pad", "estimator",
+    "text_hash", "estimator",
 )  # fmt: skip
 
 

@@ -31,9 +31,11 @@ from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.dates import PARTS, DatetimeParts
 from dtap_dask.features.steps.distribution import RobustScale
+from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
@@ -57,8 +59,8 @@ class Refused:
 def estimator_of(value: Value, fitted: Fitted) -> Any:
     """The fitted estimator of a value's operation on its inputs, or `Refused`."""
     step, given = value.applied, value.inputs[0].type
-    if given.element is not None and not isinstance(step, Passthrough):
-        return Refused(step.name, f"column {value.columns[0]!r} holds lists, and theirs take one value a row.")
+    if lifted(step, given):
+        return _of_lists(step, fitted, value.columns, given)
     if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough | MissingIndicator):
         return Refused(step.name, f"column {value.columns[0]!r} holds bytes ({given.source}), and theirs take text.")
     return MAKERS[type(step)](step, fitted, value.columns, given)
@@ -187,6 +189,10 @@ def _passthrough(step: Passthrough, fitted: Fitted, columns: Sequence[str], give
     return FunctionTransformer()
 
 
+def _of_lists(step: Operation, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(step.name, f"column {columns[0]!r} holds lists, and theirs take one value a row.")
+
+
 def _pca(step: Pca, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     names = ("components_", "explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_")
     plain = {name: fitted[name] for name in ("n_components_", "n_features_in_", "n_samples_", "noise_variance_")}
@@ -216,6 +222,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     Cast: _cast,
     DatetimeParts: _datetime_parts,
     Passthrough: _passthrough,
+    **dict.fromkeys((NullAsEmpty, ListLength, First, Last, Pad, PadMask), _of_lists),
     Pca: _pca,
     Polynomial: _polynomial,
     MissingIndicator: _missing_indicator,
