@@ -1,4 +1,4 @@
-"""Twins of one value applied to each element of lists: see features.steps.elements."""
+"""The twins of steps of lists, and those of one value applied to each element: see features.steps.elements."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.features.graph.graph import Value
-from dtap_dask.features.steps.operation import Operation
-from dtap_dask.train.serving.tensors import ListTensor, NumberTensor, Tensor, TensorBound, TensorColumn, null_of
+from dtap_dask.features.steps.lists import Last, ListLength, NullAsEmpty, Pad, PadMask, Side
+from dtap_dask.features.steps.operation import Fitted, Operation
+from dtap_dask.train.serving.tensors import (
+    ListTensor,
+    NumberTensor,
+    Tensor,
+    TensorBound,
+    TensorColumn,
+    null_of,
+    numbers,
+)
 
 
 def of_elements(value: Value) -> Value:
@@ -51,3 +60,86 @@ def holes(column: ListTensor) -> Tensor:
     ragged = tf.RaggedTensor.from_row_splits(nulls, column.splits, validate=False)
     held = tf.reduce_any(ragged, axis=1)
     return held if column.null is None else held | column.null
+
+
+def null_as_empty(step: NullAsEmpty, fitted: Fitted, value: Value) -> TensorBound:
+    """Null lists have no elements already."""
+    return lambda column: replace(_lists(column), null=None)
+
+
+def list_length(step: ListLength, fitted: Fitted, value: Value) -> TensorBound:
+    """The number of elements."""
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        rows = _lists(column)
+        return NumberTensor(_lengths(rows), rows.null)
+
+    return apply
+
+
+def last(step: Last, fitted: Fitted, value: Value) -> TensorBound:
+    """The first or the last elements."""
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        rows = _lists(column)
+        kept = tf.minimum(_lengths(rows), tf.constant(step.count, tf.int64))
+        return _kept(rows, kept, step.cut_off)
+
+    return apply
+
+
+def pad(step: Pad, fitted: Fitted, value: Value) -> TensorBound:
+    """Vectors of a fixed length."""
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        rows = _lists(column)
+        kept = tf.minimum(_lengths(rows), tf.constant(step.length, tf.int64))
+        short = _kept(rows, kept, step.truncating)
+        null, values = holes(short), numbers(short.elements).values
+        there = tf.where(_filled(kept, step.length, step.side))
+        blank = tf.fill([tf.size(kept, tf.int64), step.length], tf.cast(step.value, values.dtype))
+        made = tf.tensor_scatter_nd_update(blank, there, values)
+        if values.dtype == tf.float64 and null is not None:
+            return NumberTensor(tf.where(null[:, tf.newaxis], tf.constant(float("nan"), tf.float64), made))
+        return NumberTensor(made, null)
+
+    return apply
+
+
+def pad_mask(step: PadMask, fitted: Fitted, value: Value) -> TensorBound:
+    """Where `pad` puts elements."""
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        rows = _lists(column)
+        return NumberTensor(_filled(_lengths(rows), step.length, step.side), rows.null)
+
+    return apply
+
+
+def _lists(column: TensorColumn) -> ListTensor:
+    assert isinstance(column, ListTensor)
+    return column
+
+
+def _lengths(rows: ListTensor) -> Tensor:
+    """The number of elements of each row, int64 [n]."""
+    return rows.splits[1:] - rows.splits[:-1]
+
+
+def _kept(rows: ListTensor, kept: Tensor, cut_off: Side) -> ListTensor:
+    """The lists with `kept` [n] elements of each, others cut off on one side."""
+    starts = rows.splits[:-1] if cut_off == "post" else rows.splits[1:] - kept
+    index = tf.ragged.range(starts, starts + kept, row_splits_dtype=tf.int64)
+    nulls = rows.elements.null
+    elements = replace(
+        rows.elements,
+        values=tf.gather(rows.elements.values, index.values),
+        null=None if nulls is None else tf.gather(nulls, index.values),
+    )
+    return ListTensor(index.row_splits, elements, rows.null)
+
+
+def _filled(lengths: Tensor, length: int, side: Side) -> Tensor:
+    """The places of padded vectors that hold elements, bool [n, length]."""
+    at = tf.range(length, dtype=tf.int64)
+    return at < lengths[:, tf.newaxis] if side == "post" else at >= length - lengths[:, tf.newaxis]

@@ -13,6 +13,7 @@ from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
@@ -40,15 +41,21 @@ TWINS: dict[type[Operation], Maker] = {
     Cast: elementwise.cast,
     Clip: elementwise.clip,
     DatetimeParts: dates.datetime_parts,
+    First: lists.last,
     HashEncode: encode.hash_encode,
     Impute: impute.impute,
+    Last: lists.last,
+    ListLength: lists.list_length,
     LabelEncode: ordinal.ordinal_encode,
     Log1p: elementwise.log1p,
     MaxAbsScale: scale.maxabs_scale,
     MinMaxScale: scale.minmax_scale,
     MissingIndicator: impute.missing_indicator,
+    NullAsEmpty: lists.null_as_empty,
     OneHotEncode: encode.one_hot_encode,
     OrdinalEncode: ordinal.ordinal_encode,
+    Pad: lists.pad,
+    PadMask: lists.pad_mask,
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
     Polynomial: polynomial.polynomial,

@@ -35,8 +35,11 @@ DIGITS = st.one_of(st.none(), st.sampled_from(["1", "-5", " 7", "x", "", "922337
 MICROSECONDS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(-(10**15), 10**16))
 BOOLEANS = st.one_of(st.none(), st.booleans())
 
+NUMBERS = st.lists(st.integers(-300, 300), max_size=5)
+WORDS_ONLY = WORDS.filter(lambda word: word is not None)
 F64, F32, I64, I8, TEXT, BOOL = pa.float64(), pa.float32(), pa.int64(), pa.int8(), pa.binary(), pa.bool_()
 TIME = pa.timestamp("us")
+LISTS = pa.list_(pa.int16())
 FILL = {"impute": {"strategy": "constant", "value": 0}}
 
 # Of each step: the type of its columns, steps that it needs before or after it, and what values are drawn.
@@ -108,6 +111,16 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (pa.string(), DIGITS, [{"cast": "int64"}, FILL]),
         (pa.string(), DIGITS, [{"cast": "float64"}, FILL]),
         (TIME, MICROSECONDS, [{"cast": "int64"}, FILL]),
+    ],
+    "null_as_empty": [(LISTS, NUMBERS, ["null_as_empty"])],
+    "list_length": [(LISTS, NUMBERS, ["list_length"])],
+    "first": [(LISTS, NUMBERS, [{"first": 2}])],
+    "last": [(LISTS, NUMBERS, [{"last": 2}]), (pa.list_(TEXT), st.lists(WORDS_ONLY, max_size=4), [{"last": 1}])],
+    "pad": [
+        (LISTS, NUMBERS, [{"pad": {"length": 3, "value": -7, "mask": True}}]),
+        (pa.list_(F32), st.lists(PLAIN, max_size=5), [{"pad": {"length": 2, "side": "pre", "value": 0.5}}]),
+        (pa.list_(TEXT), st.lists(WORDS_ONLY, max_size=4), ["ordinal_encode", {"pad": 2}]),
+        (LISTS, NUMBERS, [{"hash_encode": 9}, {"pad": {"length": 2, "truncating": "post"}}]),
     ],
     "passthrough": [
         (F64, FLOATS, ["passthrough"]),
