@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import OutputError
 from dtap_dask.features import FittedState, Rows, Transform
+from dtap_dask.features.graph.serving import of_new_rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.lake.derived import RawColumns
 from dtap_dask.records.folder import MANIFEST
@@ -42,9 +43,7 @@ class FittedFeatures:
     @cached_property
     def features(self) -> FittedState:
         """The state of the features alone."""
-        graph = self.state.graph
-        outputs = tuple(output for output in graph.outputs if output.role == "feature")
-        return replace(self.state, graph=replace(graph, outputs=outputs))
+        return of_new_rows(self.state)
 
     @property
     def infos(self) -> tuple[FeatureInfo, ...]:

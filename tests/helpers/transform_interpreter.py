@@ -162,6 +162,17 @@ def hash_encode(options: Json, fitted: Json) -> Any:
     return apply
 
 
+def target_encode(options: Json, fitted: Json) -> Any:
+    known = dict(zip(fitted["categories_"], fitted["encodings_"], strict=True))
+
+    def apply(x: Any, label: Any, fold: int) -> Any:
+        assert fold == -1
+        found = known.get(x, fitted["target_mean_"])
+        return found if options["target_type"] == "multiclass" else found[0]
+
+    return apply
+
+
 def pca(options: Json, fitted: Json) -> Any:
     def apply(*inputs: Any) -> list[float] | None:
         if None in inputs:
@@ -282,6 +293,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "last": lambda options, fitted: unless_null(lambda x: x[-options["count"] :]),
     "pad": pad,
     "pad_mask": pad_mask,
+    "target_encode": target_encode,
     "pca": pca,
     "polynomial": polynomial,
     "cast": cast,

@@ -113,7 +113,8 @@ class Accumulator:
     def _samples_without_nulls(self, rows: pa.RecordBatch, fit: FitMask | None) -> dict[Value, Sample]:
         if not self._without_nulls:
             return {}
-        rows = rows.select(sorted({column for value in self._without_nulls for column in value.columns}))
+        used = {one.operation.column for one in self._fitted_only.values if isinstance(one.operation, Source)}
+        rows = rows.select(sorted(used))
         columns = self._fitted_only.run(rows if fit is None else rows.filter(pa.array(fit)))
         return {value: Sample(columns[self._fitted_only.places[value]]) for value in self._without_nulls}
 

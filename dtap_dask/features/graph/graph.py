@@ -77,11 +77,20 @@ class Value:
         return _before_scaling(self) or _before_imputing(self) or Request(self.inputs, _ready_after(self.inputs))
 
     @cached_property
+    def given(self) -> tuple[Value, ...]:
+        """The inputs that new rows must have: without the label and the folds that fitting needs.
+
+        Values that are made for new rows have no others; an operation with needs takes one column besides.
+        """
+        needs = isinstance(self.operation, Operation) and self.operation.needs()
+        return self.inputs[:1] if needs else self.inputs
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it is made from."""
+        """The columns that it is made from, also in new rows."""
         if isinstance(self.operation, Source):
             return (self.operation.column,)
-        return tuple(dict.fromkeys(column for one in self.inputs for column in one.columns))
+        return tuple(dict.fromkeys(column for one in self.given for column in one.columns))
 
     @cached_property
     def leaves_rows_out(self) -> bool:
@@ -281,13 +290,13 @@ def _unpickled(schema: pa.Schema, lines: Lines, outputs: Sequence[Output], place
     return Graph(schema, tuple(made))
 
 
-def in_order(values: Iterable[Value]) -> tuple[Value, ...]:
-    """The values and all that they are made from, each once, inputs first."""
+def in_order(values: Iterable[Value], *, given: bool = False) -> tuple[Value, ...]:
+    """The values and all that they are made from, each once, inputs first; with `given` as for new rows."""
     found: dict[Value, None] = {}
 
     def add(value: Value) -> None:
         if value not in found:
-            for one in value.inputs:
+            for one in value.given if given else value.inputs:
                 add(one)
             found[value] = None
 

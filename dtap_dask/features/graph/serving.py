@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
 from dtap_dask.features.graph.graph import Graph, Output, Value, in_order
+from dtap_dask.features.graph.state import FittedState
 from dtap_dask.features.steps.elementwise import Cast
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.sql.expression import Expression, bind_in_order
@@ -28,8 +30,19 @@ def raw_columns(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tupl
 
 def _read(graph: Graph) -> list[str]:
     """The columns that features are made from."""
-    values = in_order(value for output in graph.outputs if output.role == "feature" for value in output.values)
-    return [one.operation.column for one in values if isinstance(one.operation, Source) and not one.operation.folds]
+    features = (value for output in graph.outputs if output.role == "feature" for value in output.values)
+    return [one.operation.column for one in in_order(features, given=True) if isinstance(one.operation, Source)]
+
+
+def of_new_rows(state: FittedState) -> FittedState:
+    """The features alone, as they are applied to new rows: their values have no inputs but those of `Value.given`."""
+    made: dict[Value, Value] = {}
+    for value in in_order([*state.graph.values, *state.fitted]):
+        made[value] = Value(value.operation, tuple(made[one] for one in value.given), value.type)
+    features = [one for one in state.graph.outputs if one.role == "feature"]
+    outputs = tuple(replace(one, values=tuple(made[value] for value in one.values)) for one in features)
+    fitted = {made[value]: learnt for value, learnt in state.fitted.items()}
+    return replace(state, graph=replace(state.graph, outputs=outputs), fitted=fitted)
 
 
 def unservable(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tuple[str, ...]:
@@ -43,7 +56,7 @@ def unservable(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tuple
 
 
 def _of_output(output: Output, expressions: Mapping[str, Expression]) -> Iterator[str]:
-    for value in in_order(output.values):
+    for value in in_order(output.values, given=True):
         for reason in _of_value(value, expressions):
             yield f"feature {output.name!r}: {reason}"
 

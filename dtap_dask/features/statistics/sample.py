@@ -60,6 +60,10 @@ class Sample:
         values = numbers(self.column).floats()
         return values if self._fit is None else values[self._fit]
 
+    def chosen(self, rows: Array) -> Array:
+        """What an array of one entry for each row has for the fitted ones."""
+        return rows if self._fit is None else rows[self._fit]
+
     @cached_property
     def infinities(self) -> int:
         if self.values.dtype.kind != "f" or np.isfinite(self.values).all():

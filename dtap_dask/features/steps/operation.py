@@ -128,7 +128,10 @@ class Operation(BaseModel):
         return (Part("", self),)
 
     def needs(self) -> Sequence[Need]:
-        """Inputs besides the columns that the job names, given after these."""
+        """Inputs besides the columns that the job names, given after these.
+
+        Rows that are not fitted may come without them: then the operation is applied to the columns alone.
+        """
         return ()
 
     def check_input(self, given: ValueType) -> None:

@@ -20,14 +20,15 @@ from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.validation import problems
 
 STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca, Polynomial, Cast,
-        Passthrough,
+        OneHotEncode, HashEncode, TargetEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca, Polynomial,
+        Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -41,7 +42,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "quantile_transform", "target_encode", "count_encode", "cross", "truncated_svd",
+    "quantile_transform", "count_encode", "cross", "truncated_svd",
     "text_hash", "estimator",
 )  # fmt: skip
 

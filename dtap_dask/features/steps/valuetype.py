@@ -23,7 +23,8 @@ class ValueType:
 
     `source`: the Arrow type in the lake of what it is made from. `nulls`, `infinities`: the columns of the lake whose
     nulls or infinities may still be there. `cast`: the dtype that a cast, as the last operation, gave it. `ids`:
-    whether it is ids. `width`: the numbers of a vector of fixed length, all together in one of several dimensions.
+    whether it is ids. `width`: the numbers of a vector of fixed length, all together in one of several dimensions, 0
+    where only fitting tells.
     `holds`: of integers, and of the numbers in one-hot vectors, the dtype that holds every value that may be there.
     `element`: the type of the elements of lists. The `nulls`, `infinities` and `ids` of lists include theirs, and
     null elements of a column of the lake are named `elements_in(column)` among nulls.

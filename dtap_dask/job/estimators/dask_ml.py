@@ -41,7 +41,9 @@ from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.valuetype import ValueType
+from dtap_dask.job.estimators.target import target_encoder
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     DatetimeParts: _datetime_parts,
     Passthrough: _passthrough,
     **dict.fromkeys((NullAsEmpty, ListLength, First, Last, Pad, PadMask), _of_lists),
+    TargetEncode: target_encoder,
     Pca: _pca,
     Polynomial: _polynomial,
     MissingIndicator: _missing_indicator,

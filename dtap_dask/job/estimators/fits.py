@@ -21,7 +21,6 @@ from sklearn.preprocessing import RobustScaler
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Floats, Numbers
 from dtap_dask.features.engine.checks import infinite
-from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.quantiles import Quantiles
 from dtap_dask.features.statistics.sample import Sample
@@ -30,30 +29,13 @@ from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.impute import Impute
-from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
-from dtap_dask.job.estimators.frames import VALUES, Frames
-
-
-@dataclass(frozen=True)
-class Target:
-    """A value to be fitted; `learnt_before` is the longest chain of values that must be fitted before it."""
-
-    value: Value
-    context: ErrorContext
-    learnt_before: int
-
-    @property
-    def step(self) -> Operation:
-        """The operation that learns."""
-        return self.value.applied
-
-    @property
-    def inputs(self) -> tuple[Value, ...]:
-        """What it learns from."""
-        return self.value.inputs
+from dtap_dask.features.steps.target import TargetEncode
+from dtap_dask.job.estimators.frames import VALUES, Frames, Target
+from dtap_dask.job.estimators.target import target_means
 
 
 @dataclass(frozen=True)
@@ -322,6 +304,7 @@ FITS: dict[type[Operation], Fit] = {
     OneHotEncode: categories,
     Bucketize: quantiles,
     Pca: components,
+    TargetEncode: target_means,
 }
 """What fits an operation: a function of frames, of targets that have this same step, and of the number of fitted rows.
 Operations that never learn have none."""

@@ -14,7 +14,7 @@ from dtap_dask.features.columns.column import Column, Decimals, Text, elements_o
 from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Value, in_order
-from dtap_dask.features.steps.operation import Fitted
+from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
@@ -23,6 +23,25 @@ from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
 VALUES = "values"
 
 Make = Callable[[Sequence[Column]], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A value to be fitted; `learnt_before` is the longest chain of values that must be fitted before it."""
+
+    value: Value
+    context: ErrorContext
+    learnt_before: int
+
+    @property
+    def step(self) -> Operation:
+        """The operation that learns."""
+        return self.value.applied
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """What it learns from."""
+        return self.value.inputs
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,11 @@ class Frames:
         """A column VALUES of the non-null values in their own dtype; text as one letter for each byte, decimals as
         their digits."""
         return self._frame(_values, (value,))
+
+    def rows(self, values: Sequence[Value]) -> dd.DataFrame:
+        """A column for each value, named '0', '1', ...: floats with NaN where null, but the first is text with its
+        nulls: one letter for each byte of text, the digits of integers and booleans (0, 1)."""
+        return self._frame(_spelled, tuple(values))
 
     def _frame(self, make: Make, values: tuple[Value, ...]) -> dd.DataFrame:
         fitted = {value: self.learnt[value] for value in in_order(values) if value in self.learnt}
@@ -90,6 +114,18 @@ class _Rows:
 
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:
     return pd.DataFrame({str(number): numbers(column).floats() for number, column in enumerate(columns)})
+
+
+def _spelled(columns: Sequence[Column]) -> pd.DataFrame:
+    first, *others = columns
+    if isinstance(first, Text):
+        values = [None if word is None else word.decode("latin-1") for word in first.plain().to_pylist()]
+    else:
+        given = numbers(first)
+        digits = given.values.astype(np.uint8) if given.values.dtype == np.bool_ else given.values
+        values = pa.array(digits, mask=given.nulls()).cast(pa.string()).to_pylist()
+    frame = pd.DataFrame({"0": pd.array(values, dtype="str")})
+    return frame.assign(**{str(number): numbers(column).floats() for number, column in enumerate(others, 1)})
 
 
 def _values(columns: Sequence[Column]) -> pd.DataFrame:

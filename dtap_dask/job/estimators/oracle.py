@@ -15,6 +15,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | impute: median | scikit-learn's SimpleImputer, the column gathered by one worker: dask-ml's is approximate |
 | robust_scale | scikit-learn's RobustScaler, the column gathered by one worker: dask-ml's is approximate |
 | bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
+| target_encode | scikit-learn's TargetEncoder, of all rows and without each fold, gathered by one worker |
 | pca | scikit-learn's PCA, the block gathered by one worker: dask-ml's fails with today's scikit-learn |
 
 The steps before a step are applied as the job applies them: dask-ml's `transform` changes its input, ignores names,
@@ -29,8 +30,8 @@ from dtap_dask.features import Accumulator, FittedState, Graph
 from dtap_dask.features.engine.checks import Findings, column_checks
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.operation import Fitted
-from dtap_dask.job.estimators.fits import FITS, Target
-from dtap_dask.job.estimators.frames import Frames
+from dtap_dask.job.estimators.fits import FITS
+from dtap_dask.job.estimators.frames import Frames, Target
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.executor import Executor
 from dtap_dask.job.execution.tasks import with_retries

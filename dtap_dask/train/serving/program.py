@@ -11,7 +11,7 @@ import tensorflow as tf
 from dtap_dask.errors import DtapError
 from dtap_dask.features import FittedState
 from dtap_dask.features.graph.graph import Value
-from dtap_dask.features.graph.serving import derivations, raw_columns, unservable
+from dtap_dask.features.graph.serving import derivations, of_new_rows, raw_columns, unservable
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.train.serving.output import feature
 from dtap_dask.train.serving.raw import RawColumn, RawTensors, raw_columns_of
@@ -21,9 +21,10 @@ from dtap_dask.train.serving.twins import twin
 
 
 def features_only(state: FittedState) -> FittedState:
-    """A state without label, weight and kept columns, which are not served."""
-    graph = replace(state.graph, outputs=tuple(one for one in state.graph.outputs if one.role == "feature"))
-    return replace(state, graph=graph, fitted={one: state.fitted[one] for one in graph.values if one in state.fitted})
+    """A state as it is served: see `of_new_rows`; it has learnt nothing else."""
+    served = of_new_rows(state)
+    values = served.graph.values
+    return replace(served, fitted={one: served.fitted[one] for one in values if one in served.fitted})
 
 
 class ServingModule(tf.Module):  # type: ignore[misc]

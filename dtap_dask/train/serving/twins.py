@@ -19,6 +19,7 @@ from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.train.serving import (
     dates,
     distribution,
@@ -30,6 +31,7 @@ from dtap_dask.train.serving import (
     polynomial,
     reduce,
     scale,
+    target,
 )
 from dtap_dask.train.serving.tensors import TensorBound
 
@@ -61,6 +63,7 @@ TWINS: dict[type[Operation], Maker] = {
     Polynomial: polynomial.polynomial,
     RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,
+    TargetEncode: target.target_encode,
 }
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
 from dtap_dask.features import STEPS, FeatureSpec, FittedState, Transform, build, parse_step
-from dtap_dask.train.serving.program import ServingModule
+from dtap_dask.train.serving.program import ServingModule, features_only
 from dtap_dask.train.serving.rows import raw_tensors
 from fitting import fit_batches
 from property_tests import examples
@@ -88,6 +88,11 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (BOOL, BOOLEANS, [{"hash_encode": 9}]),
         (pa.list_(I64), st.lists(INTEGERS.filter(lambda one: one is not None), max_size=3), [{"hash_encode": 9}]),
     ],
+    "target_encode": [
+        (TEXT, WORDS, [{"target_encode": {"cv": 2}}]),
+        (I64, INTEGERS, [{"target_encode": {"cv": 2, "target_type": "multiclass", "smooth": 2}}]),
+        (BOOL, BOOLEANS, [{"target_encode": {"cv": 2, "target_type": "binary"}}]),
+    ],
     "pca": [  # all components, or where a row has none of those kept there is only rounding
         (F64, PLAIN, [FILL, "standard_scale", {"pca": 3}]),
         (F64, PLAIN, [FILL, "standard_scale", {"pca": {"n_components": 3, "whiten": True}}]),
@@ -147,14 +152,21 @@ def graph_of(kind: pa.DataType, steps: list[Any]) -> Any:
     parsed = tuple(parse_step(one) if isinstance(one, str) else parse_step(*next(iter(one.items()))) for one in steps)
     block = any(step.on_block for step in parsed)
     names = ("a", "b", "c") if block else ("a",)
-    schema = pa.schema(dict.fromkeys(names, kind))
-    return build([FeatureSpec("a", "feature", names, parsed, vector=block)], schema)
+    specs = [FeatureSpec("a", "feature", names, parsed, vector=block)]
+    types = dict.fromkeys(names, kind)
+    if any(step.needs() for step in parsed):
+        specs, types = [*specs, FeatureSpec("y", "label", ("y",), ())], {**types, "y": I64}
+    return build(specs, pa.schema(types))
 
 
 def batch(graph: Any, values: list[Any]) -> pa.RecordBatch:
     """Rows whose columns hold the values, each in another order."""
-    columns = {field.name: pa.array(values[at:] + values[:at], field.type) for at, field in enumerate(graph.schema)}
-    return pa.record_batch(columns, schema=graph.schema)
+    fields = [field for field in graph.schema if field.name != "y"]
+    columns = {field.name: pa.array(values[at:] + values[:at], field.type) for at, field in enumerate(fields)}
+    if len(fields) < len(graph.schema):
+        number = np.arange(len(values))
+        columns |= {"y": pa.array(number % 2), "<fold 2>": pa.array(number // 2 % 2)}
+    return pa.record_batch(columns)
 
 
 def outcome(make: Any, rows: Any) -> Any:
@@ -173,7 +185,7 @@ def test_serving_is_what_records_hold(kind: pa.DataType, values: Any, steps: lis
     seen = data.draw(st.lists(values, min_size=4, max_size=8), label="fitted")
     rows = data.draw(st.lists(values, min_size=1, max_size=8), label="served")
     try:
-        state = fit_batches(graph, [batch(graph, seen)])
+        state = features_only(fit_batches(graph, [batch(graph, seen)]))
         transform = Transform(state)
     except DataError:
         return
