@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dtap_dask.apply.inverse import inverse
     from dtap_dask.apply.transform import transform
     from dtap_dask.apply.vocabulary import vocabulary
     from dtap_dask.errors import DtapError
@@ -35,6 +36,7 @@ _HOMES = {
     "Job": ("dtap_dask.job.jobfile.spec", "Job"),
     "Manifest": ("dtap_dask.records.manifest", "Manifest"),
     "Plan": ("dtap_dask.job.planning.plan", "Plan"),
+    "inverse": ("dtap_dask.apply.inverse", "inverse"),
     "inputs": ("dtap_dask.train.inputs", "inputs"),
     "load": ("dtap_dask.train.load", "load"),
     "plan": ("dtap_dask.job.planning.describe", "plan"),
@@ -55,6 +57,7 @@ __all__ = [
     "Manifest",
     "Plan",
     "inputs",
+    "inverse",
     "load",
     "plan",
     "read",

@@ -24,7 +24,7 @@ from dtap_dask.features.columns.column import (
 )
 from dtap_dask.features.columns.decimals import clipped, spelled, whole
 from dtap_dask.features.quoting import sql_name
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, is_finite, rows_of
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, Operation, is_finite, rows_of
 from dtap_dask.features.steps.valuetype import Base, Unfit, ValueType, describe
 
 DType = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool", "string"]
@@ -87,6 +87,9 @@ class Clip(Operation):
 
         return apply
 
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        return lambda column: (column,)
+
 
 class Log1p(Operation):
     """The natural logarithm of 1 + x. Below -1 there is none: null; -1 itself gives an infinity, an error."""
@@ -105,6 +108,9 @@ class Log1p(Operation):
 
         return apply
 
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        return lambda column: (Numbers(np.expm1(numbers(column).floats())),)
+
 
 class Passthrough(Operation):
     """The column as it is."""
@@ -117,6 +123,9 @@ class Passthrough(Operation):
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         return lambda column: column
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        return lambda column: (column,)
 
 
 class Cast(Operation):
@@ -166,6 +175,9 @@ class Cast(Operation):
             return self._spell(given) if self.dtype == "string" else self._numbers(given, context)
 
         return apply
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        return None if self.dtype in ("string", "bool") else lambda column: (column,)
 
     def _decimals(self, given: Decimals, context: ErrorContext) -> Column:
         """The cast of decimals, exact unless it is to floats."""

@@ -17,6 +17,7 @@ from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
     Fitted,
+    Inverse,
     Operation,
     StatisticSpec,
     narrow,
@@ -84,6 +85,16 @@ class OneHotEncode(VocabularyEncoder):
                 "`max_values`, or use ordinal_encode or hash_encode with an embedding."
             )
         return {"categories_": as_text(values), "n_samples_seen_": statistic.count}
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        """The value at the largest number of each vector; null for zeros."""
+
+        def apply(column: Column) -> Sequence[Column]:
+            hot = numbers(column).values
+            place = hot.argmax(axis=1) if hot.shape[1] else np.full(len(hot), -1)
+            return (words_at(fitted["categories_"], np.where(hot.any(axis=1), place, -1)),)
+
+        return apply
 
     def classes(self, fitted: Fitted) -> tuple[str, ...] | None:
         return tuple(map(class_name, fitted["categories_"].to_pylist()))
@@ -170,6 +181,24 @@ class HashEncode(Encoder):
 def class_name(value: object) -> str:
     """A value of a vocabulary as text; bytes that are not UTF-8 are replaced."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def whole_ids(column: Column, count: int) -> Array:
+    """Ids as int64, shape [n]. ValueError for what is no whole number, or not below `count`."""
+    values = numbers(column).values
+    ids = values.astype(np.int64)
+    if (ids != values).any() or ((ids < 0) | (ids >= count)).any():
+        bad = values[(ids != values) | (ids < 0) | (ids >= count)][:1]
+        raise ValueError(f"{bad[0]} is no id: ids are whole numbers from 0 to {count - 1:,}")
+    return ids
+
+
+def words_at(vocabulary: pa.Array, places: Array) -> Column:
+    """The values at these places of a vocabulary, null for negative ones."""
+    taken = vocabulary.take(pa.array(places, mask=places < 0))
+    if pa.types.is_integer(taken.type):
+        return Numbers(taken.fill_null(0).to_numpy(), places >= 0)
+    return Text(taken)
 
 
 def as_text(values: pa.Array) -> pa.Array:

@@ -19,6 +19,7 @@ from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
     Fitted,
+    Inverse,
     Operation,
     Part,
     StatisticSpec,
@@ -118,6 +119,9 @@ class Impute(Operation):
             return Text(pa.array([value.encode("utf-8", "surrogateescape")], pa.large_binary()))
         source = result.source  # a decimal, whose digits were fitted
         return Decimals(pa.array([constant(value, source.value_type if pa.types.is_dictionary(source) else source)]))
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        return lambda column: (column,)
 
     def parts(self) -> Sequence[Part]:
         missing = (Part("missing", MissingIndicator(), extra=True),) if self.indicator else ()

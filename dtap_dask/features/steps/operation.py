@@ -19,6 +19,7 @@ from dtap_dask.lake.split import fold_column
 
 Fitted = Mapping[str, Any]  # numbers, strings, tuples of numbers, and one pa.Array for a vocabulary
 Bound = Callable[..., Column]  # one column for each input
+Inverse = Callable[[Column], Sequence[Column]]  # from a result, one column for each input
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,13 @@ class Operation(BaseModel):
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         """The operation as a function of its input columns; it may cache lookups for the next batch."""
         raise NotImplementedError
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        """What gives the inputs back, as far as the result tells them; None for an operation without an inverse.
+
+        Values that an operation made alike (nulls that were filled, values beyond bounds) stay as they are.
+        """
+        return None
 
     def filling(self, fitted: Fitted, result: ValueType) -> Column:
         """A column of one row: the fitted value that takes the place of nulls."""

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, Words, numbers
 from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
-from dtap_dask.features.steps.encode import VocabularyEncoder, as_text, class_name, refuse_unseen
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, narrow, need_values
+from dtap_dask.features.steps.encode import VocabularyEncoder, as_text, class_name, refuse_unseen, whole_ids, words_at
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, narrow, need_values
 from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.lake.hashing import fingerprint64
 
@@ -66,6 +66,10 @@ class OrdinalEncode(VocabularyEncoder):
             "counts": pa.array(counts[:size]),
             "n_samples_seen_": statistic.count,
         }
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        """The word of each id; null for the ids of null and of unseen values."""
+        return lambda column: (words_at(fitted["vocabulary"], whole_ids(column, self.ids(fitted) or 0) - self.first),)
 
     def ids(self, fitted: Fitted) -> int | None:
         return self.first + len(fitted["vocabulary"])

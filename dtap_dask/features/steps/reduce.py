@@ -12,7 +12,7 @@ from pydantic import Field
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Floats, Numbers, numbers
 from dtap_dask.features.statistics.statistic import Covariance
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, Operation, StatisticSpec
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
 NO_VARIANCE = 1e-12  # of the largest variance: what rounding makes of none
@@ -82,6 +82,18 @@ class Pca(Operation):
         def apply(*columns: Column) -> Column:
             centred = np.column_stack([numbers(column).floats() for column in columns]) - means
             return Numbers(np.einsum("nk,ck->nc", centred, components))  # einsum, not @: see Covariance
+
+        return apply
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        """As scikit-learn's inverse_transform: exact if all components are kept."""
+        components, means = np.array(fitted["components_"]), np.array(fitted["mean_"])
+        if self.whiten:
+            components = components * np.sqrt(fitted["explained_variance_"])[:, None]
+
+        def apply(column: Column) -> Sequence[Column]:
+            block = np.einsum("nc,ck->nk", numbers(column).floats(), components) + means
+            return [Numbers(np.ascontiguousarray(values)) for values in block.T]
 
         return apply
 

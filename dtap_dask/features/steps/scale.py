@@ -11,7 +11,15 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Numbers, numbers
 from dtap_dask.features.statistics.statistic import Extremes, Moments
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, need_values
+from dtap_dask.features.steps.operation import (
+    Bound,
+    ErrorContext,
+    Fitted,
+    Inverse,
+    Operation,
+    StatisticSpec,
+    need_values,
+)
 from dtap_dask.features.steps.valuetype import ValueType
 
 
@@ -27,6 +35,10 @@ class Scaler(Operation):
     @property
     def is_linear(self) -> bool:
         return True
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        factor, shift = self.linear(fitted)
+        return lambda column: (Numbers((numbers(column).floats() - shift) / factor),)
 
 
 IMPUTE = "look at `source.where` and `split.fit`, or impute a constant first"

@@ -167,7 +167,7 @@ def _clip(step: Clip, fitted: Fitted, columns: Sequence[str], given: ValueType) 
 
 
 def _log1p(step: Log1p, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    return FunctionTransformer(np.log1p)
+    return FunctionTransformer(np.log1p, inverse_func=np.expm1, check_inverse=False)
 
 
 def _cast(step: Cast, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:

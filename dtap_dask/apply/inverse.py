@@ -1,0 +1,106 @@
+"""`dtap_dask.inverse`: values of a label or feature back through the steps to the columns of the lake."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.apply.dataset import FittedFeatures, open_features
+from dtap_dask.apply.vocabulary import find_output
+from dtap_dask.errors import DataError, JobError, Problem
+from dtap_dask.features.columns.column import Array, Column, Numbers, Text, numbers
+from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.steps.operation import Source
+
+
+def inverse(
+    path: str | os.PathLike[str], name: str, values: npt.ArrayLike, *, storage: Mapping[str, Any] | None = None
+) -> Array | dict[str, Array]:
+    """What values of the label or feature `name` stand for in the lake, by what the job at `path` has fitted.
+
+    `values` has a row for each value, [n] or [n, k] for vectors: float64 is best for numbers, ids are whole numbers. A
+    column of one number a row may also be [n, 1], as a model predicts it. The result is an array [n] of the column's
+    values: float64, integers, or objects (text, bytes, None for null). For an output of several columns it is a dict of
+    such arrays by column. Values that a step made alike stay so: what was filled, clipped or rounded is not undone.
+
+    Raises OutputError where there is no finished dataset; JobError for a name that is not there, and for steps without
+    an inverse, of which the last is named; DataError for values of another shape, and for ids that there are not.
+    """
+    opened = open_features(path, storage)
+    output = find_output(opened, name)
+    found: dict[str, Array] = {}
+    for value, part in _parts(opened, output, np.asarray(values)):
+        for column, result in _back(opened, value, part, name):
+            found[column] = _plain(result)
+    return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _parts(opened: FittedFeatures, output: Output, values: Array) -> list[tuple[Value, Column]]:
+    """Each value of an output with its own columns of `values`."""
+    position = opened.state.graph.outputs.index(output)
+    widths = [part.width for part in opened.state.parts[position]]
+    info = opened.state.infos[position]
+    if values.dtype.kind not in "biuf" or info.shape == (None,):
+        raise JobError(
+            Problem("name", f"{output.name!r} holds {'lists' if info.shape else 'text'}: nothing to invert.")
+        )
+    block = values.reshape(len(values), -1) if values.ndim and len(values) else values.reshape(0, sum(widths))
+    if block.shape[1] != sum(widths):
+        raise DataError(
+            f"{output.name!r} has {sum(widths)} numbers a row, and the values have {block.shape[1]}: their shape is "
+            f"{values.shape}. Give them as `load` yields them."
+        )
+    cuts = np.cumsum(widths)[:-1]
+    pieces = np.split(block, cuts, axis=1)
+    vectors = [value.type.base == "onehot" or value.type.width is not None for value in output.values]
+    return [
+        (value, Numbers(piece if is_vector else piece[:, 0]))
+        for value, piece, is_vector in zip(output.values, pieces, vectors, strict=True)
+    ]
+
+
+def _back(opened: FittedFeatures, value: Value, column: Column, name: str) -> Sequence[tuple[str, Column]]:
+    """The columns of the lake that a value is made from."""
+    if isinstance(value.operation, Source):
+        return [(value.operation.column, column)]
+    step = value.operation
+    undo = step.inverse(opened.state.fitted.get(value, {}))
+    if undo is None or value.inputs[0].type.element is not None:
+        raise JobError(
+            Problem("name", f"{name!r} cannot be taken back: step {step.name} has no inverse. Keep the column instead "
+                    "(`keep`), and join by a key.")
+        )  # fmt: skip
+    try:
+        inputs = undo(column)
+    except ValueError as error:
+        raise DataError(f"Values of {name!r} cannot be taken back through step {step.name}: {error}.") from error
+    pairs = zip(value.inputs, inputs, strict=False)  # a label or fold that a step has learnt from is not given back
+    return [found for one, made in pairs for found in _back(opened, one, made, name)]
+
+
+def _plain(column: Column) -> Array:
+    if isinstance(column, Text):
+        array = column.plain()
+        return _objects(_as_text(array).to_pylist())
+    given = numbers(column)
+    if given.valid is None or given.valid.all():
+        return given.values
+    return _objects([value if there else None for value, there in zip(given.values.tolist(), given.valid, strict=True)])
+
+
+def _as_text(array: pa.Array) -> pa.Array:
+    try:
+        return array.cast(pa.large_string())
+    except pa.ArrowInvalid:  # not UTF-8
+        return array
+
+
+def _objects(values: list[Any]) -> Array:
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made

@@ -1,0 +1,140 @@
+"""Values of labels and features taken back to the columns of the lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.decomposition import PCA
+
+import dtap_dask
+from dtap_dask.errors import DataError, JobError
+from dtap_dask.features import STEPS
+from dtap_dask.features.steps.operation import Operation
+from in_process import run_in_process
+
+ROWS = 200
+RNG = np.random.default_rng(3)
+LAKE = pa.table(
+    {
+        "x": RNG.lognormal(size=ROWS),
+        "y": RNG.normal(size=ROWS),
+        "z": RNG.normal(size=ROWS),
+        "n": pa.array(RNG.integers(0, 7, ROWS), mask=RNG.random(ROWS) < 0.1),
+        "word": pa.array([["a", "é", "", None][i] for i in RNG.integers(0, 4, ROWS)]),
+        "raw": pa.array([[b"\xff", b"b"][i] for i in RNG.integers(0, 2, ROWS)]),
+        "class": pa.array([["no", "yes", "perhaps"][i] for i in RNG.integers(0, 3, ROWS)]),
+        "tags": pa.array([["t"]] * ROWS),
+    }
+)
+SCALERS = ["standard_scale", {"minmax_scale": [-3, 2]}, "maxabs_scale", {"robust_scale": {"unit_variance": True}}]
+FEATURES: list[dict[str, Any]] = [
+    *({"columns": ["x"], "as": f"scaled{i}", "steps": ["log1p", one]} for i, one in enumerate(SCALERS)),
+    {"columns": ["x", "y"], "steps": ["standard_scale"], "name": "both"},
+    {"columns": ["x", "y", "z"], "steps": ["standard_scale", {"pca": 3}], "name": "axes"},
+    {"columns": ["x", "y", "z"], "steps": [{"pca": {"n_components": 2, "whiten": True}}], "name": "white"},
+    {"columns": ["word"], "steps": [{"ordinal_encode": {"top_k": 2, "oov_buckets": 3}}]},
+    {"columns": ["raw"], "steps": ["ordinal_encode"]},
+    {"columns": ["n"], "steps": ["ordinal_encode"], "as": "ids"},
+    {"columns": ["n"], "steps": ["one_hot_encode"], "as": "hot"},
+    {
+        "columns": ["n"],
+        "steps": [{"impute": {"strategy": "constant", "value": 9}}, {"cast": "float32"}],
+        "as": "filled",
+    },
+    {"columns": ["x"], "steps": [{"clip": {"max": 1}}], "as": "clipped"},
+    {"columns": ["y"], "steps": [{"bucketize": {"quantiles": 3}}], "as": "bucket"},
+    {"columns": ["tags"], "steps": ["ordinal_encode"]},
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("inverse")
+    pq.write_table(LAKE, folder / "lake.parquet")
+    run_in_process(
+        {
+            "version": 1,
+            "source": {"path": str(folder / "lake.parquet")},
+            "label": {"column": "class", "steps": ["ordinal_encode"]},
+            "features": FEATURES,
+            "output": {"path": str(folder / "out"), "shuffle": "none"},
+        }
+    )
+    return str(folder / "out")
+
+
+def back(dataset: str, name: str) -> Any:
+    return dtap_dask.inverse(dataset, name, dtap_dask.transform(dataset, LAKE.to_pydict())[name])
+
+
+def test_scaled_columns_come_back(dataset: str) -> None:
+    for number in range(len(SCALERS)):
+        np.testing.assert_allclose(back(dataset, f"scaled{number}"), LAKE["x"], rtol=1e-5)
+    both = back(dataset, "both")
+    assert list(both) == ["x", "y"]
+    np.testing.assert_allclose(both["y"], LAKE["y"], rtol=1e-4, atol=1e-6)
+
+
+def test_components_come_back_as_in_scikit_learn(dataset: str) -> None:
+    axes = back(dataset, "axes")
+    for name in ("x", "y", "z"):
+        np.testing.assert_allclose(axes[name], LAKE[name], rtol=1e-4, atol=1e-5)
+    block = np.column_stack([LAKE[name].to_numpy() for name in ("x", "y", "z")])
+    theirs = PCA(2, whiten=True, svd_solver="full").fit(block)
+    expected = theirs.inverse_transform(theirs.transform(block))
+    white = back(dataset, "white")
+    np.testing.assert_allclose(np.column_stack(list(white.values())), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_ids_and_vectors_become_their_values(dataset: str) -> None:
+    kept = set(dtap_dask.vocabulary(dataset, "word")["value"].to_pylist())
+    assert back(dataset, "word").tolist() == [word if word in kept else None for word in LAKE["word"].to_pylist()]
+    assert back(dataset, "raw").tolist() == LAKE["raw"].to_pylist()
+    assert back(dataset, "ids").tolist() == LAKE["n"].to_pylist()
+    assert back(dataset, "hot").tolist() == LAKE["n"].to_pylist()
+    ids = {one["value"]: one["id"] for one in dtap_dask.vocabulary(dataset, "class").to_pylist()}
+    predicted = np.array([[ids["yes"]], [ids["no"]]])
+    assert dtap_dask.inverse(dataset, "class", predicted).tolist() == ["yes", "no"]
+    assert dtap_dask.inverse(dataset, "class", np.array([], int)).tolist() == []
+    likely = np.array([[0.1, 0.7, 0.2, 0, 0, 0, 0]])
+    assert dtap_dask.inverse(dataset, "hot", likely).tolist() == [1]
+
+
+def test_what_steps_made_alike_stays_alike(dataset: str) -> None:
+    assert back(dataset, "filled").tolist() == [9.0 if one is None else one for one in LAKE["n"].to_pylist()]
+    np.testing.assert_allclose(back(dataset, "clipped"), np.minimum(LAKE["x"], 1), rtol=1e-6)
+
+
+REFUSED = [
+    ("bucket", [0], JobError, "'bucket' cannot be taken back: step bucketize has no inverse"),
+    ("tags", [[1]], JobError, "'tags' holds lists: nothing to invert"),
+    ("word", ["a"], JobError, "'word' holds text: nothing to invert"),
+    ("nothing", [0], JobError, "the dataset has no column 'nothing'"),
+    ("word", [99], DataError, "Values of 'word' cannot be taken back through step ordinal_encode: 99 is no id: ids are "
+     "whole numbers from 0 to 5"),
+    ("class", [0.5], DataError, "0.5 is no id"),
+    ("class", [-1], DataError, "-1 is no id"),
+    ("both", [1.0], DataError, "'both' has 2 numbers a row, and the values have 1: their shape is (1,)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "kind", "message"), REFUSED)
+def test_what_cannot_be_taken_back_is_refused(
+    dataset: str, name: str, values: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind) as error:
+        dtap_dask.inverse(dataset, name, values)
+    assert message in str(error.value)
+
+
+WITHOUT = {"bucketize", "hash_encode", "datetime_parts", "polynomial", "list_length", "pad", "multi_hot"}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_has_an_inverse_or_is_listed_here(name: str) -> None:
+    assert (STEPS[name].inverse is Operation.inverse) == (name in WITHOUT)
