@@ -27,8 +27,8 @@ STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, TargetEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca, Polynomial,
-        Cast, Passthrough,
+        OneHotEncode, HashEncode, TargetEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca,
+        Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
