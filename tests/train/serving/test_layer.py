@@ -90,6 +90,13 @@ def test_one_row_and_columns_of_one_place(layer: Any) -> None:
     assert_same(layer(rows), layer(raw(layer)))
 
 
+def test_a_million_rows(layer: Any) -> None:
+    rows = raw(layer, pa.concat_tables([ROWS] * 166_667).combine_chunks())
+    made = tf.function(layer)(rows)
+    assert made["sizes"].shape == (1_000_002, 2)
+    np.testing.assert_array_equal(made["company"][-6:], layer(raw(layer))["company"])
+
+
 def whole(layer: Any) -> Any:
     """A model from raw columns."""
     inputs = layer.raw_inputs(nulls=True)
