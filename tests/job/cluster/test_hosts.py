@@ -31,13 +31,24 @@ from waiting import HANG, unhindered, until
 HOSTS = {name: f"10.77.0.{i}" for i, name in enumerate(("head", "one", "two", "storage", "desk", "stranger"), 1)}
 ADDRESS = f"tls://{HOSTS['head']}:8786"
 ROLES = ("scheduler", "worker", "client")
-# The SHA-256 of a dataset's data files, for a process in another namespace.
-DIGESTS = """
+# Calls of these functions, a line of JSON each, answered by a line each.
+ASKED = """
 import hashlib, json, sys
+from distributed import Client
 from dtap_dask.storage import open_store
-store = open_store(sys.argv[1])
-paths = [one.path for one in store.list_files() if one.path.endswith(".tfrecord")]
-print(json.dumps({path: hashlib.sha256(store.read_bytes(path)).hexdigest() for path in paths}))
+
+def workers(address):
+    with Client(address, timeout=600) as client:
+        return sorted(client.nthreads())
+
+def digests(url):
+    store = open_store(url)
+    paths = [one.path for one in store.list_files() if one.path.endswith(".tfrecord")]
+    return {path: hashlib.sha256(store.read_bytes(path)).hexdigest() for path in paths}
+
+for line in sys.stdin:
+    name, *given = json.loads(line)
+    print(json.dumps(globals()[name](*given)), flush=True)
 """
 
 
@@ -52,6 +63,7 @@ class Hosts:
     folder: Path
     prefix: str = field(default_factory=lambda: f"dtap-{uuid.uuid4().hex[:6]}-")
     begun: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    asked: subprocess.Popen[bytes] | None = None
 
     def within(self, host: str) -> list[str]:
         """What a command begins with that is to run on a host."""
@@ -91,10 +103,8 @@ class Hosts:
         self.begun.append(process)
         return process
 
-    def run(
-        self, host: str, *command: str, authority: str | None = "ours", module: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        whole = [*self.within(host), sys.executable, *(["-m"] if module else []), *command]
+    def run(self, host: str, *command: str, authority: str | None = "ours") -> subprocess.CompletedProcess[str]:
+        whole = [*self.within(host), sys.executable, "-m", *command]
         environment = self.environment(authority)
         return subprocess.run(
             whole, capture_output=True, text=True, check=False, timeout=HANG, cwd=self.folder, env=environment
@@ -102,10 +112,24 @@ class Hosts:
 
     def workers(self) -> list[str]:
         """The hosts of the workers that the scheduler has now."""
-        code = f"from distributed import Client; print(*sorted(Client({ADDRESS!r}, timeout=600).nthreads()))"
-        asked = self.run("desk", "-c", code, module=False)
-        assert asked.returncode == 0, asked.stderr
-        return [address.split("/")[2].split(":")[0] for address in asked.stdout.split()]
+        return [address.split("/")[2].split(":")[0] for address in self.ask("workers", ADDRESS)]
+
+    def ask(self, function: str, argument: str) -> Any:
+        """What a function of ASKED returns on the desk, in one process for all calls."""
+        log = self.folder / "asked.log"
+        if self.asked is None:
+            command = [*self.within("desk"), sys.executable, "-c", ASKED]
+            environment = self.environment("ours")
+            with log.open("wb") as errors:
+                self.asked = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=errors, env=environment)
+            self.begun.append(self.asked)
+        assert self.asked.stdin is not None
+        assert self.asked.stdout is not None
+        self.asked.stdin.write(json.dumps([function, argument]).encode() + b"\n")
+        self.asked.stdin.flush()
+        line = self.asked.stdout.readline()
+        assert line, log.read_text()
+        return json.loads(line)
 
     def end(self) -> None:
         for process in reversed(self.begun):
@@ -116,6 +140,8 @@ class Hosts:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            for stream in filter(None, (process.stdin, process.stdout)):
+                stream.close()
         for name in ("switch", *HOSTS):
             subprocess.run(["ip", "netns", "delete", self.prefix + name], check=False, capture_output=True)
 
@@ -195,9 +221,7 @@ def local(lake: Path, tmp_path_factory: pytest.TempPathFactory, client: Client) 
 
 
 def digests(hosts: Hosts, url: str) -> dict[str, str]:
-    asked = hosts.run("desk", "-c", DIGESTS, url, module=False)
-    assert asked.returncode == 0, asked.stderr
-    found: dict[str, str] = json.loads(asked.stdout)
+    found: dict[str, str] = hosts.ask("digests", url)
     return found
 
 
