@@ -178,7 +178,7 @@ def outcome(make: Any, rows: Any) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "values", "steps"), ALL)
-@examples(0.2, suppress_health_check=list(HealthCheck))
+@examples(0.1, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_serving_is_what_records_hold(kind: pa.DataType, values: Any, steps: list[Any], data: Any) -> None:
     graph = graph_of(kind, steps)
