@@ -132,9 +132,12 @@ def test_what_cannot_be_taken_back_is_refused(
     assert message in str(error.value)
 
 
-WITHOUT = {"bucketize", "hash_encode", "datetime_parts", "polynomial", "list_length", "pad", "multi_hot"}
+WITH = (
+    "impute", "clip", "log1p", "standard_scale", "minmax_scale", "maxabs_scale", "robust_scale", "ordinal_encode",
+    "one_hot_encode", "pca", "cast", "passthrough",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_every_step_has_an_inverse_or_is_listed_here(name: str) -> None:
-    assert (STEPS[name].inverse is Operation.inverse) == (name in WITHOUT)
+@pytest.mark.parametrize("name", WITH)
+def test_steps_that_can_be_undone_say_how(name: str) -> None:
+    assert STEPS[name].inverse is not Operation.inverse
