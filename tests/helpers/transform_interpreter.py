@@ -185,6 +185,16 @@ def pca(options: Json, fitted: Json) -> Any:
     return apply
 
 
+def truncated_svd(options: Json, fitted: Json) -> Any:
+    def apply(*inputs: Any) -> list[float] | None:
+        if None in inputs:
+            return None
+        row = [number(one) for x in inputs for one in (x if isinstance(x, list) else [x])]
+        return [sum(a * b for a, b in zip(component, row, strict=True)) for component in fitted["components_"]]
+
+    return apply
+
+
 def polynomial(options: Json, fitted: Json) -> Any:
     degree, chosen = options["degree"], itertools.combinations_with_replacement
     least, most = degree if isinstance(degree, list) else (0, degree)
@@ -295,6 +305,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "pad_mask": pad_mask,
     "target_encode": target_encode,
     "pca": pca,
+    "truncated_svd": truncated_svd,
     "polynomial": polynomial,
     "cast": cast,
     "passthrough": lambda options, fitted: lambda x: x,

@@ -15,10 +15,13 @@ from dtap_dask.features.columns.column import (
     Floats,
     Lists,
     Mask,
+    Numbers,
     elements_of,
     numbers,
+    rows_at,
     text,
 )
+from dtap_dask.features.columns.onehot import OneHot
 
 
 class Sample:
@@ -63,6 +66,15 @@ class Sample:
     def chosen(self, rows: Array) -> Array:
         """What an array of one entry for each row has for the fitted ones."""
         return rows if self._fit is None else rows[self._fit]
+
+    @cached_property
+    def rows_as_numbers(self) -> Numbers:
+        """All fitted rows, shape [rows], or [rows, k] for vectors."""
+        column = numbers(self.column)
+        if self._fit is None:
+            return column
+        index = np.flatnonzero(self._fit)
+        return column.at(index) if isinstance(column, OneHot) else numbers(rows_at(column, index))
 
     @cached_property
     def infinities(self) -> int:

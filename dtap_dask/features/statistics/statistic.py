@@ -157,6 +157,10 @@ class Covariance(Statistic):
             whole = np.asarray(finite.all(axis=1))
             self.nulls += int(len(whole) - whole.sum())
             block = block[whole]
+        self.add_rows(block)
+
+    def add_rows(self, block: Floats) -> None:
+        """Take in rows [n, k] without nulls and infinities."""
         if len(block) == 0:
             return
         columns = np.ascontiguousarray(block.T)

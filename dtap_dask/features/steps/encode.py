@@ -11,6 +11,7 @@ from pydantic import Field
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, numbers
+from dtap_dask.features.columns.onehot import OneHot
 from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.steps.operation import (
@@ -119,16 +120,13 @@ class OneHotEncode(VocabularyEncoder):
             nulls = column.nulls()
             if nulls is not None:
                 found = np.where(nulls, -1, found)
-            there = found >= 0
             if self.unseen == "error":
+                there = found >= 0
                 bad = ~there if nulls is None else ~(there | nulls)
                 if bad.any():
                     remedy = "add such rows to the fitted part (of a feature, `unseen: zeros` takes them)"
                     refuse_unseen(column, bad, context, remedy)
-            out = np.zeros((len(found), width), np.uint8)
-            rows = np.flatnonzero(there)
-            out[rows, found[rows]] = 1
-            return Numbers(out, ~nulls if nulls is not None and self.keeps_nulls else None)
+            return OneHot(found, width, ~nulls if nulls is not None and self.keeps_nulls else None)
 
         return apply
 

@@ -20,6 +20,7 @@ from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.validation import problems
 
@@ -28,7 +29,7 @@ STEPS: dict[str, type[Operation]] = {
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
         OneHotEncode, HashEncode, TargetEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca,
-        Polynomial, Cast, Passthrough,
+        TruncatedSvd, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -42,7 +43,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "quantile_transform", "count_encode", "cross", "truncated_svd",
+    "quantile_transform", "count_encode", "cross",
     "text_hash", "estimator",
 )  # fmt: skip
 

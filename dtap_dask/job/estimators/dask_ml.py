@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.impute import MissingIndicator as PlainIndicator
 from sklearn.impute import SimpleImputer as PlainImputer
 from sklearn.preprocessing import (
@@ -41,6 +41,7 @@ from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.job.estimators.target import target_encoder
@@ -203,6 +204,15 @@ def _pca(step: Pca, fitted: Fitted, columns: Sequence[str], given: ValueType) ->
     return _filled(pca, feature_names_in_=np.array(columns, object), **arrays, **plain)
 
 
+def _truncated_svd(step: TruncatedSvd, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    names = ("components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")
+    svd = TruncatedSVD(step.n_components).set_output(transform="pandas")
+    arrays: dict[str, Any] = {name: np.array(fitted[name]) for name in names}
+    if len(columns) == fitted["n_features_in_"]:
+        arrays["feature_names_in_"] = np.array(columns, object)
+    return _filled(svd, n_features_in_=fitted["n_features_in_"], **arrays)
+
+
 def _polynomial(step: Polynomial, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     made = PolynomialFeatures(step.degree, interaction_only=step.interaction_only, include_bias=step.include_bias)
     return made.set_output(transform="pandas").fit(pd.DataFrame({name: [0.0] for name in columns}))
@@ -228,6 +238,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     TargetEncode: target_encoder,
     Pca: _pca,
     Polynomial: _polynomial,
+    TruncatedSvd: _truncated_svd,
     MissingIndicator: _missing_indicator,
 }
 """What makes the estimator of an operation: a function of it, what it learnt, its columns and their type."""

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.impute import SimpleImputer as PlainImputer
 from sklearn.preprocessing import RobustScaler
 
@@ -22,6 +22,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Floats, Numbers
 from dtap_dask.features.engine.checks import infinite
 from dtap_dask.features.statistics.counts import Counts
+from dtap_dask.features.statistics.gram import Gram
 from dtap_dask.features.statistics.quantiles import Quantiles
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
@@ -31,8 +32,9 @@ from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
-from dtap_dask.features.steps.reduce import Pca
+from dtap_dask.features.steps.reduce import Pca, signed
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
+from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.job.estimators.frames import VALUES, Frames, Target
 from dtap_dask.job.estimators.target import target_means
@@ -271,10 +273,37 @@ def _components(target: Target, block: Floats) -> Fitted:
     }
 
 
+def decompositions(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """scikit-learn's TruncatedSVD on the block, gathered by a worker: dask-ml's takes no data frames."""
+    return [_gathered(frames, target, rows, _decomposition) for target in targets]
+
+
+def _decomposition(target: Target, block: Floats) -> Fitted:
+    step = target.step
+    assert isinstance(step, TruncatedSvd)
+    infinities = int(np.isinf(block).sum())
+    if infinities:
+        raise infinite(infinities, target.context.column, target.context.feature, step.name, several=True)
+    block = block[~np.isnan(block).any(axis=1)]
+    gram = Gram()
+    gram.add(Sample(Numbers(block)))
+    step.refuse(gram, target.context)
+    algorithm = "arpack" if step.n_components < min(block.shape) else "randomized"
+    svd = TruncatedSVD(step.n_components, algorithm=algorithm, random_state=0).fit(block)
+    return {
+        "components_": tuple(map(tuple, signed(svd.components_).tolist())),
+        "explained_variance_": tuple(svd.explained_variance_.tolist()),
+        "explained_variance_ratio_": tuple(np.nan_to_num(svd.explained_variance_ratio_).tolist()),
+        "singular_values_": tuple(svd.singular_values_.tolist()),
+        "n_features_in_": block.shape[1],
+        "n_samples_": len(block),
+    }
+
+
 def _gathered(frames: Frames, target: Target, rows: int, learn: Callable[[Target, Floats], Fitted]) -> Fitted:
     """What `learn` makes of all values [rows, columns], brought together on one worker in the order of the source."""
     frame = frames.floats(target.inputs)
-    if not isinstance(target.step, Pca):
+    if not isinstance(target.step, Pca | TruncatedSvd):
         _ranges(frame, [target], rows)
     fitted: Fitted = dask.delayed(_together)(frame.to_delayed(), target, learn).compute()
     return fitted
@@ -305,6 +334,7 @@ FITS: dict[type[Operation], Fit] = {
     Bucketize: quantiles,
     Pca: components,
     TargetEncode: target_means,
+    TruncatedSvd: decompositions,
 }
 """What fits an operation: a function of frames, of targets that have this same step, and of the number of fitted rows.
 Operations that never learn have none."""

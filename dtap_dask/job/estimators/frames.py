@@ -57,7 +57,7 @@ class Frames:
     learnt: Mapping[Value, Fitted]
 
     def floats(self, values: Sequence[Value]) -> dd.DataFrame:
-        """A float64 column for each value, named '0', '1', ..., NaN where null."""
+        """A float64 column for each value, named '0', '1', ..., NaN where null; of vectors '0.0', '0.1', ..."""
         return self._frame(_floats, tuple(values))
 
     def values(self, value: Value) -> dd.DataFrame:
@@ -113,7 +113,10 @@ class _Rows:
 
 
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:
-    return pd.DataFrame({str(number): numbers(column).floats() for number, column in enumerate(columns)})
+    blocks = [numbers(column).floats() for column in columns]
+    made = {str(number): block for number, block in enumerate(blocks) if block.ndim == 1}
+    wide = [(number, block) for number, block in enumerate(blocks) if block.ndim == 2]
+    return pd.DataFrame(made | {f"{number}.{at}": one for number, block in wide for at, one in enumerate(block.T)})
 
 
 def _spelled(columns: Sequence[Column]) -> pd.DataFrame:

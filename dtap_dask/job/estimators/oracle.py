@@ -17,6 +17,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
 | target_encode | scikit-learn's TargetEncoder, of all rows and without each fold, gathered by one worker |
 | pca | scikit-learn's PCA, the block gathered by one worker: dask-ml's fails with today's scikit-learn |
+| truncated_svd | scikit-learn's TruncatedSVD, the block gathered by one worker: dask-ml's takes no data frames |
 
 The steps before a step are applied as the job applies them: dask-ml's `transform` changes its input, ignores names,
 and lets unseen values pass.

@@ -19,6 +19,7 @@ from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.train.serving import (
     dates,
@@ -61,6 +62,7 @@ TWINS: dict[type[Operation], Maker] = {
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
     Polynomial: polynomial.polynomial,
+    TruncatedSvd: reduce.truncated_svd,
     RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,
     TargetEncode: target.target_encode,

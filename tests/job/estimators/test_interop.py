@@ -333,3 +333,16 @@ def test_a_state_that_is_not_finished() -> None:
 def test_the_folder_of_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         dtap_dask.to_dask_ml(tmp_path)
+
+
+def test_truncated_svd_of_numbers_and_of_one_hot_vectors() -> None:
+    state = fitted(
+        spec("f", ["x", "y", "z"], MEAN, "standard_scale", {"truncated_svd": 2}, vector=True),
+        spec("w", ["word"], {"one_hot_encode": {}}, {"truncated_svd": 2}, vector=True),
+    )
+    for name in ("f", "w"):
+        *columns, whole = dtap_dask.to_dask_ml(state)[name]
+        block = pd.concat([through(entry, FRAME) for entry in columns], axis=1)
+        if name == "w":
+            block = block.to_numpy()  # the estimator knows no names of places
+        np.testing.assert_allclose(whole.steps[0][1].transform(block), expected(state, name), rtol=1e-5, atol=1e-6)

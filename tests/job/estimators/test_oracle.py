@@ -56,6 +56,7 @@ FEATURES = [
         "steps": [{"impute": {"strategy": "mean"}}, "standard_scale", {"pca": {"n_components": 3}}],
         "name": "axes",
     },
+    {"columns": ["payment_type", "company"], "steps": ["one_hot_encode", {"truncated_svd": 2}], "name": "topics"},
 ]
 
 

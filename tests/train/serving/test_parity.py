@@ -97,6 +97,10 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (F64, PLAIN, [FILL, "standard_scale", {"pca": 3}]),
         (F64, PLAIN, [FILL, "standard_scale", {"pca": {"n_components": 3, "whiten": True}}]),
     ],
+    "truncated_svd": [
+        (F64, PLAIN, [FILL, "standard_scale", {"truncated_svd": 3}]),
+        (TEXT, WORDS, ["one_hot_encode", {"truncated_svd": 2}]),
+    ],
     "polynomial": [
         (F64, FLOATS, [FILL, {"polynomial": 3}]),
         (I8, st.integers(-128, 127),
