@@ -48,3 +48,15 @@ def test_departures_of_an_hour_are_forecast(
     found = re.search(r"Mean absolute error: ([0-9.]+) departures", capsys.readouterr().out)
     assert found
     assert float(found[1]) < 4  # 4.7 with hour, weekday and day of the year as plain numbers
+
+
+def test_earlier_flights_of_an_aircraft_tell_of_its_next(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lake)
+    manifest = run_in_process(FLIGHTS / "sequence.yaml")
+    shapes = {feature.name: feature.shape for feature in manifest.features}
+    assert shapes["earlier_dests"] == shapes["earlier_delays"] == shapes["earlier_delays_mask"] == (8,)
+    script("sequence").main()
+    without, with_lists = map(float, re.findall(r"AUC on eval with .*: ([0-9.]+)", capsys.readouterr().out))
+    assert with_lists > without + 0.01
