@@ -111,7 +111,7 @@ def test_it_is_scikit_learns(kind: str, target_type: str, labels: Any, smooth: A
     cuts=st.lists(st.integers(0, 30), max_size=4),
     smooth=st.sampled_from(["auto", 0.0, 2.0]),
 )
-@examples(40)
+@examples(0.4)
 def test_however_the_rows_are_cut(rows: list[Any], cuts: list[int], smooth: Any) -> None:
     rows = [("a", 0, 0), ("a", 1, 1), ("b", 1, 2), *rows]
     made = batch(*map(list, zip(*rows, strict=True)))
