@@ -1,13 +1,16 @@
-"""The command: make the lakes, warm everybody up, measure section by section, print the table."""
+"""The command: make the lakes, measure section by section on what is warm, print the table."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+from distributed import Client
 
 import arguments
 import by_hand
@@ -37,10 +40,10 @@ def main() -> None:
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        held = _agreed(folder, min(options.rows, WARM_UP_ROWS))
+        folder, others = Path(name), _others(options)
+        held, job = _jobs(folder, options, others)
         sections = []
-        for section in _sections(folder, options):
+        for section in itertools.chain(job, _sections(folder, options, others)):
             print("", table.figures(section), sep="\n", flush=True)
             sections.append(section)
     print("", table.aims(sections), sep="\n")
@@ -49,14 +52,33 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=2))
 
 
-def _agreed(folder: Path, rows: int) -> dict[str, compare.Summary]:
+def _jobs(
+    folder: Path, options: argparse.Namespace, others: Others
+) -> tuple[dict[str, compare.Summary], Sequence[Section]]:
+    """What each dataset of a small job holds, and the section of the whole job where it is wanted.
+
+    The small job warms the clusters up. Encoding and loading need the datasets that the whole jobs leave.
+    """
+    with ours.workers() as mine, ours.workers() as theirs:
+        held = _agreed(mine, theirs, folder, others.warm_up)
+        if "job" in options.only:
+            section = jobs.measure(mine, theirs, folder, options.rows, options.hand_rows, options.repeat)
+        elif {"encode", "load"} & set(options.only):
+            for layout in LAYOUTS:
+                ours.run(mine, lake_of(folder, options.rows), folder / layout, layout)
+    if "job" not in options.only:
+        return held, ()
+    held_against(section, others.jobs(folder), section.figures[: len(LAYOUTS)])
+    return held, (section,)
+
+
+def _agreed(mine: Client, theirs: Client, folder: Path, rows: int) -> dict[str, compare.Summary]:
     """Do a small job in every way; returns what each dataset holds, or stops where the numbers differ."""
     small, folder = lake_of(folder, rows), folder / "agreed"
-    with ours.workers() as client:
-        with client.as_current():
-            by_hand.run(small, folder / "by_hand")
-        for layout in LAYOUTS:
-            ours.run(client, small, folder / layout, layout)
+    with theirs.as_current():
+        by_hand.run(small, folder / "by_hand")
+    for layout in LAYOUTS:
+        ours.run(mine, small, folder / layout, layout)
     held = {
         "by hand": compare.summary_of_records(folder / "by_hand"),
         "blocks": compare.summary_of_loaded(folder / "blocks"),
@@ -70,15 +92,8 @@ def _agreed(folder: Path, rows: int) -> dict[str, compare.Summary]:
     return held
 
 
-def _sections(folder: Path, options: argparse.Namespace) -> Iterator[Section]:
-    """One after the other, as each is done. Encoding and loading need the datasets that the jobs leave."""
-    others = _others(options)
-    if "job" in options.only:
-        yield _job(folder, options, others)
-    elif {"encode", "load"} & set(options.only):
-        with ours.workers() as client:
-            for layout in LAYOUTS:
-                ours.run(client, lake_of(folder, options.rows), folder / layout, layout)
+def _sections(folder: Path, options: argparse.Namespace, others: Others) -> Iterator[Section]:
+    """The others, one after the other, as each is done."""
     if {"encode", "load"} & set(options.only):
         parquet = transformed.write(folder / "blocks", folder / "transformed")
     if "encode" in options.only:
@@ -92,18 +107,6 @@ def _sections(folder: Path, options: argparse.Namespace) -> Iterator[Section]:
         yield starts.measure(folder, options.repeat)
     if "growth" in options.only:
         yield growth.measure(folder, options.sizes, options.counts, options.repeat)
-
-
-def _job(folder: Path, options: argparse.Namespace, others: Others) -> Section:
-    small = lake_of(folder, others.warm_up)
-    with ours.workers() as mine, ours.workers() as theirs:
-        for layout in LAYOUTS:
-            ours.run(mine, small, folder / "warm-up" / layout, layout)
-        with theirs.as_current():
-            by_hand.run(small, folder / "warm-up" / "by_hand")
-        section = jobs.measure(mine, theirs, folder, options.rows, options.hand_rows, options.repeat)
-    held_against(section, others.jobs(folder), section.figures[: len(LAYOUTS)])
-    return section
 
 
 def _others(options: argparse.Namespace) -> Others:

@@ -64,7 +64,7 @@ def _run(folder: Path, rows: int, count: int, rounds: int) -> tuple[Figure, Figu
     """Seconds of the job and the peak memory of a worker, on `count` new workers."""
     what = f"{rows:,} rows, {count} worker{'s' * (count > 1)}"
     cost, peak = Figure(f"growth: {what}", "s", rows=rows), Figure(f"growth: peak of {what}", "MiB", rows=rows)
-    lake, small = lake_of(folder, rows), lake_of(folder, WARM_UP_ROWS)
+    lake, small = lake_of(folder, rows), lake_of(folder, min(rows, WARM_UP_ROWS))
     with ours.workers(count) as client:
         ours.run(client, small, cleared(folder / "growth"), "blocks")
         for _ in range(rounds):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROWS = 3_000
+ROWS = 1_500
 
 
 @pytest.mark.slow
