@@ -20,6 +20,7 @@ from dtap_dask.job.estimators import oracle
 from dtap_dask.job.estimators.dask_ml import MAKERS
 from dtap_dask.job.estimators.fits import FITS
 from dtap_dask.train.serving.twins import TWINS
+from reference_tables import UNWRITTEN
 
 # The options that each step needs, and that make it learn if it can.
 NEEDED = {
@@ -48,13 +49,24 @@ def mentions(text: str | None) -> Callable[[str], bool]:
 
 
 PAGE = (Path(docs.__file__).parent / "steps.md").read_text()
+TRANSFORM = (Path(docs.__file__).parent / "transform.md").read_text()
+
+
+def mentions_row(table: str) -> Callable[[str], bool]:
+    """Whether a table of docs/steps.md has a row of the step, all its cells filled in."""
+    rows = PAGE.partition(f"<!-- table: {table} -->")[2].partition("<!-- end -->")[0].splitlines()
+    return lambda name: any(row.startswith(f"| `{name}` |") and UNWRITTEN not in row for row in rows)
+
+
 TABLES: dict[str, Callable[[str], bool]] = {
     "dask_ml.MAKERS": lambda name: OPERATIONS[name] in MAKERS,
     "fits.FITS": lambda name: (OPERATIONS[name] in FITS) == (example(name).statistic is not None),
     "the table of to_dask_ml": mentions(dtap_dask.to_dask_ml.__doc__),
     "the table of oracle.py": lambda name: name == "passthrough" or name in (oracle.__doc__ or ""),
     "twins.TWINS": lambda name: (OPERATIONS[name] in TWINS) != bool(example(name).without_twin),
-    "docs/steps.md": lambda name: f"| `{name}` |" in PAGE,
+    "the options in docs/steps.md": mentions_row("steps"),
+    "the summary in docs/steps.md": mentions_row("summary"),
+    "docs/transform.md": lambda name: f"| `{name}` |" in TRANSFORM,
 }
 
 

@@ -20,6 +20,7 @@ import click
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
+from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.registry import NOT_YET, STEPS
 from dtap_dask.job.cluster.file import ClusterFile
 from dtap_dask.job.jobfile.spec import Job
@@ -174,6 +175,17 @@ def steps() -> Iterator[Row]:
             yield f"`{name}`", option + short, kind.removesuffix(" or null"), default
 
 
+def summary() -> Iterator[Row]:
+    """step, what it takes, the passes that it needs at most, whether it has an inverse and a TensorFlow twin."""
+    for name, step in STEPS.items():
+        takes = "the block" if step.on_block else "a column"
+        if step.on_elements:
+            takes += ", or elements of lists"
+        passes = "0" if step.statistic is Operation.statistic else "1"
+        inverse = "no" if step.inverse is Operation.inverse else "yes"
+        yield f"`{name}`", takes, passes, inverse, "yes" if step.without_twin is Operation.without_twin else "in part"
+
+
 def later() -> Iterator[Row]:
     """The steps that are not available yet."""
     yield from ((f"`{name}`",) for name in NOT_YET)
@@ -250,6 +262,7 @@ class Table:
 TABLES = {
     "job": Table(("key", "type", "default", "meaning"), job),
     "steps": Table(("step", "option", "type", "default", "meaning"), steps, named_by=2),
+    "summary": Table(("step", "takes", "passes", "inverse", "serving", "twin in dask-ml or scikit-learn"), summary),
     "later": Table(("step", "what it will do"), later),
     "storage": Table(("setting", "type", "environment", "meaning"), storage),
     "cluster": Table(("key", "type", "meaning"), cluster),
