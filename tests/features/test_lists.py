@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.preprocessing import MultiLabelBinarizer
 
 import dtap_dask
 from dtap_dask.errors import DataError, JobError
@@ -274,6 +275,61 @@ def test_a_list_is_no_label_no_weight_and_no_part_of_a_vector() -> None:
     ):
         with pytest.raises(JobError, match=text):
             build([spec], schema)
+
+
+@examples(0.4)
+@given(ROWS, ROWS, CUTS)
+def test_multi_hot_is_scikit_learns(seen: list[list[str]], rows: list[list[str]], at: list[int]) -> None:
+    kind = pa.list_(pa.string())
+    transform = Transform(fitted(pa.array(seen, kind), "multi_hot", at=at))
+    binarizer = MultiLabelBinarizer().fit([[one.encode() for one in row] for row in seen])
+    known = set(flat(seen))
+    expected = binarizer.transform([[one.encode() for one in row if one in known] for row in rows])
+    found = transform.apply(pa.record_batch({"x": pa.array(rows, kind)}))["x"]
+    np.testing.assert_array_equal(found, expected)
+    assert transform.infos[0].classes == tuple(one.decode() for one in binarizer.classes_)
+    counts = Transform(fitted(pa.array(seen, kind), {"multi_hot": {"mode": "count"}}, at=at))
+    found = counts.apply(pa.record_batch({"x": pa.array(rows, kind)}))["x"]
+    assert found.tolist() == [[row.count(one.decode()) for one in binarizer.classes_] for row in rows]
+
+
+def test_multi_hot_of_ids_is_kerases() -> None:
+    keras = pytest.importorskip("keras")
+    seen = [["b", "a", "b"], [], ["c"], ["b", "a"]]
+    later = [["a", "never", "b", "b"], [], ["c"]]
+    for mode, theirs in (("binary", "multi_hot"), ("count", "count")):
+        steps = ("ordinal_encode", {"multi_hot": {"places": 5, "mode": mode}})
+        transform = Transform(fitted(pa.array(seen), *steps))
+        found = transform.apply(pa.record_batch({"x": pa.array(later, pa.list_(pa.string()))}))["x"]
+        lookup = keras.layers.StringLookup(vocabulary=["b", "a", "c"], output_mode=theirs)
+        expected = np.stack([lookup(row) if row else np.zeros(4) for row in later])
+        np.testing.assert_array_equal(found[:, 1:], expected)  # place 0 would be that of padding
+        assert not found[:, 0].any()
+        info = transform.infos[0]
+        assert (info.shape, info.dtype, info.ids) == ((5,), "float32", None)
+        assert info.stored == ("uint8" if mode == "binary" else "uint16")
+
+
+def test_limits_of_multi_hot() -> None:
+    array = pa.array([["a", "b"], ["c", "b"]])
+    assert run(array, {"multi_hot": 2}).tolist() == [[1, 1], [0, 1]]
+    with pytest.raises(DataError, match=r"1,001 distinct values, and without `top_k` it takes 1,000"):
+        run(pa.array([list(map(str, range(1001)))]), "multi_hot")
+    state = fitted(array, {"multi_hot": {"unseen": "error"}})
+    with pytest.raises(DataError, match=r"1 values of column 'x', step multi_hot.*among them 'z'.*`unseen: zeros`"):
+        Transform(state).apply(pa.record_batch({"x": pa.array([["z", "a"]])}))
+    with pytest.raises(DataError, match=r"There is nothing to learn"):
+        run(pa.array([[], []], pa.list_(pa.string())), "multi_hot")
+    with pytest.raises(DataError, match=r"Nulls.*'x' \(2\)"):
+        run(pa.array([["a", None], None]), "multi_hot")
+    for kind, steps, text in (
+        (pa.list_(pa.string()), ["ordinal_encode", "multi_hot"], "of ids needs `places`"),
+        (pa.list_(pa.string()), [{"multi_hot": {"places": 3}}], "lists of whole numbers or ids"),
+        (pa.list_(pa.float32()), ["multi_hot"], "of each element: multi_hot needs integers, booleans or text"),
+        (pa.string(), ["multi_hot"], "needs lists, and the column is text. Put `tokenize`"),
+    ):
+        with pytest.raises(JobError, match=text):
+            fitted(pa.array([], kind), *steps)
 
 
 @pytest.mark.parametrize("layout", ["blocks", "rows"])

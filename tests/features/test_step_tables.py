@@ -33,6 +33,7 @@ NEEDED = {
     "last": {"count": 2},
     "missing_indicator": {},
     "pad": {"length": 2},
+    "text_hash": {"buckets": 8},
     "pad_mask": {"length": 2},
     "pca": {"n_components": 1},
 }

@@ -15,6 +15,7 @@ def test_every_step_survives_its_own_document():
         "hash_encode": {"buckets": 9},
         "first": 2,
         "last": 2,
+        "text_hash": 9,
         "pad": 2,
         "pca": {"n_components": 2},
         "cast": {"dtype": "int8"},

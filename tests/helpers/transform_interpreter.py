@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -269,6 +270,46 @@ def pad_mask(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
+def words_of(options: Json, x: bytes) -> list[bytes]:
+    text = "".join({"İ": "i"}.get(one, one.lower()) for one in x.decode()) if options["lower"] else x.decode()
+    if options["pattern"] is not None:
+        words = re.sub(options["pattern"], "\0", text).split("\0")
+    elif options["separator"] is not None:
+        words = text.split(options["separator"])
+    else:
+        words = re.split("[ \t\n\v\f\r]", text)
+    words = [word for word in words if word][: options["max_tokens"]]
+    sizes = range(1, options["ngrams"] + 1) if isinstance(options["ngrams"], int) else sorted(options["ngrams"])
+    return [" ".join(words[at : at + n]).encode() for n in sizes for at in range(len(words) - n + 1)]
+
+
+def text_hash(options: Json, fitted: Json) -> Any:
+    buckets = options["buckets"]
+
+    def apply(x: bytes) -> list[int]:
+        counts = [0] * buckets
+        for word in words_of(options, x):
+            h = farmhash.Fingerprint64(word) % buckets
+            counts[h] += 1 if not options["signed"] or farmhash.Fingerprint64(word) % (2 * buckets) == h else -1
+        return counts if options["mode"] == "count" else [int(one > 0) for one in counts]
+
+    return unless_null(apply)
+
+
+def multi_hot(options: Json, fitted: Json) -> Any:
+    known = range(options["places"]) if options["places"] is not None else fitted["categories_"]
+
+    def apply(x: list[Any]) -> list[int] | None:
+        if None in x:
+            return None
+        if options["unseen"] == "error" and not set(x) <= set(known):
+            raise ValueError("unseen")
+        counts = [x.count(one) for one in known]
+        return counts if options["mode"] == "count" else [int(one > 0) for one in counts]
+
+    return unless_null(apply)
+
+
 IDS = {"ordinal_encode", "hash_encode"}
 OF_ELEMENTS = IDS | {
     "impute",
@@ -297,6 +338,9 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "one_hot_encode": one_hot_encode,
     "hash_encode": hash_encode,
     "datetime_parts": datetime_parts,
+    "tokenize": lambda options, fitted: unless_null(lambda x: words_of(options, x)),
+    "text_hash": text_hash,
+    "multi_hot": multi_hot,
     "null_as_empty": lambda options, fitted: lambda x: [] if x is None else x,
     "list_length": lambda options, fitted: unless_null(len),
     "first": lambda options, fitted: unless_null(lambda x: x[: options["count"]]),

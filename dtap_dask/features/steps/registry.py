@@ -15,6 +15,7 @@ from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
+from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
@@ -22,14 +23,15 @@ from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
+from dtap_dask.features.steps.tokens import TextHash, Tokenize
 from dtap_dask.validation import problems
 
 STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, TargetEncode, DatetimeParts, NullAsEmpty, ListLength, First, Last, Pad, Pca,
-        TruncatedSvd, Polynomial, Cast, Passthrough,
+        OneHotEncode, HashEncode, TargetEncode, DatetimeParts, Tokenize, TextHash, NullAsEmpty, ListLength,
+        First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -44,7 +46,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 
 NOT_YET = (
     "quantile_transform", "count_encode", "cross",
-    "text_hash", "estimator",
+    "estimator",
 )  # fmt: skip
 
 

@@ -12,7 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import MissingIndicator as PlainIndicator
 from sklearn.impute import SimpleImputer as PlainImputer
 from sklearn.preprocessing import (
@@ -36,6 +38,7 @@ from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
+from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
@@ -43,6 +46,7 @@ from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
+from dtap_dask.features.steps.tokens import TextHash, Tokenize
 from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.job.estimators.target import target_encoder
 
@@ -192,6 +196,32 @@ def _passthrough(step: Passthrough, fitted: Fitted, columns: Sequence[str], give
     return FunctionTransformer()
 
 
+def _multi_hot(step: MultiHot, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    if step.unseen == "error" or given.element is None:
+        return Refused(step.name, "CountVectorizer leaves unseen values out, and here they are errors.")
+    known = range(step.places) if step.places is not None else fitted["categories_"].to_pylist()
+    counter = CountVectorizer(analyzer=_itself, vocabulary=list(known), binary=step.mode == "binary", dtype=np.float32)
+    column = str(columns[0])
+    frame = pd.DataFrame({column: [[next(iter(known))]]})
+    return ColumnTransformer([(column, counter, column)], sparse_threshold=0.0).fit(frame)
+
+
+def _itself(words: Any) -> Any:
+    return words
+
+
+def _tokenize(step: Tokenize, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(step.name, "theirs split text only inside CountVectorizer and HashingVectorizer.")
+
+
+def _text_hash(step: TextHash, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(
+        step.name,
+        "HashingVectorizer computes MurmurHash3, not FarmHash's Fingerprint64, and other signs and norms by default; "
+        "tf.strings.to_hash_bucket_fast is the same hash.",
+    )
+
+
 def _of_lists(step: Operation, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return Refused(step.name, f"column {columns[0]!r} holds lists, and theirs take one value a row.")
 
@@ -234,6 +264,9 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     Cast: _cast,
     DatetimeParts: _datetime_parts,
     Passthrough: _passthrough,
+    MultiHot: _multi_hot,
+    Tokenize: _tokenize,
+    TextHash: _text_hash,
     **dict.fromkeys((NullAsEmpty, ListLength, First, Last, Pad, PadMask), _of_lists),
     TargetEncode: target_encoder,
     Pca: _pca,

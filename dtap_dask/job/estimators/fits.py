@@ -30,6 +30,7 @@ from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.impute import Impute
+from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca, signed
@@ -331,6 +332,7 @@ FITS: dict[type[Operation], Fit] = {
     OrdinalEncode: categories,
     LabelEncode: categories,
     OneHotEncode: categories,
+    MultiHot: categories,
     Bucketize: quantiles,
     Pca: components,
     TargetEncode: target_means,

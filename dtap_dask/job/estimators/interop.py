@@ -66,7 +66,9 @@ def to_dask_ml(
     | bucketize: quantiles; boundaries | sklearn: KBinsDiscretizer; FunctionTransformer of numpy.digitize |
     | clip, log1p, datetime_parts, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
     | hash_encode, other casts, what follows a Categorizer | `Refused`, with the reason |
-    | every step of lists: null_as_empty, list_length, first, last, pad, encoders of each element | `Refused` |
+    | multi_hot | sklearn.feature_extraction.text.CountVectorizer in a ColumnTransformer |
+    | tokenize, text_hash | `Refused`: HashingVectorizer computes MurmurHash3 |
+    | other steps of lists: null_as_empty, list_length, first, last, pad, encoders of each element | `Refused` |
 
     A vocabulary's id in the dataset is code + 1 + oov_buckets, where the code is the place among `categories_`
     (`frame[column].cat.codes`); a label's id is the code. Categorizer makes null and unseen values alike missing,

@@ -8,8 +8,8 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | impute: mean | dask_ml.impute.SimpleImputer |
 | impute: constant, hash_encode, bucketize with boundaries, datetime_parts, polynomial | nothing is learnt |
 | clip, log1p, cast | nothing is learnt |
-| null_as_empty, list_length, first, last, pad | nothing is learnt |
-| ordinal_encode, one_hot_encode, labels | dask_ml.preprocessing.Categorizer, and value_counts of the Dask DataFrame |
+| null_as_empty, list_length, first, last, pad, tokenize, text_hash | nothing is learnt |
+| ordinal_encode, one_hot_encode, multi_hot, labels | dask_ml's Categorizer, and value_counts of the Dask DataFrame |
 | impute: most_frequent | value_counts of the Dask DataFrame: dask-ml breaks ties otherwise than scikit-learn |
 | maxabs_scale | min and max of the Dask DataFrame: dask-ml has no such scaler |
 | impute: median | scikit-learn's SimpleImputer, the column gathered by one worker: dask-ml's is approximate |

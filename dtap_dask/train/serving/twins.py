@@ -14,6 +14,7 @@ from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
+from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.polynomial import Polynomial
@@ -21,6 +22,7 @@ from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
+from dtap_dask.features.steps.tokens import TextHash, Tokenize
 from dtap_dask.train.serving import (
     dates,
     distribution,
@@ -33,6 +35,7 @@ from dtap_dask.train.serving import (
     reduce,
     scale,
     target,
+    tokens,
 )
 from dtap_dask.train.serving.tensors import TensorBound
 
@@ -54,6 +57,7 @@ TWINS: dict[type[Operation], Maker] = {
     MaxAbsScale: scale.maxabs_scale,
     MinMaxScale: scale.minmax_scale,
     MissingIndicator: impute.missing_indicator,
+    MultiHot: tokens.multi_hot,
     NullAsEmpty: lists.null_as_empty,
     OneHotEncode: encode.one_hot_encode,
     OrdinalEncode: ordinal.ordinal_encode,
@@ -66,6 +70,8 @@ TWINS: dict[type[Operation], Maker] = {
     RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,
     TargetEncode: target.target_encode,
+    TextHash: tokens.text_hash,
+    Tokenize: tokens.tokenize,
 }
 
 

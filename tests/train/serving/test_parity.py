@@ -36,6 +36,7 @@ MICROSECONDS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integer
 BOOLEANS = st.one_of(st.none(), st.booleans())
 
 NUMBERS = st.lists(st.integers(-300, 300), max_size=5)
+TEXTS = st.text("aAbÄäΣİ ,\t\0\u00a0", max_size=12).map(str.encode)
 WORDS_ONLY = WORDS.filter(lambda word: word is not None)
 F64, F32, I64, I8, TEXT, BOOL = pa.float64(), pa.float32(), pa.int64(), pa.int8(), pa.binary(), pa.bool_()
 TIME = pa.timestamp("us")
@@ -120,6 +121,21 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (pa.string(), DIGITS, [{"cast": "int64"}, FILL]),
         (pa.string(), DIGITS, [{"cast": "float64"}, FILL]),
         (TIME, MICROSECONDS, [{"cast": "int64"}, FILL]),
+    ],
+    "tokenize": [
+        (TEXT, TEXTS, ["tokenize"]),
+        (TEXT, TEXTS, [{"tokenize": {"pattern": "[^a-zä]+", "ngrams": [1, 3]}}]),
+        (TEXT, WORDS_ONLY, [{"tokenize": {"lower": False, "separator": "b", "ngrams": 2, "max_tokens": 2}}]),
+    ],
+    "text_hash": [
+        (TEXT, TEXTS, [{"text_hash": {"buckets": 3, "ngrams": 2}}]),
+        (TEXT, TEXTS, [{"text_hash": {"buckets": 5, "signed": True}}]),
+        (TEXT, TEXTS, [{"text_hash": {"buckets": 5, "mode": "binary"}}]),
+    ],
+    "multi_hot": [
+        (TEXT, TEXTS, ["tokenize", {"multi_hot": 3}]),
+        (LISTS, st.lists(st.integers(-2, 4), max_size=5), [{"multi_hot": {"places": 4, "mode": "count"}}]),
+        (LISTS, st.lists(st.integers(-2, 4), max_size=5), [{"multi_hot": {"unseen": "error"}}]),
     ],
     "null_as_empty": [(LISTS, NUMBERS, ["null_as_empty"])],
     "list_length": [(LISTS, NUMBERS, ["list_length"])],
