@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -308,6 +309,20 @@ def test_multi_hot_of_ids_is_kerases() -> None:
         info = transform.infos[0]
         assert (info.shape, info.dtype, info.ids) == ((5,), "float32", None)
         assert info.stored == ("uint8" if mode == "binary" else "uint16")
+
+
+def test_the_estimator_of_multi_hot_is_a_count_vectorizer() -> None:
+    array = pa.array([["b", "a", "b"], [], ["c", "never"]])
+    for steps in ([{"multi_hot": 3}], [{"multi_hot": {"mode": "count"}}]):
+        state = fitted(array.slice(0, 2), *steps)
+        [[(name, estimator)]] = [entry.steps for entry in dtap_dask.to_dask_ml(state)["x"]]
+        assert name == "multi_hot"
+        found = Transform(state).apply(pa.record_batch({"x": array}))["x"]
+        np.testing.assert_array_equal(estimator.transform(pd.DataFrame({"x": array.to_pylist()})), found)
+    for steps, reason in ((["ordinal_encode", {"pad": 2}], "holds lists"), ([{"last": 1}], "holds lists")):
+        [entry] = dtap_dask.to_dask_ml(fitted(array, *steps))["x"]
+        assert all(reason in one.reason for one in entry.refused)
+        assert len(entry.refused) == len(steps)
 
 
 def test_limits_of_multi_hot() -> None:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column, Lists, Numbers, Text, lists, numbers
-from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
+from dtap_dask.features.columns.vocabulary import Places, Vocabulary, WordTables
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.steps.encode import (
     GUESSED_CATEGORIES,
@@ -27,7 +26,6 @@ from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Stat
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
 Mode = Literal["binary", "count"]
-Places = npt.NDArray[np.int64]
 
 WIDEST = 1 << 20
 MOST_VALUES = 1000
