@@ -134,7 +134,7 @@ def test_what_cannot_be_taken_back_is_refused(
 
 WITH = (
     "impute", "clip", "log1p", "standard_scale", "minmax_scale", "maxabs_scale", "robust_scale", "ordinal_encode",
-    "one_hot_encode", "pca", "cast", "passthrough",
+    "one_hot_encode", "pca", "truncated_svd", "cast", "passthrough",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Transform, build, parse_step
+from dtap_dask.features.columns.column import Numbers
 from dtap_dask.features.columns.onehot import OneHot
 from dtap_dask.features.statistics import gram
 from dtap_dask.features.steps import svd
@@ -92,6 +93,29 @@ def test_vectors_of_floats_and_whole_numbers_and_numbers_side_by_side():
     )
     _, fitted, out = run(rows, [40], ("truncated_svd", 4))
     assert_same(fitted, out, np.column_stack([counts, embedded, plain]), 4)
+
+
+def test_the_inverse_is_scikit_learns():
+    rng = np.random.default_rng(5)
+    plain, vectors = rng.normal(size=50), rng.normal(size=(50, 3))
+    rows = pa.record_batch({"x": plain, "v": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 3)})
+    _, fitted, out = run(rows, [], ("truncated_svd", 3))
+    block = np.column_stack([plain, vectors])
+    oracle = TruncatedSVD(3, algorithm="arpack", random_state=0).fit(block)
+    back = parse_step("truncated_svd", 3).inverse(fitted)(Numbers(out))
+    assert [one.values.shape for one in back] == [(50,), (50, 3)]
+    expected = oracle.inverse_transform(oracle.transform(block))
+    np.testing.assert_allclose(np.column_stack([one.values for one in back]), expected, atol=1e-5)
+
+
+def test_words_come_back_from_all_components():
+    rows = words(60, (4, 3))
+    graph, fitted, out = run(rows, [], ("one_hot_encode",), ("truncated_svd", 7))
+    back = parse_step("truncated_svd", 7).inverse(fitted)(Numbers(out))
+    assert [one.values.shape[1] for one in back] == list(fitted["input_widths_"])
+    for made, column in zip(back, rows.columns, strict=True):
+        names = sorted(set(column.to_pylist()))
+        assert [names[place] for place in made.values.argmax(axis=1)] == column.to_pylist()
 
 
 def test_wide_vectors_need_no_dense_matrix():

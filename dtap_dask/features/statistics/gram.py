@@ -33,6 +33,7 @@ class Gram(Statistic):
         super().__init__()
         self.excess = ""
         self.layout: tuple[tuple[bool, int], ...] = ()  # of each input: whether it is sparse, and its places
+        self.widths: tuple[int, ...] = ()  # of each input: the places of a vector, 0 for one number
         self.dense = Covariance()
         self.crossed: Floats = np.zeros((0, 0))
         self.totals: npt.NDArray[np.int64] = np.zeros(0, np.int64)
@@ -60,6 +61,7 @@ class Gram(Statistic):
 
     def _fits(self, columns: Sequence[Numbers]) -> bool:
         self.layout = tuple((is_sparse(column), _places(column)) for column in columns)
+        self.widths = tuple(_places(column) if _is_vector(column) else 0 for column in columns)
         dense = sum(places for sparse, places in self.layout if not sparse)
         if dense > MOST_DENSE:
             self.excess = f"{dense:,} numbers that are not one-hot vectors, and at most {MOST_DENSE:,} are possible"
@@ -102,7 +104,7 @@ class Gram(Statistic):
         self.excess = next((part.excess for part in parts if part.excess), "")
         if self.excess or not parts:
             return
-        self.layout = parts[0].layout
+        self.layout, self.widths = parts[0].layout, parts[0].widths
         with np.errstate(over="ignore", invalid="ignore"):  # the step that is fitted refuses what is not finite
             self.dense = Covariance.merged([part.dense for part in parts])
         for part in parts:
@@ -151,6 +153,10 @@ class Gram(Statistic):
         shares = self.totals / self.count
         sparse = self.pairs.diagonal() / self.count - shares * shares
         return float(np.trace(self.dense.products) / self.count + sparse.sum())
+
+
+def _is_vector(column: Numbers) -> bool:
+    return isinstance(column, OneHot) or column.values.ndim == 2
 
 
 def _places(column: Numbers) -> int:

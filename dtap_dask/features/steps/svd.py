@@ -13,7 +13,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Floats, Numbers, numbers
 from dtap_dask.features.columns.onehot import is_sparse, sparse_rows
 from dtap_dask.features.statistics.gram import Gram
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, Operation, StatisticSpec
 from dtap_dask.features.steps.reduce import signed
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
@@ -26,7 +26,8 @@ class TruncatedSvd(Operation):
 
     Numbers, vectors of a fixed length and one-hot vectors, side by side; one-hot vectors and vectors of whole numbers
     of one or two bytes are never made dense. The largest entry of each component is positive. Fitted: `components_`,
-    `explained_variance_`, `explained_variance_ratio_`, `singular_values_`, `n_features_in_`, `n_samples_`.
+    `explained_variance_`, `explained_variance_ratio_`, `singular_values_`, `n_features_in_`, `n_samples_`,
+    and `input_widths_`: of each input how many places it has, 0 for a number that is no vector.
     """
 
     name: ClassVar[str] = "truncated_svd"
@@ -69,6 +70,7 @@ class TruncatedSvd(Operation):
             "singular_values_": tuple(np.sqrt(np.maximum(values, 0.0)).tolist()),
             "n_features_in_": statistic.width,
             "n_samples_": count,
+            "input_widths_": statistic.widths,
         }
 
     def refuse(self, statistic: Any, context: ErrorContext) -> None:
@@ -107,6 +109,20 @@ class TruncatedSvd(Operation):
                 made += part
                 at += places
             return Numbers(made)
+
+        return apply
+
+    def inverse(self, fitted: Fitted) -> Inverse | None:
+        """As scikit-learn's inverse_transform: exact if as many components are kept as the block has places."""
+        components, widths = np.array(fitted["components_"]), fitted["input_widths_"]
+
+        def apply(column: Column) -> Sequence[Column]:
+            block = np.einsum("nc,ck->nk", numbers(column).floats(), components)
+            parts = np.split(block, np.cumsum([max(1, width) for width in widths])[:-1], axis=1)
+            return [
+                Numbers(np.ascontiguousarray(part if width else part[:, 0]))
+                for part, width in zip(parts, widths, strict=True)
+            ]
 
         return apply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -276,7 +277,16 @@ def _components(target: Target, block: Floats) -> Fitted:
 
 def decompositions(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """scikit-learn's TruncatedSVD on the block, gathered by a worker: dask-ml's takes no data frames."""
-    return [_gathered(frames, target, rows, _decomposition) for target in targets]
+    widths = [{"input_widths_": _widths(frames.floats(target.inputs).columns)} for target in targets]
+    learnt = [_gathered(frames, target, rows, _decomposition) for target in targets]
+    return [{**one, **other} for one, other in zip(learnt, widths, strict=True)]
+
+
+def _widths(names: Sequence[str]) -> tuple[int, ...]:
+    """Of each input the places of a vector, 0 for a number, from the names of a frame's columns."""
+    found = Counter(name.partition(".")[0] for name in names)
+    numbers = set(names) & set(found)
+    return tuple(0 if name in numbers else count for name, count in found.items())
 
 
 def _decomposition(target: Target, block: Floats) -> Fitted:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import Column, Decimals, Text, elements_of, numbers, present
+from dtap_dask.features.columns.column import Column, Decimals, Floats, Text, elements_of, numbers, present
 from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Value, in_order
@@ -113,10 +113,12 @@ class _Rows:
 
 
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:
-    blocks = [numbers(column).floats() for column in columns]
-    made = {str(number): block for number, block in enumerate(blocks) if block.ndim == 1}
-    wide = [(number, block) for number, block in enumerate(blocks) if block.ndim == 2]
-    return pd.DataFrame(made | {f"{number}.{at}": one for number, block in wide for at, one in enumerate(block.T)})
+    made: dict[str, Floats] = {}
+    for number, column in enumerate(columns):
+        block = numbers(column).floats()
+        places = {str(number): block} if block.ndim == 1 else {f"{number}.{at}": one for at, one in enumerate(block.T)}
+        made.update(places)
+    return pd.DataFrame(made)
 
 
 def _spelled(columns: Sequence[Column]) -> pd.DataFrame:
