@@ -110,7 +110,7 @@ def test_the_inverse_is_scikit_learns():
 
 def test_words_come_back_from_all_components():
     rows = words(60, (4, 3))
-    graph, fitted, out = run(rows, [], ("one_hot_encode",), ("truncated_svd", 7))
+    _, fitted, out = run(rows, [], ("one_hot_encode",), ("truncated_svd", 7))
     back = parse_step("truncated_svd", 7).inverse(fitted)(Numbers(out))
     assert [one.values.shape[1] for one in back] == list(fitted["input_widths_"])
     for made, column in zip(back, rows.columns, strict=True):
