@@ -17,7 +17,7 @@ from sql_grammar import Grammar
 from sql_rows import DuckDB, Failed, Ours, make_batch, same
 
 FLOATS = (pa.float32(), pa.float64())
-QUICK, LONG, CHUNK = 400, 6_000, 1_000
+QUICK, LONG, CHUNK = 400, 3_000, 1_000
 
 
 def differences(seed: int, count: int) -> tuple[list[str], Counter[str]]:
