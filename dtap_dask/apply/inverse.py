@@ -13,9 +13,10 @@ import pyarrow as pa
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.apply.vocabulary import find_output
 from dtap_dask.errors import DataError, JobError, Problem
-from dtap_dask.features.columns.column import Array, Column, Numbers, Text, numbers
+from dtap_dask.features.columns.column import Array, Column, Lists, Numbers, Text, lists, numbers, offsets_of
 from dtap_dask.features.graph.graph import Output, Value
-from dtap_dask.features.steps.operation import Source
+from dtap_dask.features.steps.elements import lifted
+from dtap_dask.features.steps.operation import Inverse, Source
 
 
 def inverse(
@@ -24,9 +25,10 @@ def inverse(
     """What values of the label or feature `name` stand for in the lake, by what the job at `path` has fitted.
 
     `values` has a row for each value, [n] or [n, k] for vectors: float64 is best for numbers, ids are whole numbers. A
-    column of one number a row may also be [n, 1], as a model predicts it. The result is an array [n] of the column's
-    values: float64, integers, or objects (text, bytes, None for null). For an output of several columns it is a dict of
-    such arrays by column. Values that a step made alike stay so: what was filled, clipped or rounded is not undone.
+    column of one number a row may also be [n, 1], as a model predicts it. Lists come as n sequences of numbers. The
+    result is an array [n] of the column's values: float64, integers, or objects (text, bytes, None for null, arrays for
+    lists). For an output of several columns it is a dict of such arrays by column. Values that a step made alike stay
+    so: what was filled, clipped or rounded is not undone.
 
     Raises OutputError where there is no finished dataset; JobError for a name that is not there, and for steps without
     an inverse, of which the last is named; DataError for values of another shape, and for ids that there are not.
@@ -34,21 +36,23 @@ def inverse(
     opened = open_features(path, storage)
     output = find_output(opened, name)
     found: dict[str, Array] = {}
-    for value, part in _parts(opened, output, np.asarray(values)):
+    for value, part in _parts(opened, output, values):
         for column, result in _back(opened, value, part, name):
             found[column] = _plain(result)
     return next(iter(found.values())) if len(found) == 1 else found
 
 
-def _parts(opened: FittedFeatures, output: Output, values: Array) -> list[tuple[Value, Column]]:
-    """Each value of an output with its own columns of `values`."""
+def _parts(opened: FittedFeatures, output: Output, given: npt.ArrayLike) -> list[tuple[Value, Column]]:
+    """Each value of an output with its own columns of what is given."""
     position = opened.state.graph.outputs.index(output)
     widths = [part.width for part in opened.state.parts[position]]
     info = opened.state.infos[position]
-    if values.dtype.kind not in "biuf" or info.shape == (None,):
-        raise JobError(
-            Problem("name", f"{output.name!r} holds {'lists' if info.shape else 'text'}: nothing to invert.")
-        )
+    if info.shape == (None,) and info.dtype != "bytes":
+        return [(output.values[0], _lists(given))]
+    values = np.asarray(given) if info.shape != (None,) else np.empty(0, object)
+    if values.dtype.kind not in "biuf":
+        kind = "lists of text" if info.shape else "text"
+        raise JobError(Problem("name", f"{output.name!r} holds {kind}: nothing to invert."))
     block = values.reshape(len(values), -1) if values.ndim and len(values) else values.reshape(0, sum(widths))
     if block.shape[1] != sum(widths):
         raise DataError(
@@ -64,26 +68,43 @@ def _parts(opened: FittedFeatures, output: Output, values: Array) -> list[tuple[
     ]
 
 
+def _lists(given: Any) -> Lists:
+    rows = [np.asarray(row) for row in given]
+    if any(row.ndim != 1 or (len(row) and row.dtype.kind not in "biuf") for row in rows):
+        raise DataError("The values of a feature of lists are to be a sequence of numbers for each row.")
+    elements = np.concatenate([row for row in rows if len(row)] or [np.empty(0, np.int64)])
+    return Lists(offsets_of([len(row) for row in rows]), Numbers(elements))
+
+
 def _back(opened: FittedFeatures, value: Value, column: Column, name: str) -> Sequence[tuple[str, Column]]:
     """The columns of the lake that a value is made from."""
     if isinstance(value.operation, Source):
         return [(value.operation.column, column)]
     step = value.operation
     undo = step.inverse(opened.state.fitted.get(value, {}))
-    if undo is None or value.inputs[0].type.element is not None:
+    if undo is None:
         raise JobError(
             Problem("name", f"{name!r} cannot be taken back: step {step.name} has no inverse. Keep the column instead "
                     "(`keep`), and join by a key.")
         )  # fmt: skip
     try:
-        inputs = undo(column)
+        inputs = _of_elements(column, undo) if lifted(step, value.inputs[0].type) else undo(column)
     except ValueError as error:
         raise DataError(f"Values of {name!r} cannot be taken back through step {step.name}: {error}.") from error
     pairs = zip(value.inputs, inputs, strict=False)  # a label or fold that a step has learnt from is not given back
     return [found for one, made in pairs for found in _back(opened, one, made, name)]
 
 
+def _of_elements(column: Column, undo: Inverse) -> Sequence[Column]:
+    """The lists whose elements an operation has made into those of `column`."""
+    made, [elements] = lists(column), undo(lists(column).elements)
+    assert not isinstance(elements, Lists)
+    return (Lists(made.offsets, elements, made.valid),)
+
+
 def _plain(column: Column) -> Array:
+    if isinstance(column, Lists):
+        return _objects(np.split(_plain(column.elements), column.offsets[1:-1]) if len(column) else [])
     if isinstance(column, Text):
         array = column.plain()
         return _objects(_as_text(array).to_pylist())
@@ -102,5 +123,6 @@ def _as_text(array: pa.Array) -> pa.Array:
 
 def _objects(values: list[Any]) -> Array:
     made = np.empty(len(values), object)
-    made[:] = values
+    for row, value in enumerate(values):  # arrays of equal length would become columns
+        made[row] = value
     return made

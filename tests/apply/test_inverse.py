@@ -49,6 +49,7 @@ FEATURES: list[dict[str, Any]] = [
     {"columns": ["x"], "steps": [{"clip": {"max": 1}}], "as": "clipped"},
     {"columns": ["y"], "steps": [{"bucketize": {"quantiles": 3}}], "as": "bucket"},
     {"columns": ["tags"], "steps": ["ordinal_encode"]},
+    {"columns": ["tags"], "steps": ["ordinal_encode", {"pad": 1}], "as": "last"},
 ]
 
 
@@ -105,6 +106,15 @@ def test_ids_and_vectors_become_their_values(dataset: str) -> None:
     assert dtap_dask.inverse(dataset, "hot", likely).tolist() == [1]
 
 
+def test_lists_of_ids(dataset: str) -> None:
+    ids = {one["value"]: one["id"] for one in dtap_dask.vocabulary(dataset, "tags").to_pylist()}
+    for given in ([[ids["t"], 1], [], [ids["t"]]], [np.array([ids["t"], 1]), np.array([]), np.array([ids["t"]])]):
+        found = dtap_dask.inverse(dataset, "tags", given)
+        assert [row.tolist() for row in found] == [["t", None], [], ["t"]]
+    assert [row.tolist() for row in dtap_dask.inverse(dataset, "tags", [[ids["t"]]] * 3)] == [["t"]] * 3
+    assert dtap_dask.inverse(dataset, "tags", []).tolist() == []
+
+
 def test_what_steps_made_alike_stays_alike(dataset: str) -> None:
     assert back(dataset, "filled").tolist() == [9.0 if one is None else one for one in LAKE["n"].to_pylist()]
     np.testing.assert_allclose(back(dataset, "clipped"), np.minimum(LAKE["x"], 1), rtol=1e-6)
@@ -112,7 +122,10 @@ def test_what_steps_made_alike_stays_alike(dataset: str) -> None:
 
 REFUSED = [
     ("bucket", [0], JobError, "'bucket' cannot be taken back: step bucketize has no inverse"),
-    ("tags", [[1]], JobError, "'tags' holds lists: nothing to invert"),
+    ("tags", [[9]], DataError, "cannot be taken back through step ordinal_encode: 9 is no id"),
+    ("tags", [["t"]], DataError, "a sequence of numbers for each row"),
+    ("tags", [2, 2], DataError, "a sequence of numbers for each row"),
+    ("last", [[2]], JobError, "'last' cannot be taken back: step pad has no inverse"),
     ("word", ["a"], JobError, "'word' holds text: nothing to invert"),
     ("nothing", [0], JobError, "the dataset has no column 'nothing'"),
     ("word", [99], DataError, "Values of 'word' cannot be taken back through step ordinal_encode: 99 is no id: ids are "
