@@ -109,26 +109,47 @@ def test_a_name_service_whose_namenodes_are_all_dead(tmp_path: Path, monkeypatch
     assert seconds < LIMIT
 
 
-@pytest.fixture
-def own(hadoop: Any, hdfs: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Starts an HDFS of the test's own."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*settings: str) -> Any:
-            running = type(hdfs).start(hadoop, tmp_path / "own", *settings)
-            stack.callback(running.stop)
-            return running
-
-        yield start
+@pytest.fixture(scope="module")
+def breakable(hadoop: Any, hdfs: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An HDFS of this module's own."""
+    running = type(hdfs).start(hadoop, tmp_path_factory.mktemp("own"))
+    yield running
+    running.stop()
 
 
-def test_a_namenode_that_falls_silent_or_dies_while_a_file_is_written(own: Callable[..., Any]) -> None:
-    running = own()
-    fs = connect(running.url, timeout=5)
+def test_a_datanode_that_stops_and_starts(breakable: Any) -> None:
+    fs = connect(breakable.url)
+    fs.pipe_file("/a", CONTENT)
+    with fs.open("/a", cache_type="none") as file:
+        assert file.read(10) == CONTENT[:10]
+        breakable.tell("stop")
+        for call in (lambda: file.read(10), lambda: fs.cat_file("/a"), lambda: fs.pipe_file("/b", b"x")):
+            error, seconds = timed(call)
+            assert len(str(error)) < 500
+            assert seconds < LIMIT
+        assert not fs.exists("/b")
+        breakable.tell("start")
+        assert file.read(10) == CONTENT[10:20]
+        fs.pipe_file("/b", b"x")
+
+
+def test_a_quota(breakable: Any) -> None:
+    fs = connect(breakable.url)
+    fs.makedirs("/q")
+    breakable.tell("quota /q 1000000")
+    error, _ = timed(lambda: fs.pipe_file("/q/a", b"x"))
+    assert error.errno == errno.EDQUOT
+    assert "quota" in str(error)
+    assert fs.ls("/q") == []
+
+
+def test_a_namenode_that_falls_silent_or_dies_while_a_file_is_written(breakable: Any) -> None:
+    """The last test of this HDFS: it kills the NameNode."""
+    fs = connect(breakable.url, timeout=5)
     for ending in (signal.SIGSTOP, signal.SIGKILL):
         file = fs.open(f"/{ending.name}", "wb")  # the first one's removal may come through late
         file.write(b"x" * (2 << 20))
-        os.kill(running.process.pid, ending)
+        os.kill(breakable.process.pid, ending)
         error, seconds = timed(file.close)
         assert seconds < LIMIT
         assert isinstance(error, ConnectionError) or "DataNode" in str(error)
@@ -136,36 +157,8 @@ def test_a_namenode_that_falls_silent_or_dies_while_a_file_is_written(own: Calla
         assert isinstance(error, ConnectionError)
         assert seconds < LIMIT
         if ending == signal.SIGSTOP:
-            os.kill(running.process.pid, signal.SIGCONT)
+            os.kill(breakable.process.pid, signal.SIGCONT)
             assert fs.exists("/")
-
-
-def test_a_datanode_that_stops_and_starts(own: Callable[..., Any]) -> None:
-    running = own()
-    fs = connect(running.url)
-    fs.pipe_file("/a", CONTENT)
-    with fs.open("/a", cache_type="none") as file:
-        assert file.read(10) == CONTENT[:10]
-        running.tell("stop")
-        for call in (lambda: file.read(10), lambda: fs.cat_file("/a"), lambda: fs.pipe_file("/b", b"x")):
-            error, seconds = timed(call)
-            assert len(str(error)) < 500
-            assert seconds < LIMIT
-        assert not fs.exists("/b")
-        running.tell("start")
-        assert file.read(10) == CONTENT[10:20]
-        fs.pipe_file("/b", b"x")
-
-
-def test_a_quota(own: Callable[..., Any]) -> None:
-    running = own()
-    fs = connect(running.url)
-    fs.makedirs("/q")
-    running.tell("quota /q 1000000")
-    error, _ = timed(lambda: fs.pipe_file("/q/a", b"x"))
-    assert error.errno == errno.EDQUOT
-    assert "quota" in str(error)
-    assert fs.ls("/q") == []
 
 
 @pytest.mark.parametrize(
@@ -189,12 +182,16 @@ def test_errors_that_a_test_cannot_call_up(java: str, kind: type[OSError], numbe
     assert "at org" not in error.strerror
 
 
-def test_full_datanodes(own: Callable[..., Any]) -> None:
-    fs = connect(own("dfs.datanode.du.reserved=100000000000000").url)
-    error, _ = timed(lambda: fs.pipe_file("/a", b"x"))
-    assert error.errno == errno.ENOSPC
-    assert "full" in str(error)
-    assert fs.ls("/") == []
+def test_full_datanodes(start_hdfs: Callable[..., Any], tmp_path: Path) -> None:
+    running = start_hdfs(tmp_path / "full", "dfs.datanode.du.reserved=100000000000000")
+    try:
+        fs = connect(running.url)
+        error, _ = timed(lambda: fs.pipe_file("/a", b"x"))
+        assert error.errno == errno.ENOSPC
+        assert "full" in str(error)
+        assert fs.ls("/") == []
+    finally:
+        running.stop()
 
 
 # Kerberos: a stand-in that asks for it as a secured NameNode does. What follows a ticket is not tried here.
