@@ -90,6 +90,8 @@ def _default(schema: Schema, required: bool) -> str:
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, str) and not value.isprintable():
+        return f"`{value.encode('unicode_escape').decode()}`"
     if isinstance(value, int) and value >= 1 << 20:
         return f"`{value >> 20}MiB`"
     return f"`{value}`"

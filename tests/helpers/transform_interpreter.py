@@ -174,6 +174,15 @@ def target_encode(options: Json, fitted: Json) -> Any:
     return apply
 
 
+def cross(options: Json, fitted: Json) -> Any:
+    def apply(*inputs: Any) -> bytes | None:
+        if None in inputs:
+            return None
+        return options["separator"].encode().join(x if isinstance(x, bytes) else str(int(x)).encode() for x in inputs)
+
+    return apply
+
+
 def pca(options: Json, fitted: Json) -> Any:
     def apply(*inputs: Any) -> list[float] | None:
         if None in inputs:
@@ -351,6 +360,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "pca": pca,
     "truncated_svd": truncated_svd,
     "polynomial": polynomial,
+    "cross": cross,
     "cast": cast,
     "passthrough": lambda options, fitted: lambda x: x,
 }

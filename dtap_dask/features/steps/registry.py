@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
@@ -30,7 +31,7 @@ STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, TargetEncode, DatetimeParts, Tokenize, TextHash, NullAsEmpty, ListLength,
+        OneHotEncode, HashEncode, Cross, TargetEncode, DatetimeParts, Tokenize, TextHash, NullAsEmpty, ListLength,
         First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
@@ -45,8 +46,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "quantile_transform", "count_encode", "cross",
-    "estimator",
+    "quantile_transform", "count_encode", "estimator",
 )  # fmt: skip
 
 

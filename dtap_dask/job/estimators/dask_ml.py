@@ -31,6 +31,7 @@ from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import shape_of
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import PARTS, DatetimeParts
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elements import lifted
@@ -149,6 +150,10 @@ def _hash(step: HashEncode, fitted: Fitted, columns: Sequence[str], given: Value
     return Refused(step.name, "none of theirs computes FarmHash's Fingerprint64; tf.strings.to_hash_bucket_fast does.")
 
 
+def _cross(step: Cross, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(step.name, "none of theirs joins columns of text; tf.strings.join does, and + of pandas.")
+
+
 def _bucketize(step: Bucketize, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     if step.boundaries is not None:
         return FunctionTransformer(_digitized, kw_args={"bins": step.boundaries})
@@ -258,6 +263,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     LabelEncode: _ordinal,
     OneHotEncode: _one_hot,
     HashEncode: _hash,
+    Cross: _cross,
     Bucketize: _bucketize,
     Clip: _clip,
     Log1p: _log1p,

@@ -6,7 +6,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 |---|---|
 | standard_scale, minmax_scale | dask_ml.preprocessing.StandardScaler, MinMaxScaler, fitted on all columns at once |
 | impute: mean | dask_ml.impute.SimpleImputer |
-| impute: constant, hash_encode, bucketize with boundaries, datetime_parts, polynomial | nothing is learnt |
+| impute: constant, hash_encode, cross, bucketize with boundaries, datetime_parts, polynomial | nothing is learnt |
 | clip, log1p, cast | nothing is learnt |
 | null_as_empty, list_length, first, last, pad, tokenize, text_hash | nothing is learnt |
 | ordinal_encode, one_hot_encode, multi_hot, labels | dask_ml's Categorizer, and value_counts of the Dask DataFrame |

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dtap_dask.errors import DtapError
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
+from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elements import lifted
@@ -24,6 +25,7 @@ from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.tokens import TextHash, Tokenize
 from dtap_dask.train.serving import (
+    cross,
     dates,
     distribution,
     elementwise,
@@ -46,6 +48,7 @@ TWINS: dict[type[Operation], Maker] = {
     Bucketize: scale.bucketize,
     Cast: elementwise.cast,
     Clip: elementwise.clip,
+    Cross: cross.cross,
     DatetimeParts: dates.datetime_parts,
     First: lists.last,
     HashEncode: encode.hash_encode,

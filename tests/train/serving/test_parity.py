@@ -89,6 +89,11 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (BOOL, BOOLEANS, [{"hash_encode": 9}]),
         (pa.list_(I64), st.lists(INTEGERS.filter(lambda one: one is not None), max_size=3), [{"hash_encode": 9}]),
     ],
+    "cross": [
+        (TEXT, WORDS, ["cross", {"hash_encode": 1000}]),
+        (I64, INTEGERS, [{"cross": "_"}, "ordinal_encode"]),
+        (BOOL, BOOLEANS, ["cross", {"target_encode": {"cv": 2}}]),
+    ],
     "target_encode": [
         (TEXT, WORDS, [{"target_encode": {"cv": 2}}]),
         (I64, INTEGERS, [{"target_encode": {"cv": 2, "target_type": "multiclass", "smooth": 2}}]),
