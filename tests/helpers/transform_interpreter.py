@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -141,6 +142,30 @@ def ordinal_encode(options: Json, fitted: Json) -> Any:
 def label_encode(options: Json, fitted: Json) -> Any:
     places = {value: place for place, value in enumerate(fitted["vocabulary"])}
     return lambda x: places[x]
+
+
+def quantile_transform(options: Json, fitted: Json) -> Any:
+    quantiles, last = fitted["quantiles_"], max(len(fitted["quantiles_"]) - 1, 1)
+    is_normal = options["output_distribution"] == "normal"
+    margin, normal = 1e-7 if is_normal else 0.0, NormalDist()
+
+    def share(x: float) -> float:
+        if x - margin < quantiles[0] or x == quantiles[0]:
+            return 0.0
+        if x + margin > quantiles[-1] or x == quantiles[-1]:
+            return min(len(quantiles) - 1, 1) if not is_normal else 1.0
+        equal = [place for place, one in enumerate(quantiles) if one == x]
+        if equal:
+            return (equal[0] + equal[-1]) / 2 / last
+        after = next(place for place, one in enumerate(quantiles) if one > x)
+        low, high = quantiles[after - 1], quantiles[after]
+        return (after - 1 + (x - low) / (high - low)) / last
+
+    def apply(x: Any) -> float:
+        found = share(number(x))
+        return normal.inv_cdf(min(max(found, 1e-7), 1 - 1e-7)) if is_normal else found
+
+    return unless_null(apply)
 
 
 def one_hot_encode(options: Json, fitted: Json) -> Any:
@@ -328,6 +353,7 @@ OF_ELEMENTS = IDS | {
     "minmax_scale",
     "maxabs_scale",
     "robust_scale",
+    "quantile_transform",
     "bucketize",
     "cast",
 }
@@ -339,6 +365,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "log1p": lambda options, fitted: unless_null(lambda x: math.log1p(x) if x > -1 else None),
     "standard_scale": standard_scale,
     "robust_scale": robust_scale,
+    "quantile_transform": quantile_transform,
     "minmax_scale": lambda options, fitted: unless_null(lambda x: number(x) * fitted["scale_"] + fitted["min_"]),
     "maxabs_scale": lambda options, fitted: unless_null(lambda x: number(x) / fitted["scale_"]),
     "bucketize": bucketize,

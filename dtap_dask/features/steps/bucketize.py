@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column, Numbers, numbers
 from dtap_dask.features.statistics.quantiles import Quantiles
 from dtap_dask.features.steps.operation import (
@@ -22,6 +21,7 @@ from dtap_dask.features.steps.operation import (
     is_finite,
     narrow,
     need_values,
+    refuse_infinities,
 )
 from dtap_dask.features.steps.valuetype import ValueType
 
@@ -91,12 +91,7 @@ class Bucketize(Operation):
             values = given.floats()
             valid = None
             if not np.isfinite(values).all():
-                infinite = int(np.isinf(values).sum())
-                if infinite:
-                    raise DataError(
-                        f"{infinite:,} values of {context} are infinite. Leave such rows out with `source.where`, or "
-                        "put `clip` before it."
-                    )
+                refuse_infinities(values, context)
                 valid = ~np.isnan(values)
             return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)
 

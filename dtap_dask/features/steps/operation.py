@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from dtap_dask.errors import DataError, DtapError
-from dtap_dask.features.columns.column import Array, Column, present
+from dtap_dask.features.columns.column import Array, Column, Floats, present
 from dtap_dask.features.statistics.statistic import Statistic
 from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 from dtap_dask.lake.split import fold_column
@@ -239,6 +239,16 @@ def need_values(
         raise DataError(
             f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
             f"Leave the column out, {instead}."
+        )
+
+
+def refuse_infinities(values: Floats, context: ErrorContext) -> None:
+    """DataError where there are infinite values."""
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise DataError(
+            f"{infinite:,} values of {context} are infinite. Leave such rows out with `source.where`, or put `clip` "
+            "before it."
         )
 
 

@@ -11,7 +11,7 @@ from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import DatetimeParts
-from dtap_dask.features.steps.distribution import RobustScale
+from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
@@ -30,9 +30,9 @@ from dtap_dask.validation import problems
 STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
-        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, Bucketize, OrdinalEncode,
-        OneHotEncode, HashEncode, Cross, TargetEncode, DatetimeParts, Tokenize, TextHash, NullAsEmpty, ListLength,
-        First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
+        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, QuantileTransform, Bucketize,
+        OrdinalEncode, OneHotEncode, HashEncode, Cross, TargetEncode, DatetimeParts, Tokenize, TextHash, NullAsEmpty,
+        ListLength, First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -46,7 +46,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 """All operations by the names that they have in transform.json."""
 
 NOT_YET = (
-    "quantile_transform", "count_encode", "estimator",
+    "count_encode", "estimator",
 )  # fmt: skip
 
 

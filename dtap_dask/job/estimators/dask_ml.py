@@ -24,6 +24,7 @@ from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    QuantileTransformer,
     RobustScaler,
 )
 
@@ -33,7 +34,7 @@ from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import PARTS, DatetimeParts
-from dtap_dask.features.steps.distribution import RobustScale
+from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
@@ -96,6 +97,19 @@ def _robust(step: RobustScale, fitted: Fitted, columns: Sequence[str], given: Va
     scaler = RobustScaler(**step.model_dump()).set_output(transform="pandas")
     arrays = {name: np.array([fitted[name]]) if name in fitted else None for name in ("center_", "scale_")}
     return _filled(scaler, n_features_in_=1, feature_names_in_=np.array(columns, object), **arrays)
+
+
+def _ranks(step: QuantileTransform, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    transformer = QuantileTransformer(**step.model_dump(), subsample=None).set_output(transform="pandas")
+    quantiles = np.array(fitted["quantiles_"])
+    return _filled(
+        transformer,
+        n_quantiles_=len(quantiles),
+        quantiles_=quantiles[:, None],
+        references_=np.linspace(0, 1, len(quantiles)),
+        n_features_in_=1,
+        feature_names_in_=np.array(columns, object),
+    )
 
 
 def _impute(step: Impute, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
@@ -258,6 +272,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     MinMaxScale: _minmax,
     MaxAbsScale: _maxabs,
     RobustScale: _robust,
+    QuantileTransform: _ranks,
     Impute: _impute,
     OrdinalEncode: _ordinal,
     LabelEncode: _ordinal,

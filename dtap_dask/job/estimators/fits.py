@@ -17,7 +17,7 @@ from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.impute import SimpleImputer as PlainImputer
-from sklearn.preprocessing import RobustScaler
+from sklearn.preprocessing import QuantileTransformer, RobustScaler
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Floats, Numbers
@@ -28,7 +28,7 @@ from dtap_dask.features.statistics.quantiles import Quantiles
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
 from dtap_dask.features.steps.bucketize import Bucketize
-from dtap_dask.features.steps.distribution import RobustScale
+from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.multihot import MultiHot
@@ -216,12 +216,31 @@ def robust(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
 def _robust(target: Target, column: Floats) -> Fitted:
     step = target.step
     assert isinstance(step, RobustScale)
+    fitted = _summarized(target, column)  # says that the range overflows
+    scaler = RobustScaler(**step.model_dump()).fit(column)
+    return {**fitted, **{name: float(getattr(scaler, name)[0]) for name in ("center_", "scale_") if name in fitted}}
+
+
+def _summarized(target: Target, column: Floats) -> Fitted:
+    """What the step learns itself from all values of a column."""
     values = Quantiles()
     values.add(Sample(Numbers(column[:, 0])))
     values.settle()
-    fitted = step.fit(values, target.context)  # says that the range overflows
-    scaler = RobustScaler(**step.model_dump()).fit(column)
-    return {**fitted, **{name: float(getattr(scaler, name)[0]) for name in ("center_", "scale_") if name in fitted}}
+    return target.step.fit(values, target.context)
+
+
+def ranks(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """scikit-learn's QuantileTransformer on the one column, gathered by a worker: dask-ml's is approximate."""
+    return [_gathered(frames, target, rows, _ranks) for target in targets]
+
+
+def _ranks(target: Target, column: Floats) -> Fitted:
+    step = target.step
+    assert isinstance(step, QuantileTransform)
+    fitted = _summarized(target, column)  # says that the range overflows
+    options = {**step.model_dump(), "n_quantiles": len(fitted["quantiles_"]), "subsample": None}
+    found = QuantileTransformer(**options).fit(column[~np.isnan(column)][:, None]).quantiles_[:, 0]
+    return {**fitted, "quantiles_": tuple(np.maximum.accumulate(found).tolist())}
 
 
 def quantiles(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
@@ -339,6 +358,7 @@ FITS: dict[type[Operation], Fit] = {
     MinMaxScale: minmax,
     MaxAbsScale: maxabs,
     RobustScale: robust,
+    QuantileTransform: ranks,
     OrdinalEncode: categories,
     LabelEncode: categories,
     OneHotEncode: categories,

@@ -9,7 +9,7 @@ from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import DatetimeParts
-from dtap_dask.features.steps.distribution import RobustScale
+from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
@@ -69,12 +69,13 @@ TWINS: dict[type[Operation], Maker] = {
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
     Polynomial: polynomial.polynomial,
-    TruncatedSvd: reduce.truncated_svd,
+    QuantileTransform: distribution.quantile_transform,
     RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,
     TargetEncode: target.target_encode,
     TextHash: tokens.text_hash,
     Tokenize: tokens.tokenize,
+    TruncatedSvd: reduce.truncated_svd,
 }
 
 

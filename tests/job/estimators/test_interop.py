@@ -93,6 +93,8 @@ NUMBERS = {
     "maxabs": spec("f", ["x"], {"impute": {"strategy": "median"}}, "maxabs_scale"),
     "robust": spec("f", ["x"], MEAN, "robust_scale"),
     "robust, not centred": spec("f", ["y"], {"robust_scale": {"with_centering": False, "unit_variance": True}}),
+    "ranks": spec("f", ["x"], MEAN, {"quantile_transform": {"n_quantiles": 20}}),
+    "normal scores": spec("f", ["y"], {"quantile_transform": "normal"}),
     "most frequent": spec("f", ["m"], {"impute": {"strategy": "most_frequent"}}, "standard_scale"),
     "log1p between clips": spec(
         "f", ["x"], MEAN, {"clip": {"min": 0}}, "log1p", {"clip": {"max": 1.5}}, "minmax_scale"

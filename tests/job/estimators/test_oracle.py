@@ -41,6 +41,7 @@ FEATURES = [
         "steps": [{"impute": {"strategy": "most_frequent"}}, {"clip": {"min": 0}}, "log1p", "maxabs_scale"],
     },
     {"columns": ["pickup_latitude"], "steps": ["impute", {"robust_scale": {"quantile_range": [10, 80]}}]},
+    {"columns": ["pickup_latitude"], "steps": ["impute", {"quantile_transform": "normal"}], "as": "scores"},
     {"columns": ["company"], "steps": [{"ordinal_encode": {"top_k": 20, "oov_buckets": 3}}]},
     {
         "columns": ["payment_type"],

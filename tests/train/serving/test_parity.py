@@ -65,6 +65,10 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
     "minmax_scale": [(F64, PLAIN, [FILL, {"minmax_scale": (-1, 1)}])],
     "maxabs_scale": [(F32, PLAIN, [FILL, "maxabs_scale"])],
     "robust_scale": [(F32, PLAIN, [FILL, {"robust_scale": {"unit_variance": True}}])],
+    "quantile_transform": [
+        (F64, PLAIN, [FILL, {"quantile_transform": {"n_quantiles": 5}}]),
+        (I64, INTEGERS, [FILL, {"quantile_transform": "normal"}]),
+    ],
     "bucketize": [
         (F64, FLOATS, [FILL, {"bucketize": {"boundaries": [-1, 0, 0.5, 1e10]}}]),
         (I64, INTEGERS, [FILL, {"bucketize": {"boundaries": [-1, 0.5, 2**53 + 1, 2**63]}}]),
