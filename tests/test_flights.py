@@ -7,8 +7,13 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import keras
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+import dtap_dask
+from dtap_dask.train.serving.export import export_features
 from in_process import run_in_process
 
 FLIGHTS = Path(__file__).parents[1] / "jobs" / "flights"
@@ -60,3 +65,25 @@ def test_earlier_flights_of_an_aircraft_tell_of_its_next(
     script("sequence").main()
     without, with_lists = map(float, re.findall(r"AUC on eval with .*: ([0-9.]+)", capsys.readouterr().out))
     assert with_lists > without + 0.01
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras writes a model
+def test_delays_are_learnt_from_crosses_and_served(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lake)
+    run_in_process(FLIGHTS / "late.yaml", limit=100_000)
+    script("late").main()
+    found = re.search(r"AUC on eval: ([0-9.]+)", capsys.readouterr().out)
+    assert found
+    assert float(found[1]) > 0.72  # 0.80 on all rows
+    export_features("flights/tfrecords/late", "flights/served", "flights/late.keras")
+    script("serve").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    features = dtap_dask.transform(
+        "flights/tfrecords/late", pq.read_table(lake / "flights/flights/month=12").slice(0, 5)
+    )
+    arrays = {name: np.array(features[name].to_pylist()) for name in features.column_names}
+    likely = keras.saving.load_model("flights/late.keras").predict_on_batch(arrays)[:, 0]
+    assert [line.rpartition(" ")[2] for line in lines] == [f"{chance:.2f}" for chance in likely]

@@ -74,7 +74,8 @@ class ServingLayer(keras.layers.Layer):  # type: ignore[misc]
         return made
 
     def call(self, rows: Any) -> dict[str, Any]:
-        return self._filled(rows)
+        made: dict[str, Any] = self._filled(rows)
+        return made
 
     def compute_output_spec(self, rows: Any) -> dict[str, Any]:
         made = {}

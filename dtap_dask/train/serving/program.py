@@ -51,6 +51,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             for value in self._values
         ]
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # it would warn of Arrow's functions
     def __call__(self, rows: RawTensors) -> dict[str, Any]:
         """The features, by name, as `load` gives them."""
         given = self._derived(raw_columns_of(rows, self.columns))
