@@ -199,6 +199,11 @@ def target_encode(options: Json, fitted: Json) -> Any:
     return apply
 
 
+def count_encode(options: Json, fitted: Json) -> Any:
+    counts = dict(zip(fitted["categories_"], fitted["counts_"], strict=True)) | {None: fitted["null_count_"]}
+    return lambda x: counts.get(x, 0) / (fitted["n_samples_seen_"] if options["normalize"] else 1)
+
+
 def cross(options: Json, fitted: Json) -> Any:
     def apply(*inputs: Any) -> bytes | None:
         if None in inputs:
@@ -387,6 +392,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "pca": pca,
     "truncated_svd": truncated_svd,
     "polynomial": polynomial,
+    "count_encode": count_encode,
     "cross": cross,
     "cast": cast,
     "passthrough": lambda options, fitted: lambda x: x,

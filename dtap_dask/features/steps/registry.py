@@ -14,6 +14,7 @@ from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
+from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
@@ -31,8 +32,8 @@ STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, QuantileTransform, Bucketize,
-        OrdinalEncode, OneHotEncode, HashEncode, Cross, TargetEncode, DatetimeParts, Tokenize, TextHash, NullAsEmpty,
-        ListLength, First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
+        OrdinalEncode, OneHotEncode, HashEncode, CountEncode, Cross, TargetEncode, DatetimeParts, Tokenize,
+        TextHash, NullAsEmpty, ListLength, First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -45,9 +46,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 }
 """All operations by the names that they have in transform.json."""
 
-NOT_YET = (
-    "count_encode", "estimator",
-)  # fmt: skip
+NOT_YET = ("power_transform", "estimator")
 
 
 def parse_step(name: str, options: Any = None) -> Operation:

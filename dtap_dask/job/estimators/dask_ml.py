@@ -38,6 +38,7 @@ from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
+from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
@@ -164,6 +165,10 @@ def _hash(step: HashEncode, fitted: Fitted, columns: Sequence[str], given: Value
     return Refused(step.name, "none of theirs computes FarmHash's Fingerprint64; tf.strings.to_hash_bucket_fast does.")
 
 
+def _count(step: CountEncode, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(step.name, "neither has such an encoder; value_counts of pandas counts.")
+
+
 def _cross(step: Cross, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return Refused(step.name, "none of theirs joins columns of text; tf.strings.join does, and + of pandas.")
 
@@ -278,6 +283,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     LabelEncode: _ordinal,
     OneHotEncode: _one_hot,
     HashEncode: _hash,
+    CountEncode: _count,
     Cross: _cross,
     Bucketize: _bucketize,
     Clip: _clip,

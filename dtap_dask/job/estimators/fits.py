@@ -30,6 +30,7 @@ from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moment
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
+from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
@@ -362,6 +363,7 @@ FITS: dict[type[Operation], Fit] = {
     OrdinalEncode: categories,
     LabelEncode: categories,
     OneHotEncode: categories,
+    CountEncode: categories,
     MultiHot: categories,
     Bucketize: quantiles,
     Pca: components,

@@ -13,6 +13,7 @@ from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
+from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
@@ -30,6 +31,7 @@ from dtap_dask.train.serving import (
     distribution,
     elementwise,
     encode,
+    frequency,
     impute,
     lists,
     ordinal,
@@ -48,6 +50,7 @@ TWINS: dict[type[Operation], Maker] = {
     Bucketize: scale.bucketize,
     Cast: elementwise.cast,
     Clip: elementwise.clip,
+    CountEncode: frequency.count_encode,
     Cross: cross.cross,
     DatetimeParts: dates.datetime_parts,
     First: lists.last,

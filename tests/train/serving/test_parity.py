@@ -93,6 +93,11 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (BOOL, BOOLEANS, [{"hash_encode": 9}]),
         (pa.list_(I64), st.lists(INTEGERS.filter(lambda one: one is not None), max_size=3), [{"hash_encode": 9}]),
     ],
+    "count_encode": [
+        (TEXT, WORDS, ["count_encode"]),
+        (I64, INTEGERS, [{"count_encode": True}]),
+        (BOOL, BOOLEANS, ["count_encode", "log1p"]),
+    ],
     "cross": [
         (TEXT, WORDS, ["cross", {"hash_encode": 1000}]),
         (I64, INTEGERS, [{"cross": "_"}, "ordinal_encode"]),
