@@ -9,7 +9,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | impute: constant, hash_encode, cross, bucketize with boundaries, datetime_parts, polynomial | nothing is learnt |
 | clip, log1p, cast | nothing is learnt |
 | null_as_empty, list_length, first, last, pad, tokenize, text_hash | nothing is learnt |
-| ordinal_encode, one_hot_encode, count_encode, multi_hot, labels | dask_ml's Categorizer, and value_counts of the Dask DataFrame |
+| ordinal_encode, one_hot_encode, count_encode, multi_hot, labels | dask_ml's Categorizer, and value_counts of Dask |
 | impute: most_frequent | value_counts of the Dask DataFrame: dask-ml breaks ties otherwise than scikit-learn |
 | maxabs_scale | min and max of the Dask DataFrame: dask-ml has no such scaler |
 | impute: median | scikit-learn's SimpleImputer, the column gathered by one worker: dask-ml's is approximate |
