@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ import tensorflow as tf
 
 import dtap_dask
 from dtap_dask.train.serving.lookup import Lookup
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # pytest has it there, a program has not
 from in_process import run_in_process
 
 NUMBERS, WORDS, ROWS = 13, 26, 100_000
