@@ -195,7 +195,8 @@ def later() -> Iterator[Row]:
 
 def commands() -> Iterator[Row]:
     """usage, help of every command."""
-    context = click.Context(tfrecords, info_name="dtap-dask")
+    # with the group's settings: a command keeps the help options that it is first asked for
+    context = click.Context(tfrecords, info_name="dtap-dask", **tfrecords.context_settings)
     for name, command in tfrecords.commands.items():
         pieces = command.collect_usage_pieces(click.Context(command, context, info_name=name))
         yield f"`dtap-dask {name} {' '.join(pieces[1:])}`".replace(" `", "`"), _help(command.help)
