@@ -281,9 +281,8 @@ def _components(target: Target, block: Floats) -> Fitted:
         step.fit(covariance, target.context)  # says that squares overflow
     if step.whiten:
         step.refuse_flat(pca.explained_variance_, target.context)
-    largest = pca.components_[np.arange(step.n_components), np.abs(pca.components_).argmax(axis=1)]
     return {
-        "components_": tuple(map(tuple, (pca.components_ * np.where(largest < 0, -1.0, 1.0)[:, None]).tolist())),
+        "components_": tuple(map(tuple, signed(pca.components_).tolist())),
         "explained_variance_": tuple(pca.explained_variance_.tolist()),
         "explained_variance_ratio_": tuple(np.nan_to_num(pca.explained_variance_ratio_).tolist()),
         "singular_values_": tuple(pca.singular_values_.tolist()),
