@@ -7,6 +7,9 @@ import re
 import shutil
 import sys
 
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A variable of the environment in a text: `${NAME}`."""
+
 # Control characters (C0, DEL, C1) and those that move, hide or reorder the text around them; lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dtap_dask.errors import OutputError
 from dtap_dask.features.info import FeatureInfo, Role
 from dtap_dask.lake.derived import RawColumns
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import may_be_of_dataset
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import Compression
-from dtap_dask.words import as_html, count, human, visible
+from dtap_dask.words import VARIABLE, as_html, count, human, visible
 
 FORMAT_VERSION = 1
 
@@ -117,23 +121,38 @@ class RawEntry(_Model):
     columns: dict[str, str] = Field(description="the columns of the source that are needed, and their Arrow types")
     arrow_schema: str = Field(description="the same as an Arrow IPC schema message in base64")
     derive: dict[str, str] = Field(
-        description="the derived columns that are needed and their SQL, in order: one may use those before"
+        description="the derived columns that are needed and their SQL as in the job; one may use those before it"
     )
 
     @classmethod
-    def of(cls, raw: RawColumns) -> RawEntry:
-        """As it is written."""
+    def of(cls, raw: RawColumns, derive: Mapping[str, str]) -> RawEntry:
+        """As it is written; `derive` is that of the job, with `${NAME}` in place of values from the environment."""
         return cls(
             columns={field.name: str(field.type) for field in raw.schema},
             arrow_schema=base64.b64encode(raw.schema.serialize().to_pybytes()).decode(),
-            derive=dict(raw.derive),
+            derive={name: derive[name] for name, _ in raw.derive},
         )
 
     @property
     def raw(self) -> RawColumns:
-        """As it is used. ValueError where `arrow_schema` is damaged."""
+        """As it is used. OutputError where the environment lacks a variable that the job was run with."""
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.arrow_schema)))
-        return RawColumns(schema, tuple(self.derive.items()))
+        return RawColumns(schema, tuple((name, _expanded(name, sql)) for name, sql in self.derive.items()))
+
+
+def _expanded(name: str, sql: str) -> str:
+    """The SQL of a derived column with the values of the environment."""
+
+    def value(match: re.Match[str]) -> str:
+        try:
+            return os.environ[match[1]]
+        except KeyError:
+            raise OutputError(
+                f"Derived column {name!r} was computed with the environment variable {match[1]}, whose value the "
+                "dataset does not hold. Set it to what it was when the job ran."
+            ) from None
+
+    return VARIABLE.sub(value, sql)
 
 
 class SplitEntry(_Model):

@@ -56,7 +56,7 @@ def build_manifest(
             for info, place in zip(infos, record_fields(infos, layout), strict=True)
         ),
         feature_spec=feature_spec(infos, layout),
-        raw=RawEntry.of(raw) if raw is not None else None,
+        raw=RawEntry.of(raw, job["derive"] if raw.derive else {}) if raw is not None else None,
         splits={
             name: SplitEntry(
                 rows=sum(shard.rows for shard in found),

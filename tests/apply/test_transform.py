@@ -190,6 +190,33 @@ def test_a_dataset_is_read_again_once_it_is_replaced(dataset: str, tmp_path: Pat
         dtap_dask.transform(str(tmp_path), lake())
 
 
+def test_values_of_the_environment_are_not_written_into_a_dataset(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALT", "s3cret-salt")
+    job = {
+        **{key: JOB[key] for key in ("version", "name")},
+        "source": {"path": str(Path(dataset).parent / "lake.parquet"), "where": "company is not null"},
+        "derive": {"salted": "company || '${SALT}'", "more": "count + 1"},
+        "features": [{"columns": ["salted"], "steps": [{"hash_encode": 1000}]}],
+    }
+    run_in_process({**job, "output": {"path": str(tmp_path / "out"), "shuffle": "none"}})
+    manifest = (tmp_path / "out" / "manifest.json").read_text()
+    assert "s3cret" not in manifest
+    assert "company || '${SALT}'" in manifest
+    monkeypatch.delenv("SALT")
+    for use in (lambda path: dtap_dask.transform(path, {"company": "blue"}), dtap_dask.serving):
+        with pytest.raises(OutputError, match="'salted' was computed with the environment variable SALT"):
+            use(str(tmp_path / "out"))
+    monkeypatch.setenv("SALT", "s3cret-salt")
+    words = [word for word in lake()["company"].to_pylist() if word is not None]
+    made = dtap_dask.transform(str(tmp_path / "out"), {"company": words})["salted"].tolist()
+    [batch] = dtap_dask.load(str(tmp_path / "out"), batch_size=ROWS, shuffle=False)
+    assert made == batch["salted"].numpy().tolist()
+    layer = dtap_dask.serving(str(tmp_path / "out"))
+    assert layer({"company": tf.constant(words)})["salted"].numpy().tolist() == made
+
+
 def test_neither_dask_nor_tensorflow_is_needed(dataset: str) -> None:
     code = f"""
 import sys, dtap_dask

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import datetime
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +17,7 @@ from dtap_dask.errors import JobError, Problem
 from dtap_dask.job.jobfile.safe_yaml import MOST_DEPTH, is_text, message_of, parse_yaml, read_yaml
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.validation import KeyPath, dotted
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+from dtap_dask.words import VARIABLE
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def expand(
             return {key: fill(item, (*loc, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [fill(item, (*loc, index)) for index, item in enumerate(value)]
-        return _VARIABLE.sub(lambda match: lookup(match[1], loc), value) if isinstance(value, str) else value
+        return VARIABLE.sub(lambda match: lookup(match[1], loc), value) if isinstance(value, str) else value
 
     def lookup(name: str, loc: KeyPath) -> str:
         value = (known or {}).get(name, os.environ.get(name))

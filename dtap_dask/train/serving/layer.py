@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
+from dtap_dask.apply.dataset import open_features
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
-from dtap_dask.train.dataset import open_dataset
 from dtap_dask.train.serving.program import ServingModule, features_only
 from dtap_dask.train.serving.raw import RawColumn, null_name
 
@@ -119,5 +119,5 @@ def serving(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None =
     Raises OutputError where there is no finished dataset, DtapError, with all reasons, where features cannot be
     served.
     """
-    manifest, store = open_dataset(path, storage)
-    return ServingLayer.of(FittedState.load(store), manifest.job.get("derive") or {}, name="dtap_dask_features")
+    opened = open_features(path, storage)
+    return ServingLayer.of(opened.state, dict(opened.raw.derive), name="dtap_dask_features")
