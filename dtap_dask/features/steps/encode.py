@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, numbers
+from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, Words, numbers
 from dtap_dask.features.columns.onehot import OneHot
 from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
 from dtap_dask.features.statistics.counts import Counts
@@ -80,11 +81,7 @@ class OneHotEncode(VocabularyEncoder):
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         need_values(statistic, context)
         values, _ = statistic.by_value()
-        if len(values) > self.max_values:
-            raise DataError(
-                f"The {context} meets {len(values):,} distinct values, and max_values is {self.max_values:,}. Raise "
-                "`max_values`, or use ordinal_encode or hash_encode with an embedding."
-            )
+        refuse_many(values, self.max_values, context, "ordinal_encode or hash_encode with an embedding")
         return {"categories_": as_text(values), "n_samples_seen_": statistic.count}
 
     def inverse(self, fitted: Fitted) -> Inverse | None:
@@ -108,18 +105,11 @@ class OneHotEncode(VocabularyEncoder):
         return least, most
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
-        vocabulary = Vocabulary(fitted["categories_"])
         width = len(fitted["categories_"])
-        tables = WordTables(lambda words: np.append(vocabulary.find_words(words.binary), -1))
+        find = place_finder(fitted["categories_"], null=-1, unseen=-1)
 
         def apply(column: Column) -> Column:
-            if isinstance(column, Text):
-                found = tables(column.coded.words)[column.coded.codes]
-            else:
-                found = vocabulary.find_numbers(numbers(column).values)
-            nulls = column.nulls()
-            if nulls is not None:
-                found = np.where(nulls, -1, found)
+            found, nulls = find(column), column.nulls()
             if self.unseen == "error":
                 there = found >= 0
                 bad = ~there if nulls is None else ~(there | nulls)
@@ -174,6 +164,38 @@ class HashEncode(Encoder):
             return Numbers(ids if given.valid is None else np.where(given.valid, ids, dtype.type(0)))
 
         return apply
+
+
+def place_finder(values: pa.Array, *, null: int, unseen: int) -> Callable[[Column], Array]:
+    """A function of columns of text or integers: the place of each value among `values`, which are distinct and not
+    null, [n]; `null` and `unseen` for all others. Places of words are kept for the next batch."""
+    vocabulary = Vocabulary(values)
+    # not a method: that would be a reference cycle, which keeps the tables in memory until a garbage collection
+    tables = WordTables(partial(_places_of_words, vocabulary, null, unseen))
+
+    def find(column: Column) -> Array:
+        if isinstance(column, Text):
+            return np.asarray(tables(column.coded.words)[column.coded.codes])
+        given = numbers(column)
+        found = vocabulary.find_numbers(given.values)
+        found = np.where(found < 0, unseen, found)
+        return found if given.valid is None else np.where(given.valid, found, null)
+
+    return find
+
+
+def _places_of_words(vocabulary: Vocabulary, null: int, unseen: int, words: Words) -> Array:
+    found = vocabulary.find_words(words.binary)
+    return np.append(np.where(found < 0, unseen, found), null)
+
+
+def refuse_many(values: pa.Array, most: int, context: ErrorContext, instead: str) -> None:
+    """Refuse more distinct values than `max_values`, which is `most`; `instead` is what else to use."""
+    if len(values) > most:
+        raise DataError(
+            f"The {context} meets {len(values):,} distinct values, and max_values is {most:,}. Raise `max_values`, or "
+            f"use {instead}."
+        )
 
 
 def class_name(value: object) -> str:

@@ -8,10 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from dtap_dask.errors import DataError
-from dtap_dask.features.columns.column import Array, Column, Numbers, Text, Words, numbers
-from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
-from dtap_dask.features.steps.encode import VocabularyEncoder, as_text
+from dtap_dask.features.columns.column import Array, Numbers
+from dtap_dask.features.steps.encode import VocabularyEncoder, as_text, place_finder, refuse_many
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, need_values
 from dtap_dask.features.steps.valuetype import ValueType
 
@@ -42,11 +40,7 @@ class CountEncode(VocabularyEncoder):
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         need_values(statistic, context)
         values, counts = statistic.by_value()
-        if len(values) > self.max_values:
-            raise DataError(
-                f"The {context} meets {len(values):,} distinct values, and max_values is {self.max_values:,}. Raise "
-                "`max_values`, or use hash_encode or ordinal_encode with `top_k` and an embedding."
-            )
+        refuse_many(values, self.max_values, context, "hash_encode or ordinal_encode with `top_k` and an embedding")
         return {
             "categories_": as_text(values),
             "counts_": pa.array(counts, pa.int64()),
@@ -61,20 +55,5 @@ class CountEncode(VocabularyEncoder):
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         table, size = self.table(fitted), len(fitted["categories_"])
-        vocabulary = Vocabulary(fitted["categories_"])
-
-        def places(words: Words) -> Array:
-            found = vocabulary.find_words(words.binary)
-            return np.append(np.where(found < 0, size + 1, found), size)
-
-        tables = WordTables(lambda words: table[places(words)])
-
-        def apply(column: Column) -> Column:
-            if isinstance(column, Text):
-                return Numbers(np.take(tables(column.coded.words), column.coded.codes))
-            given = numbers(column)
-            found = vocabulary.find_numbers(given.values)
-            found = np.where(found < 0, size + 1, found)
-            return Numbers(table[found if given.valid is None else np.where(given.valid, found, size)])
-
-        return apply
+        find = place_finder(fitted["categories_"], null=size, unseen=size + 1)
+        return lambda column: Numbers(table[find(column)])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,10 +10,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from dtap_dask.errors import DataError
-from dtap_dask.features.columns.column import Array, Column, Floats, Numbers, Text, Words, numbers
-from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
+from dtap_dask.features.columns.column import Array, Column, Floats, Numbers, numbers
 from dtap_dask.features.statistics.labels import MOST_CLASSES, LabelCells, LabelMoments, LabelPart
-from dtap_dask.features.steps.encode import Encoder, as_text
+from dtap_dask.features.steps.encode import Encoder, as_text, place_finder, refuse_many
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Need, Source, StatisticSpec, need_values
 from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 
@@ -104,11 +102,9 @@ class TargetEncode(Encoder):
         }
 
     def _refuse(self, part: LabelPart, context: ErrorContext) -> None:
-        if len(part.values) > self.max_values:
-            raise DataError(
-                f"The {context} meets {len(part.values):,} distinct values, and max_values is {self.max_values:,}. "
-                "Raise `max_values`, or use hash_encode or ordinal_encode with `top_k` and an embedding."
-            )
+        refuse_many(
+            part.values, self.max_values, context, "hash_encode or ordinal_encode with `top_k` and an embedding"
+        )
         cells = part.cells.count
         rows = (cells if cells.ndim == 2 else cells[..., 0]).sum(0)
         if (rows == 0).any():
@@ -166,28 +162,10 @@ def table_of(fitted: Fitted) -> Floats:
     return table
 
 
-def places_of(categories: pa.Array) -> Any:
-    """A function of columns: the place of each value among some, null being the last of these or none; their number
-    for all others."""
+def places_of(categories: pa.Array) -> Callable[[Column], Array]:
+    """The place of each value among some, null being the last of these or none; their number for all others."""
     size = len(categories)
-    null = size - 1 if categories.null_count else size
-    vocabulary = Vocabulary(categories.drop_null())
-    tables = WordTables(partial(_places, vocabulary, size, null))
-
-    def find(column: Column) -> Array:
-        if isinstance(column, Text):
-            return np.asarray(tables(column.coded.words)[column.coded.codes])
-        given = numbers(column)
-        found = vocabulary.find_numbers(given.values)
-        found = np.where(found < 0, size, found)
-        return found if given.valid is None else np.where(given.valid, found, null)
-
-    return find
-
-
-def _places(vocabulary: Vocabulary, size: int, null: int, words: Words) -> Array:
-    found = vocabulary.find_words(words.binary)
-    return np.append(np.where(found < 0, size, found), null)
+    return place_finder(categories.drop_null(), null=size - 1 if categories.null_count else size, unseen=size)
 
 
 def _encoded(cells: LabelCells, smooth: float | str) -> tuple[Floats, Floats]:
