@@ -36,6 +36,7 @@ FEATURES: list[dict[str, Any]] = [
     *({"columns": ["x"], "as": f"scaled{i}", "steps": ["log1p", one]} for i, one in enumerate(SCALERS)),
     {"columns": ["y"], "as": "share", "steps": ["quantile_transform"]},
     {"columns": ["y"], "as": "score", "steps": [{"quantile_transform": "normal"}]},
+    {"columns": ["y"], "as": "power", "steps": ["power_transform"]},
     {"columns": ["x", "y"], "steps": ["standard_scale"], "name": "both"},
     {"columns": ["x", "y", "z"], "steps": ["standard_scale", {"pca": 3}], "name": "axes"},
     {"columns": ["x", "y", "z"], "steps": [{"pca": {"n_components": 2, "whiten": True}}], "name": "white"},
@@ -78,7 +79,7 @@ def back(dataset: str, name: str) -> Any:
 def test_scaled_columns_come_back(dataset: str) -> None:
     for number in range(len(SCALERS)):
         np.testing.assert_allclose(back(dataset, f"scaled{number}"), LAKE["x"], rtol=1e-5)
-    for name in ("share", "score"):
+    for name in ("share", "score", "power"):
         np.testing.assert_allclose(back(dataset, name), LAKE["y"], rtol=1e-4, atol=1e-4)
     both = back(dataset, "both")
     assert list(both) == ["x", "y"]
@@ -151,7 +152,8 @@ def test_what_cannot_be_taken_back_is_refused(
 
 WITH = (
     "impute", "clip", "log1p", "standard_scale", "minmax_scale", "maxabs_scale", "robust_scale",
-    "quantile_transform", "ordinal_encode", "one_hot_encode", "pca", "truncated_svd", "cast", "passthrough",
+    "quantile_transform", "power_transform", "ordinal_encode", "one_hot_encode", "pca", "truncated_svd", "cast",
+    "passthrough",
 )  # fmt: skip
 
 

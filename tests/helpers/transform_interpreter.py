@@ -168,6 +168,19 @@ def quantile_transform(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
+def power_transform(options: Json, fitted: Json) -> Any:
+    power = fitted["lambdas_"]
+
+    def apply(x: Any) -> float:
+        x = number(x)
+        p = power if x >= 0 else 2 - power
+        grown = math.log1p(abs(x)) if p == 0 else math.expm1(p * math.log1p(abs(x))) / p
+        made = math.copysign(grown, x)
+        return (made - fitted["mean_"]) / fitted["scale_"] if options["standardize"] else made
+
+    return unless_null(apply)
+
+
 def one_hot_encode(options: Json, fitted: Json) -> Any:
     def apply(x: Any) -> list[int]:
         if x is None and options["null"] == "error":
@@ -359,6 +372,7 @@ OF_ELEMENTS = IDS | {
     "maxabs_scale",
     "robust_scale",
     "quantile_transform",
+    "power_transform",
     "bucketize",
     "cast",
 }
@@ -371,6 +385,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "standard_scale": standard_scale,
     "robust_scale": robust_scale,
     "quantile_transform": quantile_transform,
+    "power_transform": power_transform,
     "minmax_scale": lambda options, fitted: unless_null(lambda x: number(x) * fitted["scale_"] + fitted["min_"]),
     "maxabs_scale": lambda options, fitted: unless_null(lambda x: number(x) / fitted["scale_"]),
     "bucketize": bucketize,

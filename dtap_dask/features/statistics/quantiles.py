@@ -85,7 +85,7 @@ class Quantiles(ColumnStatistic):
     def _plant(self, summary: Summary) -> None:
         """Add a summary; merge those of one age when there are enough of them. At most one is exact."""
         if len(summary.points) > POINTS:
-            summary = _compressed(summary)
+            summary = self.compressed(summary)
         self.forest.append(summary)
         age = summary.age
         while True:
@@ -95,15 +95,31 @@ class Quantiles(ColumnStatistic):
             self.forest = [each for each in self.forest if each.age != age]
             merged = _united(same)
             if len(merged.points) > POINTS:
-                merged = _compressed(merged)
+                merged = self.compressed(merged)
             self.forest.append(merged)
             if merged.age == age:
                 return
             age = merged.age
 
+    @staticmethod
+    def compressed(summary: Summary) -> Summary:
+        """At most POINTS points: the middle value of every run of equal weight, which then represents the run."""
+        ends = np.cumsum(summary.weights)
+        total = int(ends[-1])
+        bounds = np.array([total * i // POINTS for i in range(POINTS + 1)], np.int64)
+        middles = bounds[:-1] + (bounds[1:] - bounds[:-1]) // 2
+        chosen = np.searchsorted(ends, middles, side="right")
+        first = np.flatnonzero(np.concatenate(([True], chosen[1:] != chosen[:-1])))
+        weights = np.add.reduceat(bounds[1:] - bounds[:-1], first)
+        return Summary(summary.points[chosen[first]], weights, summary.age + 1)
+
+    def summary(self) -> Summary:
+        """All values as one summary; count > 0."""
+        return _united(self.forest)
+
     def quantiles(self, fractions: Floats) -> Floats:
         """The values at `fractions` of the way, between neighbours linearly, as numpy.quantile; count > 0."""
-        summary = _united(self.forest)
+        summary = self.summary()
         ends = np.cumsum(summary.weights)
         place = fractions * (ends[-1] - 1)
         below = np.floor(place).astype(np.int64)
@@ -133,15 +149,3 @@ def _united(summaries: Sequence[Summary]) -> Summary:
     points, weights = points[order], weights[order]
     first = np.flatnonzero(np.concatenate(([True], points[1:] != points[:-1])))
     return Summary(points[first], np.add.reduceat(weights, first), max(each.age for each in summaries))
-
-
-def _compressed(summary: Summary) -> Summary:
-    """At most POINTS points: the middle value of every run of equal weight, which then represents the run."""
-    ends = np.cumsum(summary.weights)
-    total = int(ends[-1])
-    bounds = np.array([total * i // POINTS for i in range(POINTS + 1)], np.int64)
-    middles = bounds[:-1] + (bounds[1:] - bounds[:-1]) // 2
-    chosen = np.searchsorted(ends, middles, side="right")
-    first = np.flatnonzero(np.concatenate(([True], chosen[1:] != chosen[:-1])))
-    weights = np.add.reduceat(bounds[1:] - bounds[:-1], first)
-    return Summary(summary.points[chosen[first]], weights, summary.age + 1)

@@ -26,13 +26,14 @@ from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardSca
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.tokens import TextHash, Tokenize
+from dtap_dask.features.steps.yeo_johnson import PowerTransform
 from dtap_dask.validation import problems
 
 STEPS: dict[str, type[Operation]] = {
     step.name: step
     for step in (
-        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, QuantileTransform, Bucketize,
-        OrdinalEncode, OneHotEncode, HashEncode, CountEncode, Cross, TargetEncode, DatetimeParts, Tokenize,
+        Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, QuantileTransform, PowerTransform,
+        Bucketize, OrdinalEncode, OneHotEncode, HashEncode, CountEncode, Cross, TargetEncode, DatetimeParts, Tokenize,
         TextHash, NullAsEmpty, ListLength, First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
     )
 }  # fmt: skip
@@ -46,7 +47,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 }
 """All operations by the names that they have in transform.json."""
 
-NOT_YET = ("power_transform", "estimator")
+NOT_YET = ("estimator",)
 
 
 def parse_step(name: str, options: Any = None) -> Operation:

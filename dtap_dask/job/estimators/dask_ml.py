@@ -24,9 +24,11 @@ from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
 )
+from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import shape_of
@@ -51,6 +53,7 @@ from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.tokens import TextHash, Tokenize
 from dtap_dask.features.steps.valuetype import ValueType
+from dtap_dask.features.steps.yeo_johnson import PowerTransform
 from dtap_dask.job.estimators.target import target_encoder
 
 
@@ -111,6 +114,16 @@ def _ranks(step: QuantileTransform, fitted: Fitted, columns: Sequence[str], give
         n_features_in_=1,
         feature_names_in_=np.array(columns, object),
     )
+
+
+def _power(step: PowerTransform, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    transformer = PowerTransformer(standardize=step.standardize).set_output(transform="pandas")
+    names = {"n_features_in_": 1, "feature_names_in_": np.array(columns, object)}
+    if step.standardize:
+        moments = {name: np.array([fitted[name]]) for name in ("mean_", "var_", "scale_")}
+        scaler = PlainScaler(copy=False).set_output(transform="default")
+        names["_scaler"] = _filled(scaler, n_features_in_=1, n_samples_seen_=fitted["n_samples_seen_"], **moments)
+    return _filled(transformer, lambdas_=np.array([fitted["lambdas_"]]), **names)
 
 
 def _impute(step: Impute, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
@@ -278,6 +291,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     MaxAbsScale: _maxabs,
     RobustScale: _robust,
     QuantileTransform: _ranks,
+    PowerTransform: _power,
     Impute: _impute,
     OrdinalEncode: _ordinal,
     LabelEncode: _ordinal,

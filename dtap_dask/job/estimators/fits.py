@@ -17,14 +17,13 @@ from dask_ml.impute import SimpleImputer
 from dask_ml.preprocessing import Categorizer, MinMaxScaler, StandardScaler
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.impute import SimpleImputer as PlainImputer
-from sklearn.preprocessing import QuantileTransformer, RobustScaler
+from sklearn.preprocessing import PowerTransformer, QuantileTransformer, RobustScaler
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Floats, Numbers
 from dtap_dask.features.engine.checks import infinite
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.gram import Gram
-from dtap_dask.features.statistics.quantiles import Quantiles
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
 from dtap_dask.features.steps.bucketize import Bucketize
@@ -39,6 +38,7 @@ from dtap_dask.features.steps.reduce import Pca, signed
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
+from dtap_dask.features.steps.yeo_johnson import PowerTransform, is_resolved, yeo_johnson
 from dtap_dask.job.estimators.frames import VALUES, Frames, Target
 from dtap_dask.job.estimators.target import target_means
 
@@ -224,7 +224,8 @@ def _robust(target: Target, column: Floats) -> Fitted:
 
 def _summarized(target: Target, column: Floats) -> Fitted:
     """What the step learns itself from all values of a column."""
-    values = Quantiles()
+    assert target.value.learns is not None
+    values = target.value.learns.empty()
     values.add(Sample(Numbers(column[:, 0])))
     values.settle()
     return target.step.fit(values, target.context)
@@ -242,6 +243,24 @@ def _ranks(target: Target, column: Floats) -> Fitted:
     options = {**step.model_dump(), "n_quantiles": len(fitted["quantiles_"]), "subsample": None}
     found = QuantileTransformer(**options).fit(column[~np.isnan(column)][:, None]).quantiles_[:, 0]
     return {**fitted, "quantiles_": tuple(np.maximum.accumulate(found).tolist())}
+
+
+def powers(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
+    """scikit-learn's PowerTransformer on the one column, gathered by a worker: dask-ml has none."""
+    return [_gathered(frames, target, rows, _power) for target in targets]
+
+
+def _power(target: Target, column: Floats) -> Fitted:
+    step = target.step
+    assert isinstance(step, PowerTransform)
+    fitted = _summarized(target, column)  # says that squares overflow
+    found = PowerTransformer(standardize=step.standardize).fit(column)
+    power = float(found.lambdas_[0])
+    transformed = yeo_johnson(column[~np.isnan(column)], power)
+    if not is_resolved(float(transformed.mean()), float(transformed.var())):
+        return fitted  # scikit-learn's power has values that are mostly rounding
+    moments = ("mean_", "var_", "scale_") if step.standardize else ()
+    return {**fitted, "lambdas_": power, **{name: float(getattr(found._scaler, name)[0]) for name in moments}}
 
 
 def quantiles(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
@@ -359,6 +378,7 @@ FITS: dict[type[Operation], Fit] = {
     MaxAbsScale: maxabs,
     RobustScale: robust,
     QuantileTransform: ranks,
+    PowerTransform: powers,
     OrdinalEncode: categories,
     LabelEncode: categories,
     OneHotEncode: categories,

@@ -61,7 +61,7 @@ def to_dask_ml(
     | ordinal_encode | dask_ml.preprocessing.Categorizer, its categories the vocabulary by falling count |
     | ordinal_encode of text, `oov_buckets: 0` or a label | sklearn.preprocessing.OrdinalEncoder |
     | one_hot_encode, maxabs_scale, robust_scale, pca | sklearn: OneHotEncoder, MaxAbsScaler, RobustScaler, PCA |
-    | quantile_transform | sklearn.preprocessing.QuantileTransformer |
+    | quantile_transform, power_transform | sklearn.preprocessing: QuantileTransformer, PowerTransformer |
     | truncated_svd, polynomial | sklearn: TruncatedSVD, PolynomialFeatures |
     | target_encode | sklearn.preprocessing.TargetEncoder; `transform` gives what rows outside the fitted part get |
     | bucketize: quantiles; boundaries | sklearn: KBinsDiscretizer; FunctionTransformer of numpy.digitize |

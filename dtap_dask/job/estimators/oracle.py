@@ -15,6 +15,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | impute: median | scikit-learn's SimpleImputer, the column gathered by one worker: dask-ml's is approximate |
 | robust_scale | scikit-learn's RobustScaler, the column gathered by one worker: dask-ml's is approximate |
 | quantile_transform | scikit-learn's QuantileTransformer without its subsample, the column gathered by one worker |
+| power_transform | scikit-learn's PowerTransformer, the column gathered by one worker: dask-ml has none |
 | bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
 | target_encode | scikit-learn's TargetEncoder, of all rows and without each fold, gathered by one worker |
 | pca | scikit-learn's PCA, the block gathered by one worker: dask-ml's fails with today's scikit-learn |

@@ -9,6 +9,8 @@ from dtap_dask.features.columns.column import Floats
 from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.distribution import TAIL, QuantileTransform, RobustScale, normal_ends
 from dtap_dask.features.steps.operation import Fitted
+from dtap_dask.features.steps.scale import EPSILON
+from dtap_dask.features.steps.yeo_johnson import PowerTransform
 from dtap_dask.train.serving.tensors import NumberTensor, Tensor, TensorBound, TensorColumn, fixed, floats, refuse
 
 
@@ -33,6 +35,25 @@ def quantile_transform(step: QuantileTransform, fitted: Fitted, value: Value) ->
         return NumberTensor(tf.where(null, given, made))
 
     return apply
+
+
+def power_transform(step: PowerTransform, fitted: Fitted, value: Value) -> TensorBound:
+    """The power of Yeo and Johnson, see PowerTransform; then (x - mean_) / scale_."""
+    power, mean, scale = fitted["lambdas_"], fitted.get("mean_", 0.0), fitted.get("scale_", 1.0)
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        given = floats(column)
+        refuse(tf.math.is_inf(given), value, "an infinite value")
+        growth = tf.math.log1p(tf.abs(given))
+        made = tf.where(given < 0, -_grown(growth, 2 - power), _grown(growth, power))
+        return NumberTensor((made - fixed(mean)) / fixed(scale))
+
+    return apply
+
+
+def _grown(growth: Tensor, power: float) -> Tensor:
+    """(e^(growth * power) - 1) / power."""
+    return growth if abs(power) < EPSILON else tf.math.expm1(growth * fixed(power)) / fixed(power)
 
 
 def _shares(values: Tensor, quantiles: Floats) -> Tensor:

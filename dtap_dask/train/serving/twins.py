@@ -25,6 +25,7 @@ from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardSca
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.tokens import TextHash, Tokenize
+from dtap_dask.features.steps.yeo_johnson import PowerTransform
 from dtap_dask.train.serving import (
     cross,
     dates,
@@ -72,6 +73,7 @@ TWINS: dict[type[Operation], Maker] = {
     Passthrough: elementwise.passthrough,
     Pca: reduce.pca,
     Polynomial: polynomial.polynomial,
+    PowerTransform: distribution.power_transform,
     QuantileTransform: distribution.quantile_transform,
     RobustScale: distribution.robust_scale,
     StandardScale: scale.standard_scale,

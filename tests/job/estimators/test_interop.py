@@ -95,6 +95,8 @@ NUMBERS = {
     "robust, not centred": spec("f", ["y"], {"robust_scale": {"with_centering": False, "unit_variance": True}}),
     "ranks": spec("f", ["x"], MEAN, {"quantile_transform": {"n_quantiles": 20}}),
     "normal scores": spec("f", ["y"], {"quantile_transform": "normal"}),
+    "powers": spec("f", ["x"], MEAN, "power_transform"),
+    "powers as they are": spec("f", ["y"], {"power_transform": False}),
     "most frequent": spec("f", ["m"], {"impute": {"strategy": "most_frequent"}}, "standard_scale"),
     "log1p between clips": spec(
         "f", ["x"], MEAN, {"clip": {"min": 0}}, "log1p", {"clip": {"max": 1.5}}, "minmax_scale"

@@ -42,6 +42,7 @@ FEATURES = [
     },
     {"columns": ["pickup_latitude"], "steps": ["impute", {"robust_scale": {"quantile_range": [10, 80]}}]},
     {"columns": ["pickup_latitude"], "steps": ["impute", {"quantile_transform": "normal"}], "as": "scores"},
+    {"columns": ["pickup_latitude"], "steps": ["impute", "power_transform"], "as": "power"},
     {"columns": ["company"], "steps": [{"count_encode": True}], "as": "share"},
     {"columns": ["company"], "steps": [{"ordinal_encode": {"top_k": 20, "oov_buckets": 3}}]},
     {

@@ -69,6 +69,10 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (F64, PLAIN, [FILL, {"quantile_transform": {"n_quantiles": 5}}]),
         (I64, INTEGERS, [FILL, {"quantile_transform": "normal"}]),
     ],
+    "power_transform": [
+        (F64, PLAIN, [FILL, "power_transform"]),
+        (I64, INTEGERS, [FILL, {"power_transform": False}]),
+    ],
     "bucketize": [
         (F64, FLOATS, [FILL, {"bucketize": {"boundaries": [-1, 0, 0.5, 1e10]}}]),
         (I64, INTEGERS, [FILL, {"bucketize": {"boundaries": [-1, 0.5, 2**53 + 1, 2**63]}}]),
