@@ -62,6 +62,6 @@ def _encoded(value: Value, opened: FittedFeatures) -> Value | None:
 
 def _table(encoder: Value, fitted: Fitted) -> pa.Table:
     words = next(fitted[name] for name in _LISTS if name in fitted)
-    first = getattr(encoder.operation, "first", 0)
+    first = getattr(encoder.operation, "first_id", 0)
     table = pa.table({"id": pa.array(range(first, first + len(words)), pa.int64()), "value": words})
     return table.append_column("count", fitted["counts"]) if "counts" in fitted else table

@@ -40,7 +40,7 @@ FEATURES: list[dict[str, Any]] = [
     {"columns": ["x", "y"], "steps": ["standard_scale"], "name": "both"},
     {"columns": ["x", "y", "z"], "steps": ["standard_scale", {"pca": 3}], "name": "axes"},
     {"columns": ["x", "y", "z"], "steps": [{"pca": {"n_components": 2, "whiten": True}}], "name": "white"},
-    {"columns": ["word"], "steps": [{"ordinal_encode": {"top_k": 2, "oov_buckets": 3}}]},
+    {"columns": ["word"], "steps": [{"ordinal_encode": {"top_k": 3, "oov_buckets": 3, "first": ["never"]}}]},
     {"columns": ["raw"], "steps": ["ordinal_encode"]},
     {"columns": ["n"], "steps": ["ordinal_encode"], "as": "ids"},
     {"columns": ["n"], "steps": ["one_hot_encode"], "as": "hot"},

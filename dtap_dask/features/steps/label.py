@@ -30,7 +30,7 @@ def label_problems(step: Operation) -> list[str]:
 def _written(step: Operation) -> set[str]:
     """The options set explicitly. A document with all defaults written out counts as none set."""
     fields = type(step).model_fields
-    if step.model_fields_set < fields.keys():
+    if not step.model_dump().keys() <= step.model_fields_set:
         return step.model_fields_set
     return {option for option, field in fields.items() if getattr(step, option) != field.default}
 
@@ -38,7 +38,7 @@ def _written(step: Operation) -> set[str]:
 def label_step(step: Operation) -> Operation:
     """The operation that a step becomes for a label."""
     if isinstance(step, OrdinalEncode):
-        return LabelEncode(top_k=step.top_k, min_count=step.min_count)
+        return LabelEncode(**step.model_dump(exclude=set(_TRUE)))
     if isinstance(step, OneHotEncode):
         return OneHotEncode(max_values=step.max_values, null="error", unseen="error")
     return step

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, Words, numbers
-from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
+from dtap_dask.features.columns.vocabulary import Places, Vocabulary, WordTables
+from dtap_dask.features.statistics.counts import Tally
 from dtap_dask.features.steps.encode import VocabularyEncoder, as_text, class_name, refuse_unseen, whole_ids, words_at
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, narrow, need_values
 from dtap_dask.features.steps.valuetype import ValueType
+from dtap_dask.features.steps.words import WordList, as_array, check_words
 from dtap_dask.lake.hashing import fingerprint64
 
 GUESSED_WORDS = (1, 1 << 17)
 """The least and the most distinct values to expect of a column that is not read yet: the largest vocabulary needs ids
 of four bytes."""
 
+_LATER = frozenset({"first"})
+
 
 class OrdinalEncode(VocabularyEncoder):
     """Ids: 0 is null, 1..oov_buckets are unseen values, then the vocabulary by falling count, ties by rising value.
 
     An unseen string goes to bucket 1 + Fingerprint64(its UTF-8 bytes) mod oov_buckets, an unseen integer to
-    1 + value mod oov_buckets; without buckets it is an error. `top_k` and `min_count` bound the vocabulary.
+    1 + value mod oov_buckets; without buckets it is an error. `top_k` and `min_count` bound the vocabulary; the words
+    of `first` come first in it, whether they occur or not.
     The same ids as Keras' StringLookup and IntegerLookup with a mask token. Fitted: `vocabulary`, `counts`.
     """
 
@@ -38,12 +43,26 @@ class OrdinalEncode(VocabularyEncoder):
     min_count: Annotated[int, Field(ge=1)] = 1
     oov_buckets: Annotated[int, Field(ge=0, le=1 << 31)] = 1
     null: Literal["id", "error"] = "id"
+    first: WordList = ()
 
     remedy: ClassVar[str] = "give it `oov_buckets`"
     """What to do about unseen values."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.top_k is not None and len(self.first) > self.top_k:
+            raise ValueError(f"`first` holds {len(self.first):,} words, and `top_k` allows {self.top_k:,}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The options; those that came with 0.2.0 only where they are given, so that documents stay as they were."""
+        document: dict[str, Any] = written(self)
+        return {name: value for name, value in document.items() if name not in _LATER or value}
+
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.categories_only(given)
+        check_words("first", self.first, given)
         return given.become("int", nulls=given.nulls if self.keeps_nulls else frozenset(), ids=True)
 
     @property
@@ -51,31 +70,39 @@ class OrdinalEncode(VocabularyEncoder):
         return self.null == "error"
 
     @property
-    def first(self) -> int:
+    def first_id(self) -> int:
         """The id of the vocabulary's first word."""
         return 1 + self.oov_buckets
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         need_values(statistic, context)
-        values, counts = statistic.by_count()
-        size = int(np.count_nonzero(counts >= self.min_count))
-        if self.top_k is not None:
-            size = min(size, self.top_k)
-        return {
-            "vocabulary": as_text(values[:size]),
-            "counts": pa.array(counts[:size]),
-            "n_samples_seen_": statistic.count,
-        }
+        vocabulary, counts = self._in_order(*statistic.by_count())
+        return {"vocabulary": as_text(vocabulary), "counts": pa.array(counts), "n_samples_seen_": statistic.count}
+
+    def _in_order(self, values: pa.Array, counts: Tally) -> tuple[pa.Array, Tally]:
+        """The vocabulary and its counts, of all values by falling count: `first`, then the most frequent others."""
+        frequent = counts >= self.min_count
+        if not self.first:
+            size = np.count_nonzero(frequent) if self.top_k is None else min(self.top_k, np.count_nonzero(frequent))
+            return values[:size], counts[:size]
+        first, values = _of_one_type(as_array(self.first), values)
+        place = _find(Vocabulary(first), values)
+        ahead = np.zeros(len(first), np.int64)
+        ahead[place[place >= 0]] = counts[place >= 0]
+        others = np.flatnonzero(frequent & (place < 0))[: None if self.top_k is None else self.top_k - len(first)]
+        return pa.concat_arrays([first, values.take(pa.array(others))]), np.append(ahead, counts[others])
 
     def inverse(self, fitted: Fitted) -> Inverse | None:
         """The word of each id; null for the ids of null and of unseen values."""
-        return lambda column: (words_at(fitted["vocabulary"], whole_ids(column, self.ids(fitted) or 0) - self.first),)
+        return lambda column: (
+            words_at(fitted["vocabulary"], whole_ids(column, self.ids(fitted) or 0) - self.first_id),
+        )
 
     def ids(self, fitted: Fitted) -> int | None:
-        return self.first + len(fitted["vocabulary"])
+        return self.first_id + len(fitted["vocabulary"])
 
     def guess(self, rows: int) -> tuple[Fitted, Fitted]:
-        sizes = (min(self.top_k or rows, rows, most) for most in GUESSED_WORDS)
+        sizes = (max(len(self.first), min(self.top_k or rows, rows, most)) for most in GUESSED_WORDS)
         least, most = ({"vocabulary": pa.nulls(size)} for size in sizes)
         return least, most
 
@@ -92,7 +119,7 @@ class LabelEncode(OrdinalEncode):
     remedy: ClassVar[str] = "add such rows to the fitted part"
 
     @property
-    def first(self) -> int:
+    def first_id(self) -> int:
         return 0
 
     def classes(self, fitted: Fitted) -> tuple[str, ...] | None:
@@ -126,7 +153,7 @@ class _Ids:
     def _integers(self, column: Numbers) -> Numbers:
         step = self._step
         found = self._vocabulary.find_numbers(column.values)
-        ids = found + step.first
+        ids = found + step.first_id
         unseen = found < 0
         if column.valid is not None:
             unseen &= column.valid
@@ -145,7 +172,7 @@ def _ids_of(
     """The id of every word, then that of null; and which words are refused."""
     found = vocabulary.find_words(words.binary)
     unseen = found < 0
-    ids = found + step.first
+    ids = found + step.first_id
     if step.oov_buckets == 1:
         ids[unseen] = 1
     elif step.oov_buckets and unseen.any():
@@ -155,6 +182,19 @@ def _ids_of(
         ids[unseen] = 0
         return np.append(ids, 0).astype(dtype), np.append(unseen, False)
     return np.append(ids, 0).astype(dtype), None
+
+
+def _of_one_type(first: pa.Array, values: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Both in the type of `values`, or as int64 where that is too narrow for `first`."""
+    try:
+        return first.cast(values.type), values
+    except pa.ArrowInvalid:
+        return first.cast(pa.int64()), values.cast(pa.int64())
+
+
+def _find(vocabulary: Vocabulary, values: pa.Array) -> Places:
+    is_number = pa.types.is_integer(values.type)
+    return vocabulary.find_numbers(values.to_numpy()) if is_number else vocabulary.find_words(values)
 
 
 def _modulo(values: Array, buckets: int) -> Array:

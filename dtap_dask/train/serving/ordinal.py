@@ -28,7 +28,7 @@ class OrdinalTwin(tf.Module):  # type: ignore[misc]
         unseen = place < 0
         if step.oov_buckets == 0:
             refuse(unseen if null is None else unseen & ~null, self._value, "a value that was not in the fitted rows")
-        ids = tf.where(unseen, self._bucket(given), place + step.first)
+        ids = tf.where(unseen, self._bucket(given), place + step.first_id)
         if null is None:
             return NumberTensor(ids)
         return NumberTensor(tf.where(null, tf.zeros_like(ids), ids), null if step.keeps_nulls else None)

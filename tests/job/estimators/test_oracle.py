@@ -44,7 +44,10 @@ FEATURES = [
     {"columns": ["pickup_latitude"], "steps": ["impute", {"quantile_transform": "normal"}], "as": "scores"},
     {"columns": ["pickup_latitude"], "steps": ["impute", "power_transform"], "as": "power"},
     {"columns": ["company"], "steps": [{"count_encode": True}], "as": "share"},
-    {"columns": ["company"], "steps": [{"ordinal_encode": {"top_k": 20, "oov_buckets": 3}}]},
+    {
+        "columns": ["company"],
+        "steps": [{"ordinal_encode": {"top_k": 20, "oov_buckets": 3, "first": ["none", "Sun Taxi"]}}],
+    },
     {
         "columns": ["payment_type"],
         "steps": [{"impute": {"strategy": "constant", "value": "nothing said"}}, "one_hot_encode"],

@@ -84,6 +84,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (TEXT, WORDS, [{"ordinal_encode": {"oov_buckets": 0}}]),
         (I64, INTEGERS, [{"ordinal_encode": {"top_k": 2, "oov_buckets": 3}}]),
         (BOOL, BOOLEANS, ["ordinal_encode"]),
+        (TEXT, WORDS, [{"ordinal_encode": {"first": ["ä", "never"], "min_count": 2}}]),
         (pa.list_(TEXT), st.lists(WORDS.filter(lambda word: word is not None), max_size=3), ["ordinal_encode"]),
     ],
     "one_hot_encode": [

@@ -1,0 +1,106 @@
+"""ordinal_encode with words that the job gives: their order and ids against a Counter, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtap_dask.errors import DtapError, JobError
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
+from fitting import fit_batches
+
+TEXTS = st.text("abé\0", max_size=2)
+NUMBERS = st.integers(-4, 4) | st.sampled_from([-(2**63), 2**63 - 1, 300])
+CUTS = st.lists(st.integers(0, 60), max_size=5)
+
+
+def pieces(rows: pa.RecordBatch, at: Sequence[int]) -> list[pa.RecordBatch]:
+    ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)]
+
+
+def fitted(array: pa.Array, options: Any, at: Sequence[int] = (), role: Any = "feature") -> FittedState:
+    rows = pa.record_batch({"x": array})
+    graph = build([FeatureSpec("x", role, ("x",), (parse_step("ordinal_encode", options),))], rows.schema)
+    return fit_batches(graph, pieces(rows, at))
+
+
+def vocabulary(state: FittedState) -> list[Any]:
+    [learnt] = state.fitted.values()
+    return learnt["vocabulary"].to_pylist()
+
+
+def obvious(seen: Sequence[Any], ahead: Sequence[Any], top_k: int | None, min_count: int) -> list[Any]:
+    """The vocabulary by its definition."""
+    counts = Counter(value for value in seen if value is not None)
+    rest = sorted(counts.keys() - set(ahead), key=lambda v: (-counts[v], v.encode() if isinstance(v, str) else v))
+    rest = [value for value in rest if counts[value] >= min_count]
+    return [*ahead, *rest][: None if top_k is None else max(top_k, len(ahead))]
+
+
+@given(st.data(), CUTS, st.none() | st.integers(0, 3), st.integers(1, 3), st.sampled_from(["text", "whole"]))
+def test_the_first_words_come_first_whether_they_occur_or_not(
+    data: Any, at: list[int], more: int | None, min_count: int, kind: str
+) -> None:
+    values, arrow = (TEXTS, pa.string()) if kind == "text" else (NUMBERS, pa.int64())
+    seen = data.draw(st.lists(st.none() | values, min_size=1, max_size=40).filter(any))
+    first = data.draw(st.lists(values, unique=True, min_size=1, max_size=4))
+    top_k = None if more is None else len(first) + more
+    state = fitted(pa.array(seen, arrow), {"first": first, "top_k": top_k, "min_count": min_count}, at)
+    assert vocabulary(state) == obvious(seen, first, top_k, min_count)
+    counts = Counter(seen)
+    [learnt] = state.fitted.values()
+    assert learnt["counts"].to_pylist() == [counts[value] for value in vocabulary(state)]
+
+
+def test_first_words_of_narrow_integers_and_booleans() -> None:
+    state = fitted(pa.array([5, 5, 7, None], pa.int8()), {"first": [9]})
+    assert vocabulary(state) == [9, 5, 7]
+    assert Transform(state).apply(pa.record_batch({"x": pa.array([9, 7, None], pa.int8())}))["x"].tolist() == [2, 4, 0]
+    assert vocabulary(fitted(pa.array([True, True, False]), {"first": [False]})) == [0, 1]
+    assert vocabulary(fitted(pa.array([2**63, 1, 1], pa.uint64()), {"first": [2**64 - 1]})) == [2**64 - 1, 1, 2**63]
+
+
+def test_the_classes_of_a_label_take_the_order_of_first() -> None:
+    state = fitted(pa.array(["yes", "no", "yes"]), {"first": ["no"]}, role="label")
+    assert state.infos[0].classes == ("no", "yes")
+    assert FittedState.unfitted(state.graph).graph.values[1].applied.first_id == 0  # type: ignore[attr-defined]
+
+
+def test_documents_without_new_options_stay_as_they_were() -> None:
+    assert set(parse_step("ordinal_encode").model_dump()) == {"top_k", "min_count", "oov_buckets", "null"}
+    assert parse_step("ordinal_encode", {"first": ["b"]}).model_dump(mode="json")["first"] == ["b"]
+
+
+# The type of the column, the options, and a part of the message.
+REFUSED: dict[str, tuple[pa.DataType, dict[str, Any], str]] = {
+    "no list": (pa.string(), {"first": "a"}, "first: found 'a': a list of values is needed"),
+    "null": (pa.string(), {"first": ["a", None]}, "first: entry 2 is null"),
+    "twice": (pa.string(), {"first": ["a", "b", "a"]}, "first: entries 1 and 3 are both 'a'"),
+    "a float": (pa.string(), {"first": [1.5]}, "first: entry 1 is 1.5: text, whole numbers"),
+    "mixed": (pa.string(), {"first": ["a", 1]}, "entry 1 is text, and entry 2, 1, is a whole number. Quote"),
+    "true among numbers": (pa.int64(), {"first": [2, True]}, "entry 2, True, is true or false"),
+    "too large": (pa.int64(), {"first": [2**64]}, "outside the range of 64 bits"),
+    "numbers for text": (pa.string(), {"first": [1]}, "`first` holds a whole number, and the column is text: quote"),
+    "text for numbers": (pa.int8(), {"first": ["a"]}, "`first` holds text, and the column is a whole number"),
+    "numbers for booleans": (pa.bool_(), {"first": [0]}, "`first` holds a whole number, and the column is true or"),
+    "out of range": (pa.int8(), {"first": [1, 300]}, "`first` holds 300, which int8 cannot hold"),
+    "negative": (pa.uint64(), {"first": [-1]}, "`first` holds -1, which uint64 cannot hold"),
+    "beyond top_k": (pa.string(), {"first": ["a", "b"], "top_k": 1}, "`first` holds 2 words, and `top_k` allows 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused(case: str) -> None:
+    kind, options, message = REFUSED[case]
+    with pytest.raises(DtapError) as error:
+        fitted(pa.array([None], kind), options)
+    assert isinstance(error.value, JobError)
+    assert message in str(error.value)
