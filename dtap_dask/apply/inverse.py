@@ -14,7 +14,7 @@ from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.apply.vocabulary import find_output
 from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.columns.column import Array, Column, Lists, Numbers, Text, lists, numbers, offsets_of
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output, Value, in_order
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.operation import Inverse, Source
 
@@ -31,15 +31,32 @@ def inverse(
     so: what was filled, clipped or rounded is not undone.
 
     Raises OutputError where there is no finished dataset; JobError for a name that is not there, and for steps without
-    an inverse, of which the last is named; DataError for values of another shape, and for ids that there are not.
+    an inverse, of which the first is named; DataError for values of another shape, and for ids that there are not.
     """
     opened = open_features(path, storage)
     output = find_output(opened, name)
+    undo = _inverses(opened, output)
     found: dict[str, Array] = {}
     for value, part in _parts(opened, output, values):
-        for column, result in _back(opened, value, part, name):
+        for column, result in _back(undo, value, part, name):
             found[column] = _plain(result)
     return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _inverses(opened: FittedFeatures, output: Output) -> dict[Value, Inverse]:
+    """What undoes each step of an output. JobError for steps without an inverse, which names the first of them."""
+    found: dict[Value, Inverse] = {}
+    for value in in_order(output.values, given=True):
+        if isinstance(value.operation, Source):
+            continue
+        undo = value.operation.inverse(opened.state.fitted.get(value, {}))
+        if undo is None:
+            raise JobError(
+                Problem("name", f"{output.name!r} cannot be taken back: step {value.operation.name} has no inverse. "
+                        "Keep the column instead (`keep`), and join by a key.")
+            )  # fmt: skip
+        found[value] = undo
+    return found
 
 
 def _parts(opened: FittedFeatures, output: Output, given: npt.ArrayLike) -> list[tuple[Value, Column]]:
@@ -76,23 +93,17 @@ def _lists(given: Any) -> Lists:
     return Lists(offsets_of([len(row) for row in rows]), Numbers(elements))
 
 
-def _back(opened: FittedFeatures, value: Value, column: Column, name: str) -> Sequence[tuple[str, Column]]:
+def _back(inverses: Mapping[Value, Inverse], value: Value, column: Column, name: str) -> Sequence[tuple[str, Column]]:
     """The columns of the lake that a value is made from."""
     if isinstance(value.operation, Source):
         return [(value.operation.column, column)]
-    step = value.operation
-    undo = step.inverse(opened.state.fitted.get(value, {}))
-    if undo is None:
-        raise JobError(
-            Problem("name", f"{name!r} cannot be taken back: step {step.name} has no inverse. Keep the column instead "
-                    "(`keep`), and join by a key.")
-        )  # fmt: skip
+    step, undo = value.operation, inverses[value]
     try:
         inputs = _of_elements(column, undo) if lifted(step, value.inputs[0].type) else undo(column)
     except ValueError as error:
         raise DataError(f"Values of {name!r} cannot be taken back through step {step.name}: {error}.") from error
     pairs = zip(value.inputs, inputs, strict=False)  # a label or fold that a step has learnt from is not given back
-    return [found for one, made in pairs for found in _back(opened, one, made, name)]
+    return [found for one, made in pairs for found in _back(inverses, one, made, name)]
 
 
 def _of_elements(column: Column, undo: Inverse) -> Sequence[Column]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
-from dtap_dask.lake.schema import is_list
+from dtap_dask.lake.schema import is_list, is_text
 
 
 def as_batch(rows: Any, schema: pa.Schema) -> pa.RecordBatch:
@@ -44,7 +45,7 @@ def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
             return {name: [value] for name, value in rows.items()}, 1
         return rows, len(next(iter(rows.values()), ()))
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = dict.fromkeys(name for row in rows for name in row) if rows else schema.names
         return {name: [row.get(name) for row in rows] for name in names}, len(rows)
     if hasattr(rows, "columns") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
         return {name: rows[name] for name in rows.columns}, len(rows)
@@ -91,19 +92,46 @@ def _converted(values: Any, kind: pa.DataType) -> pa.Array:
         return values
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    _refuse_words(values.type, kind)
-    return values.cast(kind)  # not pa.array(values, kind), which cuts 1.5 to an integer
+    if pa.types.is_floating(values.type) and not pa.types.is_floating(kind):
+        values = pc.if_else(pc.is_nan(values), None, values)
+    if values.null_count == len(values):
+        return pa.nulls(len(values), kind)  # pandas has float64 for any column without values
+    if not _is_alike(values.type, kind):
+        raise TypeError(f"they are {values.type}")
+    made = values.cast(kind)  # not pa.array(values, kind), which cuts 1.5 to an integer
+    _refuse_loss(values, made)
+    return made
 
 
-def _refuse_words(given: pa.DataType, kind: pa.DataType) -> None:
-    """Text is never taken for numbers, or numbers for text; only dates, times and decimals may be spelled."""
-    words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    is_text = any(one(given) for one in words)
-    wants_text = any(one(kind) for one in words)
-    if pa.types.is_null(given) or is_text == wants_text or (is_text and _is_spelled(kind)):
+def _is_alike(given: pa.DataType, kind: pa.DataType) -> bool:
+    """Whether values of one type can be meant for another: truth values, text, numbers and times are not mixed up.
+
+    Only dates, times and decimals may be spelled as text.
+    """
+    if is_list(given) and is_list(kind):
+        return _is_alike(given.value_type, kind.value_type)
+    if pa.types.is_struct(given) and pa.types.is_struct(kind):
+        return all(_is_alike(given.field(field.name).type, field.type) for field in kind if field.name in given.names)
+    families = (is_text, pa.types.is_boolean, _is_number, pa.types.is_temporal, pa.types.is_nested)
+    spelled = is_text(given) and (pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
+    return pa.types.is_null(given) or spelled or any(one(given) and one(kind) for one in families)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _refuse_loss(given: pa.Array, made: pa.Array) -> None:
+    """ValueError for what Arrow casts silently: numbers beyond a float, digits of a decimal, the time of a date."""
+    while is_list(made.type) and is_list(given.type):
+        given, made = given.flatten(), made.flatten()
+    if pa.types.is_floating(made.type) and pa.types.is_floating(given.type):
+        lost = pc.and_(pc.is_inf(made), pc.is_finite(given))
+    elif (pa.types.is_decimal(made.type) and pa.types.is_floating(given.type)) or (
+        pa.types.is_date(made.type) and pa.types.is_timestamp(given.type)
+    ):
+        lost = pc.not_equal(made.cast(given.type), given)
+    else:
         return
-    raise TypeError(f"they are {given}")
-
-
-def _is_spelled(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
+    if pc.any(lost, min_count=0).as_py():
+        raise ValueError(f"one of them is {given.filter(lost)[0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,15 +29,21 @@ class RawColumns:
 
     def needed_for(self, columns: Iterable[str]) -> RawColumns:
         """The part that these columns, derived ones among them, are computed from."""
-        needed = set(columns)
-        for name, expression in reversed(self.derived):
-            if name in needed:
-                needed |= expression.columns
-        schema = pa.schema([field for field in self.schema if field.name in needed])
-        return RawColumns(schema, tuple((name, sql) for name, sql in self.derive if name in needed))
+        used = needed(columns, self.derived)
+        schema = pa.schema([field for field in self.schema if field.name in used])
+        return RawColumns(schema, tuple((name, sql) for name, sql in self.derive if name in used))
 
     def with_derived(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows with the columns of `schema`, and the derived ones behind them."""
         for name, expression in self.derived:
             rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
         return rows
+
+
+def needed(columns: Iterable[str], derived: Sequence[tuple[str, Expression]]) -> set[str]:
+    """The columns, and those that derived ones among them are computed from; an expression may use earlier ones."""
+    found = set(columns)
+    for name, expression in reversed(derived):
+        if name in found:
+            found |= expression.columns
+    return found

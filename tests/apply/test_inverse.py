@@ -53,6 +53,7 @@ FEATURES: list[dict[str, Any]] = [
     {"columns": ["y"], "steps": [{"bucketize": {"quantiles": 3}}], "as": "bucket"},
     {"columns": ["tags"], "steps": ["ordinal_encode"]},
     {"columns": ["tags"], "steps": ["ordinal_encode", {"pad": 1}], "as": "last"},
+    {"columns": ["tags"], "steps": [{"hash_encode": 9}, {"pad": 1}], "as": "padded"},
 ]
 
 
@@ -127,6 +128,7 @@ def test_what_steps_made_alike_stays_alike(dataset: str) -> None:
 
 REFUSED = [
     ("bucket", [0], JobError, "'bucket' cannot be taken back: step bucketize has no inverse"),
+    ("padded", [[2]], JobError, "'padded' cannot be taken back: step hash_encode has no inverse"),  # the first of two
     ("tags", [[9]], DataError, "cannot be taken back through step ordinal_encode: 9 is no id"),
     ("tags", [["t"]], DataError, "a sequence of numbers for each row"),
     ("tags", [2, 2], DataError, "a sequence of numbers for each row"),

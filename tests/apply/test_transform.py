@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 
 import dtap_dask
+from dtap_dask.apply.rows import as_batch
 from dtap_dask.errors import DataError, JobError, OutputError
 from in_process import run_in_process
 
@@ -136,6 +137,30 @@ def test_one_row_is_a_dict_of_scalars(dataset: str) -> None:
     assert {len(values) for values in nothing.values()} == {0}
 
 
+NOTHING = [np.nan, None, pd.NaT, pd.NA]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_columns_without_values_are_null_whatever_their_type(dataset: str, nothing: Any) -> None:
+    table = lake().slice(0, 2)
+    made = dtap_dask.transform(dataset, table.to_pandas().assign(company=nothing, fare=nothing))
+    assert (made["company"].tolist(), made["fare_missing"].tolist()) == ([0, 0], [1, 1])
+    batch = as_batch(pd.DataFrame({name: [nothing] * 2 for name in table.column_names}), table.schema)
+    assert batch.schema == table.schema
+    assert all(column.null_count == 2 for column in batch.columns)
+
+
+def test_nan_among_integers_is_null() -> None:
+    rows = {"count": pa.array([float("nan"), 3.0])}
+    assert as_batch(rows, pa.schema({"count": pa.int32()})).to_pydict() == {"count": [None, 3]}
+
+
+def test_no_rows_in_any_form(dataset: str) -> None:
+    frame = lake().to_pandas()
+    for rows in ([], frame.iloc[:0], pd.DataFrame(columns=frame.columns, dtype=float), {name: [] for name in frame}):
+        assert {len(values) for values in dtap_dask.transform(dataset, rows).values()} == {0}
+
+
 def test_a_dask_dataframe_is_transformed_by_partition(dataset: str) -> None:
     frame = lake().to_pandas(types_mapper=pd.ArrowDtype)
     made = dtap_dask.transform(dataset, dd.from_pandas(frame, npartitions=3))
@@ -165,6 +190,14 @@ REFUSED = [
     (changed(count=[1, 2**40]), INEXACT),
     (changed(count=["1", "2"]), f"{INEXACT}they are string. Convert the column, or leave such rows out."),
     (changed(company=[1, 2]), "Column 'company' is string in the lake"),
+    (changed(fare=[True, False]), "Column 'fare' is double in the lake, and the rows have values that this does not "
+     "hold exactly: they are bool"),
+    (changed(count=[True, False]), f"{INEXACT}they are bool"),
+    (changed(tags=[[1], []]), "that this does not hold exactly: they are list<item: int64>"),
+    (changed(price=[0.125, 1.0]), "Column 'price' is decimal128(7, 2) in the lake, and the rows have values that this "
+     "does not hold exactly: one of them is 0.125"),
+    (changed(day=[1, 2]), "hold exactly: they are int64"),
+    (changed(day=[datetime.datetime(2024, 3, 1), datetime.datetime(2024, 3, 1, 5)]), "one of them is 2024-03-01 05:00"),
     (changed(price=["0.125", "1"]), "Column 'price' is decimal128(7, 2) in the lake"),
     (changed(day=["2024-02-30", None]), "Column 'day' is date32[day] in the lake"),
     (changed(fare=[1.0]), "The columns differ in their number of rows: 'fare' 1, 'company' 2"),

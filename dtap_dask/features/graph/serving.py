@@ -11,20 +11,23 @@ from dtap_dask.features.graph.graph import Graph, Output, Value, in_order
 from dtap_dask.features.graph.state import FittedState
 from dtap_dask.features.steps.elementwise import Cast
 from dtap_dask.features.steps.operation import Source
+from dtap_dask.lake.derived import needed
 from dtap_dask.lake.sql.expression import Expression, bind_in_order
 from dtap_dask.lake.sql.serving import unserved
+
+Derived = Sequence[tuple[str, Expression]]  # derived columns in order: an expression may use earlier ones
 
 
 def derivations(derive: Mapping[str, str], graph: Graph) -> list[tuple[str, Expression]]:
     """The derived columns that the features need, in order: (name, expression), of the job's `derive`."""
     bound = bind_in_order(derive.items(), pa.schema([field for field in graph.schema if field.name not in derive]))
-    used = needed(_read(graph), dict(bound))
+    used = needed(_read(graph), bound)
     return [(name, expression) for name, expression in bound if name in used]
 
 
-def raw_columns(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tuple[str, ...]:
+def raw_columns(graph: Graph, derived: Derived) -> tuple[str, ...]:
     """The columns of the lake that the features need, also through derived ones, in the schema's order."""
-    used = {*needed(_read(graph), dict(derived))} - {name for name, _ in derived}
+    used = needed(_read(graph), derived) - {name for name, _ in derived}
     return tuple(name for name in graph.schema.names if name in used)
 
 
@@ -45,23 +48,22 @@ def of_new_rows(state: FittedState) -> FittedState:
     return replace(state, graph=replace(state.graph, outputs=outputs), fitted=fitted)
 
 
-def unservable(graph: Graph, derived: Sequence[tuple[str, Expression]]) -> tuple[str, ...]:
+def unservable(graph: Graph, derived: Derived) -> tuple[str, ...]:
     """Why features cannot be served, a text for each reason that begins with the feature's name; empty if all can be.
 
     `derived`: the derived columns in order, at least those of `derivations`.
     """
-    expressions = dict(derived)
-    found = (_of_output(output, expressions) for output in graph.outputs if output.role == "feature")
+    found = (_of_output(output, derived) for output in graph.outputs if output.role == "feature")
     return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
 
 
-def _of_output(output: Output, expressions: Mapping[str, Expression]) -> Iterator[str]:
+def _of_output(output: Output, derived: Derived) -> Iterator[str]:
     for value in in_order(output.values, given=True):
-        for reason in _of_value(value, expressions):
+        for reason in _of_value(value, derived):
             yield f"feature {output.name!r}: {reason}"
 
 
-def _of_value(value: Value, expressions: Mapping[str, Expression]) -> Iterator[str]:
+def _of_value(value: Value, derived: Derived) -> Iterator[str]:
     if isinstance(value.operation, Cast) and value.operation.dtype == "string" and _element(value.inputs[0]) == "float":
         yield f"step cast: the text of {value.inputs[0].type.source} has no TensorFlow twin"
     if not isinstance(value.operation, Source):
@@ -70,23 +72,12 @@ def _of_value(value: Value, expressions: Mapping[str, Expression]) -> Iterator[s
         return
     if "uint64" in str(value.type.source):
         yield f"column {value.operation.column!r} has 64 bits without a sign, and TensorFlow's integers have one"
-    for name in needed([value.operation.column], expressions):
-        if name in expressions:
-            yield from (f"column {name!r}, {reason}" for reason in unserved(expressions[name].tree))
+    used = needed([value.operation.column], derived)
+    for name, expression in derived:
+        if name in used:
+            yield from (f"column {name!r}, {reason}" for reason in unserved(expression.tree))
 
 
 def _element(value: Value) -> str:
     """The kind of a value, of lists that of their elements."""
     return (value.type.element or value.type).base
-
-
-def needed(columns: Sequence[str], expressions: Mapping[str, Expression]) -> list[str]:
-    """The columns, and those that derived ones among them are computed from, each once."""
-    found: dict[str, None] = {}
-    pending = [*columns]
-    while pending:
-        name = pending.pop()
-        if name not in found:
-            found[name] = None
-            pending += sorted(expressions[name].columns) if name in expressions else []
-    return list(found)
