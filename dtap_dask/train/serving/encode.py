@@ -10,6 +10,7 @@ from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.train.serving.lookup import Lookup
 from dtap_dask.train.serving.tensors import (
     NumberTensor,
+    OneHotTensor,
     Tensor,
     TensorBound,
     TensorColumn,
@@ -42,8 +43,7 @@ class OneHotTwin(tf.Module):  # type: ignore[misc]
             refuse(unseen if null is None else unseen & ~null, self._value, "a value that was not in the fitted rows")
         if null is not None:
             place = tf.where(null, tf.constant(-1, tf.int64), place)
-        vectors = tf.one_hot(place, self._width, on_value=1, off_value=0, dtype=tf.int64)
-        return NumberTensor(vectors, null if self._step.keeps_nulls else None)
+        return OneHotTensor(place, self._width, null if self._step.keeps_nulls else None)
 
 
 def one_hot_encode(step: OneHotEncode, fitted: Fitted, value: Value) -> TensorBound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -23,6 +24,24 @@ class NumberTensor:
 
     values: Tensor
     null: Tensor | None = None
+
+
+class OneHotTensor(NumberTensor):
+    """One-hot vectors [n, width], held as `places`, int64 [n]: where the 1 of each row is, -1 for none.
+
+    `values`, int64 [n, width], are made when they are first asked for.
+    """
+
+    places: Tensor
+    width: int
+
+    def __init__(self, places: Tensor, width: int, null: Tensor | None = None):
+        for name, value in (("places", places), ("width", width), ("null", null)):
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def values(self) -> Tensor:
+        return tf.one_hot(self.places, self.width, on_value=1, off_value=0, dtype=tf.int64)
 
 
 @dataclass(frozen=True)
