@@ -126,6 +126,23 @@ def test_the_rows_show_what_predicts_the_label_alone(tmp_path: Path, capsys: pyt
     assert "feature column 'price' alone predicts the label 'cents': |r| = 1.0000" in note
 
 
+def test_a_column_that_learns_from_the_label_is_checked_as_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode: Document = {"target_encode": {"cv": 3, "target_type": "binary"}}
+    columns = ["word", "city", "code", "name"]
+    features = [
+        {"columns": columns, "steps": [encode], "as": "{column}_rate"},
+        {"columns": ["word", "city"], "steps": ["cross", encode], "name": "both"},
+    ]
+    split = {"parts": {"train": 0.8, "eval": 0.2}, "key": ["id"]}
+    job = job_on(tmp_path, label="y", features=features, split=split)
+    assert leaks(job) == []  # the label itself is no feature
+    notes = run_notes(job, capsys)
+    assert sorted(note.split("'")[1] for note in notes) == ["code", "word"]
+    assert all("alone predicts the label 'y'" in note for note in notes)
+
+
 def warned(columns: dict[str, pa.Array], parts: int = 3) -> list[str]:
     rows = pa.record_batch(columns)
     specs = [FeatureSpec(name, "feature", (name,), (parse_step("hash_encode", 9),)) for name in columns if name != "y"]
