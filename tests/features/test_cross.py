@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import JobError
-from dtap_dask.features import FeatureSpec, Transform, build, parse_step
+from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
+from dtap_dask.train.serving.program import ServingModule, features_only
+from dtap_dask.train.serving.rows import raw_tensors
 from fitting import fit_batches
 from property_tests import examples
 
@@ -77,6 +80,45 @@ def test_many_distinct_rows_are_told_apart() -> None:
     graph = build([spec("cross", "ordinal_encode", columns=("a", "b", "c", "d"))], rows.schema)
     made = Transform(fit_batches(graph, [rows.slice(0, 30_000), rows.slice(30_000)])).apply(rows)["x"]
     assert len(np.unique(made)) == 50_000
+
+
+PARTS = st.sampled_from([None, "", "a", "b", "a_b", "_", "b_a", "__"])
+ENCODERS = st.sampled_from(["ordinal_encode", "one_hot_encode", "count_encode", "target_encode"])
+
+
+def learnt(columns: dict[str, Any], steps: Any, cuts: list[int]) -> FittedState:
+    """The feature x of the columns but y, fitted on batches that end at the cuts."""
+    rows = pa.record_batch(columns)
+    names = tuple(name for name in columns if name not in ("y", "<fold 2>"))
+    specs = [spec(*steps, columns=names), FeatureSpec("y", "label", ("y",), ())]
+    ends = sorted({0, *(cut for cut in cuts if cut < rows.num_rows), rows.num_rows})
+    pieces = [rows.slice(low, high - low) for low, high in pairwise(ends)]
+    return fit_batches(build(specs, pa.schema(list(rows.schema)[:-1])), pieces)
+
+
+@examples(0.4)
+@given(
+    st.lists(st.tuples(PARTS, PARTS, st.integers(0, 1)), max_size=20),
+    st.lists(st.integers(0, 20), max_size=3),
+    ENCODERS,
+)
+def test_rows_whose_parts_join_to_one_text_are_one_value(
+    drawn: list[tuple[str | None, str | None, int]], cuts: list[int], encoder: str
+) -> None:
+    drawn = [("a_b", "a", 1), ("a", "b_a", 0), *drawn]
+    texts = [None if one is None or other is None else f"{one}_{other}" for one, other, _ in drawn]
+    first, second, labels = map(list, zip(*drawn, strict=True))
+    encode = (encoder, {"cv": 2} if encoder == "target_encode" else None)
+    more = {"y": pa.array(labels), "<fold 2>": pa.array(np.arange(len(drawn)) % 2)}
+    parts = {"a": pa.array(first, pa.string()), "b": pa.array(second, pa.string())} | more
+    text = {"a": pa.array(texts, pa.string())} | more
+    crossed, joined = learnt(parts, (("cross", "_"), encode), cuts), learnt(text, (encode,), cuts)
+    made = Transform(crossed).apply(pa.record_batch(parts))["x"].reshape(len(drawn), -1)
+    np.testing.assert_array_equal(made, Transform(joined).apply(pa.record_batch(text))["x"])
+
+    of_new, rows = features_only(crossed), pa.record_batch(parts).select(["a", "b"])
+    served = ServingModule(of_new, {})(raw_tensors(rows))["x"].numpy()
+    np.testing.assert_array_equal(served, Transform(of_new).apply(rows)["x"])
 
 
 REFUSED = [
