@@ -62,6 +62,11 @@ FEATURES = [
         "steps": [{"impute": {"strategy": "mean"}}, "standard_scale", {"pca": {"n_components": 3}}],
         "name": "axes",
     },
+    {
+        "columns": ["fare", "tips", "trip_miles"],
+        "steps": [{"impute": {"strategy": "mean"}}, {"pca": {"n_components": 2, "whiten": True}}],
+        "name": "white",
+    },
     {"columns": ["payment_type", "company"], "steps": ["one_hot_encode", {"truncated_svd": 2}], "name": "topics"},
 ]
 
