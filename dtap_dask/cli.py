@@ -309,9 +309,11 @@ def verify(path: str, as_json: bool) -> None:
 @click.option("--model", type=PATH, metavar="FILE", help="A trained Keras model (.keras) of the features.")
 def export(path: str, folder: str, model: str | None) -> None:
     """Write the features of a finished dataset as a SavedModel that takes raw columns, and check it."""
-    from dtap_dask.train.serving.export import print_export
+    from dtap_dask.job import taps
+    from dtap_dask.job.samples import source_rows
+    from dtap_dask.train.serving.command import print_export
 
-    click.echo(print_export(path, folder, model))
+    click.echo(print_export(path, folder, model, taps.settings(), source_rows))
 
 
 @tfrecords.command()

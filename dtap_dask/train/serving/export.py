@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from dtap_dask.apply.dataset import FittedFeatures, open_features
-from dtap_dask.errors import DataError, DtapError, JobError, OutputError, Problem
-from dtap_dask.features import Rows
-from dtap_dask.features.info import FeatureInfo
+from dtap_dask.apply.dataset import open_features
+from dtap_dask.errors import JobError, OutputError, Problem
 from dtap_dask.train.serving.layer import ServingLayer, serving
+from dtap_dask.train.serving.parity import SourceRows, parity
 from dtap_dask.train.serving.program import ServingModule
 from dtap_dask.train.serving.raw import RawColumn, from_examples, null_name
-from dtap_dask.train.serving.rows import made_up, raw_tensors
+from dtap_dask.train.serving.rows import raw_tensors
 
 PARITY = "parity.json"
-ROWS = 32
-SUM_ULPS = 4  # of float32, by which sums over a block may differ
 TensorSpecs = dict[str, Any]
 EXAMPLES = tf.TensorSpec([None], tf.string, "examples")
 
@@ -34,13 +30,14 @@ def export_features(
     folder: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     storage: Mapping[str, Any] | None = None,
+    source: SourceRows | None = None,
 ) -> dict[str, Any]:
     """Write a SavedModel to `folder`, check it, and return what `parity.json` beside it says.
 
     Signatures: `serving_default` takes the raw columns, without nulls but NaN; `serving_nullable` also the tensors that
     say where they are null; `serving_examples` serialized tf.train.Examples, `examples`; and `features` gives the
     features where the others give what the Keras model in the file `model` makes of them. Lists are two tensors, of all
-    values and, named with `_lengths`, of the number of each row.
+    values and, named with `_lengths`, of the number of each row. The check takes rows that `source` reads, too.
 
     Raises OutputError where there is no finished dataset, JobError for a folder that has files or a model with other
     inputs, DtapError for features that cannot be served, and for rows that differ from those of dtap_dask.transform.
@@ -52,7 +49,8 @@ def export_features(
     assert layer.module is not None
     exported = ExportedModel(layer.module, _loaded_model(model))
     tf.saved_model.save(exported, str(target), signatures=exported.signatures())
-    found = _parity(open_features(path, storage), tf.saved_model.load(str(target)).signatures["features"])
+    served = _features_of(tf.saved_model.load(str(target)))
+    found = parity(open_features(path, storage), served, source)
     (target / PARITY).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if found["differing"]:
         raise OutputError(
@@ -61,6 +59,12 @@ def export_features(
             "report this with the job file."
         )
     return found
+
+
+def _features_of(saved: Any) -> Callable[[pa.RecordBatch], Mapping[str, Any]]:
+    """The features that a loaded SavedModel makes of rows."""
+    signature = saved.signatures["features"]
+    return lambda rows: signature(**_flattened(raw_tensors(rows)))
 
 
 def _loaded_model(path: str | os.PathLike[str] | None) -> Any:
@@ -162,55 +166,3 @@ def _flattened(made: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = values
     return flat
-
-
-def _parity(features: FittedFeatures, signature: Any) -> dict[str, Any]:
-    """Made-up rows, one by one, through the signature and through dtap_dask.transform."""
-    differing, refused = 0, 0
-    names: dict[str, None] = {}
-    for rows in made_up(features.raw.schema, features.features, ROWS):
-        wanted = _or_none(lambda rows=rows: features.apply(rows))
-        made = _or_none(lambda rows=rows: signature(**_flattened(raw_tensors(rows))))
-        if wanted is None or made is None:
-            wrong = [] if wanted is made else ["a refusal"]
-            refused += wanted is None
-        else:
-            wrong = [info.name for info in features.infos if not _same(made, wanted, info)]
-        differing += bool(wrong)
-        names.update(dict.fromkeys(wrong))
-    return {"rows": ROWS, "of": "made up", "refused": refused, "differing": differing, "features": list(names)}
-
-
-def _or_none(make: Any) -> Any:
-    """What is made, or None where rows are refused."""
-    try:
-        return make()
-    except (DataError, OverflowError, tf.errors.InvalidArgumentError):
-        return None
-
-
-def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo) -> bool:
-    found, values = made[info.name].numpy(), wanted[info.name]
-    if isinstance(values, pa.Array):
-        plain = values.flatten() if info.shape == (None,) else values
-        values = np.array(plain.to_pylist(), object if info.dtype == "bytes" else info.dtype)
-    if info.dtype == "bytes" or np.dtype(info.dtype).kind != "f":
-        return bool(np.array_equal(found, values))
-    tiny = np.finfo(info.dtype).tiny
-    found, values = (np.where(np.abs(one) < tiny, 0, one) for one in (found, values.astype(info.dtype)))
-    ulps = SUM_ULPS if len(info.columns) > 1 else 1
-    bound = ulps * np.spacing(np.nanmax(np.abs(values), initial=tiny))
-    return bool(np.allclose(found, values, rtol=0, atol=bound, equal_nan=True))
-
-
-def print_export(path: str, folder: str, model: str | None) -> str:
-    """Export, and say what was written."""
-    try:
-        found = export_features(path, folder, model)
-    except ValueError as error:  # Keras: no such file, or none of its own
-        raise DtapError(f"{model}: {error}") from error
-    what = "features" if model is None else f"features and {model}"
-    return (
-        f"{folder}: the {what} as a SavedModel. {found['rows']} made-up rows give what dtap_dask.transform gives "
-        f"({found['refused']} are refused by both)."
-    )

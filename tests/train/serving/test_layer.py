@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ import pytest
 import tensorflow as tf
 
 import dtap_dask
-from dtap_dask.errors import DataError, JobError, OutputError
+from dtap_dask.apply.dataset import open_features
+from dtap_dask.errors import DataError, JobError, OutputError, SourceError
+from dtap_dask.job.samples import source_rows
+from dtap_dask.train.serving.command import print_export, without_log
 from dtap_dask.train.serving.export import export_features
+from dtap_dask.train.serving.parity import parity
 from dtap_dask.train.serving.rows import raw_tensors
 from in_process import run_in_process
 
@@ -147,6 +153,43 @@ def test_an_export_serves_raw_tensors_and_examples(dataset: Path, layer: Any, tm
     assert signatures["serving_default"](**plain)["company"].numpy().tolist() == wanted["company"].numpy()[2:].tolist()
     with pytest.raises(JobError, match="is not empty"):
         export_features(dataset, tmp_path / "saved")
+
+
+def test_an_export_is_checked_on_rows_of_the_source_where_they_can_be_read(dataset: Path, tmp_path: Path) -> None:
+    said = print_export(str(dataset), str(tmp_path / "a"), None, {}, source_rows)
+    assert f"the features as a SavedModel. {len(ROWS)} rows of the source and 32 made-up rows give what" in said
+    found = json.loads((tmp_path / "a" / "parity.json").read_text())
+    assert (found["rows"], found["of_source"], found["differing"]) == (len(ROWS) + 32, len(ROWS), 0)
+    assert found["source_not_read"] is None
+
+    def gone(*_: Any) -> pa.Table:
+        raise SourceError("No files at lake.")
+
+    said = print_export(str(dataset), str(tmp_path / "b"), None, {}, gone)
+    assert "SavedModel. 32 made-up rows give what" in said
+    assert said.endswith("Rows of the source were not compared: No files at lake.")
+
+
+def test_what_is_logged_during_an_import_is_shown_only_if_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_log():
+        os.write(2, b"no GPU")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(OSError, match="closed"), without_log():
+        raise OSError(f"closed after {os.write(2, b'no library')} bytes")
+    os.write(2, b", and what comes after")
+    assert capfd.readouterr().err == "no library, and what comes after"
+
+
+def test_rows_that_differ_are_counted_and_their_features_named(dataset: Path, layer: Any) -> None:
+    def served(rows: pa.RecordBatch) -> dict[str, Any]:
+        made = layer(raw_tensors(rows))
+        company = made["company"]
+        return made | {"tags": made["tags"].flat_values, "company": tf.where(company == 4, company + 1, company)}
+
+    found = parity(open_features(dataset), served, source_rows)
+    taxis = sum(one == "Taxi" for one in ROWS["company"].to_pylist())
+    assert found["differing"] >= taxis
+    assert found["features"] == ["company"]
 
 
 def example(row: dict[str, Any]) -> bytes:

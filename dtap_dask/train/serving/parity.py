@@ -1,0 +1,102 @@
+"""Rows through a SavedModel and through dtap_dask.transform, compared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from dtap_dask.apply.dataset import FittedFeatures
+from dtap_dask.apply.rows import as_batch
+from dtap_dask.errors import DataError, DtapError
+from dtap_dask.features import Rows
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.train.serving.rows import made_up
+
+ROWS = 32  # of the source, and made up
+SUM_ULPS = 4  # of float32, by which sums over a block may differ
+
+SourceRows = Callable[[Mapping[str, Any], Sequence[str], int], pa.Table]
+"""(a job's document, columns, count) -> at most that many rows of the job's source."""
+
+
+def parity(
+    features: FittedFeatures, served: Callable[[pa.RecordBatch], Mapping[str, Any]], source: SourceRows | None
+) -> dict[str, Any]:
+    """How many rows differ between `served` and dtap_dask.transform, one by one.
+
+    They are rows of the source, where `source` is given and can read it, and made-up rows. `refused` counts those that
+    both refuse; a row that only one of them refuses differs.
+    """
+    taken, why = _taken(features, source)
+    rows = itertools.chain(taken, made_up(features.raw.schema, features.features, ROWS))
+    wrong = [_wrong(features, served, row) for row in rows]
+    return {
+        "rows": len(wrong),
+        "of_source": len(taken),
+        "made_up": ROWS,
+        "source_not_read": why,
+        "refused": sum(one is None for one in wrong),
+        "differing": sum(bool(one) for one in wrong),
+        "features": list(dict.fromkeys(name for names in wrong for name in names or ())),
+    }
+
+
+def _taken(features: FittedFeatures, source: SourceRows | None) -> tuple[list[pa.RecordBatch], str | None]:
+    """Rows of the source, each by itself, or why there are none."""
+    if source is None:
+        return [], "not asked for"
+    schema = features.raw.schema
+    try:
+        rows = as_batch(source(features.manifest.job, schema.names, ROWS), schema)
+    except (DtapError, OSError) as error:
+        return [], str(error)
+    return [rows.slice(row, 1) for row in range(rows.num_rows)], None if rows.num_rows else "no rows pass source.where"
+
+
+def _wrong(
+    features: FittedFeatures, served: Callable[[pa.RecordBatch], Mapping[str, Any]], row: pa.RecordBatch
+) -> list[str] | None:
+    """The features that differ; None where both refuse the row."""
+    wanted, made = _or_none(lambda: features.apply(row)), _or_none(lambda: served(row))
+    if wanted is None and made is None:
+        return None
+    if wanted is None or made is None:
+        return ["a refusal"]
+    return [info.name for info in features.infos if not _same(made, wanted, info)]
+
+
+def _or_none(make: Callable[[], Any]) -> Any:
+    """What is made, or None where rows are refused."""
+    try:
+        return make()
+    except (DataError, OverflowError, tf.errors.InvalidArgumentError):
+        return None
+
+
+def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo) -> bool:
+    found, values = made[info.name].numpy(), wanted[info.name]
+    if isinstance(values, pa.Array):
+        plain = values.flatten() if info.shape == (None,) else values
+        values = np.array(plain.to_pylist(), object if info.dtype == "bytes" else info.dtype)
+    if info.dtype == "bytes" or np.dtype(info.dtype).kind != "f":
+        return bool(np.array_equal(found, values))
+    tiny = np.finfo(info.dtype).tiny
+    found, values = (np.where(np.abs(one) < tiny, 0, one) for one in (found, values.astype(info.dtype)))
+    ulps = SUM_ULPS if len(info.columns) > 1 else 1
+    bound = ulps * np.spacing(np.nanmax(np.abs(values), initial=tiny))
+    return bool(np.allclose(found, values, rtol=0, atol=bound, equal_nan=True))
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """What `parity` has found, where nothing differs."""
+    kinds = [f"{found['of_source']} rows of the source"] * bool(found["of_source"])
+    rows = " and ".join([*kinds, f"{found['made_up']} made-up rows"])
+    text = f"{rows} give what dtap_dask.transform gives ({found['refused']} are refused by both)."
+    if found["source_not_read"]:
+        text += f" Rows of the source were not compared: {found['source_not_read'].rstrip('.')}."
+    return text
