@@ -136,7 +136,7 @@ REFUSED = [
     ("word", ["a"], JobError, "'word' holds text: nothing to invert"),
     ("nothing", [0], JobError, "the dataset has no column 'nothing'"),
     ("word", [99], DataError, "Values of 'word' cannot be taken back through step ordinal_encode: 99 is no id: ids are "
-     "whole numbers from 0 to 5"),
+     "whole numbers from 0 to 6"),
     ("class", [0.5], DataError, "0.5 is no id"),
     ("class", [-1], DataError, "-1 is no id"),
     ("both", [1.0], DataError, "'both' has 2 numbers a row, and the values have 1: their shape is (1,)"),
