@@ -12,33 +12,32 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import STEPS, FeatureSpec, FittedState, Transform, build, parse_step
+from dtap_dask.features import STEPS, FeatureSpec, Transform, build, parse_step
 from dtap_dask.train.serving.program import ServingModule, features_only
 from dtap_dask.train.serving.rows import raw_tensors
 from fitting import fit_batches
 from property_tests import examples
-
-FLOATS = st.one_of(
-    st.none(),
-    st.sampled_from([0.0, -0.0, 1.5, float("nan"), float("inf"), float("-inf"), 3e38, -1e300, -1.0]),
-    st.floats(allow_subnormal=False),
-    st.floats(-1e6, 1e6, allow_subnormal=False),
+from serving_parity import (
+    BOOL,
+    BOOLEANS,
+    DIGITS,
+    F32,
+    F64,
+    FLOATS,
+    I8,
+    I64,
+    INTEGERS,
+    MICROSECONDS,
+    PLAIN,
+    TEXT,
+    WORDS,
+    assert_equal,
+    outcome,
 )
-PLAIN = st.one_of(st.none(), st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-30))
-INTEGERS = st.one_of(st.none(), st.integers(-3, 6), st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1]))
-WORDS = st.one_of(
-    st.none(),
-    st.sampled_from([b"", b"a", b"b", b"\\", b"\\n", b"\n", b"\r", b"\\e", b"\xff\xfe", "ä".encode(), b"a b", b"\x00"]),
-    st.binary(max_size=4),
-)
-DIGITS = st.one_of(st.none(), st.sampled_from(["1", "-5", " 7", "x", "", "9223372036854775807", "1e3"]))
-MICROSECONDS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(-(10**15), 10**16))
-BOOLEANS = st.one_of(st.none(), st.booleans())
 
 NUMBERS = st.lists(st.integers(-300, 300), max_size=5)
 TEXTS = st.text("aAbÄäΣİ ,\t\0\u00a0", max_size=12).map(str.encode)
 WORDS_ONLY = WORDS.filter(lambda word: word is not None)
-F64, F32, I64, I8, TEXT, BOOL = pa.float64(), pa.float32(), pa.int64(), pa.int8(), pa.binary(), pa.bool_()
 TIME = pa.timestamp("us")
 LISTS = pa.list_(pa.int16())
 FILL = {"impute": {"strategy": "constant", "value": 0}}
@@ -175,8 +174,6 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
     ],
 }  # fmt: skip
 ALL = [pytest.param(*case, id=f"{name}-{number}") for name in STEPS for number, case in enumerate(CASES.get(name, ()))]
-SUMS = 4
-"""Units in the last place of float32, of the largest entry, by which sums over a block may differ: of pca."""
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -208,14 +205,6 @@ def batch(graph: Any, values: list[Any]) -> pa.RecordBatch:
     return pa.record_batch(columns)
 
 
-def outcome(make: Any, rows: Any) -> Any:
-    """The features, or None where the rows are refused."""
-    try:
-        return make(rows)
-    except (DataError, tf.errors.InvalidArgumentError):
-        return None
-
-
 @pytest.mark.parametrize(("kind", "values", "steps"), ALL)
 @examples(0.1, suppress_health_check=list(HealthCheck))
 @given(st.data())
@@ -234,33 +223,6 @@ def test_serving_is_what_records_hold(kind: pa.DataType, values: Any, steps: lis
         assert (ours is None) == (theirs is None)
         if ours is not None:
             assert_equal(state, ours, theirs)
-
-
-def assert_equal(state: FittedState, ours: Any, theirs: Any) -> None:
-    """The features of records and of TensorFlow are equal, in name, dtype, shape and values."""
-    assert list(ours) == list(theirs)
-    for info in state.infos:
-        made, wanted = theirs[info.name], ours[info.name]
-        assert made.dtype.name == ("string" if info.dtype == "bytes" else info.dtype)
-        if isinstance(made, tf.RaggedTensor):
-            assert made.to_list() == wanted.to_pylist()
-        elif isinstance(wanted, pa.Array):
-            assert made.numpy().tolist() == wanted.to_pylist()
-        elif np.dtype(info.dtype).kind == "f":
-            assert_close(made.numpy(), wanted.astype(info.dtype), is_sum=len(info.columns) > 1)
-        else:
-            np.testing.assert_array_equal(made, wanted)
-
-
-def assert_close(made: Any, wanted: Any, *, is_sum: bool) -> None:
-    """Floats within one unit in the last place; TensorFlow has 0 in place of denormals."""
-    made, wanted = (np.where(np.abs(one) < np.finfo(one.dtype).tiny, one.dtype.type(0), one) for one in (made, wanted))
-    if is_sum:
-        largest = np.nanmax(np.abs(wanted), initial=1e-30)
-        np.testing.assert_allclose(made, wanted, rtol=0, atol=SUMS * np.spacing(np.float32(largest)))
-    else:
-        assert made.shape == wanted.shape
-        np.testing.assert_array_max_ulp(made, wanted, 1)
 
 
 def test_a_module_and_its_saved_model(tmp_path: Any) -> None:
