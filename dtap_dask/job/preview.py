@@ -82,7 +82,7 @@ def _sample(plan: Plan, rows: int) -> _Sample:
 
 def _fit(plan: Plan, sample: _Sample) -> FittedState:
     """Every pass of a run over the sample, each batch as a task."""
-    state = FittedState.unfitted(plan.checked.graph)
+    state = plan.checked.state
     for _ in range(plan.checked.graph.passes):
         tasks = [(state, rows, fitted) for rows, fitted in zip(sample.batches, sample.fitted, strict=True)]
         last, names = partial(finish, state=state), ("fit", "merge", "finish")

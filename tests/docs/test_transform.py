@@ -51,6 +51,7 @@ SPECS = [
     spec("bounds", "n", ("bucketize", {"boundaries": [-1, 0.5, 3]}), ("cast", "float32")),
     spec("word", "s", ("ordinal_encode", {"top_k": 2, "oov_buckets": 3})),
     spec("ahead", "s", ("ordinal_encode", {"first": ["yy", "never"], "top_k": 4})),
+    spec("known", "s", ("ordinal_encode", {"vocabulary": ["red", "never"], "oov_buckets": 2})),
     spec("filled", "s", FREQUENT, ("ordinal_encode", 3)),
     spec("number", "m", ("ordinal_encode", {"min_count": 30, "oov_buckets": 2})),
     spec("hot", "s", "one_hot_encode"),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtap_dask.errors import DtapError, JobError
+from dtap_dask.errors import DataError, DtapError, JobError
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from fitting import fit_batches
 
@@ -74,6 +74,28 @@ def test_the_classes_of_a_label_take_the_order_of_first() -> None:
     assert FittedState.unfitted(state.graph).graph.values[1].applied.first_id == 0  # type: ignore[attr-defined]
 
 
+def test_a_given_vocabulary_is_not_fitted() -> None:
+    state = fitted(pa.array(["c", None, "x"]), {"vocabulary": ["b", "c"]})
+    assert (state.graph.passes, vocabulary(state), state.infos[0].ids) == (0, ["b", "c"], 4)
+    assert Transform(state).apply(pa.record_batch({"x": ["c", None, "x"]}))["x"].tolist() == [3, 0, 1]
+    assert repr(state).endswith("ordinal_encode (vocabulary of 2)")
+
+
+@pytest.mark.parametrize(
+    ("role", "remedy"),
+    [("feature", "give it `oov_buckets`, or add them to `vocabulary`"), ("label", "or add them to `vocabulary`")],
+)
+def test_what_a_given_vocabulary_lacks_is_refused_without_buckets(role: str, remedy: str) -> None:
+    state = fitted(
+        pa.array(["c"]), {"vocabulary": ["b", "c"], **({"oov_buckets": 0} if role == "feature" else {})}, (), role
+    )
+    with pytest.raises(DataError) as error:
+        Transform(state).apply(pa.record_batch({"x": ["c", "x", "y", "x"]}))
+    assert "3 values of column 'x'" in str(error.value)
+    assert "are not in the vocabulary, among them 'x', 'y'" in str(error.value)
+    assert str(error.value).endswith(f"{remedy}.")
+
+
 def test_documents_without_new_options_stay_as_they_were() -> None:
     assert set(parse_step("ordinal_encode").model_dump()) == {"top_k", "min_count", "oov_buckets", "null"}
     assert parse_step("ordinal_encode", {"first": ["b"]}).model_dump(mode="json")["first"] == ["b"]
@@ -93,6 +115,17 @@ REFUSED: dict[str, tuple[pa.DataType, dict[str, Any], str]] = {
     "numbers for booleans": (pa.bool_(), {"first": [0]}, "`first` holds a whole number, and the column is true or"),
     "out of range": (pa.int8(), {"first": [1, 300]}, "`first` holds 300, which int8 cannot hold"),
     "negative": (pa.uint64(), {"first": [-1]}, "`first` holds -1, which uint64 cannot hold"),
+    "no word": (pa.string(), {"vocabulary": []}, "vocabulary: found []: a list of at least one value is needed"),
+    "no path": (pa.string(), {"vocabulary": " "}, "vocabulary: found ' ': a list of at least one value"),
+    "a number": (pa.string(), {"vocabulary": 5}, "vocabulary: found 5: a list of values is needed"),
+    "null among given": (pa.string(), {"vocabulary": ["a", None]}, "vocabulary: entry 2 is null"),
+    "given twice": (pa.int64(), {"vocabulary": [2, 2]}, "vocabulary: entries 1 and 2 are both 2"),
+    "given numbers for text": (pa.string(), {"vocabulary": [2]}, "`vocabulary` holds a whole number, and the column"),
+    "given out of range": (pa.uint8(), {"vocabulary": [256]}, "`vocabulary` holds 256, which uint8 cannot hold"),
+    "in lists": (pa.list_(pa.int64()), {"vocabulary": ["a"]}, "`vocabulary` holds text, and the column is a whole"),
+    "counted": (pa.string(), {"vocabulary": ["a"], "min_count": 2}, "leave `min_count` out"),
+    "cut": (pa.string(), {"vocabulary": ["a"], "top_k": 2}, "which words there are and in which order: leave `top_k`"),
+    "first and given": (pa.string(), {"vocabulary": ["a"], "first": ["a"]}, "leave `first` out"),
     "beyond top_k": (pa.string(), {"first": ["a", "b"], "top_k": 1}, "`first` holds 2 words, and `top_k` allows 1"),
 }
 

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 
 from dtap_dask.errors import OutputError
 from dtap_dask.features.graph.graph import Graph, Output, Value, values_of
+from dtap_dask.features.graph.known import known
 from dtap_dask.features.graph.output import ValueOutput, output_info, value_output
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.steps.given_words import GivenWords
 from dtap_dask.features.steps.operation import Fitted, Operation, Source
 from dtap_dask.features.steps.registry import operation_name, parse_operation
 from dtap_dask.features.steps.valuetype import Unfit
@@ -46,9 +48,12 @@ class FittedState:
     fitted: Mapping[Value, Fitted]
 
     @classmethod
-    def unfitted(cls, graph: Graph) -> FittedState:
-        """The state before the first pass."""
-        return cls(graph, 0, 0, {})
+    def unfitted(cls, graph: Graph, words: Mapping[str, GivenWords] | None = None) -> FittedState:
+        """The state before the first pass, with what is known without it; `words` has those of files, by digest.
+
+        JobError for words that a column cannot hold.
+        """
+        return cls(graph, 0, 0, known(graph, words or {}))
 
     @property
     def is_complete(self) -> bool:

@@ -231,8 +231,10 @@ def as_text(values: pa.Array) -> pa.Array:
         return values
 
 
-def refuse_unseen(column: Column, bad: Mask, context: ErrorContext, remedy: str) -> NoReturn:
-    """Raise the DataError for the values where `bad` is True (at least one), which were not in the fitted rows."""
+def refuse_unseen(
+    column: Column, bad: Mask, context: ErrorContext, remedy: str, what: str = "did not occur in the fitted rows"
+) -> NoReturn:
+    """Raise the DataError for the values where `bad` is True (at least one); `what` says what is wrong with them."""
     if isinstance(column, Text):
         which = np.unique(column.coded.codes[bad])[:3]
         words = column.coded.words.binary.take(pa.array(which)).to_pylist()
@@ -241,6 +243,6 @@ def refuse_unseen(column: Column, bad: Mask, context: ErrorContext, remedy: str)
         sample = np.unique(numbers(column).values[bad])[:3].tolist()
     shown = ", ".join(map(repr, sample))
     raise DataError(
-        f"{int(bad.sum()):,} values of {context} did not occur in the fitted rows, among them {shown}. Leave such rows "
+        f"{int(bad.sum()):,} values of {context} {what}, among them {shown}. Leave such rows "
         f"out with `source.where`, or {remedy}."
     )

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features.columns.column import Array, Column, Floats, present
 from dtap_dask.features.statistics.statistic import Statistic
+from dtap_dask.features.steps.given_words import GivenWords
 from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 from dtap_dask.lake.split import fold_column
 
@@ -166,6 +167,13 @@ class Operation(BaseModel):
     def without_twin(self) -> str:
         """Why no TensorFlow graph can apply it when a model serves; empty if one can."""
         return ""
+
+    def known(self, words: Mapping[str, GivenWords], given: ValueType) -> Fitted:
+        """What is fitted before any row is read, for an input (or elements of lists) of this type; most know nothing.
+
+        `words` has the words of files that options name, by digest. Raises `Unfit` for words of another type.
+        """
+        return {}
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         """The fitted numbers, named as dask-ml and scikit-learn name them. DataError if there are none."""

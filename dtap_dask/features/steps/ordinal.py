@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +14,17 @@ from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text
 from dtap_dask.features.columns.vocabulary import Places, Vocabulary, WordTables
 from dtap_dask.features.statistics.counts import Tally
 from dtap_dask.features.steps.encode import VocabularyEncoder, as_text, class_name, refuse_unseen, whole_ids, words_at
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, narrow, need_values
-from dtap_dask.features.steps.valuetype import ValueType
-from dtap_dask.features.steps.words import WordList, as_array, check_words
+from dtap_dask.features.steps.given_words import GivenWords
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, StatisticSpec, narrow, need_values
+from dtap_dask.features.steps.valuetype import Unfit, ValueType
+from dtap_dask.features.steps.words import VocabularyOption, WordList, as_array, check_words
 from dtap_dask.lake.hashing import fingerprint64
 
 GUESSED_WORDS = (1, 1 << 17)
 """The least and the most distinct values to expect of a column that is not read yet: the largest vocabulary needs ids
 of four bytes."""
 
-_LATER = frozenset({"first"})
+_LATER = frozenset({"first", "vocabulary"})
 
 
 class OrdinalEncode(VocabularyEncoder):
@@ -30,7 +32,8 @@ class OrdinalEncode(VocabularyEncoder):
 
     An unseen string goes to bucket 1 + Fingerprint64(its UTF-8 bytes) mod oov_buckets, an unseen integer to
     1 + value mod oov_buckets; without buckets it is an error. `top_k` and `min_count` bound the vocabulary; the words
-    of `first` come first in it, whether they occur or not.
+    of `first` come first in it, whether they occur or not. With `vocabulary` nothing is learnt: its words are given, in
+    the order of their ids, as a list or by the path of a file, which is its digest once the file was read.
     The same ids as Keras' StringLookup and IntegerLookup with a mask token. Fitted: `vocabulary`, `counts`.
     """
 
@@ -44,14 +47,21 @@ class OrdinalEncode(VocabularyEncoder):
     oov_buckets: Annotated[int, Field(ge=0, le=1 << 31)] = 1
     null: Literal["id", "error"] = "id"
     first: WordList = ()
+    vocabulary: VocabularyOption = None
 
     remedy: ClassVar[str] = "give it `oov_buckets`"
-    """What to do about unseen values."""
+    """What to do about values that the fitted rows do not hold."""
+
+    remedy_for_given: ClassVar[str] = "give it `oov_buckets`, or "
+    """What else to do about values that are not in a given vocabulary."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.top_k is not None and len(self.first) > self.top_k:
             raise ValueError(f"`first` holds {len(self.first):,} words, and `top_k` allows {self.top_k:,}")
+        counted = [name for name in ("top_k", "min_count", "first") if getattr(self, name) not in (None, 1, ())]
+        if self.vocabulary is not None and counted:
+            raise ValueError(f"`vocabulary` says which words there are and in which order: leave `{counted[0]}` out")
         return self
 
     @model_serializer(mode="wrap")
@@ -63,6 +73,8 @@ class OrdinalEncode(VocabularyEncoder):
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.categories_only(given)
         check_words("first", self.first, given)
+        if isinstance(self.vocabulary, tuple):
+            check_words("vocabulary", self.vocabulary, given)
         return given.become("int", nulls=given.nulls if self.keeps_nulls else frozenset(), ids=True)
 
     @property
@@ -73,6 +85,20 @@ class OrdinalEncode(VocabularyEncoder):
     def first_id(self) -> int:
         """The id of the vocabulary's first word."""
         return 1 + self.oov_buckets
+
+    @property
+    def statistic(self) -> StatisticSpec | None:
+        return super().statistic if self.vocabulary is None else None
+
+    def known(self, words: Mapping[str, GivenWords], given: ValueType) -> Fitted:
+        if not isinstance(self.vocabulary, str):
+            return {} if self.vocabulary is None else {"vocabulary": as_text(as_array(self.vocabulary))}
+        if self.vocabulary not in words:
+            return {}
+        try:
+            return {"vocabulary": as_text(words[self.vocabulary].of_type(given))}
+        except Unfit as error:
+            raise Unfit(f"{self.name}.vocabulary: {error}") from None
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         need_values(statistic, context)
@@ -91,6 +117,13 @@ class OrdinalEncode(VocabularyEncoder):
         ahead[place[place >= 0]] = counts[place >= 0]
         others = np.flatnonzero(frequent & (place < 0))[: None if self.top_k is None else self.top_k - len(first)]
         return pa.concat_arrays([first, values.take(pa.array(others))]), np.append(ahead, counts[others])
+
+    def refuse(self, column: Column, bad: Mask, context: ErrorContext) -> NoReturn:
+        """Raise the DataError for values outside the vocabulary, where `bad` is True."""
+        if self.vocabulary is None:
+            refuse_unseen(column, bad, context, self.remedy)
+        remedy = f"{self.remedy_for_given}add them to `vocabulary`"
+        refuse_unseen(column, bad, context, remedy, "are not in the vocabulary")
 
     def inverse(self, fitted: Fitted) -> Inverse | None:
         """The word of each id; null for the ids of null and of unseen values."""
@@ -117,6 +150,7 @@ class LabelEncode(OrdinalEncode):
     null: Literal["id", "error"] = "error"
 
     remedy: ClassVar[str] = "add such rows to the fitted part"
+    remedy_for_given: ClassVar[str] = ""
 
     @property
     def first_id(self) -> int:
@@ -146,7 +180,7 @@ class _Ids:
         if refused is not None:
             bad = refused[coded.codes]
             if bad.any():
-                refuse_unseen(column, bad, self._context, step.remedy)
+                step.refuse(column, bad, self._context)
         valid = coded.codes != len(coded.words) if coded.nulls and step.keeps_nulls else None
         return Numbers(np.take(ids, coded.codes), valid)
 
@@ -159,7 +193,7 @@ class _Ids:
             unseen &= column.valid
         if unseen.any():
             if step.oov_buckets == 0:
-                refuse_unseen(column, unseen, self._context, step.remedy)
+                step.refuse(column, unseen, self._context)
             ids[unseen] = 1 + _modulo(column.values[unseen], step.oov_buckets)
         if column.valid is not None:
             ids[~column.valid] = 0

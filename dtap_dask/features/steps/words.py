@@ -31,6 +31,15 @@ def parse_words(value: Any) -> tuple[Word, ...]:
     return tuple(value)
 
 
+def parse_vocabulary(value: Any) -> tuple[Word, ...] | str | None:
+    """A list of at least one word, or the path of a file."""
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    if isinstance(value, str) or not value:
+        _refuse(f"found {value!r}: a list of at least one value is needed, or the path of a file")
+    return parse_words(value)
+
+
 def _check_entry(number: int, word: Any, first: Any) -> None:
     if word is None:
         _refuse(f"entry {number} is null, which has an id of its own. Leave it out, or quote it if it is text")
@@ -55,8 +64,16 @@ WordList = Annotated[
 """The type of an option that is a list of words."""
 
 
+VocabularyOption = Annotated[
+    tuple[Word, ...] | str | None,
+    BeforeValidator(parse_vocabulary),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {}}], "default": None}),
+]
+"""The type of an option that is a list of words, or the path of a file of them."""
+
+
 def check_words(option: str, words: Sequence[Word], given: ValueType) -> None:
-    """Raise `Unfit` for words of another type than the column's."""
+    """Raise `Unfit` for words that the column cannot hold."""
     if words and type(words[0]) is not _KINDS[given.base]:
         quote = ": quote them" if given.base == "text" else ""
         found, needed = _NAMES[type(words[0])], _NAMES[_KINDS[given.base]]

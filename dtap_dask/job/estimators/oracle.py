@@ -54,7 +54,7 @@ def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, repor
     rows = _check(executor, context, tasks, graph, report)
     targets = _targets(graph)
     groups = _groups(targets)
-    learnt: dict[Value, Fitted] = {}
+    learnt: dict[Value, Fitted] = dict(context.state(0).fitted)
     read, size = sum(task.rows for task in tasks), sum(task.bytes for task in tasks)
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
     with executor.dask_collections():
@@ -63,7 +63,7 @@ def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, repor
             learnt.update(zip((target.value for target in group), fitted, strict=True))
             report.advance(read, size)
     report.end()
-    in_order = {target.value: learnt[target.value] for target in targets}
+    in_order = {value: learnt[value] for value in graph.values if value in learnt}
     state = FittedState(graph, graph.passes, rows, in_order)
     state.save(context.output(), RunPaths(context.run_id).fitted(graph.passes))
 

@@ -30,6 +30,7 @@ class TaskContext:
     layout: Layout
     shuffle: Shuffle
     seed: int
+    given: bool = False  # whether the state before the first pass is in the run's folder, with words of files
     secrets: Secrets = field(default_factory=Secrets)
 
     def __repr__(self) -> str:
@@ -46,15 +47,14 @@ class TaskContext:
 
     def state(self, levels: int) -> FittedState:
         """The state with that number of levels fitted."""
-        if levels == 0:
+        if levels == 0 and not self.given:
             return FittedState.unfitted(self.graph)
         return _load_state(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
     def transform(self, levels: int) -> Transform:
         """The features by that state."""
-        if levels == 0:
-            state = self.state(0)
-            return Transform(state)
+        if levels == 0 and not self.given:
+            return Transform(self.state(0))
         return _load_transform(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
 

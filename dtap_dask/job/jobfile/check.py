@@ -9,27 +9,45 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from dtap_dask.errors import ExpressionError, JobError, Problem, did_you_mean
-from dtap_dask.features import FeatureSpec, Graph, build, planned_dtype
+from dtap_dask.errors import ExpressionError, JobError, Problem, StorageError, did_you_mean
+from dtap_dask.features import FeatureSpec, FittedState, Graph, build, planned_dtype
 from dtap_dask.features.quoting import sql_name
+from dtap_dask.features.steps.operation import Operation
+from dtap_dask.features.steps.ordinal import OrdinalEncode
 from dtap_dask.job.jobfile.spec import BlockSpec, Job
+from dtap_dask.job.jobfile.word_files import WordFiles
 from dtap_dask.lake.hashing import is_key_type
 from dtap_dask.lake.scan import ScanSpec, without_unneeded
 from dtap_dask.lake.split import SplitSpec
 from dtap_dask.lake.sql.expression import parse_sql
+from dtap_dask.validation import sentence
 
 
 @dataclass(frozen=True)
 class CheckedJob:
-    """A job whose names and types are all right: what to read (`scan`), and its features (`graph`)."""
+    """A job whose names and types are all right: what to read (`scan`), and its features before any row is read.
+
+    `digests` are those of the files that its steps name.
+    """
 
     scan: ScanSpec
-    graph: Graph
+    state: FittedState
+    digests: tuple[str, ...] = ()
+
+    @property
+    def graph(self) -> Graph:
+        """The features."""
+        return self.state.graph
 
 
-def check(job: Job, source: pa.Schema, partitions: pa.Schema, more: Iterable[Problem] = ()) -> CheckedJob:
-    """Check a job against the columns of files (`source`) and folders. JobError holds all problems and `more`."""
-    return _Check(job, source, partitions, list(more)).run()
+def check(
+    job: Job, source: pa.Schema, partitions: pa.Schema, files: WordFiles, more: Iterable[Problem] = ()
+) -> CheckedJob:
+    """Check a job against the columns of files (`source`) and folders. JobError holds all problems and `more`.
+
+    `files` reads the files of words that the job names.
+    """
+    return _Check(job, source, partitions, list(more), files).run()
 
 
 def check_expressions(
@@ -40,7 +58,7 @@ def check_expressions(
     choose: Callable[[Sequence[str]], tuple[str, ...]],
 ) -> ScanSpec:
     """Check only `where`, `derive` and `split`; the scan of the columns that `choose` picks out of all names."""
-    checking = _Check(job, source, partitions, list(more))
+    checking = _Check(job, source, partitions, list(more), WordFiles({}))
     checking.expressions()
     job.raise_pending(checking.problems)
     return checking.scan(choose(checking.schema.names))
@@ -52,6 +70,7 @@ class _Check:
     source: pa.Schema
     partitions: pa.Schema
     problems: list[Problem]
+    files: WordFiles
     unusable: set[str] = field(default_factory=set)  # derived columns with problems of their own, reported once
 
     def __post_init__(self) -> None:
@@ -60,17 +79,19 @@ class _Check:
     def run(self) -> CheckedJob:
         self.expressions()
         specs = [*self.features(), *self.others()]
-        graph = None
+        state = None
         try:
             graph = build([spec for spec in specs if self.usable(spec)], self.schema)
+            state = FittedState.unfitted(graph, self.files.words)
         except JobError as error:
             self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
-        if graph is not None and self.job.output.layout == "rows":
-            self.rows_layout(graph)
+        if state is not None and self.job.output.layout == "rows":
+            self.rows_layout(state.graph)
         self.job.raise_pending(self.problems)
-        if graph is None:
+        if state is None:
             raise AssertionError("a graph without problems was not built")
-        return CheckedJob(replace(self.scan(graph.columns), folds=graph.folds), graph)
+        scan = replace(self.scan(state.graph.columns), folds=state.graph.folds)
+        return CheckedJob(scan, state, tuple(self.files.words))
 
     def expressions(self) -> None:
         """`where`, `derive` and `split`, in the order in which they may use each other's columns."""
@@ -160,14 +181,30 @@ class _Check:
             self.report(message, "features", index)
         elif block.name is not None:
             if columns:
-                yield FeatureSpec(block.name, "feature", tuple(columns), block.steps, True, block.allow_null, place)
+                steps = self.steps(block.steps, "features", index)
+                yield FeatureSpec(block.name, "feature", tuple(columns), steps, True, block.allow_null, place)
         elif block.as_ is not None and "{column}" not in block.as_ and len(columns) > 1:
             message = f"{block.as_!r} gives {len(columns)} outputs the same name: put {{column}} into it."
             self.report(message, "features", index, "as")
         else:
+            steps = self.steps(block.steps, "features", index)
             for column in columns:
                 name = (block.as_ or "{column}").replace("{column}", column)
-                yield FeatureSpec(name, "feature", (column,), block.steps, False, block.allow_null, place)
+                yield FeatureSpec(name, "feature", (column,), steps, False, block.allow_null, place)
+
+    def steps(self, steps: Sequence[Operation], *loc: str | int) -> tuple[Operation, ...]:
+        """The steps at `loc`, with the digest of a file of words in place of its path."""
+        return tuple(self.with_words(step, *loc, "steps", index) for index, step in enumerate(steps))
+
+    def with_words(self, step: Operation, *loc: str | int) -> Operation:
+        """A step, with the digest of its file of words in place of its path; reports why a file has none."""
+        if not isinstance(step, OrdinalEncode) or not isinstance(step.vocabulary, str):
+            return step
+        try:
+            return step.model_copy(update={"vocabulary": self.files.digest(step.vocabulary)})
+        except (ValueError, StorageError) as error:
+            self.report(sentence(f"{step.name}.vocabulary: {step.vocabulary}: {error}"), *loc)
+            return step
 
     def expanded(self, index: int, block: BlockSpec) -> Iterator[str]:
         """The columns of a block, with globs expanded."""
@@ -194,7 +231,8 @@ class _Check:
             loc = ("label", index) if listed else ("label",)
             if self.known(label.column, *loc):
                 place = f"label[{index}]" if listed else "label"
-                yield FeatureSpec(label.column, "label", (label.column,), label.steps, False, False, place)
+                steps = self.steps(label.steps, *loc)
+                yield FeatureSpec(label.column, "label", (label.column,), steps, False, False, place)
         if self.job.weight is not None and self.known(self.job.weight, "weight"):
             yield FeatureSpec(self.job.weight, "weight", (self.job.weight,), (), False, False, "weight")
         for index, name in enumerate(self.job.keep):

@@ -16,8 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.features.engine.checks import ColumnCheck, Findings, column_checks, merged_by_column
+from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.jobfile.word_files import WordFiles
 from dtap_dask.job.planning.footers import ReadFooters
 from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limited, task_order
 from dtap_dask.job.planning.keras_names import keras_name_warnings
@@ -125,7 +127,7 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
         listed_bytes=sum(file.size for file in listing.files),
         fit_tasks=group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count),
         write_tasks=write_tasks,
-        fingerprint=_fingerprint(job, listing, groups, limit),
+        fingerprint=_fingerprint(job, listing, groups, limit, checked.digests),
         limit=limit,
         source_notes=source_notes,
         warnings=(
@@ -142,9 +144,10 @@ def _checked_source(
 ) -> CheckedSource[CheckedJob]:
     """The job checked against all files, whose footers also count the nulls of columns that must have none."""
     problems = [*listing.problems, *output_problems(job, listing.store)]
+    files = WordFiles(taps.settings(job.storage))
 
     def checking(schema: pa.Schema) -> CheckedJob:
-        return check(job, schema, listing.partitions, problems)
+        return check(job, schema, listing.partitions, files, problems)
 
     def query_for(checked: CheckedJob) -> FooterQuery:
         watched = merged_by_column(null_checks(checked, limit))
@@ -201,8 +204,9 @@ def _source_notes(job: Job, listing: SourceListing, summary: FooterSummary) -> S
     return SourceNotes(summary.row_groups, idle, summary.lacking, summary.plain_text, summary.nulls)
 
 
-def _fingerprint(job: Job, listing: SourceListing, groups: RowGroups, limit: int | None) -> str:
-    """SHA-256 of all that decides the bytes: the job, the source files (path, size, footer), the format version."""
+def _fingerprint(job: Job, listing: SourceListing, groups: RowGroups, limit: int | None, digests: Sequence[str]) -> str:
+    """SHA-256 of all that decides the bytes: the job, the files of words that it names, the source files (path, size,
+    footer), the format version."""
     shape = job.as_document()
     shape.pop("name")
     shape.pop("storage")
@@ -216,6 +220,7 @@ def _fingerprint(job: Job, listing: SourceListing, groups: RowGroups, limit: int
         "footers": _footer_crcs(groups),
         "limit": limit,
         "format": FORMAT_VERSION,
+        **({"words": list(digests)} if digests else {}),
     }
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()  # unsorted: the order of parts matters
 

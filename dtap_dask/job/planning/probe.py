@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from dtap_dask.errors import DataError
-from dtap_dask.features import Accumulator, FittedState, Partial, Transform, finish
+from dtap_dask.features import Accumulator, Partial, Transform, finish
 from dtap_dask.features.engine.fit import measures
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.statistics.counts import Counts
@@ -104,7 +104,7 @@ class _Measuring:
     def __init__(self, plan: Plan, seconds: float):
         self._plan, self._seconds = plan, seconds
         self._scan, self._graph = plan.checked.scan, plan.checked.graph
-        self._state = FittedState.unfitted(self._graph)
+        self._state = plan.checked.state
         self._taken: dict[int, int] = {}  # rows of each row group, by its position
         self._most = max(GROUP_ROWS, FEW_ROWS // len(plan.groups))
         self._paces: list[StagePace] = []

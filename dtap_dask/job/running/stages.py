@@ -24,6 +24,7 @@ from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
+from dtap_dask.records.folder import RunPaths
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import Store
 from dtap_dask.words import count
@@ -64,6 +65,7 @@ def task_context(plan: Plan, output: Store) -> TaskContext:
         layout=layout_of(plan.job),
         shuffle=plan.job.output.shuffle,
         seed=plan.job.output.seed,
+        given=bool(plan.checked.digests),
         secrets=plan.job.secrets,
     )
 
@@ -87,6 +89,8 @@ class Stages:
         """Fit every level into the run's folder. Returns the exact counts of rows, which the first pass takes, too;
         None where the plan knows them."""
         counted: Sequence[Counted] | None = None
+        if self.context.given:
+            self.plan.checked.state.save(self.context.output(), RunPaths(self.context.run_id).fitted(0))
         if self.plan.job.fit == "dask_ml" and self.levels:
             from dtap_dask.job.estimators.oracle import fit_with_dask_ml  # dask-ml and scikit-learn: seconds to import
 

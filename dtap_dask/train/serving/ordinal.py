@@ -20,6 +20,9 @@ class OrdinalTwin(tf.Module):  # type: ignore[misc]
     def __init__(self, step: OrdinalEncode, fitted: Fitted, value: Value):
         super().__init__()
         self._step, self._value = step, value
+        self._unseen = (
+            f"a value that {'was not in the fitted rows' if step.vocabulary is None else 'is not in the vocabulary'}"
+        )
         self.lookup = Lookup(fitted["vocabulary"])
 
     def __call__(self, column: TensorColumn) -> TensorColumn:
@@ -27,7 +30,7 @@ class OrdinalTwin(tf.Module):  # type: ignore[misc]
         place = self.lookup(given)
         unseen = place < 0
         if step.oov_buckets == 0:
-            refuse(unseen if null is None else unseen & ~null, self._value, "a value that was not in the fitted rows")
+            refuse(unseen if null is None else unseen & ~null, self._value, self._unseen)
         ids = tf.where(unseen, self._bucket(given), place + step.first_id)
         if null is None:
             return NumberTensor(ids)

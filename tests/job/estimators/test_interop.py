@@ -158,7 +158,9 @@ def test_ids_are_codes_and_an_offset(column: str) -> None:
         assert (codes[ids == 0] == -1).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"first": ["never", "a"]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"first": ["never", "a"]}, {"vocabulary": ["no charge", "", "never", "crédit", "taxi", "cash"]}]
+)
 def test_ids_without_buckets_are_those_of_an_ordinal_encoder(options: dict[str, Any]) -> None:
     state = fitted(spec("f", ["word"], {"ordinal_encode": {"oov_buckets": 0, **options}}))
     (entry,) = dtap_dask.to_dask_ml(state)["f"]

@@ -48,6 +48,7 @@ FEATURES = [
         "columns": ["company"],
         "steps": [{"ordinal_encode": {"top_k": 20, "oov_buckets": 3, "first": ["none", "Sun Taxi"]}}],
     },
+    {"columns": ["company"], "steps": [{"ordinal_encode": {"vocabulary": ["Sun Taxi", "none"]}}], "as": "known"},
     {
         "columns": ["payment_type"],
         "steps": [{"impute": {"strategy": "constant", "value": "nothing said"}}, "one_hot_encode"],
