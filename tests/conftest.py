@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the imports of all files made stays: every later garbage collection would walk it again, for half a second."""
+    """What all imports made stays, and garbage collections pass over it: each full one would take half a second."""
     gc.collect()
     gc.freeze()
 
