@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 
-ROOT = Path(__file__).parents[2]
+import ours
+
 ROWS = 1_500
+
+
+@contextmanager
+def workers_in_threads(count: int = 2) -> Iterator[Client]:
+    """As `ours.workers`, in this process, which has imported what the job by hand needs."""
+    with (
+        LocalCluster(n_workers=count, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_benchmark_contenders_hold_equal_numbers(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # of the libraries that the job by hand uses
+def test_benchmark_contenders_hold_equal_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = tmp_path / "found.json"
     sizes = ["--rows", str(ROWS), "--load-rows", str(ROWS), "--repeat", "1", "--sizes", "1000", str(ROWS)]
     sizes += ["--counts", "50", "100"]
-    command = [sys.executable, "tests/benchmarks/run.py", *sizes, "--folder", str(tmp_path), "--json", str(found)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.setattr(sys, "argv", ["run.py", *sizes, "--folder", str(tmp_path), "--json", str(found)])
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setattr(ours, "workers", workers_in_threads)
+    runpy.run_path(str(Path(__file__).with_name("run.py")), run_name="__main__")
+    out = capsys.readouterr().out
 
     numbers = json.loads(found.read_text())
     by_hand = numbers["held"].pop("by hand")
@@ -40,7 +59,7 @@ def test_benchmark_contenders_hold_equal_numbers(tmp_path: Path) -> None:
         for figure in section["figures"]:
             assert len(figure["values"]) == 1, figure
             assert figure["values"][0] > 0, figure
-            assert f"| {figure['name']} " in done.stdout
-    verdicts = [line.split("|")[-2].strip() for line in done.stdout.splitlines() if " x as fast " in line]
+            assert f"| {figure['name']} " in out
+    verdicts = [line.split("|")[-2].strip() for line in out.splitlines() if " x as fast " in line]
     assert len(verdicts) == 10
     assert set(verdicts) <= {"met", "missed", ""}
