@@ -21,7 +21,20 @@ for stop in (signal.SIGINT, signal.SIGHUP):  # a shell's background job, or nohu
     if signal.getsignal(stop) is signal.SIG_IGN:
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compile this package, each process for itself
+MEMORY = Path("/dev/shm")
 pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
+
+
+def has_room_for_tests(folder: Path) -> bool:
+    """Whether files in a folder of memory may be as large as those of the tests, and may be run."""
+    if not folder.is_dir():
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= 4 << 30 and not found.f_flag & (os.ST_NOEXEC | os.ST_NODEV)
+
+
+if has_room_for_tests(MEMORY):  # thousands of files are synced, which takes minutes on a disk
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
