@@ -21,8 +21,9 @@ ROWS = 1_500
 @contextmanager
 def workers_in_threads(count: int = 2) -> Iterator[Client]:
     """As `ours.workers`, in this process, which has imported what the job by hand needs."""
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(n_workers=count, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(n_workers=count, threads_per_worker=1, **options) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client

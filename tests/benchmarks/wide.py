@@ -31,8 +31,9 @@ ROWS = 200
 def notes(folder: Path, counts: Sequence[int]) -> list[str]:
     """Both curves as text, with the line through each."""
     planned, ran = [], []
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         _job(folder, counts[0], client)  # what is imported with the first job
