@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dtap_dask
+import interpreted_lists
 import transform_interpreter
 from dtap_dask.docs import pages
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
@@ -47,6 +48,9 @@ SPECS = [
     spec("scores", "n", ("quantile_transform", "normal")),
     spec("power", "x", ("power_transform", False), allow_null=True),
     spec("nearly normal", "n", "power_transform"),
+    spec("among", "x", ("standard_scale", {"by": "s"}), ("robust_scale", {"by": "b"}), allow_null=True),
+    spec("mode", "s", ("impute", {"strategy": "most_frequent", "by": "n"}), ("hash_encode", 99)),
+    spec("by_day", "y", ("bucketize", {"quantiles": 3, "by": "m"})),
     spec("buckets", "x", ("impute", {"strategy": "constant", "value": 9}), ("bucketize", {"quantiles": 5})),
     spec("bounds", "n", ("bucketize", {"boundaries": [-1, 0.5, 3]}), ("cast", "float32")),
     spec("word", "s", ("ordinal_encode", {"top_k": 2, "oov_buckets": 3})),
@@ -120,6 +124,7 @@ def state() -> FittedState:
     batch = rows()
     assert {step.name for one in SPECS for step in one.steps} | {
         "label_encode",
+        "keyed",
         "missing_indicator",
         "pad_mask",
     } == set(OPERATIONS)
@@ -182,6 +187,8 @@ def job(source: Path, output: Path) -> dict[str, Any]:
             {"columns": NUMBERS, "steps": [{"impute": "mean"}, {"polynomial": [2, 3]}], "name": "products"},
             {"columns": ["pickup_latitude"], "steps": [{"impute": "mean"}, {"bucketize": {"quantiles": 4}}]},
             {"columns": ["pickup_latitude"], "steps": ["robust_scale", {"impute": "mean"}], "as": "north"},
+            {"columns": ["fare"], "steps": [{"impute": {"strategy": "median", "by": "company"}},
+             {"standard_scale": {"by": "minute"}}], "as": "fare_among"},
             {"columns": ["pickup_latitude"], "steps": ["quantile_transform", {"impute": "mean"}], "as": "rank"},
             {"columns": ["pickup_latitude"], "steps": ["power_transform", {"impute": "mean"}], "as": "power"},
             {"columns": ["company"], "steps": [{"ordinal_encode": {"top_k": 5, "oov_buckets": 3}}]},
@@ -234,9 +241,10 @@ def test_an_interpreter_written_from_the_page_computes_a_dataset(dataset: Path, 
 
 
 def test_the_interpreter_knows_nothing_but_the_page() -> None:
-    tree = ast.parse(Path(transform_interpreter.__file__).read_text())
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    files = [Path(one.__file__).read_text() for one in (transform_interpreter, interpreted_lists)]
+    nodes = [node for text in files for node in ast.walk(ast.parse(text))]
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert not [name for name in modules | names if name and name.startswith("dtap_dask")]
 
 

@@ -30,6 +30,7 @@ NEEDED = {
     "datetime_parts": {"extract": ["hour"]},
     "first": {"count": 2},
     "hash_encode": {"buckets": 8},
+    "keyed": {"step": "maxabs_scale", "options": {"by": "k"}},
     "last": {"count": 2},
     "missing_indicator": {},
     "pad": {"length": 2},

@@ -20,6 +20,7 @@ import click
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
+from dtap_dask.features.steps.keyed import KEY_OPTIONS
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.registry import NOT_YET, STEPS
 from dtap_dask.job.cluster.file import ClusterFile
@@ -169,7 +170,7 @@ def cluster() -> Iterator[Row]:
 def steps() -> Iterator[Row]:
     """step, option, type, default; a step without options is a row of its own."""
     for name, step in STEPS.items():
-        options = list(keys(step.model_json_schema()))
+        options = sorted(keys(step.model_json_schema()), key=lambda option: option[0].strip("`") in KEY_OPTIONS)
         if not options:  # the meaning is that of the step
             yield f"`{name}`", "", "", ""
         for option, kind, default in options:

@@ -80,17 +80,26 @@ class Value:
     def given(self) -> tuple[Value, ...]:
         """The inputs that new rows must have: without the label and the folds that fitting needs.
 
-        Values that are made for new rows have no others; an operation with needs takes one column besides.
+        Values that are made for new rows have no others.
         """
+        found = list(self._named)
+        if len(self.inputs) > len(found):
+            for need, one in zip(self.applied.needs(), self.inputs[len(found) :], strict=True):
+                found += [one] if isinstance(need, Source) and not need.folds else []
+        return tuple(found)
+
+    @property
+    def _named(self) -> tuple[Value, ...]:
+        """The inputs without those that the operation needs besides."""
         needs = isinstance(self.operation, Operation) and self.operation.needs()
         return self.inputs[:1] if needs else self.inputs
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it is made from, also in new rows."""
+        """The columns that it is made from, without what operations need besides."""
         if isinstance(self.operation, Source):
             return (self.operation.column,)
-        return tuple(dict.fromkeys(column for one in self.given for column in one.columns))
+        return tuple(dict.fromkeys(column for one in self._named for column in one.columns))
 
     @cached_property
     def leaves_rows_out(self) -> bool:
@@ -235,7 +244,7 @@ class Graph:
         for output in self.outputs:
             for value in in_order(output.values):
                 if value in learning:
-                    found.setdefault(value.applied.name, {})[output.name] = None
+                    found.setdefault(value.applied.title, {})[output.name] = None
         return {step: list(names) for step, names in found.items()}
 
     @property
@@ -273,7 +282,7 @@ class Graph:
 def context_of(value: Value) -> ErrorContext:
     """What messages about a value name, where the outputs are not known."""
     columns = ", ".join(value.columns[:4])
-    return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.name)
+    return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.title)
 
 
 def values_of(schema: pa.Schema, lines: Iterable[tuple[Operation | Source, Sequence[int]]]) -> list[Value]:

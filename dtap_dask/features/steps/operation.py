@@ -125,14 +125,19 @@ class Operation(BaseModel):
     keeps_ids: ClassVar[bool] = False
     """Whether ids, or one-hot vectors, are still the same ones in the result."""
 
+    @property
+    def title(self) -> str:
+        """What messages and plans call it."""
+        return self.name
+
     def parts(self) -> Sequence[Part]:
         """The values that this step makes; most make one."""
         return (Part("", self),)
 
     def needs(self) -> Sequence[Need]:
-        """Inputs besides the columns that the job names, given after these.
+        """Inputs besides the one column that the job names, given after it.
 
-        Rows that are not fitted may come without them: then the operation is applied to the columns alone.
+        Rows that are not fitted may come without labels and folds: then the operation is applied without them.
         """
         return ()
 

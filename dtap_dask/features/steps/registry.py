@@ -16,6 +16,7 @@ from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Operation
@@ -44,6 +45,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     "label_encode": LabelEncode,
     MissingIndicator.name: MissingIndicator,
     PadMask.name: PadMask,
+    Keyed.name: Keyed,
 }
 """All operations by the names that they have in transform.json."""
 
@@ -82,4 +84,6 @@ def parse_operation(name: str, options: Mapping[str, Any]) -> Operation:
     """The operation of transform.json. ValueError where there is none such."""
     if name not in OPERATIONS:
         raise ValueError(f"there is no operation {name!r}")
+    if name == Keyed.name:
+        options = {"step": parse_operation(options["step"], options["options"])}
     return OPERATIONS[name].model_validate(options)

@@ -42,6 +42,7 @@ from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation
@@ -182,6 +183,10 @@ def _count(step: CountEncode, fitted: Fitted, columns: Sequence[str], given: Val
     return Refused(step.name, "neither has such an encoder; value_counts of pandas counts.")
 
 
+def _keyed(step: Keyed, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(step.title, "theirs learn from all rows alike; fit one on each group of groupby of pandas.")
+
+
 def _cross(step: Cross, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return Refused(step.name, "none of theirs joins columns of text; tf.strings.join does, and + of pandas.")
 
@@ -298,6 +303,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     OneHotEncode: _one_hot,
     HashEncode: _hash,
     CountEncode: _count,
+    Keyed: _keyed,
     Cross: _cross,
     Bucketize: _bucketize,
     Clip: _clip,

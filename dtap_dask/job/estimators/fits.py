@@ -31,6 +31,7 @@ from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
@@ -40,6 +41,7 @@ from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.yeo_johnson import PowerTransform, is_resolved, yeo_johnson
 from dtap_dask.job.estimators.frames import VALUES, Frames, Target
+from dtap_dask.job.estimators.keyed import by_key
 from dtap_dask.job.estimators.target import target_means
 
 
@@ -373,6 +375,7 @@ Fit = Callable[[Frames, Sequence[Target], int], list[Fitted]]
 
 FITS: dict[type[Operation], Fit] = {
     Impute: fillings,
+    Keyed: by_key,
     StandardScale: standard,
     MinMaxScale: minmax,
     MaxAbsScale: maxabs,

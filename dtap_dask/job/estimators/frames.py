@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import Column, Decimals, Floats, Text, elements_of, numbers, present
+from dtap_dask.features.columns.column import Column, Decimals, Floats, Numbers, Text, elements_of, numbers, present
 from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Value, in_order
@@ -70,6 +71,10 @@ class Frames:
         nulls: one letter for each byte of text, the digits of integers and booleans (0, 1)."""
         return self._frame(_spelled, tuple(values))
 
+    def keyed(self, key: Value, value: Value) -> dd.DataFrame:
+        """Columns '0', the key, as the first one of `rows`, and '1', the value: floats, or text like the key."""
+        return self._frame(_keyed, (key, value))
+
     def _frame(self, make: Make, values: tuple[Value, ...]) -> dd.DataFrame:
         fitted = {value: self.learnt[value] for value in in_order(values) if value in self.learnt}
         rows = _Rows(self.context, values, fitted, make)
@@ -123,14 +128,27 @@ def _floats(columns: Sequence[Column]) -> pd.DataFrame:
 
 def _spelled(columns: Sequence[Column]) -> pd.DataFrame:
     first, *others = columns
-    if isinstance(first, Text):
-        values = [None if word is None else word.decode("latin-1") for word in first.plain().to_pylist()]
+    frame = pd.DataFrame({"0": _words(first)})
+    return frame.assign(**{str(number): numbers(column).floats() for number, column in enumerate(others, 1)})
+
+
+def _keyed(columns: Sequence[Column]) -> pd.DataFrame:
+    key, value = columns
+    floats = isinstance(value, Numbers) and value.is_float
+    return pd.DataFrame({"0": _words(key), "1": numbers(value).floats() if floats else _words(value)})
+
+
+def _words(column: Column) -> Any:
+    """Text, a letter for each byte, or the digits of numbers; with nulls."""
+    if isinstance(column, Text):
+        values = [None if word is None else word.decode("latin-1") for word in column.plain().to_pylist()]
+    elif isinstance(column, Decimals):
+        values = spelled(column.array).to_pylist()
     else:
-        given = numbers(first)
+        given = numbers(column)
         digits = given.values.astype(np.uint8) if given.values.dtype == np.bool_ else given.values
         values = pa.array(digits, mask=given.nulls()).cast(pa.string()).to_pylist()
-    frame = pd.DataFrame({"0": pd.array(values, dtype="str")})
-    return frame.assign(**{str(number): numbers(column).floats() for number, column in enumerate(others, 1)})
+    return pd.array(values, dtype="str")
 
 
 def _values(columns: Sequence[Column]) -> pd.DataFrame:
