@@ -167,7 +167,7 @@ def _fit(
         raise infinite(statistic.infinities, context.column, context.feature, value.applied.title, several=several)
     if isinstance(statistic, Covariance):
         statistic = _scaled(statistic, value, fitted)
-    return value.applied.fit(statistic, context)
+    return value.applied.fit_further(fitted.get(value, {}), statistic, context)
 
 
 def _with_imputed(

@@ -184,6 +184,10 @@ class Operation(BaseModel):
         """The fitted numbers, named as dask-ml and scikit-learn name them. DataError if there are none."""
         return {}
 
+    def fit_further(self, known: Fitted, statistic: Any, context: ErrorContext) -> Fitted:
+        """`fit`, on top of what was known before any row was read."""
+        return self.fit(statistic, context)
+
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         """The operation as a function of its input columns; it may cache lookups for the next batch."""
         raise NotImplementedError

@@ -171,7 +171,8 @@ def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fit
         tally = _tally(frames, target, rows)
         known = Categorizer(columns=[VALUES]).fit(frames.values(target.inputs[0]))
         in_order = tally.loc[known.categories_[VALUES].categories]
-        learnt.append(target.step.fit(_counts(in_order, rows), target.context))
+        known_before = frames.learnt.get(target.value, {})
+        learnt.append(target.step.fit_further(known_before, _counts(in_order, rows), target.context))
     return learnt
 
 
