@@ -230,6 +230,14 @@ def test_steps_behind_each_other(steps: list[Any], passes: int, rows: pa.RecordB
     np.testing.assert_allclose(last, rows.column("x").to_numpy(zero_copy_only=False), rtol=1e-9, atol=1e-9)
 
 
+def test_the_size_of_what_is_not_fitted_yet_can_be_told() -> None:
+    schema = pa.schema({"x": pa.float64(), "k": pa.string()})
+    graph = build([spec([("impute", {"by": "k"}), ("bucketize", {"quantiles": 300, "by": "k"})])], schema)
+    guessed = {value: value.applied.guess(9)[1] for value in graph.values if value.learns}
+    [info] = FittedState(graph, graph.passes, 9, guessed).infos
+    assert (info.ids, info.stored) == (300, "uint16")
+
+
 def test_a_vector_has_a_value_by_its_key_in_each_place() -> None:
     rows = pa.record_batch({"x": [1.0, 3.0, 5.0, 9.0], "y": [1.0, 2.0, 1.0, 3.0], "k": [*"aabb"]})
     step = (parse_step("standard_scale", {"by": "k"}),)

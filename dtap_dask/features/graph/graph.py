@@ -180,6 +180,12 @@ class Output:
     allow_null: bool = False
     place: str = ""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns of the lake that it is made from, also in new rows: `columns` and keys."""
+        read = (value.operation for value in in_order(self.values, given=True))
+        return tuple(one.column for one in read if isinstance(one, Source))
+
 
 Lines = list[tuple[Operation | Source, tuple[int, ...]]]
 

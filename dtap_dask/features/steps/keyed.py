@@ -156,7 +156,7 @@ class Keyed(Operation):
         return max((count for count in counts if count is not None), default=None)
 
     def guess(self, rows: int) -> tuple[Fitted, Fitted]:
-        least, most = ({name: _table([one]) for name, one in found.items()} for found in self.step.guess(rows))
+        least, most = (with_tables({"keys_": _keys([])}, [found]) for found in self.step.guess(rows))
         return least, most
 
 

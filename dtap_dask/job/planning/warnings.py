@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dtap_dask.features import Graph
 from dtap_dask.features.statistics.counts import Counts
+from dtap_dask.features.steps.operation import StatisticSpec
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
@@ -105,6 +106,11 @@ def task_warnings(tasks: int, size: int, threads: int, *, requested: bool) -> It
         )
 
 
+def _counts(learns: StatisticSpec) -> bool:
+    """Whether all distinct values are held, perhaps for each key."""
+    return Counts in (learns.kind, *learns.options)
+
+
 def vocabulary_warnings(
     graph: Graph, notes: SourceNotes, measured: Mapping[str, int] | None, memory: int
 ) -> Iterator[str]:
@@ -113,7 +119,7 @@ def vocabulary_warnings(
     `measured` is the memory that a probe expects for each column, in bytes. Without one, the words of text that is not
     dictionary-encoded are assumed never to repeat: footers tell no more.
     """
-    counted = {value.columns[0] for value in graph.values if value.learns and value.learns.kind is Counts}
+    counted = {value.columns[0] for value in graph.values if value.learns and _counts(value.learns)}
     plain = {name: COPIES * size for name, size in notes.plain_text.items()}
     needs = {name: size for name, size in (plain if measured is None else measured).items() if name in counted}
     if sum(needs.values()) > MEMORY_SHARE * memory:
