@@ -52,7 +52,7 @@ def _inverses(opened: FittedFeatures, output: Output) -> dict[Value, Inverse]:
         undo = value.operation.inverse(opened.state.fitted.get(value, {}))
         if undo is None:
             raise JobError(
-                Problem("name", f"{output.name!r} cannot be taken back: step {value.operation.name} has no inverse. "
+                Problem("name", f"{output.name!r} cannot be taken back: step {value.operation.title} has no inverse. "
                         "Keep the column instead (`keep`), and join by a key.")
             )  # fmt: skip
         found[value] = undo
@@ -101,7 +101,7 @@ def _back(inverses: Mapping[Value, Inverse], value: Value, column: Column, name:
     try:
         inputs = _of_elements(column, undo) if lifted(step, value.inputs[0].type) else undo(column)
     except ValueError as error:
-        raise DataError(f"Values of {name!r} cannot be taken back through step {step.name}: {error}.") from error
+        raise DataError(f"Values of {name!r} cannot be taken back through step {step.title}: {error}.") from error
     pairs = zip(value.inputs, inputs, strict=False)  # a label or fold that a step has learnt from is not given back
     return [found for one, made in pairs for found in _back(inverses, one, made, name)]
 

@@ -28,12 +28,12 @@ def vocabulary(path: str | os.PathLike[str], feature: str, *, storage: Mapping[s
     """
     opened = open_features(path, storage)
     output = find_output(opened, feature)
-    found = [value for value in output.values if _encoded(value, opened)]
+    found = [value for value in output.values if encoder_of(value, opened)]
     if len(found) != 1 or len(output.values) != 1:
         raise JobError(
             Problem("feature", f"{feature!r} has no vocabulary: only {', '.join(_WITH)} of one column have one.")
         )
-    [encoder] = [_encoded(value, opened) for value in found]
+    [encoder] = [encoder_of(value, opened) for value in found]
     assert encoder is not None
     return _table(encoder, opened.state.fitted[encoder])
 
@@ -49,7 +49,7 @@ def find_output(opened: FittedFeatures, name: str) -> Output:
     return outputs[name]
 
 
-def _encoded(value: Value, opened: FittedFeatures) -> Value | None:
+def encoder_of(value: Value, opened: FittedFeatures) -> Value | None:
     """The value whose ids or places these still are; None where there is none."""
     while not isinstance(value.operation, Source):
         if any(name in opened.state.fitted.get(value, {}) for name in _LISTS):

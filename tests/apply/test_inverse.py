@@ -51,6 +51,8 @@ FEATURES: list[dict[str, Any]] = [
     },
     {"columns": ["x"], "steps": [{"clip": {"max": 1}}], "as": "clipped"},
     {"columns": ["y"], "steps": [{"bucketize": {"quantiles": 3}}], "as": "bucket"},
+    {"columns": ["x"], "steps": [{"standard_scale": {"by": "word"}}], "as": "scaled_by_word"},
+    {"columns": ["n"], "steps": [{"impute": {"by": "word"}}, "standard_scale"], "as": "filled_by_word"},
     {"columns": ["tags"], "steps": ["ordinal_encode"]},
     {"columns": ["tags"], "steps": ["ordinal_encode", {"pad": 1}], "as": "last"},
     {"columns": ["tags"], "steps": [{"hash_encode": 9}, {"pad": 1}], "as": "padded"},
@@ -123,11 +125,15 @@ def test_lists_of_ids(dataset: str) -> None:
 
 def test_what_steps_made_alike_stays_alike(dataset: str) -> None:
     assert back(dataset, "filled").tolist() == [9.0 if one is None else one for one in LAKE["n"].to_pylist()]
+    filled = back(dataset, "filled_by_word")
+    there = np.array([one is not None for one in LAKE["n"].to_pylist()])
+    np.testing.assert_allclose(filled[there], LAKE["n"].drop_null(), atol=1e-5)
     np.testing.assert_allclose(back(dataset, "clipped"), np.minimum(LAKE["x"], 1), rtol=1e-6)
 
 
 REFUSED = [
     ("bucket", [0], JobError, "'bucket' cannot be taken back: step bucketize has no inverse"),
+    ("scaled_by_word", [0.5], JobError, "cannot be taken back: step standard_scale by 'word' has no inverse. Keep the"),
     ("padded", [[2]], JobError, "'padded' cannot be taken back: step hash_encode has no inverse"),  # the first of two
     ("tags", [[9]], DataError, "cannot be taken back through step ordinal_encode: 9 is no id"),
     ("tags", [["t"]], DataError, "a sequence of numbers for each row"),

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dtap_dask
+import interpreted_lists
 import transform_interpreter
 from dtap_dask.docs import pages
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
@@ -47,6 +48,9 @@ SPECS = [
     spec("scores", "n", ("quantile_transform", "normal")),
     spec("power", "x", ("power_transform", False), allow_null=True),
     spec("nearly normal", "n", "power_transform"),
+    spec("among", "x", ("standard_scale", {"by": "s"}), ("robust_scale", {"by": "b"}), allow_null=True),
+    spec("mode", "s", ("impute", {"strategy": "most_frequent", "by": "n"}), ("hash_encode", 99)),
+    spec("by_day", "y", ("bucketize", {"quantiles": 3, "by": "m"})),
     spec("buckets", "x", ("impute", {"strategy": "constant", "value": 9}), ("bucketize", {"quantiles": 5})),
     spec("bounds", "n", ("bucketize", {"boundaries": [-1, 0.5, 3]}), ("cast", "float32")),
     spec("word", "s", ("ordinal_encode", {"top_k": 2, "oov_buckets": 3})),
@@ -120,9 +124,9 @@ def state() -> FittedState:
     batch = rows()
     assert {step.name for one in SPECS for step in one.steps} | {
         "label_encode",
+        "keyed",
         "missing_indicator",
         "pad_mask",
-        "estimator",  # what it has learnt is opaque
     } == set(OPERATIONS)
     folds = pa.array(np.arange(200) % 2)
     return fit_batches(build(SPECS, batch.schema), [batch.slice(0, 200).append_column("<fold 2>", folds)])
@@ -183,6 +187,8 @@ def job(source: Path, output: Path) -> dict[str, Any]:
             {"columns": NUMBERS, "steps": [{"impute": "mean"}, {"polynomial": [2, 3]}], "name": "products"},
             {"columns": ["pickup_latitude"], "steps": [{"impute": "mean"}, {"bucketize": {"quantiles": 4}}]},
             {"columns": ["pickup_latitude"], "steps": ["robust_scale", {"impute": "mean"}], "as": "north"},
+            {"columns": ["fare"], "steps": [{"impute": {"strategy": "median", "by": "company"}},
+             {"standard_scale": {"by": "minute"}}], "as": "fare_among"},
             {"columns": ["pickup_latitude"], "steps": ["quantile_transform", {"impute": "mean"}], "as": "rank"},
             {"columns": ["pickup_latitude"], "steps": ["power_transform", {"impute": "mean"}], "as": "power"},
             {"columns": ["company"], "steps": [{"ordinal_encode": {"top_k": 5, "oov_buckets": 3}}]},
@@ -220,7 +226,7 @@ def test_an_interpreter_written_from_the_page_computes_a_dataset(dataset: Path, 
     rows = dtap_dask.read(described, columns=COLUMNS).compute()
     source = {name: [None if pd.isna(one) else one for one in rows[name].tolist()] for name in COLUMNS}
     document = json.loads((dataset / "transform.json").read_text())
-    assert {one["operation"] for one in document["values"] if "operation" in one} == set(OPERATIONS) - {"estimator"}
+    assert {one["operation"] for one in document["values"] if "operation" in one} == set(OPERATIONS)
     by_row = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
     computed = transform_interpreter.run(document, dataset, by_row)
     at = {trip: row for row, trip in enumerate(source["trip_id"])}
@@ -235,9 +241,10 @@ def test_an_interpreter_written_from_the_page_computes_a_dataset(dataset: Path, 
 
 
 def test_the_interpreter_knows_nothing_but_the_page() -> None:
-    tree = ast.parse(Path(transform_interpreter.__file__).read_text())
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    files = [Path(one.__file__).read_text() for one in (transform_interpreter, interpreted_lists)]
+    nodes = [node for text in files for node in ast.walk(ast.parse(text))]
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert not [name for name in modules | names if name and name.startswith("dtap_dask")]
 
 

@@ -20,9 +20,9 @@ import click
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
-from dtap_dask.features.steps.estimator import Estimator
+from dtap_dask.features.steps.keyed import KEY_OPTIONS
 from dtap_dask.features.steps.operation import Operation
-from dtap_dask.features.steps.registry import STEPS
+from dtap_dask.features.steps.registry import NOT_YET, STEPS
 from dtap_dask.job.cluster.file import ClusterFile
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.records.manifest import Manifest
@@ -170,7 +170,7 @@ def cluster() -> Iterator[Row]:
 def steps() -> Iterator[Row]:
     """step, option, type, default; a step without options is a row of its own."""
     for name, step in STEPS.items():
-        options = list(keys(step.model_json_schema()))
+        options = sorted(keys(step.model_json_schema()), key=lambda option: option[0].strip("`") in KEY_OPTIONS)
         if not options:  # the meaning is that of the step
             yield f"`{name}`", "", "", ""
         for option, kind, default in options:
@@ -186,10 +186,12 @@ def summary() -> Iterator[Row]:
             takes += ", or elements of lists"
         passes = "0" if step.statistic is Operation.statistic else "1"
         inverse = "no" if step.inverse is Operation.inverse else "yes"
-        serving = "yes" if step.without_twin is Operation.without_twin else "no"
-        if step is Estimator:
-            inverse = "if it has one"
-        yield f"`{name}`", takes, passes, inverse, serving
+        yield f"`{name}`", takes, passes, inverse, "yes" if step.without_twin is Operation.without_twin else "in part"
+
+
+def later() -> Iterator[Row]:
+    """The steps that are not available yet."""
+    yield from ((f"`{name}`",) for name in NOT_YET)
 
 
 def commands() -> Iterator[Row]:
@@ -265,6 +267,7 @@ TABLES = {
     "job": Table(("key", "type", "default", "meaning"), job),
     "steps": Table(("step", "option", "type", "default", "meaning"), steps, named_by=2),
     "summary": Table(("step", "takes", "passes", "inverse", "serving", "twin in dask-ml or scikit-learn"), summary),
+    "later": Table(("step", "what it will do"), later),
     "storage": Table(("setting", "type", "environment", "meaning"), storage),
     "cluster": Table(("key", "type", "meaning"), cluster),
     "manifest": Table(("key", "type", "meaning"), manifest),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +18,8 @@ from zoneinfo import ZoneInfo
 import farmhash
 import numpy as np
 import pyarrow.parquet as pq
+
+from interpreted_lists import multi_hot, pad, pad_mask, text_hash, unless_null, words_of
 
 Json: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = Mapping[str, Any]
@@ -82,10 +83,6 @@ def of_elements(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
         return [None if name in IDS and one is None else operation(one) for one in x]
 
     return apply
-
-
-def unless_null(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: None if x is None else function(x)
 
 
 def number(value: Any) -> float:
@@ -181,10 +178,6 @@ def power_transform(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
-def estimator(options: Json, fitted: Json) -> Any:
-    raise NotImplementedError(f"what {options['path']} has learnt is opaque: only that class says what it means")
-
-
 def one_hot_encode(options: Json, fitted: Json) -> Any:
     def apply(x: Any) -> list[int]:
         if x is None and options["null"] == "error":
@@ -228,6 +221,13 @@ def cross(options: Json, fitted: Json) -> Any:
         return options["separator"].encode().join(x if isinstance(x, bytes) else str(int(x)).encode() for x in inputs)
 
     return apply
+
+
+def keyed(options: Json, fitted: Json) -> Any:
+    places = {key: place for place, key in enumerate(fitted["keys_"])}
+    rows = [{name: column[place] for name, column in fitted.items()} for place in range(len(places))]
+    by_place = [OPERATIONS[options["step"]](options["options"], row) for row in rows]
+    return lambda x, key: by_place[places.get(key, -1)](x)
 
 
 def pca(options: Json, fitted: Json) -> Any:
@@ -308,64 +308,6 @@ def datetime_parts(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
-def pad(options: Json, fitted: Json) -> Any:
-    def apply(x: list[Any]) -> list[Any] | None:
-        kept = x[-options["length"] :] if options["truncating"] == "pre" else x[: options["length"]]
-        rest = [options["value"]] * (options["length"] - len(kept))
-        return None if None in kept else kept + rest if options["side"] == "post" else rest + kept
-
-    return unless_null(apply)
-
-
-def pad_mask(options: Json, fitted: Json) -> Any:
-    def apply(x: list[Any]) -> list[bool]:
-        kept = min(len(x), options["length"])
-        mask = [True] * kept + [False] * (options["length"] - kept)
-        return mask if options["side"] == "post" else mask[::-1]
-
-    return unless_null(apply)
-
-
-def words_of(options: Json, x: bytes) -> list[bytes]:
-    text = "".join({"İ": "i"}.get(one, one.lower()) for one in x.decode()) if options["lower"] else x.decode()
-    if options["pattern"] is not None:
-        words = re.sub(options["pattern"], "\0", text).split("\0")
-    elif options["separator"] is not None:
-        words = text.split(options["separator"])
-    else:
-        words = re.split("[ \t\n\v\f\r]", text)
-    words = [word for word in words if word][: options["max_tokens"]]
-    sizes = range(1, options["ngrams"] + 1) if isinstance(options["ngrams"], int) else sorted(options["ngrams"])
-    return [" ".join(words[at : at + n]).encode() for n in sizes for at in range(len(words) - n + 1)]
-
-
-def text_hash(options: Json, fitted: Json) -> Any:
-    buckets = options["buckets"]
-
-    def apply(x: bytes) -> list[int]:
-        counts = [0] * buckets
-        for word in words_of(options, x):
-            h = farmhash.Fingerprint64(word) % buckets
-            counts[h] += 1 if not options["signed"] or farmhash.Fingerprint64(word) % (2 * buckets) == h else -1
-        return counts if options["mode"] == "count" else [int(one > 0) for one in counts]
-
-    return unless_null(apply)
-
-
-def multi_hot(options: Json, fitted: Json) -> Any:
-    known = range(options["places"]) if options["places"] is not None else fitted["categories_"]
-
-    def apply(x: list[Any]) -> list[int] | None:
-        if None in x:
-            return None
-        if options["unseen"] == "error" and not set(x) <= set(known):
-            raise ValueError("unseen")
-        counts = [x.count(one) for one in known]
-        return counts if options["mode"] == "count" else [int(one > 0) for one in counts]
-
-    return unless_null(apply)
-
-
 IDS = {"ordinal_encode", "hash_encode"}
 OF_ELEMENTS = IDS | {
     "impute",
@@ -389,7 +331,6 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "standard_scale": standard_scale,
     "robust_scale": robust_scale,
     "quantile_transform": quantile_transform,
-    "estimator": estimator,
     "power_transform": power_transform,
     "minmax_scale": lambda options, fitted: unless_null(lambda x: number(x) * fitted["scale_"] + fitted["min_"]),
     "maxabs_scale": lambda options, fitted: unless_null(lambda x: number(x) / fitted["scale_"]),
@@ -414,6 +355,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "polynomial": polynomial,
     "count_encode": count_encode,
     "cross": cross,
+    "keyed": keyed,
     "cast": cast,
     "passthrough": lambda options, fitted: lambda x: x,
 }

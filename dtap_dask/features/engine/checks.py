@@ -57,7 +57,7 @@ def _check(output: Output, path: ValuePath) -> ColumnCheck:
         column,
         output.name,
         output.role,
-        steps[0].name if steps else "passthrough",
+        steps[0].title if steps else "passthrough",
         nulls=column in wrong,
         holes=elements_in(column) in wrong,
         infinities=column in value.type.infinities,

@@ -164,10 +164,10 @@ def _fit(
         statistic = _with_imputed(statistic, value, taken, fitted)
     if statistic.infinities:
         several = len(value.columns) > 1
-        raise infinite(statistic.infinities, context.column, context.feature, value.applied.name, several=several)
+        raise infinite(statistic.infinities, context.column, context.feature, value.applied.title, several=several)
     if isinstance(statistic, Covariance):
         statistic = _scaled(statistic, value, fitted)
-    return value.applied.fit(statistic, context)
+    return value.applied.fit_further(fitted.get(value, {}), statistic, context)
 
 
 def _with_imputed(

@@ -144,7 +144,7 @@ class Suspects:
         """All pairs that can be measured, before any row is seen."""
         found = cls()
         wanted = [(column, source_type(graph.schema.field(column).type, column)) for output in graph.outputs
-                  if output.role == "feature" for column in output.columns]  # fmt: skip
+                  if output.role == "feature" for column in output.sources]  # fmt: skip
         for name, target in _labels(graph):
             for column, kind in wanted:
                 if column == name or kind.base == "list" or kind.width is not None:

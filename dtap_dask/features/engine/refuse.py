@@ -28,7 +28,7 @@ def refuse_nulls(output: Output, value: Value, columns: BatchColumns) -> None:
     made, do = "", remedy([(column, cures(output, path))])
     for before, after in pairwise(path):
         if columns[before].nulls() is None and columns[after].nulls() is not None:
-            made = f" by step {after.applied.name}, which has no result for them"
+            made = f" by step {after.applied.title}, which has no result for them"
             if isinstance(after.operation, Log1p):
                 rows = condition(f"{sql_name(column)} is null or {sql_name(column)} > -1")
                 do = f"Put `clip: {{min: 0}}` before it, or leave such rows out with {rows}."
@@ -51,7 +51,7 @@ def refuse_infinite(output: Output, value: Value, count: int, columns: BatchColu
     step, several = "output as float32", False
     if first is not None:
         made_by = path[1] if first is path[0] and len(path) > 1 else first
-        step = made_by.applied.name if made_by.inputs else "passthrough"
+        step = made_by.applied.title if made_by.inputs else "passthrough"
         several = len(made_by.inputs) > 1
     raise infinite(count, path[0].columns[0], output.name, step, can_clip(output, path), several=several)
 

@@ -18,7 +18,7 @@ from dtap_dask.features.steps.valuetype import Unfit
 
 def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
     """The graph of a job's features. JobError lists all problems."""
-    job = _Job(schema, sum(spec.role == "label" for spec in specs))
+    job = _Job(schema, [spec.columns for spec in specs if spec.role == "label"])
     # labels first: the operations of other features may need one
     order = sorted(range(len(specs)), key=lambda index: specs[index].role != "label")
     made = {index: _Building(specs[index], job) for index in order}
@@ -34,9 +34,9 @@ def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
 class _Job:
     """What the features of a job share: equal values, and the label."""
 
-    def __init__(self, schema: pa.Schema, labels: int):
+    def __init__(self, schema: pa.Schema, labels: Sequence[Sequence[str]]):
         self.schema = schema
-        self.labels = labels
+        self.labels = labels  # the columns of each
         self.label: Value | None = None  # None where there is a problem with it
         self._known: dict[Value, Value] = {}
 
@@ -51,16 +51,28 @@ class _Job:
         found = []
         for need in step.needs():
             if isinstance(need, Source):
-                found.append(self.value(need))
+                found.append(self.value(need) if need.folds else self._beside(need))
                 continue
             if role == "label":
                 raise Unfit(f"{step.name} learns from the label, and cannot make it.")
-            if self.labels != 1:
-                raise Unfit(f"{step.name} learns from the label, and the job has {self.labels or 'none'}.")
+            if len(self.labels) != 1:
+                raise Unfit(f"{step.name} learns from the label, and the job has {len(self.labels) or 'none'}.")
             if self.label is None:
                 raise _LabelHasProblemsError
             found.append(self.label)
         return found
+
+    def _beside(self, source: Source) -> Value:
+        """The column of a key. Raises `Unfit`."""
+        column = source.column
+        if self.schema.get_field_index(column) < 0:
+            raise Unfit(f"by: there is no column {column!r}.{did_you_mean(column, self.schema.names)}")
+        if any(column in columns for columns in self.labels):
+            raise Unfit(f"by: column {column!r} is the label, which new rows do not have. Use another key.")
+        try:
+            return self.value(source)
+        except Unfit as error:
+            raise Unfit(f"by: column {column!r} cannot be a key: {error}") from None
 
 
 class _LabelHasProblemsError(Exception):
@@ -137,10 +149,6 @@ class _Building:
             place = f"{spec.place}.steps[{index}]"
             if spec.role == "label":
                 self.problems += [Problem(place, text) for text in label_problems(step)]
-            try:
-                step.check()
-            except Unfit as error:
-                self.problems.append(Problem(place, str(error)))
             if step.on_block and not spec.vector:
                 text = f"{step.name} works on several columns at once. Give the block a `name`."
                 self.problems.append(Problem(place, text))
@@ -189,11 +197,11 @@ class _Building:
             return []
 
     def _parts(self, step: Operation, index: int, group: list[_Strand]) -> list[_Strand]:
-        given = [strand.value for strand in group] + self._job.needed(step, self.spec.role)
+        given = [strand.value for strand in group]
         columns = tuple(dict.fromkeys(column for strand in group for column in strand.columns))
         strands = []
         for part in step.parts():
-            value = self._job.value(part.operation, tuple(given))
+            value = self._job.value(part.operation, (*given, *self._job.needed(part.operation, self.spec.role)))
             suffix = _joined(group[0].suffix if len(group) == 1 else "", part.suffix)
             if part.extra:
                 first, values = self._extras.setdefault(suffix, (index, []))

@@ -80,19 +80,26 @@ class Value:
     def given(self) -> tuple[Value, ...]:
         """The inputs that new rows must have: without the label and the folds that fitting needs.
 
-        What an operation needs ends with the folds; values that are made for new rows have none.
+        Values that are made for new rows have no others.
         """
-        last = self.inputs[-1].operation if self.inputs else None
-        if not isinstance(last, Source) or not last.folds:
-            return self.inputs
-        return self.inputs[: -len(self.applied.needs())]
+        found = list(self._named)
+        if len(self.inputs) > len(found):
+            for need, one in zip(self.applied.needs(), self.inputs[len(found) :], strict=True):
+                found += [one] if isinstance(need, Source) and not need.folds else []
+        return tuple(found)
+
+    @property
+    def _named(self) -> tuple[Value, ...]:
+        """The inputs without those that the operation needs besides."""
+        needs = isinstance(self.operation, Operation) and self.operation.needs()
+        return self.inputs[:1] if needs else self.inputs
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it is made from, also in new rows."""
+        """The columns that it is made from, without what operations need besides."""
         if isinstance(self.operation, Source):
             return (self.operation.column,)
-        return tuple(dict.fromkeys(column for one in self.given for column in one.columns))
+        return tuple(dict.fromkeys(column for one in self._named for column in one.columns))
 
     @cached_property
     def leaves_rows_out(self) -> bool:
@@ -173,6 +180,12 @@ class Output:
     allow_null: bool = False
     place: str = ""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns of the lake that it is made from, also in new rows: `columns` and keys."""
+        read = (value.operation for value in in_order(self.values, given=True))
+        return tuple(one.column for one in read if isinstance(one, Source))
+
 
 Lines = list[tuple[Operation | Source, tuple[int, ...]]]
 
@@ -237,7 +250,7 @@ class Graph:
         for output in self.outputs:
             for value in in_order(output.values):
                 if value in learning:
-                    found.setdefault(value.applied.name, {})[output.name] = None
+                    found.setdefault(value.applied.title, {})[output.name] = None
         return {step: list(names) for step, names in found.items()}
 
     @property
@@ -275,7 +288,7 @@ class Graph:
 def context_of(value: Value) -> ErrorContext:
     """What messages about a value name, where the outputs are not known."""
     columns = ", ".join(value.columns[:4])
-    return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.name)
+    return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.title)
 
 
 def values_of(schema: pa.Schema, lines: Iterable[tuple[Operation | Source, Sequence[int]]]) -> list[Value]:

@@ -12,6 +12,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import item_of, shape_of
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.operation import Fitted, Source, narrow
 from dtap_dask.features.steps.valuetype import ValueType
 
@@ -58,8 +59,9 @@ def value_output(value: Value, role: str, fitted: Mapping[Value, Fitted], files:
     if value.type.ids:
         count = encoder.applied.ids(learnt) or 1
         stored = narrow(count - 1) if not dtype.startswith("float") else dtype
-        _refuse_merged(count, dtype, f"{encoder.applied.name} of column {', '.join(encoder.columns)!r}")
-    return ValueOutput(dtype, stored, width, count, files.get(encoder), encoder.applied.classes(learnt))
+        _refuse_merged(count, dtype, f"{encoder.applied.title} of column {', '.join(encoder.columns)!r}")
+    file = None if isinstance(encoder.operation, Keyed) else files.get(encoder)  # that of keys is no vocabulary
+    return ValueOutput(dtype, stored, width, count, file, encoder.applied.classes(learnt))
 
 
 def _encoder(value: Value) -> Value:

@@ -33,8 +33,7 @@ def raw_columns(graph: Graph, derived: Derived) -> tuple[str, ...]:
 
 def _read(graph: Graph) -> list[str]:
     """The columns that features are made from."""
-    features = (value for output in graph.outputs if output.role == "feature" for value in output.values)
-    return [one.operation.column for one in in_order(features, given=True) if isinstance(one.operation, Source)]
+    return [column for output in graph.outputs if output.role == "feature" for column in output.sources]
 
 
 def of_new_rows(state: FittedState) -> FittedState:

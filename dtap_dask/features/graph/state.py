@@ -97,7 +97,7 @@ class FittedState:
             return value.operation.column
         fitted = self.fitted.get(value, {})
         learnt = [f"{name} {_number(number)}" for name, number in fitted.items() if name != "n_samples_seen_"]
-        step = f"{value.operation.name} ({', '.join(learnt)})" if learnt else value.operation.name
+        step = f"{value.operation.title} ({', '.join(learnt)})" if learnt else value.operation.title
         return f"{', '.join(map(self._in_words, value.inputs))} > {step}"
 
     def as_json(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class FittedState:
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, pa.Array | dict) or (isinstance(value, tuple) and len(value) > 4):
+    if isinstance(value, pa.Array) or (isinstance(value, tuple) and len(value) > 4):
         return f"of {len(value):,}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_number, value))}]"

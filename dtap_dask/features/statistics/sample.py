@@ -50,6 +50,13 @@ class Sample:
         """The non-null numbers as float64, shape [m]."""
         return self.values.astype(np.float64, copy=False)
 
+    @cached_property
+    def present(self) -> Mask:
+        """Which rows of the column are fitted and not null, shape [n]."""
+        nulls = self.column.nulls()
+        there = np.ones(len(self.column), np.bool_) if nulls is None else ~nulls
+        return there if self._fit is None else there & self._fit
+
     @property
     def decimals(self) -> pa.Array:
         """The non-null values of a decimal column, shape [m]."""

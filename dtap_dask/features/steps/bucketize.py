@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
-from dtap_dask.features.columns.column import Array, Column, Numbers, numbers
+from dtap_dask.features.columns.column import Array, Column, Numbers, numbers, offsets_of
 from dtap_dask.features.statistics.quantiles import Quantiles
+from dtap_dask.features.steps.keyed import ByRow, Keyable
 from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
     Fitted,
-    Operation,
     StatisticSpec,
     is_finite,
     narrow,
@@ -26,7 +29,7 @@ from dtap_dask.features.steps.operation import (
 from dtap_dask.features.steps.valuetype import ValueType
 
 
-class Bucketize(Operation):
+class Bucketize(Keyable):
     """The number of boundaries that are not above the value: 0..len(boundaries).
 
     Give `boundaries`, or `quantiles`, the number of buckets of nearly equal count; equal boundaries become one.
@@ -53,6 +56,8 @@ class Bucketize(Operation):
         bounds = self.boundaries or ()
         if not all(map(is_finite, bounds)) or any(a >= b for a, b in pairwise(bounds)):
             raise ValueError("`boundaries` must be finite and rise")
+        if self.boundaries and self.by is not None:
+            raise ValueError("`by` goes with `quantiles`: `boundaries` are the same for all keys")
         return self
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
@@ -96,6 +101,50 @@ class Bucketize(Operation):
             return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)
 
         return apply
+
+    def bind_by_row(self, tables: Mapping[str, pa.Array], context: ErrorContext) -> ByRow:
+        bounds = KeyBoundaries.of(tables["boundaries_"])
+        among_all = self.bind({"boundaries_": bounds.distinct}, context)
+        dtype = np.dtype(narrow(bounds.most))
+
+        def apply(column: Column, places: Array) -> Column:
+            found = numbers(among_all(column))
+            passed = np.searchsorted(bounds.order, places * bounds.step + found.values, side="right")
+            return Numbers((passed - bounds.starts[places]).astype(dtype), found.valid)
+
+        return apply
+
+
+@dataclass(frozen=True)
+class KeyBoundaries:
+    """The boundaries of all keys in one rising array, so that one search finds the bucket of each row.
+
+    `distinct` are those of all keys together, and `order` says of each boundary of each key which key it is of and how
+    many of `distinct` are not above it: place of the key * `step` + this number, int64. `starts` is where each key's
+    begin in `order`, int64 [keys + 1].
+    """
+
+    distinct: tuple[float, ...]
+    order: Array
+    starts: Array
+
+    @classmethod
+    def of(cls, table: pa.Array) -> KeyBoundaries:
+        """Of a list of rising floats for each key."""
+        bounds, lengths = table.flatten().to_numpy(), pc.list_value_length(table).to_numpy()
+        distinct, places = np.unique(bounds, return_inverse=True)
+        keys = np.repeat(np.arange(len(lengths)), lengths)
+        return cls(tuple(distinct.tolist()), keys * (len(distinct) + 1) + places + 1, offsets_of(lengths))
+
+    @property
+    def step(self) -> int:
+        """The distance of two keys in `order`."""
+        return len(self.distinct) + 1
+
+    @property
+    def most(self) -> int:
+        """The largest number of boundaries of a key."""
+        return int(np.diff(self.starts).max())
 
 
 def _exactly(values: Array, bounds: Sequence[float]) -> Array:

@@ -231,6 +231,11 @@ def as_text(values: pa.Array) -> pa.Array:
         return values
 
 
+def as_bytes(words: pa.Array) -> pa.Array:
+    """Text or bytes as large_binary."""
+    return words.cast(pa.large_binary())
+
+
 def refuse_unseen(
     column: Column, bad: Mask, context: ErrorContext, remedy: str, what: str = "did not occur in the fitted rows"
 ) -> NoReturn:

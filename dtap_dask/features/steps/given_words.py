@@ -89,6 +89,14 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def digest_of_words(words: pa.Array) -> str:
+    """What names words without a file."""
+    if not pa.types.is_large_binary(words.type):
+        return digest_of(f"{words.type} {words.to_pylist()}".encode())
+    lengths = pc.binary_length(words).to_numpy().tobytes()
+    return digest_of(lengths + b"".join(words.to_pylist()))
+
+
 def _lines(content: bytes) -> pa.Array:
     lines = content.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
     if not lines[-1]:

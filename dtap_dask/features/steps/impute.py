@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import model_validator
 
-from dtap_dask.features.columns.column import Coded, Column, Decimals, Numbers, Text, Words, numbers, text
+from dtap_dask.features.columns.column import Array, Coded, Column, Decimals, Numbers, Text, Words, numbers
 from dtap_dask.features.columns.decimals import constant, filled
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.quantiles import Quantiles
 from dtap_dask.features.statistics.statistic import Moments, Statistic
+from dtap_dask.features.steps.keyed import ByRow, Keyable
 from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
@@ -32,7 +34,7 @@ from dtap_dask.features.steps.valuetype import Unfit, ValueType
 Filling = bool | int | float | str
 
 
-class Impute(Operation):
+class Impute(Keyable):
     """Put the mean, the median, the most frequent value (the smallest of several) or a constant in place of nulls.
 
     Decimals stay decimals with the last two, unless their type does not hold the constant.
@@ -55,6 +57,8 @@ class Impute(Operation):
             raise ValueError("strategy constant needs `value`")
         if self.strategy != "constant" and self.value is not None:
             raise ValueError(f"`value` goes with strategy constant, not {self.strategy}")
+        if self.strategy == "constant" and self.by is not None:
+            raise ValueError("`by` goes with a strategy that learns: a constant is the same for all keys")
         if isinstance(self.value, int | float) and not is_finite(self.value):
             raise ValueError("`value` must be finite")
         return self
@@ -125,16 +129,16 @@ class Impute(Operation):
 
     def parts(self) -> Sequence[Part]:
         missing = (Part("missing", MissingIndicator(), extra=True),) if self.indicator else ()
-        return (Part("", self), *missing)
+        return (*super().parts(), *missing)
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         value: Any = self.value if self.strategy == "constant" else fitted["statistics_"]
-        fill_text = _fill_text(value) if isinstance(value, str) else None
+        words = _words([value]) if isinstance(value, str) else None
         floats = self.strategy in ("mean", "median")
 
         def fill(column: Column) -> Column:
-            if fill_text is not None and isinstance(column, Text):
-                return fill_text(column)
+            if words is not None and isinstance(column, Text):
+                return _filled_text(column, words)
             if isinstance(column, Decimals) and not floats:
                 whole = filled(column.array, value)
                 if whole is not None:
@@ -152,6 +156,33 @@ class Impute(Operation):
             return Numbers(np.where(given.valid, values, values.dtype.type(value)))
 
         return fill
+
+    def bind_by_row(self, tables: Mapping[str, pa.Array], context: ErrorContext) -> ByRow:
+        table = tables["statistics_"]
+        if self.strategy != "most_frequent":
+            values = table.to_numpy()
+            return lambda column, places: _filled_numbers(Numbers(numbers(column).floats()), values, places)
+        spelled = not pa.types.is_integer(table.type) and not pa.types.is_floating(table.type)
+        words = Words(table.cast(pa.large_binary())) if spelled else None
+
+        def fill(column: Column, places: Array) -> Column:
+            if isinstance(column, Text):
+                assert words is not None
+                return _filled_text(column, words, places)
+            if isinstance(column, Decimals):
+                filling = table.cast(column.array.type).take(pa.array(places))
+                return Decimals(pc.coalesce(column.array, filling))
+            return _filled_numbers(numbers(column), table.to_numpy(), places)
+
+        return fill
+
+
+def _filled_numbers(given: Numbers, table: Array, places: Array) -> Numbers:
+    """The numbers with the entry of each row's place in a table in place of null."""
+    nulls = given.nulls()
+    if nulls is None:
+        return given
+    return Numbers(np.where(nulls, table[places].astype(given.values.dtype), given.values))
 
 
 class MissingIndicator(Operation):
@@ -177,15 +208,18 @@ class MissingIndicator(Operation):
         return apply
 
 
-def _fill_text(value: str) -> Bound:
-    raw = value.encode("utf-8", "surrogateescape")
+def _words(values: Sequence[str]) -> Words:
+    return Words(pa.array([one.encode("utf-8", "surrogateescape") for one in values], pa.large_binary()))
 
-    def fill(column: Column) -> Column:
-        coded = text(column).coded
-        if not coded.nulls:
-            return column
-        # the null code is one past the last word, so the new last word takes all nulls
-        words = pa.concat_arrays([coded.words.binary, pa.array([raw], pa.large_binary())])
-        return Text(Coded(coded.codes, Words(words, ("filled", raw, *coded.words.key)), nulls=False))
 
-    return fill
+def _filled_text(column: Text, words: Words, places: Array | None = None) -> Text:
+    """The text with the first of `words` in place of null, or with the one at each row's place among them."""
+    coded = column.coded
+    if not coded.nulls:
+        return column
+    # the null code is one past the last word, so the first new word takes all nulls
+    known, codes = len(coded.words), coded.codes
+    if places is not None:
+        codes = np.where(codes == known, known + places, codes)
+    both = Words(pa.concat_arrays([coded.words.binary, words.binary]), ("filled", *words.key, *coded.words.key))
+    return Text(Coded(codes, both, nulls=False))

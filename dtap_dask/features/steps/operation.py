@@ -125,19 +125,21 @@ class Operation(BaseModel):
     keeps_ids: ClassVar[bool] = False
     """Whether ids, or one-hot vectors, are still the same ones in the result."""
 
+    @property
+    def title(self) -> str:
+        """What messages and plans call it."""
+        return self.name
+
     def parts(self) -> Sequence[Part]:
         """The values that this step makes; most make one."""
         return (Part("", self),)
 
     def needs(self) -> Sequence[Need]:
-        """Inputs besides the columns that the job names, given after these; the last is the folds.
+        """Inputs besides the one column that the job names, given after it.
 
-        Rows that are not fitted may come without them: then the operation is applied to the columns alone.
+        Rows that are not fitted may come without labels and folds: then the operation is applied without them.
         """
         return ()
-
-    def check(self) -> None:
-        """Raise `Unfit` where its options cannot be used here; asked once when a job is checked."""
 
     def check_input(self, given: ValueType) -> None:
         """Raise `Unfit` for an input that it cannot take; asked for each column that the job names."""
@@ -181,6 +183,10 @@ class Operation(BaseModel):
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         """The fitted numbers, named as dask-ml and scikit-learn name them. DataError if there are none."""
         return {}
+
+    def fit_further(self, known: Fitted, statistic: Any, context: ErrorContext) -> Fitted:
+        """`fit`, on top of what was known before any row was read."""
+        return self.fit(statistic, context)
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         """The operation as a function of its input columns; it may cache lookups for the next batch."""

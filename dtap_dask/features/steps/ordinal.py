@@ -13,7 +13,15 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, Words, numbers
 from dtap_dask.features.columns.vocabulary import Places, Vocabulary, WordTables
 from dtap_dask.features.statistics.counts import Tally
-from dtap_dask.features.steps.encode import VocabularyEncoder, as_text, class_name, refuse_unseen, whole_ids, words_at
+from dtap_dask.features.steps.encode import (
+    VocabularyEncoder,
+    as_bytes,
+    as_text,
+    class_name,
+    refuse_unseen,
+    whole_ids,
+    words_at,
+)
 from dtap_dask.features.steps.given_words import GivenWords
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, StatisticSpec, narrow, need_values
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
@@ -24,7 +32,7 @@ GUESSED_WORDS = (1, 1 << 17)
 """The least and the most distinct values to expect of a column that is not read yet: the largest vocabulary needs ids
 of four bytes."""
 
-_LATER = frozenset({"first", "vocabulary"})
+_LATER = frozenset({"first", "vocabulary", "append_to"})
 
 
 class OrdinalEncode(VocabularyEncoder):
@@ -33,7 +41,8 @@ class OrdinalEncode(VocabularyEncoder):
     An unseen string goes to bucket 1 + Fingerprint64(its UTF-8 bytes) mod oov_buckets, an unseen integer to
     1 + value mod oov_buckets; without buckets it is an error. `top_k` and `min_count` bound the vocabulary; the words
     of `first` come first in it, whether they occur or not. With `vocabulary` nothing is learnt: its words are given, in
-    the order of their ids, as a list or by the path of a file, which is its digest once the file was read.
+    the order of their ids, as a list or by the path of a file. `append_to` is the path of an earlier dataset: its words
+    keep their ids, and new ones follow. Digests take the place of both paths once the job is prepared.
     The same ids as Keras' StringLookup and IntegerLookup with a mask token. Fitted: `vocabulary`, `counts`.
     """
 
@@ -48,6 +57,7 @@ class OrdinalEncode(VocabularyEncoder):
     null: Literal["id", "error"] = "id"
     first: WordList = ()
     vocabulary: VocabularyOption = None
+    append_to: Annotated[str, Field(min_length=1)] | None = None
 
     remedy: ClassVar[str] = "give it `oov_buckets`"
     """What to do about values that the fitted rows do not hold."""
@@ -59,7 +69,8 @@ class OrdinalEncode(VocabularyEncoder):
     def _check(self) -> Self:
         if self.top_k is not None and len(self.first) > self.top_k:
             raise ValueError(f"`first` holds {len(self.first):,} words, and `top_k` allows {self.top_k:,}")
-        counted = [name for name in ("top_k", "min_count", "first") if getattr(self, name) not in (None, 1, ())]
+        counting = ("top_k", "min_count", "first", "append_to")
+        counted = [name for name in counting if getattr(self, name) not in (None, 1, ())]
         if self.vocabulary is not None and counted:
             raise ValueError(f"`vocabulary` says which words there are and in which order: leave `{counted[0]}` out")
         return self
@@ -91,32 +102,47 @@ class OrdinalEncode(VocabularyEncoder):
         return super().statistic if self.vocabulary is None else None
 
     def known(self, words: Mapping[str, GivenWords], given: ValueType) -> Fitted:
-        if not isinstance(self.vocabulary, str):
-            return {} if self.vocabulary is None else {"vocabulary": as_text(as_array(self.vocabulary))}
-        if self.vocabulary not in words:
+        if isinstance(self.vocabulary, tuple):
+            return {"vocabulary": as_text(as_array(self.vocabulary))}
+        option = "append_to" if self.vocabulary is None else "vocabulary"
+        named = self.append_to if self.vocabulary is None else self.vocabulary
+        if named is None or named not in words:
             return {}
         try:
-            return {"vocabulary": as_text(words[self.vocabulary].of_type(given))}
+            found = words[named].of_type(given)
+            _refuse_other_beginning(as_array(self.first), found)
         except Unfit as error:
-            raise Unfit(f"{self.name}.vocabulary: {error}") from None
+            raise Unfit(f"{self.name}.{option}: {error}") from None
+        return {"vocabulary": as_text(found)}
 
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
+        return self._learnt(statistic, context, as_array(self.first))
+
+    def fit_further(self, known: Fitted, statistic: Any, context: ErrorContext) -> Fitted:
+        """As `fit`, with the known vocabulary first."""
+        if "vocabulary" not in known:
+            return self.fit(statistic, context)
+        earlier = known["vocabulary"]
+        return self._learnt(statistic, context, earlier if pa.types.is_integer(earlier.type) else as_bytes(earlier))
+
+    def _learnt(self, statistic: Any, context: ErrorContext, ahead: pa.Array) -> Fitted:
         need_values(statistic, context)
-        vocabulary, counts = self._in_order(*statistic.by_count())
+        vocabulary, counts = self._in_order(ahead, *statistic.by_count())
         return {"vocabulary": as_text(vocabulary), "counts": pa.array(counts), "n_samples_seen_": statistic.count}
 
-    def _in_order(self, values: pa.Array, counts: Tally) -> tuple[pa.Array, Tally]:
-        """The vocabulary and its counts, of all values by falling count: `first`, then the most frequent others."""
+    def _in_order(self, ahead: pa.Array, values: pa.Array, counts: Tally) -> tuple[pa.Array, Tally]:
+        """The vocabulary and its counts, of all values by falling count: `ahead`, then the most frequent others."""
         frequent = counts >= self.min_count
-        if not self.first:
-            size = np.count_nonzero(frequent) if self.top_k is None else min(self.top_k, np.count_nonzero(frequent))
-            return values[:size], counts[:size]
-        first, values = _of_one_type(as_array(self.first), values)
-        place = _find(Vocabulary(first), values)
-        ahead = np.zeros(len(first), np.int64)
-        ahead[place[place >= 0]] = counts[place >= 0]
-        others = np.flatnonzero(frequent & (place < 0))[: None if self.top_k is None else self.top_k - len(first)]
-        return pa.concat_arrays([first, values.take(pa.array(others))]), np.append(ahead, counts[others])
+        most = None if self.top_k is None else max(0, self.top_k - len(ahead))
+        if not len(ahead):
+            size = np.count_nonzero(frequent)
+            return values[:size][:most], counts[:size][:most]
+        ahead, values = _of_one_type(ahead, values)
+        place = _find(Vocabulary(ahead), values)
+        of_ahead = np.zeros(len(ahead), np.int64)
+        of_ahead[place[place >= 0]] = counts[place >= 0]
+        others = np.flatnonzero(frequent & (place < 0))[:most]
+        return pa.concat_arrays([ahead, values.take(pa.array(others))]), np.append(of_ahead, counts[others])
 
     def refuse(self, column: Column, bad: Mask, context: ErrorContext) -> NoReturn:
         """Raise the DataError for values outside the vocabulary, where `bad` is True."""
@@ -218,12 +244,21 @@ def _ids_of(
     return np.append(ids, 0).astype(dtype), None
 
 
-def _of_one_type(first: pa.Array, values: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Both in the type of `values`, or as int64 where that is too narrow for `first`."""
+def _of_one_type(ahead: pa.Array, values: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Both in the type of `values`, or as int64 where that is too narrow for `ahead`."""
     try:
-        return first.cast(values.type), values
+        return ahead.cast(values.type), values
     except pa.ArrowInvalid:
-        return first.cast(pa.int64()), values.cast(pa.int64())
+        return ahead.cast(pa.int64()), values.cast(pa.int64())
+
+
+def _refuse_other_beginning(first: pa.Array, earlier: pa.Array) -> None:
+    """Raise `Unfit` where an earlier vocabulary does not begin with these words."""
+    if len(first) and first.to_pylist() != earlier[: len(first)].to_pylist():
+        raise Unfit(
+            "its vocabulary does not begin with the words of `first`, and no id may move. Leave `first` out, or "
+            "`append_to`."
+        )
 
 
 def _find(vocabulary: Vocabulary, values: pa.Array) -> Places:

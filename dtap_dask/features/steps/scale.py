@@ -11,19 +11,19 @@ from pydantic import model_validator
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Numbers, numbers
 from dtap_dask.features.statistics.statistic import Extremes, Moments
+from dtap_dask.features.steps.keyed import Keyable
 from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
     Fitted,
     Inverse,
-    Operation,
     StatisticSpec,
     need_values,
 )
 from dtap_dask.features.steps.valuetype import ValueType
 
 
-class Scaler(Operation):
+class Scaler(Keyable):
     """x * factor + shift, or (x - shift) / factor, with fitted numbers. Nulls stay null."""
 
     on_elements: ClassVar[bool] = True

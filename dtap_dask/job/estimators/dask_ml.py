@@ -40,9 +40,9 @@ from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
-from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation
@@ -183,6 +183,10 @@ def _count(step: CountEncode, fitted: Fitted, columns: Sequence[str], given: Val
     return Refused(step.name, "neither has such an encoder; value_counts of pandas counts.")
 
 
+def _keyed(step: Keyed, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    return Refused(step.title, "theirs learn from all rows alike; fit one on each group of groupby of pandas.")
+
+
 def _cross(step: Cross, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     return Refused(step.name, "none of theirs joins columns of text; tf.strings.join does, and + of pandas.")
 
@@ -286,13 +290,6 @@ def _polynomial(step: Polynomial, fitted: Fitted, columns: Sequence[str], given:
     return made.set_output(transform="pandas").fit(pd.DataFrame({name: [0.0] for name in columns}))
 
 
-def _estimator(step: Estimator, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    found = step.restored(fitted)
-    if step.by_dask or len(columns) != sum(width or 1 for width in fitted["input_widths_"]):
-        return found
-    return _filled(found, feature_names_in_=np.array(columns, object))
-
-
 MAKERS: dict[type[Operation], Callable[..., Any]] = {
     StandardScale: _standard,
     MinMaxScale: _minmax,
@@ -306,6 +303,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     OneHotEncode: _one_hot,
     HashEncode: _hash,
     CountEncode: _count,
+    Keyed: _keyed,
     Cross: _cross,
     Bucketize: _bucketize,
     Clip: _clip,
@@ -320,7 +318,6 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     TargetEncode: target_encoder,
     Pca: _pca,
     Polynomial: _polynomial,
-    Estimator: _estimator,
     TruncatedSvd: _truncated_svd,
     MissingIndicator: _missing_indicator,
 }

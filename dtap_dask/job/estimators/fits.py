@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +29,9 @@ from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moment
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
-from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
@@ -39,8 +40,8 @@ from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardSca
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.yeo_johnson import PowerTransform, is_resolved, yeo_johnson
-from dtap_dask.job.estimators.external import transformers
-from dtap_dask.job.estimators.frames import VALUES, Frames, Target, places_by_input
+from dtap_dask.job.estimators.frames import VALUES, Frames, Target
+from dtap_dask.job.estimators.keyed import by_key
 from dtap_dask.job.estimators.target import target_means
 
 
@@ -170,7 +171,8 @@ def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fit
         tally = _tally(frames, target, rows)
         known = Categorizer(columns=[VALUES]).fit(frames.values(target.inputs[0]))
         in_order = tally.loc[known.categories_[VALUES].categories]
-        learnt.append(target.step.fit(_counts(in_order, rows), target.context))
+        known_before = frames.learnt.get(target.value, {})
+        learnt.append(target.step.fit_further(known_before, _counts(in_order, rows), target.context))
     return learnt
 
 
@@ -316,9 +318,16 @@ def _components(target: Target, block: Floats) -> Fitted:
 
 def decompositions(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """scikit-learn's TruncatedSVD on the block, gathered by a worker: dask-ml's takes no data frames."""
-    widths = [{"input_widths_": places_by_input(frames.floats(target.inputs).columns)} for target in targets]
+    widths = [{"input_widths_": _widths(frames.floats(target.inputs).columns)} for target in targets]
     learnt = [_gathered(frames, target, rows, _decomposition) for target in targets]
     return [{**one, **other} for one, other in zip(learnt, widths, strict=True)]
+
+
+def _widths(names: Sequence[str]) -> tuple[int, ...]:
+    """Of each input the places of a vector, 0 for a number, from the names of a frame's columns."""
+    found = Counter(name.partition(".")[0] for name in names)
+    numbers = set(names) & set(found)
+    return tuple(0 if name in numbers else count for name, count in found.items())
 
 
 def _decomposition(target: Target, block: Floats) -> Fitted:
@@ -367,6 +376,7 @@ Fit = Callable[[Frames, Sequence[Target], int], list[Fitted]]
 
 FITS: dict[type[Operation], Fit] = {
     Impute: fillings,
+    Keyed: by_key,
     StandardScale: standard,
     MinMaxScale: minmax,
     MaxAbsScale: maxabs,
@@ -382,7 +392,6 @@ FITS: dict[type[Operation], Fit] = {
     Pca: components,
     TargetEncode: target_means,
     TruncatedSvd: decompositions,
-    Estimator: transformers,
 }
 """What fits an operation: a function of frames, of targets that have this same step, and of the number of fitted rows.
 Operations that never learn have none."""

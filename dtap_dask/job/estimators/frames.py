@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import Column, Decimals, Floats, Text, elements_of, numbers, present
+from dtap_dask.features.columns.column import Column, Decimals, Floats, Numbers, Text, elements_of, numbers, present
 from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Value, in_order
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation
-from dtap_dask.features.steps.transformers import allow_estimators
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
@@ -72,6 +71,10 @@ class Frames:
         nulls: one letter for each byte of text, the digits of integers and booleans (0, 1)."""
         return self._frame(_spelled, tuple(values))
 
+    def keyed(self, key: Value, value: Value) -> dd.DataFrame:
+        """Columns '0', the key, as the first one of `rows`, and '1', the value: floats, or text like the key."""
+        return self._frame(_keyed, (key, value))
+
     def _frame(self, make: Make, values: tuple[Value, ...]) -> dd.DataFrame:
         fitted = {value: self.learnt[value] for value in in_order(values) if value in self.learnt}
         rows = _Rows(self.context, values, fitted, make)
@@ -88,7 +91,6 @@ class _Rows:
     make: Make
 
     def __call__(self, task: ScanTask) -> pd.DataFrame:
-        allow_estimators(*self.context.estimators)
         with self.context.secrets.redacting():  # Dask logs what tasks raise
             return with_retries(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
 
@@ -115,13 +117,6 @@ class _Rows:
         return self.make([elements_of(columns[program.places[value]]) for value in self.values])
 
 
-def places_by_input(names: Sequence[str]) -> tuple[int, ...]:
-    """Of each input the places of a vector, 0 for a number, from the names that `Frames.floats` gives its columns."""
-    found = Counter(name.partition(".")[0] for name in names)
-    numbers = set(names) & set(found)
-    return tuple(0 if name in numbers else count for name, count in found.items())
-
-
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:
     made: dict[str, Floats] = {}
     for number, column in enumerate(columns):
@@ -133,14 +128,27 @@ def _floats(columns: Sequence[Column]) -> pd.DataFrame:
 
 def _spelled(columns: Sequence[Column]) -> pd.DataFrame:
     first, *others = columns
-    if isinstance(first, Text):
-        values = [None if word is None else word.decode("latin-1") for word in first.plain().to_pylist()]
+    frame = pd.DataFrame({"0": _words(first)})
+    return frame.assign(**{str(number): numbers(column).floats() for number, column in enumerate(others, 1)})
+
+
+def _keyed(columns: Sequence[Column]) -> pd.DataFrame:
+    key, value = columns
+    floats = isinstance(value, Numbers) and value.is_float
+    return pd.DataFrame({"0": _words(key), "1": numbers(value).floats() if floats else _words(value)})
+
+
+def _words(column: Column) -> Any:
+    """Text, a letter for each byte, or the digits of numbers; with nulls."""
+    if isinstance(column, Text):
+        values = [None if word is None else word.decode("latin-1") for word in column.plain().to_pylist()]
+    elif isinstance(column, Decimals):
+        values = spelled(column.array).to_pylist()
     else:
-        given = numbers(first)
+        given = numbers(column)
         digits = given.values.astype(np.uint8) if given.values.dtype == np.bool_ else given.values
         values = pa.array(digits, mask=given.nulls()).cast(pa.string()).to_pylist()
-    frame = pd.DataFrame({"0": pd.array(values, dtype="str")})
-    return frame.assign(**{str(number): numbers(column).floats() for number, column in enumerate(others, 1)})
+    return pd.array(values, dtype="str")
 
 
 def _values(columns: Sequence[Column]) -> pd.DataFrame:

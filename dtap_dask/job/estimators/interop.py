@@ -63,12 +63,12 @@ def to_dask_ml(
     | one_hot_encode, maxabs_scale, robust_scale, pca | sklearn: OneHotEncoder, MaxAbsScaler, RobustScaler, PCA |
     | quantile_transform, power_transform | sklearn.preprocessing: QuantileTransformer, PowerTransformer |
     | truncated_svd, polynomial | sklearn: TruncatedSVD, PolynomialFeatures |
-    | estimator | the transformer that the step names |
     | target_encode | sklearn.preprocessing.TargetEncoder; `transform` gives what rows outside the fitted part get |
     | bucketize: quantiles; boundaries | sklearn: KBinsDiscretizer; FunctionTransformer of numpy.digitize |
     | clip, log1p, datetime_parts, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
     | hash_encode, other casts, what follows a Categorizer | `Refused`, with the reason |
     | multi_hot | sklearn.feature_extraction.text.CountVectorizer in a ColumnTransformer |
+    | a step with `by` | `Refused`: theirs learn from all rows alike; fit one on each group of a key |
     | count_encode, cross | `Refused`: neither counts values or joins text |
     | tokenize, text_hash | `Refused`: HashingVectorizer computes MurmurHash3 |
     | other steps of lists: null_as_empty, list_length, first, last, pad, encoders of each element | `Refused` |
@@ -118,7 +118,7 @@ def _on_columns(state: FittedState, steps: Sequence[Value]) -> list[tuple[str, A
         estimator = estimator_of(value, state.fitted.get(value, {}))
         if coded and not isinstance(step, Passthrough):
             estimator = Refused(step.name, f"it works on the ids of {coded}, and Categorizer gives categories.")
-        estimators.append((step.name, estimator))
+        estimators.append((step.title, estimator))
         if isinstance(estimator, Categorizer):
             coded = step.name
     return estimators

@@ -35,9 +35,9 @@ def _fitted(parts: Sequence[pd.DataFrame], target: Target) -> Fitted:
     assert target.value.learns is not None
     statistic = target.value.learns.empty()
     kind = target.inputs[0].type
-    rows["0"] = pd.Series([None if pd.isna(one) else _parsed(one, kind) for one in rows["0"]], dtype=object)
+    rows["0"] = parsed(rows["0"], kind)
     others = [Sample(Numbers(rows[name].to_numpy())) for name in ("1", "2")]
-    statistic.add(Sample(_column(rows["0"].tolist(), kind)), *others)
+    statistic.add(Sample(column_of(rows["0"], kind)), *others)
     statistic.settle()
     fitted = step.fit(statistic, target.context)  # says what cannot be learnt from
     whole = _learnt(step, rows)
@@ -63,11 +63,19 @@ def _lists(block: Any) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(block, np.float64).ravel(), block.shape[1])
 
 
-def _parsed(spelled: str, kind: ValueType) -> bytes | int:
-    return spelled.encode("latin-1") if kind.base == "text" else int(spelled)
+def parsed(spelled: Any, kind: ValueType) -> Any:
+    """The values that a column of `Frames.rows` spells: bytes or integers, and None."""
+    of = _bytes if kind.base == "text" else int
+    return pd.Series([None if pd.isna(one) else of(one) for one in spelled], dtype=object)
 
 
-def _column(values: list[Any], kind: ValueType) -> Column:
+def _bytes(letters: str) -> bytes:
+    return letters.encode("latin-1")
+
+
+def column_of(values: Any, kind: ValueType) -> Column:
+    """A column of what `parsed` gives."""
+    values = values.tolist()
     if kind.base == "text":
         return Text(pa.array(values, pa.large_binary()))
     plain = pa.uint8() if kind.base == "bool" else pa.int64()

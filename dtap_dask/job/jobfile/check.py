@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from dtap_dask.errors import ExpressionError, JobError, Problem, StorageError, did_you_mean
+from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import FeatureSpec, FittedState, Graph, build, planned_dtype
 from dtap_dask.features.quoting import sql_name
-from dtap_dask.features.steps.estimator import Estimator
+from dtap_dask.features.steps.label import label_step
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import OrdinalEncode
 from dtap_dask.job.jobfile.spec import BlockSpec, Job
@@ -21,6 +21,7 @@ from dtap_dask.lake.hashing import is_key_type
 from dtap_dask.lake.scan import ScanSpec, without_unneeded
 from dtap_dask.lake.split import SplitSpec
 from dtap_dask.lake.sql.expression import parse_sql
+from dtap_dask.storage.locations import absolute
 from dtap_dask.validation import sentence
 
 
@@ -86,7 +87,6 @@ class _Check:
             state = FittedState.unfitted(graph, self.files.words)
         except JobError as error:
             self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
-        self.fitted_by_dask_ml(specs)
         if state is not None and self.job.output.layout == "rows":
             self.rows_layout(state.graph)
         self.job.raise_pending(self.problems)
@@ -183,30 +183,45 @@ class _Check:
             self.report(message, "features", index)
         elif block.name is not None:
             if columns:
-                steps = self.steps(block.steps, "features", index)
+                steps = self.steps(block.steps, None, "features", index)
                 yield FeatureSpec(block.name, "feature", tuple(columns), steps, True, block.allow_null, place)
         elif block.as_ is not None and "{column}" not in block.as_ and len(columns) > 1:
             message = f"{block.as_!r} gives {len(columns)} outputs the same name: put {{column}} into it."
             self.report(message, "features", index, "as")
         else:
-            steps = self.steps(block.steps, "features", index)
             for column in columns:
                 name = (block.as_ or "{column}").replace("{column}", column)
+                steps = self.steps(block.steps, name, "features", index)
                 yield FeatureSpec(name, "feature", (column,), steps, False, block.allow_null, place)
 
-    def steps(self, steps: Sequence[Operation], *loc: str | int) -> tuple[Operation, ...]:
-        """The steps at `loc`, with the digest of a file of words in place of its path."""
-        return tuple(self.with_words(step, *loc, "steps", index) for index, step in enumerate(steps))
+    def steps(self, steps: Sequence[Operation], feature: str | None, *loc: str | int) -> tuple[Operation, ...]:
+        """The steps at `loc` of a feature, with digests in place of the paths of words; None for a vector."""
+        return tuple(self.with_words(step, feature, *loc, "steps", index) for index, step in enumerate(steps))
 
-    def with_words(self, step: Operation, *loc: str | int) -> Operation:
-        """A step, with the digest of its file of words in place of its path; reports why a file has none."""
-        if not isinstance(step, OrdinalEncode) or not isinstance(step.vocabulary, str):
+    def with_words(self, step: Operation, feature: str | None, *loc: str | int) -> Operation:
+        """A step, with the digest of the words that it names in place of their path; reports why there are none."""
+        if not isinstance(step, OrdinalEncode):
             return step
+        option, path = "vocabulary", step.vocabulary
         try:
-            return step.model_copy(update={"vocabulary": self.files.digest(step.vocabulary)})
-        except (ValueError, StorageError) as error:
-            self.report(sentence(f"{step.name}.vocabulary: {step.vocabulary}: {error}"), *loc)
-            return step
+            if isinstance(path, str):
+                return step.model_copy(update={option: self.files.digest(path)})
+            option, path = "append_to", step.append_to
+            if path is not None:
+                made = label_step(step) if loc[0] == "label" else step
+                return step.model_copy(update={option: self.earlier(path, feature, made)})
+        except (ValueError, DtapError) as error:
+            texts = [problem.message for problem in error.problems] if isinstance(error, JobError) else [str(error)]
+            self.report(sentence(f"{step.name}.{option}: {path}: {' '.join(texts)}"), *loc)
+        return step
+
+    def earlier(self, path: str, feature: str | None, step: Operation) -> str:
+        """The digest of the vocabulary of a feature in an earlier dataset."""
+        if feature is None:
+            raise ValueError("a vector has no vocabulary of its own. Leave the `name` of the block out")
+        if absolute(path) == absolute(self.job.output.path):
+            raise ValueError("it is the folder that this job writes to. Write to another one")
+        return self.files.earlier(path, feature, step)
 
     def expanded(self, index: int, block: BlockSpec) -> Iterator[str]:
         """The columns of a block, with globs expanded."""
@@ -233,24 +248,13 @@ class _Check:
             loc = ("label", index) if listed else ("label",)
             if self.known(label.column, *loc):
                 place = f"label[{index}]" if listed else "label"
-                steps = self.steps(label.steps, *loc)
+                steps = self.steps(label.steps, label.column, *loc)
                 yield FeatureSpec(label.column, "label", (label.column,), steps, False, False, place)
         if self.job.weight is not None and self.known(self.job.weight, "weight"):
             yield FeatureSpec(self.job.weight, "weight", (self.job.weight,), (), False, False, "weight")
         for index, name in enumerate(self.job.keep):
             if self.known(name, "keep", index):
                 yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
-
-    def fitted_by_dask_ml(self, specs: Iterable[FeatureSpec]) -> None:
-        """Report transformers of dask-ml in a job that does not use Dask's collections."""
-        if self.job.fit == "dask_ml":
-            return
-        for spec in specs:
-            for index, step in enumerate(spec.steps):
-                if isinstance(step, Estimator) and step.by_dask:
-                    message = f"{step.path} is fitted on Dask arrays: set `fit: dask_ml` in the job, or take one of "
-                    message += "scikit-learn."
-                    self.problems.append(Problem(self.located(f"{spec.place}.steps[{index}]"), message))
 
     def rows_layout(self, graph: Graph) -> None:
         """Report features of types that tf.train.Example does not have."""

@@ -18,7 +18,7 @@ def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
     features: dict[str, str] = {}  # the output's name by column
     for output in checked.graph.outputs:
         if output.role == "feature":
-            for column in output.columns:
+            for column in output.sources:
                 features.setdefault(column, output.name)
     for label in dict.fromkeys(one.column for one in job.label):
         same = {label, *(name for name in parsed if label in parsed and parsed[name].tree == parsed[label].tree)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dtap_dask.features import Graph
 from dtap_dask.features.statistics.counts import Counts
-from dtap_dask.features.steps.estimator import Estimator
+from dtap_dask.features.steps.operation import StatisticSpec
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
@@ -106,15 +106,9 @@ def task_warnings(tasks: int, size: int, threads: int, *, requested: bool) -> It
         )
 
 
-def sample_warnings(graph: Graph, rows: int) -> Iterator[str]:
-    """Transformers that are fitted on fewer rows than the `rows` of the source."""
-    for value in graph.values:
-        step = value.operation
-        if isinstance(step, Estimator) and not step.by_dask and rows > step.rows:
-            yield (
-                f"{step.path} (feature {graph.context(value).feature!r}) is fitted on a sample: {step.rows:,} of the "
-                f"fitted rows at most, the same in every run; the source has {rows:,}. `rows` in the step changes that."
-            )
+def _counts(learns: StatisticSpec) -> bool:
+    """Whether all distinct values are held, perhaps for each key."""
+    return Counts in (learns.kind, *learns.options)
 
 
 def vocabulary_warnings(
@@ -125,7 +119,7 @@ def vocabulary_warnings(
     `measured` is the memory that a probe expects for each column, in bytes. Without one, the words of text that is not
     dictionary-encoded are assumed never to repeat: footers tell no more.
     """
-    counted = {value.columns[0] for value in graph.values if value.learns and value.learns.kind is Counts}
+    counted = {value.columns[0] for value in graph.values if value.learns and _counts(value.learns)}
     plain = {name: COPIES * size for name, size in notes.plain_text.items()}
     needs = {name: size for name, size in (plain if measured is None else measured).items() if name in counted}
     if sum(needs.values()) > MEMORY_SHARE * memory:

@@ -12,6 +12,7 @@ from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.train.serving.tensors import (
     ListTensor,
     NumberTensor,
+    Tensor,
     TensorBound,
     TensorColumn,
     TextTensor,
@@ -35,13 +36,31 @@ def impute(step: Impute, fitted: Fitted, value: Value) -> TensorBound:
             )
         given = numbers(column)
         if as_floats or given.values.dtype == tf.float64:
-            made = floats(column)
-            return NumberTensor(tf.where(tf.math.is_nan(made), fixed(float(filling)), made))
-        if given.null is None:
-            return given
-        return NumberTensor(tf.where(given.null, tf.cast(filling, given.values.dtype), given.values))
+            return filled(NumberTensor(floats(column)), fixed(float(filling)))
+        return filled(given, tf.cast(filling, given.values.dtype))
 
     return apply
+
+
+def impute_by_row(step: Impute, fitted: Fitted, value: Value) -> TensorBound:
+    """The value of each row in place of nulls: `statistics_` is a tensor [n]."""
+    filling = fitted["statistics_"]
+
+    def apply(column: TensorColumn) -> TensorColumn:
+        if isinstance(column, TextTensor):
+            return column if column.null is None else TextTensor(tf.where(column.null, filling, column.values))
+        given = numbers(column)
+        if step.strategy != "most_frequent" or given.values.dtype == tf.float64:
+            given = NumberTensor(floats(column))
+        return filled(given, tf.cast(filling, given.values.dtype))
+
+    return apply
+
+
+def filled(given: NumberTensor, filling: Tensor) -> NumberTensor:
+    """The numbers with others of the same dtype in place of nulls."""
+    null = null_of(given)
+    return given if null is None else NumberTensor(tf.where(null, filling, given.values))
 
 
 def missing_indicator(step: MissingIndicator, fitted: Fitted, value: Value) -> TensorBound:

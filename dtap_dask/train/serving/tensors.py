@@ -65,10 +65,12 @@ class ListTensor:
 
 
 def fixed(value: Any, dtype: Any = tf.float64) -> Tensor:
-    """A constant of floats, of any shape, that TensorFlow's graph optimizer leaves alone.
+    """A constant of floats, of any shape, that TensorFlow's graph optimizer leaves alone; a tensor as it is.
 
     In a graph it would compute x / 3 as x * (1 / 3), and (x * a) * b as x * (a * b), which are other floats.
     """
+    if tf.is_tensor(value):
+        return value
     constant = tf.constant(value, dtype)
     return tf.raw_ops.PlaceholderWithDefault(input=constant, shape=constant.shape)
 
@@ -105,6 +107,6 @@ def null_of(column: NumberTensor | TextTensor) -> Tensor | None:
 
 def refuse(wrong: Tensor, value: Value, what: str) -> None:
     """InvalidArgumentError if any is true: `what` is in a value's columns, and its step cannot take it."""
-    step = value.applied.name
+    step = value.applied.title
     text = f"column {', '.join(value.columns)!r}, step {step}: the rows hold {what}"
     tf.debugging.Assert(~tf.reduce_any(wrong), [tf.constant(text)])

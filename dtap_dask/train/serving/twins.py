@@ -15,6 +15,7 @@ from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
+from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty, Pad, PadMask
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation
@@ -34,6 +35,7 @@ from dtap_dask.train.serving import (
     encode,
     frequency,
     impute,
+    keyed,
     lists,
     ordinal,
     polynomial,
@@ -57,6 +59,7 @@ TWINS: dict[type[Operation], Maker] = {
     First: lists.last,
     HashEncode: encode.hash_encode,
     Impute: impute.impute,
+    Keyed: keyed.keyed,
     Last: lists.last,
     ListLength: lists.list_length,
     LabelEncode: ordinal.ordinal_encode,

@@ -122,8 +122,12 @@ def fused(plan: Plan, context: TaskContext) -> FittedState:
 def assert_close(left: Any, right: Any, place: str) -> None:
     if isinstance(left, pa.Array):
         assert left.type == right.type, place
-        if pa.types.is_fixed_size_list(left.type):
-            np.testing.assert_allclose(left.flatten(), right.flatten(), rtol=1e-12, err_msg=place)
+        if pa.types.is_list(left.type):
+            assert left.offsets.equals(right.offsets), place
+        inner = left.flatten() if pa.types.is_list(left.type) or pa.types.is_fixed_size_list(left.type) else left
+        if pa.types.is_floating(inner.type):
+            other = right if inner is left else right.flatten()
+            np.testing.assert_allclose(inner, other, rtol=1e-9, atol=1e-12, err_msg=place)
         else:
             assert left.equals(right), place
     elif isinstance(left, tuple):
@@ -237,6 +241,45 @@ def test_odd_columns(odd: Path, tmp_path: Path) -> None:
     mine = by_dask_ml(plan, context)
     assert mine.passes == 2
     assert_same(mine, fused(other, other_work))
+
+
+BY_KEY = [
+    {
+        "columns": ["nan", "small"],
+        "steps": [
+            {"impute": {"strategy": "median", "by": "bytes"}},
+            {"standard_scale": {"by": "digit"}},
+            {"minmax_scale": {"by": "flag", "feature_range": [-1, 1]}},
+            {"robust_scale": {"by": "unsigned", "with_centering": False}},
+            {"maxabs_scale": {"by": "tie"}},
+            {"bucketize": {"quantiles": 4, "by": "second"}},
+        ],
+    },
+    {
+        "columns": ["tenth"],
+        "steps": [{"impute": {"by": "small"}}, {"standard_scale": {"by": "tie", "with_mean": False}}],
+    },
+    {
+        "columns": ["big", "bytes", "flag"],
+        "steps": [{"impute": {"strategy": "most_frequent", "by": "digit"}}, {"hash_encode": 9}],
+    },
+    {
+        "columns": ["cents", "nan"],
+        "steps": [{"impute": {"strategy": "most_frequent", "by": "digit"}}],
+        "as": "{column}_filled",
+    },
+]
+
+
+def test_steps_by_a_key(odd: Path, tmp_path: Path) -> None:
+    given = {
+        "features": BY_KEY,
+        "split": {"parts": {"train": 0.5, "eval": 0.5}, "key": ["key"]},
+        "derive": {"second": "make_timestamp(digit * 1000000)"},
+    }
+    plan, context = planned(odd, tmp_path / "a", **given)
+    other, other_work = planned(odd, tmp_path / "b", **given)
+    assert_same(by_dask_ml(plan, context), fused(other, other_work))
 
 
 def test_target_encoding_without_each_fold(odd: Path, tmp_path: Path) -> None:

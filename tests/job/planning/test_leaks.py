@@ -85,6 +85,18 @@ def test_what_the_expressions_show(tmp_path: Path) -> None:
     ]
 
 
+def test_a_key_is_looked_at_as_a_feature_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = job_on(tmp_path, label="dear", derive={"dear": "price > 1", "after": "case when dear then 1 else 0 end"})
+    job["features"] = [{"columns": ["noise"], "steps": [{"standard_scale": {"by": "after"}}]}]
+    assert leaks(job) == [
+        "The feature 'noise' is derived from the label 'dear', which is not known when a model predicts: take it out "
+        "of the features."
+    ]
+    job = job_on(tmp_path, label="y", features=[{"columns": ["noise"], "steps": [{"standard_scale": {"by": "word"}}]}])
+    [note] = run_notes(job, capsys)
+    assert "column 'word' alone predicts the label 'y'" in note
+
+
 def test_a_label_is_given_away_only_by_all_of_its_sources(tmp_path: Path) -> None:
     derive = {"share": "noise / price", "high": "share > 0.2 * cents"}
     job = job_on(tmp_path, label="high", derive=derive, features=[{"columns": ["cents", "noise", "city"]}])
