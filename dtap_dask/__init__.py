@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dtap_dask.apply.vocabulary import vocabulary
     from dtap_dask.errors import DtapError
     from dtap_dask.features import FittedState
+    from dtap_dask.features.steps.transformers import allow_estimators
     from dtap_dask.job.cluster.client import ClusterOptions
     from dtap_dask.job.estimators.interop import to_dask_ml
     from dtap_dask.job.jobfile.spec import Job
@@ -36,6 +37,7 @@ _HOMES = {
     "Job": ("dtap_dask.job.jobfile.spec", "Job"),
     "Manifest": ("dtap_dask.records.manifest", "Manifest"),
     "Plan": ("dtap_dask.job.planning.plan", "Plan"),
+    "allow_estimators": ("dtap_dask.features.steps.transformers", "allow_estimators"),
     "inverse": ("dtap_dask.apply.inverse", "inverse"),
     "inputs": ("dtap_dask.train.inputs", "inputs"),
     "load": ("dtap_dask.train.load", "load"),
@@ -56,6 +58,7 @@ __all__ = [
     "Job",
     "Manifest",
     "Plan",
+    "allow_estimators",
     "inputs",
     "inverse",
     "load",

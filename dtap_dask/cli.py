@@ -80,6 +80,24 @@ def _set_option(function: F) -> F:
     )(function)
 
 
+def _allow(ctx: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
+    if modules:
+        from dtap_dask.features.steps.transformers import allow_estimators
+
+        allow_estimators(*modules)
+
+
+def _estimators_option(function: F) -> F:
+    return click.option(
+        "--allow-estimators",
+        multiple=True,
+        metavar="MODULE",
+        expose_value=False,
+        callback=_allow,
+        help="Let the step `estimator` import from this top-level module, too, which runs its code.",
+    )(function)
+
+
 def _json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
 
@@ -148,6 +166,7 @@ def tfrecords(debug: bool) -> None:
 @tfrecords.command()
 @click.argument("job", type=PATH)
 @_set_option
+@_estimators_option
 @click.option("--limit", type=click.IntRange(1), help="Plan for about this many source rows only.")
 @click.option("--probe", is_flag=True, help="Measure on a few row groups (about 4 s), to forecast time and sizes.")
 @click.option("--workers", type=click.IntRange(1), help="Forecast for this many worker threads (one per core).")
@@ -163,6 +182,7 @@ def plan(job: str, as_json: bool, **options: Any) -> None:
 @tfrecords.command()
 @click.argument("job", type=PATH)
 @_set_option
+@_estimators_option
 @click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show.")
 @_json_option
 def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> None:
@@ -176,6 +196,7 @@ def preview(job: str, overrides: tuple[str, ...], rows: int, as_json: bool) -> N
 @tfrecords.command()
 @click.argument("job", type=PATH)
 @_set_option
+@_estimators_option
 @_cluster_options
 @_run_options
 @click.option("--probe", is_flag=True, help="Measure on a few row groups first, and forecast the time.")
@@ -192,6 +213,7 @@ def run(job: str, as_json: bool, **options: Any) -> None:
 @tfrecords.command()
 @click.argument("job", type=PATH)
 @_set_option
+@_estimators_option
 @_scheduler_options
 @_run_options
 @_json_option

@@ -14,6 +14,7 @@ from dtap_dask.apply.rows import as_batch
 from dtap_dask.features import Rows
 from dtap_dask.features.columns.column import Array
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.steps.transformers import allow_estimators, allowed_estimators
 
 
 def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, Any] | None = None) -> Any:
@@ -88,10 +89,12 @@ def _by_partition(
     """The Dask DataFrame of the features; the dataset is opened in each worker."""
     nothing = features.raw.schema.empty_table()
     meta = _as_frame(_as_table(features.apply(as_batch(nothing, features.raw.schema)), features.infos))
-    return frame.map_partitions(_partition, os.fspath(path), storage, meta=meta, enforce_metadata=False)
+    given = (os.fspath(path), storage, allowed_estimators())
+    return frame.map_partitions(_partition, *given, meta=meta, enforce_metadata=False)
 
 
-def _partition(frame: Any, path: str, storage: Mapping[str, Any] | None) -> Any:
+def _partition(frame: Any, path: str, storage: Mapping[str, Any] | None, estimators: tuple[str, ...]) -> Any:
+    allow_estimators(*estimators)
     features = open_features(path, storage)
     table = _as_table(features.apply(as_batch(frame, features.raw.schema)), features.infos)
     return _as_frame(table).set_axis(frame.index)

@@ -11,6 +11,5 @@ from dtap_dask.features.graph.graph import Graph as Graph
 from dtap_dask.features.graph.output import planned_dtype as planned_dtype
 from dtap_dask.features.graph.spec import FeatureSpec as FeatureSpec
 from dtap_dask.features.graph.state import FittedState as FittedState
-from dtap_dask.features.steps.registry import NOT_YET as NOT_YET
 from dtap_dask.features.steps.registry import STEPS as STEPS
 from dtap_dask.features.steps.registry import parse_step as parse_step

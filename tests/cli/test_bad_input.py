@@ -78,7 +78,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
         ["standard_scal"],
         r"features\[0\].steps\[0\] \(line \d+\): there is no step 'standard_scal'. Did you mean",
     ),
-    (STEPS, ["estimator"], r"features\[0\].steps\[0\] .*: step \'estimator\' is not available yet."),
+    (STEPS, ["estimator"], r"features\[0\].steps\[0\] .*estimator.path: this key is required: a text."),
     (
         STEPS,
         [{"impute": {"strategy": "avg"}}],

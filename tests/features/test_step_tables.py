@@ -28,6 +28,7 @@ NEEDED = {
     "cast": {"dtype": "int64"},
     "clip": {"min": 0},
     "datetime_parts": {"extract": ["hour"]},
+    "estimator": {"path": "sklearn.decomposition.FastICA"},
     "first": {"count": 2},
     "hash_encode": {"buckets": 8},
     "keyed": {"step": "maxabs_scale", "options": {"by": "k"}},

@@ -20,9 +20,10 @@ import click
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
+from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.keyed import KEY_OPTIONS
 from dtap_dask.features.steps.operation import Operation
-from dtap_dask.features.steps.registry import NOT_YET, STEPS
+from dtap_dask.features.steps.registry import STEPS
 from dtap_dask.job.cluster.file import ClusterFile
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.records.manifest import Manifest
@@ -186,12 +187,10 @@ def summary() -> Iterator[Row]:
             takes += ", or elements of lists"
         passes = "0" if step.statistic is Operation.statistic else "1"
         inverse = "no" if step.inverse is Operation.inverse else "yes"
-        yield f"`{name}`", takes, passes, inverse, "yes" if step.without_twin is Operation.without_twin else "in part"
-
-
-def later() -> Iterator[Row]:
-    """The steps that are not available yet."""
-    yield from ((f"`{name}`",) for name in NOT_YET)
+        serving = "yes" if step.without_twin is Operation.without_twin else "no"
+        if step is Estimator:
+            inverse = "if it has one"
+        yield f"`{name}`", takes, passes, inverse, serving
 
 
 def commands() -> Iterator[Row]:
@@ -267,7 +266,6 @@ TABLES = {
     "job": Table(("key", "type", "default", "meaning"), job),
     "steps": Table(("step", "option", "type", "default", "meaning"), steps, named_by=2),
     "summary": Table(("step", "takes", "passes", "inverse", "serving", "twin in dask-ml or scikit-learn"), summary),
-    "later": Table(("step", "what it will do"), later),
     "storage": Table(("setting", "type", "environment", "meaning"), storage),
     "cluster": Table(("key", "type", "meaning"), cluster),
     "manifest": Table(("key", "type", "meaning"), manifest),

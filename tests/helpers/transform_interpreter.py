@@ -178,6 +178,10 @@ def power_transform(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
+def estimator(options: Json, fitted: Json) -> Any:
+    raise NotImplementedError(f"what {options['path']} has learnt is opaque: only that class says what it means")
+
+
 def one_hot_encode(options: Json, fitted: Json) -> Any:
     def apply(x: Any) -> list[int]:
         if x is None and options["null"] == "error":
@@ -331,6 +335,7 @@ OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "standard_scale": standard_scale,
     "robust_scale": robust_scale,
     "quantile_transform": quantile_transform,
+    "estimator": estimator,
     "power_transform": power_transform,
     "minmax_scale": lambda options, fitted: unless_null(lambda x: number(x) * fitted["scale_"] + fitted["min_"]),
     "maxabs_scale": lambda options, fitted: unless_null(lambda x: number(x) / fitted["scale_"]),

@@ -149,6 +149,10 @@ class _Building:
             place = f"{spec.place}.steps[{index}]"
             if spec.role == "label":
                 self.problems += [Problem(place, text) for text in label_problems(step)]
+            try:
+                step.check()
+            except Unfit as error:
+                self.problems.append(Problem(place, str(error)))
             if step.on_block and not spec.vector:
                 text = f"{step.name} works on several columns at once. Give the block a `name`."
                 self.problems.append(Problem(place, text))

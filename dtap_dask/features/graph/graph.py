@@ -91,8 +91,11 @@ class Value:
     @property
     def _named(self) -> tuple[Value, ...]:
         """The inputs without those that the operation needs besides."""
-        needs = isinstance(self.operation, Operation) and self.operation.needs()
-        return self.inputs[:1] if needs else self.inputs
+        needs = self.operation.needs() if isinstance(self.operation, Operation) else ()
+        if not needs or not self.applied.on_block:
+            return self.inputs[:1] if needs else self.inputs
+        last = self.inputs[-1].operation
+        return self.inputs[: -len(needs)] if isinstance(last, Source) and last.folds else self.inputs
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ class FittedState:
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, pa.Array) or (isinstance(value, tuple) and len(value) > 4):
+    if isinstance(value, pa.Array | dict) or (isinstance(value, tuple) and len(value) > 4):
         return f"of {len(value):,}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_number, value))}]"

@@ -135,11 +135,14 @@ class Operation(BaseModel):
         return (Part("", self),)
 
     def needs(self) -> Sequence[Need]:
-        """Inputs besides the one column that the job names, given after it.
+        """Inputs besides the columns that the job names, given after these; those of a block end with the folds.
 
         Rows that are not fitted may come without labels and folds: then the operation is applied without them.
         """
         return ()
+
+    def check(self) -> None:
+        """Raise `Unfit` where its options cannot be used here; asked once when a job is checked."""
 
     def check_input(self, given: ValueType) -> None:
         """Raise `Unfit` for an input that it cannot take; asked for each column that the job names."""

@@ -14,6 +14,7 @@ from dtap_dask.features.steps.dates import DatetimeParts
 from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
+from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.keyed import Keyed
@@ -35,7 +36,8 @@ STEPS: dict[str, type[Operation]] = {
     for step in (
         Impute, Clip, Log1p, StandardScale, MinMaxScale, MaxAbsScale, RobustScale, QuantileTransform, PowerTransform,
         Bucketize, OrdinalEncode, OneHotEncode, HashEncode, CountEncode, Cross, TargetEncode, DatetimeParts, Tokenize,
-        TextHash, NullAsEmpty, ListLength, First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Cast, Passthrough,
+        TextHash, NullAsEmpty, ListLength, First, Last, Pad, MultiHot, Pca, TruncatedSvd, Polynomial, Estimator,
+        Cast, Passthrough,
     )
 }  # fmt: skip
 """What a job file may have under `steps`."""
@@ -49,16 +51,12 @@ OPERATIONS: dict[str, type[Operation]] = {
 }
 """All operations by the names that they have in transform.json."""
 
-NOT_YET = ("estimator",)
-
 
 def parse_step(name: str, options: Any = None) -> Operation:
     """The step `name` with its options: a mapping, None, or a scalar for the step's one obvious option.
 
     Raises JobError with every mistake; the place of each is the option's name below the step.
     """
-    if name in NOT_YET:
-        raise JobError(Problem("", f"step {name!r} is not available yet. Available: {', '.join(STEPS)}."))
     if name not in STEPS:
         raise JobError(Problem("", f"there is no step {name!r}.{did_you_mean(name, STEPS)}"))
     step = STEPS[name]

@@ -40,6 +40,7 @@ from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.elementwise import Cast, Clip, Log1p, Passthrough
 from dtap_dask.features.steps.encode import HashEncode, OneHotEncode
+from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.keyed import Keyed
@@ -290,6 +291,13 @@ def _polynomial(step: Polynomial, fitted: Fitted, columns: Sequence[str], given:
     return made.set_output(transform="pandas").fit(pd.DataFrame({name: [0.0] for name in columns}))
 
 
+def _estimator(step: Estimator, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
+    found = step.restored(fitted)
+    if step.by_dask or len(columns) != sum(width or 1 for width in fitted["input_widths_"]):
+        return found
+    return _filled(found, feature_names_in_=np.array(columns, object))
+
+
 MAKERS: dict[type[Operation], Callable[..., Any]] = {
     StandardScale: _standard,
     MinMaxScale: _minmax,
@@ -318,6 +326,7 @@ MAKERS: dict[type[Operation], Callable[..., Any]] = {
     TargetEncode: target_encoder,
     Pca: _pca,
     Polynomial: _polynomial,
+    Estimator: _estimator,
     TruncatedSvd: _truncated_svd,
     MissingIndicator: _missing_indicator,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +28,7 @@ from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moment
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
+from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.keyed import Keyed
@@ -40,7 +40,8 @@ from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardSca
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.yeo_johnson import PowerTransform, is_resolved, yeo_johnson
-from dtap_dask.job.estimators.frames import VALUES, Frames, Target
+from dtap_dask.job.estimators.external import transformers
+from dtap_dask.job.estimators.frames import VALUES, Frames, Target, places_by_input
 from dtap_dask.job.estimators.keyed import by_key
 from dtap_dask.job.estimators.target import target_means
 
@@ -318,16 +319,9 @@ def _components(target: Target, block: Floats) -> Fitted:
 
 def decompositions(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
     """scikit-learn's TruncatedSVD on the block, gathered by a worker: dask-ml's takes no data frames."""
-    widths = [{"input_widths_": _widths(frames.floats(target.inputs).columns)} for target in targets]
+    widths = [{"input_widths_": places_by_input(frames.floats(target.inputs).columns)} for target in targets]
     learnt = [_gathered(frames, target, rows, _decomposition) for target in targets]
     return [{**one, **other} for one, other in zip(learnt, widths, strict=True)]
-
-
-def _widths(names: Sequence[str]) -> tuple[int, ...]:
-    """Of each input the places of a vector, 0 for a number, from the names of a frame's columns."""
-    found = Counter(name.partition(".")[0] for name in names)
-    numbers = set(names) & set(found)
-    return tuple(0 if name in numbers else count for name, count in found.items())
 
 
 def _decomposition(target: Target, block: Floats) -> Fitted:
@@ -392,6 +386,7 @@ FITS: dict[type[Operation], Fit] = {
     Pca: components,
     TargetEncode: target_means,
     TruncatedSvd: decompositions,
+    Estimator: transformers,
 }
 """What fits an operation: a function of frames, of targets that have this same step, and of the number of fitted rows.
 Operations that never learn have none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Value, in_order
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation
+from dtap_dask.features.steps.transformers import allow_estimators
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.tasks import with_retries
 from dtap_dask.lake.scan import ScanTask, read_task, scan_schema
@@ -91,6 +93,7 @@ class _Rows:
     make: Make
 
     def __call__(self, task: ScanTask) -> pd.DataFrame:
+        allow_estimators(*self.context.estimators)
         with self.context.secrets.redacting():  # Dask logs what tasks raise
             return with_retries(lambda: pd.concat([self.empty(), *self._batches(task)], ignore_index=True))
 
@@ -115,6 +118,13 @@ class _Rows:
     def _frame(self, program: Program, rows: pa.RecordBatch) -> pd.DataFrame:
         columns = program.run(rows)
         return self.make([elements_of(columns[program.places[value]]) for value in self.values])
+
+
+def places_by_input(names: Sequence[str]) -> tuple[int, ...]:
+    """Of each input the places of a vector, 0 for a number, from the names that `Frames.floats` gives its columns."""
+    found = Counter(name.partition(".")[0] for name in names)
+    numbers = set(names) & set(found)
+    return tuple(0 if name in numbers else count for name, count in found.items())
 
 
 def _floats(columns: Sequence[Column]) -> pd.DataFrame:

@@ -63,6 +63,7 @@ def to_dask_ml(
     | one_hot_encode, maxabs_scale, robust_scale, pca | sklearn: OneHotEncoder, MaxAbsScaler, RobustScaler, PCA |
     | quantile_transform, power_transform | sklearn.preprocessing: QuantileTransformer, PowerTransformer |
     | truncated_svd, polynomial | sklearn: TruncatedSVD, PolynomialFeatures |
+    | estimator | the transformer that the step names |
     | target_encode | sklearn.preprocessing.TargetEncoder; `transform` gives what rows outside the fitted part get |
     | bucketize: quantiles; boundaries | sklearn: KBinsDiscretizer; FunctionTransformer of numpy.digitize |
     | clip, log1p, datetime_parts, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |

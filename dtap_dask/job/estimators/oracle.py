@@ -19,6 +19,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
 | steps with `by` | scikit-learn's estimators on the rows of each key, gathered by one worker |
 | target_encode | scikit-learn's TargetEncoder, of all rows and without each fold, gathered by one worker |
+| estimator | transformers of dask_ml on a Dask array; others on a sample, as with `fused` |
 | pca | scikit-learn's PCA, the block gathered by one worker: dask-ml's fails with today's scikit-learn |
 | truncated_svd | scikit-learn's TruncatedSVD, the block gathered by one worker: dask-ml's takes no data frames |
 

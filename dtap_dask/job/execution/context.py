@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from dtap_dask.features import FittedState, Graph, Transform
+from dtap_dask.features.steps.transformers import allow_estimators
 from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.lake.scan import ScanSpec
@@ -32,6 +33,7 @@ class TaskContext:
     seed: int
     given: bool = False  # whether the state before the first pass is in the run's folder, with words of files
     secrets: Secrets = field(default_factory=Secrets)
+    estimators: tuple[str, ...] = ()  # modules from which transformers may come
 
     def __repr__(self) -> str:
         return f"TaskContext({self.run_id!r})"  # Dask logs the arguments of what fails, and the rest may hold secrets
@@ -47,12 +49,14 @@ class TaskContext:
 
     def state(self, levels: int) -> FittedState:
         """The state with that number of levels fitted."""
+        allow_estimators(*self.estimators)
         if levels == 0 and not self.given:
             return FittedState.unfitted(self.graph)
         return _load_state(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)
 
     def transform(self, levels: int) -> Transform:
         """The features by that state."""
+        allow_estimators(*self.estimators)
         if levels == 0 and not self.given:
             return Transform(self.state(0))
         return _load_transform(self.output_url, self.settings, RunPaths(self.run_id).fitted(levels), self.token)

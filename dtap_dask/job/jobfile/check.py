@@ -12,6 +12,7 @@ import pyarrow as pa
 from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, did_you_mean
 from dtap_dask.features import FeatureSpec, FittedState, Graph, build, planned_dtype
 from dtap_dask.features.quoting import sql_name
+from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.label import label_step
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import OrdinalEncode
@@ -87,6 +88,7 @@ class _Check:
             state = FittedState.unfitted(graph, self.files.words)
         except JobError as error:
             self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
+        self.fitted_by_dask_ml(specs)
         if state is not None and self.job.output.layout == "rows":
             self.rows_layout(state.graph)
         self.job.raise_pending(self.problems)
@@ -255,6 +257,17 @@ class _Check:
         for index, name in enumerate(self.job.keep):
             if self.known(name, "keep", index):
                 yield FeatureSpec(name, "kept", (name,), (), False, False, f"keep[{index}]")
+
+    def fitted_by_dask_ml(self, specs: Iterable[FeatureSpec]) -> None:
+        """Report transformers of dask-ml in a job that does not use Dask's collections."""
+        if self.job.fit == "dask_ml":
+            return
+        for spec in specs:
+            for index, step in enumerate(spec.steps):
+                if isinstance(step, Estimator) and step.by_dask:
+                    message = f"{step.path} is fitted on Dask arrays: set `fit: dask_ml` in the job, or take one of "
+                    message += "scikit-learn."
+                    self.problems.append(Problem(self.located(f"{spec.place}.steps[{index}]"), message))
 
     def rows_layout(self, graph: Graph) -> None:
         """Report features of types that tf.train.Example does not have."""

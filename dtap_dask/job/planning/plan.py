@@ -27,7 +27,7 @@ from dtap_dask.job.planning.leaks import leak_warnings
 from dtap_dask.job.planning.output import output_problems
 from dtap_dask.job.planning.source import CheckedSource, SourceListing, check_source, list_job_source, nothing_left
 from dtap_dask.job.planning.stages import PlannedStage, planned_stages
-from dtap_dask.job.planning.warnings import SourceNotes, source_warnings
+from dtap_dask.job.planning.warnings import SourceNotes, sample_warnings, source_warnings
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
 from dtap_dask.lake.parquet.row_group import RowGroups
@@ -133,6 +133,7 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
         warnings=(
             *source.warnings,
             *source_warnings(job, totals.files.read, groups, write_tasks, source_notes),
+            *sample_warnings(checked.graph, totals.rows.read),
             *keras_name_warnings(names),
             *leak_warnings(job, checked),
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dtap_dask.features import Graph
 from dtap_dask.features.statistics.counts import Counts
+from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.operation import StatisticSpec
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
@@ -109,6 +110,17 @@ def task_warnings(tasks: int, size: int, threads: int, *, requested: bool) -> It
 def _counts(learns: StatisticSpec) -> bool:
     """Whether all distinct values are held, perhaps for each key."""
     return Counts in (learns.kind, *learns.options)
+
+
+def sample_warnings(graph: Graph, rows: int) -> Iterator[str]:
+    """Transformers that are fitted on fewer rows than the `rows` of the source."""
+    for value in graph.values:
+        step = value.operation
+        if isinstance(step, Estimator) and not step.by_dask and rows > step.rows:
+            yield (
+                f"{step.path} (feature {graph.context(value).feature!r}) is fitted on a sample: {step.rows:,} of the "
+                f"fitted rows at most, the same in every run; the source has {rows:,}. `rows` in the step changes that."
+            )
 
 
 def vocabulary_warnings(

@@ -12,6 +12,7 @@ from distributed import Client, Reschedule, Worker, get_worker, secede
 from distributed.security import Security
 
 from dtap_dask.errors import DtapError
+from dtap_dask.features.steps.transformers import allow_estimators
 from dtap_dask.job import taps
 from dtap_dask.job.execution.executor import UnexpectedError
 from dtap_dask.job.jobfile.spec import Job
@@ -36,6 +37,7 @@ class Submission:
     snapshot: Snapshot  # before anything has happened
     job: Job = field(repr=False)
     options: RunOptions
+    estimators: tuple[str, ...] = ()  # modules from which transformers may come
 
 
 def driver_key(run: str) -> str:
@@ -51,6 +53,7 @@ def drive(submission: Submission) -> str:
     then both write the same bytes under the same names.
     """
     secede()
+    allow_estimators(*submission.estimators)
     worker: Worker = get_worker()
     with Client(
         worker.scheduler.address,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dtap_dask.features.engine.leaks import looking
+from dtap_dask.features.steps.transformers import allowed_estimators
 from dtap_dask.job import taps
 from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.context import TaskContext
@@ -67,6 +68,7 @@ def task_context(plan: Plan, output: Store) -> TaskContext:
         seed=plan.job.output.seed,
         given=bool(plan.checked.digests),
         secrets=plan.job.secrets,
+        estimators=allowed_estimators(),
     )
 
 

@@ -12,6 +12,7 @@ import dask
 from distributed import Client, default_client
 
 from dtap_dask.errors import JobError
+from dtap_dask.features.steps.transformers import allowed_estimators
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, compare_versions, open_client
 from dtap_dask.job.jobfile.spec import Job
@@ -82,7 +83,7 @@ def submit(
     with loaded.redacting():
         resolved = _resolved(loaded)
         with running_client(cluster, client) as opened:
-            submission = Submission(first_snapshot(resolved), resolved, options)
+            submission = Submission(first_snapshot(resolved), resolved, options, allowed_estimators())
             note = _hand_over(opened, submission)
             return Submitted(submission.snapshot.id, note, cluster, client)
 

@@ -178,7 +178,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
 ALL = [pytest.param(*case, id=f"{name}-{number}") for name in STEPS for number, case in enumerate(CASES.get(name, ()))]
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", sorted(STEPS.keys() - {"estimator"}))  # which cannot be served
 def test_every_step_has_cases(name: str) -> None:
     assert CASES.get(name), f"step {name} has no case in CASES: its columns, values and steps"
     used = {step if isinstance(step, str) else next(iter(step)) for *_, steps in CASES[name] for step in steps}
