@@ -130,6 +130,20 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("features/0/columns", ["tags"], r"features\[0\].steps\[0\] .*'tags': .* of each element: impute"),
     ("features/0/columns", ["trip_start"], r"features\[0\].steps\[0\] .*'trip_start': impute .*cast"),
     ("derive/big_tipper", "lower(company)", r"label .*'big_tipper': a label of text needs an encoder.*ordinal_encode"),
+    # keys of steps
+    (
+        STEPS,
+        [{"impute": {"by": "compani"}}, "standard_scale"],
+        r"features\[0\].steps\[0\] .*: by: there is no column 'compani'. Did you mean 'company'\?",
+    ),
+    (STEPS, [{"impute": {"by": "tips"}}], r"features\[0\].steps\[0\] .*: by: keys are text.*'tips' is float"),
+    (STEPS, [{"impute": {"by": "big_tipper"}}], r"features\[0\].steps\[0\] .*: by: column 'big_tipper' is the label"),
+    (STEPS, [{"impute": {"by": "company", "max_keys": 0}}], r"features\[0\].steps\[0\] .*impute.max_keys: found 0"),
+    (
+        "features/0",
+        {"columns": ["fare"], "steps": [{"impute": {"value": 1, "strategy": "constant", "by": "company"}}]},
+        r"features\[0\].steps\[0\] .*`by` goes with a strategy that learns",
+    ),
     # SQL
     ("source/where", "fare >", r"source.where \(line \d+\): 'fare >' is not valid SQL"),
     ("source/where", "fair > 0", r"source.where .*: .*fair.*Did you mean 'fare'?"),
@@ -171,6 +185,14 @@ def test_a_mistake_in_the_job(path: str, value: Any, says: str, job: Document, t
     told = errors_of(changed(job, path, value), tmp_path)
     assert re.search(says, told), told
     assert len(told.strip().splitlines()) == 1, f"one mistake, one message:\n{told}"
+
+
+def test_a_key_with_a_mistake_of_its_own_is_reported_once(job: Document, tmp_path: Path) -> None:
+    job["derive"]["another"] = "fair > 1"
+    job["features"].append({"columns": ["fare"], "steps": [{"impute": {"by": "another"}}], "as": "more"})
+    told = errors_of(job, tmp_path)
+    assert told.startswith("Error: derive.another")
+    assert len(told.strip().splitlines()) == 1, told
 
 
 def test_all_mistakes_come_at_once(job: Document, tmp_path: Path) -> None:

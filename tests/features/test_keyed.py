@@ -247,7 +247,7 @@ def test_a_vector_has_a_value_by_its_key_in_each_place() -> None:
 
 BAD: dict[str, tuple[dict[str, pa.DataType], list[Any], str]] = {
     "no such column": ({"x": pa.float64(), "key": pa.string()}, [("standard_scale", {"by": "kez"})],
-                       "column 'x': by: there is no column 'kez'. Did you mean 'key'?"),
+                       "features[0].steps[0]: by: there is no column 'kez'. Did you mean 'key'?"),
     "float": ({"x": pa.float64(), "k": pa.float32()}, [("standard_scale", {"by": "k"})],
               "by: keys are text, integers, booleans, dates or timestamps, and column 'k' is float. `derive` such a"),
     "decimal": ({"x": pa.float64(), "k": pa.decimal128(9, 0)}, [("impute", {"by": "k"})], "column 'k' is float"),

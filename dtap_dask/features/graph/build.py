@@ -13,7 +13,7 @@ from dtap_dask.features.graph.spec import FeatureSpec, output_problem, role_prob
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.steps.label import label_problems, label_step
 from dtap_dask.features.steps.operation import Operation, Source
-from dtap_dask.features.steps.valuetype import Unfit
+from dtap_dask.features.steps.valuetype import Unfit, UnfitKey
 
 
 def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
@@ -27,7 +27,7 @@ def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
     problems = [*unnameable(specs), *(problem for feature in features for problem in feature.problems)]
     problems += used_twice(outputs)
     if problems:
-        raise JobError(problems)
+        raise JobError(dict.fromkeys(problems))  # that of a key once for all columns of a block
     return Graph(schema, tuple(output for _, output in outputs))
 
 
@@ -63,16 +63,16 @@ class _Job:
         return found
 
     def _beside(self, source: Source) -> Value:
-        """The column of a key. Raises `Unfit`."""
+        """The column of a key. Raises `UnfitKey`."""
         column = source.column
         if self.schema.get_field_index(column) < 0:
-            raise Unfit(f"by: there is no column {column!r}.{did_you_mean(column, self.schema.names)}")
+            raise UnfitKey(f"by: there is no column {column!r}.{did_you_mean(column, self.schema.names)}")
         if any(column in columns for columns in self.labels):
-            raise Unfit(f"by: column {column!r} is the label, which new rows do not have. Use another key.")
+            raise UnfitKey(f"by: column {column!r} is the label, which new rows do not have. Use another key.")
         try:
             return self.value(source)
         except Unfit as error:
-            raise Unfit(f"by: column {column!r} cannot be a key: {error}") from None
+            raise UnfitKey(f"by: column {column!r} cannot be a key: {error}") from None
 
 
 class _LabelHasProblemsError(Exception):
@@ -196,6 +196,9 @@ class _Building:
             return []
         try:
             return self._parts(step, index, group)
+        except UnfitKey as error:
+            self.problems.append(Problem(place, str(error)))
+            return []
         except Unfit as error:
             self._report(place, str(error), *group)
             return []

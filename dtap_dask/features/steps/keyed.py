@@ -25,7 +25,7 @@ from dtap_dask.features.steps.operation import (
     Source,
     StatisticSpec,
 )
-from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
+from dtap_dask.features.steps.valuetype import Unfit, UnfitKey, ValueType, describe
 
 ByRow = Callable[[Column, Array], Column]
 """A function of a column and of the place of each row's fitted numbers in the tables of all keys, int64 [n]."""
@@ -107,7 +107,7 @@ class Keyed(Operation):
         if given.element is not None:
             raise Unfit(f"`by` takes one number or text a row, and the column is {describe(given)}. Leave `by` out.")
         if key.base not in ("int", "bool", "text", "time") or key.width is not None:
-            raise Unfit(
+            raise UnfitKey(
                 f"by: keys are text, integers, booleans, dates or timestamps, and column {self.key!r} is "
                 f"{describe(key)}. `derive` such a column from it."
             )

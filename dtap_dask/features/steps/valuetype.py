@@ -17,6 +17,10 @@ class Unfit(Exception):
     """An operation cannot take such an input; the text goes into a Problem."""
 
 
+class UnfitKey(Unfit):
+    """The column of a key cannot be used, whatever other input the operation has."""
+
+
 @dataclass(frozen=True)
 class ValueType:
     """What is known of a value before anything is read.

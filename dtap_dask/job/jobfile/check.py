@@ -13,6 +13,7 @@ from dtap_dask.errors import DtapError, ExpressionError, JobError, Problem, did_
 from dtap_dask.features import FeatureSpec, FittedState, Graph, build, planned_dtype
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.steps.estimator import Estimator
+from dtap_dask.features.steps.keyed import Keyable
 from dtap_dask.features.steps.label import label_step
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import OrdinalEncode
@@ -286,6 +287,8 @@ class _Check:
             self.problems.append(Problem(self.located(output.place), message))
 
     def usable(self, spec: FeatureSpec) -> bool:
+        if any(isinstance(step, Keyable) and step.by in self.unusable for step in spec.steps):
+            return False
         words = re.findall(r"\w+", spec.place)
         return not self.job.is_broken(*(int(word) if word.isdigit() else word for word in words[:2]))
 
