@@ -59,6 +59,12 @@ JOB: dict[str, Any] = {
         {"columns": ["count", "later"], "steps": ["minmax_scale"], "name": "both"},
         {"columns": ["price"], "steps": [{"bucketize": {"quantiles": 4}}]},
         {"columns": ["tags"], "steps": [{"hash_encode": 16}]},
+        {"columns": ["count"], "steps": [{"standard_scale": {"by": "company"}}], "as": "among"},
+        {
+            "columns": ["fare"],
+            "steps": [{"impute": {"by": "day"}}, {"bucketize": {"quantiles": 3, "by": "later"}}],
+            "as": "third",
+        },
         {"columns": ["company"], "as": "plain", "steps": [{"impute": {"strategy": "constant", "value": "?"}}]},
     ],
 }

@@ -245,7 +245,7 @@ def test_odd_columns(odd: Path, tmp_path: Path) -> None:
 
 BY_KEY = [
     {
-        "columns": ["nan", "small"],
+        "columns": ["nan"],
         "steps": [
             {"impute": {"strategy": "median", "by": "bytes"}},
             {"standard_scale": {"by": "digit"}},
@@ -256,7 +256,7 @@ BY_KEY = [
         ],
     },
     {
-        "columns": ["tenth"],
+        "columns": ["tenth", "small"],
         "steps": [{"impute": {"by": "small"}}, {"standard_scale": {"by": "tie", "with_mean": False}}],
     },
     {
