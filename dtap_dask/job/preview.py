@@ -30,9 +30,9 @@ BATCH_ROWS = 4096
 def preview(job: str | Path | Mapping[str, Any] | Job, rows: int = 5, *, overrides: Iterable[str] = ()) -> Rows:
     """The first `rows` rows as the records would hold them, with statistics fitted on a sample of the source.
 
-    Means and vocabularies of a sample differ from those of a run; names, types and shapes do not. Raises what `run`
-    would raise for the job, and DataError if the sample has a null or an infinity that would stop a run, or no row of
-    the part that is fitted.
+    With `fit: {from: ...}` nothing is fitted. Means and vocabularies of a sample differ from those of a run; names,
+    types and shapes do not. Raises what `run` would raise for the job, and DataError if the sample has a null or an
+    infinity that would stop a run, or no row of the part that is fitted.
     """
     loaded = Job.load_leniently(job, overrides)
     with loaded.redacting():
@@ -72,10 +72,11 @@ def _sample(plan: Plan, rows: int) -> _Sample:
         if matched.num_rows:
             sample.batches.append(matched)
             sample.fitted.append(scan.fit_mask(split))
-        enough = sample.read >= SAMPLE_ROWS and sample.fitted_rows >= FITTED_ROWS and sample.rows >= rows
+        fitted = plan.origin is not None or (sample.read >= SAMPLE_ROWS and sample.fitted_rows >= FITTED_ROWS)
+        enough = fitted and sample.rows >= rows
         if enough or sample.read >= MOST_ROWS:
             break
-    if not sample.fitted_rows:
+    if not (sample.rows if plan.origin else sample.fitted_rows):
         raise DataError(_nothing_fitted(plan, sample))
     return sample
 
@@ -83,7 +84,7 @@ def _sample(plan: Plan, rows: int) -> _Sample:
 def _fit(plan: Plan, sample: _Sample) -> FittedState:
     """Every pass of a run over the sample, each batch as a task."""
     state = plan.checked.state
-    for _ in range(plan.checked.graph.passes):
+    while not state.is_complete:
         tasks = [(state, rows, fitted) for rows, fitted in zip(sample.batches, sample.fitted, strict=True)]
         last, names = partial(finish, state=state), ("fit", "merge", "finish")
         state = LoopExecutor().tree(names, _learn, tasks, merge=merge, last=last, on_end=lambda _: None)
@@ -102,6 +103,8 @@ def _nothing_fitted(plan: Plan, sample: _Sample) -> str:
     if not sample.rows and not sample.unmatched:
         where = plan.job.source.where
         return f"None of the first {read} passes source.where: {where!r}. Start elsewhere, or run: {further}"
+    if plan.origin:
+        return f"None of the first {read} is in a part: no condition of split.where holds. {further}"
     split = plan.checked.scan.split
     part = split.fit if split else "train"
     return (

@@ -67,7 +67,9 @@ class ScanSpec:
 
     def fit_mask(self, parts: PartIndex) -> npt.NDArray[np.bool_]:
         """Whether each row is in the part that is fitted, shape [n]; `parts` as in ScanBatch.split."""
-        part = self.split.names.index(self.split.fit) if self.split else 0
+        if self.split and self.split.fit is None:
+            return np.zeros(len(parts), np.bool_)
+        part = self.split.names.index(self.split.fit) if self.split and self.split.fit else 0
         return np.asarray(parts == part)
 
 

@@ -25,14 +25,15 @@ _FOLD_SALT = np.uint64(0x13198A2E03707344)  # so that folds are independent of s
 class SplitSpec:
     """The parts of a split, in written order: `fractions` of the key's hash, or `where` predicates; the other is None.
 
-    `key`: the key columns (empty: the file's key and the row number in the file); `fit`: the part that is fitted.
+    `key`: the key columns (empty: the file's key and the row number in the file); `fit`: the part that is fitted, None
+    where none is.
     """
 
     names: tuple[str, ...]
     fractions: tuple[float, ...] | None
     key: tuple[str, ...]
     where: tuple[str, ...] | None
-    fit: str
+    fit: str | None
 
 
 def to_unit(hashes: U64) -> npt.NDArray[np.float64]:

@@ -155,6 +155,14 @@ def _expanded(name: str, sql: str) -> str:
     return VARIABLE.sub(value, sql)
 
 
+class FittedFrom(_Model):
+    """The earlier dataset whose fitted state encoded the rows."""
+
+    path: str = Field(description="the dataset as `fit.from` of the job names it, with `${NAME}` in place of secrets")
+    fingerprint: str = Field(description="its fingerprint; the first eight digits name its run")
+    rows: int = Field(description="the number of rows that were fitted")
+
+
 class SplitEntry(_Model):
     """One part of the dataset and its shards."""
 
@@ -177,8 +185,8 @@ class Manifest(_Model):
     format_version: int = Field(default=FORMAT_VERSION, description="1; a reader refuses higher ones")
     fingerprint: str = Field(
         description="64 hexadecimal digits: a hash of what decides the bytes: the job (without `name`, `source.path`, "
-        "`source.verify_checksums`, `output.path` and `storage`), where the source is and its files, `--limit`, and "
-        "the format version"
+        "`source.verify_checksums`, `output.path` and `storage`), where the source is and its files, `--limit`, the "
+        "format version, and the state that is taken from an earlier dataset"
     )
     job: dict[str, Any] = Field(
         description="the job file as run, with `${NAME}` in place of secrets; defaults are not filled in"
@@ -198,6 +206,9 @@ class Manifest(_Model):
     )
     raw: RawEntry | None = Field(
         default=None, description="what new rows must have to be transformed; null in datasets of releases before 0.2.0"
+    )
+    fitted_from: FittedFrom | None = Field(
+        default=None, description="the dataset whose fitted state was taken; null where the job fitted its own"
     )
     splits: dict[str, SplitEntry] = Field(
         description="the parts of the dataset, in the job's order; `train` alone where the job has no split"
@@ -241,6 +252,9 @@ class Manifest(_Model):
             size = human(sum(shard.bytes for shard in split.shards))
             rows, shards = count(split.rows, "row"), count(len(split.shards), "shard")
             lines.append(f"  {name}: {rows} in {shards}, {size}")
+        if self.fitted_from:
+            origin = f"{self.fitted_from.path} ({self.fitted_from.fingerprint[:8]})"
+            lines.append(f"  fitted on {count(self.fitted_from.rows, 'row')} of {origin}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

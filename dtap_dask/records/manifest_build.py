@@ -8,11 +8,11 @@ from importlib.metadata import version
 from typing import Any
 
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.lake.derived import RawColumns
 from dtap_dask.records import blocks, columns, rows
 from dtap_dask.records.example import Layout, encoder_of
 from dtap_dask.records.manifest import (
     FeatureEntry,
+    FittedFrom,
     Manifest,
     ParseFeature,
     RawEntry,
@@ -35,7 +35,8 @@ def build_manifest(
     layout: Layout,
     splits: Sequence[str],
     shards: Iterable[ShardInfo],
-    raw: RawColumns | None = None,
+    raw: RawEntry | None = None,
+    fitted_from: FittedFrom | None = None,
     software: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The manifest of written shards, which keep their order within each of `splits`. The commit adds the sidecars.
@@ -56,7 +57,8 @@ def build_manifest(
             for info, place in zip(infos, record_fields(infos, layout), strict=True)
         ),
         feature_spec=feature_spec(infos, layout),
-        raw=RawEntry.of(raw, job["derive"] if raw.derive else {}) if raw is not None else None,
+        raw=raw,
+        fitted_from=fitted_from,
         splits={
             name: SplitEntry(
                 rows=sum(shard.rows for shard in found),

@@ -104,8 +104,10 @@ def _no_feature(name: str, infos: Sequence[FeatureInfo], known: Mapping[str, Fea
     return f"{name!r} is not a feature but the {role}: it comes with every batch"
 
 
-def _fitted(manifest: Manifest) -> str:
-    """The split that the job was fitted on: `split.fit`, or else `train`."""
+def _fitted(manifest: Manifest) -> str | None:
+    """The split that the job was fitted on: `split.fit`, or else `train`; None where it took a fitted state."""
+    if manifest.fitted_from is not None:
+        return None
     split = manifest.job.get("split")
     named = split.get("fit") if isinstance(split, Mapping) else None
     return named if isinstance(named, str) else "train"

@@ -51,7 +51,8 @@ def load(
     smaller unless `drop_remainder`. With `shuffle` the order of shards, records and rows depends on (seed, number of
     the iteration) only, not on tf.random.set_seed; without, rows come in the order of the manifest, the same in every
     iteration. By default (None) the part that the job was fitted on (`split.fit`, usually 'train') is shuffled and
-    every other part is not, so that predictions of one pass line up with the labels or keys of another.
+    every other part is not, nor is any with `fit: {from: ...}`, so that predictions of one pass line up with the labels
+    or keys of another.
 
     (Keras 3 warns at every `fit` of a dataset that it will not shuffle it; `fit(..., shuffle=False)` keeps it quiet.)
 

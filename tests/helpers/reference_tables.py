@@ -120,8 +120,9 @@ def _fields(
 
 def _inner(field: Schema) -> tuple[str, str] | None:
     """How a field's own model is reached from it, and the model's name; None for a plain field."""
-    ways = [("", field), *(("", one) for one in field.get("anyOf", ()))]
-    ways += [("[]", field.get("items", {})), (".*", field.get("additionalProperties") or {})]
+    ways = []
+    for one in (field, *field.get("anyOf", ())):
+        ways += [("", one), ("[]", one.get("items", {})), (".*", one.get("additionalProperties") or {})]
     found = [(path, one["$ref"].rpartition("/")[2]) for path, one in ways if isinstance(one, Mapping) and "$ref" in one]
     return found[0] if found else None
 

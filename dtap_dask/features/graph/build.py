@@ -16,9 +16,12 @@ from dtap_dask.features.steps.operation import Operation, Source
 from dtap_dask.features.steps.valuetype import Unfit, UnfitKey
 
 
-def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
-    """The graph of a job's features. JobError lists all problems."""
-    job = _Job(schema, [spec.columns for spec in specs if spec.role == "label"])
+def build(specs: Sequence[FeatureSpec], schema: pa.Schema, *, fits: bool = True) -> Graph:
+    """The graph of a job's features. JobError lists all problems.
+
+    Without `fits` the values are those of new rows, which have neither a label nor folds (see `Value.given`).
+    """
+    job = _Job(schema, [spec.columns for spec in specs if spec.role == "label"], fits=fits)
     # labels first: the operations of other features may need one
     order = sorted(range(len(specs)), key=lambda index: specs[index].role != "label")
     made = {index: _Building(specs[index], job) for index in order}
@@ -34,9 +37,10 @@ def build(specs: Sequence[FeatureSpec], schema: pa.Schema) -> Graph:
 class _Job:
     """What the features of a job share: equal values, and the label."""
 
-    def __init__(self, schema: pa.Schema, labels: Sequence[Sequence[str]]):
+    def __init__(self, schema: pa.Schema, labels: Sequence[Sequence[str]], *, fits: bool):
         self.schema = schema
         self.labels = labels  # the columns of each
+        self.fits = fits
         self.label: Value | None = None  # None where there is a problem with it
         self._known: dict[Value, Value] = {}
 
@@ -50,6 +54,8 @@ class _Job:
         made."""
         found = []
         for need in step.needs():
+            if not self.fits and (need == "label" or need.folds):
+                continue
             if isinstance(need, Source):
                 found.append(self.value(need) if need.folds else self._beside(need))
                 continue

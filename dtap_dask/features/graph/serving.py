@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -36,13 +36,19 @@ def _read(graph: Graph) -> list[str]:
     return [column for output in graph.outputs if output.role == "feature" for column in output.sources]
 
 
-def of_new_rows(state: FittedState) -> FittedState:
-    """The features alone, as they are applied to new rows: their values have no inputs but those of `Value.given`."""
+def of_new_rows(state: FittedState, labels: Collection[str] = ()) -> FittedState:
+    """The features alone, as they are applied to new rows: their values have no inputs but those of `Value.given`.
+
+    `labels` are the labels that new rows have, too.
+    """
     made: dict[Value, Value] = {}
     for value in in_order([*state.graph.values, *state.fitted]):
         made[value] = Value(value.operation, tuple(made[one] for one in value.given), value.type)
-    features = [one for one in state.graph.outputs if one.role == "feature"]
-    outputs = tuple(replace(one, values=tuple(made[value] for value in one.values)) for one in features)
+    outputs = tuple(
+        replace(one, values=tuple(made[value] for value in one.values))
+        for one in state.graph.outputs
+        if one.role == "feature" or (one.role == "label" and one.name in labels)
+    )
     fitted = {made[value]: learnt for value, learnt in state.fitted.items()}
     return replace(state, graph=replace(state.graph, outputs=outputs), fitted=fitted)
 

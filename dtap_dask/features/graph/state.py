@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -78,6 +79,15 @@ class FittedState:
             tuple(value_output(value, output.role, self.fitted, self.vocabulary_files) for value in output.values)
             for output in self.graph.outputs
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all of it, vocabularies included, in hexadecimal digits."""
+        digest = hashlib.sha256(json.dumps(self.as_json()).encode())
+        for value in self.vocabulary_files:
+            for batch in pa.table(_arrays(self.fitted[value])).to_batches(max_chunksize=1 << 20):
+                digest.update(batch.serialize())
+        return digest.hexdigest()
 
     def __repr__(self) -> str:
         """A line for each output: its columns, the steps, and what these have learnt."""

@@ -31,7 +31,7 @@ class TaskContext:
     layout: Layout
     shuffle: Shuffle
     seed: int
-    given: bool = False  # whether the state before the first pass is in the run's folder, with words of files
+    given: bool = False  # whether the run's folder has the plan's state: with words of files, or taken
     secrets: Secrets = field(default_factory=Secrets)
     estimators: tuple[str, ...] = ()  # modules from which transformers may come
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, TypeVar
 
 import pyarrow as pa
 
@@ -25,6 +26,8 @@ from dtap_dask.lake.split import SplitSpec
 from dtap_dask.lake.sql.expression import parse_sql
 from dtap_dask.storage.locations import absolute
 from dtap_dask.validation import sentence
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def check(
 
     `files` reads the files of words that the job names.
     """
-    return _Check(job, source, partitions, list(more), files).run()
+    return JobCheck(job, source, partitions, list(more), files).run()
 
 
 def check_expressions(
@@ -62,34 +65,32 @@ def check_expressions(
     choose: Callable[[Sequence[str]], tuple[str, ...]],
 ) -> ScanSpec:
     """Check only `where`, `derive` and `split`; the scan of the columns that `choose` picks out of all names."""
-    checking = _Check(job, source, partitions, list(more), WordFiles({}))
+    checking = JobCheck(job, source, partitions, list(more), WordFiles({}))
     checking.expressions()
     job.raise_pending(checking.problems)
     return checking.scan(choose(checking.schema.names))
 
 
 @dataclass
-class _Check:
+class JobCheck:
+    """The check of a job against the columns of a source; `problems` are those found so far."""
+
     job: Job
     source: pa.Schema
     partitions: pa.Schema
     problems: list[Problem]
     files: WordFiles
-    unusable: set[str] = field(default_factory=set)  # derived columns with problems of their own, reported once
+    unusable: set[str] = field(default_factory=set)  # columns with problems of their own, reported once
+    fits: ClassVar[bool] = True  # whether a part of the split is fitted
 
     def __post_init__(self) -> None:
         self.schema = pa.schema([*self.source, *self.partitions])
+        self.derive: Mapping[str, str] = self.job.derive
 
     def run(self) -> CheckedJob:
+        """The job; JobError with all problems."""
         self.expressions()
-        specs = [*self.features(), *self.others()]
-        state = None
-        try:
-            graph = build([spec for spec in specs if self.usable(spec)], self.schema)
-            state = FittedState.unfitted(graph, self.files.words)
-        except JobError as error:
-            self.problems += [Problem(self.located(problem.place), problem.message) for problem in error.problems]
-        self.fitted_by_dask_ml(specs)
+        state = self.state()
         if state is not None and self.job.output.layout == "rows":
             self.rows_layout(state.graph)
         self.job.raise_pending(self.problems)
@@ -98,15 +99,41 @@ class _Check:
         scan = replace(self.scan(state.graph.columns), folds=state.graph.folds)
         return CheckedJob(scan, state, tuple(self.files.words))
 
+    def state(self) -> FittedState | None:
+        """All outputs and what is known of them; None after reporting why there are none."""
+        specs = [*self.features(), *self.labels(), *self.others()]
+        graph = self.built(specs, self.schema)
+        self.fitted_by_dask_ml(specs)
+        return self.reporting(lambda: FittedState.unfitted(graph, self.files.words)) if graph is not None else None
+
+    def built(self, specs: Iterable[FeatureSpec], schema: pa.Schema) -> Graph | None:
+        """The graph of those features whose part of the job has no mistakes; None after reporting problems."""
+        usable = [spec for spec in specs if self.usable(spec)]
+        return self.reporting(lambda: build(usable, schema, fits=self.fits))
+
+    def reporting(self, make: Callable[[], T]) -> T | None:
+        """What `make` returns; None after reporting the problems of its JobError."""
+        try:
+            return make()
+        except JobError as error:
+            for problem in error.problems:
+                self.report_at(problem.place, problem.message)
+            return None
+
     def expressions(self) -> None:
-        """`where`, `derive` and `split`, in the order in which they may use each other's columns."""
+        """Check `where`, `derive` and `split`, in the order in which they may use each other's columns."""
         self.condition(self.job.source.where, "source", "where")
-        for name, sql in self.job.derive.items():
+        for name, sql in self.derive.items():
             self.derived(name, sql)
         if self.job.split is not None and not self.job.is_broken("split"):
             self.split(self.job.split.key)
 
+    def report_at(self, place: str, message: str) -> None:
+        """Add a problem at a place such as `features[1].steps[0]`."""
+        self.problems.append(Problem(self.located(place), message))
+
     def report(self, message: str, *loc: str | int) -> None:
+        """Add a problem at a place in the job."""
         self.problems.append(Problem(self.job.place(*loc), message))
 
     def located(self, place: str) -> str:
@@ -135,6 +162,7 @@ class _Check:
             return None
 
     def condition(self, sql: str | None, *loc: str | int) -> None:
+        """Check that an expression is true or false."""
         kind = self.bind(sql, *loc) if sql is not None else None
         if kind is not None and not pa.types.is_boolean(kind):
             self.report(
@@ -142,6 +170,7 @@ class _Check:
             )
 
     def derived(self, name: str, sql: str) -> None:
+        """Add a derived column to the schema."""
         kind = self.bind(sql, "derive", name)
         if name in self.schema.names:
             self.report(f"the lake already has a column {name!r}. Give the derived one another name.", "derive", name)
@@ -151,6 +180,7 @@ class _Check:
             self.schema = self.schema.append(pa.field(name, kind))
 
     def split(self, key: tuple[str, ...]) -> None:
+        """Check the parts, their conditions and the key."""
         split = self.job.split
         if split is None or (split.parts is None) == (split.where is None):
             self.report("give either `parts` (fractions by hash) or `where` (conditions).", "split")
@@ -164,7 +194,7 @@ class _Check:
         for name in names:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 self.report(f"{name!r} cannot be a folder's name: use letters, digits, '_' and '-'.", "split")
-        if split.fit not in names:
+        if self.fits and split.fit not in names:
             self.report(f"found {split.fit!r}, but the parts are {', '.join(names)}.", "split", "fit")
         if key and split.where is not None:
             self.report("`key` is for `parts`; conditions need no key.", "split", "key")
@@ -175,7 +205,8 @@ class _Check:
                 self.report(message, "split", "key")
 
     def features(self) -> Iterator[FeatureSpec]:
-        for index, block in enumerate(self.job.features):
+        """The features as the job asks for them."""
+        for index, block in enumerate(self.job.features or ()):
             columns = list(dict.fromkeys(self.expanded(index, block)))
             yield from self.block(index, block, columns)
 
@@ -245,7 +276,8 @@ class _Check:
         out.update(self.job.split.key if self.job.split else ())
         return [name for name in self.schema.names if name not in out]
 
-    def others(self) -> Iterator[FeatureSpec]:
+    def labels(self) -> Iterator[FeatureSpec]:
+        """The labels as the job asks for them."""
         listed = isinstance(self.job.document.get("label"), list)
         for index, label in enumerate(self.job.label):
             loc = ("label", index) if listed else ("label",)
@@ -253,6 +285,9 @@ class _Check:
                 place = f"label[{index}]" if listed else "label"
                 steps = self.steps(label.steps, label.column, *loc)
                 yield FeatureSpec(label.column, "label", (label.column,), steps, False, False, place)
+
+    def others(self) -> Iterator[FeatureSpec]:
+        """The weight and the kept columns."""
         if self.job.weight is not None and self.known(self.job.weight, "weight"):
             yield FeatureSpec(self.job.weight, "weight", (self.job.weight,), (), False, False, "weight")
         for index, name in enumerate(self.job.keep):
@@ -268,7 +303,7 @@ class _Check:
                 if isinstance(step, Estimator) and step.by_dask:
                     message = f"{step.path} is fitted on Dask arrays: set `fit: dask_ml` in the job, or take one of "
                     message += "scikit-learn."
-                    self.problems.append(Problem(self.located(f"{spec.place}.steps[{index}]"), message))
+                    self.report_at(f"{spec.place}.steps[{index}]", message)
 
     def rows_layout(self, graph: Graph) -> None:
         """Report features of types that tf.train.Example does not have."""
@@ -287,6 +322,7 @@ class _Check:
             self.problems.append(Problem(self.located(output.place), message))
 
     def usable(self, spec: FeatureSpec) -> bool:
+        """Whether the part of the job that asks for a feature has no mistakes."""
         if any(isinstance(step, Keyable) and step.by in self.unusable for step in spec.steps):
             return False
         words = re.findall(r"\w+", spec.place)
@@ -298,19 +334,19 @@ class _Check:
             schema=self.source,
             partitions=self.partitions,
             where=self.job.source.where,
-            derive=tuple(self.job.derive.items()),
+            derive=tuple(self.derive.items()),
             sample=None if self.job.source.sample == 1 else self.job.source.sample,
-            split=_split_spec(self.job),
+            split=_split_spec(self.job, fits=self.fits),
             outputs=outputs,
             verify_checksums=self.job.source.verify_checksums,
         )
         return without_unneeded(every)
 
 
-def _split_spec(job: Job) -> SplitSpec | None:
+def _split_spec(job: Job, *, fits: bool) -> SplitSpec | None:
     split = job.split
     if split is None:
         return None
     parts = tuple(split.parts.values()) if split.parts is not None else None
     where = tuple(split.where.values()) if split.where is not None else None
-    return SplitSpec(split.names, parts, split.key, where, split.fit)
+    return SplitSpec(split.names, parts, split.key, where, split.fit if fits else None)

@@ -90,9 +90,9 @@ def secrets_in(document: Mapping[str, Any]) -> dict[str, str]:
                     again = sum(known.startswith(name) for known in found)
                     found[f"{name}_{again + 1}" if again else name] = one
 
-    for section in ("storage", "source", "output"):
+    for section, key in (("storage", ""), ("source", "path"), ("output", "path"), ("fit", "from")):
         part = document.get(section)
-        collect(part if section == "storage" or not isinstance(part, Mapping) else part.get("path"), (section,), False)
+        collect(part.get(key) if key and isinstance(part, Mapping) else part, (section,), False)
     return found
 
 

@@ -15,6 +15,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    TypeAdapter,
+    WrapValidator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -77,6 +80,7 @@ PathText = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed)]
 Sql = Annotated[str, BeforeValidator(_sql)]
 Steps = tuple[Annotated[Any, BeforeValidator(_step)], ...]
+FitName = Literal["fused", "dask_ml"]
 
 
 class _Section(BaseModel):
@@ -127,6 +131,19 @@ class BlockSpec(_Section):
     allow_null: bool = False
 
 
+class FitFrom(_Section):
+    """The dataset whose fitted state is used."""
+
+    from_: PathText = Field(alias="from")
+
+
+def _fit(value: Any, _: Any) -> Any:
+    """By the kind of the value, so that a mistake is reported for that kind alone."""
+    if isinstance(value, Mapping | FitFrom):
+        return FitFrom.model_validate(value)
+    return TypeAdapter(FitName).validate_python(value)
+
+
 class OutputOptions(_Section):
     """Where the records are written, and in which layout."""
 
@@ -158,8 +175,8 @@ class Job(_Section):
     weight: str | None = None
     keep: ColumnNames = ()
     split: SplitOptions | None = None
-    features: Annotated[tuple[BlockSpec, ...], Field(min_length=1)]
-    fit: Literal["fused", "dask_ml"] = "fused"
+    features: Annotated[tuple[BlockSpec, ...], Field(min_length=1)] | None
+    fit: Annotated[FitName | FitFrom, WrapValidator(_fit)] = "fused"
     output: OutputOptions
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
@@ -167,6 +184,15 @@ class Job(_Section):
     _secrets: Secrets = PrivateAttr(default_factory=Secrets)
     _pending: tuple[Problem, ...] = PrivateAttr(default=())
     _broken: frozenset[KeyPath] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _features_of_the_state(cls, data: Any) -> Any:
+        """A job that takes a fitted state may leave out `features`, and no other."""
+        if not isinstance(data, Mapping) or data.get("features") is not None:
+            return data
+        others = {key: value for key, value in data.items() if key != "features"}
+        return {**others, "features": None} if isinstance(data.get("fit"), Mapping | FitFrom) else others
 
     def __repr__(self) -> str:
         """The job file, with values from the environment and other secrets redacted."""

@@ -46,7 +46,7 @@ def refuse_empty(scan: ScanSpec, source: str, totals: npt.NDArray[np.int64]) -> 
         causes += [f"source.sample: {scan.sample}"] if scan.sample is not None else []
         causes += ["the conditions of split.where"] if scan.split and scan.split.where else []
         raise DataError(f"No row of {source} is left: none passed. Check {', '.join(causes)}.")
-    if scan.split and not totals[scan.split.names.index(scan.split.fit)]:
+    if scan.split and scan.split.fit and not totals[scan.split.names.index(scan.split.fit)]:
         parts = ", ".join(f"{name} {count:,}" for name, count in zip(scan.split.names, totals, strict=True))
         raise DataError(
             f"The part {scan.split.fit!r}, which is fitted, has no rows ({parts}). Check split and split.fit."

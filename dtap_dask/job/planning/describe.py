@@ -78,7 +78,8 @@ def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
         **_input(plan),
         **_stages(plan),
         "splits": list(plan.job.split_names),
-        "fitted": plan.job.split.fit if plan.job.split else "train",
+        "fitted": None if plan.origin else plan.job.split.fit if plan.job.split else "train",
+        "fitted_from": plan.origin.noted.model_dump() if plan.origin else None,
         "features": [output.name for output in plan.checked.graph.outputs],
         "not_servable": list(unservable(plan.checked.graph, bound_derive(plan.checked.scan))),
         "output": _output(plan, expected),
@@ -184,6 +185,7 @@ def _warnings(plan: Plan, expected: Forecast) -> Iterator[str]:
     size = int(plan.groups.raw_bytes.sum())
     yield from task_warnings(len(plan.write_tasks), size, expected.threads, requested=expected.requested)
     measured = {one.column: one.bytes for one in expected.probe.distinct} if expected.probe else None
-    yield from vocabulary_warnings(plan.checked.graph, plan.source_notes, measured, expected.worker_memory)
+    if not plan.origin:
+        yield from vocabulary_warnings(plan.checked.graph, plan.source_notes, measured, expected.worker_memory)
     if expected.probe and expected.probe.error:
         yield f"The probe ended early, and so may a run: {expected.probe.error}"

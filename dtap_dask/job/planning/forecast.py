@@ -130,7 +130,9 @@ def _row_bytes(plan: Plan, probe: Probe | None) -> tuple[float, float]:
 
 
 def _as_if_fitted(plan: Plan, which: int) -> FittedState:
-    """A state with the least (0) or the most (1) that may be fitted."""
+    """A state with the least (0) or the most (1) that may be fitted; the one that the job takes."""
+    if plan.origin:
+        return plan.checked.state
     graph, rows = plan.checked.graph, max(1, plan.totals.rows.read)
     guessed = {value: value.applied.guess(rows)[which] for value in graph.values if value.learns}
     return FittedState(graph, graph.passes, rows, {**plan.checked.state.fitted, **guessed})

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from dtap_dask.features.graph.graph import Graph, in_order
 from dtap_dask.job.jobfile.check import CheckedJob
-from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.jobfile.spec import FitFrom, Job
 from dtap_dask.lake.sql.expression import parse_sql
 
 Sources = Mapping[str, Collection[str]]  # the columns in a derived column's expression
 
 
 def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
-    """A warning for each label that is a feature, is used in one, or can be computed from features."""
+    """A warning for each label that is a feature, is used in one, or can be computed from features.
+
+    Where the features are those of an earlier dataset, whose job was warned of them: for each that has learnt from the
+    label, as it is safe only for rows that were not fitted.
+    """
+    if isinstance(job.fit, FitFrom):
+        if job.label:
+            yield from _of_learnt(checked.graph)
+        return
     parsed = {name: parse_sql(sql) for name, sql in job.derive.items()}
     derived = {name: one.bind(checked.graph.schema).columns for name, one in parsed.items()}
     features: dict[str, str] = {}  # the output's name by column
@@ -23,6 +32,15 @@ def leak_warnings(job: Job, checked: CheckedJob) -> Iterator[str]:
     for label in dict.fromkeys(one.column for one in job.label):
         same = {label, *(name for name in parsed if label in parsed and parsed[name].tree == parsed[label].tree)}
         yield from _of_label(label, same, features, derived)
+
+
+def _of_learnt(graph: Graph) -> Iterator[str]:
+    for output in graph.outputs:
+        if any("label" in value.applied.needs() for value in in_order(output.values) if value.learns):
+            yield (
+                f"The feature {output.name!r} has learnt from the label, and every row gets what was learnt from all "
+                "fitted rows: do not train on rows that the dataset was fitted on."
+            )
 
 
 def _of_label(label: str, same: Collection[str], features: Mapping[str, str], derived: Sources) -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from dtap_dask.errors import Problem, StorageError
 from dtap_dask.job import taps
-from dtap_dask.job.jobfile.spec import Job
-from dtap_dask.lake.listing.discover import contains, lies_within
+from dtap_dask.job.jobfile.spec import FitFrom, Job
+from dtap_dask.lake.listing.discover import contains, lies_within, nested
 from dtap_dask.storage import Store, open_store
 from dtap_dask.storage.taps import SCHEME
 
@@ -22,7 +22,11 @@ def output_problems(job: Job, source: Store) -> list[Problem]:
     output = job.output.path
     try:
         settings = taps.settings(job.storage)
-        if not open_store(output, settings).same_filesystem(source):
+        store = open_store(output, settings)
+        if isinstance(job.fit, FitFrom) and nested(store, open_store(job.fit.from_, settings)):
+            what = f"{output!r} is the dataset {job.fit.from_!r}, whose state is used, or one lies inside the other."
+            return [Problem(place, f"{what} Choose a folder of its own.")]
+        if not store.same_filesystem(source):
             return []
         for path in job.source.path:
             if contains(path, output, settings):

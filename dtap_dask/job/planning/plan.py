@@ -18,12 +18,14 @@ import pyarrow as pa
 from dtap_dask.features.engine.checks import ColumnCheck, Findings, column_checks, merged_by_column
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.check import CheckedJob, check, check_expressions
-from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.jobfile.spec import FitFrom, Job
 from dtap_dask.job.jobfile.word_files import WordFiles
+from dtap_dask.job.planning.check_reuse import check_reuse
 from dtap_dask.job.planning.footers import ReadFooters
 from dtap_dask.job.planning.grouping import group_tasks, group_write_tasks, limited, task_order
 from dtap_dask.job.planning.keras_names import keras_name_warnings
 from dtap_dask.job.planning.leaks import leak_warnings
+from dtap_dask.job.planning.origin import Origin, open_origin
 from dtap_dask.job.planning.output import output_problems
 from dtap_dask.job.planning.source import CheckedSource, SourceListing, check_source, list_job_source, nothing_left
 from dtap_dask.job.planning.stages import PlannedStage, planned_stages
@@ -40,11 +42,13 @@ from dtap_dask.storage import Store
 class Plan:
     """A job, checked against the lake, as tasks.
 
+    `origin` is the dataset whose state it takes; None if it fits.
     `files` are those that pruning by folders has left, `listed_bytes` is the size of all files found. `groups` is
     every row group to be read, in the source's order.
     """
 
     job: Job
+    origin: Origin | None
     checked: CheckedJob
     source: Store
     files: tuple[SourceFile, ...]
@@ -77,8 +81,13 @@ class Plan:
     @property
     def stages(self) -> tuple[PlannedStage, ...]:
         """The passes over the source, in order."""
-        levels = self.checked.graph.passes
+        levels = 0 if self.origin else self.checked.graph.passes
         return tuple(planned_stages(levels, self.fit_tasks, self.write_tasks, count=self.needs_counting))
+
+    @property
+    def derive(self) -> dict[str, str]:
+        """The derived columns as they are written in the job, or in the manifest whose state it takes."""
+        return {**(self.origin.entry.derive if self.origin else {}), **(self.job.document.get("derive") or {})}
 
     @property
     def needs_counting(self) -> bool:
@@ -108,7 +117,8 @@ def make_plan(
 def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Plan:
     """`make_plan` of a loaded job."""
     listing = list_job_source(job)
-    source = _checked_source(job, listing, limit, read_footers)
+    origin = open_origin(job)
+    source = _checked_source(job, origin, listing, limit, read_footers)
     checked, summary = source.checked, source.summary
     groups = limited(summary.groups, limit)
     if not len(groups):
@@ -119,6 +129,7 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
     names = [output.name for output in checked.graph.outputs if output.role == "feature"]
     return Plan(
         job=job,
+        origin=origin,
         checked=checked,
         source=listing.store,
         files=tuple(listing.kept),
@@ -127,7 +138,7 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
         listed_bytes=sum(file.size for file in listing.files),
         fit_tasks=group_tasks(groups.raw_bytes, range(len(groups)), groups.file_count),
         write_tasks=write_tasks,
-        fingerprint=_fingerprint(job, listing, groups, limit, checked.digests),
+        fingerprint=_fingerprint(job, checked, listing, groups, limit),
         limit=limit,
         source_notes=source_notes,
         warnings=(
@@ -141,13 +152,15 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
 
 
 def _checked_source(
-    job: Job, listing: SourceListing, limit: int | None, read_footers: ReadFooters | None
+    job: Job, origin: Origin | None, listing: SourceListing, limit: int | None, read_footers: ReadFooters | None
 ) -> CheckedSource[CheckedJob]:
     """The job checked against all files, whose footers also count the nulls of columns that must have none."""
     problems = [*listing.problems, *output_problems(job, listing.store)]
     files = WordFiles(taps.settings(job.storage))
 
     def checking(schema: pa.Schema) -> CheckedJob:
+        if origin is not None:
+            return check_reuse(job, schema, listing.partitions, files, problems, origin=origin)
         return check(job, schema, listing.partitions, files, problems)
 
     def query_for(checked: CheckedJob) -> FooterQuery:
@@ -205,10 +218,12 @@ def _source_notes(job: Job, listing: SourceListing, summary: FooterSummary) -> S
     return SourceNotes(summary.row_groups, idle, summary.lacking, summary.plain_text, summary.nulls)
 
 
-def _fingerprint(job: Job, listing: SourceListing, groups: RowGroups, limit: int | None, digests: Sequence[str]) -> str:
-    """SHA-256 of all that decides the bytes: the job, the files of words that it names, the source files (path, size,
-    footer), the format version."""
+def _fingerprint(job: Job, checked: CheckedJob, listing: SourceListing, groups: RowGroups, limit: int | None) -> str:
+    """SHA-256 of all that decides the bytes: the job, the state or the files of words that it names, the source files
+    (path, size, footer), the format version."""
     shape = job.as_document()
+    if isinstance(job.fit, FitFrom):
+        shape["fit"] = {"from": checked.state.digest}
     shape.pop("name")
     shape.pop("storage")
     shape["source"].pop("path")
@@ -221,7 +236,7 @@ def _fingerprint(job: Job, listing: SourceListing, groups: RowGroups, limit: int
         "footers": _footer_crcs(groups),
         "limit": limit,
         "format": FORMAT_VERSION,
-        **({"words": list(digests)} if digests else {}),
+        **({"words": list(checked.digests)} if checked.digests else {}),
     }
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()  # unsorted: the order of parts matters
 

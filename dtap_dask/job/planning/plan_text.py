@@ -85,6 +85,10 @@ def _partition(numbers: PlanNumbers) -> str:
 
 def _passes(numbers: PlanNumbers) -> Sequence[TreeLine]:
     lines = [("passes", f"{numbers['passes']} over these columns")]
+    origin = numbers["fitted_from"]
+    if origin:
+        state = f"state of {origin['path']} ({origin['fingerprint'][:8]})"
+        lines.append(("fit", f"no fit pass: {state}, fitted on {count(origin['rows'], 'row')}"))
     for level in numbers["levels"]:
         lines.append((level["stage"], count(numbers["tasks"]["fit"], "task")))
         lines += [(f"  {step}", _few(names)) for step, names in level["steps"].items()]

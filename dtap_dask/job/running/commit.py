@@ -14,7 +14,7 @@ from dtap_dask.lake.scan import raw_columns
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.lock import HeldLock
-from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.manifest import Manifest, RawEntry
 from dtap_dask.records.manifest_build import build_manifest
 from dtap_dask.storage import Store
 
@@ -50,5 +50,6 @@ def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], store: 
         layout=context.layout,
         splits=plan.job.split_names,
         shards=[shard for one in written for shard in one.shards],
-        raw=raw_columns(context.scan),
+        raw=RawEntry.of(raw_columns(context.scan), plan.derive),
+        fitted_from=plan.origin.noted if plan.origin else None,
     )

@@ -38,8 +38,9 @@ _OWN_RUN = (
     "--overwrite (overwrite=True)."
 )
 _OTHER_RUN = (
-    "{url} holds an unfinished run ({others}) of another job or of other source files: this one is {run}. Continue "
-    "that job as it was (--resume, in Python resume=True), or start over (--overwrite, overwrite=True)."
+    "{url} holds an unfinished run ({others}) of another job, of other source files or with another fitted state: this "
+    "one is {run}. Continue that job as it was (--resume, in Python resume=True), or start over (--overwrite, "
+    "overwrite=True)."
 )
 _START, _FINISHED = "start", "finished"
 Content = Literal["nothing", "same dataset", "other dataset", "own run", "own overwrite", "other run"]

@@ -66,7 +66,7 @@ def task_context(plan: Plan, output: Store) -> TaskContext:
         layout=layout_of(plan.job),
         shuffle=plan.job.output.shuffle,
         seed=plan.job.output.seed,
-        given=bool(plan.checked.digests),
+        given=bool(plan.checked.digests) or plan.origin is not None,
         secrets=plan.job.secrets,
         estimators=allowed_estimators(),
     )
@@ -84,15 +84,16 @@ class Stages:
 
     @property
     def levels(self) -> int:
-        """Passes that fit."""
+        """The levels of fitted state."""
         return self.plan.checked.graph.passes
 
     def fit(self) -> Sequence[Counted] | None:
-        """Fit every level into the run's folder. Returns the exact counts of rows, which the first pass takes, too;
-        None where the plan knows them."""
+        """Fit every level into the run's folder, or put the state there that the job takes. Returns the exact counts of
+        rows, which the first pass takes, too; None where the plan knows them."""
         counted: Sequence[Counted] | None = None
         if self.context.given:
-            self.plan.checked.state.save(self.context.output(), RunPaths(self.context.run_id).fitted(0))
+            state = self.plan.checked.state
+            state.save(self.context.output(), RunPaths(self.context.run_id).fitted(state.passes))
         if self.plan.job.fit == "dask_ml" and self.levels:
             from dtap_dask.job.estimators.oracle import fit_with_dask_ml  # dask-ml and scikit-learn: seconds to import
 

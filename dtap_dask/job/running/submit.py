@@ -15,7 +15,7 @@ from dtap_dask.errors import JobError
 from dtap_dask.features.steps.transformers import allowed_estimators
 from dtap_dask.job import taps
 from dtap_dask.job.cluster.client import ClusterOptions, compare_versions, open_client
-from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.job.jobfile.spec import FitFrom, Job
 from dtap_dask.job.running.driver import Submission, drive, driver_key
 from dtap_dask.job.running.options import RunOptions
 from dtap_dask.job.running.run import first_snapshot
@@ -91,11 +91,14 @@ def submit(
 def _resolved(job: Job) -> Job:
     """The job with paths and settings that mean the same on any machine; its document is unchanged."""
     settings = taps.settings(job.storage)
-    for path in (*job.source.path, job.output.path):
+    fit = job.fit
+    for path in (*job.source.path, job.output.path, *([fit.from_] if isinstance(fit, FitFrom) else ())):
         open_store(path, settings)  # raises what is wrong with it
+    if isinstance(fit, FitFrom):
+        fit = FitFrom.model_validate({"from": absolute(fit.from_)})
     source = job.source.model_copy(update={"path": tuple(map(absolute, job.source.path))})
     output = job.output.model_copy(update={"path": absolute(job.output.path)})
-    return job.model_copy(update={"source": source, "output": output, "storage": settings})
+    return job.model_copy(update={"source": source, "output": output, "storage": settings, "fit": fit})
 
 
 def _hand_over(client: Client, submission: Submission) -> str:

@@ -152,6 +152,11 @@ def lies_within(item: str, path: str, settings: Mapping[str, Any] | None = None)
     return any(way is not None for way in ways)
 
 
+def nested(one: Store, other: Store) -> bool:
+    """Whether two folders are the same, or one is below the other."""
+    return any(way is not None for way in (*_ways_down(one, other), *_ways_down(other, one)))
+
+
 def _base_store(item: Item, settings: Mapping[str, Any] | None) -> Store:
     return open_store("/".join((item.origin, *item.base)) or "/", settings)
 
