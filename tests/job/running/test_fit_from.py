@@ -95,15 +95,15 @@ def test_rows_without_a_label_are_those_of_transform(trained: Path, tmp_path: Pa
     assert list(manifest.raw.columns) == ["id", "fare", "company", "count"]
 
 
-def test_a_feature_that_has_learnt_from_the_label_has_no_folds(trained: Path) -> None:
-    job = scoring(trained, "whole", label="good")
+def test_a_feature_that_has_learnt_from_the_label_has_no_folds(place: Path) -> None:
+    job = scoring(place, "whole", label="good")
     [warning] = make_plan(job).warnings
     assert "The feature 'mean' has learnt from the label" in warning
-    assert make_plan(scoring(trained)).warnings == ()
+    assert make_plan(scoring(place)).warnings == ()
     run_in_process(job)
-    found, first = rows_of(trained / "whole"), rows_of(trained / "out")
+    found, first = rows_of(place / "whole"), rows_of(place / "out")
     np.testing.assert_array_equal(found["good"], first["good"])
-    whole = dtap_dask.transform(str(trained / "out"), trips().to_pandas())["mean"]
+    whole = dtap_dask.transform(str(place / "out"), trips().to_pandas())["mean"]
     np.testing.assert_array_equal(found["mean"], whole)
     assert (first["mean"] != whole).any()  # out of fold
     assert found["mean"].dtype == np.float32
@@ -182,13 +182,13 @@ def test_a_dataset_with_a_taken_state_is_an_origin_itself(place: Path) -> None:
     assert (place / "second/transform.json").read_bytes() == (place / "scores/transform.json").read_bytes()
 
 
-def test_no_part_need_be_fitted(trained: Path) -> None:
+def test_no_part_need_be_fitted(place: Path) -> None:
     split = {"where": {"low": "id < 100", "none": "id < 0", "high": "id >= 300"}}
-    manifest = run_in_process(scoring(trained, "parts", split=split))
+    manifest = run_in_process(scoring(place, "parts", split=split))
     assert {name: part.rows for name, part in manifest.splits.items()} == {"low": 100, "none": 0, "high": 100}
-    np.testing.assert_array_equal(rows_of(trained / "parts", "high")["id"], range(300, 400))
+    np.testing.assert_array_equal(rows_of(place / "parts", "high")["id"], range(300, 400))
     with pytest.raises(DataError, match="No row of"):
-        run_in_process(scoring(trained, "nothing", source={"path": str(trained / "lake"), "where": "company = 'gg'"}))
+        run_in_process(scoring(place, "nothing", source={"path": str(place / "lake"), "where": "company = 'gg'"}))
 
 
 def test_a_column_under_another_name_is_derived(trained: Path, tmp_path: Path) -> None:
