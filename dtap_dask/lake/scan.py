@@ -19,7 +19,16 @@ from dtap_dask.lake.parquet.decoding import RowGroupSlice
 from dtap_dask.lake.parquet.reading import read_interleaved, read_sequential
 from dtap_dask.lake.parquet.row_group import RowGroup
 from dtap_dask.lake.schema import delivered_type
-from dtap_dask.lake.split import PartIndex, SplitSpec, by_fraction, by_predicate, fold_column, fold_index, in_sample
+from dtap_dask.lake.split import (
+    ROW_FOLDS,
+    PartIndex,
+    SplitSpec,
+    by_fraction,
+    by_predicate,
+    fold_column,
+    fold_index,
+    in_sample,
+)
 from dtap_dask.lake.sql.expression import Expression, bind_in_order, compile_sql
 from dtap_dask.storage import Store
 
@@ -243,14 +252,17 @@ class _CompiledScan:
             rows, numbers = _filter(rows, numbers, self._where.keep(rows))
         for name, expression in self._derive:
             rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
+        if ROW_FOLDS in self._spec.folds:
+            each = fold_index(row_hash(group.key, numbers), ROW_FOLDS, np.ones(len(numbers), np.bool_))
+            rows = rows.append_column(fold_column(ROW_FOLDS), pa.array(each))
         rows, hashes = self._sampled(group, rows, numbers)
         split = self._split(rows, hashes)
-        rows = rows.select(list(self._spec.outputs))
         for folds in self._spec.folds:
-            assert hashes is not None
-            column = fold_index(hashes, folds, self._spec.fit_mask(split))
-            rows = rows.append_column(fold_column(folds), pa.array(column))
-        return ScanBatch(rows, split, piece.position)
+            if folds != ROW_FOLDS:
+                assert hashes is not None
+                column = fold_index(hashes, folds, self._spec.fit_mask(split))
+                rows = rows.append_column(fold_column(folds), pa.array(column))
+        return ScanBatch(rows.select([*self._spec.outputs, *map(fold_column, self._spec.folds)]), split, piece.position)
 
     def _sampled(
         self, group: RowGroup, rows: pa.RecordBatch, numbers: npt.NDArray[np.int64]

@@ -20,6 +20,9 @@ PartIndex: TypeAlias = npt.NDArray[np.int16]
 _SAMPLE_SALT = np.uint64(0x243F6A8885A308D3)
 _FOLD_SALT = np.uint64(0x13198A2E03707344)  # so that folds are independent of split and sample
 
+ROW_FOLDS = 1 << 31
+"""With this many folds the fold of a row is a hash of the row itself, whatever the key of the split is."""
+
 
 @dataclass(frozen=True)
 class SplitSpec:

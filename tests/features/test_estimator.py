@@ -24,6 +24,7 @@ from dtap_dask.features.steps import transformers
 from dtap_dask.features.steps.fitted_objects import decoded, encoded
 from dtap_dask.features.steps.transformers import WRONG, allow_estimators
 from dtap_dask.features.steps.valuetype import Unfit
+from dtap_dask.lake.split import ROW_FOLDS, fold_column
 from dtap_dask.storage import open_store
 from fitting import fit_batches
 from property_tests import examples
@@ -55,7 +56,7 @@ def state_of(
     steps = (*map(parse_step, before), step)
     spec = FeatureSpec("f", "feature", tuple(columns), steps, vector=True, place="features[0]")
     hashes = pa.array(np.random.default_rng(1).permutation(rows.num_rows))
-    whole = rows.append_column("<fold 2147483648>", hashes)
+    whole = rows.append_column(fold_column(ROW_FOLDS), hashes)
     ends = [0, *cuts, rows.num_rows]
     return fit_batches(build([spec], rows.schema), [whole.slice(a, b - a) for a, b in itertools.pairwise(ends)])
 

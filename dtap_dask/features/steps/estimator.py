@@ -29,9 +29,7 @@ from dtap_dask.features.steps.operation import (
 )
 from dtap_dask.features.steps.transformers import transformer
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
-
-HASHES = 1 << 31
-"""The rows of a sample are those with the smallest of this many hashes."""
+from dtap_dask.lake.split import ROW_FOLDS
 
 TRIED_ROWS = 256
 """How many rows of the sample are transformed one by one and together, to see whether a row depends on others."""
@@ -63,7 +61,7 @@ class Estimator(Operation):
         return hash((self.path, self.rows, self.output))  # parameters need not be hashable
 
     def needs(self) -> Sequence[Need]:
-        return (Source.fold(HASHES),)
+        return (Source.fold(ROW_FOLDS),)
 
     @property
     def by_dask(self) -> bool:

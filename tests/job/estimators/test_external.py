@@ -90,6 +90,15 @@ def test_the_fused_sample_is_that_of_fit_dask_ml(lake: Path) -> None:
     assert one["n_samples_"] == 200
 
 
+def test_rows_are_drawn_one_by_one_whatever_the_key_of_the_split_is(lake: Path) -> None:
+    step = {"estimator": {"path": "sklearn.preprocessing.StandardScaler", "rows": 100}}
+    split = {"parts": {"train": 0.9, "eval": 0.1}, "key": ["group"]}
+    block = {"columns": ["a", "group"], "steps": [step], "name": "f"}
+    run_in_process(job(lake, split=split, features=[block], derive={"group": "key % 10"}, keep=[]))
+    [entry] = dtap_dask.to_dask_ml(lake.parent / "out")["f"][-1:]
+    assert 5 < entry.steps[-1][1].var_[1] < 12  # of few groups it would be far less
+
+
 SCALER = (StandardScaler, "dask_ml.preprocessing.StandardScaler", {})
 SVD = (TruncatedSVD, "dask_ml.decomposition.TruncatedSVD", {"n_components": 2, "algorithm": "tsqr", "random_state": 0})
 CLUSTERS = (KMeans, "dask_ml.cluster.KMeans", {"n_clusters": 2, "init": "random", "max_iter": 3, "random_state": 0})
