@@ -162,7 +162,7 @@ def test_inverse_is_that_of_the_transformer(path: str) -> None:
 
 def test_it_cannot_be_served() -> None:
     assert unservable(state_of("sklearn.preprocessing.Normalizer").graph, ()) == (
-        "feature 'f': step estimator has no TensorFlow twin: only Python has sklearn.preprocessing.Normalizer.",
+        "feature 'f': step estimator has no TensorFlow twin: only Python has sklearn.preprocessing.Normalizer",
     )
 
 

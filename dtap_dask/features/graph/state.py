@@ -108,7 +108,7 @@ class FittedState:
         fitted = self.fitted.get(value, {})
         learnt = [f"{name} {_number(number)}" for name, number in fitted.items() if name != "n_samples_seen_"]
         step = f"{value.operation.title} ({', '.join(learnt)})" if learnt else value.operation.title
-        return f"{', '.join(map(self._in_words, value.inputs))} > {step}"
+        return f"{', '.join(map(self._in_words, value.given))} > {step}"
 
     def as_json(self) -> dict[str, Any]:
         """The content of `transform.json`, which has no vocabularies."""

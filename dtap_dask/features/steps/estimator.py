@@ -75,7 +75,7 @@ class Estimator(Operation):
 
     @property
     def without_twin(self) -> str:
-        return f"only Python has {self.path}."
+        return f"only Python has {self.path}"
 
     def check(self) -> None:
         transformer(self.path, self.parameters)
