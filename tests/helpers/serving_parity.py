@@ -46,7 +46,7 @@ def outcome(make: Any, rows: Any) -> Any:
 def assert_equal(state: FittedState, ours: Any, theirs: Any) -> None:
     """The features of records and of TensorFlow are equal, in name, dtype, shape and values."""
     assert list(ours) == list(theirs)
-    for info in state.infos:
+    for info, output in zip(state.infos, state.graph.outputs, strict=True):
         made, wanted = theirs[info.name], ours[info.name]
         assert made.dtype.name == ("string" if info.dtype == "bytes" else info.dtype)
         if isinstance(made, tf.RaggedTensor):
@@ -54,17 +54,22 @@ def assert_equal(state: FittedState, ours: Any, theirs: Any) -> None:
         elif isinstance(wanted, pa.Array):
             assert made.numpy().tolist() == wanted.to_pylist()
         elif np.dtype(info.dtype).kind == "f":
-            assert_close(made.numpy(), wanted.astype(info.dtype), is_sum=len(info.columns) > 1)
+            floor = output.precision_floor
+            assert_close(made.numpy(), wanted.astype(info.dtype), is_sum=len(info.columns) > 1, floor=floor)
         else:
             np.testing.assert_array_equal(made, wanted)
 
 
-def assert_close(made: Any, wanted: Any, *, is_sum: bool) -> None:
-    """Floats within one unit in the last place; TensorFlow has 0 in place of denormals."""
+def assert_close(made: Any, wanted: Any, *, is_sum: bool, floor: float = 0.0) -> None:
+    """Floats within one unit in the last place, that of `floor` at least; TensorFlow has 0 in place of denormals."""
     made, wanted = (np.where(np.abs(one) < np.finfo(one.dtype).tiny, one.dtype.type(0), one) for one in (made, wanted))
     if is_sum:
         largest = np.nanmax(np.abs(wanted), initial=1e-30)
         np.testing.assert_allclose(made, wanted, rtol=0, atol=SUMS * np.spacing(np.float32(largest)))
+    elif floor:
+        np.testing.assert_allclose(
+            made, wanted, rtol=np.finfo(wanted.dtype).eps, atol=np.spacing(wanted.dtype.type(floor))
+        )
     else:
         assert made.shape == wanted.shape
         np.testing.assert_array_max_ulp(made, wanted, 1)

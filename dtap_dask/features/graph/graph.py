@@ -184,6 +184,12 @@ class Output:
     place: str = ""
 
     @property
+    def precision_floor(self) -> float:
+        """That of its operations."""
+        steps = (one.operation for one in in_order(self.values))
+        return max((step.precision_floor for step in steps if isinstance(step, Operation)), default=0.0)
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The columns of the lake that it is made from, also in new rows: `columns` and keys."""
         read = (value.operation for value in in_order(self.values, given=True))

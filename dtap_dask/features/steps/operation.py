@@ -130,6 +130,9 @@ class Operation(BaseModel):
         """What messages and plans call it."""
         return self.name
 
+    precision_floor: ClassVar[float] = 0.0
+    """Smaller results are as exact as this: they are differences of numbers that libraries round in their own ways."""
+
     def parts(self) -> Sequence[Part]:
         """The values that this step makes; most make one."""
         return (Part("", self),)

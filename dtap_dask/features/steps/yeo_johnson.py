@@ -49,6 +49,7 @@ class PowerTransform(Operation):
     name: ClassVar[str] = "power_transform"
     scalar: ClassVar[str | None] = "standardize"
     on_elements: ClassVar[bool] = True
+    precision_floor: ClassVar[float] = 1.0
 
     standardize: bool = True
 

@@ -67,7 +67,8 @@ def _wrong(
         return None
     if wanted is None or made is None:
         return ["a refusal"]
-    return [info.name for info in features.infos if not _same(made, wanted, info)]
+    pairs = zip(features.infos, features.features.graph.outputs, strict=True)
+    return [info.name for info, output in pairs if not _same(made, wanted, info, output.precision_floor)]
 
 
 def _or_none(make: Callable[[], Any]) -> Any:
@@ -78,7 +79,7 @@ def _or_none(make: Callable[[], Any]) -> Any:
         return None
 
 
-def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo) -> bool:
+def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo, floor: float) -> bool:
     found, values = made[info.name].numpy(), wanted[info.name]
     if isinstance(values, pa.Array):
         plain = values.flatten() if info.shape == (None,) else values
@@ -88,7 +89,7 @@ def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo) -> bool:
     tiny = np.finfo(info.dtype).tiny
     found, values = (np.where(np.abs(one) < tiny, 0, one) for one in (found, values.astype(info.dtype)))
     ulps = SUM_ULPS if len(info.columns) > 1 else 1
-    bound = ulps * np.spacing(np.nanmax(np.abs(values), initial=tiny))
+    bound = ulps * np.spacing(np.nanmax(np.abs(values), initial=max(float(tiny), floor)))
     return bool(np.allclose(found, values, rtol=0, atol=bound, equal_nan=True))
 
 

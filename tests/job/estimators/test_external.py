@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -72,6 +73,9 @@ def test_a_job_its_new_rows_its_inverse_and_its_estimator(lake: Path) -> None:
     np.testing.assert_allclose(made, wanted, atol=1e-5)
     np.testing.assert_allclose(dtap_dask.transform(out, LAKE.iloc[5:6])["f"], made[5:6], atol=1e-6)
     np.testing.assert_array_equal(written["f"], made[written["key"]])
+    frame = dd.from_pandas(LAKE, npartitions=2)
+    lazy = dtap_dask.transform(out, frame).compute(scheduler="synchronous")["f"]
+    np.testing.assert_allclose(np.stack(lazy.to_list()), made, atol=1e-6)
     back = dtap_dask.inverse(out, "f", made.astype(np.float64))
     np.testing.assert_allclose(back["a"], LAKE["a"], atol=LAKE["a"].max())
     entry = dtap_dask.to_dask_ml(out)["f"][-1]
@@ -131,7 +135,7 @@ def test_plan_tells_of_the_sample_and_of_serving(lake: Path) -> None:
     text = str(dtap_dask.plan(job(lake, {"estimator": {**PCA_STEP["estimator"], "rows": 100}})))
     text = " ".join(text.replace("│", " ").split())
     assert "sklearn.decomposition.PCA (feature 'f') is fitted on a sample: 100 of the fitted rows at most" in text
-    assert "step estimator has no TensorFlow twin: only Python has sklearn.decomposition.PCA." in text
+    assert "step estimator has no TensorFlow twin: only Python has sklearn.decomposition.PCA" in text
     assert "is fitted on a sample" not in str(dtap_dask.plan(job(lake, PCA_STEP)))
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from dtap_dask.errors import DataError
+from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features import STEPS, FeatureSpec, Transform, build, parse_step
 from dtap_dask.train.serving.program import ServingModule, features_only
 from dtap_dask.train.serving.rows import raw_tensors
@@ -70,6 +70,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
     ],
     "power_transform": [
         (F64, PLAIN, [FILL, "power_transform"]),
+        (F64, st.sampled_from([41.7, 41.9]) | st.floats(41.6, 42.1), ["power_transform"]),  # as degrees of latitude
         (I64, INTEGERS, [FILL, {"power_transform": False}]),
     ],
     "bucketize": [
@@ -183,6 +184,13 @@ def test_every_step_has_cases(name: str) -> None:
     assert CASES.get(name), f"step {name} has no case in CASES: its columns, values and steps"
     used = {step if isinstance(step, str) else next(iter(step)) for *_, steps in CASES[name] for step in steps}
     assert name in used
+
+
+def test_an_estimator_is_refused() -> None:
+    graph = graph_of(F64, [{"estimator": "sklearn.preprocessing.Normalizer"}])
+    state = features_only(fit_batches(graph, [batch(graph, [1.0, 2.0, 4.0])]))
+    with pytest.raises(DtapError, match="feature 'a': step estimator has no TensorFlow twin: only Python has sklearn"):
+        ServingModule(state, {})
 
 
 def graph_of(kind: pa.DataType, steps: list[Any]) -> Any:
