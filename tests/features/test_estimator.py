@@ -160,6 +160,16 @@ def test_inverse_is_that_of_the_transformer(path: str) -> None:
     assert value.applied.inverse(fitted) is None
 
 
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    state_of("sklearn.preprocessing.StandardScaler").save(open_store(str(tmp_path)))
+    text = (tmp_path / "transform.json").read_text()
+    (tmp_path / "transform.json").write_text(text.replace('"array": 1', '"array": 9'))
+    with pytest.raises(
+        DataError, match=r"learnt by sklearn\.preprocessing\.StandardScaler was damaged\. Fit and write"
+    ):
+        applied(FittedState.load(open_store(str(tmp_path))))
+
+
 def test_it_cannot_be_served() -> None:
     assert unservable(state_of("sklearn.preprocessing.Normalizer").graph, ()) == (
         "feature 'f': step estimator has no TensorFlow twin: only Python has sklearn.preprocessing.Normalizer",

@@ -31,11 +31,14 @@ from dtap_dask.features.steps.transformers import transformer
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 from dtap_dask.lake.split import ROW_FOLDS
 
-TRIED_ROWS = 256
-"""How many rows of the sample are transformed one by one and together, to see whether a row depends on others."""
+COMPARED_ROWS = 4096
+"""How many rows of the sample are transformed, to compare results."""
+
+SINGLE_ROWS = 256
+"""How many of them are transformed one by one, too, to see whether a row depends on others."""
 
 NEAR = 1e-6
-"""By how much results may differ then, as a share of the largest: matrices are multiplied in another order."""
+"""By how much results may differ, as a share of the largest: matrices are multiplied in another order."""
 
 
 class Estimator(Operation):
@@ -128,16 +131,16 @@ class Estimator(Operation):
 
     def learnt(self, found: Any, statistic: RowSample, context: ErrorContext) -> Fitted:
         """A fitted transformer as plain data, after it has passed all checks on the sample."""
-        sample = statistic.rows
-        made = self.applied(found, sample, context)
+        sample, rows = statistic.rows, statistic.rows[:COMPARED_ROWS]
+        made = self.applied(found, rows, context)
         one = self.fitted_on(sample.copy(), context) if self.by_dask else found
         other = self.fitted_on(sample.copy(), context)
-        if not _near(self.applied(one, sample, context), self.applied(other, sample, context)):
+        if not _near(self.applied(one, rows, context), self.applied(other, rows, context)):
             raise DataError(
                 f"Fitted twice on the same rows, {self.path} ({context}) gives different results. Fix what it draws, "
                 "with its parameter for random numbers if it has one, or use another transformer."
             )
-        self._check_rows(found, sample, made, context)
+        self._check_rows(found, rows, made, context)
         arrays: list[bytes] = []
         fitted = {
             "estimator_": self._plain(found, arrays, context),
@@ -147,7 +150,7 @@ class Estimator(Operation):
             "version_": _version(found),
             "arrays_": pa.array(arrays, pa.large_binary()),
         }
-        if not _near(self.applied(self.restored(fitted), sample, context), made):
+        if not _near(self.applied(self.restored(fitted), rows, context), made):
             raise DataError(
                 f"What {self.path} ({context}) has learnt cannot be kept: read back, it gives other results. Use "
                 "another transformer."
@@ -164,11 +167,11 @@ class Estimator(Operation):
                 "pickles would run code when a dataset is opened. Use another transformer."
             ) from error
 
-    def _check_rows(self, found: Any, sample: Floats, made: Floats, context: ErrorContext) -> None:
+    def _check_rows(self, found: Any, rows: Floats, made: Floats, context: ErrorContext) -> None:
         """Refuse a transformer whose result for a row depends on the rows beside it."""
-        alone = [self.applied(found, row[None], context) for row in sample[:TRIED_ROWS]]
+        alone = [self.applied(found, row[None], context) for row in rows[:SINGLE_ROWS]]
         same_width = all(one.shape[1] == made.shape[1] for one in alone)
-        if not same_width or not _near(np.concatenate(alone), made[:TRIED_ROWS]):
+        if not same_width or not _near(np.concatenate(alone), made[:SINGLE_ROWS]):
             raise DataError(
                 f"{self.path} ({context}) gives a row other results beside other rows, and rows come in batches of any "
                 "size. Use another transformer."
@@ -185,6 +188,10 @@ class Estimator(Operation):
             vars(made).update({name: decoded(one, arrays) for name, one in fitted["estimator_"].items()})
         except Unfit as error:
             raise DataError(f"Step estimator: {error}") from error
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            raise DataError(
+                f"What step estimator has learnt by {self.path} was damaged. Fit and write again."
+            ) from error
         return made
 
     def applied(self, found: Any, rows: Floats, context: ErrorContext) -> Floats:
@@ -226,7 +233,12 @@ class Estimator(Operation):
 
         def undo(column: Column) -> Sequence[Column]:
             block = numbers(column).floats()
-            made = _dense(found.inverse_transform(block.copy()), len(block)) if len(block) else block
+            if not len(block):
+                return [Numbers(np.zeros(0)) for _ in widths]
+            try:
+                made = _dense(found.inverse_transform(block.copy()), len(block))
+            except Exception as error:
+                raise ValueError(f"{self.path} fails with {type(error).__name__}: {error}") from error
             return [Numbers(np.ascontiguousarray(values)) for values in made.T]
 
         return undo
@@ -237,12 +249,11 @@ def _dense(made: Any, rows: int) -> Floats:
     if hasattr(made, "compute"):
         made = made.compute(scheduler="synchronous")  # this may run in a task, which must not wait for other tasks
     array = np.asarray(made.toarray() if hasattr(made, "toarray") else made)
-    if array.dtype.kind not in "biuf" or not array.size or (array.ndim != 2 and array.size % rows):
+    if array.ndim == 1 and rows == 1:  # some give one row without its dimension
+        array = array[None]
+    if array.dtype.kind not in "biuf" or not array.size or array.ndim > 2 or len(array) != rows:
         raise ValueError(f"the result has shape {array.shape} and dtype {array.dtype}, not numbers for {rows:,} rows")
-    block = array if array.ndim == 2 else array.reshape(rows, -1)  # some give one row without its dimension
-    if len(block) != rows:
-        raise ValueError(f"the result has {len(block):,} rows, not {rows:,}")
-    return np.ascontiguousarray(block, np.float64)
+    return np.ascontiguousarray(array.reshape(rows, -1), np.float64)
 
 
 def _near(one: Floats, other: Floats) -> bool:
