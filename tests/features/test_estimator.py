@@ -183,6 +183,7 @@ NOT_ALLOWED: list[tuple[str, Any, str]] = [
      r"give --allow-estimators os \(in Python dtap_dask\.allow_estimators\('os'\)\)"),
     ("sklearn.decomposition.FastIca", {}, "module 'sklearn.decomposition' has no 'FastIca'"),
     ("sklearn.nothing.FastICA", {}, "sklearn.nothing.FastICA cannot be imported: ModuleNotFoundError"),
+    ("sklearn.base.defaultdict", {}, "is collections.defaultdict, whose module is not allowed"),
     ("odd_transformers.function", {}, "odd_transformers.function is no class, but function"),
     ("odd_transformers.Untransforming", {}, "is no transformer: it lacks `fit`, `transform` or `get_params`"),
     ("sklearn.cluster.DBSCAN", {}, "is no transformer"),

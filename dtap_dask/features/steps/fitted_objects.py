@@ -106,6 +106,8 @@ def _spline(inner: Any, value: Any, arrays: Sequence[bytes]) -> Any:
 
 def _transformer(inner: Any, value: Any, arrays: Sequence[bytes]) -> Any:
     kind = transformer_class(inner)
+    if not hasattr(kind, "get_params"):
+        raise ValueError(f"{inner} is no transformer")
     made = object.__new__(kind)
     vars(made).update(decoded(value["state"], arrays))
     return made

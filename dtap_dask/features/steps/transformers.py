@@ -70,6 +70,8 @@ def transformer_class(path: str) -> type[Any]:
         raise Unfit(f"{path} cannot be imported: {_why(error)}.") from error
     if not inspect.isclass(found):
         raise Unfit(f"{path} is no class, but {type(found).__name__}.")
+    if found.__module__.partition(".")[0] not in _allowed:  # a module's own import of another's class
+        raise Unfit(f"{path} is {found.__module__}.{found.__name__}, whose module is not allowed.")
     return found
 
 
