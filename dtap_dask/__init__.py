@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from dtap_dask.job.read import read
     from dtap_dask.job.running.run import run
     from dtap_dask.job.running.submit import submit
+    from dtap_dask.loading.batches import batches
     from dtap_dask.records.manifest import Manifest
+    from dtap_dask.train.backup import Backup, saved_state
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
     from dtap_dask.train.serving.layer import serving
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Backup": ("dtap_dask.train.backup", "Backup"),
     "ClusterOptions": ("dtap_dask.job.cluster.client", "ClusterOptions"),
     "DtapError": ("dtap_dask.errors", "DtapError"),
     "FittedState": ("dtap_dask.features", "FittedState"),
@@ -38,12 +41,14 @@ _HOMES = {
     "Manifest": ("dtap_dask.records.manifest", "Manifest"),
     "Plan": ("dtap_dask.job.planning.plan", "Plan"),
     "allow_estimators": ("dtap_dask.features.steps.transformers", "allow_estimators"),
+    "batches": ("dtap_dask.loading.batches", "batches"),
     "inverse": ("dtap_dask.apply.inverse", "inverse"),
     "inputs": ("dtap_dask.train.inputs", "inputs"),
     "load": ("dtap_dask.train.load", "load"),
     "plan": ("dtap_dask.job.planning.describe", "plan"),
     "read": ("dtap_dask.job.read", "read"),
     "run": ("dtap_dask.job.running.run", "run"),
+    "saved_state": ("dtap_dask.train.backup", "saved_state"),
     "serving": ("dtap_dask.train.serving.layer", "serving"),
     "submit": ("dtap_dask.job.running.submit", "submit"),
     "to_dask_ml": ("dtap_dask.job.estimators.interop", "to_dask_ml"),
@@ -52,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Backup",
     "ClusterOptions",
     "DtapError",
     "FittedState",
@@ -59,12 +65,14 @@ __all__ = [
     "Manifest",
     "Plan",
     "allow_estimators",
+    "batches",
     "inputs",
     "inverse",
     "load",
     "plan",
     "read",
     "run",
+    "saved_state",
     "serving",
     "submit",
     "to_dask_ml",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import google_crc32c
@@ -34,7 +35,11 @@ from dtap_dask.records.wire import (
     Bytes,
     Values,
     delimited,
+    features_of,
     parse_example,
+    parse_feature,
+    read_varint,
+    texts_of,
     varint,
     varint_width,
 )
@@ -209,6 +214,69 @@ def _entry(name: str, inner: bytes, values: npt.NDArray[np.generic]) -> list[Rec
     return [b"\x0a" + varint(len(entry) + values.nbytes) + entry, values]
 
 
+def rows_of(head: bytes) -> int:
+    """The number of rows of a block from its first bytes: 'rows' is its first feature. ValueError for other bytes."""
+    _, at = read_varint(memoryview(head), 1)
+    entry = delimited(1, ROWS.encode())
+    size, start = read_varint(memoryview(head), at + 1)
+    if head[:1] != b"\x0a" or head[at : at + 1] != b"\x0a" or head[start : start + len(entry)] != entry:
+        raise ValueError("its first feature is not 'rows'")
+    return _count(parse_example(delimited(1, head[at : start + size]))[ROWS])
+
+
+def _count(value: Values | None) -> int:
+    """The value of the feature 'rows'."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.int64 or len(value) != 1 or value[0] < 0:
+        raise ValueError("the feature 'rows' is not one positive integer")
+    return int(value[0])
+
+
+@dataclass(frozen=True)
+class BlockFrame:
+    """A block without its matrices: its number of rows, where each matrix begins, and all other bytes."""
+
+    rows: int
+    places: Mapping[str, int]
+    others: Sequence[tuple[int, bytes]]
+
+    @classmethod
+    def of(cls, record: Bytes, widths: Mapping[str, int]) -> BlockFrame:
+        """The frame of a block whose matrices have these stored dtypes and widths. ValueError for another record."""
+        rows, values = 0, dict[str, memoryview]()
+        for name, feature in features_of(record):
+            if name == ROWS:
+                rows = _count(parse_feature(feature))
+            elif name in widths:
+                values[name] = _single(name, feature)
+        missing = [stored for stored in widths if stored not in values]
+        if missing:
+            raise ValueError(f"it has no feature {missing[0]!r}")
+        for stored, width in widths.items():
+            if len(values[stored]) != rows * width * np.dtype(stored).itemsize:
+                raise ValueError(f"the feature {stored!r} has {len(values[stored]):,} bytes for {rows:,} rows")
+        places = {stored: _address(values[stored]) - int(record.__array_interface__["data"][0]) for stored in widths}
+        others, at = [], 0
+        for stored in sorted(widths, key=lambda stored: places[stored]):
+            others.append((at, record[at : places[stored]].tobytes()))
+            at = places[stored] + len(values[stored])
+        return cls(rows, places, [*others, (at, record[at:].tobytes())])
+
+    def fits(self, record: Bytes) -> bool:
+        """Whether a block of the same length differs from this one in its matrices only."""
+        return all(record[at : at + len(part)].tobytes() == part for at, part in self.others)
+
+
+def _address(data: memoryview) -> int:
+    return int(np.frombuffer(data, np.uint8).__array_interface__["data"][0])
+
+
+def _single(name: str, feature: memoryview) -> memoryview:
+    values = texts_of(feature)
+    if len(values) != 1:
+        raise ValueError(f"the feature {name!r} is not one bytes value")
+    return values[0]
+
+
 def decode_blocks(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
     """The rows of all records, in order. ValueError where a record does not have this schema."""
     parts = [_decode_block(infos, parse_example(record)) for record in records]
@@ -222,10 +290,7 @@ def _empty(infos: Sequence[FeatureInfo]) -> dict[str, Values]:
 
 
 def _decode_block(infos: Sequence[FeatureInfo], features: Mapping[str, Values]) -> Rows:
-    counted = features.get(ROWS)
-    if not isinstance(counted, np.ndarray) or counted.dtype != np.int64 or len(counted) != 1:
-        raise ValueError("the feature 'rows' is not one integer")
-    total = int(counted[0])
+    total = _count(features.get(ROWS))
     known = {ROWS, *matrices(infos), *(key for info in variable(infos) for key in keys(info))}
     if set(features) != known:
         raise ValueError(f"it has the features {sorted(features)} instead of {sorted(known)}")

@@ -54,10 +54,15 @@ def decode_records(infos: Sequence[FeatureInfo], layout: Layout, records: Sequen
             blocks.decode_blocks(infos, records) if layout.kind == "blocks" else rows_decode.decode_rows(infos, records)
         )
     except ValueError as error:
-        raise OutputError(
-            f"A record does not hold the columns that its manifest states: {error}. It was written by another job or "
-            "is damaged; `dtap-dask verify` names every such record."
-        ) from error
+        raise not_this_schema(error) from error
+
+
+def not_this_schema(error: ValueError) -> OutputError:
+    """The error for a record that does not hold the manifest's columns."""
+    return OutputError(
+        f"A record does not hold the columns that its manifest states: {error}. It was written by another job or is "
+        "damaged; `dtap-dask verify` names every such record."
+    )
 
 
 def check_schema(infos: Sequence[FeatureInfo], layout: Layout) -> None:

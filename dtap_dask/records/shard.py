@@ -23,7 +23,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns
 from dtap_dask.records.encoder import RecordEncoder
 from dtap_dask.records.example import Layout, encoder_of
-from dtap_dask.records.tfrecord import Gzip
+from dtap_dask.records.tfrecord import OVERHEAD, Gzip
 from dtap_dask.storage import CountingWriter, Store
 
 AssignedRows: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
@@ -100,6 +100,15 @@ class ShardInfo:
         """From JSON types."""
         offsets = data.get("offsets")
         return cls(**{**data, "offsets": None if offsets is None else tuple(offsets)})
+
+
+def record_starts(shard: ShardInfo) -> range | tuple[int, ...] | None:
+    """Where the records of a shard begin in its uncompressed bytes; None where the manifest does not state it."""
+    if shard.offsets is not None:
+        return shard.offsets
+    if shard.record_bytes is None or shard.record_bytes < OVERHEAD:
+        return None
+    return range(0, shard.records * shard.record_bytes, shard.record_bytes)
 
 
 def write_shards(

@@ -114,14 +114,14 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, memoryview | int]]:
     """Every field of a message: its number, its wire type, and its value (an int for a varint, else its bytes)."""
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint_at(data, at)
+        tag, at = read_varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == VARINT:
-            value, at = _varint_at(data, at)
+            value, at = read_varint(data, at)
             yield number, kind, value
             continue
         if kind == DELIMITED:
-            size, at = _varint_at(data, at)
+            size, at = read_varint(data, at)
         elif kind in (FIXED64, FIXED32):
             size = 8 if kind == FIXED64 else 4
         else:
@@ -132,7 +132,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, memoryview | int]]:
         at += size
 
 
-def _varint_at(data: memoryview, at: int) -> tuple[int, int]:
+def read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """The varint that begins at `at`, and where it ends. WireError where it is cut off."""
     value = 0
     for i, byte in enumerate(data[at : at + MAX_VARINT]):
         value |= (byte & 0x7F) << 7 * i
@@ -149,15 +150,25 @@ def parse_example(record: bytes | memoryview) -> dict[str, Values]:
 
     Raises WireError for bytes that are no Example.
     """
-    features: dict[str, Values] = {}
-    for number, kind, value in fields(memoryview(record)):
+    return {name: parse_feature(feature) for name, feature in features_of(record)}
+
+
+def features_of(record: bytes | memoryview | Bytes) -> Iterator[tuple[str, memoryview]]:
+    """The name and the serialized Feature of each feature of a serialized Example. WireError where it is none."""
+    for number, kind, value in fields(memoryview(record)):  # type: ignore[arg-type]
         if (number, kind) != (1, DELIMITED):
             continue
         for inner, inner_kind, entry in fields(_view(value)):
             if (inner, inner_kind) == (1, DELIMITED):
-                name, feature = _map_entry(_view(entry))
-                features[name] = feature
-    return features
+                yield _map_entry(_view(entry))
+
+
+def texts_of(feature: memoryview) -> list[memoryview]:
+    """The values of a serialized Feature that is a bytes_list, without a copy; WireError for other features."""
+    lists = list(fields(feature))
+    if any((number, kind) != (BYTES_LIST, DELIMITED) for number, kind, _ in lists):
+        raise WireError("a feature of numbers where bytes belong")
+    return [_view(value) for _, _, part in lists for number, _, value in fields(_view(part)) if number == 1]
 
 
 def _view(value: memoryview | int) -> memoryview:
@@ -166,7 +177,7 @@ def _view(value: memoryview | int) -> memoryview:
     return value
 
 
-def _map_entry(entry: memoryview) -> tuple[str, Values]:
+def _map_entry(entry: memoryview) -> tuple[str, memoryview]:
     name, feature = "", memoryview(b"")
     for number, kind, value in fields(entry):
         if (number, kind) == (1, DELIMITED):
@@ -176,10 +187,10 @@ def _map_entry(entry: memoryview) -> tuple[str, Values]:
                 raise WireError("a feature's name is not UTF-8") from error
         elif (number, kind) == (2, DELIMITED):
             feature = _view(value)
-    return name, _feature(feature)
+    return name, feature
 
 
-def _feature(feature: memoryview) -> Values:
+def parse_feature(feature: memoryview) -> Values:
     """The list of a Feature; of several kinds the last one written holds, as for any oneof."""
     kind_found, parts = 0, list[memoryview]()
     for number, kind, value in fields(feature):
@@ -205,7 +216,7 @@ def _texts(data: memoryview) -> list[bytes]:
     while at < len(raw) - 1 and raw[at] == VALUE:
         size, at = raw[at + 1], at + 2
         if size > 0x7F:
-            size, at = _varint_at(data, at - 1)
+            size, at = read_varint(data, at - 1)
         found.append(raw[at : at + size])
         at += size
     if at == len(raw):

@@ -1,36 +1,10 @@
-"""Columns in the structure that Keras's fit takes, (features, label[, weight]), and windows cut into batches."""
+"""Windows of rows cut into batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-
-from dtap_dask.features.info import FeatureInfo, Role
-
-
-def structured(infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tensor], kept: bool) -> Any:
-    """`columns` as features, (features, label), (features, label, weight), or (features, None, weight).
-
-    Features are a dict; one label is a tensor, several are a dict. With `kept` it is a pair of this and a dict of kept
-    columns.
-    """
-    features = _of("feature", infos, columns)
-    labels = {name: _label(values) for name, values in _of("label", infos, columns).items()}
-    weights = list(_of("weight", infos, columns).values())
-    label = next(iter(labels.values()), None) if len(labels) <= 1 else labels
-    batch = (features, label, *weights) if weights else (features, label) if labels else features
-    return (batch, _of("kept", infos, columns)) if kept else batch
-
-
-def _of(role: Role, infos: Sequence[FeatureInfo], columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {info.name: columns[info.name] for info in infos if info.role == role}
-
-
-def _label(values: tf.Tensor) -> tf.Tensor:
-    """A boolean label as float32, because Keras's losses take no booleans."""
-    return tf.cast(values, tf.float32) if values.dtype == tf.bool else values
 
 
 def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:

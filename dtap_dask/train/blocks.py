@@ -3,65 +3,48 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.records.blocks import ROWS, keys, matrices, variable
+from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.decode import MatrixSpan, spans_of
+from dtap_dask.records.blocks import ROWS, keys, variable
 from dtap_dask.records.columns import width
-from dtap_dask.train.dataset import DatasetSplit
-from dtap_dask.train.order import permuted
 from dtap_dask.train.parsing import parse_features
 
 # Substitutes for dtypes that decode_raw does not have, or not with a fixed length.
 _RAW_DTYPES = {"uint32": tf.int32, "uint64": tf.int64, "float16": tf.int16, "bool": tf.uint8}
 
 
-class MatrixSpan(NamedTuple):
-    """Columns of a matrix [rows, width] that are next to each other, and where they begin and end in each row."""
-
-    infos: Sequence[FeatureInfo]
-    start: int
-    stop: int
-    width: int
+Order = Callable[[tf.Tensor], tf.Tensor]  # from the number of rows (int64) to the places of the wanted ones
 
 
 def decode_blocks(
-    split: DatasetSplit, names: Container[str], records: tf.Tensor, seed: tf.Tensor | None
+    split: DatasetSplit, names: Collection[str], records: tf.Tensor, order: Order | None
 ) -> dict[str, tf.Tensor]:
     """The rows of `records` (serialized Examples, string [b]): the columns `names`, in their infos' dtypes and shapes.
 
-    Rows are in the order of the records, or with `seed` (int64 [2]) permuted over all of them. A matrix without a
-    wanted column is not read; of other matrices only the columns from the first wanted one to the last are kept.
+    Rows are in the order of the records, or those that `order` names. A matrix without a wanted column is not read; of
+    other matrices only the columns from the first wanted one to the last are kept.
     """
-    groups = {
-        stored: group for stored, group in matrices(split.infos).items() if any(info.name in names for info in group)
-    }
+    spans = spans_of(split.infos, names)
     wanted = [info for info in variable(split.infos) if info.name in names]
-    used = {ROWS, *groups, *(key for info in wanted for key in keys(info))}
+    used = {ROWS, *spans, *(key for info in wanted for key in keys(info))}
     spec = {key: feature for key, feature in split.spec.items() if key in used}
     parsed = tf.io.parse_example(records, parse_features(spec))
     counts = parsed[ROWS]
     rows = tf.reduce_sum(counts)
-    order = None if seed is None else permuted(tf.range(rows), seed)
+    places = None if order is None else order(rows)
     found: dict[str, tf.Tensor] = {}
-    spans = {stored: _span(group, names) for stored, group in groups.items()}
-    read = _matrices(spans, parsed, counts, order)
+    read = _matrices(spans, parsed, counts, places)
     for span, matrix in zip(spans.values(), read, strict=True):
-        found.update(_columns(span.infos, names, matrix))
+        found.update(matrix_columns(span.infos, names, matrix))
     for info in wanted:
-        found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, order)
+        found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, places)
     return found
-
-
-def _span(group: Sequence[FeatureInfo], names: Container[str]) -> MatrixSpan:
-    """The columns of a matrix from the first wanted one to the last, where they begin and end, and its width."""
-    ends = list(itertools.accumulate(map(width, group), initial=0))
-    wanted = [index for index, info in enumerate(group) if info.name in names]
-    first, last = wanted[0], wanted[-1] + 1
-    return MatrixSpan(group[first:last], ends[first], ends[last], ends[-1])
 
 
 def _matrices(
@@ -117,7 +100,9 @@ def _ordered(values: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:
     return values if order is None else tf.gather(values, order)
 
 
-def _columns(group: Sequence[FeatureInfo], names: Container[str], matrix: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
+def matrix_columns(
+    group: Sequence[FeatureInfo], names: Container[str], matrix: tf.Tensor
+) -> Iterator[tuple[str, tf.Tensor]]:
     """The wanted columns of a matrix [rows, width], neighbours of one final dtype cast and split together."""
     at = 0
     runs = itertools.groupby(group, lambda info: (info.name in names, info.dtype, info.shape == ()))

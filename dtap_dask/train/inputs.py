@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.train.dataset import open_dataset, selected
+from dtap_dask.loading.dataset import open_dataset, selected
 
 
 def inputs(

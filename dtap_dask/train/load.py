@@ -6,22 +6,23 @@ column and window, and then cut into batches without a copy: there is no step pe
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.errors import DataError, JobError, Problem, StorageError
-from dtap_dask.storage import local_copies
+from dtap_dask.errors import JobError, Problem, StorageError
+from dtap_dask.loading.options import BatchOptions, Ids, Remainder, batch_options, checked
+from dtap_dask.loading.order import WINDOW_ROWS
+from dtap_dask.loading.position import Position
+from dtap_dask.loading.source import Source, open_source
 from dtap_dask.train.batches import BatchedDataset, rebatched
-from dtap_dask.train.damage import explained
-from dtap_dask.train.dataset import DatasetSplit, open_split, selected
+from dtap_dask.train.forms import RecordForm
 from dtap_dask.train.loop import LoopDataset, LoopHooks
-from dtap_dask.train.order import Epochs
-from dtap_dask.train.shards import StagedShards
-from dtap_dask.train.windows import WINDOW_ROWS, Selection, windows, windows_for_workers
+from dtap_dask.train.passes import Passes
+from dtap_dask.train.place import Place
+from dtap_dask.train.service import windows_for_workers
 
 READY = 8  # batches prefetched for training, if they hold no more rows than a window
 
@@ -35,7 +36,13 @@ def load(
     *,
     features: Sequence[str] | None = None,
     kept: bool = False,
+    label: bool = True,
     drop_remainder: bool = False,
+    as_vectors: bool = False,
+    ids: Ids = "int64",
+    readers: tuple[int, int] | None = None,
+    remainder: Remainder | None = None,
+    state: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> tf.data.Dataset:
     """The rows of one split of the dataset at `path`, in batches of `batch_size`, prefetched: `model.fit(load(...))`.
@@ -68,83 +75,56 @@ def load(
     for a dataset that is not finished or whose files are not those of its manifest, StorageError for one that cannot be
     reached or whose cache is too small; in the loop the last two. (Within `fit` these come as TensorFlow's errors.)
     """
-    batch_size, seed = _checked(batch_size, seed)
-    found = open_split(path, split, storage)
-    infos = tuple(info for info in selected(found.infos, features) if kept or info.role != "kept")
-    shuffle = found.fitted if shuffle is None else shuffle
-    batches = _batches(found, batch_size, drop_remainder)
-    staged = _staged(found, shuffle, storage)
-    selection = Selection(found, infos, kept, shuffle)
+    remainder = "drop" if drop_remainder else remainder
+    size, number, reader = checked(batch_size, seed, readers)
+    source = open_source(path, split, shuffle=shuffle, seed=number, readers=reader, storage=storage)
+    options = batch_options(
+        source.split,
+        reader,
+        size,
+        features=features,
+        kept=kept,
+        label=label,
+        as_vectors=as_vectors,
+        ids=ids,
+        remainder=remainder,
+    )
+    return _loaded(source, options, source.start(state, options))
+
+
+def _loaded(source: Source, options: BatchOptions, start: Position) -> LoopDataset:
+    """The batches of epochs from a position on."""
+    full, size = options.remainder != "keep", options.size
 
     def batched(windows: tf.data.Dataset) -> tf.data.Dataset:
-        ready = max(2, min(READY, WINDOW_ROWS // batch_size))
-        return rebatched(windows, batch_size, drop_remainder).prefetch(ready)
+        ready = max(2, min(READY, WINDOW_ROWS // size))
+        return rebatched(windows, size, full).prefetch(ready).with_options(_options())
 
     def for_service() -> tf.data.Dataset:
-        if staged is not None:
-            raise StorageError(_NOT_SERVED.format(url=found.store.url))
-        return batched(windows_for_workers(selection)).with_options(_options())
+        if source.cache is not None:
+            raise StorageError(_NOT_SERVED.format(url=source.split.store.url))
+        if options.remainder in ("pad", "repeat"):
+            raise JobError(Problem("remainder", _NO_REMAINDER.format(options.remainder)))
+        return batched(windows_for_workers(source.split, RecordForm(source.split, options), source.shuffle))
 
-    epochs = Epochs(seed) if shuffle else None
-    data = batched(windows(selection, staged, epochs))
-    data = epochs.remembered(data) if epochs else data
-    data = data.apply(tf.data.experimental.assert_cardinality(batches)).with_options(_options())
-    return LoopDataset(BatchedDataset(data, batch_size, drop_remainder), _hooks(found, staged, for_service), batch_size)
+    passes = Passes(source, options, start)
+    data = known = batched(passes.windows())
+    if not start.taken:  # else the first epoch is shorter
+        count = source.left(start, options)
+        known = data.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
+    whole = source.left(Position(), options) if start.taken else None
+    hooks = LoopHooks(passes, Place(source, options, passes), lambda _: data, for_service, batches=whole)
+    return LoopDataset(BatchedDataset(known, size, full), hooks, size)
 
 
 _NOT_SERVED = (
     "{url} is on no filesystem that the workers of tf.data service can open, so they cannot load it. Mount it on them "
     "and name the mount in `storage.mounts`, or copy it to a filesystem that they share."
 )
-_NOT_SAVED = (
-    "The position of an iterator over {url} cannot be saved in a checkpoint, because its shards are fetched to a cache "
-    "while they are read. Load it from a mount (`storage.mounts`) or a local copy, or save the number of the epoch "
-    "instead and begin that epoch again, for example with load(..., seed=epoch)."
+_NO_REMAINDER = (
+    "the workers of tf.data service do not know the others' rows, so that {0!r} would not give them equal numbers of "
+    "batches; use 'keep' or 'drop'"
 )
-
-
-def _hooks(split: DatasetSplit, staged: StagedShards | None, for_service: Callable[[], tf.data.Dataset]) -> LoopHooks:
-    if staged is None:
-        return LoopHooks(lambda error: explained(split, error), None, for_service)
-    return LoopHooks(lambda error: staged.failure, _NOT_SAVED.format(url=split.store.url), for_service)
-
-
-def _batches(split: DatasetSplit, size: int, drop_remainder: bool) -> int:
-    """The number of batches of an epoch. DataError where there would be none."""
-    if drop_remainder and split.rows < size:
-        raise DataError(
-            f"The split {split.name!r} of {split.store.url} has {split.rows:,} rows, so that `drop_remainder` with a "
-            f"batch_size of {size:,} drops them all. Use smaller batches, or leave drop_remainder out."
-        )
-    return split.rows // size if drop_remainder else -(-split.rows // size)
-
-
-def _checked(batch_size: int, seed: int) -> tuple[int, int]:
-    """Both as plain integers, also where they are NumPy's. JobError where they are no such numbers."""
-    problems = []
-    rows, number = _integer(batch_size), _integer(seed)
-    if rows is None or rows < 1:
-        problems.append(Problem("batch_size", f"{batch_size!r} is not a positive number of rows, such as 1024"))
-    if number is None or not -(2**63) <= number < 2**63:
-        problems.append(Problem("seed", f"{seed!r} is not an integer of 64 bits, such as 0"))
-    if problems or rows is None or number is None:
-        raise JobError(problems)
-    return rows, number
-
-
-def _integer(value: Any) -> int | None:
-    """`value` as an int; None for anything else, booleans included."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
-
-
-def _staged(split: DatasetSplit, shuffle: bool, storage: Mapping[str, Any] | None) -> StagedShards | None:
-    """The shards staged on local disk, None where they are on one already."""
-    return StagedShards(split, local_copies.cache(storage or {}), shuffle) if split.shards and not split.paths else None
 
 
 def _options() -> tf.data.Options:

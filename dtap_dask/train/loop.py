@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.errors import DtapError, StorageError
+from dtap_dask.errors import StorageError
+from dtap_dask.train.passes import Passes
+from dtap_dask.train.place import Place
 
+_SAVED = "dtap_dask_position"  # the name of a position in a checkpoint
 _Iterator: Any = type(iter(tf.data.Dataset.range(0)))
 
 
@@ -26,14 +30,18 @@ _Iterator: Any = type(iter(tf.data.Dataset.range(0)))
 class LoopHooks:
     """Properties that a loaded dataset shares with those made from it.
 
-    `explain` returns dtap_dask's own error for one of TensorFlow's, None where there is none. `unsaved` is the reason
-    why an iterator's position cannot be saved, None where it can. `for_service` makes the dataset in the form for
-    tf.data service.
+    `place` says where iterators are, None for datasets whose elements are not the loaded batches one by one. `batches`
+    is the number of a whole epoch's, for datasets whose first epoch is shorter. `rest` makes the dataset for an
+    iterator that has finished a number of epochs: without its known number of batches, as the epoch that is continued
+    has fewer. `for_service` makes it in the form for tf.data service.
     """
 
-    explain: Callable[[tf.errors.OpError], DtapError | None]
-    unsaved: str | None
+    passes: Passes
+    place: Place | None
+    rest: Callable[[int], tf.data.Dataset]
     for_service: Callable[[], tf.data.Dataset]
+    repeated: bool = False
+    batches: int | None = None
 
 
 class _PlainIterator(_Iterator):  # type: ignore[misc]
@@ -42,21 +50,59 @@ class _PlainIterator(_Iterator):  # type: ignore[misc]
     _hooks: LoopHooks
     _structure: Any  # of a batch, with the index of a tensor at each leaf; None to use TensorFlow's own `__next__`
     _dtypes: list[int]
+    _begun: int | None = None  # the number of its first pass
+    _taken = 0  # batches
 
     def __next__(self) -> Any:
+        if self._begun is None:
+            return self._first()
+        batch = self._next()
+        self._taken += 1
+        return batch
+
+    def _first(self) -> Any:
+        """The first batch; one iterator at a time, so that each knows which pass it began."""
+        passes = self._hooks.passes
+        with passes.beginning:
+            begun = len(passes.begun)
+            batch = self._next()
+            self._begun, self._taken = begun, 1
+            passes.first.add(begun)
+        return batch
+
+    def _next(self) -> Any:
         try:
             return super().__next__() if self._structure is None or not tf.executing_eagerly() else self._fast_next()
-        except tf.errors.OpError as error:
-            failure = self._hooks.explain(error)
+        except tf.errors.OpError:
+            failure = self._hooks.passes.failure
             if failure is None:
                 raise
             raise copy.copy(failure) from None  # a stored error's traceback would keep this iterator alive
 
+    def state(self) -> dict[str, Any]:
+        """The position after the last batch that this loop took, as JSON types: `load(..., state=...)` continues there.
+
+        Raises StorageError where it is unknown.
+        """
+        hooks = self._hooks
+        if hooks.place is None:
+            raise StorageError(_OTHER_ELEMENTS)
+        return hooks.place.state(self._begun, self._taken)
+
     def _serialize_to_tensors(self) -> Any:
-        """The position for tf.train.Checkpoint. StorageError where it cannot be saved."""
-        if self._hooks.unsaved is not None:
-            raise StorageError(self._hooks.unsaved)
-        return super()._serialize_to_tensors()
+        """The state for tf.train.Checkpoint. StorageError where it is unknown."""
+        state = self.state()
+        done = 0 if self._begun is None else state["epoch"] - self._hooks.passes.begun[self._begun].epoch
+        return {_SAVED: tf.constant(json.dumps({"state": state, "epochs": done}))}
+
+    def _restore_from_tensors(self, restored_tensors: Any) -> Any:
+        if self._hooks.place is None:
+            raise StorageError(_OTHER_ELEMENTS)
+        saved = json.loads(restored_tensors[_SAVED].numpy())
+        self._hooks.place.seek(saved["state"])
+        self._begun, self._taken = None, 0
+        self._create_iterator(self._hooks.rest(saved["epochs"]))
+        return []
 
     def _fast_next(self) -> Any:
         try:
@@ -88,6 +134,11 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
         """The structure of a batch, as for any dataset."""
         return self._input_dataset.element_spec
 
+    def cardinality(self) -> Any:
+        """The number of batches of a whole epoch. Keras asks for it once, before it knows that the first is shorter."""
+        known = self._hooks.batches
+        return super().cardinality() if known is None else tf.constant(known, tf.int64)
+
     def __iter__(self) -> Any:
         iterator = super().__iter__()
         if type(iterator) is _Iterator:
@@ -115,14 +166,43 @@ def _derived(name: str) -> Callable[..., LoopDataset]:
         hooks = self._hooks
         return LoopDataset(
             plain(self, *args, **options),
-            replace(hooks, for_service=lambda: plain(hooks.for_service(), *args, **options)),
+            replace(
+                hooks,
+                place=hooks.place if name in _ONE_BY_ONE else None,
+                batches=hooks.batches if name in _ONE_BY_ONE else None,
+                rest=lambda done: plain(hooks.rest(done), *args, **options),
+                for_service=lambda: plain(hooks.for_service(), *args, **options),
+            ),
         )
 
     return method
 
 
-for _name in ("batch", "filter", "map", "prefetch", "repeat", "skip", "take", "unbatch", "with_options"):
+def _repeat(self: LoopDataset, count: int | None = None, name: str | None = None) -> LoopDataset:
+    """TensorFlow's `repeat`: every repetition is the next epoch."""
+    plain, hooks = tf.data.Dataset.repeat, self._hooks
+
+    def rest(done: int) -> tf.data.Dataset:
+        return plain(hooks.rest(0), count if count is None or count < 0 else max(0, count - done), name)
+
+    def for_service() -> tf.data.Dataset:
+        return plain(hooks.for_service(), count, name)
+
+    place = None if hooks.repeated else hooks.place
+    again = replace(hooks, place=place, repeated=True, batches=None, rest=rest, for_service=for_service)
+    return LoopDataset(plain(self, count, name), again)
+
+
+_ONE_BY_ONE = ("map", "prefetch", "with_options")
+for _name in (*_ONE_BY_ONE, "batch", "filter", "skip", "take", "unbatch"):
     setattr(LoopDataset, _name, _derived(_name))
+LoopDataset.repeat = _repeat
+
+_OTHER_ELEMENTS = (
+    "The position of this iterator is not known: what it yields are not the loaded batches one by one, but made from "
+    "them by `batch`, `filter`, `skip`, `take` or `unbatch`. Iterate over the loaded dataset, or over what `map`, "
+    "`prefetch` and `repeat` make of it, and save the state of that iterator."
+)
 
 
 def _structure_of(spec: Any) -> tuple[Any, list[int]]:

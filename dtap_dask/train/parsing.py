@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import tensorflow as tf
 
+from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.records.manifest import ParseFeature
-from dtap_dask.train.dataset import DatasetSplit
-from dtap_dask.train.order import permuted
 
 
 def parse_features(spec: Mapping[str, ParseFeature]) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
@@ -24,14 +23,14 @@ def _feature(feature: ParseFeature) -> tf.io.FixedLenFeature | tf.io.RaggedFeatu
 
 
 def decode_rows(
-    split: DatasetSplit, names: Container[str], records: tf.Tensor, seed: tf.Tensor | None
+    split: DatasetSplit, names: Container[str], records: tf.Tensor, order: Callable[[tf.Tensor], tf.Tensor] | None
 ) -> dict[str, tf.Tensor]:
     """The rows of `records` (serialized Examples, string [n]): the columns `names`, in their infos' dtypes and shapes.
 
-    Rows are in the order of the records, or with `seed` (int64 [2]) permuted over all of them.
+    Rows are in the order of the records, or those that `order` names (see decode_blocks).
     """
-    if seed is not None:
-        records = permuted(records, seed)
+    if order is not None:
+        records = tf.gather(records, order(tf.size(records, tf.int64)))
     wanted = {info.name: info for info in split.infos if info.name in names}
     parsed = tf.io.parse_example(records, parse_features({name: split.spec[name] for name in wanted}))
     return {

@@ -22,11 +22,11 @@ from dtap_dask.errors import JobError, StorageError
 from dtap_dask.job import taps as job_taps
 from dtap_dask.job.init import starter
 from dtap_dask.job.jobfile.spec import Job
+from dtap_dask.loading.dataset import open_dataset
 from dtap_dask.storage import locations, open_store, taps
 from dtap_dask.storage.hadoop import jvm
 from dtap_dask.storage.locations import locate
 from dtap_dask.storage.settings import environment, parse, resolved
-from dtap_dask.train.dataset import open_dataset
 from waiting import unhindered
 
 Settings = dict[str, Any]

@@ -5,90 +5,24 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import pyarrow as pa
 import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from datasets import write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.loading.dataset import open_split
 from dtap_dask.records.example import Layout
 from dtap_dask.train import blocks
-from dtap_dask.train.dataset import open_split
 from dtap_dask.train.load import load
+from numbered_rows import INFOS, PLAIN, values, write
 from property_tests import examples
-
-# Columns of every kind, of neighbours that differ in role, dtype and shape. Each value follows from the row's number.
-INFOS = (
-    FeatureInfo("fare", "feature", "float32", "float32"),
-    FeatureInfo("late", "label", "bool", "bool"),
-    FeatureInfo("miles", "feature", "float32", "float32"),
-    FeatureInfo("company", "feature", "int64", "uint16", ids=1000),
-    FeatureInfo("payment", "feature", "int64", "uint8", ids=200),
-    FeatureInfo("sizes", "feature", "float32", "float32", (3,)),
-    FeatureInfo("flags", "feature", "int64", "uint8", (2,)),
-    FeatureInfo("big", "feature", "uint32", "uint32"),
-    FeatureInfo("weight", "weight", "float32", "float32"),
-    FeatureInfo("row", "kept", "int64", "int64"),
-    FeatureInfo("note", "feature", "bytes", "bytes"),
-    FeatureInfo("tags", "feature", "int64", "int32", (None,)),
-    FeatureInfo("words", "feature", "bytes", "bytes", (None,)),
-    FeatureInfo("pair", "feature", "bytes", "bytes", (2,)),
-)
-PLAIN = tuple(info for info in INFOS if info.name in ("fare", "miles", "company", "sizes", "late", "row"))
-
-
-def values(name: str, rows: Sequence[int]) -> list[Any]:
-    """The oracle: what a column holds in the rows with these numbers."""
-    return [_VALUE[name](row) for row in rows]
-
-
-_VALUE = {
-    "fare": lambda row: row * 0.5,
-    "late": lambda row: row % 3 == 0,
-    "miles": lambda row: -row,
-    "company": lambda row: row % 1000,
-    "payment": lambda row: row * 7 % 200,
-    "sizes": lambda row: [row, row + 0.25, -row],
-    "flags": lambda row: [row % 2, row % 5],
-    "big": lambda row: 2**32 - 1 - row,
-    "weight": lambda row: 1 + row % 4,
-    "row": lambda row: row,
-    "none": lambda row: [],
-    "note": lambda row: b"" if row % 4 == 0 else b"\x00\xff" + str(row).encode() * (row % 4),
-    "tags": lambda row: list(range(row, row + row % 3)),
-    "words": lambda row: [b"w%d" % (row + i) for i in range(row % 4)],
-    "pair": lambda row: [b"%d" % row, b""],
-}
-
-
-def column(info: FeatureInfo, rows: Sequence[int]) -> Any:
-    found = values(info.name, rows)
-    if info.stored == "bytes" and info.shape == ():
-        return pa.array(found, pa.large_binary())
-    if info.stored == "bytes" or None in info.shape:
-        kind = pa.large_binary() if info.stored == "bytes" else pa.from_numpy_dtype(info.stored)
-        return pa.array(found, pa.large_list(kind))
-    return np.array(found, info.stored).reshape(len(rows), *info.shape)
-
-
-def write(
-    folder: Path, shards: Sequence[int], layout: Layout, infos: tuple[FeatureInfo, ...] = INFOS, split: str = "train"
-) -> str:
-    """A finished dataset of one split whose shards have these numbers of rows, numbered through in order; its path."""
-
-    def columns(first: int, rows: int) -> dict[str, Any]:
-        return {info.name: column(info, range(first, first + rows)) for info in infos}
-
-    return write_dataset(folder, infos, layout, {split: shards}, columns)
 
 
 def numbers(data: tf.data.Dataset) -> list[int]:
@@ -180,15 +114,15 @@ def test_records_of_different_sizes_decode_as_they_do_one_by_one(
     shards = sorted(str(file) for file in Path(path).rglob("*.tfrecord"))
     serialized = [record for shard in shards for record in tf.data.TFRecordDataset(shard)]
     names = {info.name for info in infos}
-    seed = tf.constant([3, 4], tf.int64) if shuffled else None
-    together = blocks.decode_blocks(split, names, tf.stack(serialized), seed)
+    places = np.random.default_rng(0).permutation(sum(records))
+    order = (lambda _: tf.constant(places)) if shuffled else None
+    together = blocks.decode_blocks(split, names, tf.stack(serialized), order)
     one_by_one = [blocks.decode_blocks(split, names, record[None], None) for record in serialized]
-    order = together["row"].numpy().tolist()
-    assert sorted(order) == list(range(sum(records)))
-    assert shuffled or order == list(range(sum(records)))
+    found = together["row"].numpy().tolist()
+    assert found == (places.tolist() if shuffled else list(range(sum(records))))
     for name in names:
         rows = [row for part in one_by_one for row in plain(part[name])]
-        assert plain(together[name]) == [rows[row] for row in order], name
+        assert plain(together[name]) == [rows[row] for row in found], name
         assert together[name].dtype == one_by_one[0][name].dtype
 
 
@@ -311,8 +245,8 @@ def test_an_epochs_order_follows_from_seed_and_epoch_alone(plain_path: str) -> N
 def test_the_order_is_pinned(plain_path: str) -> None:
     data = load(plain_path, kept=True)
     assert [numbers(data)[:8] for _ in range(2)] == [
-        [89, 226, 391, 57, 81, 345, 352, 119],
-        [86, 100, 374, 29, 393, 198, 208, 317],
+        [218, 240, 280, 84, 77, 172, 175, 309],
+        [318, 185, 27, 159, 82, 385, 198, 292],
     ]
 
 
@@ -352,7 +286,7 @@ def test_shuffling_mixes_rows_of_all_shards(tmp_path: Path, kind: Any) -> None:
 
 def test_rows_of_different_windows_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows far smaller than the data: shards taken in turns and the buffer of blocks still mix all of it."""
-    monkeypatch.setattr("dtap_dask.train.windows.WINDOW_ROWS", 400)
+    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", 400)
     path = write(tmp_path, [1000] * 10, Layout("blocks", 50), PLAIN)
     rows = np.array(numbers(load(path, kept=True)))
     assert sorted(rows) == list(range(10_000))
@@ -366,8 +300,8 @@ def test_the_end_of_an_epoch_does_not_wait_for_autotune(plain_path: str) -> None
 
 def test_a_few_shards_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lets training begin while the other shards are still on their way; then all others in turns."""
-    monkeypatch.setattr("dtap_dask.train.windows.WINDOW_ROWS", 1)
-    monkeypatch.setattr("dtap_dask.train.windows.BUFFER_BYTES", 1)
+    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", 1)
+    monkeypatch.setattr("dtap_dask.loading.order.MIXED_BYTES", 1)
     rows = np.array(numbers(load(write(tmp_path, [40] * 12, Layout("blocks", 10), PLAIN), kept=True)))
     shards = rows // 40
     assert [len(set(part)) for part in (shards[: 4 * 40], shards[4 * 40 :])] == [4, 8]

@@ -21,10 +21,9 @@ import tensorflow as tf
 from datasets import write_dataset
 from dtap_dask.errors import DtapError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
+from dtap_dask.loading import order, staging
 from dtap_dask.records.example import Layout
 from dtap_dask.storage import cache, fetch, open_store
-from dtap_dask.train import shards as reading
-from dtap_dask.train import staging
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
 from waiting import HANG
@@ -37,6 +36,12 @@ INFOS = (
     FeatureInfo("row", "kept", "int64", "int64"),
 )
 ROWS = 40  # of a shard
+SMALL = {
+    "loading.order.WINDOW_ROWS": 10,
+    "loading.order.MIXED_BYTES": 1,
+    "train.load.READY": 2,
+    "train.passes.DECODERS": 1,
+}
 
 
 def columns(first: int, count: int) -> dict[str, Any]:
@@ -134,8 +139,8 @@ def test_memory_and_inputs(tmp_path: Path) -> None:
 
 
 def test_the_first_batch_waits_for_the_first_few_shards_only(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtap_dask.train.windows.WINDOW_ROWS", 10)
-    monkeypatch.setattr("dtap_dask.train.windows.BUFFER_BYTES", 1)
+    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", 10)
+    monkeypatch.setattr("dtap_dask.loading.order.MIXED_BYTES", 1)
     monkeypatch.setattr("dtap_dask.train.load.READY", 2)
     iterator = iter(load(far.url, batch_size=10, storage=far.storage(pause=0.4)))
     next(iterator)
@@ -149,13 +154,13 @@ def test_the_first_batch_waits_for_the_first_few_shards_only(far: Far, monkeypat
 
 def test_what_is_ahead_is_bounded(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unshuffled one shard is read at a time: of the others a few are fetched until it is done, not all."""
-    for name, value in (("WINDOW_ROWS", 10), ("BUFFER_BYTES", 1), ("READY", 2), ("DECODERS", 1)):
-        monkeypatch.setattr(f"dtap_dask.train.{'load' if name == 'READY' else 'windows'}.{name}", value)
+    for name, value in SMALL.items():
+        monkeypatch.setattr(f"dtap_dask.{name}", value)
     iterator = iter(load(far.url, batch_size=10, shuffle=False, storage=far.storage()))
     next(iterator)
     time.sleep(0.5)
     first = len(far.files())
-    assert 5 <= first < 12
+    assert 2 <= first < 12
     assert len(list(iterator)) == 47
     assert len(far.files()) == 12
 
@@ -164,7 +169,8 @@ def test_what_is_ahead_is_bounded(far: Far, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_cache_smaller_than_the_data_is_enough_for_what_is_open_at_once(
     far: Far, monkeypatch: pytest.MonkeyPatch, shuffle: bool
 ) -> None:
-    monkeypatch.setattr(reading, "CYCLE", 4)
+    monkeypatch.setattr(order, "CYCLE", 4)
+    monkeypatch.setattr(order, "MIXED_BYTES", 1)
     largest = max(file.stat().st_size for file in Path(far.path).glob("train/*"))
     storage = far.storage(size=(4 if shuffle else 1) * largest)
     staged, local = load(far.url, shuffle=shuffle, storage=storage), load(far.path, shuffle=shuffle)
@@ -177,10 +183,10 @@ def test_a_cache_smaller_than_the_data_is_enough_for_what_is_open_at_once(
 def test_a_cache_that_is_too_small_is_refused_before_training(far: Far) -> None:
     sizes = sorted(file.stat().st_size for file in Path(far.path).glob("train/*"))
     need = sum(sizes)
-    said = f"too small: the 12 shards of {far.url} that are read at once take {need:,} bytes.*size to {need:,} or more"
+    said = f"too small: the 12 shards of {far.url} read at the same time take {need:,} bytes.*size to {need:,} or more"
     with pytest.raises(StorageError, match=said):
         load(far.url, storage=far.storage(size=need - 1))
-    with pytest.raises(StorageError, match="the 1 shards"):
+    with pytest.raises(StorageError, match="the 1 shard of"):
         load(far.url, shuffle=False, storage=far.storage(size=10))
     assert far.files() == set()
 
@@ -193,8 +199,8 @@ def test_two_loops_at_once_share_the_cache(far: Far) -> None:
 
 
 def test_no_room_beside_another_loop_is_said(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("WINDOW_ROWS", 10), ("BUFFER_BYTES", 1), ("READY", 2), ("DECODERS", 1)):
-        monkeypatch.setattr(f"dtap_dask.train.{'load' if name == 'READY' else 'windows'}.{name}", value)
+    for name, value in SMALL.items():
+        monkeypatch.setattr(f"dtap_dask.{name}", value)
     storage = far.storage(size=far.size)
     data = load(far.url, batch_size=9, storage=storage)
     iterator = iter(data)
@@ -300,7 +306,7 @@ def test_a_program_may_end_while_tensorflow_calls_python(far: Far) -> None:
     When Python is taken down, after what is registered with atexit, no such call is under way.
     """
     slow = """
-from dtap_dask.train.staging import StagingSession
+from dtap_dask.loading.staging import StagingSession
 under_way, calls = [], []
 opening = threading.Event()
 def slow(name, function):

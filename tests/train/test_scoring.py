@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 import dtap_dask
-from dtap_dask.train.dataset import open_split
+from dtap_dask.loading.dataset import open_split
 from in_process import run_in_process
 from reuse import scoring, trips, write_lake, write_training
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import tensorflow as tf
@@ -20,7 +21,8 @@ OWN = type(iter(tf.data.Dataset.range(0)))
 
 
 def looped(data: tf.data.Dataset) -> LoopDataset:
-    return LoopDataset(data, LoopHooks(lambda error: None, None, lambda: data))
+    passes = SimpleNamespace(beginning=threading.Lock(), begun=[], failure=None)
+    return LoopDataset(data, LoopHooks(cast("Any", passes), None, lambda _: data, lambda: data))
 
 
 def test_loops_use_the_fast_iterator_and_get_tensorflows_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,153 @@
+"""A finished dataset as batches of NumPy arrays, without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.columns import unpacked
+from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
+from dtap_dask.loading.options import BatchOptions, batch_options, checked
+from dtap_dask.loading.position import Position
+from dtap_dask.loading.source import Source, open_source
+from dtap_dask.loading.structure import structured
+from dtap_dask.records import columns
+
+THREADS = 2  # that decode ahead of a loop
+
+
+def batches(
+    path: str | os.PathLike[str],
+    split: str = "train",
+    batch_size: int = 1024,
+    shuffle: bool | None = None,
+    seed: int = 0,
+    *,
+    features: Sequence[str] | None = None,
+    kept: bool = False,
+    label: bool = True,
+    as_vectors: bool = False,
+    ids: str = "int64",
+    readers: tuple[int, int] | None = None,
+    remainder: str | None = None,
+    state: Mapping[str, Any] | None = None,
+    storage: Mapping[str, Any] | None = None,
+) -> Batches:
+    """TO BE WRITTEN"""
+    size, number, reader = checked(batch_size, seed, readers)
+    source = open_source(path, split, shuffle=shuffle, seed=number, readers=reader, storage=storage)
+    options = batch_options(
+        source.split,
+        reader,
+        size,
+        features=features,
+        kept=kept,
+        label=label,
+        as_vectors=as_vectors,
+        ids=ids,
+        remainder=remainder,
+    )
+    return Batches(source, options, state)
+
+
+class Batches:
+    """Batches of one split. Every iteration is the next epoch; `len()` is the number of batches of a whole one."""
+
+    def __init__(self, source: Source, options: BatchOptions, state: Mapping[str, Any] | None):
+        self._source, self._options = source, options
+        self._next = source.start(state, options)
+
+    @property
+    def vectors(self) -> dict[str, list[str]]:
+        """With `as_vectors` the features of each matrix, in the order of its columns."""
+        return {dtype: [info.name for info in infos] for dtype, infos in self._options.vectors.items()}
+
+    def __len__(self) -> int:
+        return self._source.left(Position(), self._options)
+
+    def __iter__(self) -> BatchIterator:
+        return BatchIterator(self)
+
+    def state(self) -> dict[str, Any]:
+        """The state before the next iteration."""
+        return self._source.state(self._next)
+
+    def _begin(self) -> tuple[Position, Generator[Any]]:
+        """The position where the next iteration begins, and its batches."""
+        begin, self._next = self._next, Position(self._next.epoch + 1)
+        return begin, _batches(self._source, self._options, begin)
+
+    def _after(self, position: Position) -> Position:
+        """The position after the next batch."""
+        return self._source.after(position, self._options, 1)
+
+
+class BatchIterator:
+    """One epoch of batches, from where a position begins."""
+
+    def __init__(self, batches: Batches):
+        self._of = batches
+        self._position: Position | None = None  # before the next batch; None until the first one is asked for
+        self._made: Generator[Any] = _nothing()
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self._position is None:
+            self._position, self._made = self._of._begin()
+        batch = next(self._made)
+        self._position = self._of._after(self._position)
+        return batch
+
+    def close(self) -> None:
+        """End the loop: its threads stop, and nothing more is fetched."""
+        self._made.close()
+
+    def state(self) -> dict[str, Any]:
+        """The state from which `batches(..., state=...)` continues with the batch after the last one."""
+        return self._of.state() if self._position is None else self._of._source.state(self._position)
+
+
+def _batches(source: Source, options: BatchOptions, position: Position) -> Generator[Any]:
+    """What is left of an epoch in batches."""
+    decoder = Decoder(source.split, options.dtypes.keys(), weighted=options.weighted)
+    for packed in _cut(source.reader_pass(position, options).ahead(decoder, THREADS), options.size):
+        found = unpacked(decoder, packed, options.dtypes, options.vectors)
+        yield structured(
+            options.infos,
+            found,
+            kept=options.kept,
+            as_float=_as_float,
+            vectors=[*options.vectors],
+            weight=packed.get(PADDING_WEIGHT),
+        )
+
+
+def _nothing() -> Generator[Any]:
+    yield from ()
+
+
+def _cut(parts: Iterable[Rows], size: int) -> Iterator[Rows]:
+    """Packed rows in batches of `size`, the last of which may be smaller."""
+    held, count = list[Rows](), 0
+    for part in parts:
+        at, total = 0, columns.row_count(part)
+        while total - at >= size - count:
+            stop = at + size - count
+            yield columns.join([*held, columns.cut(part, at, stop)])
+            held, count, at = [], 0, stop
+        if at < total:
+            held.append(columns.cut(part, at, total))
+            count += total - at
+    if held:
+        yield columns.join(held)
+
+
+def _as_float(label: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return label.astype(np.float32) if label.dtype == np.bool_ else label

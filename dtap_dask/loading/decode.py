@@ -1,0 +1,138 @@
+"""Records to columns as NumPy arrays, in their stored dtypes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.features.engine.transform import Rows
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.open_shard import Bytes, RecordBytes
+from dtap_dask.records import blocks, columns
+from dtap_dask.records.blocks import BlockFrame
+from dtap_dask.records.example import decode_records, not_this_schema
+
+PADDING_WEIGHT = "/weight"  # the key of a weight among packed rows; no feature has such a name
+Matrix = npt.NDArray[Any]
+
+
+class MatrixSpan(NamedTuple):
+    """Columns of a matrix [rows, width] that are next to each other, and where they begin and end in each row."""
+
+    infos: Sequence[FeatureInfo]
+    start: int
+    stop: int
+    width: int
+
+
+def spans_of(infos: Sequence[FeatureInfo], names: Collection[str]) -> dict[str, MatrixSpan]:
+    """For each stored dtype with a wanted column: its columns from the first wanted one to the last."""
+    return {
+        stored: _span(group, names)
+        for stored, group in blocks.matrices(infos).items()
+        if any(info.name in names for info in group)
+    }
+
+
+def _span(group: Sequence[FeatureInfo], names: Collection[str]) -> MatrixSpan:
+    ends = list(itertools.accumulate(map(columns.width, group), initial=0))
+    wanted = [index for index, info in enumerate(group) if info.name in names]
+    first, last = wanted[0], wanted[-1] + 1
+    return MatrixSpan(group[first:last], ends[first], ends[last], ends[-1])
+
+
+class Decoder:
+    """Decodes the wanted columns of records to packed rows, as `columns.take`, `cut` and `join` take them.
+
+    Packed rows are a matrix [rows, width] for each stored dtype, with the columns of its span, and an Arrow array for
+    each column of texts or lists, under its name with '/values' behind it.
+    """
+
+    def __init__(self, split: DatasetSplit, names: Collection[str], *, weighted: bool = False):
+        """`weighted`: packed rows have a weight, 1 for each row of the dataset, and 0 for padding."""
+        self._weighted = weighted
+        self.spans = spans_of(split.infos, names)
+        self.variable = [info for info in blocks.variable(split.infos) if info.name in names]
+        self._split = split
+        self._widths = {
+            stored: sum(map(columns.width, group)) for stored, group in blocks.matrices(split.infos).items()
+        }
+        self._frames: dict[int, BlockFrame] = {}
+
+    @property
+    def quick(self) -> bool:
+        """Whether `decode` works on whole matrices: no texts and lists are wanted, and rows have none at all."""
+        return not (self.variable if self._split.layout.kind == "blocks" else blocks.variable(self._split.infos))
+
+    def decode(self, read: Sequence[RecordBytes]) -> Rows:
+        """The rows of all records, in order. OutputError where a record does not have the manifest's columns."""
+        packed = self._decoded(read)
+        return self._with_weight(packed, 1)
+
+    def _decoded(self, read: Sequence[RecordBytes]) -> Rows:
+        payloads = [payload for records in read for payload in records.payloads()]
+        if self._split.layout.kind == "blocks" and not self.variable:
+            return self._matrices(payloads)
+        rows = decode_records(self._split.infos, self._split.layout, [payload.tobytes() for payload in payloads])
+        packed: Rows = {
+            stored: np.concatenate([columns.matrix(info, rows) for info in span.infos], axis=1)
+            for stored, span in self.spans.items()
+        }
+        return {**packed, **{f"{info.name}/values": rows[info.name] for info in self.variable}}
+
+    def zeros(self, rows: int) -> Rows:
+        """That many packed rows of zeros, empty texts and empty lists."""
+        packed: Rows = {
+            stored: np.zeros((rows, span.stop - span.start), np.dtype(stored)) for stored, span in self.spans.items()
+        }
+        packed.update({f"{info.name}/values": _empty(info, rows) for info in self.variable})
+        return self._with_weight(packed, 0)
+
+    def _with_weight(self, packed: Rows, weight: float) -> Rows:
+        if self._weighted:
+            packed[PADDING_WEIGHT] = np.full(columns.row_count(packed), weight, np.float32)
+        return packed
+
+    def _matrices(self, payloads: Sequence[Bytes]) -> Rows:
+        """The spans of blocks, without a parse of each: blocks of equal length differ in their matrices only."""
+        found: dict[str, list[Matrix]] = {stored: [] for stored in self.spans}
+        for payload in payloads:
+            frame = self._frame(payload)
+            for stored, span in self.spans.items():
+                dtype, width = np.dtype(stored), self._widths[stored]
+                values = np.frombuffer(payload, dtype.newbyteorder("<"), frame.rows * width, frame.places[stored])
+                found[stored].append(values.reshape(frame.rows, width)[:, span.start : span.stop])
+        return {stored: np.concatenate(parts, dtype=np.dtype(stored)) for stored, parts in found.items()}
+
+    def _frame(self, payload: Bytes) -> BlockFrame:
+        frame = self._frames.get(len(payload))
+        if frame is None or not frame.fits(payload):
+            try:
+                frame = BlockFrame.of(payload, self._widths)
+            except ValueError as error:
+                raise not_this_schema(error) from error
+            self._frames[len(payload)] = frame
+        return frame
+
+
+def zeros_of(infos: Sequence[FeatureInfo], rows: int) -> Rows:
+    """That many rows of zeros, empty texts and empty lists, as the transform returns rows."""
+    return {
+        info.name: np.zeros((rows, *map(int, filter(None, info.shape))), np.dtype(info.stored))
+        if columns.is_fixed(info)
+        else _empty(info, rows)
+        for info in infos
+    }
+
+
+def _empty(info: FeatureInfo, rows: int) -> pa.Array:
+    if columns.is_text(info):
+        return pa.array([b""] * rows, pa.large_binary())
+    kind = pa.large_binary() if info.stored == "bytes" else pa.from_numpy_dtype(np.dtype(info.stored))
+    return pa.array([[b""] * (info.shape[0] or 0)] * rows, pa.large_list(kind))

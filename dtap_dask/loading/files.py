@@ -1,0 +1,113 @@
+"""The shards that windows are read from: in place, or fetched to a local disk as they are needed."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.open_shard import OpenShard
+from dtap_dask.loading.order import EpochOrder, group_size
+from dtap_dask.loading.staging import StagingSession
+from dtap_dask.storage.cache import Cache
+
+WAIT = 0.2  # seconds between two checks whether a shard has arrived
+
+
+class ShardFiles(Protocol):
+    """Open shards of a split, for any of several threads."""
+
+    def opened(self, group: int, shard: int) -> OpenShard:
+        """A shard of a group, by its number. OutputError or StorageError where it cannot be opened."""
+
+    def was_read(self, group: int) -> None:
+        """One of the windows of a group was read."""
+
+    def close(self) -> None:
+        """No more windows are read."""
+
+
+class LocalFiles:
+    """Shards that are read in place. As many as two groups have stay open, whoever reads them."""
+
+    def __init__(self, split: DatasetSplit, shuffle: bool):
+        self._split = split
+        self._most = 2 * group_size(split, shuffle)
+        self._open: OrderedDict[int, OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+        self._locks = [threading.Lock() for _ in split.shards]
+
+    def opened(self, group: int, shard: int) -> OpenShard:
+        """See ShardFiles."""
+        with self._locks[shard]:
+            with self._lock:
+                found = self._open.get(shard)
+            found = found or _open(self._split, shard, self._split.paths[shard])
+            with self._lock:
+                self._open[shard] = found
+                self._open.move_to_end(shard)
+                while len(self._open) > self._most:
+                    self._open.popitem(last=False)  # it is closed once nobody reads it
+        return found
+
+    def was_read(self, group: int) -> None:
+        """See ShardFiles."""
+
+    def close(self) -> None:
+        """See ShardFiles."""
+
+
+class StagedFiles:
+    """Shards that one pass fetches to a cache, group by group, and releases once it has read the group's windows."""
+
+    def __init__(self, split: DatasetSplit, cache: Cache, order: EpochOrder, groups: Sequence[int]):
+        """`groups`: the group of each window that will be read, in order."""
+        self._split = split
+        self._left = Counter(groups)
+        self._shards = {group: order.shards(group).tolist() for group in self._left}
+        each = [(group, shard) for group, shards in self._shards.items() for shard in shards]
+        self._places = {one: place for place, one in enumerate(each)}
+        self._open: dict[tuple[int, int], OpenShard] = {}
+        self._locks = {one: threading.Lock() for one in each}
+        self._lock = threading.Lock()
+        shards = [split.shards[shard] for _, shard in each]
+        self._session = StagingSession(cache, split.store, shards, *staged_bytes(split, order.shuffled))
+
+    def opened(self, group: int, shard: int) -> OpenShard:
+        """See ShardFiles."""
+        with self._locks[group, shard]:
+            found = self._open.get((group, shard))
+            if found is None:
+                while (path := self._session.path(self._places[group, shard], WAIT)) is None:
+                    pass
+                found = self._open[group, shard] = _open(self._split, shard, path)
+        return found
+
+    def was_read(self, group: int) -> None:
+        """See ShardFiles."""
+        with self._lock:
+            self._left[group] -= 1
+            done = not self._left[group]
+        if done:
+            for shard in self._shards[group]:
+                self._open.pop((group, shard), None)
+                self._session.done(self._places[group, shard])
+
+    def close(self) -> None:
+        """See ShardFiles."""
+        self._open.clear()
+        self._session.close()
+
+
+def staged_bytes(split: DatasetSplit, shuffle: bool) -> tuple[int, int]:
+    """The bytes of shards that a pass keeps in the cache: at least one group, at most two."""
+    sizes = sorted((shard.bytes for shard in split.shards), reverse=True)
+    group = group_size(split, shuffle)
+    return sum(sizes[:group]), sum(sizes[: 2 * group])
+
+
+def _open(split: DatasetSplit, shard: int, path: str) -> OpenShard:
+    info = split.shards[shard]
+    return OpenShard(f"{split.store.url}/{info.path}", info, path, split.layout.compression == "gzip")

@@ -1,0 +1,114 @@
+"""Any records of a shard that is on a local disk, with their checksums verified."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from dtap_dask.errors import OutputError
+from dtap_dask.loading.runs import Integers
+from dtap_dask.records.shard import ShardInfo, record_starts
+from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD, mask
+
+Bytes = npt.NDArray[np.uint8]
+_LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class RecordBytes:
+    """Framed records, one after the other: record i is `data[ends[i]:ends[i + 1]]`."""
+
+    data: Bytes
+    ends: Integers
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def payloads(self) -> list[Bytes]:
+        """The data of each record, without a copy."""
+        return [self.data[a + HEADER : b - FOOTER] for a, b in zip(self.ends[:-1], self.ends[1:], strict=True)]
+
+
+class OpenShard:
+    """A shard on a local disk, of which any records can be read; a compressed one is held in memory."""
+
+    def __init__(self, name: str, shard: ShardInfo, path: str, compressed: bool):
+        """OutputError where the file is missing or cannot be decompressed."""
+        self._name, self._shard = name, shard
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise OutputError(
+                f"{name} cannot be opened: {error.strerror}. The dataset was written again, moved or deleted after it "
+                "was loaded: load it again."
+            ) from error
+        self._data = self._unpacked() if compressed else None
+        starts = record_starts(shard)
+        self._starts = np.array(starts, np.int64) if starts is not None else self._scanned()
+
+    def read(self, start: int, stop: int) -> RecordBytes:
+        """The records `start` to `stop` - 1. OutputError where the file ends early or a checksum is wrong."""
+        begin = int(self._starts[start])
+        end = int(self._starts[stop]) if stop < len(self._starts) else self._size
+        found = RecordBytes(self._bytes(begin, end), np.append(self._starts[start:stop], end) - begin)
+        self._check(found, start, begin)
+        return found
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    @property
+    def _size(self) -> int:
+        return self._shard.bytes if self._data is None else len(self._data)
+
+    def _bytes(self, start: int, stop: int) -> Bytes:
+        if self._data is not None:
+            return self._data[start:stop]
+        data, at = np.empty(stop - start, np.uint8), 0
+        while at < len(data):
+            count = os.preadv(self._file, [data[at:].data], start + at)
+            if not count:
+                raise self._damaged(f"it ends at byte {start + at:,}, {stop - start - at:,} bytes early")
+            at += count
+        return data
+
+    def _unpacked(self) -> Bytes:
+        try:
+            with os.fdopen(os.dup(self._file), "rb") as file:
+                return np.frombuffer(gzip.decompress(file.read()), np.uint8)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise self._damaged(f"it cannot be decompressed: {error}") from error
+
+    def _scanned(self) -> Integers:
+        """Where records begin, from the length before each."""
+        data = self._data if self._data is not None else self._bytes(0, self._shard.bytes)
+        starts, at, end, view = list[int](), 0, len(data), memoryview(data)  # type: ignore[arg-type]
+        while at + OVERHEAD <= end:
+            starts.append(at)
+            at += OVERHEAD + _LENGTH.unpack_from(view, at)[0]
+        if at != end or len(starts) != self._shard.records:
+            raise self._damaged(f"it has {len(starts):,} records instead of {self._shard.records:,}")
+        return np.array(starts, np.int64)
+
+    def _check(self, found: RecordBytes, first: int, begin: int) -> None:
+        """The length before each record, and the checksum after it."""
+        data = memoryview(found.data)  # type: ignore[arg-type]
+        for number, payload in enumerate(found.payloads()):
+            start, stop = found.ends[number : number + 2].tolist()
+            (length,), (crc,) = _LENGTH.unpack_from(data, start), _CRC.unpack_from(data, stop - FOOTER)
+            if length != len(payload) or crc != mask(google_crc32c.extend(0, payload)):
+                raise self._damaged(f"the checksum of record {first + number:,}, at byte {begin + start:,}, is wrong")
+
+    def _damaged(self, found: str) -> OutputError:
+        return OutputError(
+            f"{self._name} is damaged: {found}. Copy the file again from where it was written, or write the dataset "
+            "again with `dtap-dask run JOB --overwrite`."
+        )

@@ -1,0 +1,144 @@
+"""The arguments that `load` and `batches` share: what a batch holds, and which rows this reader gets; checked."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from dtap_dask.errors import DataError, JobError, Problem
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.loading.dataset import DatasetSplit, selected
+from dtap_dask.loading.position import Readers
+from dtap_dask.records.blocks import matrices
+
+Ids = Literal["int64", "int32", "stored"]
+Remainder = Literal["keep", "drop", "pad", "repeat"]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch holds.
+
+    `infos` are its columns in order, `dtypes` theirs as they are delivered. `vectors` are the features that come side
+    by side in one matrix, named after the dtype in which they are delivered. `remainder` says what becomes of the rows
+    at the end of an epoch that do not fill a batch.
+    """
+
+    size: int
+    infos: tuple[FeatureInfo, ...]
+    dtypes: dict[str, str]
+    kept: bool
+    vectors: dict[str, list[FeatureInfo]]
+    remainder: Remainder
+
+    @property
+    def weighted(self) -> bool:
+        """Whether batches need a weight that the dataset does not have, because rows of padding weigh nothing."""
+        return self.remainder == "pad" and not any(info.role == "weight" for info in self.infos)
+
+    def count(self, most: int, fewest: int) -> int:
+        """The batches of each reader where readers have between `fewest` and `most` rows; the same for all of them."""
+        return fewest // self.size if self.remainder == "drop" else -(-most // self.size)
+
+    def refuse_none(self, split: DatasetSplit, most: int, fewest: int) -> None:
+        """DataError where a whole epoch has no batch."""
+        if not self.count(most, fewest):
+            raise DataError(
+                f"The split {split.name!r} of {split.store.url} has {fewest:,} rows for a reader, so that dropping "
+                f"incomplete batches of {self.size:,} rows drops them all. Use smaller batches, or keep the last one."
+            )
+
+
+def batch_options(
+    split: DatasetSplit,
+    readers: Readers,
+    size: int,
+    *,
+    features: Sequence[str] | None,
+    kept: bool,
+    label: bool,
+    as_vectors: bool,
+    ids: Any,
+    remainder: Any,
+) -> BatchOptions:
+    """The options of a batch. JobError, with every problem, for wrong ones."""
+    problems = list[Problem]()
+    if remainder is None:
+        remainder = "keep" if readers.count == 1 else "pad"
+    if remainder not in get_args(Remainder):
+        problems.append(Problem("remainder", f"{remainder!r} is none of {_listed(Remainder)}"))
+    elif remainder == "keep" and readers.count > 1:
+        problems.append(
+            Problem(
+                "remainder", "'keep' could give one reader a batch more than another; use 'pad', 'repeat' or 'drop'"
+            )
+        )
+    if ids not in get_args(Ids):
+        problems.append(Problem("ids", f"{ids!r} is none of {_listed(Ids)}"))
+    roles = {"feature", "weight", *(["kept"] if kept else []), *(["label"] if label else [])}
+    infos = tuple(info for info in selected(split.infos, features) if info.role in roles)
+    if ids == "int32":
+        large = [info.name for info in infos if info.ids is not None and info.ids > 1 << 31]
+        problems += [Problem("ids", f"the ids of {name!r} do not fit in int32; use 'int64'") for name in large]
+    if problems:
+        raise JobError(problems)
+    dtypes = {info.name: _dtype(info, ids) for info in infos}
+    return BatchOptions(size, infos, dtypes, kept, _vectors(split, dtypes) if as_vectors else {}, remainder)
+
+
+def _vectors(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[FeatureInfo]]:
+    """The features of fixed width by the dtype that is delivered; those of one stored dtype are neighbours."""
+    found: dict[str, list[FeatureInfo]] = {}
+    for group in matrices(split.infos).values():
+        for info in group:
+            if info.role == "feature" and info.name in dtypes:
+                found.setdefault(dtypes[info.name], []).append(info)
+    return found
+
+
+def checked(batch_size: Any, seed: Any, readers: Any) -> tuple[int, int, Readers]:
+    """The batch size and the seed as plain integers, and the readers. JobError, with every problem, for wrong ones."""
+    size, number, reader = integer(batch_size), integer(seed), _readers(readers)
+    problems = []
+    if size is None or size < 1:
+        problems.append(Problem("batch_size", f"{batch_size!r} is not a positive number of rows, such as 1024"))
+    if number is None or not -(2**63) <= number < 2**63:
+        problems.append(Problem("seed", f"{seed!r} is not an integer of 64 bits, such as 0"))
+    if reader is None:
+        wanted = "(index, count) with an index from 0 to count - 1, such as (0, 4)"
+        problems.append(Problem("readers", f"{readers!r} is not {wanted}"))
+    if problems or size is None or number is None or reader is None:
+        raise JobError(problems)
+    return size, number, reader
+
+
+def _readers(readers: Any) -> Readers | None:
+    if readers is None:
+        return Readers()
+    try:
+        index, count = map(integer, readers)
+    except (TypeError, ValueError):
+        return None
+    return Readers(index, count) if index is not None and count is not None and 0 <= index < count else None
+
+
+def integer(value: Any) -> int | None:
+    """`value` as an int; None for anything else, booleans included."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _dtype(info: FeatureInfo, ids: Ids) -> str:
+    if info.ids is None or info.role != "feature" or ids == "int64":
+        return info.dtype
+    return info.stored if ids == "stored" else "int32"
+
+
+def _listed(choices: Any) -> str:
+    return ", ".join(map(repr, get_args(choices)))

@@ -1,0 +1,137 @@
+"""The order of an epoch: a function of the split, the seed and the number of the epoch alone.
+
+Shards are shuffled and taken in groups; within a group all runs of records are shuffled and cut into windows; within a
+window all rows are shuffled. A group is what must be on a local disk at the same time, a window what is decoded at the
+same time. The first group is small, so that training on shards that are fetched first begins soon.
+
+Nothing of a group is computed before it is needed, so that the order of any place in an epoch costs the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtap_dask.features.columns.column import offsets_of
+from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.runs import Integers, Runs
+
+HEAD = 4  # shards in the first group of an epoch, and the fewest in any
+CYCLE = 16  # shards in every other group, if they are no more than CYCLE_BYTES
+CYCLE_BYTES = 2 << 30
+MIXED_BYTES = 64 << 20  # a group has more shards where they are so small that it would be smaller than this
+# The size of a window: this many rows, or this many bytes of records if that is less. Larger ones mix better and cost
+# memory: about three exist at a time.
+WINDOW_ROWS = 65_536
+WINDOW_BYTES = 64 << 20
+_SHARDS, _RUNS, _ROWS = range(3)  # what a random sequence permutes
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are decoded and shuffled together: their runs, in the order in which they are joined."""
+
+    number: int
+    group: int
+    runs: Integers
+    rows: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group: its runs in order, and where its windows begin, counted in runs and in rows, each with its end."""
+
+    runs: Integers
+    run_starts: Integers
+    row_starts: Integers
+
+
+class EpochOrder:
+    """The order of the rows of one epoch. `key` is (seed, epoch), or None for the order of the manifest.
+
+    Seeds are integers of 64 bits. Rows are numbered 0 to `rows` - 1 in this order.
+    """
+
+    def __init__(self, split: DatasetSplit, runs: Runs, key: tuple[int, int] | None):
+        self._runs, self._key = runs, key
+        count = len(split.shards)
+        self._shards = np.arange(count) if key is None else self._random(_SHARDS, 0).permutation(count)
+        head = group_size(split, self.shuffled, HEAD)
+        self._first_shard = np.array([0, *range(min(head, count), count, group_size(split, self.shuffled)), count])
+        shard_rows = np.array([shard.rows for shard in split.shards], np.int64)[self._shards]
+        shard_runs = np.diff(runs.first)[self._shards]
+        self._group_rows = offsets_of(np.add.reduceat(shard_rows, self._first_shard[:-1]))
+        self._window_runs = max(1, min(-(-WINDOW_ROWS // _rows_per_run(runs)), _runs_per_window_bytes(split, runs)))
+        group_windows = -(-np.add.reduceat(shard_runs, self._first_shard[:-1]) // self._window_runs)
+        self._group_windows = offsets_of(group_windows)
+        self._group = functools.lru_cache(2)(self._arranged)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether this is not the order of the manifest."""
+        return self._key is not None
+
+    def shards(self, group: int) -> Integers:
+        """The shards of a group, by their numbers in the manifest."""
+        return self._shards[self._first_shard[group] : self._first_shard[group + 1]]
+
+    def window(self, number: int) -> Window:
+        """The window of that number."""
+        group = int(np.searchsorted(self._group_windows, number, "right")) - 1
+        found, within = self._group(group), number - int(self._group_windows[group])
+        start, stop = found.run_starts[within : within + 2]
+        rows = int(found.row_starts[within + 1] - found.row_starts[within])
+        return Window(number, group, found.runs[start:stop], rows)
+
+    def permutation(self, window: Window) -> Integers | None:
+        """The order of a window's rows: int64 [rows], the place of each among the rows of its runs. None: as read."""
+        return None if self._key is None else self._random(_ROWS, window.number).permutation(window.rows)
+
+    def pieces(self, spans: Iterable[tuple[int, int]]) -> Integers:
+        """The windows of the rows `start` to `stop` - 1 of each span: (window, first row in it, end), int64 [n, 3]."""
+        found = [self._pieces(start, stop) for start, stop in spans if start < stop]
+        return np.concatenate(found) if found else np.empty((0, 3), np.int64)
+
+    def _pieces(self, start: int, stop: int) -> Integers:
+        (first, begin), (last, end) = self._located(start), self._located(stop - 1)
+        windows = np.arange(first, last + 1)
+        found = np.stack([windows, np.zeros_like(windows), np.full_like(windows, -1)], axis=1)
+        found[0, 1], found[-1, 2] = begin, end + 1
+        return found
+
+    def _located(self, row: int) -> tuple[int, int]:
+        """The window of a row, and the row's place in it."""
+        group = int(np.searchsorted(self._group_rows, row, "right")) - 1
+        starts, within = self._group(group).row_starts, row - int(self._group_rows[group])
+        window = int(np.searchsorted(starts, within, "right")) - 1
+        return int(self._group_windows[group]) + window, within - int(starts[window])
+
+    def _arranged(self, number: int) -> Group:
+        first = self._runs.first
+        runs = np.concatenate([np.arange(first[shard], first[shard + 1]) for shard in self.shards(number)])
+        runs = runs if self._key is None else self._random(_RUNS, number).permutation(runs)
+        run_starts = np.append(np.arange(0, len(runs), self._window_runs), len(runs))
+        return Group(runs, run_starts, offsets_of(self._runs.rows[runs])[run_starts])
+
+    def _random(self, kind: int, number: int) -> np.random.Generator:
+        seed, epoch = self._key or (0, 0)
+        return np.random.Generator(np.random.PCG64([seed % (1 << 64), epoch, kind, number]))
+
+
+def group_size(split: DatasetSplit, shuffle: bool, cycle: int | None = None) -> int:
+    """The most shards in a group: several are mixed, but the order of the manifest takes one after another."""
+    if not shuffle:
+        return 1
+    largest = max((shard.bytes for shard in split.shards), default=1)
+    return max(HEAD, min(cycle or CYCLE, CYCLE_BYTES // largest), MIXED_BYTES // largest)
+
+
+def _rows_per_run(runs: Runs) -> int:
+    return max(1, -(-int(runs.rows.sum()) // max(1, len(runs.rows))))
+
+
+def _runs_per_window_bytes(split: DatasetSplit, runs: Runs) -> int:
+    return WINDOW_BYTES // (split.record_bytes * runs.records)

@@ -1,0 +1,193 @@
+"""What a loader reads: a split in an order, its epochs, and states to continue from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dtap_dask import validation
+from dtap_dask.errors import JobError, Problem
+from dtap_dask.loading.dataset import DatasetSplit, open_split
+from dtap_dask.loading.epoch import ReaderPass, SpansPass
+from dtap_dask.loading.files import LocalFiles, ShardFiles, StagedFiles, staged_bytes
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.order import EpochOrder, group_size
+from dtap_dask.loading.position import Position, Readers, Span, Taken, cut, size
+from dtap_dask.loading.runs import Runs, runs_of
+from dtap_dask.storage import local_copies
+from dtap_dask.storage.cache import Cache
+from dtap_dask.words import count
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    split: str,
+    *,
+    shuffle: bool | None,
+    seed: int,
+    readers: Readers,
+    storage: Mapping[str, Any] | None,
+) -> Source:
+    """The source for the arguments of `load` and `batches`; its errors are theirs."""
+    found = open_split(path, split, storage)
+    cache = local_copies.cache(storage or {}) if not found.paths else None
+    source = Source(found, seed, found.fitted if shuffle is None else shuffle, readers, cache)
+    if cache is not None:
+        least, _ = staged_bytes(found, source.shuffle)
+        together = count(min(group_size(found, source.shuffle), len(found.shards)), "shard")
+        cache.check_fits(least, f"the {together} of {found.store.url} read at the same time")
+    return source
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TakenEntry(_Model):
+    """Rows of an epoch that were taken by each of a number of readers."""
+
+    readers: int = Field(ge=1)
+    rows: int = Field(ge=0)
+
+
+class LoaderState(_Model):
+    """A position as it is saved, and what it is a position in."""
+
+    version: int = 1
+    dataset: str
+    split: str
+    seed: int
+    shuffle: bool
+    epoch: int = Field(ge=0)
+    taken: tuple[TakenEntry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split in an order that is a function of the seed and the epoch; `cache` is where its shards are fetched to."""
+
+    split: DatasetSplit
+    seed: int
+    shuffle: bool
+    readers: Readers
+    cache: Cache | None
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs of the split."""
+        return runs_of(self.split)
+
+    @cached_property
+    def dataset(self) -> str:
+        """16 hexadecimal digits that are the same for datasets with the same shards, wherever they are."""
+        lines = [f"{shard.path} {shard.rows} {shard.bytes} {shard.crc32c:08x}\n" for shard in self.split.shards]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+    def sizes(self, position: Position) -> tuple[int, int]:
+        """The rows that are left for the reader with the most, and for the one with the fewest."""
+        sizes = [size(part) for part in position.parts(self.split.rows, self.readers.count)]
+        return max(sizes), min(sizes)
+
+    def left(self, position: Position, options: BatchOptions) -> int:
+        """The batches that are left of an epoch, the same for all readers."""
+        return options.count(*self.sizes(position))
+
+    def reader_pass(self, position: Position, options: BatchOptions) -> ReaderPass:
+        """A pass over what is left of an epoch for this reader, so that it fills its batches as `remainder` says."""
+        part = position.parts(self.split.rows, self.readers.count)[self.readers.index]
+        rows = self.left(position, options) * options.size
+        missing = rows - size(part)
+        order = EpochOrder(self.split, self.runs, (self.seed, position.epoch) if self.shuffle else None)
+        spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
+        passes = [SpansPass(self.split, self.runs, order, each, self._files) for each in spans if each]
+        return ReaderPass(passes, missing if options.remainder == "pad" else 0)
+
+    def _files(self, order: EpochOrder, groups: Sequence[int]) -> ShardFiles:
+        return self._local if self.cache is None else StagedFiles(self.split, self.cache, order, groups)
+
+    @cached_property
+    def _local(self) -> LocalFiles:
+        return LocalFiles(self.split, self.shuffle)
+
+    def _again(self, position: Position, rows: int) -> list[Span]:
+        """`rows` from the beginning of this reader's part of the epoch, over and over if it has fewer.
+
+        A reader without a row repeats the first one of the epoch.
+        """
+        begin = position.begin(self.readers.count)
+        part = begin.parts(self.split.rows, self.readers.count)[self.readers.index] or [(0, 1)]
+        whole, rest = divmod(max(0, rows), size(part))
+        return [*part * whole, *cut(part, rest)[0]]
+
+    def start(self, state: Mapping[str, Any] | None, options: BatchOptions) -> Position:
+        """Where a loader of such batches begins. DataError where it has none; see `position` for the state."""
+        options.refuse_none(self.split, *self.sizes(Position()))
+        return self.unless_done(self.position(state), options)
+
+    def after(self, position: Position, options: BatchOptions, batches: int) -> Position:
+        """The position `batches` later, in the same epoch or a later one."""
+        left = self.left(position, options)
+        if batches < left:
+            return position.after(self.readers.count, batches * options.size)
+        epochs, more = divmod(batches - left, self.left(Position(), options))
+        return Position(position.epoch + 1 + epochs).after(self.readers.count, more * options.size)
+
+    def unless_done(self, position: Position, options: BatchOptions) -> Position:
+        """The position, or the beginning of the next epoch where no batch is left."""
+        return position if self.left(position, options) else Position(position.epoch + 1)
+
+    def state(self, position: Position) -> dict[str, Any]:
+        """A position as JSON types: a few hundred bytes."""
+        taken = tuple(TakenEntry(readers=each.readers, rows=each.rows) for each in position.taken)
+        return LoaderState(
+            dataset=self.dataset,
+            split=self.split.name,
+            seed=self.seed,
+            shuffle=self.shuffle,
+            epoch=position.epoch,
+            taken=taken,
+        ).model_dump(mode="json")
+
+    def position(self, state: Mapping[str, Any] | None) -> Position:
+        """The position that a state holds; None is the beginning. JobError for a state of something else."""
+        if state is None:
+            return Position()
+        try:
+            read = LoaderState.model_validate_json(json.dumps(state))
+        except ValidationError as error:
+            raise JobError(validation.problems(LoaderState, error, "state")) from error
+        self._refuse_other(read)
+        return Position(read.epoch, tuple(Taken(each.readers, each.rows) for each in read.taken if each.rows))
+
+    def _refuse_other(self, state: LoaderState) -> None:
+        """JobError, with every difference, for a state of another split or order."""
+        mine = {
+            "version": 1,
+            "dataset": self.dataset,
+            "split": self.split.name,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+        }
+        problems = [
+            Problem(f"state.{name}", f"the state is of {getattr(state, name)!r}, but this is {value!r}; {_SAME[name]}")
+            for name, value in mine.items()
+            if getattr(state, name) != value
+        ]
+        if problems:
+            raise JobError(problems)
+
+
+_SAME = {
+    "version": "load it with the version of dtap_dask that saved it, or a later one",
+    "dataset": "load the dataset that it was saved with, or start without a state",
+    "split": "give the same `split`",
+    "seed": "give the same `seed`",
+    "shuffle": "give the same `shuffle`",
+}

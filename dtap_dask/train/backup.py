@@ -1,0 +1,149 @@
+"""A Keras callback that saves the model with its place in the data, so that training continues after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from dtap_dask.errors import JobError, OutputError, Problem
+from dtap_dask.loading.position import Position
+from dtap_dask.train.loop import LoopDataset
+
+_FILE = "backup.npz"
+_PROGRESS = "dtap_dask"  # the key of the state beside those of the variables
+
+
+def saved_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The state that a Backup has saved in `folder`, for `load(..., state=...)`; None if it has saved none yet.
+
+    OutputError where its file is damaged.
+    """
+    found = _read(Path(folder))
+    return None if found is None else json.loads(str(found[_PROGRESS]))["state"]
+
+
+class Backup(keras.callbacks.Callback):  # type: ignore[misc]
+    """Saves the model's variables, the optimizer's among them, and the position in the data; restores them in `fit`.
+
+        data = dtap_dask.load(path, state=dtap_dask.saved_state("backup"))
+        model.fit(data, epochs=10, callbacks=[dtap_dask.Backup("backup", data)])
+
+    The same program, started again after it was killed, continues with the batches that were to come. `every` is the
+    number of batches between two saves; one more save is at the end of each epoch. What is saved replaces what was
+    saved before in one step. `folder` is on a local filesystem or a mount.
+
+    Raises JobError where `data` is not what `load` returned (or `map`, `prefetch` or `repeat` made of it), or does not
+    begin where the saved model was; OutputError where the saved model has other variables.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], data: LoopDataset, every: int = 1000):
+        super().__init__()
+        place = getattr(getattr(data, "_hooks", None), "place", None)
+        if place is None:
+            raise JobError(Problem("data", "give what load(...) returned, or what map, prefetch or repeat made of it"))
+        self._folder, self._place, self._every = Path(folder), place, every
+        self._quiet = contextlib.ExitStack()
+        self._left: int | None = None
+        self._begun, self._batches, self._in_epoch, self._epoch = Position(), 0, 0, 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Restore what was saved, if anything."""
+        self._begun, self._batches = self._place.passes.next, 0
+        found = _read(self._folder)
+        if found is None:
+            return
+        progress = json.loads(str(found[_PROGRESS]))
+        if progress["state"] != self._place.source.state(self._begun):
+            raise JobError(Problem("state", f"the data do not begin where the model in {self._folder} was: {_HOW}"))
+        self._restore(found)
+        self.model._initial_epoch = progress["epoch"]
+        if self._begun.taken:  # of this epoch there are fewer batches than Keras expects, and it would warn of that
+            self._left = self._place.source.left(self._begun, self._place.options)
+            self._quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Remember the epoch."""
+        self._epoch, self._in_epoch = epoch, 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """End the epoch that was continued after its last batch, before Keras asks for another.
+
+        Keras catches StopIteration as the end of the data. If it asked, random numbers would be drawn for no batch.
+        """
+        if self._left is not None and batch >= self._left:
+            raise StopIteration
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Save after every so many batches; with steps_per_execution Keras reports several at a time."""
+        before = self._batches
+        self._batches += batch + 1 - self._in_epoch
+        self._in_epoch = batch + 1
+        if before // self._every < self._batches // self._every:
+            self._save(self._epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save."""
+        self._quiet.close()
+        self._left = None
+        self._save(epoch + 1)
+
+    def _save(self, epoch: int) -> None:
+        after = self._place.source.after(self._begun, self._place.options, self._batches)
+        progress = {"state": self._place.source.state(after), "epoch": epoch}
+        values: dict[str, Any] = {f"{number}": _plain(one) for number, one in enumerate(self._variables())}
+        values[_PROGRESS] = np.array(json.dumps(progress))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f"{_FILE}.draft"
+        with open(draft, "wb") as file:
+            np.savez(file, allow_pickle=False, **values)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, self._folder / _FILE)
+
+    def _variables(self) -> list[Any]:
+        """The variables of the model and of its optimizer, always in the same order."""
+        optimizer = self.model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        return [*self.model.variables, *(optimizer.variables if optimizer is not None else ())]
+
+    def _restore(self, found: dict[str, np.ndarray[Any, Any]]) -> None:
+        variables = self._variables()
+        saved = {name: value for name, value in found.items() if name != _PROGRESS}
+        shapes = [tuple(variable.shape) for variable in variables]
+        if [saved[f"{number}"].shape for number in range(len(saved))] != shapes:
+            raise OutputError(
+                f"The model in {self._folder} has other variables than this one. Train the model that was saved there, "
+                "or choose another folder for this one."
+            )
+        for number, variable in enumerate(variables):
+            variable.assign(saved[f"{number}"])
+
+
+_HOW = "load them with load(..., state=dtap_dask.saved_state(folder))"
+
+
+def _plain(variable: Any) -> np.ndarray[Any, Any]:
+    """A variable's value; bfloat16, which NumPy's files do not know, as float32."""
+    value: np.ndarray[Any, Any] = variable.value.numpy()
+    return value.astype(np.float32) if value.dtype.kind == "V" or value.dtype.name == "bfloat16" else value
+
+
+def _read(folder: Path) -> dict[str, np.ndarray[Any, Any]] | None:
+    try:
+        with np.load(folder / _FILE, allow_pickle=False) as found:
+            return dict(found)
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, EOFError) as error:
+        raise OutputError(
+            f"{folder / _FILE} cannot be read: {error}. Restore it from a copy, or delete it to train from the start."
+        ) from error

@@ -1,0 +1,133 @@
+"""The two forms in which rows leave Python, and what TensorFlow makes of each: the structure of a batch.
+
+The fewer and larger the arrays, the less Python has to do, whose lock the training loop needs, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from dtap_dask.features.columns.column import offsets_of
+from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.decode import Decoder, zeros_of
+from dtap_dask.loading.open_shard import RecordBytes
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.runs import Integers
+from dtap_dask.loading.structure import structured
+from dtap_dask.records import columns
+from dtap_dask.records.example import encoder_of
+from dtap_dask.train.blocks import Order, decode_blocks, matrix_columns
+from dtap_dask.train.parsing import decode_rows
+
+PieceRows = tuple[Sequence[RecordBytes], Integers]  # records, and the places of rows among theirs
+
+
+class Form(Protocol):
+    """Arrays of one piece, and the tensors that TensorFlow makes of them."""
+
+    dtypes: Sequence[tf.DType]
+
+    def arrays(self, piece: PieceRows | None, padding: int) -> list[Any]:
+        """The rows of a piece, or without one `padding` rows of zeros."""
+
+    def structured(self, tensors: Sequence[tf.Tensor]) -> Any:
+        """The arrays, by now tensors, in the structure of a batch."""
+
+
+class MatrixForm:
+    """A matrix [rows, width] for each stored dtype, for records without texts and lists."""
+
+    def __init__(self, decoder: Decoder, options: BatchOptions):
+        self._decoder, self._options = decoder, options
+        stored = [tf.as_dtype(name) for name in decoder.spans]
+        self.dtypes = [*stored, *([tf.float32] if options.weighted else [])]
+
+    def arrays(self, piece: PieceRows | None, padding: int) -> list[Any]:
+        """See Form."""
+        if piece is None:
+            return list(self._decoder.zeros(padding).values())
+        records, places = piece
+        return list(columns.take(self._decoder.decode(records), places).values())
+
+    def structured(self, tensors: Sequence[tf.Tensor]) -> Any:
+        """See Form."""
+        options, spans = self._options, self._decoder.spans
+        matrices = dict(zip(spans, tensors, strict=False))
+        for stored, span in spans.items():
+            matrices[stored].set_shape([None, span.stop - span.start])
+        vectors, found = options.vectors, dict[str, tf.Tensor]()
+        wide = {info.name for infos in vectors.values() for info in infos}
+        for stored, span in spans.items():
+            infos = [replace(info, dtype=options.dtypes.get(info.name, info.dtype)) for info in span.infos]
+            found.update(matrix_columns(infos, options.dtypes.keys() - wide, matrices[stored]))
+        for dtype, infos in vectors.items():
+            found[dtype] = self._vector(matrices, dtype, {info.name for info in infos})
+        return _structured(options, found, tensors[-1] if options.weighted else None)
+
+    def _vector(self, matrices: Mapping[str, tf.Tensor], dtype: str, names: set[str]) -> tf.Tensor:
+        """Features of one delivered dtype side by side, in the order of BatchOptions.vectors."""
+        parts = []
+        for stored, span in self._decoder.spans.items():
+            at = 0
+            for wanted, run in itertools.groupby(span.infos, lambda info: info.name in names):
+                size = sum(map(columns.width, run))
+                if wanted:
+                    parts.append(tf.cast(matrices[stored][:, at : at + size], tf.as_dtype(dtype)))
+                at += size
+        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+
+
+class RecordForm:
+    """Serialized records, and the places of the wanted rows among theirs, for records with texts and lists."""
+
+    def __init__(self, split: DatasetSplit, options: BatchOptions):
+        infos = tuple(replace(info, dtype=options.dtypes.get(info.name, info.dtype)) for info in split.infos)
+        self._split, self._options = replace(split, infos=infos), options
+        self.dtypes = [tf.string, tf.int64, *([tf.float32] if options.weighted else [])]
+
+    def arrays(self, piece: PieceRows | None, padding: int) -> list[Any]:
+        """See Form."""
+        if piece is None:
+            encoded = encoder_of(self._split.infos, self._split.layout).encode(zeros_of(self._split.infos, padding))
+            ends = offsets_of(encoded.lengths)
+            read, places = [RecordBytes(np.frombuffer(encoded.data, np.uint8), ends)], np.arange(padding)
+        else:
+            read, places = list(piece[0]), piece[1]
+        records = np.array([payload.tobytes() for each in read for payload in each.payloads()], object)
+        weight = np.full(len(places), piece is not None, np.float32)
+        return [records, places, *([weight] if self._options.weighted else [])]
+
+    def structured(self, tensors: Sequence[tf.Tensor]) -> Any:
+        """See Form."""
+        records, places = tensors[:2]
+        records.set_shape([None])
+        places.set_shape([None])
+        return self.decoded(records, lambda _: places, tensors[2] if self._options.weighted else None)
+
+    def decoded(self, records: tf.Tensor, order: Order | None, weight: tf.Tensor | None = None) -> Any:
+        """Serialized records in the structure of a batch; see decode_blocks for `order`."""
+        options = self._options
+        decode = decode_blocks if self._split.layout.kind == "blocks" else decode_rows
+        found = decode(self._split, options.dtypes.keys(), records, order)
+        for dtype, infos in options.vectors.items():
+            parts = [tf.reshape(found.pop(info.name), [-1, columns.width(info)]) for info in infos]
+            found[dtype] = tf.concat(parts, axis=1)
+        return _structured(options, found, weight)
+
+
+def _structured(options: BatchOptions, found: Mapping[str, tf.Tensor], weight: tf.Tensor | None) -> Any:
+    if weight is not None:
+        weight.set_shape([None])
+    return structured(
+        options.infos, found, kept=options.kept, as_float=_as_float, vectors=[*options.vectors], weight=weight
+    )
+
+
+def _as_float(label: tf.Tensor) -> tf.Tensor:
+    return tf.cast(label, tf.float32) if label.dtype == tf.bool else label

@@ -1,0 +1,107 @@
+"""The passes of a loaded dataset as a tf.data.Dataset of windows of rows.
+
+TensorFlow asks a Python generator for a pass when the first row of an epoch is requested, and ends the generator with
+the iterator. The pieces of the pass are read by Python, several at a time, and leave it as few tensors: the matrices
+of each stored dtype, already shuffled, or, where there are texts or lists, serialized records and the order of their
+rows. The rest, casts and the columns' own tensors, is TensorFlow's, which needs no lock of Python's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from dtap_dask.errors import DtapError
+from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.epoch import ReaderPass
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.position import Position
+from dtap_dask.loading.source import Source
+from dtap_dask.train import ending
+from dtap_dask.train.forms import MatrixForm, RecordForm
+
+# Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
+DECODERS = 4
+KEPT = 8  # passes; there is no way to know which of those in place are over
+
+
+class Passes:
+    """The passes of a loaded dataset: where each one `begun` so far began, and where the `next` one will.
+
+    `first` has the numbers of those that are the first of a loop. `failure` is the error of the last pass. `beginning`
+    is held by a loop that asks for its first batch.
+    """
+
+    def __init__(self, source: Source, options: BatchOptions, start: Position):
+        self.begun: list[Position] = []
+        self.first = set[int]()
+        self.next = start
+        self.beginning = threading.Lock()
+        self._lock = threading.Lock()
+        self.failure: DtapError | None = None
+        self._source, self._options = source, options
+        self._open: dict[int, ReaderPass] = {}
+        decoder = Decoder(source.split, options.dtypes.keys(), weighted=options.weighted)
+        self._form = MatrixForm(decoder, options) if decoder.quick else RecordForm(source.split, options)
+        ending.prepare()
+
+    def windows(self) -> tf.data.Dataset:
+        """The rows of an epoch in the structure of a batch, piece by piece; every iteration is the next epoch."""
+        number = tf.TensorSpec([], tf.int64)
+        if self._source.cache is None:
+            passes = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(self._begin, [], [tf.int64, tf.int64]))
+        else:  # the generator is told when an iterator is given up; it also makes TensorFlow return memory all the time
+            passes = tf.data.Dataset.from_generator(self._pass, output_signature=(number, number))
+        threads = min(DECODERS, os.cpu_count() or 1)
+        # Two steps, because TensorFlow optimizes functions within flat_map anew at the beginning of every epoch.
+        pieces = passes.flat_map(
+            lambda number, count: tf.data.Dataset.range(count).map(
+                lambda piece: self._read_in_python(number, piece), num_parallel_calls=threads
+            )
+        )
+        return pieces.map(self._structured, num_parallel_calls=threads)
+
+    def _begin(self) -> tuple[int, int]:
+        """Begin a pass: its number, and that of its pieces."""
+        number, self.failure, position = len(self.begun), None, self.next
+        self.begun.append(position)
+        self.next = Position(position.epoch + 1)
+        return number, len(self._opened(number))
+
+    def _opened(self, number: int) -> ReaderPass:
+        """A pass; one in place that nobody has read from for long is opened again."""
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = self._source.reader_pass(self.begun[number], self._options)
+                while self._source.cache is None and len(self._open) > KEPT:
+                    del self._open[min(self._open)]
+            return self._open[number]
+
+    def _pass(self) -> Iterator[tuple[int, int]]:
+        """`_begin` for a pass that must be closed when the iterator has read it, or ends before."""
+        number, count = self._begin()
+        try:
+            yield number, count
+        finally:
+            self._open.pop(number).close()
+
+    def _read_in_python(self, number: tf.Tensor, piece: tf.Tensor) -> list[tf.Tensor]:
+        return list(tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes]))
+
+    def _read(self, number: int, piece: int) -> list[Any]:
+        """What was wrong, if anything, and the arrays of a piece. An exception would reach users as a traceback."""
+        try:
+            found = self._opened(int(number))
+            return [b"", *self._form.arrays(found.read(int(piece)), found.padding)]
+        except DtapError as error:
+            self.failure = error
+            return [str(error).encode(), *self._form.arrays(None, 0)]
+
+    def _structured(self, failure: tf.Tensor, *tensors: tf.Tensor) -> Any:
+        with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
+            tensors = tuple(map(tf.identity, tensors))
+        return self._form.structured(tensors)
