@@ -14,7 +14,7 @@ from dtap_dask.loading.columns import unpacked
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.options import BatchOptions, batch_options, checked
 from dtap_dask.loading.position import Position
-from dtap_dask.loading.source import Source, open_source
+from dtap_dask.loading.source import RowSource, open_source
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 
@@ -38,7 +38,19 @@ def batches(
     state: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> Batches:
-    """TO BE WRITTEN"""
+    """The rows of one split in batches of NumPy arrays: what `load` gives, without TensorFlow.
+
+    An element has the structure of `load`'s: (features, label), (features, label, weight), features alone, and with
+    `kept=True` a pair of that and a dict of the kept columns. Features are a dict by name: scalars [batch], vectors
+    [batch, k], text as object arrays of bytes [batch], lists of any length as `Ragged(values, offsets)`. A boolean
+    label is float32. The arguments are those of `load`, and rows come in the same order.
+
+    Every iteration is the next epoch; `len()` is the number of batches of a whole one. Two threads decode ahead of the
+    loop, without TensorFlow and Dask. `iterator.state()` is the position as JSON types, `state=` continues there.
+
+    Raises JobError for wrong arguments and for a state of something else, DataError for a split without rows,
+    OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
+    """
     size, number, reader = checked(batch_size, seed, readers)
     source = open_source(path, split, shuffle=shuffle, seed=number, readers=reader, storage=storage)
     options = batch_options(
@@ -58,14 +70,14 @@ def batches(
 class Batches:
     """Batches of one split. Every iteration is the next epoch; `len()` is the number of batches of a whole one."""
 
-    def __init__(self, source: Source, options: BatchOptions, state: Mapping[str, Any] | None):
+    def __init__(self, source: RowSource, options: BatchOptions, state: Mapping[str, Any] | None):
         self._source, self._options = source, options
         self._next = source.start(state, options)
 
     @property
     def vectors(self) -> dict[str, list[str]]:
         """With `as_vectors` the features of each matrix, in the order of its columns."""
-        return {dtype: [info.name for info in infos] for dtype, infos in self._options.vectors.items()}
+        return self._options.names
 
     def __len__(self) -> int:
         return self._source.left(Position(), self._options)
@@ -114,7 +126,7 @@ class BatchIterator:
         return self._of.state() if self._position is None else self._of._source.state(self._position)
 
 
-def _batches(source: Source, options: BatchOptions, position: Position) -> Generator[Any]:
+def _batches(source: RowSource, options: BatchOptions, position: Position) -> Generator[Any]:
     """What is left of an epoch in batches."""
     decoder = Decoder(source.split, options.dtypes.keys(), weighted=options.weighted)
     for packed in _cut(source.reader_pass(position, options).ahead(decoder, THREADS), options.size):

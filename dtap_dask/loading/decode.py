@@ -13,10 +13,11 @@ import pyarrow as pa
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.open_shard import Bytes, RecordBytes
+from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.records import blocks, columns
 from dtap_dask.records.blocks import BlockFrame
 from dtap_dask.records.example import decode_records, not_this_schema
+from dtap_dask.records.wire import Bytes
 
 PADDING_WEIGHT = "/weight"  # the key of a weight among packed rows; no feature has such a name
 Matrix = npt.NDArray[Any]

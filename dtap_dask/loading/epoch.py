@@ -15,7 +15,7 @@ from dtap_dask.loading.files import ShardFiles
 from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.loading.order import EpochOrder
 from dtap_dask.loading.position import Span
-from dtap_dask.loading.runs import Integers, Runs
+from dtap_dask.loading.runs import RowNumbers, Runs
 from dtap_dask.records import columns
 
 FilesOf = Callable[[EpochOrder, Sequence[int]], ShardFiles]  # for the groups of windows, in order
@@ -33,7 +33,7 @@ class SpansPass:
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def read(self, piece: int) -> tuple[list[RecordBytes], Integers]:
+    def read(self, piece: int) -> tuple[list[RecordBytes], RowNumbers]:
         """The records of a piece's window, and the piece's rows as places among the rows of these records."""
         number, start, stop = self._pieces[piece].tolist()
         window = self._order.window(number)
@@ -63,7 +63,7 @@ class ReaderPass:
         """The number of pieces, one of them for the padding if there is any."""
         return len(self._places) + (self.padding > 0)
 
-    def read(self, piece: int) -> tuple[list[RecordBytes], Integers] | None:
+    def read(self, piece: int) -> tuple[list[RecordBytes], RowNumbers] | None:
         """The records of a piece and its rows' places among theirs; None for the padding."""
         if piece == len(self._places):
             return None

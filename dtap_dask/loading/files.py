@@ -29,7 +29,7 @@ class ShardFiles(Protocol):
         """No more windows are read."""
 
 
-class LocalFiles:
+class LocalShards:
     """Shards that are read in place. As many as two groups have stay open, whoever reads them."""
 
     def __init__(self, split: DatasetSplit, shuffle: bool):
@@ -59,7 +59,7 @@ class LocalFiles:
         """See ShardFiles."""
 
 
-class StagedFiles:
+class StagedShards:
     """Shards that one pass fetches to a cache, group by group, and releases once it has read the group's windows."""
 
     def __init__(self, split: DatasetSplit, cache: Cache, order: EpochOrder, groups: Sequence[int]):

@@ -5,19 +5,19 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import weakref
 import zlib
 from dataclasses import dataclass
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
 from dtap_dask.errors import OutputError
-from dtap_dask.loading.runs import Integers
+from dtap_dask.loading.runs import RowNumbers
 from dtap_dask.records.shard import ShardInfo, record_starts
 from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD, mask
+from dtap_dask.records.wire import Bytes
 
-Bytes = npt.NDArray[np.uint8]
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 
 
@@ -26,7 +26,7 @@ class RecordBytes:
     """Framed records, one after the other: record i is `data[ends[i]:ends[i + 1]]`."""
 
     data: Bytes
-    ends: Integers
+    ends: RowNumbers
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -49,6 +49,7 @@ class OpenShard:
                 f"{name} cannot be opened: {error.strerror}. The dataset was written again, moved or deleted after it "
                 "was loaded: load it again."
             ) from error
+        weakref.finalize(self, os.close, self._file)  # once nobody reads it any more
         self._data = self._unpacked() if compressed else None
         starts = record_starts(shard)
         self._starts = np.array(starts, np.int64) if starts is not None else self._scanned()
@@ -60,10 +61,6 @@ class OpenShard:
         found = RecordBytes(self._bytes(begin, end), np.append(self._starts[start:stop], end) - begin)
         self._check(found, start, begin)
         return found
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
 
     @property
     def _size(self) -> int:
@@ -87,7 +84,7 @@ class OpenShard:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._damaged(f"it cannot be decompressed: {error}") from error
 
-    def _scanned(self) -> Integers:
+    def _scanned(self) -> RowNumbers:
         """Where records begin, from the length before each."""
         data = self._data if self._data is not None else self._bytes(0, self._shard.bytes)
         starts, at, end, view = list[int](), 0, len(data), memoryview(data)  # type: ignore[arg-type]

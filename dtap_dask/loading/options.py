@@ -34,6 +34,11 @@ class BatchOptions:
     remainder: Remainder
 
     @property
+    def names(self) -> dict[str, list[str]]:
+        """The names of the features of each matrix, in the order of its columns."""
+        return {dtype: [info.name for info in infos] for dtype, infos in self.vectors.items()}
+
+    @property
     def weighted(self) -> bool:
         """Whether batches need a weight that the dataset does not have, because rows of padding weigh nothing."""
         return self.remainder == "pad" and not any(info.role == "weight" for info in self.infos)

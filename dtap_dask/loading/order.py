@@ -17,7 +17,7 @@ import numpy as np
 
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.runs import Integers, Runs
+from dtap_dask.loading.runs import RowNumbers, Runs
 
 HEAD = 4  # shards in the first group of an epoch, and the fewest in any
 CYCLE = 16  # shards in every other group, if they are no more than CYCLE_BYTES
@@ -36,7 +36,7 @@ class Window:
 
     number: int
     group: int
-    runs: Integers
+    runs: RowNumbers
     rows: int
 
 
@@ -44,9 +44,9 @@ class Window:
 class Group:
     """A group: its runs in order, and where its windows begin, counted in runs and in rows, each with its end."""
 
-    runs: Integers
-    run_starts: Integers
-    row_starts: Integers
+    runs: RowNumbers
+    run_starts: RowNumbers
+    row_starts: RowNumbers
 
 
 class EpochOrder:
@@ -74,7 +74,7 @@ class EpochOrder:
         """Whether this is not the order of the manifest."""
         return self._key is not None
 
-    def shards(self, group: int) -> Integers:
+    def shards(self, group: int) -> RowNumbers:
         """The shards of a group, by their numbers in the manifest."""
         return self._shards[self._first_shard[group] : self._first_shard[group + 1]]
 
@@ -86,16 +86,16 @@ class EpochOrder:
         rows = int(found.row_starts[within + 1] - found.row_starts[within])
         return Window(number, group, found.runs[start:stop], rows)
 
-    def permutation(self, window: Window) -> Integers | None:
+    def permutation(self, window: Window) -> RowNumbers | None:
         """The order of a window's rows: int64 [rows], the place of each among the rows of its runs. None: as read."""
         return None if self._key is None else self._random(_ROWS, window.number).permutation(window.rows)
 
-    def pieces(self, spans: Iterable[tuple[int, int]]) -> Integers:
+    def pieces(self, spans: Iterable[tuple[int, int]]) -> RowNumbers:
         """The windows of the rows `start` to `stop` - 1 of each span: (window, first row in it, end), int64 [n, 3]."""
         found = [self._pieces(start, stop) for start, stop in spans if start < stop]
         return np.concatenate(found) if found else np.empty((0, 3), np.int64)
 
-    def _pieces(self, start: int, stop: int) -> Integers:
+    def _pieces(self, start: int, stop: int) -> RowNumbers:
         (first, begin), (last, end) = self._located(start), self._located(stop - 1)
         windows = np.arange(first, last + 1)
         found = np.stack([windows, np.zeros_like(windows), np.full_like(windows, -1)], axis=1)

@@ -21,7 +21,7 @@ RUN_ROWS = 256
 RUN_BYTES = 256 << 10
 _COUNT_BYTES = 64  # of a block, which begins with the number of its rows
 
-Integers = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Runs:
     """
 
     records: int
-    first: Integers
-    rows: Integers
+    first: RowNumbers
+    rows: RowNumbers
 
     @cached_property
-    def shard(self) -> Integers:
+    def shard(self) -> RowNumbers:
         """The shard of each run, int64 [runs]."""
         return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
@@ -66,7 +66,7 @@ def runs_of(split: DatasetSplit) -> Runs:
     return Runs(records, first, rows)
 
 
-def _rows_of_records(split: DatasetSplit, shard: ShardInfo) -> Integers:
+def _rows_of_records(split: DatasetSplit, shard: ShardInfo) -> RowNumbers:
     """The rows of each record of a shard of blocks, from the beginning of each."""
     heads = read_heads(split.store, shard.path, split.layout.compression, record_starts(shard) or (), _COUNT_BYTES)
     try:

@@ -16,7 +16,7 @@ from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.loading.dataset import DatasetSplit, open_split
 from dtap_dask.loading.epoch import ReaderPass, SpansPass
-from dtap_dask.loading.files import LocalFiles, ShardFiles, StagedFiles, staged_bytes
+from dtap_dask.loading.files import LocalShards, ShardFiles, StagedShards, staged_bytes
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.order import EpochOrder, group_size
 from dtap_dask.loading.position import Position, Readers, Span, Taken, cut, size
@@ -34,11 +34,11 @@ def open_source(
     seed: int,
     readers: Readers,
     storage: Mapping[str, Any] | None,
-) -> Source:
+) -> RowSource:
     """The source for the arguments of `load` and `batches`; its errors are theirs."""
     found = open_split(path, split, storage)
     cache = local_copies.cache(storage or {}) if not found.paths else None
-    source = Source(found, seed, found.fitted if shuffle is None else shuffle, readers, cache)
+    source = RowSource(found, seed, found.fitted if shuffle is None else shuffle, readers, cache)
     if cache is not None:
         least, _ = staged_bytes(found, source.shuffle)
         together = count(min(group_size(found, source.shuffle), len(found.shards)), "shard")
@@ -46,18 +46,18 @@ def open_source(
     return source
 
 
-class _Model(BaseModel):
+class _StateModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class TakenEntry(_Model):
+class TakenEntry(_StateModel):
     """Rows of an epoch that were taken by each of a number of readers."""
 
     readers: int = Field(ge=1)
     rows: int = Field(ge=0)
 
 
-class LoaderState(_Model):
+class LoaderState(_StateModel):
     """A position as it is saved, and what it is a position in."""
 
     version: int = 1
@@ -70,7 +70,7 @@ class LoaderState(_Model):
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """A split in an order that is a function of the seed and the epoch; `cache` is where its shards are fetched to."""
 
     split: DatasetSplit
@@ -110,11 +110,11 @@ class Source:
         return ReaderPass(passes, missing if options.remainder == "pad" else 0)
 
     def _files(self, order: EpochOrder, groups: Sequence[int]) -> ShardFiles:
-        return self._local if self.cache is None else StagedFiles(self.split, self.cache, order, groups)
+        return self._local if self.cache is None else StagedShards(self.split, self.cache, order, groups)
 
     @cached_property
-    def _local(self) -> LocalFiles:
-        return LocalFiles(self.split, self.shuffle)
+    def _local(self) -> LocalShards:
+        return LocalShards(self.split, self.shuffle)
 
     def _again(self, position: Position, rows: int) -> list[Span]:
         """`rows` from the beginning of this reader's part of the epoch, over and over if it has fewer.

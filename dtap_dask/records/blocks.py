@@ -227,7 +227,7 @@ def rows_of(head: bytes) -> int:
 def _count(value: Values | None) -> int:
     """The value of the feature 'rows'."""
     if not isinstance(value, np.ndarray) or value.dtype != np.int64 or len(value) != 1 or value[0] < 0:
-        raise ValueError("the feature 'rows' is not one positive integer")
+        raise ValueError("the feature 'rows' is not one integer")
     return int(value[0])
 
 

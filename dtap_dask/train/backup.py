@@ -82,7 +82,7 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
             raise StopIteration
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Save after every so many batches; with steps_per_execution Keras reports several at a time."""
+        """Save where it is due; with steps_per_execution Keras reports several batches at a time."""
         before = self._batches
         self._batches += batch + 1 - self._in_epoch
         self._in_epoch = batch + 1

@@ -18,14 +18,14 @@ from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import Decoder, zeros_of
 from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.runs import Integers
+from dtap_dask.loading.runs import RowNumbers
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 from dtap_dask.records.example import encoder_of
 from dtap_dask.train.blocks import Order, decode_blocks, matrix_columns
 from dtap_dask.train.parsing import decode_rows
 
-PieceRows = tuple[Sequence[RecordBytes], Integers]  # records, and the places of rows among theirs
+PieceRows = tuple[Sequence[RecordBytes], RowNumbers]  # records, and the places of rows among theirs
 
 
 class Form(Protocol):

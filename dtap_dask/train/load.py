@@ -16,7 +16,7 @@ from dtap_dask.errors import JobError, Problem, StorageError
 from dtap_dask.loading.options import BatchOptions, Ids, Remainder, batch_options, checked
 from dtap_dask.loading.order import WINDOW_ROWS
 from dtap_dask.loading.position import Position
-from dtap_dask.loading.source import Source, open_source
+from dtap_dask.loading.source import RowSource, open_source
 from dtap_dask.train.batches import BatchedDataset, rebatched
 from dtap_dask.train.forms import RecordForm
 from dtap_dask.train.loop import LoopDataset, LoopHooks
@@ -54,12 +54,23 @@ def load(
     one float32; several labels are a dict. With `kept=True` an element is (what it is without, dict of kept columns),
     to join predictions back: `for (features, label), keys in load(path, "test", kept=True)`.
 
-    Every iteration is an epoch and yields each row once; `len()` is the number of batches, the last of which may be
-    smaller unless `drop_remainder`. With `shuffle` the order of shards, records and rows depends on (seed, number of
-    the iteration) only, not on tf.random.set_seed; without, rows come in the order of the manifest, the same in every
-    iteration. By default (None) the part that the job was fitted on (`split.fit`, usually 'train') is shuffled and
-    every other part is not, nor is any with `fit: {from: ...}`, so that predictions of one pass line up with the labels
-    or keys of another.
+    `as_vectors` gives the features of fixed width side by side, one matrix [batch, n] for each dtype, named after it
+    (`.vectors` has their names); `ids="int32"`, or "stored" for the width in the records, makes ids narrower;
+    `label=False` leaves the label out.
+
+    Every iteration is an epoch and yields each row once; `len()` is the number of batches. With `shuffle` the order
+    depends on (seed, number of the epoch) only, not on tf.random.set_seed, threads or staging; without, rows come in
+    the order of the manifest, the same in every iteration. By default (None) the part that the job was fitted on
+    (`split.fit`, usually 'train') is shuffled and every other part is not, so that predictions of one pass line up with
+    the labels or keys of another.
+
+    `remainder` says what becomes of the rows at the end of an epoch that do not fill a batch: "keep" makes the last
+    batch smaller, "drop" (as `drop_remainder`) leaves them out, "pad" adds rows of zeros with weight 0, "repeat" rows
+    from the beginning. `readers=(index, count)`: this is one of `count` processes that divide the rows of each epoch;
+    each row comes to one of them, and all have equally many batches. They pad unless `remainder` says otherwise.
+
+    `state` is what `iterator.state()` returned, here or in `batches`: the first iteration gives the batches that were
+    still to come, later ones the epochs after it.
 
     (Keras 3 warns at every `fit` of a dataset that it will not shuffle it; `fit(..., shuffle=False)` keeps it quiet.)
 
@@ -69,12 +80,15 @@ def load(
     `storage` is the job's `storage` section: how path is reached, and `cache: {path: ~/.cache/dtap_dask, size: 20GiB}`
     (also DTAP_CACHE and DTAP_CACHE_SIZE) and `mounts: {"hdfs://ns/base": /mnt/base}`, where the same files are found.
 
-    Checkpoints of iterators, tf.data service and what else `load` guarantees: `dtap-dask docs loading`.
+    Positions, checkpoints, several readers, tf.data service and what else `load` guarantees: `dtap-dask docs loading`.
 
-    Raises JobError for a wrong argument or a split that is not there, DataError for a split without rows, OutputError
-    for a dataset that is not finished or whose files are not those of its manifest, StorageError for one that cannot be
-    reached or whose cache is too small; in the loop the last two. (Within `fit` these come as TensorFlow's errors.)
+    Raises JobError for a wrong argument, a state of something else or a split that is not there, DataError for a split
+    without rows, OutputError for a dataset that is not finished or whose files are not those of its manifest,
+    StorageError for one that cannot be reached or whose cache is too small; in the loop the last two. (Within `fit`
+    these come as TensorFlow's errors.)
     """
+    if drop_remainder and remainder not in (None, "drop"):
+        raise JobError(Problem("remainder", f"{remainder!r} and drop_remainder exclude each other; give one of them"))
     remainder = "drop" if drop_remainder else remainder
     size, number, reader = checked(batch_size, seed, readers)
     source = open_source(path, split, shuffle=shuffle, seed=number, readers=reader, storage=storage)
@@ -92,7 +106,7 @@ def load(
     return _loaded(source, options, source.start(state, options))
 
 
-def _loaded(source: Source, options: BatchOptions, start: Position) -> LoopDataset:
+def _loaded(source: RowSource, options: BatchOptions, start: Position) -> LoopDataset:
     """The batches of epochs from a position on."""
     full, size = options.remainder != "keep", options.size
 
@@ -114,7 +128,9 @@ def _loaded(source: Source, options: BatchOptions, start: Position) -> LoopDatas
         known = data.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
     whole = source.left(Position(), options) if start.taken else None
     hooks = LoopHooks(passes, Place(source, options, passes), lambda _: data, for_service, batches=whole)
-    return LoopDataset(BatchedDataset(known, size, full), hooks, size)
+    made = LoopDataset(BatchedDataset(known, size, full), hooks, size)
+    made.vectors = options.names
+    return made
 
 
 _NOT_SERVED = (

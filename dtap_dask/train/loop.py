@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,6 +119,8 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
 
     Within `fit` errors are TensorFlow's.
     """
+
+    vectors: Mapping[str, list[str]] = {}  # the features of each matrix, in a dataset that was loaded `as_vectors`
 
     def __init__(self, data: tf.data.Dataset, hooks: LoopHooks, batch_size: int | None = None):
         self._input_dataset, self._hooks = data, hooks

@@ -20,7 +20,7 @@ from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.position import Position
-from dtap_dask.loading.source import Source
+from dtap_dask.loading.source import RowSource
 from dtap_dask.train import ending
 from dtap_dask.train.forms import MatrixForm, RecordForm
 
@@ -36,7 +36,7 @@ class Passes:
     is held by a loop that asks for its first batch.
     """
 
-    def __init__(self, source: Source, options: BatchOptions, start: Position):
+    def __init__(self, source: RowSource, options: BatchOptions, start: Position):
         self.begun: list[Position] = []
         self.first = set[int]()
         self.next = start

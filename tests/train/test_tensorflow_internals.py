@@ -21,7 +21,7 @@ OWN = type(iter(tf.data.Dataset.range(0)))
 
 
 def looped(data: tf.data.Dataset) -> LoopDataset:
-    passes = SimpleNamespace(beginning=threading.Lock(), begun=[], failure=None)
+    passes = SimpleNamespace(beginning=threading.Lock(), begun=[], first=set(), failure=None)
     return LoopDataset(data, LoopHooks(cast("Any", passes), None, lambda _: data, lambda: data))
 
 
