@@ -57,6 +57,7 @@ def summary(manifest: Manifest) -> Mapping[str, Any]:
             for name, part in manifest.splits.items()
         },
         "features": len(manifest.features),
+        "fitted_from": manifest.fitted_from.model_dump() if manifest.fitted_from else None,
     }
 
 

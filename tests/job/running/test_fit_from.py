@@ -17,6 +17,7 @@ import dtap_dask
 from documents import Document
 from dtap_dask.errors import DataError, InterruptedRun, JobError
 from dtap_dask.features import FittedState
+from dtap_dask.job.dataset import summary
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import make_plan, plan_of
 from dtap_dask.job.planning.probe import probe
@@ -143,6 +144,8 @@ def test_the_manifest_the_plan_and_show_name_the_dataset(place: Path, monkeypatc
     assert manifest.fitted_from is not None
     assert dict(manifest.fitted_from) == {"path": "${PLACE}", "fingerprint": first.fingerprint, "rows": ROWS}
     assert str(place) not in json.dumps(manifest.model_dump(mode="json")["fitted_from"])
+    assert summary(manifest)["fitted_from"] == dict(manifest.fitted_from)
+    assert summary(first)["fitted_from"] is None
     assert f"fitted on 400 rows of ${{PLACE}} ({first.fingerprint[:8]})" in str(manifest)
     assert first.fitted_from is None
     assert Manifest.model_validate_json(manifest.to_bytes()) == manifest
@@ -180,6 +183,34 @@ def test_a_dataset_with_a_taken_state_is_an_origin_itself(place: Path) -> None:
         place / "scores", read_manifest(open_store(str(place / "scores")))
     )
     assert (place / "second/transform.json").read_bytes() == (place / "scores/transform.json").read_bytes()
+
+
+def test_keys_given_and_appended_words_are_those_of_the_dataset(place: Path) -> None:
+    words = place / "words.txt"
+    words.write_text("green\nblue\nréd\n")
+    features = [
+        {"columns": ["fare"], "steps": ["impute", {"standard_scale": {"by": "kind"}}]},
+        {"columns": ["company"], "steps": [{"ordinal_encode": {"vocabulary": str(words)}}]},
+    ]
+    first = run_in_process(training(place, features=features, label=[], output={"path": str(place / "given")}))
+    taken = {"keep": ["id"], "fit": {"from": str(place / "given")}}
+    again = scoring(place, "a", features=features, **taken, output={"path": str(place / "a")})
+    assert shards(place / "a", run_in_process(again)) == shards(place / "given", first)
+    words.unlink()  # its words are in the state
+    without = scoring(place, **taken, output={"path": str(place / "b")})
+    assert shards(place / "b", run_in_process(without)) == shards(place / "given", first)
+    appended = [{"columns": ["company"], "steps": [{"ordinal_encode": {"append_to": str(place / "given")}}]}]
+    first = run_in_process(training(place, features=appended, label=[], output={"path": str(place / "more")}))
+    last = scoring(place, fit={"from": str(place / "more")}, features=appended, output={"path": str(place / "c")})
+    assert shards(place / "c", run_in_process(last, before={"fit": refuse})) == shards(place / "more", first)
+
+
+def test_words_that_need_no_pass_are_taken_too(place: Path) -> None:
+    (place / "words.txt").write_text("green\nblue\nréd\n")
+    features = [{"columns": ["company"], "steps": [{"ordinal_encode": {"vocabulary": str(place / "words.txt")}}]}]
+    first = run_in_process(training(place, features=features, label=[], output={"path": str(place / "given")}))
+    job = scoring(place, fit={"from": str(place / "given")}, output={"path": str(place / "b")})
+    assert shards(place / "b", run_in_process(job)) == shards(place / "given", first)
 
 
 def test_no_part_need_be_fitted(place: Path) -> None:
