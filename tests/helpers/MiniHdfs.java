@@ -13,6 +13,7 @@ import org.apache.hadoop.hdfs.DistributedFileSystem;
 import org.apache.hadoop.hdfs.HdfsConfiguration;
 import org.apache.hadoop.hdfs.protocol.HdfsConstants;
 import org.apache.hadoop.hdfs.server.datanode.DataNode;
+import org.apache.hadoop.hdfs.server.datanode.DataNodeFaultInjector;
 import org.apache.hadoop.hdfs.server.namenode.AuditLogger;
 import org.apache.hadoop.hdfs.server.namenode.NameNode;
 import org.apache.hadoop.metrics2.lib.DefaultMetricsSystem;
@@ -42,6 +43,21 @@ public class MiniHdfs {
     }
   }
 
+  /**
+   * The DataNode reports a block to the NameNode while it tells the client that all is written. Where the client closes
+   * the file before the report has come, which on loopback is nearly always, it asks again half a second later.
+   */
+  private static class ReportFirst extends DataNodeFaultInjector {
+    @Override
+    public void delaySendingAckToUpstream(String client) throws IOException {
+      try {
+        Thread.sleep(5);
+      } catch (InterruptedException ended) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
   public static void main(String[] arguments) {
     try {
       run(arguments);
@@ -55,6 +71,7 @@ public class MiniHdfs {
     File folder = new File(arguments[0]).getCanonicalFile();
     folder.mkdirs();
     calls = new PrintWriter(new FileWriter(new File(folder, "calls.log")));
+    DataNodeFaultInjector.set(new ReportFirst());
     DefaultMetricsSystem.setMiniClusterMode(true); // or formatting and starting in one JVM fails on a name taken
     Configuration settings = settings(folder, arguments);
     if (!new File(folder, "nn/current/VERSION").exists()) {
