@@ -56,6 +56,8 @@ SPECS = [
     spec("word", "s", ("ordinal_encode", {"top_k": 2, "oov_buckets": 3})),
     spec("ahead", "s", ("ordinal_encode", {"first": ["yy", "never"], "top_k": 4})),
     spec("known", "s", ("ordinal_encode", {"vocabulary": ["red", "never"], "oov_buckets": 2})),
+    spec("both", "s", ("ordinal_encode", {"share": "words", "min_count": 2})),
+    spec("both_lists", "l", ("impute", "most_frequent"), ("ordinal_encode", {"share": "words", "min_count": 2})),
     spec("filled", "s", FREQUENT, ("ordinal_encode", 3)),
     spec("number", "m", ("ordinal_encode", {"min_count": 30, "oov_buckets": 2})),
     spec("hot", "s", "one_hot_encode"),

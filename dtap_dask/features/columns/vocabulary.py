@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,17 @@ class WordTables:
             while self._free < 0 and len(self._tables) > 1:
                 self._free += self._tables.popitem(last=False)[1][0]
         return made
+
+
+_IN_USE: WeakValueDictionary[int, Vocabulary] = WeakValueDictionary()
+
+
+def vocabulary_of(values: pa.Array) -> Vocabulary:
+    """The `Vocabulary` of an array: the same one for all who ask while it is in use."""
+    found = _IN_USE.get(id(values))  # which keeps its array, so that no other has this id meanwhile
+    if found is None:
+        found = _IN_USE[id(values)] = Vocabulary(values)
+    return found
 
 
 class Vocabulary:

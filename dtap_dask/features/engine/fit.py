@@ -148,10 +148,13 @@ def finish(partial: Partial, state: FittedState) -> FittedState:
         partial.findings.refuse(column_checks(graph))
     taken = dict(zip(measures(graph, at), partial.statistics, strict=True))
     fitted: dict[Value, Fitted] = dict(state.fitted)
+    alike: dict[object, Fitted] = {}
     for value in graph.learning(at):
         context = graph.fitting_context(value)
-        with naming(context):
-            fitted[value] = _fit(value, context, taken, fitted)
+        if value.learner not in alike:
+            with naming(context):
+                alike[value.learner] = _fit(value, context, taken, fitted)
+        fitted[value] = alike[value.learner]
     in_order = {value: fitted[value] for value in graph.values if value in fitted}  # whatever pass fitted each
     return FittedState(graph, at + 1, partial.fit_rows, in_order)
 

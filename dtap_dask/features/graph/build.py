@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.graph.graph import Graph, Output, Value
+from dtap_dask.features.graph.pools import with_pools
 from dtap_dask.features.graph.spec import FeatureSpec, output_problem, role_problems, unnameable, used_twice
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.steps.label import label_problems, label_step
@@ -31,7 +32,7 @@ def build(specs: Sequence[FeatureSpec], schema: pa.Schema, *, fits: bool = True)
     problems += used_twice(outputs)
     if problems:
         raise JobError(dict.fromkeys(problems))  # that of a key once for all columns of a block
-    return Graph(schema, tuple(output for _, output in outputs))
+    return Graph(schema, with_pools([output for _, output in outputs]))
 
 
 class _Job:

@@ -28,12 +28,20 @@ class Value:
     operation: Operation | Source
     inputs: tuple[Value, ...]
     type: ValueType
+    pool: tuple[Value, ...] = ()
+    """The values that its operation learns from, all together, where these are not its inputs."""
 
     @classmethod
-    def of(cls, operation: Operation | Source, inputs: tuple[Value, ...], schema: pa.Schema) -> Value:
+    def of(
+        cls,
+        operation: Operation | Source,
+        inputs: tuple[Value, ...],
+        schema: pa.Schema,
+        pool: tuple[Value, ...] = (),
+    ) -> Value:
         """The value with the type that follows from its inputs, or from the schema. Raises `Unfit`."""
         if isinstance(operation, Operation):
-            return cls(operation, inputs, result_type(operation, *(value.type for value in inputs)))
+            return cls(operation, inputs, result_type(operation, *(value.type for value in inputs)), pool)
         if operation.folds:
             return cls(operation, (), ValueType("int", pa.int64()))
         return cls(operation, (), source_type(schema.field(operation.column).type, operation.column))
@@ -47,7 +55,8 @@ class Value:
         return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Value, (self.operation, self.inputs, self.type)  # without caches: hashes differ between processes
+        # without caches: hashes differ between processes
+        return Value, (self.operation, self.inputs, self.type, self.pool)
 
     def __repr__(self) -> str:
         if isinstance(self.operation, Source):
@@ -74,7 +83,14 @@ class Value:
     @cached_property
     def request(self) -> Request:
         """What a value that learns is fitted from."""
+        if self.pool:
+            return Request(self.pool, _ready_after(self.pool))
         return _before_scaling(self) or _before_imputing(self) or Request(self.inputs, _ready_after(self.inputs))
+
+    @property
+    def learner(self) -> object:
+        """What is equal for values that learn the same: of values with a pool their operation and the pool."""
+        return (self.operation, self.pool) if self.pool else self
 
     @cached_property
     def given(self) -> tuple[Value, ...]:
@@ -196,7 +212,13 @@ class Output:
         return tuple(one.column for one in read if isinstance(one, Source))
 
 
-Lines = list[tuple[Operation | Source, tuple[int, ...]]]
+@dataclass(frozen=True)
+class Line:
+    """An operation, or a column, with the positions of its inputs and of its pool in a list of values."""
+
+    operation: Operation | Source
+    inputs: Sequence[int] = ()
+    pool: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -210,14 +232,17 @@ class Graph:
         return _unpickled, (self.schema, self.lines, [replace(one, values=()) for one in self.outputs], self.places)
 
     @cached_property
-    def lines(self) -> Lines:
-        """The values as a straight line: each operation, or column, with the positions of its inputs."""
-        return [(value.operation, tuple(self._positions[one] for one in value.inputs)) for value in self.values]
+    def lines(self) -> list[Line]:
+        """The values as a straight line."""
+        return [Line(one.operation, self._at(one.inputs), self._at(one.pool)) for one in self.values]
+
+    def _at(self, values: Iterable[Value]) -> tuple[int, ...]:
+        return tuple(self._positions[value] for value in values)
 
     @cached_property
     def places(self) -> list[tuple[int, ...]]:
         """The positions of each output's values in `values`."""
-        return [tuple(self._positions[value] for value in output.values) for output in self.outputs]
+        return [self._at(output.values) for output in self.outputs]
 
     @cached_property
     def _positions(self) -> dict[Value, int]:
@@ -300,15 +325,18 @@ def context_of(value: Value) -> ErrorContext:
     return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.title)
 
 
-def values_of(schema: pa.Schema, lines: Iterable[tuple[Operation | Source, Sequence[int]]]) -> list[Value]:
+def values_of(schema: pa.Schema, lines: Iterable[Line]) -> list[Value]:
     """The values of `lines`, as Graph has them."""
     values: list[Value] = []
-    for operation, inputs in lines:
-        values.append(Value.of(operation, tuple(values[position] for position in inputs), schema))
+    for line in lines:
+        inputs, pool = (tuple(values[position] for position in places) for places in (line.inputs, line.pool))
+        values.append(Value.of(line.operation, inputs, schema, pool))
     return values
 
 
-def _unpickled(schema: pa.Schema, lines: Lines, outputs: Sequence[Output], places: Sequence[tuple[int, ...]]) -> Graph:
+def _unpickled(
+    schema: pa.Schema, lines: Sequence[Line], outputs: Sequence[Output], places: Sequence[tuple[int, ...]]
+) -> Graph:
     values, pairs = values_of(schema, lines), zip(outputs, places, strict=True)
     made = [replace(output, values=tuple(values[position] for position in own)) for output, own in pairs]
     return Graph(schema, tuple(made))
@@ -320,7 +348,7 @@ def in_order(values: Iterable[Value], *, given: bool = False) -> tuple[Value, ..
 
     def add(value: Value) -> None:
         if value not in found:
-            for one in value.given if given else value.inputs:
+            for one in value.given if given else (*value.inputs, *value.pool):
                 add(one)
             found[value] = None
 

@@ -9,16 +9,16 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.graph.graph import Graph, Output, Value, values_of
+from dtap_dask.features.graph.graph import Graph, Line, Output, Value, values_of
 from dtap_dask.features.graph.known import known
 from dtap_dask.features.graph.output import ValueOutput, output_info, value_output
 from dtap_dask.features.info import FeatureInfo
@@ -65,7 +65,10 @@ class FittedState:
     def vocabulary_files(self) -> dict[Value, str]:
         """The Parquet file of each value that has a vocabulary, relative to the dataset."""
         values = [value for value, fitted in self.fitted.items() if _arrays(fitted)]
-        return {value: f"{FOLDER}/{number}.parquet" for number, value in enumerate(values)}
+        numbers: dict[Any, int] = {}
+        for value in values:
+            numbers.setdefault(value.learner, len(numbers))
+        return {value: f"{FOLDER}/{numbers[value.learner]}.parquet" for value in values}
 
     @cached_property
     def infos(self) -> tuple[FeatureInfo, ...]:
@@ -120,21 +123,21 @@ class FittedState:
             "rows": self.rows,
             "schema": {field.name: str(field.type) for field in graph.schema},
             "arrow_schema": base64.b64encode(graph.schema.serialize().to_pybytes()).decode(),
-            "values": [
-                self._value_as_json(value, inputs) for value, (_, inputs) in zip(graph.values, graph.lines, strict=True)
-            ],
+            "values": [self._value_as_json(value, line) for value, line in zip(graph.values, graph.lines, strict=True)],
             "outputs": list(map(_output_as_json, graph.outputs, graph.places, infos)),
         }
 
-    def _value_as_json(self, value: Value, inputs: tuple[int, ...]) -> dict[str, Any]:
+    def _value_as_json(self, value: Value, line: Line) -> dict[str, Any]:
         operation = value.operation
         if isinstance(operation, Source):
             return {"folds": operation.folds} if operation.folds else {"column": operation.column}
         document: dict[str, Any] = {
             "operation": operation_name(operation),
             "options": operation.model_dump(mode="json"),
-            "inputs": list(inputs),
+            "inputs": list(line.inputs),
         }
+        if line.pool:
+            document["pool"] = list(line.pool)
         if value in self.fitted:
             fitted = self.fitted[value]
             document["fitted"] = {name: plain for name, plain in fitted.items() if not isinstance(plain, pa.Array)}
@@ -146,6 +149,8 @@ class FittedState:
         """Write `transform.json` and the vocabularies below `prefix` of the store."""
         vocabularies = {}
         for value, path in self.vocabulary_files.items():
+            if _below(prefix, path) in vocabularies:
+                continue
             sink = io.BytesIO()
             pq.write_table(pa.table(_arrays(self.fitted[value])), sink, compression="zstd")
             vocabularies[_below(prefix, path)] = sink.getvalue()
@@ -176,10 +181,12 @@ class FittedState:
             )
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["arrow_schema"])))
         entries = document["values"]
-        values = values_of(schema, ((_operation(saved), saved.get("inputs", ())) for saved in entries))
+        lines = (Line(_operation(saved), saved.get("inputs", ()), saved.get("pool", ())) for saved in entries)
+        values = values_of(schema, lines)
         graph = Graph(schema, tuple(_output(saved, values) for saved in document["outputs"]))
         pairs = zip(values, entries, strict=True)
-        fitted = {value: _fitted(saved, store, prefix) for value, saved in pairs if "fitted" in saved}
+        vocabularies = cache(partial(_vocabulary, store, prefix))
+        fitted = {value: _fitted(saved, vocabularies) for value, saved in pairs if "fitted" in saved}
         return cls(graph, document["passes"], document["rows"], fitted)
 
 
@@ -218,12 +225,14 @@ def _operation(saved: Mapping[str, Any]) -> Operation | Source:
     return Source(saved["column"]) if "column" in saved else parse_operation(saved["operation"], saved["options"])
 
 
-def _fitted(saved: Mapping[str, Any], store: Store, prefix: str) -> Fitted:
+def _fitted(saved: Mapping[str, Any], vocabularies: Callable[[str], Fitted]) -> Fitted:
     fitted: Fitted = _tuples(saved["fitted"])
-    if "vocabulary" not in saved:
-        return fitted
-    table = read_table(store.read_bytes(_below(prefix, saved["vocabulary"])))
-    return {**{name: table.column(name).combine_chunks() for name in table.column_names}, **fitted}
+    return {**vocabularies(saved["vocabulary"]), **fitted} if "vocabulary" in saved else fitted
+
+
+def _vocabulary(store: Store, prefix: str, path: str) -> Fitted:
+    table = read_table(store.read_bytes(_below(prefix, path)))
+    return {name: table.column(name).combine_chunks() for name in table.column_names}
 
 
 def _arrays(fitted: Fitted) -> dict[str, pa.Array]:

@@ -34,6 +34,11 @@ class Counts(ColumnStatistic):
         self._pending: dict[tuple[object, ...], tuple[pa.Array, Tally]] = {}
         self._waiting = 0
 
+    def add(self, *samples: Sample) -> None:
+        """Take in a batch of one or several columns, which count together."""
+        for sample in samples:
+            self.add_weighted(sample, 1)
+
     def add_weighted(self, sample: Sample, weight: int) -> None:
         if not isinstance(sample.column, Text):
             super().add_weighted(sample, weight)
@@ -113,8 +118,15 @@ def _counted(values: pa.Array) -> tuple[pa.Array, Tally]:
     return counted.field(0), counted.field(1).to_numpy()
 
 
+def _common_type(types: Sequence[pa.DataType]) -> pa.DataType:
+    """The type of all, or of integers of several widths that which holds all."""
+    if len(set(types)) == 1:
+        return types[0]
+    return pa.from_numpy_dtype(np.result_type(*(one.to_pandas_dtype() for one in types)))
+
+
 def _together(parts: Sequence[tuple[pa.Array, Tally]]) -> tuple[pa.Array, Tally]:
-    kind = parts[0][0].type
+    kind = _common_type([part.type for part, _ in parts])
     values = pa.concat_arrays([part.cast(kind) for part, _ in parts])
     encoded = values.dictionary_encode()
     codes = encoded.indices.to_numpy()

@@ -133,6 +133,11 @@ class Operation(BaseModel):
     precision_floor: ClassVar[float] = 0.0
     """Smaller results are as exact as this: they are differences of numbers that libraries round in their own ways."""
 
+    @property
+    def shared(self) -> str | None:
+        """The name under which values with this operation learn from the inputs of all of them; None: each alone."""
+        return None
+
     def parts(self) -> Sequence[Part]:
         """The values that this step makes; most make one."""
         return (Part("", self),)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dtap_dask.features.columns.column import Array, Column, Mask, Numbers, Text, Words, numbers
-from dtap_dask.features.columns.vocabulary import Places, Vocabulary, WordTables
+from dtap_dask.features.columns.vocabulary import Places, Vocabulary, WordTables, vocabulary_of
 from dtap_dask.features.statistics.counts import Tally
 from dtap_dask.features.steps.encode import (
     VocabularyEncoder,
@@ -32,7 +32,7 @@ GUESSED_WORDS = (1, 1 << 17)
 """The least and the most distinct values to expect of a column that is not read yet: the largest vocabulary needs ids
 of four bytes."""
 
-_LATER = frozenset({"first", "vocabulary", "append_to"})
+_LATER = frozenset({"first", "vocabulary", "append_to", "share"})
 
 
 class OrdinalEncode(VocabularyEncoder):
@@ -42,7 +42,8 @@ class OrdinalEncode(VocabularyEncoder):
     1 + value mod oov_buckets; without buckets it is an error. `top_k` and `min_count` bound the vocabulary; the words
     of `first` come first in it, whether they occur or not. With `vocabulary` nothing is learnt: its words are given, in
     the order of their ids, as a list or by the path of a file. `append_to` is the path of an earlier dataset: its words
-    keep their ids, and new ones follow. Digests take the place of both paths once the job is prepared.
+    keep their ids, and new ones follow. Digests take the place of both paths once the job is prepared. All columns with
+    the same `share` have one vocabulary.
     The same ids as Keras' StringLookup and IntegerLookup with a mask token. Fitted: `vocabulary`, `counts`.
     """
 
@@ -57,6 +58,7 @@ class OrdinalEncode(VocabularyEncoder):
     null: Literal["id", "error"] = "id"
     first: WordList = ()
     vocabulary: VocabularyOption = None
+    share: Annotated[str, Field(min_length=1)] | None = None
     append_to: Annotated[str, Field(min_length=1)] | None = None
 
     remedy: ClassVar[str] = "give it `oov_buckets`"
@@ -69,7 +71,7 @@ class OrdinalEncode(VocabularyEncoder):
     def _check(self) -> Self:
         if self.top_k is not None and len(self.first) > self.top_k:
             raise ValueError(f"`first` holds {len(self.first):,} words, and `top_k` allows {self.top_k:,}")
-        counting = ("top_k", "min_count", "first", "append_to")
+        counting = ("top_k", "min_count", "first", "append_to", "share")
         counted = [name for name in counting if getattr(self, name) not in (None, 1, ())]
         if self.vocabulary is not None and counted:
             raise ValueError(f"`vocabulary` says which words there are and in which order: leave `{counted[0]}` out")
@@ -87,6 +89,14 @@ class OrdinalEncode(VocabularyEncoder):
         if isinstance(self.vocabulary, tuple):
             check_words("vocabulary", self.vocabulary, given)
         return given.become("int", nulls=given.nulls if self.keeps_nulls else frozenset(), ids=True)
+
+    @property
+    def shared(self) -> str | None:
+        return self.share
+
+    @property
+    def title(self) -> str:
+        return self.name if self.share is None else f"{self.name} (share: {self.share})"
 
     @property
     def keeps_nulls(self) -> bool:
@@ -191,7 +201,7 @@ class _Ids:
 
     def __init__(self, step: OrdinalEncode, fitted: Fitted, context: ErrorContext):
         self._step, self._context = step, context
-        self._vocabulary = Vocabulary(fitted["vocabulary"])
+        self._vocabulary = vocabulary_of(fitted["vocabulary"])
         self._dtype = np.dtype(narrow(max(0, (step.ids(fitted) or 0) - 1)))
         # not a method: that would be a reference cycle, which keeps the tables in memory until a garbage collection
         self._tables = WordTables(partial(_ids_of, step, self._vocabulary, self._dtype))

@@ -170,16 +170,22 @@ def categories(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fit
     learnt = []
     for target in targets:
         tally = _tally(frames, target, rows)
-        known = Categorizer(columns=[VALUES]).fit(frames.values(target.inputs[0]))
+        known = Categorizer(columns=[VALUES]).fit(_pooled(frames, target))
         in_order = tally.loc[known.categories_[VALUES].categories]
         known_before = frames.learnt.get(target.value, {})
         learnt.append(target.step.fit_further(known_before, _counts(in_order, rows), target.context))
     return learnt
 
 
+def _pooled(frames: Frames, target: Target) -> dd.DataFrame:
+    """The values that a target is fitted from, of all columns that share its vocabulary."""
+    of = target.value.pool or target.inputs[:1]
+    return dd.concat([frames.values(value) for value in of]) if len(of) > 1 else frames.values(of[0])
+
+
 def _tally(frames: Frames, target: Target, rows: int) -> Any:
     """How often each value came: a pandas Series."""
-    frame = frames.values(target.inputs[0])
+    frame = _pooled(frames, target)
     tally = frame[VALUES].value_counts(split_out=1).compute()
     own = frame._meta[VALUES].dtype
     if pd.api.types.is_numeric_dtype(own):

@@ -109,7 +109,8 @@ def _targets(graph: Graph) -> list[Target]:
 
 def _learnt_before(value: Value) -> int:
     """The longest chain of values that must be fitted before this one."""
-    return max((_learnt_before(one) + (one.learns is not None) for one in value.inputs), default=0)
+    before = (*value.inputs, *value.pool)
+    return max((_learnt_before(one) + (one.learns is not None) for one in before), default=0)
 
 
 def _groups(targets: list[Target]) -> list[list[Target]]:

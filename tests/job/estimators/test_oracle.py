@@ -48,6 +48,7 @@ FEATURES = [
         "columns": ["company"],
         "steps": [{"ordinal_encode": {"top_k": 20, "oov_buckets": 3, "first": ["none", "Sun Taxi"]}}],
     },
+    {"columns": ["company", "payment_type"], "steps": [{"ordinal_encode": {"share": "all"}}], "as": "{column}_shared"},
     {"columns": ["company"], "steps": [{"ordinal_encode": {"vocabulary": ["Sun Taxi", "none"]}}], "as": "known"},
     {
         "columns": ["payment_type"],

@@ -85,6 +85,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (I64, INTEGERS, [{"ordinal_encode": {"top_k": 2, "oov_buckets": 3}}]),
         (BOOL, BOOLEANS, ["ordinal_encode"]),
         (TEXT, WORDS, [{"ordinal_encode": {"first": ["ä", "never"], "min_count": 2}}]),
+        (TEXT, WORDS, [{"ordinal_encode": {"share": "all", "top_k": 3}}]),
         (TEXT, WORDS, [{"ordinal_encode": {"vocabulary": ["b", "", "\\n"], "oov_buckets": 0}}]),
         (I64, INTEGERS, [{"ordinal_encode": {"vocabulary": [5, -3, 2**63 - 1], "oov_buckets": 3}}]),
         (pa.list_(TEXT), st.lists(WORDS.filter(lambda word: word is not None), max_size=3), ["ordinal_encode"]),
