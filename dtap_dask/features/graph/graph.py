@@ -213,7 +213,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Line:
+class ValueLine:
     """An operation, or a column, with the positions of its inputs and of its pool in a list of values."""
 
     operation: Operation | Source
@@ -232,9 +232,9 @@ class Graph:
         return _unpickled, (self.schema, self.lines, [replace(one, values=()) for one in self.outputs], self.places)
 
     @cached_property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[ValueLine]:
         """The values as a straight line."""
-        return [Line(one.operation, self._at(one.inputs), self._at(one.pool)) for one in self.values]
+        return [ValueLine(one.operation, self._at(one.inputs), self._at(one.pool)) for one in self.values]
 
     def _at(self, values: Iterable[Value]) -> tuple[int, ...]:
         return tuple(self._positions[value] for value in values)
@@ -325,7 +325,7 @@ def context_of(value: Value) -> ErrorContext:
     return ErrorContext(columns, columns, "reading" if isinstance(value.operation, Source) else value.operation.title)
 
 
-def values_of(schema: pa.Schema, lines: Iterable[Line]) -> list[Value]:
+def values_of(schema: pa.Schema, lines: Iterable[ValueLine]) -> list[Value]:
     """The values of `lines`, as Graph has them."""
     values: list[Value] = []
     for line in lines:
@@ -335,7 +335,7 @@ def values_of(schema: pa.Schema, lines: Iterable[Line]) -> list[Value]:
 
 
 def _unpickled(
-    schema: pa.Schema, lines: Sequence[Line], outputs: Sequence[Output], places: Sequence[tuple[int, ...]]
+    schema: pa.Schema, lines: Sequence[ValueLine], outputs: Sequence[Output], places: Sequence[tuple[int, ...]]
 ) -> Graph:
     values, pairs = values_of(schema, lines), zip(outputs, places, strict=True)
     made = [replace(output, values=tuple(values[position] for position in own)) for output, own in pairs]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.graph.graph import Graph, Line, Output, Value, values_of
+from dtap_dask.features.graph.graph import Graph, Output, Value, ValueLine, values_of
 from dtap_dask.features.graph.known import known
 from dtap_dask.features.graph.output import ValueOutput, output_info, value_output
 from dtap_dask.features.info import FeatureInfo
@@ -127,7 +127,7 @@ class FittedState:
             "outputs": list(map(_output_as_json, graph.outputs, graph.places, infos)),
         }
 
-    def _value_as_json(self, value: Value, line: Line) -> dict[str, Any]:
+    def _value_as_json(self, value: Value, line: ValueLine) -> dict[str, Any]:
         operation = value.operation
         if isinstance(operation, Source):
             return {"folds": operation.folds} if operation.folds else {"column": operation.column}
@@ -181,7 +181,7 @@ class FittedState:
             )
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["arrow_schema"])))
         entries = document["values"]
-        lines = (Line(_operation(saved), saved.get("inputs", ()), saved.get("pool", ())) for saved in entries)
+        lines = (ValueLine(_operation(saved), saved.get("inputs", ()), saved.get("pool", ())) for saved in entries)
         values = values_of(schema, lines)
         graph = Graph(schema, tuple(_output(saved, values) for saved in document["outputs"]))
         pairs = zip(values, entries, strict=True)

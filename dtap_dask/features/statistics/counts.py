@@ -39,6 +39,14 @@ class Counts(ColumnStatistic):
         for sample in samples:
             self.add_weighted(sample, 1)
 
+    def folded(self, sample: Sample, weight: int) -> Self:
+        extra = self.empty()
+        extra.add_weighted(sample, weight)
+        extra.settle()
+        if self.values is not None and extra.values is not None:
+            extra.values = extra.values.cast(self.values.type)  # what fills booleans is a wider integer
+        return type(self).merged([self, extra])
+
     def add_weighted(self, sample: Sample, weight: int) -> None:
         if not isinstance(sample.column, Text):
             super().add_weighted(sample, weight)
