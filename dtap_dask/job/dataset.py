@@ -58,6 +58,7 @@ def summary(manifest: Manifest) -> Mapping[str, Any]:
         },
         "features": len(manifest.features),
         "fitted_from": manifest.fitted_from.model_dump() if manifest.fitted_from else None,
+        "parity": manifest.parity.model_dump() if manifest.parity is not None else None,
     }
 
 

@@ -31,7 +31,7 @@ def source_rows(job: Mapping[str, Any], columns: Sequence[str], count: int) -> p
         schema = scan_schema(scan)
         wanted = pa.schema([schema.field(name) for name in columns])
         groups = [group for task in tasks for group in task.groups]
-        chosen = [groups[place] for place in _spread(len(groups), PLACES)]
+        chosen = [groups[place] for place in evenly_spaced(len(groups), PLACES)]
         each = -(-count // max(1, len(chosen)))
         pieces = [piece for group in chosen for piece in _rows(store, scan, ScanTask(0, (group,)), each)]
         return pa.concat_tables([wanted.empty_table(), *(piece.cast(wanted) for piece in pieces)]).slice(0, count)
@@ -43,10 +43,10 @@ def _rows(store: Store, scan: ScanSpec, task: ScanTask, count: int) -> Iterator[
     with contextlib.closing(batches):
         for batch in batches:
             if batch.rows.num_rows:
-                yield pa.Table.from_batches([batch.rows]).take(list(_spread(batch.rows.num_rows, count)))
+                yield pa.Table.from_batches([batch.rows]).take(list(evenly_spaced(batch.rows.num_rows, count)))
                 return
 
 
-def _spread(size: int, count: int) -> Iterator[int]:
+def evenly_spaced(size: int, count: int) -> Iterator[int]:
     """At most `count` of `size` places, evenly spaced."""
     yield from np.unique(np.linspace(0, size - 1, min(size, count)).astype(int)).tolist() if size else ()

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import google_crc32c
 
 from dtap_dask.errors import OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records.example import Layout
+from dtap_dask.records.first_rows import NotedRows, RowRecorder
 from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS, RunPaths, may_be_of_dataset, run_of
 from dtap_dask.records.manifest import Manifest, Sidecar
 from dtap_dask.records.manifest_read import present_manifest
@@ -46,11 +48,13 @@ def run_write_task(
     shuffle: Shuffle = "mixed",
     seed: int = 0,
     window: int = 65536,
+    recorder: RowRecorder | None = None,
 ) -> tuple[ShardInfo, ...]:
     """Write one task's shards under their final names, unless they are there already; running it twice is harmless.
 
-    `batches` is read only if there is something to do. Raises what `write_shards` raises, and OutputError where the
-    present dataset has a shard of the same name with other bytes.
+    `batches` is read only if there is something to do; what `recorder` notes then is kept for `noted_rows`. Raises
+    what `write_shards` raises, and OutputError where the present dataset has a shard of the same name with other
+    bytes.
     """
     done = completed_task(store, run_id, plan)
     if done is not None:
@@ -58,7 +62,16 @@ def run_write_task(
     attempt = RunPaths(run_id).new_attempt(plan.task)
     try:
         shards = write_shards(
-            store, attempt, plan, batches, infos=infos, layout=layout, shuffle=shuffle, seed=seed, window=window
+            store,
+            attempt,
+            plan,
+            batches,
+            infos=infos,
+            layout=layout,
+            shuffle=shuffle,
+            seed=seed,
+            window=window,
+            recorder=recorder,
         )
         for shard in shards:
             _publish(store, attempt, shard)
@@ -67,8 +80,8 @@ def run_write_task(
             OSError, StorageError
         ):  # the first error matters more; `sweep` and the commit remove it
             store.delete_tree(attempt)
-    record = json.dumps({"shards": [shard.to_json() for shard in shards]}).encode()
-    store.write_atomic(RunPaths(run_id).task(plan.task), record)
+    record = {"shards": [shard.to_json() for shard in shards], "first": _first(recorder)}
+    store.write_atomic(RunPaths(run_id).task(plan.task), json.dumps(record).encode())
     return shards
 
 
@@ -80,6 +93,7 @@ def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardIn
     try:
         record = parse_json(store.read_bytes(RunPaths(run_id).task(plan.task)))
         shards = tuple(map(ShardInfo.from_json, record["shards"]))
+        _noted(record)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     planned = [
@@ -89,6 +103,19 @@ def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardIn
     ]
     same = [(shard.path, shard.split, shard.rows) for shard in shards] == planned
     return shards if same and all(_is_intact(store, shard) for shard in shards) else None
+
+
+def _first(recorder: RowRecorder | None) -> dict[str, Any] | None:
+    return recorder.noted.to_json() if recorder is not None and recorder.noted is not None else None
+
+
+def _noted(record: Mapping[str, Any]) -> NotedRows | None:
+    return NotedRows.from_json(record["first"]) if record["first"] is not None else None
+
+
+def noted_rows(store: Store, run_id: str, task: int) -> NotedRows | None:
+    """What was noted of the first rows of a finished task; None where nothing was."""
+    return _noted(parse_json(store.read_bytes(RunPaths(run_id).task(task))))
 
 
 def _is_intact(store: Store, file: ShardInfo | Sidecar) -> bool:

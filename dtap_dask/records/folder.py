@@ -15,7 +15,7 @@
     _run/<run>/sources.parquet                       the source files as they were when the shards were planned
     _run/<run>/fitted-<levels>/                      fitted state after that number of levels
     _run/<run>/attempts/task-00012-<unique>/         shards being written, under their final paths
-    _run/<run>/tasks/00012.json                      a finished task's shards, their sizes and checksums
+    _run/<run>/tasks/00012.json                      a finished task's shards, where its first rows are in them
     _run/<run>/commit/                               files of the dataset that wait for the commit
     _run/<run>/commit/commit.json                    the steps that remain once the manifest is in place
 

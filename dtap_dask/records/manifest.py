@@ -163,6 +163,19 @@ class FittedFrom(_Model):
     rows: int = Field(description="the number of rows that were fitted")
 
 
+class ParityEntry(_Model):
+    """Rows of the source that the run has compared with their records, and how many of them differ."""
+
+    rows: int = Field(description="rows of the source that `dtap_dask.transform` was given at the end of the run")
+    differing: int = Field(description="those of them that have other features in the records")
+
+    def in_words(self) -> str:
+        """As `show` says it."""
+        if self.differing:
+            return f"{self.differing:,} of {count(self.rows, 'row')} of the source differ from their records"
+        return f"{count(self.rows, 'row')} of the source {'gives' if self.rows == 1 else 'give'} their records"
+
+
 class SplitEntry(_Model):
     """One part of the dataset and its shards."""
 
@@ -210,6 +223,11 @@ class Manifest(_Model):
     fitted_from: FittedFrom | None = Field(
         default=None, description="the dataset whose fitted state was taken; null where the job fitted its own"
     )
+    parity: ParityEntry | None = Field(
+        default=None,
+        description="whether `dtap_dask.transform` gives the features of the records; null in datasets of releases "
+        "before 0.2.0",
+    )
     splits: dict[str, SplitEntry] = Field(
         description="the parts of the dataset, in the job's order; `train` alone where the job has no split"
     )
@@ -255,6 +273,8 @@ class Manifest(_Model):
         if self.fitted_from:
             origin = f"{self.fitted_from.path} ({self.fitted_from.fingerprint[:8]})"
             lines.append(f"  fitted on {count(self.fitted_from.rows, 'row')} of {origin}")
+        if self.parity is not None and self.parity.rows:
+            lines.append(f"  transform: {self.parity.in_words()}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from dtap_dask.records.manifest import (
     FeatureEntry,
     FittedFrom,
     Manifest,
+    ParityEntry,
     ParseFeature,
     RawEntry,
     RecordField,
@@ -37,6 +38,7 @@ def build_manifest(
     shards: Iterable[ShardInfo],
     raw: RawEntry | None = None,
     fitted_from: FittedFrom | None = None,
+    parity: ParityEntry | None = None,
     software: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The manifest of written shards, which keep their order within each of `splits`. The commit adds the sidecars.
@@ -59,6 +61,7 @@ def build_manifest(
         feature_spec=feature_spec(infos, layout),
         raw=raw,
         fitted_from=fitted_from,
+        parity=parity,
         splits={
             name: SplitEntry(
                 rows=sum(shard.rows for shard in found),

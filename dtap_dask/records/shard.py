@@ -23,6 +23,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import columns
 from dtap_dask.records.encoder import RecordEncoder
 from dtap_dask.records.example import Layout, encoder_of
+from dtap_dask.records.first_rows import RowRecorder
 from dtap_dask.records.tfrecord import OVERHEAD, Gzip
 from dtap_dask.storage import CountingWriter, Store
 
@@ -122,19 +123,21 @@ def write_shards(
     shuffle: Shuffle = "mixed",
     seed: int = 0,
     window: int = 65536,
+    recorder: RowRecorder | None = None,
 ) -> tuple[ShardInfo, ...]:
     """Write a task's shards as `<attempt>/<final path>`, and return them with their final paths, split by split.
 
     A batch is (index of each row's split, the rows). `mixed` permutes within windows of `window` rows (fewer where
-    they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it into consecutive
-    pieces. Raises SourceError where the number of rows is not the planned one, and leaves no complete attempt.
+    they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it into
+    consecutive pieces. `recorder` notes where the first rows go. Raises SourceError where the number of rows is not
+    the planned one, and leaves no complete attempt.
     """
     encoder = encoder_of(infos, layout)
     with _created(store, [f"{attempt}/{path}" for paths in plan.shards for path in paths]) as files:
         each = iter(files)
         writers = [[_ShardWriter(next(each), encoder, layout) for _ in paths] for paths in plan.shards]
         chunks = _windows(batches, encoder, window) if shuffle == "mixed" else _packed(batches, encoder)
-        _scatter(plan, chunks, writers, shuffle, seed)
+        _scatter(plan, chunks, writers, shuffle=shuffle, seed=seed, recorder=recorder)
         finished = [[writer.finish() for writer in group] for group in writers]
     return tuple(
         ShardInfo(path, name, *facts)
@@ -160,8 +163,10 @@ def _scatter(
     plan: TaskShards,
     chunks: Iterable[AssignedRows],
     writers: Sequence[Sequence[_ShardWriter]],
+    *,
     shuffle: Shuffle,
     seed: int,
+    recorder: RowRecorder | None,
 ) -> None:
     """Pass every row to its shard. SourceError where there are more rows than planned, or, at the end, fewer."""
     random = np.random.Generator(np.random.PCG64([seed, plan.task]))
@@ -173,7 +178,11 @@ def _scatter(
             _refuse_more(plan, split, done[split] + len(index))
             for shard, piece in _deal(plan, split, done[split], index, shuffle):
                 writers[split][shard].add(columns.take(rows, piece))
+                if recorder is not None:
+                    recorder.went(split, shard, piece)
             done[split] += len(index)
+        if recorder is not None:
+            recorder.finish()
     for split, total in enumerate(done):
         if total != plan.rows[split]:
             raise _changed(plan, split, f"{total:,}")

@@ -228,7 +228,7 @@ def test_the_form_of_the_manifest_is_pinned(tmp_path):
     manifest = json.loads(write(store, Layout("blocks", 8)).to_bytes())
     assert list(manifest) == list(Manifest.model_fields) == [
         "format_version", "fingerprint", "job", "source", "layout", "byte_order", "memory_order", "features",
-        "feature_spec", "raw", "fitted_from", "splits", "sidecars", "software",
+        "feature_spec", "raw", "fitted_from", "parity", "splits", "sidecars", "software",
     ]  # fmt: skip
     assert manifest["layout"] == {"kind": "blocks", "rows_per_record": 8, "compression": "none"}
     assert manifest["source"]["files"] == {"found": 3, "pruned": 1, "read": 2}

@@ -17,9 +17,10 @@ from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.planning.counted import Counted, Reading, refuse_empty
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary, summarize_footers
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even_ranges, read_mapped, read_task
+from dtap_dask.lake.scan import ScanBatch, ScanSpec, ScanTask, even_ranges, raw_columns, read_mapped, read_task
 from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
+from dtap_dask.records.first_rows import RowRecorder
 from dtap_dask.records.folder import RunPaths
 from dtap_dask.records.shard import ShardInfo, TaskShards
 from dtap_dask.storage import Store
@@ -131,13 +132,14 @@ class Written:
     reading: Reading
 
 
-def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards) -> Written:
-    """Write one task's shards under their final names, unless an earlier attempt has."""
+def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards, noted: int = 0) -> Written:
+    """Write one task's shards under their final names, unless an earlier attempt has; keep `noted` rows as read."""
     source = context.source()
 
     def attempt() -> tuple[ShardInfo, ...]:
-        transform = context.transform(levels)
-        batches = transformed(source, context.scan, task, transform, mixed=context.shuffle == "mixed")
+        transform, recorder = context.transform(levels), RowRecorder(noted) if noted else None
+        mixed = context.shuffle == "mixed"
+        batches = transformed(source, context.scan, task, transform, mixed=mixed, recorder=recorder)
         return run_write_task(
             context.output(),
             context.run_id,
@@ -147,22 +149,36 @@ def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards)
             layout=context.layout,
             shuffle=context.shuffle,
             seed=context.seed,
+            recorder=recorder,
         )
 
     return Written(with_retries(attempt), Reading.of(source))
 
 
 def transformed(
-    source: Store, scan: ScanSpec, task: ScanTask, transform: Transform, *, mixed: bool
+    source: Store,
+    scan: ScanSpec,
+    task: ScanTask,
+    transform: Transform,
+    *,
+    mixed: bool,
+    recorder: RowRecorder | None,
 ) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
-    """A task's rows as the records will hold them, with the part of each; rows of no part are left out."""
+    """A task's rows as the records will hold them, with the part of each; rows of no part are left out.
+
+    `recorder` gets each batch as it was read, with the columns that new rows must have.
+    """
+    raw = raw_columns(scan).schema.names if recorder is not None else []
+    wider = replace(scan, outputs=tuple(dict.fromkeys((*scan.outputs, *raw))))
 
     def parts(batch: ScanBatch, turns: int) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
         rows, split = batch.in_parts()
         if rows.num_rows:
             made = transform.apply(rows)
             for start, stop in even_ranges(rows.num_rows, turns):
+                if recorder is not None:
+                    recorder.came(rows.select(raw).slice(start, stop - start))
                 yield split[start:stop], cut(made, start, stop)
 
     row_bytes = sum(map(fixed_bytes, transform.infos))
-    return read_mapped(source, scan, task, parts, mixed=mixed, result_bytes=row_bytes)
+    return read_mapped(source, wider, task, parts, mixed=mixed, result_bytes=row_bytes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtap_dask.errors import Superseded
+from dtap_dask.errors import OutputError, Superseded
 from dtap_dask.job.execution.context import TaskContext
+from dtap_dask.job.execution.parity import Compared
 from dtap_dask.job.execution.tasks import Written, with_retries
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.running.sources import write_sources
@@ -14,12 +15,13 @@ from dtap_dask.lake.scan import raw_columns
 from dtap_dask.records.commit import begin_commit, commit_dataset, finish_commit
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.lock import HeldLock
-from dtap_dask.records.manifest import Manifest, RawEntry
+from dtap_dask.records.manifest import Manifest, ParityEntry, RawEntry
 from dtap_dask.records.manifest_build import build_manifest
 from dtap_dask.storage import Store
+from dtap_dask.words import count
 
 
-def commit(stages: Stages, written: Sequence[Written], store: Store, lock: HeldLock) -> Manifest:
+def commit(stages: Stages, written: Sequence[Written], compared: Compared, store: Store, lock: HeldLock) -> Manifest:
     """Make what was written the dataset; where the storage fails for a moment, again from the start.
 
     Superseded where another run has taken over the lock.
@@ -27,7 +29,7 @@ def commit(stages: Stages, written: Sequence[Written], store: Store, lock: HeldL
 
     def attempt() -> Manifest:
         finish_commit(store)  # of an attempt that failed after its manifest
-        manifest = _stage(stages.plan, stages.context, written, store)
+        manifest = _stage(stages.plan, stages.context, written, compared, store)
         stages.report.flush()  # a driver that is started again after its commit must know of it
         if not lock.is_mine():
             raise Superseded(f"Another run has taken over {store.url} from this one.")
@@ -36,7 +38,7 @@ def commit(stages: Stages, written: Sequence[Written], store: Store, lock: HeldL
     return with_retries(attempt)
 
 
-def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], store: Store) -> Manifest:
+def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], compared: Compared, store: Store) -> Manifest:
     """Put all files of the dataset but the shards where the commit takes them from; returns the manifest."""
     state = context.state(plan.checked.graph.passes)
     folder = begin_commit(store, plan.run_id)
@@ -52,4 +54,20 @@ def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], store: 
         shards=[shard for one in written for shard in one.shards],
         raw=RawEntry.of(raw_columns(context.scan), plan.derive),
         fitted_from=plan.origin.noted if plan.origin else None,
+        parity=ParityEntry(rows=compared.rows, differing=compared.differing),
+    )
+
+
+def refuse_differing(manifest: Manifest, store: Store, features: Sequence[str] = ()) -> None:
+    """OutputError where rows of a committed dataset differ from what `dtap_dask.transform` gives; `features` are those
+    in which they do, where they are known."""
+    found = manifest.parity
+    if found is None or not found.differing:
+        return
+    names = f", in {', '.join(map(repr, features))}" if features else ""
+    raise OutputError(
+        f"{found.differing:,} of {count(found.rows, 'row')} of the source that were compared have other features in "
+        f"the records of {store.url} than dtap_dask.transform gives them{names}; the run's notes describe some. The "
+        "dataset is complete, but a model that is trained on it would be served other values: do not use it with "
+        "dtap_dask.transform, dtap_dask.serving or `dtap-dask export`. Please report this with the job file."
     )

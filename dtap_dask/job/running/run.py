@@ -19,7 +19,7 @@ from dtap_dask.job.execution.executor import STOPPED
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.sharding import assign_shards, planned_row_bytes, rows_by_group
-from dtap_dask.job.running.commit import commit
+from dtap_dask.job.running.commit import commit, refuse_differing
 from dtap_dask.job.running.options import Intent, RunOptions
 from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.session import OpenExecutor, RunSession, dask_executor
@@ -105,6 +105,7 @@ def carry_out(
         finished = folder.admit(plan.fingerprint, intent)
         if finished is not None:
             refuse_replaced(folder.store, SOURCES, plan)
+            refuse_differing(finished, folder.store)
             report.note(f"{folder.store.url} is finished already; nothing was left to do.")
             report.finish("done", report.snapshot.note, 0)
             return finished
@@ -143,7 +144,9 @@ class _Run:
         sweep(folder.store, plan.run_id)
         shards = self._planned_shards() or self._fit(stages)
         written = stages.write(shards)
-        manifest = commit(stages, written, folder.store, self.session.lock())
+        compared_rows = stages.compare(shards)
+        manifest = commit(stages, written, compared_rows, folder.store, self.session.lock())
+        refuse_differing(manifest, folder.store, compared_rows.features)
         compared = compare(expected, manifest, () if self.intent == "resume" else report.snapshot.stages)
         write_comparisons(folder.store, report.snapshot.id, compared)
         report_summary(stages, folder.store, manifest, compared, time.monotonic() - started)

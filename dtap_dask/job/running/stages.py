@@ -11,24 +11,30 @@ from functools import partial
 from dtap_dask.features.engine.leaks import looking
 from dtap_dask.features.steps.transformers import allowed_estimators
 from dtap_dask.job import taps
-from dtap_dask.job.execution import tasks
+from dtap_dask.job.execution import parity, tasks
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.executor import Executor
 from dtap_dask.job.execution.lazy import LazyItems
+from dtap_dask.job.execution.parity import Compared
 from dtap_dask.job.execution.tasks import FittedLevel, Written
 from dtap_dask.job.planning.counted import Counted, Reading
 from dtap_dask.job.planning.footers import footer_batches
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.sharding import layout_of
 from dtap_dask.job.planning.stages import PlannedStage, count_stage
+from dtap_dask.job.samples import evenly_spaced
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
+from dtap_dask.lake.scan import ScanTask
 from dtap_dask.records.folder import RunPaths
 from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import Store
 from dtap_dask.words import count
+
+COMPARED_ROWS = 64  # of the source with their records, of at most COMPARED_TASKS tasks spread over the run
+COMPARED_TASKS = 4
 
 
 def scan(
@@ -151,7 +157,14 @@ class Stages:
     def write(self, shards: Sequence[TaskShards]) -> list[Written]:
         """Write the planned shards, but for those that an earlier attempt has written."""
         plan, context, levels, stage = self.plan, self.context, self.levels, self.plan.stages[-1]
-        items = LazyItems(len(stage.tasks), lambda i: (context, levels, plan.task(i, stage.tasks[i]), shards[i]))
+        chosen = _compared_tasks(shards)
+        each = COMPARED_ROWS // max(1, len(chosen))
+
+        def item(index: int) -> tuple[TaskContext, int, ScanTask, TaskShards, int]:
+            noted = each if index in chosen else 0
+            return context, levels, plan.task(index, stage.tasks[index]), shards[index], noted
+
+        items = LazyItems(len(stage.tasks), item)
         self.report.update(shards_planned=sum(len(paths) for task in shards for paths in task.shards))
         advance = self._begin(stage)
 
@@ -165,6 +178,14 @@ class Stages:
         self.report.end()
         return written
 
+    def compare(self, shards: Sequence[TaskShards]) -> Compared:
+        """Compare a few rows of the source with what was written of them; the same rows in each run of the job."""
+        item = self.context, self.levels, [shards[one] for one in _compared_tasks(shards)]
+        [compared] = self.executor.each("compare", parity.compare, [item], lambda *_: None)
+        for example in compared.examples:
+            self.report.warn(example)
+        return compared
+
     def _begin(self, stage: PlannedStage) -> Callable[[int], None]:
         """Report the beginning of a stage; what is returned reports that its i-th task has ended."""
         before = _before(self.plan, stage)
@@ -176,3 +197,9 @@ class Stages:
         """Report what tasks have read, of which `reported` bytes have been already."""
         self.readings += readings
         self.report.add(bytes_read=sum(one.columns + one.footers for one in readings) - reported)
+
+
+def _compared_tasks(shards: Sequence[TaskShards]) -> list[int]:
+    """The write tasks of which rows are compared with their records."""
+    filled = [position for position, one in enumerate(shards) if sum(one.rows)]
+    return [filled[place] for place in evenly_spaced(len(filled), COMPARED_TASKS)]

@@ -1,0 +1,125 @@
+"""Rows of the lake through the fitted features, as `dtap_dask.transform` applies them, compared with their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.apply.rows import as_batch
+from dtap_dask.errors import DataError
+from dtap_dask.features import FittedState, Rows, Transform
+from dtap_dask.features.columns.column import Array
+from dtap_dask.features.graph.graph import in_order
+from dtap_dask.features.graph.serving import of_new_rows
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.features.steps.operation import Source
+from dtap_dask.lake.derived import RawColumns
+
+SUM_ULPS = 4  # of float32, by which floats that are made of several columns may differ; others by one
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row whose feature differs: the values of its raw columns, and of the feature in the record and as made now.
+
+    `feature` is None where the features refuse the row, and `made` then says why.
+    """
+
+    row: int
+    given: dict[str, Any]
+    feature: str | None
+    recorded: Any
+    made: Any
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name} {value!r}" for name, value in self.given.items())
+        if self.feature is None:
+            return f"the row {given} is in the records, and dtap_dask.transform refuses it: {self.made}"
+        return (
+            f"feature {self.feature!r} is {self.recorded!r} in the records and {self.made!r} by dtap_dask.transform, "
+            f"for {given}"
+        )
+
+
+class RecordComparison:
+    """Compares rows with their records; `raw` is what the rows must have."""
+
+    def __init__(self, state: FittedState, columns: RawColumns):
+        features = of_new_rows(state)
+        self.raw = columns.needed_for(features.graph.columns)
+        self._transform = Transform(features)
+        self._out_of_fold = {one.name for one in state.graph.outputs if _has_folds(one.values)}
+
+    def differences(self, rows: pa.Table, recorded: Rows, fitted: npt.NDArray[np.bool_]) -> list[Difference]:
+        """What differs, feature by feature. Rows of the fitted part have features of their own where these are made out
+        of fold: they are not compared."""
+        try:
+            made = self._transform.apply(self.raw.with_derived(as_batch(rows, self.raw.schema)))
+        except DataError as error:
+            if rows.num_rows > 1:
+                return [one for row in range(rows.num_rows) for one in self._alone(row, rows, recorded, fitted)]
+            return [Difference(0, _values(rows, 0), None, None, str(error))]
+        found = []
+        for info in self._transform.infos:
+            wrong = ~same(made[info.name], recorded[info.name], info)
+            if info.name in self._out_of_fold:
+                wrong &= ~fitted
+            named = rows.select(self.raw.needed_for(info.columns).schema.names)
+            for row in np.flatnonzero(wrong).tolist():
+                values = _plain(recorded[info.name], row), _plain(made[info.name], row)
+                found.append(Difference(row, _values(named, row), info.name, *values))
+        return found
+
+    def _alone(self, row: int, rows: pa.Table, recorded: Rows, fitted: npt.NDArray[np.bool_]) -> Iterator[Difference]:
+        one = {name: values[row : row + 1] for name, values in recorded.items()}
+        for found in self.differences(rows.slice(row, 1), one, fitted[row : row + 1]):
+            yield Difference(row, found.given, found.feature, found.recorded, found.made)
+
+
+def _has_folds(values: Any) -> bool:
+    return any(isinstance(one.operation, Source) and one.operation.folds for one in in_order(values))
+
+
+def same(made: Array | pa.Array, recorded: Array | pa.Array, info: FeatureInfo) -> npt.NDArray[np.bool_]:
+    """Whether each row of a feature is the same, as [n]: equal, or as floats within a unit in the last place of
+    float32 of the row's largest value, within four where it is made of several columns."""
+    if not isinstance(made, pa.Array):
+        width = int(np.prod(made.shape[1:], dtype=np.int64))
+        return _same_numbers(made.reshape(len(made), width), np.asarray(recorded).reshape(len(made), width), info)
+    pairs = zip(made, recorded, strict=True)
+    return np.array([_same_element(a, b, info) for a, b in pairs], np.bool_)
+
+
+def _same_element(made: pa.Scalar, recorded: pa.Scalar, info: FeatureInfo) -> bool:
+    """Whether a text or a list is the same."""
+    if info.dtype == "bytes" or not (made.is_valid and recorded.is_valid):
+        return bool(made.as_py() == recorded.as_py())
+    ours, theirs = (one.values.to_numpy(zero_copy_only=False)[None] for one in (made, recorded))
+    return ours.shape == theirs.shape and bool(_same_numbers(ours, theirs, info)[0])
+
+
+def _same_numbers(made: Array, recorded: Array, info: FeatureInfo) -> npt.NDArray[np.bool_]:
+    """Whether the rows of [n, k] are the same, as [n]."""
+    equal = made == recorded
+    if np.dtype(info.stored).kind == "f":
+        kind = np.float16 if info.stored == "float16" else np.float32
+        ours, theirs = made.astype(np.float64), recorded.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = np.where(np.isfinite(theirs), np.abs(theirs), 0).max(1, initial=0).astype(kind)
+            bound = (SUM_ULPS if len(info.columns) > 1 else 1) * np.spacing(largest).astype(np.float64)
+            equal |= (np.isnan(ours) & np.isnan(theirs)) | (np.abs(ours - theirs) <= bound[:, None])
+    return np.asarray(equal.all(1))
+
+
+def _plain(values: Array | pa.Array, row: int) -> Any:
+    one = values[row]
+    return one.as_py() if isinstance(one, pa.Scalar) else one.tolist()
+
+
+def _values(rows: pa.Table, row: int) -> dict[str, Any]:
+    return {name: rows[name][row].as_py() for name in rows.column_names}
