@@ -27,7 +27,7 @@ MOST_BYTES = 1 << 20  # of noted rows, unless a single one is larger
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class RowPlace:
     """A row's place: it is row number `position` of a shard of a split."""
 
     position: int
@@ -40,7 +40,7 @@ class NotedRows:
     """Rows as they were read, and the place of each in the shards of their task."""
 
     rows: pa.Table
-    places: tuple[Place, ...]
+    places: tuple[RowPlace, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types: the rows are an Arrow IPC stream in base64."""
@@ -54,7 +54,7 @@ class NotedRows:
     def from_json(cls, data: Mapping[str, Any]) -> NotedRows:
         """From JSON types. ValueError where they are damaged."""
         rows = pa.ipc.open_stream(pa.py_buffer(base64.b64decode(data["rows"]))).read_all()
-        return cls(rows, tuple(Place(*map(int, place)) for place in data["places"]))
+        return cls(rows, tuple(RowPlace(*map(int, place)) for place in data["places"]))
 
 
 class RowRecorder:
@@ -63,7 +63,7 @@ class RowRecorder:
     def __init__(self, most: int):
         self._most = most
         self._first: pa.RecordBatch | None = None
-        self._places: list[tuple[Place, int]] = []  # and the row's number in `_first`
+        self._places: list[tuple[RowPlace, int]] = []  # and the row's number in `_first`
         self.noted: NotedRows | None = None
 
     def came(self, rows: pa.RecordBatch) -> None:
@@ -75,7 +75,7 @@ class RowRecorder:
         """A shard begins with these rows, by their numbers among all that came; ignored once `finish` was called."""
         if self._first is not None:
             early = np.flatnonzero(rows < self._first.num_rows)[: self._most]
-            self._places += [(Place(int(at), split, shard), int(rows[at])) for at in early]
+            self._places += [(RowPlace(int(at), split, shard), int(rows[at])) for at in early]
 
     def finish(self) -> None:
         """Note the rows that come first in the shards, and forget the others: the beginning of each shard is known."""
