@@ -377,3 +377,21 @@ def test_ragged_ids_through_records(tmp_path: Path, layout: str) -> None:
     given = dtap_dask.inputs(str(tmp_path / "out"))
     assert (given["last"].ids, given["last"].shape) == (100, (None, 2))
     assert (given["last_mask"].dtype, given["last_mask"].shape) == ("bool", (None, 2))
+
+
+@pytest.mark.parametrize("step", [{"pad": 2}, {"pad": {"length": 2, "truncating": "post"}}])
+def test_nulls_and_infinities_that_are_cut_off_are_no_errors(step: Any, tmp_path: Path) -> None:
+    elements = [1.0, 2.0, None, float("inf"), 3.0, 4.0]
+    pq.write_table(pa.table({"x": pa.array([elements, []], pa.list_(pa.float32()))}), tmp_path / "x.parquet")
+    job: dict[str, Any] = {
+        "version": 1,
+        "source": {"path": str(tmp_path / "x.parquet")},
+        "features": [{"columns": ["x"], "steps": [step]}],
+        "output": {"path": str(tmp_path / "out"), "shuffle": "none"},
+    }
+    run_in_process(job)
+    [rows] = dtap_dask.load(str(tmp_path / "out"), batch_size=2, shuffle=False)
+    assert rows["x"].numpy().tolist() == [[1, 2] if step != {"pad": 2} else [3, 4], [0, 0]]
+    job["features"] = [{"columns": ["x"], "steps": [{"pad": 4}]}]
+    with pytest.raises(DataError, match="null"):
+        run_in_process(job, overwrite=True)

@@ -18,15 +18,17 @@ FLOATS = st.one_of(
     st.floats(allow_subnormal=False),
     st.floats(-1e6, 1e6, allow_subnormal=False),
 )
-PLAIN = st.one_of(st.none(), st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-30))
-INTEGERS = st.one_of(st.none(), st.integers(-3, 6), st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1]))
-WORDS = st.one_of(
-    st.none(),
+PLAIN = st.none() | st.floats(-1e6, -1e-30) | st.floats(1e-30, 1e6) | st.just(0.0)
+WHOLE = st.one_of(st.integers(-3, 6), st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1]))
+INTEGERS = st.none() | WHOLE
+WORDS_ONLY = st.one_of(
     st.sampled_from([b"", b"a", b"b", b"\\", b"\\n", b"\n", b"\r", b"\\e", b"\xff\xfe", "ä".encode(), b"a b", b"\x00"]),
     st.binary(max_size=4),
 )
+WORDS = st.none() | WORDS_ONLY
 DIGITS = st.one_of(st.none(), st.sampled_from(["1", "-5", " 7", "x", "", "9223372036854775807", "1e3"]))
-MICROSECONDS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(-(10**15), 10**16))
+TIMES = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-(10**15), 10**16))
+MICROSECONDS = st.none() | TIMES
 BOOLEANS = st.one_of(st.none(), st.booleans())
 
 F64, F32, I64, I8, TEXT, BOOL = pa.float64(), pa.float32(), pa.int64(), pa.int8(), pa.binary(), pa.bool_()

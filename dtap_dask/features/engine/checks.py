@@ -53,14 +53,15 @@ def _check(output: Output, path: ValuePath) -> ColumnCheck:
     [column] = path[0].columns
     value, steps = path[-1], steps_of(path)
     wrong = value.type.nulls if null_is_wrong(output, value) else frozenset()
+    whole = not any(step.cuts for step in steps)  # or the elements that are left are checked when they are written
     return ColumnCheck(
         column,
         output.name,
         output.role,
         steps[0].title if steps else "passthrough",
         nulls=column in wrong,
-        holes=elements_in(column) in wrong,
-        infinities=column in value.type.infinities,
+        holes=whole and elements_in(column) in wrong,
+        infinities=whole and column in value.type.infinities,
         negatives=output.role == "weight" and not steps,
         cures=cures(output, path),
         clips=can_clip(output, path),

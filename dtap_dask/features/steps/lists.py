@@ -80,6 +80,7 @@ class Last(Operation):
     name: ClassVar[str] = "last"
     scalar: ClassVar[str | None] = "count"
     keeps_ids: ClassVar[bool] = True
+    cuts: ClassVar[bool] = True
 
     count: Annotated[int, Field(ge=1, le=LARGEST)]
 
@@ -118,6 +119,7 @@ class Pad(Operation):
     name: ClassVar[str] = "pad"
     scalar: ClassVar[str | None] = "length"
     keeps_ids: ClassVar[bool] = True
+    cuts: ClassVar[bool] = True
 
     length: Annotated[int, Field(ge=1, le=LARGEST)]
     side: Side = "post"

@@ -125,6 +125,9 @@ class Operation(BaseModel):
     keeps_ids: ClassVar[bool] = False
     """Whether ids, or one-hot vectors, are still the same ones in the result."""
 
+    cuts: ClassVar[bool] = False
+    """Whether it may leave elements of a list out, so that a null or an infinity among them does no harm."""
+
     @property
     def title(self) -> str:
         """What messages and plans call it."""

@@ -1,21 +1,23 @@
-"""Every step in TensorFlow gives what records hold, for any rows, and refuses what they refuse."""
+"""Every step gives the same in the records of a job, in `transform` and in TensorFlow, and refuses the same rows."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
-from dtap_dask.errors import DataError, DtapError
-from dtap_dask.features import STEPS, FeatureSpec, Transform, build, parse_step
+from dtap_dask.errors import DtapError
+from dtap_dask.features import STEPS, Transform
 from dtap_dask.train.serving.program import ServingModule, features_only
 from dtap_dask.train.serving.rows import raw_tensors
 from fitting import fit_batches
+from parity_jobs import NEW, Case, Drawn, ParityJob
 from property_tests import examples
 from serving_parity import (
     BOOL,
@@ -30,14 +32,14 @@ from serving_parity import (
     MICROSECONDS,
     PLAIN,
     TEXT,
+    TIMES,
+    WHOLE,
     WORDS,
-    assert_equal,
-    outcome,
+    WORDS_ONLY,
 )
 
 NUMBERS = st.lists(st.integers(-300, 300), max_size=5)
 TEXTS = st.text("aAbÄäΣİ ,\t\0\u00a0", max_size=12).map(str.encode)
-WORDS_ONLY = WORDS.filter(lambda word: word is not None)
 TIME = pa.timestamp("us")
 LISTS = pa.list_(pa.int16())
 FILL = {"impute": {"strategy": "constant", "value": 0}}
@@ -51,6 +53,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (I64, INTEGERS, [{"impute": "mean"}]),
         (TEXT, WORDS, [{"impute": "most_frequent"}]),
         (BOOL, BOOLEANS, [{"impute": {"strategy": "constant", "value": True}}]),
+        (F64, PLAIN, [{"impute": {"strategy": "median", "by": "KEY"}}]),
         (TEXT, WORDS, [{"impute": {"strategy": "constant", "value": "ä"}}]),
     ],
     "clip": [
@@ -60,7 +63,11 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (BOOL, BOOLEANS, [{"impute": "most_frequent"}, {"clip": {"max": 0.5}}]),
     ],
     "log1p": [(F64, FLOATS, [FILL, "log1p"]), (I64, INTEGERS, [FILL, {"clip": {"min": 0}}, "log1p"])],
-    "standard_scale": [(F64, PLAIN, ["impute", "standard_scale"]), (I64, INTEGERS, [FILL, "standard_scale"])],
+    "standard_scale": [
+        (F64, PLAIN, ["impute", "standard_scale"]),
+        (I64, INTEGERS, [FILL, "standard_scale"]),
+        (F64, PLAIN, [FILL, {"standard_scale": {"by": "KEY"}}]),
+    ],
     "minmax_scale": [(F64, PLAIN, [FILL, {"minmax_scale": (-1, 1)}])],
     "maxabs_scale": [(F32, PLAIN, [FILL, "maxabs_scale"])],
     "robust_scale": [(F32, PLAIN, [FILL, {"robust_scale": {"unit_variance": True}}])],
@@ -77,6 +84,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (F64, FLOATS, [FILL, {"bucketize": {"boundaries": [-1, 0, 0.5, 1e10]}}]),
         (I64, INTEGERS, [FILL, {"bucketize": {"boundaries": [-1, 0.5, 2**53 + 1, 2**63]}}]),
         (F64, PLAIN, [FILL, {"bucketize": {"quantiles": 3}}]),
+        (F64, PLAIN, [FILL, {"bucketize": {"quantiles": 2, "by": "KEY"}}]),
     ],
     "ordinal_encode": [
         (TEXT, WORDS, ["ordinal_encode"]),
@@ -88,7 +96,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (TEXT, WORDS, [{"ordinal_encode": {"share": "all", "top_k": 3}}]),
         (TEXT, WORDS, [{"ordinal_encode": {"vocabulary": ["b", "", "\\n"], "oov_buckets": 0}}]),
         (I64, INTEGERS, [{"ordinal_encode": {"vocabulary": [5, -3, 2**63 - 1], "oov_buckets": 3}}]),
-        (pa.list_(TEXT), st.lists(WORDS.filter(lambda word: word is not None), max_size=3), ["ordinal_encode"]),
+        (pa.list_(TEXT), st.lists(WORDS_ONLY, max_size=3), ["ordinal_encode"]),
     ],
     "one_hot_encode": [
         (TEXT, WORDS, ["one_hot_encode"]),
@@ -99,7 +107,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (TEXT, WORDS, [{"hash_encode": 5}]),
         (I64, INTEGERS, [{"hash_encode": 1000}]),
         (BOOL, BOOLEANS, [{"hash_encode": 9}]),
-        (pa.list_(I64), st.lists(INTEGERS.filter(lambda one: one is not None), max_size=3), [{"hash_encode": 9}]),
+        (pa.list_(I64), st.lists(WHOLE, max_size=3), [{"hash_encode": 9}]),
     ],
     "count_encode": [
         (TEXT, WORDS, ["count_encode"]),
@@ -130,7 +138,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
          [{"polynomial": {"degree": (2, 3), "interaction_only": True, "include_bias": False}}]),
     ],
     "datetime_parts": [
-        (TIME, MICROSECONDS.filter(lambda one: one is not None), [{"datetime_parts": {"extract": ["year", "hour"]}}]),
+        (TIME, TIMES, [{"datetime_parts": {"extract": ["year", "hour"]}}]),
     ],
     "cast": [
         (F64, FLOATS, [{"cast": "int64"}]),
@@ -177,7 +185,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (pa.list_(F64, 2), st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2), []),
     ],
 }  # fmt: skip
-ALL = [pytest.param(*case, id=f"{name}-{number}") for name in STEPS for number, case in enumerate(CASES.get(name, ()))]
+ALL = [(f"{name}_{number}", case) for name in STEPS for number, case in enumerate(CASES.get(name, ()))]
 
 
 @pytest.mark.parametrize("name", sorted(STEPS.keys() - {"estimator"}))  # which cannot be served
@@ -188,63 +196,40 @@ def test_every_step_has_cases(name: str) -> None:
 
 
 def test_an_estimator_is_refused() -> None:
-    graph = graph_of(F64, [{"estimator": "sklearn.preprocessing.Normalizer"}])
-    state = features_only(fit_batches(graph, [batch(graph, [1.0, 2.0, 4.0])]))
+    rows = pa.record_batch({"a": [1.0, 2.0, 4.0]})
+    state = features_only(fit_batches(Case("a", F64, [{"estimator": "sklearn.preprocessing.Normalizer"}]).graph, [rows]))
     with pytest.raises(DtapError, match="feature 'a': step estimator has no TensorFlow twin: only Python has sklearn"):
         ServingModule(state, {})
 
 
-def graph_of(kind: pa.DataType, steps: list[Any]) -> Any:
-    """Features of the column a, and of a, b and c where a step takes a block."""
-    parsed = tuple(parse_step(one) if isinstance(one, str) else parse_step(*next(iter(one.items()))) for one in steps)
-    block = any(step.on_block for step in parsed)
-    names = ("a", "b", "c") if block else ("a",)
-    specs = [FeatureSpec("a", "feature", names, parsed, vector=block)]
-    types = dict.fromkeys(names, kind)
-    if any(step.needs() for step in parsed):
-        specs, types = [*specs, FeatureSpec("y", "label", ("y",), ())], {**types, "y": I64}
-    return build(specs, pa.schema(types))
+GROUPS = 10  # jobs, each of every tenth case: hypothesis gives up on examples of too many values
 
 
-def batch(graph: Any, values: list[Any]) -> pa.RecordBatch:
-    """Rows whose columns hold the values, each in another order."""
-    fields = [field for field in graph.schema if field.name != "y"]
-    columns = {field.name: pa.array(values[at:] + values[:at], field.type) for at, field in enumerate(fields)}
-    if len(fields) < len(graph.schema):
-        number = np.arange(len(values))
-        columns |= {"y": pa.array(number % 2), "<fold 2>": pa.array(number // 2 % 2)}
-    return pa.record_batch(columns)
-
-
-@pytest.mark.parametrize(("kind", "values", "steps"), ALL)
-@examples(0.1, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("group", range(GROUPS))
+@examples(0.02, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # each step of shrinking is a job
 @given(st.data())
-def test_serving_is_what_records_hold(kind: pa.DataType, values: Any, steps: list[Any], data: Any) -> None:
-    graph = graph_of(kind, steps)
-    seen = data.draw(st.lists(values, min_size=4, max_size=8), label="fitted")
-    rows = data.draw(st.lists(values, min_size=1, max_size=8), label="served")
-    try:
-        state = features_only(fit_batches(graph, [batch(graph, seen)]))
-        transform = Transform(state)
-    except DataError:
-        return
-    served, given_rows = ServingModule(state, {}), batch(graph, seen + rows)
-    for some in (given_rows, given_rows.slice(len(seen)), given_rows.slice(len(seen), 1)):
-        ours, theirs = outcome(transform.apply, some), outcome(served, raw_tensors(some))
-        assert (ours is None) == (theirs is None)
-        if ours is not None:
-            assert_equal(state, ours, theirs)
+def test_records_transform_and_serving_hold_the_same(group: int, data: Any) -> None:
+    drawn = {}
+    for name, (kind, values, steps) in ALL[group::GROUPS]:
+        seen = data.draw(st.lists(values, min_size=4, max_size=6), label=f"{name}, fitted")
+        new = data.draw(st.lists(values, min_size=2, max_size=4), label=f"{name}, new")
+        drawn[Case(name, kind, steps)] = (seen, new)
+    row = data.draw(st.integers(0, NEW - 1), label="row")
+    sorted_out = [Drawn.of(case, seen, new) for case, (seen, new) in drawn.items()]
+    layout = "blocks" if group % 2 or any("float16" in str(case.steps) for case in drawn) else "rows"
+    with tempfile.TemporaryDirectory() as folder:
+        ParityJob.run(Path(folder), [one for one in sorted_out if one is not None], layout).check(row)
 
 
-def test_a_module_and_its_saved_model(tmp_path: Any) -> None:
-    graph = graph_of(TEXT, [{"ordinal_encode": {"oov_buckets": 2}}])
-    state = fit_batches(graph, [batch(graph, [b"", b"a\nb", b"\xff", b"\\", None])])
+def test_a_module_and_its_saved_model(tmp_path: Path) -> None:
+    words = pa.record_batch({"a": pa.array([b"", b"a\nb", b"\xff", b"\\", None], TEXT)})
+    state = fit_batches(Case("a", TEXT, [{"ordinal_encode": {"oov_buckets": 2}}]).graph, [words])
     module = ServingModule(state, {})
     tf.saved_model.save(module, tmp_path / "saved", signatures=tf.function(module).get_concrete_function(
         {"a": tf.TensorSpec([None], tf.string, "a"), "a_null": tf.TensorSpec([None], tf.bool, "a_null")}
     ))  # fmt: skip
     loaded = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
-    rows = batch(graph, [b"", b"a\nb", b"\xff", b"\\", b"new", None])
+    rows = pa.record_batch({"a": pa.array([b"", b"a\nb", b"\xff", b"\\", b"new", None], TEXT)})
     found = loaded(**raw_tensors(rows))["a"].numpy().tolist()
     assert found == Transform(state).apply(rows)["a"].tolist()
     assert [path.name for path in (tmp_path / "saved" / "assets").iterdir()] == ["vocabulary.txt"]
