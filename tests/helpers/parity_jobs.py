@@ -105,13 +105,13 @@ class Drawn:
     @classmethod
     def of(cls, case: Case, seen: list[Any], new: list[Any]) -> Drawn | None:
         """The rows sorted out by what the steps alone make of each; None where they learn nothing from what is seen."""
+        rows, first = case.rows(seen + new), len(seen)
         try:
-            learnt, rows = _transform(case, case.rows(seen)), case.rows(seen + new)
+            learnt = _transform(case, rows.slice(0, first))
             taken = [outcome(learnt.apply, _batch(rows.slice(row, 1))) is not None for row in range(len(rows))]
-            if not any(taken[: len(seen)]):
+            if not any(taken[:first]):
                 return None
-            fitted = case.rows(seen).filter(pa.array(taken[: len(seen)]))
-            taken_rows = rows.filter(pa.array(taken))
+            fitted, taken_rows = rows.slice(0, first).filter(pa.array(taken[:first])), rows.filter(pa.array(taken))
             _transform(case, fitted).apply(_batch(taken_rows))  # they may learn something else without the refused ones
         except DataError:
             return None

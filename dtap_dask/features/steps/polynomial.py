@@ -91,7 +91,7 @@ class Polynomial(Operation):
     def _multiplied(self, factors: Sequence[Floats]) -> Iterator[Floats]:
         """The products, each from one with a factor less where that is a product, too."""
         made: dict[tuple[int, ...], Floats] = {(): np.where(np.isnan(factors[0]), np.nan, 1.0)}
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinity times 0 is NaN
             for places in self.products(len(factors)):
                 yield self._product(places, factors, made)
 

@@ -64,6 +64,35 @@ def test_hashing() -> None:
     np.testing.assert_array_equal(made, theirs(tf.constant(WORDS)))
 
 
+CROSSED = {"word": WORDS[:8], "number": INTEGERS}
+
+
+def crossed(buckets: int, rows: dict[str, list[Any]]) -> Any:
+    """`cross` of both columns and `hash_encode`, which learn nothing."""
+    schema = pa.schema({"word": pa.string(), "number": pa.int64()})
+    steps = (parse_step("cross", "_X_"), parse_step("hash_encode", buckets))
+    graph = build([FeatureSpec("a", "feature", tuple(rows), steps, vector=True)], schema)
+    state = fit_batches(graph, [])
+    return ServingModule(state, {})(raw_tensors(pa.record_batch(rows, schema)))["a"].numpy().ravel()
+
+
+def test_hashed_crosses_are_hashes_of_the_joined_text() -> None:
+    joined = tf.strings.join([CROSSED["word"], tf.strings.as_string(tf.constant(CROSSED["number"], tf.int64))], "_X_")
+    ids = crossed(7, CROSSED)
+    np.testing.assert_array_equal(ids, 1 + tf.strings.to_hash_bucket_fast(joined, 7).numpy())
+    np.testing.assert_array_equal(ids, keras.layers.Hashing(8, mask_value="\x00")(joined))
+
+
+def test_hashed_crossing_tells_the_same_rows_apart_but_hashes_each_column() -> None:
+    bins = 1 << 30
+    inputs = (tf.constant(CROSSED["word"]), tf.constant(CROSSED["number"], tf.int64))
+    theirs = keras.layers.HashedCrossing(bins)(inputs).numpy()
+    ours = crossed(bins, CROSSED)
+    np.testing.assert_array_equal(theirs[:, None] == theirs, ours[:, None] == ours)
+    assert (1 + theirs != ours).all()  # a hash of the columns' hashes, not of a text
+    assert crossed(bins, {"word": [None, "a"], "number": [1, None]}).tolist() == [0, 0]  # Keras has no null here
+
+
 def test_category_encoding() -> None:
     values = [0, 1, 2, 3, 1]
     made = served(values, pa.int64(), "one_hot_encode", None, [3, 0, 2])

@@ -206,7 +206,7 @@ GROUPS = 10  # jobs, each of every tenth case: hypothesis gives up on examples o
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
-@examples(0.02, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # each step of shrinking is a job
+@examples(0.04, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # each step of shrinking is a job
 @given(st.data())
 def test_records_transform_and_serving_hold_the_same(group: int, data: Any) -> None:
     drawn = {}
