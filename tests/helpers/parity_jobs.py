@@ -19,6 +19,7 @@ from dtap_dask.apply.dataset import open_features
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.features.graph.graph import Graph
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.train.serving.program import ServingModule, features_only
 from dtap_dask.train.serving.rows import raw_tensors
 from fitting import fit_batches
@@ -165,11 +166,10 @@ class ParityJob:
             applied = dtap_dask.transform(self.path, dict(zip(some.schema.names, some.columns, strict=True)))
             served = layer(raw_tensors(some))
             assert list(records) == list(applied) == list(served)
-            for info in state.infos:
+            for info, output in zip(state.infos, state.graph.outputs, strict=True):
                 wanted = _plain(records[info.name])[rows]
                 assert_same(wanted, _plain(applied[info.name]), f"transform: {info.name}")
-                is_sum = len(info.columns) > 1
-                assert_same(wanted, _plain(served[info.name]), f"serving: {info.name}", exact=False, is_sum=is_sum)
+                _assert_close(wanted, _plain(served[info.name]), f"serving: {info.name}", info, output.precision_floor)
         for one in self.drawn:
             self._check_refused(one, state)
 
@@ -198,13 +198,19 @@ def _plain(values: Any) -> Any:
     return [one.tolist() if hasattr(one, "tolist") else one for one in array] if array.dtype == object else array
 
 
-def assert_same(wanted: Any, made: Any, what: str, *, exact: bool = True, is_sum: bool = False) -> None:
-    """Equal in dtype, shape and values; floats that are not to be exact within the stated bound."""
+def assert_same(wanted: Any, made: Any, what: str) -> None:
+    """Equal in dtype, shape and values."""
     if isinstance(wanted, list):
         assert made == wanted, what
         return
     assert (made.dtype, made.shape) == (wanted.dtype, wanted.shape), what
-    if exact or wanted.dtype.kind != "f":
-        np.testing.assert_array_equal(made, wanted, what)
-    else:
-        assert_close(made, wanted, is_sum=is_sum)
+    np.testing.assert_array_equal(made, wanted, what)
+
+
+def _assert_close(wanted: Any, made: Any, what: str, info: FeatureInfo, floor: float) -> None:
+    """As `assert_same`, but floats are within the stated bound."""
+    if isinstance(wanted, list) or wanted.dtype.kind != "f":
+        assert_same(wanted, made, what)
+        return
+    assert (made.dtype, made.shape) == (wanted.dtype, wanted.shape), what
+    assert_close(made, wanted, is_sum=len(info.columns) > 1, floor=floor)

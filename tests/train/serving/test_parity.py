@@ -196,8 +196,8 @@ def test_every_step_has_cases(name: str) -> None:
 
 
 def test_an_estimator_is_refused() -> None:
-    rows = pa.record_batch({"a": [1.0, 2.0, 4.0]})
-    state = features_only(fit_batches(Case("a", F64, [{"estimator": "sklearn.preprocessing.Normalizer"}]).graph, [rows]))
+    case = Case("a", F64, [{"estimator": "sklearn.preprocessing.Normalizer"}])
+    state = features_only(fit_batches(case.graph, case.rows([1.0, 2.0, 4.0]).to_batches()))
     with pytest.raises(DtapError, match="feature 'a': step estimator has no TensorFlow twin: only Python has sklearn"):
         ServingModule(state, {})
 
