@@ -1,8 +1,10 @@
-"""Serving, measured: `python tests/benchmarks/serving.py [--words N] [--folder F]`.
+"""Serving, measured: `python tests/benchmarks/serving.py [--words N] [--rows N] [--folder F] [--cache F] [--no-tft]`.
 
-Rows a second of the exported features at batch 1 and 4096, beside a Keras model with adapted preprocessing layers on
-the same columns, and dtap_dask.transform of one row; then the seconds in which a vocabulary of N words (25 million) is
-saved as a SavedModel and loaded again. Prints one JSON object.
+Rows a second of the exported features at batch 1 and 4096, beside a Keras model with adapted preprocessing layers and
+the graph of TensorFlow Transform (in an environment of its own, which is made on first use) on the same columns, and
+dtap_dask.transform of these; transform of N rows (1 million) beside the write pass of a job that makes the same
+features of the same rows, both in this process; then the seconds in which a vocabulary of N words (25 million) is saved
+as a SavedModel and loaded again. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +27,23 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 import dtap_dask
+import environments
 from dtap_dask.train.serving.lookup import Lookup
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # pytest has it there, a program has not
 from in_process import run_in_process
 
 NUMBERS, WORDS, ROWS = 13, 26, 100_000
+BATCHES = (1, 4096)
 
 
-def lake(path: Path) -> pa.Table:
+def lake(path: Path, rows: int = ROWS) -> pa.Table:
     """A file of numbers and words, the same every time."""
     rng = np.random.default_rng(0)
-    columns: dict[str, Any] = {f"n{place}": rng.lognormal(size=ROWS) for place in range(NUMBERS)}
+    columns: dict[str, Any] = {f"n{place}": rng.lognormal(size=rows) for place in range(NUMBERS)}
     for place in range(WORDS):
-        columns[f"w{place}"] = pa.array((rng.zipf(1.3, ROWS) % 10_000).astype(str))
-    table = pa.table(columns | {"y": rng.integers(0, 2, ROWS)})
+        columns[f"w{place}"] = pa.array((rng.zipf(1.3, rows) % 10_000).astype(str))
+    table = pa.table(columns | {"y": rng.integers(0, 2, rows)})
     pq.write_table(table, path)
     return table
 
@@ -92,7 +97,7 @@ def throughput(folder: Path) -> dict[str, Any]:
     layer, theirs = dtap_dask.serving(folder / "out"), adapted(table)
     ours = tf.function(layer)
     found: dict[str, Any] = {}
-    for size in (1, 4096):
+    for size in BATCHES:
         rows = {name: tf.constant(table[name].slice(0, size).to_pylist()) for name in table.column_names[:-1]}
         plain = table.slice(0, size).drop_columns("y")
         one = plain.to_pylist()[0] if size == 1 else plain
@@ -102,6 +107,32 @@ def throughput(folder: Path) -> dict[str, Any]:
             lambda one=one: dtap_dask.transform(folder / "out", one), size
         )
     return found
+
+
+def by_tft(folder: Path, cache: Path) -> dict[str, Any]:
+    """Rows a second of TensorFlow Transform's graph, or why there are none; `throughput` has written the rows."""
+    try:
+        told = environments.run("tft", "tft_serving.py", folder / "rows.parquet", 3, *BATCHES, cache=cache)
+    except environments.Unavailable as why:
+        return {"TensorFlow Transform": str(why)}
+    return {f"TensorFlow Transform {told['version']}, batch {size}": rows for size, rows in told["rates"].items()}
+
+
+def transform_and_write(folder: Path, rows: int) -> dict[str, Any]:
+    """Rows a second of `transform`, with the table in memory, and of the job's write pass, which reads and encodes."""
+    folder.mkdir()
+    table = lake(folder / "rows.parquet", rows).drop_columns("y")
+    times: dict[str, float] = {}
+    run_in_process(job(folder), before={step: partial(_note, times, step) for step in ("write", "commit")})
+    written = rows / (times["commit"] - times["write"])
+    dtap_dask.transform(folder / "out", table.slice(0, 1))
+    begun = time.perf_counter()
+    dtap_dask.transform(folder / "out", table)
+    return {"rows": rows, "transform": round(rows / (time.perf_counter() - begun)), "write pass": round(written)}
+
+
+def _note(times: dict[str, float], step: str) -> None:
+    times[step] = time.perf_counter()
 
 
 def large_vocabulary(folder: Path, words: int) -> dict[str, Any]:
@@ -126,11 +157,18 @@ def large_vocabulary(folder: Path, words: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--words", type=int, default=25_000_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder")
+    parser.add_argument("--cache", type=Path, default=environments.CACHE)
+    parser.add_argument("--no-tft", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
-        print(json.dumps({**throughput(folder), "vocabulary": large_vocabulary(folder, given.words)}, indent=1))
+        found = throughput(folder)
+        if not given.no_tft:
+            found |= by_tft(folder, given.cache)
+        found["rows a second"] = transform_and_write(folder / "million", given.rows)
+        print(json.dumps({**found, "vocabulary": large_vocabulary(folder, given.words)}, indent=1))
 
 
 if __name__ == "__main__":
