@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -94,6 +95,31 @@ def test_what_a_given_vocabulary_lacks_is_refused_without_buckets(role: str, rem
     assert "3 values of column 'x'" in str(error.value)
     assert "are not in the vocabulary, among them 'x', 'y'" in str(error.value)
     assert str(error.value).endswith(f"{remedy}.")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "between", "width"),
+    [
+        ({"ordinal_encode": {"vocabulary": ["b", "c"], "oov_buckets": 2}}, [], 5),
+        ({"ordinal_encode": {"vocabulary": ["b", "c"], "oov_buckets": 2}}, [("last", 1)], 5),
+        ({"hash_encode": {"buckets": 6}}, [], 7),
+    ],
+)
+def test_multi_hot_has_a_place_for_each_id(encoder: dict[str, Any], between: list[Any], width: int) -> None:
+    rows = pa.record_batch({"x": pa.array([["c", "b"], [], ["c"]])})
+    [(name, options)] = encoder.items()
+    before = (parse_step(name, options), *(parse_step(*step) for step in between))
+    ids = fit_batches(build([FeatureSpec("x", "feature", ("x",), before)], rows.schema), [rows])
+    hot = fit_batches(
+        build([FeatureSpec("x", "feature", ("x",), (*before, parse_step("multi_hot")))], rows.schema), [rows]
+    )
+    assert (hot.graph.passes, hot.infos[0].shape) == (0, (width,))
+    made, given = Transform(hot).apply(rows)["x"], pa.array([["c", "b"], [], ["c"]])
+    single = Transform(ids).apply(rows)["x"]
+    flat, lengths = np.asarray(single.values), [len(row) if not between else len(row[-1:]) for row in given.to_pylist()]
+    expected = np.zeros((3, width), np.uint8)
+    expected[np.repeat(np.arange(3), lengths), flat] = 1
+    np.testing.assert_array_equal(made, expected)
 
 
 def test_documents_without_new_options_stay_as_they_were() -> None:

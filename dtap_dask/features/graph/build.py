@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.graph.graph import Graph, Output, Value
+from dtap_dask.features.graph.output import encoder_of
 from dtap_dask.features.graph.pools import with_pools
 from dtap_dask.features.graph.spec import FeatureSpec, output_problem, role_problems, unnameable, used_twice
 from dtap_dask.features.quoting import sql_name
@@ -213,8 +214,9 @@ class _Building:
     def _parts(self, step: Operation, index: int, group: list[_Strand]) -> list[_Strand]:
         given = [strand.value for strand in group]
         columns = tuple(dict.fromkeys(column for strand in group for column in strand.columns))
-        strands = []
-        for part in step.parts():
+        encoder, strands = encoder_of(given[0]).operation, []
+        planned = encoder.planned_ids if isinstance(encoder, Operation) else None
+        for part in step.taking(planned).parts():
             value = self._job.value(part.operation, (*given, *self._job.needed(part.operation, self.spec.role)))
             suffix = _joined(group[0].suffix if len(group) == 1 else "", part.suffix)
             if part.extra:

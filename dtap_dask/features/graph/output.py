@@ -54,7 +54,7 @@ def value_output(value: Value, role: str, fitted: Mapping[Value, Fitted], files:
     width = _width(value, fitted)
     if not value.type.ids and value.type.base != "onehot":
         return ValueOutput(dtype, stored, width)
-    encoder = _encoder(value)
+    encoder = encoder_of(value)
     learnt, count = fitted.get(encoder, {}), None
     if value.type.ids:
         count = encoder.applied.ids(learnt) or 1
@@ -64,7 +64,7 @@ def value_output(value: Value, role: str, fitted: Mapping[Value, Fitted], files:
     return ValueOutput(dtype, stored, width, count, file, encoder.applied.classes(learnt))
 
 
-def _encoder(value: Value) -> Value:
+def encoder_of(value: Value) -> Value:
     """The value whose ids or one-hot vectors it still is."""
     while not isinstance(value.operation, Source) and value.operation.keeps_ids:
         [value] = value.inputs

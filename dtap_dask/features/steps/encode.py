@@ -142,8 +142,12 @@ class HashEncode(Encoder):
     def keeps_nulls(self) -> bool:
         return False
 
-    def ids(self, fitted: Fitted) -> int | None:
+    @property
+    def planned_ids(self) -> int | None:
         return self.buckets + 1
+
+    def ids(self, fitted: Fitted) -> int | None:
+        return self.planned_ids
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         dtype = np.dtype(narrow(self.buckets))

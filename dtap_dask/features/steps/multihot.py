@@ -22,7 +22,7 @@ from dtap_dask.features.steps.encode import (
     refuse_unseen,
 )
 from dtap_dask.features.steps.lists import element_of
-from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, StatisticSpec, need_values
+from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, need_values
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
 Mode = Literal["binary", "count"]
@@ -36,7 +36,8 @@ class MultiHot(VocabularyEncoder):
 
     The vocabulary is the `top_k` most frequent values of all elements, in rising order; without `top_k` all of them,
     at most 1,000. With `places` nothing is learnt: the elements are whole numbers or ids from 0 to `places` - 1, each
-    its own place, as in Keras' CategoryEncoding. Other values are left out, or are errors. Fitted: `categories_`.
+    its own place, as in Keras' CategoryEncoding. Behind hash_encode, and ordinal_encode with a list as its `vocabulary`,
+    `places` is their number of ids. Other values are left out, or are errors. Fitted: `categories_`.
     """
 
     name: ClassVar[str] = "multi_hot"
@@ -47,10 +48,15 @@ class MultiHot(VocabularyEncoder):
     mode: Mode = "binary"
     unseen: Literal["zeros", "error"] = "zeros"
 
+    def taking(self, ids: int | None) -> Operation:
+        if ids is None or ids > WIDEST or self.places is not None or self.top_k is not None:
+            return self
+        return self.model_copy(update={"places": ids})
+
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         element = element_of(self, given)
         if self.places is None and element.ids:
-            raise Unfit("multi_hot of ids needs `places`, how many ids there are (`buckets` + 1 of hash_encode). Or "
+            raise Unfit("multi_hot of ids needs `places`, how many ids there are, which is not known before. Or "
                         "leave the encoder out: multi_hot has a vocabulary of its own.")  # fmt: skip
         if self.places is not None and element.base != "int":
             raise Unfit(f"multi_hot with `places` needs lists of whole numbers or ids, and it is {given.source}.")

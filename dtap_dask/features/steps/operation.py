@@ -221,6 +221,15 @@ class Operation(BaseModel):
         """(a, b) such that the result is a * x + b."""
         raise NotImplementedError
 
+    @property
+    def planned_ids(self) -> int | None:
+        """The largest id + 1, where the options alone tell it."""
+        return None
+
+    def taking(self, ids: int | None) -> Operation:
+        """The operation for an input of that many ids; None where the number is not known, or the input is no ids."""
+        return self
+
     def ids(self, fitted: Fitted) -> int | None:
         """The largest id + 1, for an operation that makes ids."""
         return None

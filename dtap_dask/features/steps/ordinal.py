@@ -167,6 +167,10 @@ class OrdinalEncode(VocabularyEncoder):
             words_at(fitted["vocabulary"], whole_ids(column, self.ids(fitted) or 0) - self.first_id),
         )
 
+    @property
+    def planned_ids(self) -> int | None:
+        return self.first_id + len(self.vocabulary) if isinstance(self.vocabulary, tuple) else None
+
     def ids(self, fitted: Fitted) -> int | None:
         return self.first_id + len(fitted["vocabulary"])
 
