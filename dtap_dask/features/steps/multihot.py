@@ -36,7 +36,7 @@ class MultiHot(VocabularyEncoder):
 
     The vocabulary is the `top_k` most frequent values of all elements, in rising order; without `top_k` all of them,
     at most 1,000. With `places` nothing is learnt: the elements are whole numbers or ids from 0 to `places` - 1, each
-    its own place, as in Keras' CategoryEncoding. Behind hash_encode, and ordinal_encode with a list as its `vocabulary`,
+    its own place, as in Keras' CategoryEncoding. Behind hash_encode, and ordinal_encode with a `vocabulary` list,
     `places` is their number of ids. Other values are left out, or are errors. Fitted: `categories_`.
     """
 
