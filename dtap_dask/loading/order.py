@@ -22,7 +22,8 @@ from dtap_dask.loading.runs import RowNumbers, Runs
 HEAD = 4  # shards in the first group of an epoch, and the fewest in any
 CYCLE = 16  # shards in every other group, if they are no more than CYCLE_BYTES
 CYCLE_BYTES = 2 << 30
-MIXED_BYTES = 64 << 20  # a group has more shards where they are so small that it would be smaller than this
+MIXED_BYTES = 256 << 20  # a group that would be smaller has more shards, but no more than MOST
+MOST = 128
 # The size of a window: this many rows, or this many bytes of records if that is less. Larger ones mix better and cost
 # memory: about three exist at a time.
 WINDOW_ROWS = 65_536
@@ -59,7 +60,7 @@ class EpochOrder:
         self._runs, self._key = runs, key
         count = len(split.shards)
         self._shards = np.arange(count) if key is None else self._random(_SHARDS, 0).permutation(count)
-        head = group_size(split, self.shuffled, HEAD)
+        head = head_size(split, self.shuffled)
         self._first_shard = np.array([0, *range(min(head, count), count, group_size(split, self.shuffled)), count])
         shard_rows = np.array([shard.rows for shard in split.shards], np.int64)[self._shards]
         shard_runs = np.diff(runs.first)[self._shards]
@@ -121,12 +122,20 @@ class EpochOrder:
         return np.random.Generator(np.random.PCG64([seed % (1 << 64), epoch, kind, number]))
 
 
-def group_size(split: DatasetSplit, shuffle: bool, cycle: int | None = None) -> int:
+def group_size(split: DatasetSplit, shuffle: bool) -> int:
     """The most shards in a group: several are mixed, but the order of the manifest takes one after another."""
     if not shuffle:
         return 1
     largest = max((shard.bytes for shard in split.shards), default=1)
-    return max(HEAD, min(cycle or CYCLE, CYCLE_BYTES // largest), MIXED_BYTES // largest)
+    small = min(MOST, MIXED_BYTES // largest)
+    return max(min(CYCLE, CYCLE_BYTES // largest), small, HEAD)
+
+
+def head_size(split: DatasetSplit, shuffle: bool) -> int:
+    """The most shards in the first group: a quarter of a group, but all of a small split."""
+    size = group_size(split, shuffle)
+    small = sum(shard.bytes for shard in split.shards) <= MIXED_BYTES
+    return size if small else min(size, max(HEAD, size // 4))
 
 
 def _rows_per_run(runs: Runs) -> int:

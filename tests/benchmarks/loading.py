@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 import dtap_dask
@@ -24,6 +27,80 @@ def ours(dataset: Path, batch: int) -> tf.data.Dataset:
     return dtap_dask.load(dataset, split="train", batch_size=batch, shuffle=True, seed=0)
 
 
+def packed(dataset: Path, batch: int) -> tf.data.Dataset:
+    """The same, with features side by side in one matrix for each dtype, and ids of 32 bits."""
+    return dtap_dask.load(dataset, batch_size=batch, shuffle=True, seed=0, as_vectors=True, ids="int32")
+
+
+def arrays(dataset: Path, batch: int) -> Iterable[Any]:
+    """dtap_dask.batches: NumPy arrays, without TensorFlow."""
+    return dtap_dask.batches(dataset, batch_size=batch, shuffle=True, seed=0)
+
+
+def saved(folder: Path, batch: int) -> tf.data.Dataset:
+    """TensorFlow's own form of a dataset, in which `save` has kept the finished batches."""
+    return tf.data.Dataset.load(str(folder / f"saved-{batch}"))
+
+
+def save(dataset: Path, folder: Path, batch: int) -> None:
+    """Keep the batches of one epoch as `saved` takes them."""
+    if not (folder / f"saved-{batch}").exists():
+        ours(dataset, batch).save(str(folder / f"saved-{batch}"))
+
+
+def mapped(folder: Path, batch: int) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Raw matrices in files that are mapped into memory, in batches of neighbours that come in random order.
+
+    NVIDIA's DLRM examples call this form tf_raw; it has no checksums and shuffles no rows.
+    """
+    parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("float32", "int32", "label")}
+    starts = np.random.default_rng(0).permutation(np.arange(0, len(parts["label"]), batch))
+    for start in starts:
+        each = {name: np.array(part[start : start + batch]) for name, part in parts.items()}
+        yield each, each.pop("label")
+
+
+def write_raw(dataset: Path, folder: Path) -> None:
+    """Keep all rows as `mapped` takes them."""
+    if (folder / "label.npy").exists():
+        return
+    found = list(dtap_dask.batches(dataset, batch_size=65_536, shuffle=False, as_vectors=True, ids="int32"))
+    for name in ("float32", "int32"):
+        np.save(folder / f"{name}.npy", np.concatenate([features[name] for features, _ in found]))
+    np.save(folder / "label.npy", np.concatenate([label for _, label in found]))
+
+
+class Empty(keras.Model):
+    """A model that takes batches and does nothing with them."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Keras wants a number."""
+        return {"loss": tf.constant(0.0)}
+
+
+def fit_seconds(dataset: Path, batch: int, steps: int, rows: int) -> tuple[int, float]:
+    """Rows that reach train_step of an empty model within `fit`, and how long it took; after an epoch that warms up."""
+    data = ours(dataset, batch)
+    model = Empty()
+    model.compile(steps_per_execution=min(steps, len(data)))
+    model.fit(data, verbose=0, shuffle=False)
+    total = json.loads((dataset / "manifest.json").read_text())["splits"]["train"]["rows"]
+    epochs = -(-rows // total)
+    start = time.perf_counter()
+    model.fit(data, epochs=epochs, verbose=0, shuffle=False)
+    return epochs * total, time.perf_counter() - start
+
+
+def seconds_from_the_middle(dataset: Path, batch: int) -> float:
+    """From `load` with a state in the middle of an epoch to the first batch."""
+    loaded = dtap_dask.batches(dataset, batch_size=batch)
+    state = loaded.state()
+    state["taken"] = [{"readers": 1, "rows": len(loaded) // 2 * batch}]
+    start = time.perf_counter()
+    next(iter(dtap_dask.load(dataset, batch_size=batch, state=state)))
+    return time.perf_counter() - start
+
+
 def parse_each(dataset: Path, batch: int) -> tf.data.Dataset:
     """The usual tutorial: parse one record at a time, then batch."""
     records = _records(dataset).map(lambda record: tf.io.parse_single_example(record, SPEC), tf.data.AUTOTUNE)
@@ -36,7 +113,7 @@ def parse_batch(dataset: Path, batch: int) -> tf.data.Dataset:
     return records.map(_split_label).prefetch(tf.data.AUTOTUNE)
 
 
-def seconds_of(build: Callable[[], tf.data.Dataset], rows: int) -> tuple[int, float]:
+def seconds_of(build: Callable[[], Iterable[Any]], rows: int) -> tuple[int, float]:
     """Iterate epoch after epoch until at least `rows` rows have come; returns how many did and how long it took.
 
     Starting each epoch and filling its shuffle buffer are inside. What comes after its last batch is not: with autotune
