@@ -78,7 +78,7 @@ def test_small_shards_form_larger_groups(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(orders, "MIXED_BYTES", 5000)
     split, runs = a_split([10] * 300, 10, 100)
     order = EpochOrder(split, runs, (0, 0))
-    assert [len(order.shards(group)) for group in range(6)] == [50] * 6
+    assert [len(order.shards(group)) for group in range(7)] == [12, *[50] * 5, 38]
     monkeypatch.setattr(orders, "CYCLE_BYTES", 700)
     monkeypatch.setattr(orders, "MIXED_BYTES", 1)
     order = EpochOrder(split, runs, (0, 0))
