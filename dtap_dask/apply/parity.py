@@ -49,10 +49,11 @@ class Difference:
 class RecordComparison:
     """Compares rows with their records; `raw` is what the rows must have."""
 
-    def __init__(self, state: FittedState, columns: RawColumns):
+    def __init__(self, state: FittedState, columns: RawColumns, written: Transform | None = None):
+        """`written` is the transform of the records, whose lookup tables are shared: those of many words are large."""
         features = of_new_rows(state)
         self.raw = columns.needed_for(features.graph.columns)
-        self._transform = Transform(features)
+        self._transform = Transform(features, written)
         self._out_of_fold = {one.name for one in state.graph.outputs if _has_folds(one.values)}
 
     def differences(self, rows: pa.Table, recorded: Rows, fitted: npt.NDArray[np.bool_]) -> list[Difference]:

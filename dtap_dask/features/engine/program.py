@@ -20,11 +20,21 @@ ContextOf = Callable[[Value], ErrorContext]
 class Program:
     """Computes `values` of a record batch, given what their operations have learnt."""
 
-    def __init__(self, values: Iterable[Value], fitted: Mapping[Value, Fitted], context: ContextOf = context_of):
-        """`context` says what messages about a value name; `places` is where each value is in what `run` returns."""
+    def __init__(
+        self,
+        values: Iterable[Value],
+        fitted: Mapping[Value, Fitted],
+        context: ContextOf = context_of,
+        like: Program | None = None,
+    ):
+        """`context` says what messages about a value name; `places` is where each value is in what `run` returns.
+
+        `like` is a program of the same fitted numbers, whose bound operations are shared.
+        """
         self.values = in_order(values)
         self.places = {value: place for place, value in enumerate(self.values)}
         self._context = context
+        self._like = like
         self._nodes = [
             (self._bound(value, fitted), [self.places[one] for one in value.inputs]) for value in self.values
         ]
@@ -32,6 +42,8 @@ class Program:
     def _bound(self, value: Value, fitted: Mapping[Value, Fitted]) -> Bound | Source:
         if isinstance(value.operation, Source):
             return value.operation
+        if self._like is not None and value in self._like.places:
+            return self._like._nodes[self._like.places[value]][0]
         context = self._context(value)
         with naming(context):
             return bound(value.operation, fitted.get(value, {}), context, value.inputs[0].type)

@@ -29,11 +29,14 @@ class Transform:
     [n, k] of `FeatureInfo.stored`, text as large_binary, lists as large_list.
     """
 
-    def __init__(self, state: FittedState):
+    def __init__(self, state: FittedState, like: Transform | None = None):
+        """`like`: a transform of the same fitted numbers, whose lookup tables are shared where values are equal."""
         if not state.is_complete:
             raise ValueError(f"the state has {state.passes} of {state.graph.passes} passes")
         self._outputs = state.graph.outputs
-        self._program = Program(state.graph.values, state.fitted, state.graph.context)
+        self._program: Program = Program(
+            state.graph.values, state.fitted, state.graph.context, like._program if like is not None else None
+        )
         self._parts = state.parts
         self.infos: tuple[FeatureInfo, ...] = state.infos
 

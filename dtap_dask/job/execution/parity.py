@@ -49,7 +49,7 @@ def compare(context: TaskContext, levels: int, tasks: Sequence[TaskShards]) -> C
             return Compared(0, 0, (), ())
         rows = pa.concat_tables([one.rows for one, _ in pairs])
         fitted = context.scan.fit_mask(np.array([place.split for one, _ in pairs for place in one.places], np.int16))
-        comparison = RecordComparison(state, raw_columns(context.scan))
+        comparison = RecordComparison(state, raw_columns(context.scan), context.transform(levels))
         found = comparison.differences(rows, columns.join([recorded for _, recorded in pairs]), fitted)
         names = tuple(dict.fromkeys(each.feature for each in found if each.feature is not None))
         return Compared(rows.num_rows, len({each.row for each in found}), names, tuple(map(str, found[:EXAMPLES])))
