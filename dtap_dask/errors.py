@@ -73,6 +73,10 @@ class OutputError(DtapError):
     """A dataset that is missing, unfinished, in the way, or not what its manifest states."""
 
 
+class DamagedError(OutputError):
+    """Bytes of a dataset that are not those that were written."""
+
+
 class ClusterError(DtapError):
     """No workers, workers with other versions, or workers that cannot reach the data."""
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
-from dtap_dask.loading.options import BatchOptions, batch_options, checked
+from dtap_dask.loading.options import BatchOptions, OnBadRecord, batch_options, checked
 from dtap_dask.loading.position import Position
 from dtap_dask.loading.source import RowSource, open_source
 from dtap_dask.loading.structure import structured
@@ -35,6 +35,7 @@ def batches(
     ids: str = "int64",
     readers: tuple[int, int] | None = None,
     remainder: str | None = None,
+    on_bad_record: OnBadRecord = "error",
     state: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> Batches:
@@ -47,6 +48,9 @@ def batches(
 
     Every iteration is the next epoch; `len()` is the number of batches of a whole one. Two threads decode ahead of the
     loop, without TensorFlow and Dask. `iterator.state()` is the position as JSON types, `state=` continues there.
+
+    `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
+    `{"skip": 1000}` says; `stats()` counts them.
 
     Raises JobError for wrong arguments and for a state of something else, DataError for a split without rows,
     OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
@@ -63,6 +67,7 @@ def batches(
         as_vectors=as_vectors,
         ids=ids,
         remainder=remainder,
+        on_bad_record=on_bad_record,
     )
     return Batches(source, options, state)
 
@@ -84,6 +89,10 @@ class Batches:
 
     def __iter__(self) -> BatchIterator:
         return BatchIterator(self)
+
+    def stats(self) -> dict[str, Any]:
+        """`skipped_records`: the damaged records left out so far, in all epochs."""
+        return {"skipped_records": self._source.skipped.count}
 
     def state(self) -> dict[str, Any]:
         """The state before the next iteration."""

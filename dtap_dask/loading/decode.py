@@ -71,9 +71,14 @@ class Decoder:
         """Whether `decode` works on whole matrices: no texts and lists are wanted, and rows have none at all."""
         return not (self.variable if self._split.layout.kind == "blocks" else blocks.variable(self._split.infos))
 
-    def decode(self, read: Sequence[RecordBytes]) -> Rows:
-        """The rows of all records, in order. OutputError where a record does not have the manifest's columns."""
+    def decode(self, read: Sequence[RecordBytes], rows: int) -> Rows:
+        """The rows of all records, in order.
+
+        DamagedError where a record does not have the manifest's columns, or all together not that many rows.
+        """
         packed = self._decoded(read)
+        if columns.row_count(packed) != rows:
+            raise not_this_schema(ValueError(f"{columns.row_count(packed):,} rows instead of {rows:,}"))
         return self._with_weight(packed, 1)
 
     def _decoded(self, read: Sequence[RecordBytes]) -> Rows:

@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from dtap_dask.errors import DamagedError
 from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.damage import Repair, separate, together
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.files import ShardFiles
 from dtap_dask.loading.open_shard import RecordBytes
-from dtap_dask.loading.order import EpochOrder
+from dtap_dask.loading.order import EpochOrder, Window
 from dtap_dask.loading.position import Span
 from dtap_dask.loading.runs import RowNumbers, Runs
 from dtap_dask.records import columns
+
+
+class Piece(NamedTuple):
+    """The records of a window, and rows as places among theirs; `lost` are the window's rows of damaged records."""
+
+    records: list[RecordBytes]
+    places: RowNumbers
+    lost: npt.NDArray[np.bool_] | None
+
 
 FilesOf = Callable[[EpochOrder, Sequence[int]], ShardFiles]  # for the groups of windows, in order
 
@@ -24,28 +37,85 @@ FilesOf = Callable[[EpochOrder, Sequence[int]], ShardFiles]  # for the groups of
 class SpansPass:
     """The rows of some spans of an epoch, in pieces of one window each, which any of several threads may read."""
 
-    def __init__(self, split: DatasetSplit, runs: Runs, order: EpochOrder, spans: Sequence[Span], files: FilesOf):
+    def __init__(
+        self,
+        split: DatasetSplit,
+        runs: Runs,
+        order: EpochOrder,
+        spans: Sequence[Span],
+        files: FilesOf,
+        *,
+        repair: Repair,
+    ):
         """`spans` are ascending; `files` opens the shards for windows of these groups."""
-        self._split, self._runs, self._order = split, runs, order
+        self._split, self._runs, self._order, self._repair = split, runs, order, repair
         self._pieces = order.pieces(spans)
         self._files = files(order, [order.window(number).group for number in self._pieces[:, 0].tolist()])
 
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def read(self, piece: int) -> tuple[list[RecordBytes], RowNumbers]:
-        """The records of a piece's window, and the piece's rows as places among the rows of these records."""
+    def read(self, piece: int) -> Piece:
+        """A piece whose records have the right checksums."""
         number, start, stop = self._pieces[piece].tolist()
         window = self._order.window(number)
-        order = self._order.permutation(window)
-        rows = slice(start, window.rows if stop < 0 else stop)
         records = [self._run(window.group, run) for run in window.runs.tolist()]
         self._files.was_read(window.group)
-        return records, np.arange(window.rows)[rows] if order is None else order[rows]
+        order = self._order.permutation(window)
+        rows = slice(start, window.rows if stop < 0 else stop)
+        return self._piece(window, records, np.arange(window.rows)[rows] if order is None else order[rows])
+
+    def decoded(self, piece: int, decoder: Decoder) -> tuple[Piece, Rows]:
+        """A piece whose records hold the manifest's columns, and all rows of these records, packed."""
+        found = self.read(piece)
+        window = self._order.window(int(self._pieces[piece, 0]))
+        try:
+            return found, decoder.decode(found.records, window.rows)
+        except DamagedError:
+            runs = zip(window.runs.tolist(), found.records, strict=True)
+            sound = self._piece(window, [self._of_schema(*each, decoder) for each in runs], found.places)
+        return sound, decoder.decode(sound.records, window.rows)
+
+    def _piece(self, window: Window, records: list[RecordBytes], places: RowNumbers) -> Piece:
+        if not any(each.lost for each in records):
+            return Piece(records, places, None)
+        rows = [
+            np.repeat(np.isin(np.arange(len(each)), each.lost), self._rows(run, each))
+            for run, each in zip(window.runs.tolist(), records, strict=True)
+        ]
+        return Piece(records, places, np.concatenate(rows))
+
+    def _rows(self, run: int, records: RecordBytes) -> int:
+        """The rows of each record of a run, which is one block or records of one row."""
+        return int(self._runs.rows[run]) // len(records)
 
     def _run(self, group: int, run: int) -> RecordBytes:
         shard = int(self._runs.shard[run])
-        return self._files.opened(group, shard).read(*self._runs.record_span(run, self._split.shards[shard]))
+        start, stop = self._runs.record_span(run, self._split.shards[shard])
+        try:
+            return self._files.opened(group, shard).read(start, stop)
+        except DamagedError as error:
+            self._repair.refuse(error)
+        found, rows = list[RecordBytes](), int(self._runs.rows[run]) // (stop - start)
+        for number in range(start, stop):
+            try:
+                found.append(self._files.opened(group, shard).read(number, number + 1))
+            except DamagedError as error:
+                found.append(self._repair.zeros(error, shard, number, rows))
+        return together(found)
+
+    def _of_schema(self, run: int, records: RecordBytes, decoder: Decoder) -> RecordBytes:
+        """A run with zeros in place of the records that do not hold the manifest's columns."""
+        shard, rows = int(self._runs.shard[run]), self._rows(run, records)
+        start, _ = self._runs.record_span(run, self._split.shards[shard])
+        found = list[RecordBytes]()
+        for number, each in enumerate(separate(records), start):
+            try:
+                decoder.decode([each], rows)
+                found.append(each)
+            except DamagedError as error:
+                found.append(self._repair.zeros(self._repair.named(error, shard, number, each), shard, number, rows))
+        return together(found)
 
     def close(self) -> None:
         """Close all files, and stop fetching."""
@@ -63,20 +133,22 @@ class ReaderPass:
         """The number of pieces, one of them for the padding if there is any."""
         return len(self._places) + (self.padding > 0)
 
-    def read(self, piece: int) -> tuple[list[RecordBytes], RowNumbers] | None:
-        """The records of a piece and its rows' places among theirs; None for the padding."""
+    def read(self, piece: int, decoder: Decoder | None = None) -> Piece | None:
+        """A piece, or None for the padding. With a decoder its records are known to hold the manifest's columns."""
         if piece == len(self._places):
             return None
         found, number = self._places[piece]
-        return found.read(number)
+        return found.read(number) if decoder is None else found.decoded(number, decoder)[0]
 
     def rows(self, piece: int, decoder: Decoder) -> Rows:
         """The rows of a piece, packed."""
-        found = self.read(piece)
-        if found is None:
+        if piece == len(self._places):
             return decoder.zeros(self.padding)
-        records, places = found
-        return columns.take(decoder.decode(records), places)
+        found, number = self._places[piece]
+        (_, places, lost), packed = found.decoded(number, decoder)
+        if lost is not None and PADDING_WEIGHT in packed:
+            packed[PADDING_WEIGHT][lost] = 0
+        return columns.take(packed, places)
 
     def ahead(self, decoder: Decoder, threads: int) -> Iterator[Rows]:
         """The packed rows of all pieces in order; `threads` pieces are decoded ahead. Closes the pass at the end."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-from dtap_dask.errors import OutputError
+from dtap_dask.errors import DamagedError, OutputError
 from dtap_dask.loading.runs import RowNumbers
 from dtap_dask.records.shard import ShardInfo, record_starts
 from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD, mask
@@ -23,10 +23,15 @@ _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 
 @dataclass(frozen=True)
 class RecordBytes:
-    """Framed records, one after the other: record i is `data[ends[i]:ends[i + 1]]`."""
+    """Framed records, one after the other: record i is `data[ends[i]:ends[i + 1]]`.
+
+    `begin` is where they begin in their shard. `lost` are the numbers of those that were damaged and are zeros now.
+    """
 
     data: Bytes
     ends: RowNumbers
+    begin: int = 0
+    lost: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -40,7 +45,7 @@ class OpenShard:
     """A shard on a local disk, of which any records can be read; a compressed one is held in memory."""
 
     def __init__(self, name: str, shard: ShardInfo, path: str, compressed: bool):
-        """OutputError where the file is missing or cannot be decompressed."""
+        """OutputError where the file is missing, DamagedError where its records cannot be found."""
         self._name, self._shard = name, shard
         try:
             self._file = os.open(path, os.O_RDONLY)
@@ -55,10 +60,10 @@ class OpenShard:
         self._starts = np.array(starts, np.int64) if starts is not None else self._scanned()
 
     def read(self, start: int, stop: int) -> RecordBytes:
-        """The records `start` to `stop` - 1. OutputError where the file ends early or a checksum is wrong."""
+        """The records `start` to `stop` - 1. DamagedError where the file ends early or a checksum is wrong."""
         begin = int(self._starts[start])
         end = int(self._starts[stop]) if stop < len(self._starts) else self._size
-        found = RecordBytes(self._bytes(begin, end), np.append(self._starts[start:stop], end) - begin)
+        found = RecordBytes(self._bytes(begin, end), np.append(self._starts[start:stop], end) - begin, begin)
         self._check(found, start, begin)
         return found
 
@@ -104,8 +109,8 @@ class OpenShard:
             if length != len(payload) or crc != mask(google_crc32c.extend(0, payload)):
                 raise self._damaged(f"the checksum of record {first + number:,}, at byte {begin + start:,}, is wrong")
 
-    def _damaged(self, found: str) -> OutputError:
-        return OutputError(
+    def _damaged(self, found: str) -> DamagedError:
+        return DamagedError(
             f"{self._name} is damaged: {found}. Copy the file again from where it was written, or write the dataset "
             "again with `dtap-dask run JOB --overwrite`."
         )

@@ -13,6 +13,8 @@ from dtap_dask.loading.dataset import DatasetSplit, selected
 from dtap_dask.loading.position import Readers
 from dtap_dask.records.blocks import matrices
 
+SKIPS = 100  # damaged records in an epoch that `on_bad_record="skip"` leaves out
+OnBadRecord = Literal["error", "skip"] | Mapping[Literal["skip"], int]
 Ids = Literal["int64", "int32", "stored"]
 Remainder = Literal["keep", "drop", "pad", "repeat"]
 
@@ -23,7 +25,8 @@ class BatchOptions:
 
     `infos` are its columns in order, `dtypes` theirs as they are delivered. `vectors` are the features that come side
     by side in one matrix, named after the dtype in which they are delivered. `remainder` says what becomes of the rows
-    at the end of an epoch that do not fill a batch.
+    at the end of an epoch that do not fill a batch. `skips` is the number of damaged records in an epoch that become
+    padding; one more is an error.
     """
 
     size: int
@@ -32,6 +35,7 @@ class BatchOptions:
     kept: bool
     vectors: dict[str, list[FeatureInfo]]
     remainder: Remainder
+    skips: int
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -41,7 +45,7 @@ class BatchOptions:
     @property
     def weighted(self) -> bool:
         """Whether batches need a weight that the dataset does not have, because rows of padding weigh nothing."""
-        return self.remainder == "pad" and not any(info.role == "weight" for info in self.infos)
+        return (self.remainder == "pad" or self.skips > 0) and not any(info.role == "weight" for info in self.infos)
 
     def count(self, most: int, fewest: int) -> int:
         """The batches of each reader where readers have between `fewest` and `most` rows; the same for all of them."""
@@ -67,6 +71,7 @@ def batch_options(
     as_vectors: bool,
     ids: Any,
     remainder: Any,
+    on_bad_record: Any = "error",
 ) -> BatchOptions:
     """The options of a batch. JobError, with every problem, for wrong ones."""
     problems = list[Problem]()
@@ -80,6 +85,10 @@ def batch_options(
                 "remainder", "'keep' could give one reader a batch more than another; use 'pad', 'repeat' or 'drop'"
             )
         )
+    skips = _skips(on_bad_record)
+    if skips is None:
+        wanted = "'error', 'skip' or a number of records in an epoch, such as {'skip': 1000}"
+        problems.append(Problem("on_bad_record", f"{on_bad_record!r} is not {wanted}"))
     if ids not in get_args(Ids):
         problems.append(Problem("ids", f"{ids!r} is none of {_listed(Ids)}"))
     roles = {"feature", "weight", *(["kept"] if kept else []), *(["label"] if label else [])}
@@ -87,10 +96,10 @@ def batch_options(
     if ids == "int32":
         large = [info.name for info in infos if info.ids is not None and info.ids > 1 << 31]
         problems += [Problem("ids", f"the ids of {name!r} do not fit in int32; use 'int64'") for name in large]
-    if problems:
+    if problems or skips is None:
         raise JobError(problems)
     dtypes = {info.name: _dtype(info, ids) for info in infos}
-    return BatchOptions(size, infos, dtypes, kept, _vectors(split, dtypes) if as_vectors else {}, remainder)
+    return BatchOptions(size, infos, dtypes, kept, _vectors(split, dtypes) if as_vectors else {}, remainder, skips)
 
 
 def _vectors(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[FeatureInfo]]:
@@ -127,6 +136,14 @@ def _readers(readers: Any) -> Readers | None:
     except (TypeError, ValueError):
         return None
     return Readers(index, count) if index is not None and count is not None and 0 <= index < count else None
+
+
+def _skips(on_bad_record: Any) -> int | None:
+    """The number of damaged records in an epoch that may be left out; None for a wrong choice."""
+    if isinstance(on_bad_record, Mapping):
+        most = integer(on_bad_record["skip"]) if [*on_bad_record] == ["skip"] else None
+        return most if most is not None and most > 0 else None
+    return {"error": 0, "skip": SKIPS}.get(on_bad_record) if isinstance(on_bad_record, str) else None
 
 
 def integer(value: Any) -> int | None:

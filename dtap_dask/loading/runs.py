@@ -70,7 +70,10 @@ def _rows_of_records(split: DatasetSplit, shard: ShardInfo) -> RowNumbers:
     """The rows of each record of a shard of blocks, from the beginning of each."""
     heads = read_heads(split.store, shard.path, split.layout.compression, record_starts(shard) or (), _COUNT_BYTES)
     try:
-        return np.array([rows_of(head) for head in heads], np.int64)
+        rows = np.array([rows_of(head) for head in heads], np.int64)
+        if rows.sum() != shard.rows:
+            raise ValueError(f"{rows.sum():,} rows instead of {shard.rows:,}")
+        return rows
     except ValueError as error:
         raise OutputError(
             f"{split.store.url}/{shard.path} does not hold blocks of rows, as its manifest states: {error}. Copy the "

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
+from dtap_dask.loading.damage import Repair, SkippedRecords
 from dtap_dask.loading.dataset import DatasetSplit, open_split
 from dtap_dask.loading.epoch import ReaderPass, SpansPass
 from dtap_dask.loading.files import LocalShards, ShardFiles, StagedShards, staged_bytes
@@ -105,12 +106,18 @@ class RowSource:
         rows = self.left(position, options) * options.size
         missing = rows - size(part)
         order = EpochOrder(self.split, self.runs, (self.seed, position.epoch) if self.shuffle else None)
+        repair = Repair(self.split, options.skips, self.skipped)
         spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
-        passes = [SpansPass(self.split, self.runs, order, each, self._files) for each in spans if each]
+        passes = [SpansPass(self.split, self.runs, order, each, self._files, repair=repair) for each in spans if each]
         return ReaderPass(passes, missing if options.remainder == "pad" else 0)
 
     def _files(self, order: EpochOrder, groups: Sequence[int]) -> ShardFiles:
         return self._local if self.cache is None else StagedShards(self.split, self.cache, order, groups)
+
+    @cached_property
+    def skipped(self) -> SkippedRecords:
+        """The damaged records that were left out."""
+        return SkippedRecords()
 
     @cached_property
     def _local(self) -> LocalShards:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dtap_dask.errors import JobError, OutputError, Problem
+from dtap_dask.errors import DamagedError, JobError, Problem
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import blocks, rows, rows_decode
@@ -39,7 +39,7 @@ def encoder_of(infos: Sequence[FeatureInfo], layout: Layout) -> RecordEncoder:
 
 
 def decode_record(infos: Sequence[FeatureInfo], layout: Layout, record: bytes) -> Rows:
-    """The rows of one record, columns in their stored dtypes. OutputError where it is not such a record.
+    """The rows of one record, columns in their stored dtypes. DamagedError where it is not such a record.
 
     A record of the rows layout may come from any writer of tf.train.Example: the order of features, packing and the
     width of varints do not matter.
@@ -57,9 +57,9 @@ def decode_records(infos: Sequence[FeatureInfo], layout: Layout, records: Sequen
         raise not_this_schema(error) from error
 
 
-def not_this_schema(error: ValueError) -> OutputError:
+def not_this_schema(error: ValueError) -> DamagedError:
     """The error for a record that does not hold the manifest's columns."""
-    return OutputError(
+    return DamagedError(
         f"A record does not hold the columns that its manifest states: {error}. It was written by another job or is "
         "damaged; `dtap-dask verify` names every such record."
     )

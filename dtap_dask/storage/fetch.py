@@ -10,7 +10,7 @@ from typing import Protocol
 
 import google_crc32c
 
-from dtap_dask.errors import OutputError, StorageError
+from dtap_dask.errors import DamagedError, OutputError, StorageError
 from dtap_dask.storage.store import Store
 
 CHUNK = 4 << 20  # bytes per read; a fetch can be stopped between two reads
@@ -42,16 +42,16 @@ class Stopped(Exception):
 def fetch(store: Store, shard: Shard, file: int, stopped: Callable[[], bool]) -> None:
     """Copy `shard` to the open file descriptor `file`, which may already hold its beginning.
 
-    If the CRC is wrong, the file is fetched once more from the start. Raises OutputError if the store's file is
-    missing, too short or has the wrong CRC again, StorageError if it cannot be read, OSError if the local disk fails,
-    and Stopped.
+    If the CRC is wrong, the file is fetched once more from the start. Raises DamagedError if the CRC is wrong again,
+    OutputError if the store's file is missing or too short, StorageError if it cannot be read, OSError if the local
+    disk fails, and Stopped.
     """
     for _ in range(2):
         found = _filled(store, shard, file, stopped)
         if found == shard.crc32c:
             return
         os.ftruncate(file, 0)
-    raise OutputError(
+    raise DamagedError(
         f"{store.url}/{shard.path} is damaged: its CRC32C is {found:08x}, the manifest states {shard.crc32c:08x} "
         "(fetched twice). Run `dtap-dask verify` on the dataset; copy the file again, or write the dataset again with "
         "`dtap-dask run JOB --overwrite`."

@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import Decoder, zeros_of
+from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.runs import RowNumbers
@@ -25,7 +27,7 @@ from dtap_dask.records.example import encoder_of
 from dtap_dask.train.blocks import Order, decode_blocks, matrix_columns
 from dtap_dask.train.parsing import decode_rows
 
-PieceRows = tuple[Sequence[RecordBytes], RowNumbers]  # records, and the places of rows among theirs
+Weights = npt.NDArray[np.float32]
 
 
 class Form(Protocol):
@@ -33,8 +35,11 @@ class Form(Protocol):
 
     dtypes: Sequence[tf.DType]
 
-    def arrays(self, piece: PieceRows | None, padding: int) -> list[Any]:
-        """The rows of a piece, or without one `padding` rows of zeros."""
+    def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
+        """The rows of a piece."""
+
+    def none(self) -> list[Any]:
+        """No rows."""
 
     def structured(self, tensors: Sequence[tf.Tensor]) -> Any:
         """The arrays, by now tensors, in the structure of a batch."""
@@ -48,12 +53,13 @@ class MatrixForm:
         stored = [tf.as_dtype(name) for name in decoder.spans]
         self.dtypes = [*stored, *([tf.float32] if options.weighted else [])]
 
-    def arrays(self, piece: PieceRows | None, padding: int) -> list[Any]:
+    def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
         """See Form."""
-        if piece is None:
-            return list(self._decoder.zeros(padding).values())
-        records, places = piece
-        return list(columns.take(self._decoder.decode(records), places).values())
+        return list(read.rows(piece, self._decoder).values())
+
+    def none(self) -> list[Any]:
+        """See Form."""
+        return list(self._decoder.zeros(0).values())
 
     def structured(self, tensors: Sequence[tf.Tensor]) -> Any:
         """See Form."""
@@ -89,18 +95,30 @@ class RecordForm:
     def __init__(self, split: DatasetSplit, options: BatchOptions):
         infos = tuple(replace(info, dtype=options.dtypes.get(info.name, info.dtype)) for info in split.infos)
         self._split, self._options = replace(split, infos=infos), options
+        self._decoder = Decoder(split, options.dtypes.keys())
         self.dtypes = [tf.string, tf.int64, *([tf.float32] if options.weighted else [])]
 
-    def arrays(self, piece: PieceRows | None, padding: int) -> list[Any]:
+    def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
+        """See Form. Records are decoded here, too, where those that cannot be are to be left out."""
+        found = read.read(piece, self._decoder if self._options.skips else None)
+        if found is None:
+            return self._padding(read.padding)
+        weight = np.ones(len(found.places), np.float32)
+        if found.lost is not None:
+            weight[found.lost[found.places]] = 0
+        return self._tensors(found.records, found.places, weight)
+
+    def none(self) -> list[Any]:
         """See Form."""
-        if piece is None:
-            encoded = encoder_of(self._split.infos, self._split.layout).encode(zeros_of(self._split.infos, padding))
-            ends = offsets_of(encoded.lengths)
-            read, places = [RecordBytes(np.frombuffer(encoded.data, np.uint8), ends)], np.arange(padding)
-        else:
-            read, places = list(piece[0]), piece[1]
+        return self._padding(0)
+
+    def _padding(self, rows: int) -> list[Any]:
+        encoded = encoder_of(self._split.infos, self._split.layout).encode(zeros_of(self._split.infos, rows))
+        read = [RecordBytes(np.frombuffer(encoded.data, np.uint8), offsets_of(encoded.lengths))]
+        return self._tensors(read, np.arange(rows), np.zeros(rows, np.float32))
+
+    def _tensors(self, read: Sequence[RecordBytes], places: RowNumbers, weight: Weights) -> list[Any]:
         records = np.array([payload.tobytes() for each in read for payload in each.payloads()], object)
-        weight = np.full(len(places), piece is not None, np.float32)
         return [records, places, *([weight] if self._options.weighted else [])]
 
     def structured(self, tensors: Sequence[tf.Tensor]) -> Any:

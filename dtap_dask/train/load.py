@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.errors import JobError, Problem, StorageError
-from dtap_dask.loading.options import BatchOptions, Ids, Remainder, batch_options, checked
+from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder, batch_options, checked
 from dtap_dask.loading.order import WINDOW_ROWS
 from dtap_dask.loading.position import Position
 from dtap_dask.loading.source import RowSource, open_source
@@ -42,6 +42,7 @@ def load(
     ids: Ids = "int64",
     readers: tuple[int, int] | None = None,
     remainder: Remainder | None = None,
+    on_bad_record: OnBadRecord = "error",
     state: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> tf.data.Dataset:
@@ -68,6 +69,9 @@ def load(
     batch smaller, "drop" (as `drop_remainder`) leaves them out, "pad" adds rows of zeros with weight 0, "repeat" rows
     from the beginning. `readers=(index, count)`: this is one of `count` processes that divide the rows of each epoch;
     each row comes to one of them, and all have equally many batches. They pad unless `remainder` says otherwise.
+
+    `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
+    `{"skip": 1000}` says; `stats()` counts them.
 
     `state` is what `iterator.state()` returned, here or in `batches`: the first iteration gives the batches that were
     still to come, later ones the epochs after it.
@@ -102,6 +106,7 @@ def load(
         as_vectors=as_vectors,
         ids=ids,
         remainder=remainder,
+        on_bad_record=on_bad_record,
     )
     return _loaded(source, options, source.start(state, options))
 
@@ -119,6 +124,8 @@ def _loaded(source: RowSource, options: BatchOptions, start: Position) -> LoopDa
             raise StorageError(_NOT_SERVED.format(url=source.split.store.url))
         if options.remainder in ("pad", "repeat"):
             raise JobError(Problem("remainder", _NO_REMAINDER.format(options.remainder)))
+        if options.skips:
+            raise JobError(Problem("on_bad_record", _NO_SKIP))
         return batched(windows_for_workers(source.split, RecordForm(source.split, options), source.shuffle))
 
     passes = Passes(source, options, start)
@@ -141,6 +148,8 @@ _NO_REMAINDER = (
     "the workers of tf.data service do not know the others' rows, so that {0!r} would not give them equal numbers of "
     "batches; use 'keep' or 'drop'"
 )
+
+_NO_SKIP = "the workers of tf.data service read records by TensorFlow's own operations, which stop at a damaged one"
 
 
 def _options() -> tf.data.Options:

@@ -128,6 +128,10 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
             self._batch_size = batch_size  # tools look for it here
         super().__init__(data._variant_tensor)
 
+    def stats(self) -> dict[str, Any]:
+        """`skipped_records`: the damaged records left out so far, in all epochs."""
+        return self._hooks.passes.stats()
+
     def _inputs(self) -> list[tf.data.Dataset]:
         return [self._input_dataset]
 

@@ -49,6 +49,10 @@ class Passes:
         self._form = MatrixForm(decoder, options) if decoder.quick else RecordForm(source.split, options)
         ending.prepare()
 
+    def stats(self) -> dict[str, Any]:
+        """See LoopDataset.stats."""
+        return {"skipped_records": self._source.skipped.count}
+
     def windows(self) -> tf.data.Dataset:
         """The rows of an epoch in the structure of a batch, piece by piece; every iteration is the next epoch."""
         number = tf.TensorSpec([], tf.int64)
@@ -96,10 +100,10 @@ class Passes:
         """What was wrong, if anything, and the arrays of a piece. An exception would reach users as a traceback."""
         try:
             found = self._opened(int(number))
-            return [b"", *self._form.arrays(found.read(int(piece)), found.padding)]
+            return [b"", *self._form.arrays(found, int(piece))]
         except DtapError as error:
             self.failure = error
-            return [str(error).encode(), *self._form.arrays(None, 0)]
+            return [str(error).encode(), *self._form.none()]
 
     def _structured(self, failure: tf.Tensor, *tensors: tf.Tensor) -> Any:
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):

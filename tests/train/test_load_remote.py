@@ -272,6 +272,40 @@ def test_failures_of_the_background_come_as_our_own(far: Far, monkeypatch: pytes
         list(load(far.url, storage={**fresh(far), "elsewhere": {"log": str(far.log), "failing": 100}}))
 
 
+@pytest.mark.parametrize("spoilt", [1, 2])
+def test_a_file_that_arrives_damaged_is_fetched_once_more(
+    far: Far, monkeypatch: pytest.MonkeyPatch, spoilt: int
+) -> None:
+    """The first `spoilt` fetches of one shard have a wrong bit on the way; the store's file is sound."""
+    name, fetches, pieces = sorted(os.listdir(f"{far.path}/train"))[5], list[str](), fetch._pieces
+
+    def wrong(store: Any, shard: Any, at: int) -> Iterator[bytes]:
+        fetches.append(os.path.basename(shard.path))
+        for data in pieces(store, shard, at):
+            yield bytes([data[0] ^ 1]) + data[1:] if fetches.count(name) <= spoilt and name in shard.path else data
+
+    monkeypatch.setattr(fetch, "_pieces", wrong)
+    if spoilt == 1:
+        assert batches(load(far.url, storage=far.storage())) == batches(load(far.path))
+        assert fetches.count(name) == 2
+        assert len(fetches) == 13
+        return
+    with pytest.raises(OutputError, match=rf"{name} is damaged.*\(fetched twice\)"):
+        list(load(far.url, storage=far.storage()))
+    assert fetches.count(name) == 2
+
+
+def test_all_records_of_a_damaged_file_are_left_out(far: Far) -> None:
+    damage(far)
+    data = load(far.url, batch_size=50, kept=True, storage=far.storage(), on_bad_record="skip")
+    with pytest.warns(UserWarning, match=r"its CRC32C is .* are left out"):
+        found = list(data)
+    assert len(found) == len(data) == 10
+    rows = [row for (*_, weight), kept in found for row in kept["row"].numpy()[weight.numpy() > 0]]
+    assert sorted(rows) == list(range(11 * ROWS))  # the last shard is the damaged one
+    assert data.stats()["skipped_records"] == ROWS // 10
+
+
 @pytest.mark.parametrize("batches_read", [0, 1, 20])
 def test_an_iterator_left_in_the_middle_lets_go_of_all(far: Far, batches_read: int) -> None:
     data = load(far.url, batch_size=7, storage=far.storage(pause=0.05))

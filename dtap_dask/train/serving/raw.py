@@ -1,7 +1,7 @@
 """Raw columns of the lake as tensors: what a serving model is given, and how nulls are spelt in it.
 
 Scalars are of shape [n] or [n, 1]. Floats and decimals are float64 (float32 where the lake has these), NaN is null.
-RowNumbers, dates and times are int64, the latter two in microseconds since 1970; booleans are bool, text is string.
+Integers, dates and times are int64, the latter two in microseconds since 1970; booleans are bool, text is string.
 Vectors are [n, k], lists ragged [n, None]. What has no NaN is null where a second tensor, bool [n], named
 `null_name(name)`, is true; leaving it out says that there are no nulls.
 """
