@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from dtap_dask.loading.columns import unpacked
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.options import BatchOptions, OnBadRecord, batch_options, checked
 from dtap_dask.loading.position import Position
+from dtap_dask.loading.sharing import PipelineContext
 from dtap_dask.loading.source import RowSource, open_source
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
@@ -33,7 +34,7 @@ def batches(
     label: bool = True,
     as_vectors: bool = False,
     ids: str = "int64",
-    readers: tuple[int, int] | None = None,
+    readers: tuple[int, int] | PipelineContext | Literal["TF_CONFIG"] | None = None,
     remainder: str | None = None,
     on_bad_record: OnBadRecord = "error",
     state: Mapping[str, Any] | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -11,6 +10,7 @@ from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit, selected
 from dtap_dask.loading.position import Readers
+from dtap_dask.loading.sharing import integer, readers_of
 from dtap_dask.records.blocks import matrices
 
 SKIPS = 100  # damaged records in an epoch that `on_bad_record="skip"` leaves out
@@ -26,7 +26,7 @@ class BatchOptions:
     `infos` are its columns in order, `dtypes` theirs as they are delivered. `vectors` are the features that come side
     by side in one matrix, named after the dtype in which they are delivered. `remainder` says what becomes of the rows
     at the end of an epoch that do not fill a batch. `skips` is the number of damaged records in an epoch that become
-    padding; one more is an error.
+    padding; one more is an error. A reader has as many batches for each of its `replicas`.
     """
 
     size: int
@@ -36,6 +36,7 @@ class BatchOptions:
     vectors: dict[str, list[FeatureInfo]]
     remainder: Remainder
     skips: int
+    replicas: int = 1
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -47,16 +48,25 @@ class BatchOptions:
         """Whether batches need a weight that the dataset does not have, because rows of padding weigh nothing."""
         return (self.remainder == "pad" or self.skips > 0) and not any(info.role == "weight" for info in self.infos)
 
-    def count(self, most: int, fewest: int) -> int:
-        """The batches of each reader where readers have between `fewest` and `most` rows; the same for all of them."""
-        return fewest // self.size if self.remainder == "drop" else -(-most // self.size)
+    def count(self, most: int, fewest: int, taken: int = 0) -> int:
+        """The batches of each reader where readers have between `fewest` and `most` rows; the same for all of them.
+
+        `taken` are the batches of the epoch before these: all replicas have equally many batches of both together.
+        """
+        found = fewest // self.size if self.remainder == "drop" else -(-most // self.size)
+        if self.remainder == "keep":
+            return found
+        if self.remainder == "drop":
+            return max(0, found - (taken + found) % self.replicas)
+        return found + -(taken + found) % self.replicas
 
     def refuse_none(self, split: DatasetSplit, most: int, fewest: int) -> None:
         """DataError where a whole epoch has no batch."""
         if not self.count(most, fewest):
             raise DataError(
                 f"The split {split.name!r} of {split.store.url} has {fewest:,} rows for a reader, so that dropping "
-                f"incomplete batches of {self.size:,} rows drops them all. Use smaller batches, or keep the last one."
+                f"incomplete batches of {self.size * self.replicas:,} rows drops them all. Use smaller batches, or "
+                "keep the last one."
             )
 
 
@@ -76,7 +86,7 @@ def batch_options(
     """The options of a batch. JobError, with every problem, for wrong ones."""
     problems = list[Problem]()
     if remainder is None:
-        remainder = "keep" if readers.count == 1 else "pad"
+        remainder = "keep" if readers.count == readers.replicas == 1 else "pad"
     if remainder not in get_args(Remainder):
         problems.append(Problem("remainder", f"{remainder!r} is none of {_listed(Remainder)}"))
     elif remainder == "keep" and readers.count > 1:
@@ -99,7 +109,8 @@ def batch_options(
     if problems or skips is None:
         raise JobError(problems)
     dtypes = {info.name: _dtype(info, ids) for info in infos}
-    return BatchOptions(size, infos, dtypes, kept, _vectors(split, dtypes) if as_vectors else {}, remainder, skips)
+    vectors = _vectors(split, dtypes) if as_vectors else {}
+    return BatchOptions(size, infos, dtypes, kept, vectors, remainder, skips, readers.replicas)
 
 
 def _vectors(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[FeatureInfo]]:
@@ -114,28 +125,19 @@ def _vectors(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[F
 
 def checked(batch_size: Any, seed: Any, readers: Any) -> tuple[int, int, Readers]:
     """The batch size and the seed as plain integers, and the readers. JobError, with every problem, for wrong ones."""
-    size, number, reader = integer(batch_size), integer(seed), _readers(readers)
+    size, number, reader = integer(batch_size), integer(seed), Readers()
     problems = []
     if size is None or size < 1:
         problems.append(Problem("batch_size", f"{batch_size!r} is not a positive number of rows, such as 1024"))
     if number is None or not -(2**63) <= number < 2**63:
         problems.append(Problem("seed", f"{seed!r} is not an integer of 64 bits, such as 0"))
-    if reader is None:
-        wanted = "(index, count) with an index from 0 to count - 1, such as (0, 4)"
-        problems.append(Problem("readers", f"{readers!r} is not {wanted}"))
-    if problems or size is None or number is None or reader is None:
+    try:
+        reader = readers_of(readers)
+    except ValueError as error:
+        problems.append(Problem("readers", str(error)))
+    if problems or size is None or number is None:
         raise JobError(problems)
     return size, number, reader
-
-
-def _readers(readers: Any) -> Readers | None:
-    if readers is None:
-        return Readers()
-    try:
-        index, count = map(integer, readers)
-    except (TypeError, ValueError):
-        return None
-    return Readers(index, count) if index is not None and count is not None and 0 <= index < count else None
 
 
 def _skips(on_bad_record: Any) -> int | None:
@@ -144,16 +146,6 @@ def _skips(on_bad_record: Any) -> int | None:
         most = integer(on_bad_record["skip"]) if [*on_bad_record] == ["skip"] else None
         return most if most is not None and most > 0 else None
     return {"error": 0, "skip": SKIPS}.get(on_bad_record) if isinstance(on_bad_record, str) else None
-
-
-def integer(value: Any) -> int | None:
-    """`value` as an int; None for anything else, booleans included."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
 
 
 def _dtype(info: FeatureInfo, ids: Ids) -> str:

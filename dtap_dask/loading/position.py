@@ -14,10 +14,11 @@ Span = tuple[int, int]  # rows of an epoch: the first, and the one after the las
 
 @dataclass(frozen=True)
 class Readers:
-    """This reader's number, and how many readers share each epoch."""
+    """This reader's number, how many readers share each epoch, and how many replicas each of them feeds."""
 
     index: int = 0
     count: int = 1
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ class Position:
 
     def parts(self, rows: int, readers: int) -> list[list[Span]]:
         """What is left of an epoch of `rows` for each of `readers`."""
-        begin = self.begin(readers)
-        done = self.taken[-1].rows if begin is not self else 0
-        return [cut(part, done)[1] for part in divided(begin.left(rows), readers)]
+        return [cut(part, self.done(readers))[1] for part in divided(self.begin(readers).left(rows), readers)]
+
+    def done(self, readers: int) -> int:
+        """The rows that were taken of each part since the epoch was last divided, if among as many readers; else 0."""
+        return self.taken[-1].rows if self.taken and self.taken[-1].readers == readers else 0
 
     def begin(self, readers: int) -> Position:
         """The place where the epoch was last divided among readers, if these are still as many; else this place."""
-        same = self.taken and self.taken[-1].readers == readers
-        return Position(self.epoch, self.taken[:-1]) if same else self
+        return Position(self.epoch, self.taken[:-1]) if self.done(readers) else self
 
 
 def divided(spans: Sequence[Span], count: int) -> list[list[Span]]:

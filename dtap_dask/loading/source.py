@@ -98,7 +98,7 @@ class RowSource:
 
     def left(self, position: Position, options: BatchOptions) -> int:
         """The batches that are left of an epoch, the same for all readers."""
-        return options.count(*self.sizes(position))
+        return options.count(*self.sizes(position), position.done(self.readers.count) // options.size)
 
     def reader_pass(self, position: Position, options: BatchOptions) -> ReaderPass:
         """A pass over what is left of an epoch for this reader, so that it fills its batches as `remainder` says."""

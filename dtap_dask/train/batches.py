@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.data.ops import batch_op
 
 
 def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:
@@ -26,7 +27,7 @@ def rebatched(windows: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.d
     return tf.data.experimental.from_variant(variant, spec)
 
 
-_Batch: Any = type(tf.data.Dataset.range(1).batch(1))
+_Batch: Any = batch_op._BatchDataset
 
 
 class BatchedDataset(_Batch):  # type: ignore[misc]

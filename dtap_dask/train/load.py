@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -40,7 +40,7 @@ def load(
     drop_remainder: bool = False,
     as_vectors: bool = False,
     ids: Ids = "int64",
-    readers: tuple[int, int] | None = None,
+    readers: tuple[int, int] | tf.distribute.InputContext | Literal["TF_CONFIG"] | None = None,
     remainder: Remainder | None = None,
     on_bad_record: OnBadRecord = "error",
     state: Mapping[str, Any] | None = None,
@@ -69,6 +69,8 @@ def load(
     batch smaller, "drop" (as `drop_remainder`) leaves them out, "pad" adds rows of zeros with weight 0, "repeat" rows
     from the beginning. `readers=(index, count)`: this is one of `count` processes that divide the rows of each epoch;
     each row comes to one of them, and all have equally many batches. They pad unless `remainder` says otherwise.
+    `readers` may also be the input context of `strategy.distribute_datasets_from_function`, where `batch_size` is that
+    of one replica, or "TF_CONFIG": the tasks of the cluster in this environment variable.
 
     `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
     `{"skip": 1000}` says; `stats()` counts them.
@@ -122,6 +124,8 @@ def _loaded(source: RowSource, options: BatchOptions, start: Position) -> LoopDa
     def for_service() -> tf.data.Dataset:
         if source.cache is not None:
             raise StorageError(_NOT_SERVED.format(url=source.split.store.url))
+        if source.readers.count > 1:
+            raise JobError(Problem("readers", _NO_READERS))
         if options.remainder in ("pad", "repeat"):
             raise JobError(Problem("remainder", _NO_REMAINDER.format(options.remainder)))
         if options.skips:
@@ -143,6 +147,10 @@ def _loaded(source: RowSource, options: BatchOptions, start: Position) -> LoopDa
 _NOT_SERVED = (
     "{url} is on no filesystem that the workers of tf.data service can open, so they cannot load it. Mount it on them "
     "and name the mount in `storage.mounts`, or copy it to a filesystem that they share."
+)
+_NO_READERS = (
+    "tf.data service divides the rows among its consumers itself: leave `readers` out, and give each process the same "
+    "`job_name` in the service's `distribute`"
 )
 _NO_REMAINDER = (
     "the workers of tf.data service do not know the others' rows, so that {0!r} would not give them equal numbers of "

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.data.ops import iterator_ops
 
 from dtap_dask.errors import StorageError
 from dtap_dask.train.passes import Passes
 from dtap_dask.train.place import Place
 
 _SAVED = "dtap_dask_position"  # the name of a position in a checkpoint
-_Iterator: Any = type(iter(tf.data.Dataset.range(0)))
+_Iterator: Any = iterator_ops.OwnedIterator
 
 
 @dataclass(frozen=True)
