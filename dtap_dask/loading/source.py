@@ -22,6 +22,7 @@ from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.order import EpochOrder, group_size
 from dtap_dask.loading.position import Position, Readers, Span, Taken, cut, size
 from dtap_dask.loading.runs import Runs, runs_of
+from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.storage import local_copies
 from dtap_dask.storage.cache import Cache
 from dtap_dask.words import count
@@ -37,6 +38,7 @@ def open_source(
     storage: Mapping[str, Any] | None,
 ) -> RowSource:
     """The source for the arguments of `load` and `batches`; its errors are theirs."""
+    keep_freed_memory()
     found = open_split(path, split, storage)
     cache = local_copies.cache(storage or {}) if not found.paths else None
     source = RowSource(found, seed, found.fitted if shuffle is None else shuffle, readers, cache)

@@ -25,9 +25,9 @@ SLOW = 20  # protobuf encodes one row of so many
 def main() -> None:
     """Read, measure, print one line of JSON: for each contender rows, bytes and the seconds of each round."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from dtap_dask.job.execution.memory import keep_freed_memory
     from dtap_dask.records.example import Layout, encoder_of
     from dtap_dask.records.manifest_read import read_manifest
+    from dtap_dask.records.memory import keep_freed_memory
     from dtap_dask.records.shard import ENCODED_ROWS
     from dtap_dask.storage import open_store
 

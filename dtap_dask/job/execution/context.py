@@ -8,11 +8,11 @@ from functools import lru_cache
 
 from dtap_dask.features import FittedState, Graph, Transform
 from dtap_dask.features.steps.transformers import allow_estimators
-from dtap_dask.job.execution.memory import keep_freed_memory
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.lake.scan import ScanSpec
 from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import RunPaths
+from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.records.shard import Shuffle
 from dtap_dask.storage import Store, open_store
 

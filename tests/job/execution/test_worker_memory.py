@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import resource
 import numpy as np, pyarrow as pa
-from dtap_dask.job.execution.memory import keep_freed_memory
+from dtap_dask.records.memory import keep_freed_memory
 keep_freed_memory()
 def faults():
     np.ones(2 << 20)  # 16 MiB
