@@ -50,7 +50,7 @@ class SpansPass:
         """`spans` are ascending; `files` opens the shards for windows of these groups."""
         self._split, self._runs, self._order, self._repair = split, runs, order, repair
         self._pieces = order.pieces(spans)
-        self._files = files(order, [order.window(number).group for number in self._pieces[:, 0].tolist()])
+        self._files = files(order, order.groups(self._pieces[:, 0]).tolist())
 
     def __len__(self) -> int:
         return len(self._pieces)

@@ -79,9 +79,13 @@ class EpochOrder:
         """The shards of a group, by their numbers in the manifest."""
         return self._shards[self._first_shard[group] : self._first_shard[group + 1]]
 
+    def groups(self, windows: RowNumbers) -> RowNumbers:
+        """The group of each of these windows."""
+        return np.searchsorted(self._group_windows, windows, "right") - 1
+
     def window(self, number: int) -> Window:
         """The window of that number."""
-        group = int(np.searchsorted(self._group_windows, number, "right")) - 1
+        group = int(self.groups(np.array(number)))
         found, within = self._group(group), number - int(self._group_windows[group])
         start, stop = found.run_starts[within : within + 2]
         rows = int(found.row_starts[within + 1] - found.row_starts[within])

@@ -94,6 +94,10 @@ def test_the_place_does_not_matter_for_the_cost() -> None:
     order._group = lambda number: (built.append(number), arranged(number))[1]
     assert len(order.pieces([(987_654_321, 987_654_322)])) == 1
     assert len(set(built)) == 1
+    pieces = order.pieces([(500_000_000, 1_000_000_000)])
+    assert len(order.groups(pieces[:, 0])) == len(pieces) > 7_000
+    assert order.window(int(pieces[0, 0])).rows > 0
+    assert len(set(built)) <= 3  # the groups of both ends
 
 
 @pytest.mark.parametrize("kind", ["blocks", "rows"])
