@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dtap_dask.job.planning.describe import plan
     from dtap_dask.job.planning.plan import Plan
     from dtap_dask.job.read import read
+    from dtap_dask.job.read_records import read_records
     from dtap_dask.job.running.run import run
     from dtap_dask.job.running.submit import submit
     from dtap_dask.loading.batches import batches
@@ -47,6 +48,7 @@ _HOMES = {
     "load": ("dtap_dask.train.load", "load"),
     "plan": ("dtap_dask.job.planning.describe", "plan"),
     "read": ("dtap_dask.job.read", "read"),
+    "read_records": ("dtap_dask.job.read_records", "read_records"),
     "run": ("dtap_dask.job.running.run", "run"),
     "saved_state": ("dtap_dask.train.backup", "saved_state"),
     "serving": ("dtap_dask.train.serving.layer", "serving"),
@@ -71,6 +73,7 @@ __all__ = [
     "load",
     "plan",
     "read",
+    "read_records",
     "run",
     "saved_state",
     "serving",

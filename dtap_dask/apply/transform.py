@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.apply.rows import as_batch
-from dtap_dask.features import Rows
 from dtap_dask.features.columns.column import Array
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.transformers import allow_estimators, allowed_estimators
+from dtap_dask.records.tables import as_table
 
 
 def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, Any] | None = None) -> Any:
@@ -40,7 +40,7 @@ def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, 
         return _by_partition(features, path, rows, storage)
     made = features.apply(as_batch(rows, features.raw.schema))
     if isinstance(rows, pa.RecordBatch | pa.Table):
-        return _as_table(made, features.infos)
+        return as_table(made, features.infos)
     return {info.name: _as_loaded(made[info.name], info) for info in features.infos}
 
 
@@ -64,31 +64,12 @@ def _as_loaded_elements(values: pa.Array, info: FeatureInfo) -> Array:
     return np.asarray(values.to_numpy(zero_copy_only=False).astype(info.dtype, copy=False))
 
 
-def _as_table(made: Rows, infos: tuple[FeatureInfo, ...]) -> pa.Table:
-    """Vectors and tensors as (nested) lists of a fixed size."""
-    return pa.table({info.name: _as_arrow(made[info.name], info) for info in infos})
-
-
-def _as_arrow(values: Array | pa.Array, info: FeatureInfo) -> pa.Array:
-    if isinstance(values, pa.Array):
-        numbers = info.shape == (None,) and info.dtype != "bytes"
-        return values.cast(pa.large_list(_arrow_type(info))) if numbers else values
-    array = pa.array(np.ascontiguousarray(values.astype(info.dtype, copy=False)).reshape(-1))
-    for size in reversed(info.shape):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    return array
-
-
-def _arrow_type(info: FeatureInfo) -> pa.DataType:
-    return pa.from_numpy_dtype(np.dtype(info.dtype))
-
-
 def _by_partition(
     features: FittedFeatures, path: str | os.PathLike[str], frame: Any, storage: Mapping[str, Any] | None
 ) -> Any:
     """The Dask DataFrame of the features; the dataset is opened in each worker."""
     nothing = features.raw.schema.empty_table()
-    meta = _as_frame(_as_table(features.apply(as_batch(nothing, features.raw.schema)), features.infos))
+    meta = _as_frame(as_table(features.apply(as_batch(nothing, features.raw.schema)), features.infos))
     given = (os.fspath(path), storage, allowed_estimators())
     return frame.map_partitions(_partition, *given, meta=meta, enforce_metadata=False)
 
@@ -96,7 +77,7 @@ def _by_partition(
 def _partition(frame: Any, path: str, storage: Mapping[str, Any] | None, estimators: tuple[str, ...]) -> Any:
     allow_estimators(*estimators)
     features = open_features(path, storage)
-    table = _as_table(features.apply(as_batch(frame, features.raw.schema)), features.infos)
+    table = as_table(features.apply(as_batch(frame, features.raw.schema)), features.infos)
     return _as_frame(table).set_axis(frame.index)
 
 

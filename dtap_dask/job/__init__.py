@@ -14,6 +14,6 @@ execution   what runs on workers, and what sends it there
 dashboard   a page and metrics in Dask's dashboard
 estimators  fitting with dask-ml, and fitted steps as its estimators
 preview     a few rows as the records will hold them
-read        the filtered source as a Dask DataFrame
+read, read_records  the filtered source as a Dask DataFrame, and records as one or as an Arrow table
 running     a run from its plan to its manifest, submitted or here
 """

@@ -108,6 +108,17 @@ def staged_bytes(split: DatasetSplit, shuffle: bool) -> tuple[int, int]:
     return sum(sizes[:group]), sum(sizes[: 2 * group])
 
 
+def open_shard(split: DatasetSplit, shard: int, cache: Cache | None) -> OpenShard:
+    """A shard in place, or with a cache from there, where it is fetched first; the cache may evict it meanwhile."""
+    if cache is None:
+        return _open(split, shard, split.paths[shard])
+    held = cache.stage(split.store, split.shards[shard], lambda: False)
+    try:
+        return _open(split, shard, held.path)
+    finally:
+        held.release()
+
+
 def _open(split: DatasetSplit, shard: int, path: str) -> OpenShard:
     info = split.shards[shard]
     return OpenShard(f"{split.store.url}/{info.path}", info, path, split.layout.compression == "gzip")
