@@ -128,12 +128,17 @@ class RowSource:
     def _again(self, position: Position, rows: int) -> list[Span]:
         """`rows` from the beginning of this reader's part of the epoch, over and over if it has fewer.
 
-        A reader without a row repeats the first one of the epoch.
+        A reader without a row repeats the first one of the epoch. Rows that were repeated before the position are not
+        repeated again.
         """
+        if rows <= 0:
+            return []
         begin = position.begin(self.readers.count)
-        part = begin.parts(self.split.rows, self.readers.count)[self.readers.index] or [(0, 1)]
-        whole, rest = divmod(max(0, rows), size(part))
-        return [*part * whole, *cut(part, rest)[0]]
+        part = begin.parts(self.split.rows, self.readers.count)[self.readers.index]
+        done = max(0, position.taken[-1].rows - size(part)) if begin is not position else 0
+        part = part or [(0, 1)]
+        whole, rest = divmod(done + rows, size(part))
+        return cut([*part * whole, *cut(part, rest)[0]], done)[1]
 
     def start(self, state: Mapping[str, Any] | None, options: BatchOptions) -> Position:
         """Where a loader of such batches begins. DataError where it has none; see `position` for the state."""

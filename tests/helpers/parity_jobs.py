@@ -174,7 +174,7 @@ class ParityJob:
             self._check_refused(one, state)
 
     def _check_refused(self, drawn: Drawn, state: FittedState, most: int = 2) -> None:
-        """Rows that the steps refuse are refused in every way."""
+        """Rows that one way refuses are refused by the other."""
         if not len(drawn.refused):
             return
         outputs = tuple(one for one in state.graph.outputs if {*one.columns} <= {*drawn.case.types})
@@ -182,8 +182,8 @@ class ParityJob:
         transform, module = Transform(alone), ServingModule(alone, {})
         for row in range(min(most, len(drawn.refused))):
             rows = _batch(drawn.refused.slice(row, 1))
-            assert outcome(transform.apply, rows) is None, drawn.case
-            assert outcome(module, raw_tensors(rows)) is None, drawn.case
+            refused = outcome(transform.apply, rows) is None  # not always: the job has fitted the rows in other numbers
+            assert (outcome(module, raw_tensors(rows)) is None) == refused, drawn.case
 
 
 def _cycled(rows: pa.Table, count: int) -> pa.Table:

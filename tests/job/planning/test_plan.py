@@ -66,7 +66,7 @@ def test_many_footers_are_read_in_tasks_named_scan(
 
     monkeypatch.setattr(dask_executor.DaskExecutor, "each", spy)
     manifest = dtap_dask.run(job, client=client, progress="silent")
-    assert calls == [("scan", 3), ("write", len(here.write_tasks))]
+    assert calls == [("scan", 3), ("write", len(here.write_tasks)), ("compare", 1)]
     assert manifest.fingerprint == here.fingerprint
     assert manifest.source.rows.read == here.totals.rows.read
 
