@@ -17,6 +17,8 @@ from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.records import blocks, columns
 from dtap_dask.records.blocks import BlockFrame
 from dtap_dask.records.example import decode_records, not_this_schema
+from dtap_dask.records.rows_decode import decode_equal
+from dtap_dask.records.tfrecord import FOOTER, HEADER
 from dtap_dask.records.wire import Bytes
 
 PADDING_WEIGHT = "/weight"  # the key of a weight among packed rows; no feature has such a name
@@ -82,10 +84,29 @@ class Decoder:
         return self._with_weight(packed, 1)
 
     def _decoded(self, read: Sequence[RecordBytes]) -> Rows:
+        equal = self._equal_rows(read)
+        if equal is not None:
+            return self._packed(equal)
         payloads = [payload for records in read for payload in records.payloads()]
         if self._split.layout.kind == "blocks" and not self.variable:
             return self._matrices(payloads)
-        rows = decode_records(self._split.infos, self._split.layout, [payload.tobytes() for payload in payloads])
+        records = [payload.tobytes() for payload in payloads]
+        return self._packed(decode_records(self._split.infos, self._split.layout, records))
+
+    def _equal_rows(self, read: Sequence[RecordBytes]) -> Rows | None:
+        """The rows of records of the layout rows that all have one length, as those of fixed-width columns do."""
+        lengths = {records.length for records in read}
+        if self._split.layout.kind != "rows" or self.variable or len(lengths) != 1 or None in lengths:
+            return None
+        if not all(map(columns.is_fixed, self._split.infos)):
+            return None
+        raw = np.concatenate([records.data.reshape(len(records), -1)[:, HEADER:-FOOTER] for records in read])
+        try:
+            return decode_equal(self._split.infos, raw)
+        except ValueError as error:
+            raise not_this_schema(error) from error
+
+    def _packed(self, rows: Rows) -> Rows:
         packed: Rows = {
             stored: np.concatenate([columns.matrix(info, rows) for info in span.infos], axis=1)
             for stored, span in self.spans.items()

@@ -34,24 +34,30 @@ def decode_rows(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows:
 
 def _decode_template(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> Rows | None:
     """The rows of records that are exactly what RowsEncoder writes for fixed-width columns, else None."""
-    if not records or not all(map(columns.is_fixed, infos)):
+    if not records or not all(map(columns.is_fixed, infos)) or len({len(record) for record in records}) > 1:
         return None
+    return decode_equal(infos, np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1))
+
+
+def decode_equal(infos: Sequence[FeatureInfo], records: Bytes) -> Rows | None:
+    """The rows of records [n, length] that are exactly what RowsEncoder writes for fixed-width columns, else None.
+
+    ValueError where a number does not fit in its column's stored dtype.
+    """
     encoder = RowsEncoder(infos)
-    if {len(record) for record in records} != {len(encoder.template)}:
+    if records.shape[1] != len(encoder.template):
         return None
-    raw = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1)
-    template = np.frombuffer(encoder.template, np.uint8)
-    constant = np.ones(len(template), np.bool_)
-    for slot in encoder.slots:
-        constant[slot.at : slot.at + slot.size * slot.count] = False
-    if not (raw[:, constant] == template[constant]).all():
+    raw, template = records, np.frombuffer(encoder.template, np.uint8)
+    ends = [(slot.at, slot.at + slot.size * slot.count) for slot in sorted(encoder.slots, key=lambda slot: slot.at)]
+    between = zip([0, *(stop for _, stop in ends)], [*(start for start, _ in ends), len(template)], strict=True)
+    if not all((raw[:, start:stop] == template[start:stop]).all() for start, stop in between):
         return None
     rows: Rows = {}
     for slot in encoder.slots:
         values = _slot_values(slot, raw[:, slot.at : slot.at + slot.size * slot.count])
         if values is None:
             return None
-        rows[slot.info.name] = values.reshape(len(records), *slot.info.shape)
+        rows[slot.info.name] = values.reshape(len(raw), *slot.info.shape)
     return rows
 
 
