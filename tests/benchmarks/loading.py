@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +49,26 @@ def save(dataset: Path, folder: Path, batch: int) -> None:
         ours(dataset, batch).save(str(folder / f"saved-{batch}"))
 
 
-def mapped(folder: Path, batch: int) -> Iterator[tuple[dict[str, Any], Any]]:
+@dataclass(frozen=True)
+class Mapped:
     """Raw matrices in files that are mapped into memory, in batches of neighbours that come in random order.
 
     NVIDIA's DLRM examples call this form tf_raw; it has no checksums and shuffles no rows.
     """
-    parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("float32", "int32", "label")}
-    starts = np.random.default_rng(0).permutation(np.arange(0, len(parts["label"]), batch))
-    for start in starts:
-        each = {name: np.array(part[start : start + batch]) for name, part in parts.items()}
-        yield each, each.pop("label")
+
+    folder: Path
+    batch: int
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], Any]]:
+        parts = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ("float32", "int32", "label")}
+        starts = np.random.default_rng(0).permutation(np.arange(0, len(parts["label"]), self.batch))
+        for start in starts:
+            each = {name: np.array(part[start : start + self.batch]) for name, part in parts.items()}
+            yield each, each.pop("label")
 
 
 def write_raw(dataset: Path, folder: Path) -> None:
-    """Keep all rows as `mapped` takes them."""
+    """Keep all rows as Mapped takes them."""
     if (folder / "label.npy").exists():
         return
     found = list(dtap_dask.batches(dataset, batch_size=65_536, shuffle=False, as_vectors=True, ids="int32"))

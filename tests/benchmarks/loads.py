@@ -75,7 +75,7 @@ def _contenders(section: Section, folder: Path, batch: int, most: int) -> list[t
         (wide, lambda: loading.packed(blocks, batch), most),
         (plain, lambda: loading.arrays(blocks, batch), most),
         (kept, lambda: loading.saved(folder, batch), most),
-        (raw, lambda: loading.mapped(folder, batch), most),
+        (raw, lambda: loading.Mapped(folder, batch), most),
         (together, lambda: loading.parse_batch(rows, batch), most // 5),
         (each, lambda: loading.parse_each(rows, batch), most // 20),
     ]
