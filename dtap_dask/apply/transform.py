@@ -14,6 +14,8 @@ from dtap_dask.apply.rows import as_batch
 from dtap_dask.features.columns.column import Array
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.transformers import allow_estimators, allowed_estimators
+from dtap_dask.lake.scan import BATCH_ROWS
+from dtap_dask.records import columns
 from dtap_dask.records.tables import as_table
 
 
@@ -38,9 +40,14 @@ def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, 
     features = open_features(path, storage)
     if hasattr(rows, "map_partitions"):
         return _by_partition(features, path, rows, storage)
-    made = features.apply(as_batch(rows, features.raw.schema))
-    if isinstance(rows, pa.RecordBatch | pa.Table):
-        return as_table(made, features.infos)
+    given = rows if isinstance(rows, pa.RecordBatch | pa.Table) else as_batch(rows, features.raw.schema)
+    # By batches that fit in the processor's caches, as runs do.
+    starts = range(0, max(1, given.num_rows), BATCH_ROWS)
+    batches = (as_batch(given.slice(start, BATCH_ROWS), features.raw.schema) for start in starts)
+    parts = [features.apply(batch) for batch in batches]
+    if given is rows:
+        return pa.concat_tables([as_table(part, features.infos) for part in parts])
+    made = columns.join(parts)
     return {info.name: _as_loaded(made[info.name], info) for info in features.infos}
 
 

@@ -107,6 +107,15 @@ def forms(table: pa.Table) -> Iterator[tuple[str, Any]]:
     yield "dicts", table.to_pylist()
 
 
+def test_rows_of_several_batches_are_those_of_one(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = lake().filter(pc.fill_null(pc.not_equal(lake()["company"], "zz"), True))
+    whole, named = dtap_dask.transform(dataset, table), dtap_dask.transform(dataset, table.to_pylist())
+    monkeypatch.setattr("dtap_dask.apply.transform.BATCH_ROWS", 7)
+    assert dtap_dask.transform(dataset, table).combine_chunks().equals(whole.combine_chunks())
+    again = dtap_dask.transform(dataset, table.to_pylist())
+    assert {name: plain(values) for name, values in again.items()} == {name: plain(one) for name, one in named.items()}
+
+
 def test_new_rows_become_what_the_records_hold(dataset: str) -> None:
     expected, table = records(dataset), lake().drop_columns(["id", "unused"])
     for form, rows in forms(table):
