@@ -80,16 +80,6 @@ def read_records(store: Store, path: str, compression: Compression = "none") -> 
             ) from error
 
 
-def read_record_at(store: Store, path: str, offset: int) -> bytes:
-    """The data of the record that begins at byte `offset` of an uncompressed file; both checksums are verified.
-
-    Raises OutputError with path and offset where it is truncated or corrupt.
-    """
-    with store.open_input(path) as file:
-        file.seek(offset)
-        return _read_record(file, read_exactly(file, HEADER), f"the record at byte {offset} of {store.url}/{path}")
-
-
 def read_heads(store: Store, path: str, compression: Compression, starts: Iterable[int], size: int) -> list[bytes]:
     """The first `size` bytes of the data of the records that begin at `starts`; no checksum is verified.
 
