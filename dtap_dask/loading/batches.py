@@ -12,10 +12,10 @@ import numpy.typing as npt
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
-from dtap_dask.loading.options import BatchOptions, OnBadRecord, batch_options, checked
+from dtap_dask.loading.options import BatchOptions, OnBadRecord
 from dtap_dask.loading.position import Position
 from dtap_dask.loading.sharing import PipelineContext
-from dtap_dask.loading.source import RowSource, open_source
+from dtap_dask.loading.source import RowSource, open_loader
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 
@@ -56,12 +56,14 @@ def batches(
     Raises JobError for wrong arguments and for a state of something else, DataError for a split without rows,
     OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
     """
-    size, number, reader = checked(batch_size, seed, readers)
-    source = open_source(path, split, shuffle=shuffle, seed=number, readers=reader, storage=storage)
-    options = batch_options(
-        source.split,
-        reader,
-        size,
+    source, options = open_loader(
+        path,
+        split,
+        batch_size,
+        shuffle,
+        seed,
+        readers=readers,
+        storage=storage,
         features=features,
         kept=kept,
         label=label,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.decode import Decoder, parts_of
 from dtap_dask.records import columns
 
 
@@ -42,15 +42,8 @@ def unpacked(
 
 def _vector(decoder: Decoder, packed: Rows, dtype: str, infos: Sequence[FeatureInfo]) -> npt.NDArray[Any]:
     """Features of one delivered dtype side by side: [rows, width]."""
-    names, parts = {info.name for info in infos}, []
-    for stored, span in decoder.spans.items():
-        at = 0
-        for wanted, run in itertools.groupby(span.infos, lambda info: info.name in names):
-            size = sum(map(columns.width, run))
-            if wanted:
-                parts.append(packed[stored][:, at : at + size])
-            at += size
-    return np.concatenate(parts, axis=1, dtype=dtype, casting="unsafe")
+    parts = parts_of(decoder.spans, {info.name for info in infos})
+    return np.concatenate([packed[stored][:, part] for stored, part in parts], axis=1, dtype=dtype, casting="unsafe")
 
 
 def _of_matrix(

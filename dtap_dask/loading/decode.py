@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,17 @@ def _span(group: Sequence[FeatureInfo], names: Collection[str]) -> MatrixSpan:
     wanted = [index for index, info in enumerate(group) if info.name in names]
     first, last = wanted[0], wanted[-1] + 1
     return MatrixSpan(group[first:last], ends[first], ends[last], ends[-1])
+
+
+def parts_of(spans: Mapping[str, MatrixSpan], names: Container[str]) -> Iterator[tuple[str, slice]]:
+    """Where the columns `names` are in the matrices of spans: the stored dtype, and columns that are neighbours."""
+    for stored, span in spans.items():
+        at = 0
+        for wanted, run in itertools.groupby(span.infos, lambda info: info.name in names):
+            stop = at + sum(map(columns.width, run))
+            if wanted:
+                yield stored, slice(at, stop)
+            at = stop
 
 
 class Decoder:
@@ -95,10 +106,10 @@ class Decoder:
 
     def _equal_rows(self, read: Sequence[RecordBytes]) -> Rows | None:
         """The rows of records of the layout rows that all have one length, as those of fixed-width columns do."""
-        lengths = {records.length for records in read}
-        if self._split.layout.kind != "rows" or self.variable or len(lengths) != 1 or None in lengths:
+        if self._split.layout.kind != "rows" or not self.quick:
             return None
-        if not all(map(columns.is_fixed, self._split.infos)):
+        lengths = {records.length for records in read}
+        if len(lengths) != 1 or None in lengths:
             return None
         raw = np.concatenate([records.data.reshape(len(records), -1)[:, HEADER:-FOOTER] for records in read])
         try:
@@ -151,7 +162,7 @@ class Decoder:
 def zeros_of(infos: Sequence[FeatureInfo], rows: int) -> Rows:
     """That many rows of zeros, empty texts and empty lists, as the transform returns rows."""
     return {
-        info.name: np.zeros((rows, *map(int, filter(None, info.shape))), np.dtype(info.stored))
+        info.name: np.zeros((rows, *(size or 0 for size in info.shape)), np.dtype(info.stored))
         if columns.is_fixed(info)
         else _empty(info, rows)
         for info in infos

@@ -39,9 +39,7 @@ class RecordBytes:
 
     @property
     def length(self) -> int | None:
-        """The length of each, framed, where there are many of one length."""
-        if len(self) < MANY:
-            return None
+        """The length of each, framed, where they all have one."""
         lengths = np.diff(self.ends)
         return int(lengths[0]) if (lengths == lengths[0]).all() else None
 
@@ -111,7 +109,7 @@ class OpenShard:
 
     def _check(self, found: RecordBytes, first: int, begin: int) -> None:
         """The length before each record, and the checksum after it."""
-        if found.length is not None:
+        if len(found) >= MANY and found.length is not None:
             self._check_equal(found, first, begin)
             return
         data = memoryview(found.data)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from dtap_dask.loading.damage import Repair, SkippedRecords
 from dtap_dask.loading.dataset import DatasetSplit, open_split
 from dtap_dask.loading.epoch import ReaderPass, SpansPass
 from dtap_dask.loading.files import LocalShards, ShardFiles, StagedShards, staged_bytes
-from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.options import BatchOptions, batch_options, checked
 from dtap_dask.loading.order import EpochOrder, group_size
 from dtap_dask.loading.position import Position, Readers, Span, Taken, cut, size
 from dtap_dask.loading.runs import Runs, runs_of
@@ -28,25 +28,31 @@ from dtap_dask.storage.cache import Cache
 from dtap_dask.words import count
 
 
-def open_source(
+def open_loader(
     path: str | os.PathLike[str],
     split: str,
-    *,
+    batch_size: Any,
     shuffle: bool | None,
-    seed: int,
-    readers: Readers,
+    seed: Any,
+    *,
+    readers: Any,
     storage: Mapping[str, Any] | None,
-) -> RowSource:
-    """The source for the arguments of `load` and `batches`; its errors are theirs."""
+    **batch: Any,
+) -> tuple[RowSource, BatchOptions]:
+    """The source and the batches for the arguments of `load` and `batches`, whose errors these are.
+
+    `batch`: the arguments of `batch_options`.
+    """
+    size, number, reader = checked(batch_size, seed, readers)
     keep_freed_memory()
     found = open_split(path, split, storage)
     cache = local_copies.cache(storage or {}) if not found.paths else None
-    source = RowSource(found, seed, found.fitted if shuffle is None else shuffle, readers, cache)
+    source = RowSource(found, number, found.fitted if shuffle is None else shuffle, reader, cache)
     if cache is not None:
         least, _ = staged_bytes(found, source.shuffle)
         together = count(min(group_size(found, source.shuffle), len(found.shards)), "shard")
         cache.check_fits(least, f"the {together} of {found.store.url} read at the same time")
-    return source
+    return source, batch_options(found, reader, size, **batch)
 
 
 class _StateModel(BaseModel):

@@ -5,7 +5,6 @@ The fewer and larger the arrays, the less Python has to do, whose lock the train
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder, zeros_of
+from dtap_dask.loading.decode import Decoder, parts_of, zeros_of
 from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.loading.options import BatchOptions
@@ -78,14 +77,8 @@ class MatrixForm:
 
     def _vector(self, matrices: Mapping[str, tf.Tensor], dtype: str, names: set[str]) -> tf.Tensor:
         """Features of one delivered dtype side by side, in the order of BatchOptions.vectors."""
-        parts = []
-        for stored, span in self._decoder.spans.items():
-            at = 0
-            for wanted, run in itertools.groupby(span.infos, lambda info: info.name in names):
-                size = sum(map(columns.width, run))
-                if wanted:
-                    parts.append(tf.cast(matrices[stored][:, at : at + size], tf.as_dtype(dtype)))
-                at += size
+        found = parts_of(self._decoder.spans, names)
+        parts = [tf.cast(matrices[stored][:, part], tf.as_dtype(dtype)) for stored, part in found]
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 

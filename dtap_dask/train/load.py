@@ -13,10 +13,10 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from dtap_dask.errors import JobError, Problem, StorageError
-from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder, batch_options, checked
+from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder
 from dtap_dask.loading.order import WINDOW_ROWS
 from dtap_dask.loading.position import Position
-from dtap_dask.loading.source import RowSource, open_source
+from dtap_dask.loading.source import RowSource, open_loader
 from dtap_dask.train.batches import BatchedDataset, rebatched
 from dtap_dask.train.forms import RecordForm
 from dtap_dask.train.loop import LoopDataset, LoopHooks
@@ -96,12 +96,14 @@ def load(
     if drop_remainder and remainder not in (None, "drop"):
         raise JobError(Problem("remainder", f"{remainder!r} and drop_remainder exclude each other; give one of them"))
     remainder = "drop" if drop_remainder else remainder
-    size, number, reader = checked(batch_size, seed, readers)
-    source = open_source(path, split, shuffle=shuffle, seed=number, readers=reader, storage=storage)
-    options = batch_options(
-        source.split,
-        reader,
-        size,
+    source, options = open_loader(
+        path,
+        split,
+        batch_size,
+        shuffle,
+        seed,
+        readers=readers,
+        storage=storage,
         features=features,
         kept=kept,
         label=label,

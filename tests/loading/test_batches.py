@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError, OutputError
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.columns import Ragged
 from dtap_dask.records.example import Layout
@@ -231,6 +232,10 @@ def test_padding_is_zeros_that_weigh_nothing(tmp_path: Path) -> None:
         assert plain(features["pair"])[1:] == [[b"", b""]] * 3
         assert features["sizes"][1:].tolist() == [[0, 0, 0]] * 3
         assert late.dtype == np.float32
+    none = FeatureInfo("none", "feature", "float64", "float64", (0,))  # a vector without values, beside texts
+    empty = write(tmp_path / "empty", [5], Layout("blocks", 4), (*INFOS, none))
+    *_, ((features, _, _), _) = batches(empty, batch_size=4, remainder="pad", kept=True)
+    assert features["none"].shape == (4, 0)
     own = write(tmp_path / "own", [5], Layout("blocks", 4), PLAIN)
     *_, (_, _, weight) = batches(own, batch_size=4, remainder="pad")
     assert weight.tolist() == [1, 0, 0, 0]

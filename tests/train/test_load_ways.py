@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import write_dataset
+from datasets import in_memory, write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import open_split
 from dtap_dask.records.example import Layout
-from dtap_dask.storage import open_store
 from dtap_dask.train import blocks
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
@@ -239,11 +238,8 @@ def test_an_unshuffled_iterator_is_restored(path: str, tmp_path: Path) -> None:
 @pytest.fixture
 def staged(path: str, tmp_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The dataset on a filesystem that TensorFlow cannot open, and the storage to load it with."""
-    there, here = open_store("memory://test_load_ways"), open_store(path)
-    for file in here.list_files():
-        there.write_atomic(file.path, here.read_bytes(file.path))
-    yield "memory://test_load_ways", {"cache": {"path": str(tmp_path / "cache")}}
-    there.delete_tree("")
+    with in_memory(path, "memory://test_load_ways") as url:
+        yield url, {"cache": {"path": str(tmp_path / "cache")}}
 
 
 # tf.data service, and tools that look into a dataset.

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from datasets import in_memory
 from dtap_dask.errors import JobError, OutputError, StorageError
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.columns import Ragged
 from dtap_dask.records.example import Layout
-from dtap_dask.storage import open_store
 from dtap_dask.train.backup import Backup, saved_state
 from dtap_dask.train.load import load
-from numbered_rows import PLAIN, write
+from numbered_rows import INFOS, PLAIN, write
 from waiting import until
 
 SHARDS = [30, 0, 1, 47]
@@ -81,6 +82,13 @@ def test_load_gives_what_batches_gives(tmp_path: Path, kind: Any, compression: A
             same(one, other)
 
 
+def test_padding_of_a_vector_without_values(tmp_path: Path) -> None:
+    none = FeatureInfo("none", "feature", "float64", "float64", (0,))
+    path = write(tmp_path, [5], Layout("blocks", 4), (*INFOS, none))
+    for one, other in zip(*(make(path, batch_size=4, remainder="pad") for make in (batches, load)), strict=True):
+        same(one, other)
+
+
 def test_a_state_may_be_taken_from_one_and_given_to_the_other(path: str) -> None:
     options: dict[str, Any] = {"batch_size": BATCH, "kept": True}
     whole = [rows_of(batches(path, **options))]
@@ -130,11 +138,8 @@ def test_the_position_of_other_elements_is_refused(path: str, tmp_path: Path) ->
 @pytest.fixture
 def staged(path: str, tmp_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The dataset on a filesystem that TensorFlow cannot open, and the storage to load it with."""
-    there, here = open_store("memory://test_resume"), open_store(path)
-    for file in here.list_files():
-        there.write_atomic(file.path, here.read_bytes(file.path))
-    yield "memory://test_resume", {"cache": {"path": str(tmp_path / "cache")}}
-    there.delete_tree("")
+    with in_memory(path, "memory://test_resume") as url:
+        yield url, {"cache": {"path": str(tmp_path / "cache")}}
 
 
 def test_a_state_is_of_the_rows_wherever_they_are(

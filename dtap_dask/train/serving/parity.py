@@ -11,6 +11,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.apply.dataset import FittedFeatures
+from dtap_dask.apply.parity import SUM_ULPS
 from dtap_dask.apply.rows import as_batch
 from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features import Rows
@@ -18,7 +19,6 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.train.serving.rows import made_up
 
 ROWS = 32  # of the source, and made up
-SUM_ULPS = 4  # of float32, by which sums over a block may differ
 
 SourceRows = Callable[[Mapping[str, Any], Sequence[str], int], pa.Table]
 """(a job's document, columns, count) -> at most that many rows of the job's source."""
