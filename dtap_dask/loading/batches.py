@@ -104,7 +104,7 @@ class Batches:
     def _begin(self) -> tuple[Position, Generator[Any]]:
         """The position where the next iteration begins, and its batches."""
         begin, self._next = self._next, Position(self._next.epoch + 1)
-        return begin, _batches(self._source, self._options, begin)
+        return begin, epoch_batches(self._source, self._options, begin)
 
     def _after(self, position: Position) -> Position:
         """The position after the next batch."""
@@ -138,7 +138,7 @@ class BatchIterator:
         return self._of.state() if self._position is None else self._of._source.state(self._position)
 
 
-def _batches(source: RowSource, options: BatchOptions, position: Position) -> Generator[Any]:
+def epoch_batches(source: RowSource, options: BatchOptions, position: Position) -> Generator[Any]:
     """What is left of an epoch in batches."""
     decoder = Decoder(source.split, options.dtypes.keys(), weighted=options.weighted)
     for packed in _cut(source.reader_pass(position, options).ahead(decoder, THREADS), options.size):
