@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
-from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
+from dtap_dask.loading.decode import PADDING_WEIGHT
 from dtap_dask.loading.options import BatchOptions, OnBadRecord
-from dtap_dask.loading.position import Position
 from dtap_dask.loading.sharing import PipelineContext
-from dtap_dask.loading.source import RowSource, open_loader
+from dtap_dask.loading.source import BatchSource, open_loader
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 
@@ -78,7 +77,7 @@ def batches(
 class Batches:
     """Batches of one split. Every iteration is the next epoch; `len()` is the number of batches of a whole one."""
 
-    def __init__(self, source: RowSource, options: BatchOptions, state: Mapping[str, Any] | None):
+    def __init__(self, source: BatchSource, options: BatchOptions, state: Mapping[str, Any] | None):
         self._source, self._options = source, options
         self._next = source.start(state, options)
 
@@ -88,7 +87,7 @@ class Batches:
         return self._options.names
 
     def __len__(self) -> int:
-        return self._source.left(Position(), self._options)
+        return self._source.cardinality(self._options)
 
     def __iter__(self) -> BatchIterator:
         return BatchIterator(self)
@@ -101,12 +100,12 @@ class Batches:
         """The state before the next iteration."""
         return self._source.state(self._next)
 
-    def _begin(self) -> tuple[Position, Generator[Any]]:
+    def _begin(self) -> tuple[Any, Generator[Any]]:
         """The position where the next iteration begins, and its batches."""
-        begin, self._next = self._next, Position(self._next.epoch + 1)
+        begin, self._next = self._next, self._source.next_epoch(self._next)
         return begin, epoch_batches(self._source, self._options, begin)
 
-    def _after(self, position: Position) -> Position:
+    def _after(self, position: Any) -> Any:
         """The position after the next batch."""
         return self._source.after(position, self._options, 1)
 
@@ -116,7 +115,7 @@ class BatchIterator:
 
     def __init__(self, batches: Batches):
         self._of = batches
-        self._position: Position | None = None  # before the next batch; None until the first one is asked for
+        self._position: Any = None  # before the next batch; None until the first one is asked for
         self._made: Generator[Any] = _nothing()
 
     def __iter__(self) -> BatchIterator:
@@ -138,10 +137,10 @@ class BatchIterator:
         return self._of.state() if self._position is None else self._of._source.state(self._position)
 
 
-def epoch_batches(source: RowSource, options: BatchOptions, position: Position) -> Generator[Any]:
+def epoch_batches(source: BatchSource, options: BatchOptions, position: Any) -> Generator[Any]:
     """What is left of an epoch in batches."""
-    decoder = Decoder(source.split, options.dtypes.keys(), weighted=options.weighted)
-    for packed in _cut(source.reader_pass(position, options).ahead(decoder, THREADS), options.size):
+    decoder = source.decoder(options)
+    for packed in _cut(source.packed(position, options, decoder, THREADS), options.size):
         found = unpacked(decoder, packed, options.dtypes, options.vectors)
         yield structured(
             options.infos,

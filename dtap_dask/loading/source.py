@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.damage import Repair, SkippedRecords
 from dtap_dask.loading.dataset import DatasetSplit, open_split
+from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.epoch import ReaderPass, SpansPass
 from dtap_dask.loading.files import LocalShards, ShardFiles, StagedShards, staged_bytes
 from dtap_dask.loading.options import BatchOptions, batch_options, checked
@@ -53,6 +55,45 @@ def open_loader(
         together = count(min(group_size(found, source.shuffle), len(found.shards)), "shard")
         cache.check_fits(least, f"the {together} of {found.store.url} read at the same time")
     return source, batch_options(found, reader, size, **batch)
+
+
+ENDLESS, UNKNOWN = -1, -2  # numbers of batches of an epoch, as tf.data has them
+
+
+class BatchSource(Protocol):
+    """Where batches come from: a sequence of epochs, and positions in it.
+
+    A position is of the source's own kind; it has the number of its `epoch`, and `taken`, which is true where an
+    iteration that begins there has fewer batches than a whole epoch.
+    """
+
+    @property
+    def skipped(self) -> SkippedRecords:
+        """The damaged records that were left out."""
+
+    def decoder(self, options: BatchOptions) -> Decoder:
+        """What describes the packed rows, and decodes records to them."""
+
+    def cardinality(self, options: BatchOptions) -> int:
+        """The batches of every whole epoch; ENDLESS, or UNKNOWN where epochs differ."""
+
+    def start(self, state: Mapping[str, Any] | None, options: BatchOptions) -> Any:
+        """The position of a state, None being the beginning; DataError without batches, JobError for a wrong state."""
+
+    def next_epoch(self, position: Any) -> Any:
+        """The beginning of the epoch after that of a position."""
+
+    def left(self, position: Any, options: BatchOptions) -> int | None:
+        """The batches that are left of an epoch, the same for all readers; None in an endless one."""
+
+    def after(self, position: Any, options: BatchOptions, batches: int) -> Any:
+        """The position `batches` later, in the same epoch or a later one."""
+
+    def state(self, position: Any) -> dict[str, Any]:
+        """A position as JSON types."""
+
+    def packed(self, position: Any, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
+        """The packed rows of what is left of an epoch for this reader, decoded ahead by threads."""
 
 
 class _StateModel(BaseModel):
@@ -99,6 +140,14 @@ class RowSource:
         lines = [f"{shard.path} {shard.rows} {shard.bytes} {shard.crc32c:08x}\n" for shard in self.split.shards]
         return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
+    def decoder(self, options: BatchOptions) -> Decoder:
+        """See BatchSource."""
+        return Decoder(self.split, options.dtypes.keys(), weighted=options.weighted)
+
+    def cardinality(self, options: BatchOptions) -> int:
+        """See BatchSource."""
+        return self.left(Position(), options)
+
     def sizes(self, position: Position) -> tuple[int, int]:
         """The rows that are left for the reader with the most, and for the one with the fewest."""
         sizes = [size(part) for part in position.parts(self.split.rows, self.readers.count)]
@@ -118,6 +167,10 @@ class RowSource:
         spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
         passes = [SpansPass(self.split, self.runs, order, each, self._files, repair=repair) for each in spans if each]
         return ReaderPass(passes, missing if options.remainder == "pad" else 0)
+
+    def packed(self, position: Position, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
+        """See BatchSource."""
+        return self.reader_pass(position, options).ahead(decoder, threads)
 
     def _files(self, order: EpochOrder, groups: Sequence[int]) -> ShardFiles:
         return self._local if self.cache is None else StagedShards(self.split, self.cache, order, groups)
@@ -161,7 +214,11 @@ class RowSource:
 
     def unless_done(self, position: Position, options: BatchOptions) -> Position:
         """The position, or the beginning of the next epoch where no batch is left."""
-        return position if self.left(position, options) else Position(position.epoch + 1)
+        return position if self.left(position, options) else self.next_epoch(position)
+
+    def next_epoch(self, position: Position) -> Position:
+        """See BatchSource."""
+        return Position(position.epoch + 1)
 
     def state(self, position: Position) -> dict[str, Any]:
         """A position as JSON types: a few hundred bytes."""

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from dtap_dask.errors import JobError, OutputError, Problem
-from dtap_dask.loading.position import Position
 from dtap_dask.train.loop import LoopDataset
 
 _FILE = "backup.npz"
@@ -51,7 +50,8 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
         self._folder, self._place, self._every = Path(folder), place, every
         self._quiet = contextlib.ExitStack()
         self._left: int | None = None
-        self._begun, self._batches, self._in_epoch, self._epoch = Position(), 0, 0, 0
+        self._begun: Any = None
+        self._batches = self._in_epoch = self._epoch = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Restore what was saved, if anything."""

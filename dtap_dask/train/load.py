@@ -15,7 +15,6 @@ import tensorflow as tf
 from dtap_dask.errors import JobError, Problem, StorageError
 from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder
 from dtap_dask.loading.order import WINDOW_ROWS
-from dtap_dask.loading.position import Position
 from dtap_dask.loading.source import RowSource, open_loader
 from dtap_dask.train.batches import BatchedDataset, rebatched
 from dtap_dask.train.forms import RecordForm
@@ -115,7 +114,7 @@ def load(
     return _loaded(source, options, source.start(state, options))
 
 
-def _loaded(source: RowSource, options: BatchOptions, start: Position) -> LoopDataset:
+def _loaded(source: RowSource, options: BatchOptions, start: Any) -> LoopDataset:
     """The batches of epochs from a position on."""
     full, size = options.remainder != "keep", options.size
 
@@ -139,7 +138,7 @@ def _loaded(source: RowSource, options: BatchOptions, start: Position) -> LoopDa
     if not start.taken:  # else the first epoch is shorter
         count = source.left(start, options)
         known = data.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
-    whole = source.left(Position(), options) if start.taken else None
+    whole = source.cardinality(options) if start.taken else None
     hooks = LoopHooks(passes, Place(source, options, passes), lambda _: data, for_service, batches=whole)
     made = LoopDataset(BatchedDataset(known, size, full), hooks, size)
     made.vectors = options.names

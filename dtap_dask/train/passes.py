@@ -16,10 +16,8 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError
-from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.position import Position
 from dtap_dask.loading.source import RowSource
 from dtap_dask.train import ending
 from dtap_dask.train.forms import MatrixForm, RecordForm
@@ -36,8 +34,8 @@ class Passes:
     is held by a loop that asks for its first batch.
     """
 
-    def __init__(self, source: RowSource, options: BatchOptions, start: Position):
-        self.begun: list[Position] = []
+    def __init__(self, source: RowSource, options: BatchOptions, start: Any):
+        self.begun: list[Any] = []
         self.first = set[int]()
         self.next = start
         self.beginning = threading.Lock()
@@ -45,7 +43,7 @@ class Passes:
         self.failure: DtapError | None = None
         self._source, self._options = source, options
         self._open: dict[int, ReaderPass] = {}
-        decoder = Decoder(source.split, options.dtypes.keys(), weighted=options.weighted)
+        decoder = source.decoder(options)
         self._form = MatrixForm(decoder, options) if decoder.quick else RecordForm(source.split, options)
         ending.prepare()
 
@@ -73,7 +71,7 @@ class Passes:
         """Begin a pass: its number, and that of its pieces."""
         number, self.failure, position = len(self.begun), None, self.next
         self.begun.append(position)
-        self.next = Position(position.epoch + 1)
+        self.next = self._source.next_epoch(position)
         return number, len(self._opened(number))
 
     def _opened(self, number: int) -> ReaderPass:

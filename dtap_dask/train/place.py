@@ -8,7 +8,7 @@ from typing import Any
 
 from dtap_dask.errors import StorageError
 from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.source import RowSource
+from dtap_dask.loading.source import BatchSource
 from dtap_dask.train.passes import Passes
 
 _TWO = (
@@ -21,7 +21,7 @@ _TWO = (
 class Place:
     """Positions of iterators over a loaded dataset, or over one with the same batches, repeated or not."""
 
-    source: RowSource
+    source: BatchSource
     options: BatchOptions
     passes: Passes
 
