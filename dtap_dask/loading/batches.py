@@ -36,6 +36,11 @@ def batches(
     readers: tuple[int, int] | PipelineContext | Literal["TF_CONFIG"] | None = None,
     remainder: str | None = None,
     on_bad_record: OnBadRecord = "error",
+    skip: int = 0,
+    take: int | None = None,
+    where: str | None = None,
+    resample: Mapping[Any, float] | Literal["balanced"] | None = None,
+    class_weights: Mapping[Any, float] | Literal["balanced"] | None = None,
     state: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> Batches:
@@ -70,6 +75,11 @@ def batches(
         ids=ids,
         remainder=remainder,
         on_bad_record=on_bad_record,
+        skip=skip,
+        take=take,
+        where=where,
+        resample=resample,
+        class_weights=class_weights,
     )
     return Batches(source, options, state)
 

@@ -70,7 +70,7 @@ class Decoder:
 
     def __init__(self, split: DatasetSplit, names: Collection[str], *, weighted: bool = False):
         """`weighted`: packed rows have a weight, 1 for each row of the dataset, and 0 for padding."""
-        self._weighted = weighted
+        self._weighted, self._names = weighted, frozenset(names)
         self.spans = spans_of(split.infos, names)
         self.variable = [info for info in blocks.variable(split.infos) if info.name in names]
         self._split = split
@@ -78,6 +78,10 @@ class Decoder:
             stored: sum(map(columns.width, group)) for stored, group in blocks.matrices(split.infos).items()
         }
         self._frames: dict[int, BlockFrame] = {}
+
+    def is_part_of(self, other: Decoder) -> bool:
+        """Whether the rows that `other` packs have all columns that this one does."""
+        return self._names <= other._names
 
     @property
     def quick(self) -> bool:

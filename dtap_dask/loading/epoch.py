@@ -8,10 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from dtap_dask.errors import DamagedError
 from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.choice import EpochRows, Weights
+from dtap_dask.loading.conditions import Mask
 from dtap_dask.loading.damage import Repair, separate, together
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
@@ -24,11 +25,14 @@ from dtap_dask.records import columns
 
 
 class Piece(NamedTuple):
-    """The records of a window, and rows as places among theirs; `lost` are the window's rows of damaged records."""
+    """The records of a window, and rows as places among theirs.
+
+    `weight` is that of each row of the records, float32: 0 where its record is damaged; None: 1 for all.
+    """
 
     records: list[RecordBytes]
     places: RowNumbers
-    lost: npt.NDArray[np.bool_] | None
+    weight: Weights | None
 
 
 FilesOf = Callable[[EpochOrder, Sequence[int]], ShardFiles]  # for the groups of windows, in order
@@ -46,9 +50,11 @@ class SpansPass:
         files: FilesOf,
         *,
         repair: Repair,
+        chosen: EpochRows | None = None,
     ):
-        """`spans` are ascending; `files` opens the shards for windows of these groups."""
+        """`spans` are ascending; `files` opens the shards for windows of these groups; `chosen`: None for all rows."""
         self._split, self._runs, self._order, self._repair = split, runs, order, repair
+        self._chosen = chosen
         self._pieces = order.pieces(spans)
         self._files = files(order, order.groups(self._pieces[:, 0]).tolist())
 
@@ -57,33 +63,74 @@ class SpansPass:
 
     def read(self, piece: int) -> Piece:
         """A piece whose records have the right checksums."""
-        number, start, stop = self._pieces[piece].tolist()
-        window = self._order.window(number)
-        records = [self._run(window.group, run) for run in window.runs.tolist()]
-        self._files.was_read(window.group)
-        order = self._order.permutation(window)
-        rows = slice(start, window.rows if stop < 0 else stop)
-        return self._piece(window, records, np.arange(window.rows)[rows] if order is None else order[rows])
+        if self._chosen is not None and self._chosen.decoder is not None:
+            return self.decoded(piece, self._chosen.decoder)[0]
+        window = self._window(piece)
+        records = self._records(window)
+        lost = self._lost(window, records)
+        places = None if self._chosen is None else self._chosen.places(window, None, {}, lost)
+        return Piece(records, self._places(piece, window, places), _weight(None, lost))
 
     def decoded(self, piece: int, decoder: Decoder) -> tuple[Piece, Rows]:
         """A piece whose records hold the manifest's columns, and all rows of these records, packed."""
-        found = self.read(piece)
-        window = self._order.window(int(self._pieces[piece, 0]))
-        try:
-            return found, decoder.decode(found.records, window.rows)
-        except DamagedError:
-            runs = zip(window.runs.tolist(), found.records, strict=True)
-            sound = self._piece(window, [self._of_schema(*each, decoder) for each in runs], found.places)
-        return sound, decoder.decode(sound.records, window.rows)
+        window = self._window(piece)
+        records, packed = self._sound(window, self._records(window), decoder)
+        if self._chosen is None:
+            lost = self._lost(window, records)
+            return Piece(records, self._places(piece, window, None), _weight(None, lost)), packed
+        source, values, own = decoder, packed, self._chosen.decoder
+        if own is not None and not own.is_part_of(decoder):
+            source = own
+            records, values = self._sound(window, records, own)
+        lost = self._lost(window, records)
+        places = self._chosen.places(window, own and source, values, lost)
+        weight = _weight(self._chosen.weight(source, values), lost)
+        return Piece(records, self._places(piece, window, places), weight), packed
 
-    def _piece(self, window: Window, records: list[RecordBytes], places: RowNumbers) -> Piece:
+    def decoded_window(self, piece: int, decoder: Decoder) -> tuple[Window, Mask | None, Rows]:
+        """The window of a piece, its rows of damaged records, and all rows of its records, packed."""
+        window = self._window(piece)
+        records, packed = self._sound(window, self._records(window), decoder)
+        return window, self._lost(window, records), packed
+
+    def _window(self, piece: int) -> Window:
+        return self._order.window(int(self._pieces[piece, 0]))
+
+    def _decoded_rows(self, window: Window) -> int:
+        return int(self._runs.rows[window.runs].sum())
+
+    def _records(self, window: Window) -> list[RecordBytes]:
+        records = [self._run(window.group, run) for run in window.runs.tolist()]
+        self._files.was_read(window.group)
+        return records
+
+    def _sound(self, window: Window, records: list[RecordBytes], decoder: Decoder) -> tuple[list[RecordBytes], Rows]:
+        """The records, with zeros in place of those that do not hold the manifest's columns, and their rows, packed."""
+        rows = self._decoded_rows(window)
+        try:
+            return records, decoder.decode(records, rows)
+        except DamagedError:
+            records = [self._of_schema(*each, decoder) for each in zip(window.runs.tolist(), records, strict=True)]
+        return records, decoder.decode(records, rows)
+
+    def _places(self, piece: int, window: Window, chosen: RowNumbers | None) -> RowNumbers:
+        """The places of a piece's rows, in order, where `chosen` are those of the window's rows; None: each once."""
+        _, start, stop = self._pieces[piece].tolist()
+        rows = slice(start, window.rows if stop < 0 else stop)
+        order = self._order.permutation(window)
+        if chosen is None:
+            return np.arange(window.rows)[rows] if order is None else order[rows]
+        return chosen[rows] if order is None else chosen[order[rows]]
+
+    def _lost(self, window: Window, records: list[RecordBytes]) -> Mask | None:
+        """Which of the rows of the records are of damaged ones; None if none is."""
         if not any(each.lost for each in records):
-            return Piece(records, places, None)
+            return None
         rows = [
             np.repeat(np.isin(np.arange(len(each)), each.lost), self._rows(run, each))
             for run, each in zip(window.runs.tolist(), records, strict=True)
         ]
-        return Piece(records, places, np.concatenate(rows))
+        return np.concatenate(rows)
 
     def _rows(self, run: int, records: RecordBytes) -> int:
         """The rows of each record of a run, which is one block or records of one row."""
@@ -122,6 +169,13 @@ class SpansPass:
         self._files.close()
 
 
+def _weight(weight: Weights | None, lost: Mask | None) -> Weights | None:
+    """The weight of each row of records, 0 for those of damaged ones; None: 1 for all."""
+    if lost is None:
+        return weight
+    return (~lost if weight is None else np.where(lost, 0, weight)).astype(np.float32)
+
+
 class ReaderPass:
     """What a reader gets of an epoch: its rows, then some of them again or rows of zeros where batches must be full."""
 
@@ -145,9 +199,9 @@ class ReaderPass:
         if piece == len(self._places):
             return decoder.zeros(self.padding)
         found, number = self._places[piece]
-        (_, places, lost), packed = found.decoded(number, decoder)
-        if lost is not None and PADDING_WEIGHT in packed:
-            packed[PADDING_WEIGHT][lost] = 0
+        (_, places, weight), packed = found.decoded(number, decoder)
+        if weight is not None and PADDING_WEIGHT in packed:
+            packed[PADDING_WEIGHT] = weight
         return columns.take(packed, places)
 
     def ahead(self, decoder: Decoder, threads: int) -> Iterator[Rows]:

@@ -26,7 +26,8 @@ class BatchOptions:
     `infos` are its columns in order, `dtypes` theirs as they are delivered. `vectors` are the features that come side
     by side in one matrix, named after the dtype in which they are delivered. `remainder` says what becomes of the rows
     at the end of an epoch that do not fill a batch. `skips` is the number of damaged records in an epoch that become
-    padding; one more is an error. A reader has as many batches for each of its `replicas`.
+    padding; one more is an error. A reader has as many batches for each of its `replicas`. `class_weighted`: rows are
+    weighted by their class.
     """
 
     size: int
@@ -37,6 +38,7 @@ class BatchOptions:
     remainder: Remainder
     skips: int
     replicas: int = 1
+    class_weighted: bool = False
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -45,8 +47,9 @@ class BatchOptions:
 
     @property
     def weighted(self) -> bool:
-        """Whether batches need a weight that the dataset does not have, because rows of padding weigh nothing."""
-        return (self.remainder == "pad" or self.skips > 0) and not any(info.role == "weight" for info in self.infos)
+        """Whether batches need a weight beside the dataset's, of classes or because rows of padding weigh nothing."""
+        padded = self.remainder == "pad" or self.skips > 0
+        return self.class_weighted or (padded and not any(info.role == "weight" for info in self.infos))
 
     def count(self, most: int, fewest: int, taken: int = 0) -> int:
         """The batches of each reader where readers have between `fewest` and `most` rows; the same for all of them.
@@ -82,6 +85,7 @@ def batch_options(
     ids: Any,
     remainder: Any,
     on_bad_record: Any = "error",
+    class_weighted: bool = False,
 ) -> BatchOptions:
     """The options of a batch. JobError, with every problem, for wrong ones."""
     problems = list[Problem]()
@@ -110,7 +114,7 @@ def batch_options(
         raise JobError(problems)
     dtypes = {info.name: _dtype(info, ids) for info in infos}
     vectors = _vectors(split, dtypes) if as_vectors else {}
-    return BatchOptions(size, infos, dtypes, kept, vectors, remainder, skips, readers.replicas)
+    return BatchOptions(size, infos, dtypes, kept, vectors, remainder, skips, readers.replicas, class_weighted)
 
 
 def _vectors(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[FeatureInfo]]:

@@ -30,10 +30,15 @@ WINDOW_ROWS = 65_536
 WINDOW_BYTES = 64 << 20
 _SHARDS, _RUNS, _ROWS = range(3)  # what a random sequence permutes
 
+EpochKey = tuple[int, int]  # the seed, an integer of 64 bits, and the number of the epoch
+
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are decoded and shuffled together: their runs, in the order in which they are joined."""
+    """Rows that are decoded and shuffled together: their runs, in the order in which they are joined.
+
+    `rows` is the number of rows that the epoch has of these runs.
+    """
 
     number: int
     group: int
@@ -51,22 +56,26 @@ class Group:
 
 
 class EpochOrder:
-    """The order of the rows of one epoch. `key` is (seed, epoch), or None for the order of the manifest.
+    """The order of the rows of one epoch. `key` is None for the order of the manifest.
 
-    Seeds are integers of 64 bits. Rows are numbered 0 to `rows` - 1 in this order.
+    `rows` are the rows that each run has in this epoch, int64 [runs]; None: all of them, once. Runs without rows, and
+    shards without such runs, are in no window. Rows are numbered 0 to `rows.sum()` - 1 in this order.
     """
 
-    def __init__(self, split: DatasetSplit, runs: Runs, key: tuple[int, int] | None):
+    def __init__(self, split: DatasetSplit, runs: Runs, key: EpochKey | None, rows: RowNumbers | None = None):
         self._runs, self._key = runs, key
+        self._rows = runs.rows if rows is None else rows
         count = len(split.shards)
         self._shards = np.arange(count) if key is None else self._random(_SHARDS, 0).permutation(count)
         head = head_size(split, self.shuffled)
         self._first_shard = np.array([0, *range(min(head, count), count, group_size(split, self.shuffled)), count])
-        shard_rows = np.array([shard.rows for shard in split.shards], np.int64)[self._shards]
-        shard_runs = np.diff(runs.first)[self._shards]
+        used = self._rows > 0
+        self._shard_runs = np.add.reduceat(used, runs.first[:-1], dtype=np.int64)
+        shard_rows = np.add.reduceat(self._rows, runs.first[:-1])[self._shards]
         self._group_rows = offsets_of(np.add.reduceat(shard_rows, self._first_shard[:-1]))
-        self._window_runs = max(1, min(-(-WINDOW_ROWS // _rows_per_run(runs)), _runs_per_window_bytes(split, runs)))
-        group_windows = -(-np.add.reduceat(shard_runs, self._first_shard[:-1]) // self._window_runs)
+        self._window_runs = _runs_per_window(split, runs, self._rows[used], even=rows is None)
+        group_runs = np.add.reduceat(self._shard_runs[self._shards], self._first_shard[:-1])
+        group_windows = -(-group_runs // self._window_runs)
         self._group_windows = offsets_of(group_windows)
         self._group = functools.lru_cache(2)(self._arranged)
 
@@ -76,8 +85,9 @@ class EpochOrder:
         return self._key is not None
 
     def shards(self, group: int) -> RowNumbers:
-        """The shards of a group, by their numbers in the manifest."""
-        return self._shards[self._first_shard[group] : self._first_shard[group + 1]]
+        """The shards of a group that have rows in this epoch, by their numbers in the manifest."""
+        found = self._shards[self._first_shard[group] : self._first_shard[group + 1]]
+        return found[self._shard_runs[found] > 0]
 
     def groups(self, windows: RowNumbers) -> RowNumbers:
         """The group of each of these windows."""
@@ -92,7 +102,7 @@ class EpochOrder:
         return Window(number, group, found.runs[start:stop], rows)
 
     def permutation(self, window: Window) -> RowNumbers | None:
-        """The order of a window's rows: int64 [rows], the place of each among the rows of its runs. None: as read."""
+        """The order of a window's rows: int64 [rows], the place of each among them. None: as read."""
         return None if self._key is None else self._random(_ROWS, window.number).permutation(window.rows)
 
     def pieces(self, spans: Iterable[tuple[int, int]]) -> RowNumbers:
@@ -117,13 +127,19 @@ class EpochOrder:
     def _arranged(self, number: int) -> Group:
         first = self._runs.first
         runs = np.concatenate([np.arange(first[shard], first[shard + 1]) for shard in self.shards(number)])
+        runs = runs[self._rows[runs] > 0]
         runs = runs if self._key is None else self._random(_RUNS, number).permutation(runs)
         run_starts = np.append(np.arange(0, len(runs), self._window_runs), len(runs))
-        return Group(runs, run_starts, offsets_of(self._runs.rows[runs])[run_starts])
+        return Group(runs, run_starts, offsets_of(self._rows[runs])[run_starts])
 
     def _random(self, kind: int, number: int) -> np.random.Generator:
-        seed, epoch = self._key or (0, 0)
-        return np.random.Generator(np.random.PCG64([seed % (1 << 64), epoch, kind, number]))
+        return random_of(self._key or (0, 0), kind, number)
+
+
+def random_of(key: EpochKey, kind: int, number: int) -> np.random.Generator:
+    """The random sequence of an epoch for thing `number` of a kind."""
+    seed, epoch = key
+    return np.random.Generator(np.random.PCG64([seed % (1 << 64), epoch, kind, number]))
 
 
 def group_size(split: DatasetSplit, shuffle: bool) -> int:
@@ -142,8 +158,16 @@ def head_size(split: DatasetSplit, shuffle: bool) -> int:
     return size if small else min(size, max(HEAD, size // 4))
 
 
-def _rows_per_run(runs: Runs) -> int:
-    return max(1, -(-int(runs.rows.sum()) // max(1, len(runs.rows))))
+def _runs_per_window(split: DatasetSplit, runs: Runs, rows: RowNumbers, *, even: bool) -> int:
+    """The most runs in a window, where runs have `rows` rows each, about as many unless some are chosen (not `even`).
+
+    Where they are chosen, so that some runs have many times the mean, no window gets more than four times its rows.
+    """
+    mean = max(1, -(-int(rows.sum()) // max(1, len(rows))))
+    found = min(-(-WINDOW_ROWS // mean), _runs_per_window_bytes(split, runs))
+    if not even:
+        found = min(found, 4 * WINDOW_ROWS // int(rows.max(initial=1)))
+    return max(1, found)
 
 
 def _runs_per_window_bytes(split: DatasetSplit, runs: Runs) -> int:

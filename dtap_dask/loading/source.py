@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.choice import RowChoice
+from dtap_dask.loading.counting import counted
 from dtap_dask.loading.damage import Repair, SkippedRecords
 from dtap_dask.loading.dataset import DatasetSplit, open_split
 from dtap_dask.loading.decode import Decoder
@@ -24,6 +26,7 @@ from dtap_dask.loading.options import BatchOptions, batch_options, checked
 from dtap_dask.loading.order import EpochOrder, group_size
 from dtap_dask.loading.position import Position, Readers, Span, Taken, cut, size
 from dtap_dask.loading.runs import Runs, runs_of
+from dtap_dask.loading.selection import Selection, selection_of
 from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.storage import local_copies
 from dtap_dask.storage.cache import Cache
@@ -39,6 +42,11 @@ def open_loader(
     *,
     readers: Any,
     storage: Mapping[str, Any] | None,
+    skip: Any = 0,
+    take: Any = None,
+    where: Any = None,
+    resample: Any = None,
+    class_weights: Any = None,
     **batch: Any,
 ) -> tuple[RowSource, BatchOptions]:
     """The source and the batches for the arguments of `load` and `batches`, whose errors these are.
@@ -47,14 +55,25 @@ def open_loader(
     """
     size, number, reader = checked(batch_size, seed, readers)
     keep_freed_memory()
-    found = open_split(path, split, storage)
+    whole = open_split(path, split, storage)
+    options = batch_options(whole, reader, size, class_weighted=class_weights is not None, **batch)
+    selection = selection_of(
+        whole,
+        options.skips * reader.count,
+        skip=skip,
+        take=take,
+        where=where,
+        resample=resample,
+        class_weights=class_weights,
+    )
+    found = selection.split
     cache = local_copies.cache(storage or {}) if not found.paths else None
-    source = RowSource(found, number, found.fitted if shuffle is None else shuffle, reader, cache)
+    source = RowSource(found, number, found.fitted if shuffle is None else shuffle, reader, cache, selection)
     if cache is not None:
         least, _ = staged_bytes(found, source.shuffle)
         together = count(min(group_size(found, source.shuffle), len(found.shards)), "shard")
         cache.check_fits(least, f"the {together} of {found.store.url} read at the same time")
-    return source, batch_options(found, reader, size, **batch)
+    return source, options
 
 
 ENDLESS, UNKNOWN = -1, -2  # numbers of batches of an epoch, as tf.data has them
@@ -117,17 +136,26 @@ class LoaderState(_StateModel):
     shuffle: bool
     epoch: int = Field(ge=0)
     taken: tuple[TakenEntry, ...] = ()
+    skip: int = 0
+    take: int | None = None
+    where: str | None = None
+    resample: str | None = None
+    counts: str | None = None
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """A split in an order that is a function of the seed and the epoch; `cache` is where its shards are fetched to."""
+    """Rows of a split in an order that is a function of the seed and the epoch.
+
+    `cache` is where its shards are fetched to. `split` is that of the selection.
+    """
 
     split: DatasetSplit
     seed: int
     shuffle: bool
     readers: Readers
     cache: Cache | None
+    selection: Selection
 
     @cached_property
     def runs(self) -> Runs:
@@ -135,9 +163,29 @@ class RowSource:
         return runs_of(self.split)
 
     @cached_property
+    def choice(self) -> RowChoice | None:
+        """What the selection makes of the runs; None if it has all rows once, without weights.
+
+        Rows that must be counted for it are read here; see RowChoice.refuse.
+        """
+        if self.selection.is_all:
+            return None
+        choice = RowChoice(self.selection, self.runs, None)
+        if self.selection.counted:
+            choice = RowChoice(self.selection, self.runs, counted(choice, self._files))
+            choice.refuse()
+        return choice
+
+    @property
+    def rows(self) -> int:
+        """The rows of every epoch, of all readers."""
+        return self.choice.rows if self.selection.counted and self.choice is not None else self.split.rows
+
+    @cached_property
     def dataset(self) -> str:
         """16 hexadecimal digits that are the same for datasets with the same shards, wherever they are."""
-        lines = [f"{shard.path} {shard.rows} {shard.bytes} {shard.crc32c:08x}\n" for shard in self.split.shards]
+        shards = self.selection.whole.shards
+        lines = [f"{shard.path} {shard.rows} {shard.bytes} {shard.crc32c:08x}\n" for shard in shards]
         return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
     def decoder(self, options: BatchOptions) -> Decoder:
@@ -150,7 +198,7 @@ class RowSource:
 
     def sizes(self, position: Position) -> tuple[int, int]:
         """The rows that are left for the reader with the most, and for the one with the fewest."""
-        sizes = [size(part) for part in position.parts(self.split.rows, self.readers.count)]
+        sizes = [size(part) for part in position.parts(self.rows, self.readers.count)]
         return max(sizes), min(sizes)
 
     def left(self, position: Position, options: BatchOptions) -> int:
@@ -159,13 +207,20 @@ class RowSource:
 
     def reader_pass(self, position: Position, options: BatchOptions) -> ReaderPass:
         """A pass over what is left of an epoch for this reader, so that it fills its batches as `remainder` says."""
-        part = position.parts(self.split.rows, self.readers.count)[self.readers.index]
+        part = position.parts(self.rows, self.readers.count)[self.readers.index]
         rows = self.left(position, options) * options.size
         missing = rows - size(part)
-        order = EpochOrder(self.split, self.runs, (self.seed, position.epoch) if self.shuffle else None)
+        key = (self.seed, position.epoch)
+        chosen = None if self.choice is None else self.choice.epoch(key)
+        counts = None if chosen is None else chosen.rows
+        order = EpochOrder(self.split, self.runs, key if self.shuffle else None, counts)
         repair = Repair(self.split, options.skips, self.skipped)
         spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
-        passes = [SpansPass(self.split, self.runs, order, each, self._files, repair=repair) for each in spans if each]
+        passes = [
+            SpansPass(self.split, self.runs, order, each, self._files, repair=repair, chosen=chosen)
+            for each in spans
+            if each
+        ]
         return ReaderPass(passes, missing if options.remainder == "pad" else 0)
 
     def packed(self, position: Position, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
@@ -193,7 +248,7 @@ class RowSource:
         if rows <= 0:
             return []
         begin = position.begin(self.readers.count)
-        part = begin.parts(self.split.rows, self.readers.count)[self.readers.index]
+        part = begin.parts(self.rows, self.readers.count)[self.readers.index]
         done = max(0, position.taken[-1].rows - size(part)) if begin is not position else 0
         part = part or [(0, 1)]
         whole, rest = divmod(done + rows, size(part))
@@ -230,7 +285,14 @@ class RowSource:
             shuffle=self.shuffle,
             epoch=position.epoch,
             taken=taken,
-        ).model_dump(mode="json")
+            **self._chosen,
+        ).model_dump(mode="json", exclude=_CHOSEN - self._chosen.keys())
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        """What a state says of the selection: the settings that were given, and a digest of what was counted."""
+        counts = self.choice.counts if self.selection.counted and self.choice is not None else None
+        return {**self.selection.settings, **({} if counts is None else {"counts": counts.digest})}
 
     def position(self, state: Mapping[str, Any] | None) -> Position:
         """The position that a state holds; None is the beginning. JobError for a state of something else."""
@@ -246,6 +308,9 @@ class RowSource:
     def _refuse_other(self, state: LoaderState) -> None:
         """JobError, with every difference, for a state of another split or order."""
         mine = {
+            **dict.fromkeys(_CHOSEN),
+            "skip": 0,
+            **self._chosen,
             "version": 1,
             "dataset": self.dataset,
             "split": self.split.name,
@@ -267,4 +332,7 @@ _SAME = {
     "split": "give the same `split`",
     "seed": "give the same `seed`",
     "shuffle": "give the same `shuffle`",
+    **{name: f"give the same `{name}`" for name in ("skip", "take", "where", "resample")},
+    "counts": "records were damaged or mended since, or a class was named or not; start without a state",
 }
+_CHOSEN = {"skip", "take", "where", "resample", "counts"}  # what states have only where rows are chosen

@@ -21,11 +21,13 @@ def structured(
 
     Features are a dict, with those named `vectors` first; one label is a value, several are a dict. With `kept` it is a
     pair of this and a dict of kept columns. `as_float` makes a boolean label float32, because losses take no booleans.
-    `weight` is used where there is no column of that role.
+    `weight` multiplies the column of that role, if there is one.
     """
     features = {**{name: columns[name] for name in vectors}, **_of("feature", infos, columns)}
     labels = {name: as_float(values) for name, values in _of("label", infos, columns).items()}
-    weights = list(_of("weight", infos, columns).values()) or ([] if weight is None else [weight])
+    weights = list(_of("weight", infos, columns).values())
+    if weight is not None:
+        weights = [own * weight for own in weights] or [weight]
     label = next(iter(labels.values()), None) if len(labels) <= 1 else labels
     batch = (features, label, *weights) if weights else (features, label) if labels else features
     return (batch, _of("kept", infos, columns)) if kept else batch

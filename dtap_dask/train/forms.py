@@ -96,9 +96,7 @@ class RecordForm:
         found = read.read(piece, self._decoder if self._options.skips else None)
         if found is None:
             return self._padding(read.padding)
-        weight = np.ones(len(found.places), np.float32)
-        if found.lost is not None:
-            weight[found.lost[found.places]] = 0
+        weight = np.ones(len(found.places), np.float32) if found.weight is None else found.weight[found.places]
         return self._tensors(found.records, found.places, weight)
 
     def none(self) -> list[Any]:

@@ -42,6 +42,11 @@ def load(
     readers: tuple[int, int] | tf.distribute.InputContext | Literal["TF_CONFIG"] | None = None,
     remainder: Remainder | None = None,
     on_bad_record: OnBadRecord = "error",
+    skip: int = 0,
+    take: int | None = None,
+    where: str | None = None,
+    resample: Mapping[Any, float] | Literal["balanced"] | None = None,
+    class_weights: Mapping[Any, float] | Literal["balanced"] | None = None,
     state: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> tf.data.Dataset:
@@ -110,6 +115,11 @@ def load(
         ids=ids,
         remainder=remainder,
         on_bad_record=on_bad_record,
+        skip=skip,
+        take=take,
+        where=where,
+        resample=resample,
+        class_weights=class_weights,
     )
     return _loaded(source, options, source.start(state, options))
 
@@ -131,6 +141,8 @@ def _loaded(source: RowSource, options: BatchOptions, start: Any) -> LoopDataset
             raise JobError(Problem("remainder", _NO_REMAINDER.format(options.remainder)))
         if options.skips:
             raise JobError(Problem("on_bad_record", _NO_SKIP))
+        if not source.selection.is_all:
+            raise JobError([Problem(name, _NO_CHOICE) for name in source.selection.given])
         return batched(windows_for_workers(source.split, RecordForm(source.split, options), source.shuffle))
 
     passes = Passes(source, options, start)
@@ -158,6 +170,10 @@ _NO_REMAINDER = (
     "batches; use 'keep' or 'drop'"
 )
 
+_NO_CHOICE = (
+    "the workers of tf.data service read whole shards by TensorFlow's own operations and do not choose rows; choose "
+    "them in the job (`source.where`, `split`), or use several `readers`"
+)
 _NO_SKIP = "the workers of tf.data service read records by TensorFlow's own operations, which stop at a damaged one"
 
 
