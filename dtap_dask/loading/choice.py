@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import DamagedError, DataError, JobError, Problem
-from dtap_dask.features.columns.column import offsets_of
+from dtap_dask.features.columns.column import Mask, offsets_of
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.conditions import Mask, scalar_column
+from dtap_dask.loading.conditions import scalar_column
 from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.labels import as_classes, classes_in, shown, unknown_classes
 from dtap_dask.loading.order import EpochKey, Window, random_of

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from dtap_dask.errors import DataError, ExpressionError, Problem
+from dtap_dask.features.columns.column import Mask
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.lake.sql.expression import Expression, parse_sql
@@ -17,8 +17,6 @@ from dtap_dask.lake.sql.types import BOOL
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import Decoder, parts_of
 from dtap_dask.records import columns
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dtap_dask.errors import DamagedError
+from dtap_dask.features.columns.column import Mask
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.choice import EpochRows, Weights
-from dtap_dask.loading.conditions import Mask
 from dtap_dask.loading.damage import Repair, separate, together
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from dtap_dask.features.columns.column import offsets_of
+from dtap_dask.loading.choice import Weights
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import Decoder, parts_of, zeros_of
 from dtap_dask.loading.epoch import ReaderPass
@@ -25,8 +25,6 @@ from dtap_dask.records import columns
 from dtap_dask.records.example import encoder_of
 from dtap_dask.train.blocks import Order, decode_blocks, matrix_columns
 from dtap_dask.train.parsing import decode_rows
-
-Weights = npt.NDArray[np.float32]
 
 
 class Form(Protocol):
