@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
 from dtap_dask.loading.decode import PADDING_WEIGHT
+from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.options import BatchOptions, OnBadRecord
 from dtap_dask.loading.sharing import PipelineContext
 from dtap_dask.loading.source import BatchSource, open_loader
@@ -90,6 +92,7 @@ class Batches:
     def __init__(self, source: BatchSource, options: BatchOptions, state: Mapping[str, Any] | None):
         self._source, self._options = source, options
         self._next = source.start(state, options)
+        self._loop = LoopMeter(source.read_so_far)
 
     @property
     def vectors(self) -> dict[str, list[str]]:
@@ -103,17 +106,22 @@ class Batches:
         return BatchIterator(self)
 
     def stats(self) -> dict[str, Any]:
-        """`skipped_records`: the damaged records left out so far, in all epochs."""
-        return {"skipped_records": self._source.skipped.count}
+        """How fast the current or last loop is fed, and what it waits for; see `dtap-dask docs loading`, Feed rate.
+
+        `skipped_records`: the damaged records left out so far, in all epochs.
+        """
+        loop = self._loop
+        return {**loop.stats(loop.times, self._options.size), "skipped_records": self._source.skipped.count}
 
     def state(self) -> dict[str, Any]:
         """The state before the next iteration."""
         return self._source.state(self._next)
 
-    def _begin(self) -> tuple[Any, Generator[Any]]:
-        """The position where the next iteration begins, and its batches."""
+    def _begin(self) -> tuple[Any, Generator[Any], LoopMeter]:
+        """The position where the next iteration begins, its batches, and its meter."""
         begin, self._next = self._next, self._source.next_epoch(self._next)
-        return begin, epoch_batches(self._source, self._options, begin)
+        self._loop = LoopMeter(self._source.read_so_far)
+        return begin, epoch_batches(self._source, self._options, begin, self._loop), self._loop
 
     def _after(self, position: Any) -> Any:
         """The position after the next batch."""
@@ -132,9 +140,11 @@ class BatchIterator:
         return self
 
     def __next__(self) -> Any:
+        clock = perf_counter()
         if self._position is None:
-            self._position, self._made = self._of._begin()
+            self._position, self._made, self._loop = self._of._begin()
         batch = next(self._made)
+        self._loop.took(clock)
         self._position = self._of._after(self._position)
         return batch
 
@@ -147,10 +157,13 @@ class BatchIterator:
         return self._of.state() if self._position is None else self._of._source.state(self._position)
 
 
-def epoch_batches(source: BatchSource, options: BatchOptions, position: Any) -> Generator[Any]:
-    """What is left of an epoch in batches."""
+def epoch_batches(
+    source: BatchSource, options: BatchOptions, position: Any, loop: LoopMeter | None = None
+) -> Generator[Any]:
+    """What is left of an epoch in batches; `loop` measures what the calling thread waits for."""
     decoder = source.decoder(options)
-    for packed in _cut(source.packed(position, options, decoder, THREADS), options.size):
+    parts = source.packed(position, options, decoder, THREADS)
+    for packed in _cut(parts if loop is None else loop.received(parts), options.size):
         found = unpacked(decoder, packed, options.dtypes, options.vectors)
         yield structured(
             options.infos,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from dtap_dask.loading.choice import EpochRows, Weights
 from dtap_dask.loading.damage import Repair, separate, together
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
+from dtap_dask.loading.feed import FeedMeter, spent
 from dtap_dask.loading.files import ShardFiles
 from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.loading.order import EpochOrder, Window
@@ -179,8 +181,8 @@ def _weight(weight: Weights | None, lost: Mask | None) -> Weights | None:
 class ReaderPass:
     """What a reader gets of an epoch: its rows, then some of them again or rows of zeros where batches must be full."""
 
-    def __init__(self, passes: Sequence[SpansPass], padding: int):
-        self._passes, self.padding = passes, padding
+    def __init__(self, passes: Sequence[SpansPass], padding: int, feed: FeedMeter):
+        self._passes, self.padding, self._feed = passes, padding, feed
         self._places = [(each, piece) for each in passes for piece in range(len(each))]
 
     def __len__(self) -> int:
@@ -189,20 +191,30 @@ class ReaderPass:
 
     def read(self, piece: int, decoder: Decoder | None = None) -> Piece | None:
         """A piece, or None for the padding. With a decoder its records are known to hold the manifest's columns."""
-        if piece == len(self._places):
-            return None
-        found, number = self._places[piece]
-        return found.read(number) if decoder is None else found.decoded(number, decoder)[0]
+        with self._feed.piece() as meter:
+            if piece == len(self._places):
+                meter.rows = self.padding
+                return None
+            found, number = self._places[piece]
+            read = found.read(number) if decoder is None else found.decoded(number, decoder)[0]
+            meter.rows = len(read.places)
+            return read
 
     def rows(self, piece: int, decoder: Decoder) -> Rows:
         """The rows of a piece, packed."""
-        if piece == len(self._places):
-            return decoder.zeros(self.padding)
-        found, number = self._places[piece]
-        (_, places, weight), packed = found.decoded(number, decoder)
-        if weight is not None and PADDING_WEIGHT in packed:
-            packed[PADDING_WEIGHT] = weight
-        return columns.take(packed, places)
+        with self._feed.piece() as meter:
+            if piece == len(self._places):
+                meter.rows = self.padding
+                return decoder.zeros(self.padding)
+            found, number = self._places[piece]
+            (_, places, weight), packed = found.decoded(number, decoder)
+            if weight is not None and PADDING_WEIGHT in packed:
+                packed[PADDING_WEIGHT] = weight
+            meter.rows = len(places)
+            begin = perf_counter()
+            taken = columns.take(packed, places)
+            spent("shuffle", begin)
+            return taken
 
     def ahead(self, decoder: Decoder, threads: int) -> Iterator[Rows]:
         """The packed rows of all pieces in order; `threads` pieces are decoded ahead. Closes the pass at the end."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Protocol
 
 from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.feed import FeedMeter, spent
 from dtap_dask.loading.open_shard import OpenShard
 from dtap_dask.loading.order import EpochOrder, group_size
 from dtap_dask.loading.staging import StagingSession
@@ -62,7 +64,7 @@ class LocalShards:
 class StagedShards:
     """Shards that one pass fetches to a cache, group by group, and releases once it has read the group's windows."""
 
-    def __init__(self, split: DatasetSplit, cache: Cache, order: EpochOrder, groups: Sequence[int]):
+    def __init__(self, split: DatasetSplit, cache: Cache, order: EpochOrder, groups: Sequence[int], feed: FeedMeter):
         """`groups`: the group of each window that will be read, in order."""
         self._split = split
         self._left = Counter(groups)
@@ -73,16 +75,20 @@ class StagedShards:
         self._locks = {one: threading.Lock() for one in each}
         self._lock = threading.Lock()
         shards = [split.shards[shard] for _, shard in each]
-        self._session = StagingSession(cache, split.store, shards, *staged_bytes(split, order.shuffled))
+        self._session = StagingSession(cache, split.store, shards, *staged_bytes(split, order.shuffled), feed=feed)
 
     def opened(self, group: int, shard: int) -> OpenShard:
         """See ShardFiles."""
+        found = self._open.get((group, shard))
+        if found is not None:
+            return found
+        begin = perf_counter()
+        while (path := self._session.path(self._places[group, shard], WAIT)) is None:
+            pass
+        spent("remote", begin)
         with self._locks[group, shard]:
-            found = self._open.get((group, shard))
-            if found is None:
-                while (path := self._session.path(self._places[group, shard], WAIT)) is None:
-                    pass
-                found = self._open[group, shard] = _open(self._split, shard, path)
+            found = self._open.get((group, shard)) or _open(self._split, shard, path)
+            self._open[group, shard] = found
         return found
 
     def was_read(self, group: int) -> None:

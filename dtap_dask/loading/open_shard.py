@@ -8,11 +8,13 @@ import struct
 import weakref
 import zlib
 from dataclasses import dataclass
+from time import perf_counter
 
 import google_crc32c
 import numpy as np
 
 from dtap_dask.errors import DamagedError, OutputError
+from dtap_dask.loading.feed import spent
 from dtap_dask.loading.runs import RowNumbers
 from dtap_dask.records.shard import ShardInfo, record_starts
 from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD, mask, masked_crcs
@@ -54,6 +56,7 @@ class OpenShard:
     def __init__(self, name: str, shard: ShardInfo, path: str, compressed: bool):
         """OutputError where the file is missing, DamagedError where its records cannot be found."""
         self._name, self._shard = name, shard
+        begin = perf_counter()
         try:
             self._file = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -61,6 +64,7 @@ class OpenShard:
                 f"{name} cannot be opened: {error.strerror}. The dataset was written again, moved or deleted after it "
                 "was loaded: load it again."
             ) from error
+        spent("disk", begin)
         weakref.finalize(self, os.close, self._file)  # once nobody reads it any more
         self._data = self._unpacked() if compressed else None
         starts = record_starts(shard)
@@ -81,18 +85,23 @@ class OpenShard:
     def _bytes(self, start: int, stop: int) -> Bytes:
         if self._data is not None:
             return self._data[start:stop]
+        clock = perf_counter()
         data, at = np.empty(stop - start, np.uint8), 0
         while at < len(data):
             count = os.preadv(self._file, [data[at:].data], start + at)
             if not count:
                 raise self._damaged(f"it ends at byte {start + at:,}, {stop - start - at:,} bytes early")
             at += count
+        spent("disk", clock, len(data))
         return data
 
     def _unpacked(self) -> Bytes:
         try:
             with os.fdopen(os.dup(self._file), "rb") as file:
-                return np.frombuffer(gzip.decompress(file.read()), np.uint8)
+                begin = perf_counter()
+                packed = file.read()
+                spent("disk", begin, len(packed))
+                return np.frombuffer(gzip.decompress(packed), np.uint8)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._damaged(f"it cannot be decompressed: {error}") from error
 

@@ -21,6 +21,7 @@ from dtap_dask.loading.damage import Repair, SkippedRecords
 from dtap_dask.loading.dataset import DatasetSplit, open_split
 from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.epoch import ReaderPass, SpansPass
+from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.loading.files import LocalShards, ShardFiles, StagedShards, staged_bytes
 from dtap_dask.loading.options import BatchOptions, batch_options, checked
 from dtap_dask.loading.order import EpochOrder, group_size
@@ -89,6 +90,9 @@ class BatchSource(Protocol):
     @property
     def skipped(self) -> SkippedRecords:
         """The damaged records that were left out."""
+
+    def read_so_far(self) -> FeedTotals:
+        """What reading has taken since the source was made."""
 
     def decoder(self, options: BatchOptions) -> Decoder:
         """What describes the packed rows, and decodes records to them."""
@@ -221,19 +225,28 @@ class RowSource:
             for each in spans
             if each
         ]
-        return ReaderPass(passes, missing if options.remainder == "pad" else 0)
+        return ReaderPass(passes, missing if options.remainder == "pad" else 0, self.feed)
 
     def packed(self, position: Position, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
         """See BatchSource."""
         return self.reader_pass(position, options).ahead(decoder, threads)
 
     def _files(self, order: EpochOrder, groups: Sequence[int]) -> ShardFiles:
-        return self._local if self.cache is None else StagedShards(self.split, self.cache, order, groups)
+        return self._local if self.cache is None else StagedShards(self.split, self.cache, order, groups, self.feed)
 
     @cached_property
     def skipped(self) -> SkippedRecords:
         """The damaged records that were left out."""
         return SkippedRecords()
+
+    @cached_property
+    def feed(self) -> FeedMeter:
+        """What reading takes."""
+        return FeedMeter()
+
+    def read_so_far(self) -> FeedTotals:
+        """See BatchSource."""
+        return self.feed.totals
 
     @cached_property
     def _local(self) -> LocalShards:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from dtap_dask.errors import DtapError, StorageError
+from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.storage import Store
 from dtap_dask.storage.cache import Cache, Held
 from dtap_dask.storage.fetch import Shard, Stopped
@@ -25,8 +26,8 @@ class StagingSession:
     order, and those that it uses at the same time fit in `least` together with the next one.
     """
 
-    def __init__(self, cache: Cache, store: Store, shards: Sequence[Shard], least: int, most: int):
-        self._cache, self._store, self._shards = cache, store, shards
+    def __init__(self, cache: Cache, store: Store, shards: Sequence[Shard], least: int, most: int, *, feed: FeedMeter):
+        self._cache, self._store, self._shards, self._feed = cache, store, shards, feed
         self._changed = threading.Condition()
         self._fetched: dict[int, Held | DtapError] = {}
         self._next = self._bytes = 0
@@ -99,6 +100,7 @@ class StagingSession:
             found: Held | DtapError
             try:
                 found = self._cache.stage(self._store, self._shards[at], lambda: self._stopped)
+                self._feed.add(FeedTotals(hits=not found.fetched, fetched=found.fetched))
             except Stopped:
                 return
             except DtapError as error:

@@ -39,7 +39,12 @@ _sound: set[tuple[str, int]] = set()
 
 
 class Held:
-    """A lock on a staged file or a reservation until `release`, which deletes the file if it is `passing`."""
+    """A lock on a staged file or a reservation until `release`, which deletes the file if it is `passing`.
+
+    `fetched`: the file was not in the cache, and was fetched for this.
+    """
+
+    fetched = False
 
     def __init__(self, file: int, path: str, size: int, *, passing: bool = False):
         self._file, self.path, self.bytes, self._passing = file, path, size, passing
@@ -111,12 +116,13 @@ class Cache:
         OutputError if the source differs from the manifest, StorageError if the store or the disk fails, and Stopped.
         """
         name = f"{_key(store, shard)}-{shard.bytes}"
-        path, damaged = self._in(f"{name}.shard"), None
+        path, damaged, fetched = self._in(f"{name}.shard"), None, False
         with self._explaining():
             while True:
                 pin = _pinned(path)
                 if pin is not None:
                     if _is_sound(pin, shard, stopped):
+                        pin.fetched = fetched
                         return pin
                     damaged = _inode(path)
                     pin.release()
@@ -126,6 +132,7 @@ class Cache:
                         continue
                     self._make_room(name, shard.bytes, stopped)
                     fetch(store, shard, part, stopped)
+                    fetched = True
                     with self._alone():  # otherwise a process counting space could miss the file under both names
                         os.rename(self._in(f"{name}.part"), path)
                     _sound.add((path, os.fstat(part).st_ino))
