@@ -344,11 +344,11 @@ from dtap_dask.loading.staging import StagingSession
 under_way, calls = [], []
 opening = threading.Event()
 def slow(name, function):
-    def call(*given):
+    def call(*given, **named):
         calls.append(name); under_way.append(name)
         if calls.count("__init__") == 2:
             opening.set()
-        time.sleep(0.5); function(*given); time.sleep(0.5); under_way.remove(name)
+        time.sleep(0.5); function(*given, **named); time.sleep(0.5); under_way.remove(name)
     setattr(StagingSession, name, call)
 for name in ("__init__", "close"):
     slow(name, getattr(StagingSession, name))
