@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dtap_dask.train.backup import Backup, saved_state
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
+    from dtap_dask.train.pytorch.datasets import torch_batches, torch_rows
     from dtap_dask.train.serving.layer import serving
 
 __version__ = "0.1.0"
@@ -54,6 +55,8 @@ _HOMES = {
     "serving": ("dtap_dask.train.serving.layer", "serving"),
     "submit": ("dtap_dask.job.running.submit", "submit"),
     "to_dask_ml": ("dtap_dask.job.estimators.interop", "to_dask_ml"),
+    "torch_batches": ("dtap_dask.train.pytorch.datasets", "torch_batches"),
+    "torch_rows": ("dtap_dask.train.pytorch.datasets", "torch_rows"),
     "transform": ("dtap_dask.apply.transform", "transform"),
     "vocabulary": ("dtap_dask.apply.vocabulary", "vocabulary"),
 }
@@ -79,6 +82,8 @@ __all__ = [
     "serving",
     "submit",
     "to_dask_ml",
+    "torch_batches",
+    "torch_rows",
     "transform",
     "vocabulary",
 ]

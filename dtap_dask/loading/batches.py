@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
-from dtap_dask.loading.decode import PADDING_WEIGHT
+from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.options import BatchOptions, OnBadRecord
 from dtap_dask.loading.sharing import PipelineContext
@@ -164,15 +164,19 @@ def epoch_batches(
     decoder = source.decoder(options)
     parts = source.packed(position, options, decoder, THREADS)
     for packed in _cut(parts if loop is None else loop.received(parts), options.size):
-        found = unpacked(decoder, packed, options.dtypes, options.vectors)
-        yield structured(
-            options.infos,
-            found,
-            kept=options.kept,
-            as_float=_as_float,
-            vectors=[*options.vectors],
-            weight=packed.get(PADDING_WEIGHT),
-        )
+        yield delivered(decoder, options, packed)
+
+
+def delivered(decoder: Decoder, options: BatchOptions, packed: Rows) -> Any:
+    """Packed rows in the structure of a batch."""
+    return structured(
+        options.infos,
+        unpacked(decoder, packed, options.dtypes, options.vectors),
+        kept=options.kept,
+        as_float=_as_float,
+        vectors=[*options.vectors],
+        weight=packed.get(PADDING_WEIGHT),
+    )
 
 
 def _nothing() -> Generator[Any]:

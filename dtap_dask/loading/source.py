@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -180,6 +181,17 @@ class RowSource:
             choice.refuse()
         return choice
 
+    def of_reader(self, readers: Readers) -> RowSource:
+        """The same rows for another reader, also of another process: with files of its own, but counted only once."""
+        split = replace(self.split, store=copy.copy(self.split.store))
+        found = replace(self, readers=readers, split=split)
+        found.__dict__.update({name: value for name, value in self.__dict__.items() if name in _COUNTED})
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {*_COUNTED, *(field.name for field in fields(self))}
+        return {name: value for name, value in self.__dict__.items() if name in kept}
+
     @property
     def rows(self) -> int:
         """The rows of every epoch, of all readers."""
@@ -311,6 +323,8 @@ class RowSource:
         """The position that a state holds; None is the beginning. JobError for a state of something else."""
         if state is None:
             return Position()
+        if isinstance(state, Mapping) and "turn" in state:
+            raise JobError(Problem("state.turn", _TURN))
         try:
             read = LoaderState.model_validate_json(json.dumps(state))
         except ValidationError as error:
@@ -349,3 +363,9 @@ _SAME = {
     "counts": "records were damaged or mended since, or a class was named or not; start without a state",
 }
 _CHOSEN = {"skip", "take", "where", "resample", "counts"}  # what states have only where rows are chosen
+
+_TURN = (
+    "the state is in the middle of a turn of the workers of a DataLoader; continue with `torch_batches`, or from a "
+    "state after a multiple of `workers` batches"
+)
+_COUNTED = ("runs", "choice", "dataset")  # what is found once, and the same for all readers

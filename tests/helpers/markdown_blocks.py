@@ -1,16 +1,19 @@
 """Fenced blocks of Markdown pages. `python markdown_blocks.py PAGE...` runs the Python blocks of pages.
 
-A block whose fence says `python notest` needs what no test has, and is left out.
+A block whose fence says `python notest` needs what no test has, and is left out; one with `python torch` needs PyTorch,
+and is left out where that is not installed.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 import textwrap
 from pathlib import Path
 
-_BLOCK = re.compile(r"^( *)```(\w+)( notest)?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```(\w+)( notest| torch)?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_WITHOUT_TORCH = importlib.util.find_spec("torch") is None
 
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
@@ -19,7 +22,7 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     return [
         (text.count("\n", 0, match.start(4)) + 1, textwrap.dedent(match[4]))
         for match in _BLOCK.finditer(text)
-        if match[2] == language and not match[3]
+        if match[2] == language and match[3] != " notest" and not (match[3] == " torch" and _WITHOUT_TORCH)
     ]
 
 

@@ -1,0 +1,106 @@
+"""Batches as an IterableDataset, for a DataLoader with or without workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from dtap_dask.errors import JobError, Problem
+from dtap_dask.loading.batches import epoch_batches
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.position import Position, Readers
+from dtap_dask.loading.sharing import integer
+from dtap_dask.loading.source import RowSource
+from dtap_dask.records.memory import keep_freed_memory
+from dtap_dask.train.pytorch.epochs import EPOCHS, SharedEpochs
+from dtap_dask.train.pytorch.tensors import tensors_of
+from dtap_dask.train.pytorch.turns import TurnPosition, Turns
+
+
+class TorchBatches(IterableDataset):  # type: ignore[misc]
+    """Batches of one split: `DataLoader(data, batch_size=None, num_workers=workers)`. Every iteration is an epoch."""
+
+    def __init__(self, source: RowSource, options: BatchOptions, workers: int, state: Mapping[str, Any] | None):
+        super().__init__()
+        self._options, self._workers = options, workers
+        self._turns = Turns(source, options, max(1, workers))
+        self._start = self._turns.start(state)
+        self._epochs = SharedEpochs(max(1, workers), self._start.position.epoch)
+        self._skipped = torch.zeros(max(1, workers), dtype=torch.int64).share_memory_()
+        self._opened: tuple[int, RowSource] | None = None
+        self._iterations = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None, "_iterations": 0}
+
+    @property
+    def vectors(self) -> dict[str, list[str]]:
+        """With `as_vectors` the features of each matrix, in the order of its columns."""
+        return self._options.names
+
+    def __len__(self) -> int:
+        """The batches of a whole epoch, of all workers together."""
+        return self._turns.left(Position())
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        self._iterations += 1
+        if (info.num_workers if info else 0) != self._workers:
+            raise JobError(Problem("workers", _OTHER.format(self._workers, info.num_workers if info else 0)))
+        worker, seed = (info.id, info.seed - info.id) if info else (0, "")
+        epoch = self._epochs.begin(worker, f"{seed} {self._iterations}")
+        return self._batches(worker, *self._turns.of_worker(self._begin(epoch), worker))
+
+    def _begin(self, epoch: int) -> TurnPosition:
+        """Where an epoch begins: the one of the state at its position."""
+        return self._start if epoch == self._start.position.epoch else TurnPosition(Position(epoch))
+
+    def _batches(self, worker: int, reader: Readers, position: Position) -> Generator[Any]:
+        source = self._own(reader)
+        before = int(self._skipped[worker]) - source.skipped.count
+        for batch in epoch_batches(source, self._options, position):
+            self._skipped[worker] = before + source.skipped.count
+            yield tensors_of(batch, self._options.kept)
+
+    def _own(self, reader: Readers) -> RowSource:
+        """The source of this process, whose files and threads a forked one must not use."""
+        process = os.getpid()
+        if self._opened is None or (self._opened[0], self._opened[1].readers) != (process, reader):
+            keep_freed_memory()
+            self._opened = process, self._turns.source.of_reader(reader)
+        return self._opened[1]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be epoch number `epoch`, also in workers that persist.
+
+        The epoch of a state goes on from there, every other one begins with its first batch.
+        """
+        number = integer(epoch)
+        if number is None or not 0 <= number < EPOCHS:
+            raise JobError(Problem("epoch", f"{epoch!r} is not the number of an epoch, such as 0"))
+        self._epochs.set(number)
+
+    def state(self, batches: int) -> dict[str, Any]:
+        """The position after the first `batches` of the iteration that began last, as JSON types.
+
+        A loop counts the batches that it takes, because workers are ahead of it. Before the first iteration, and after
+        `set_epoch`, 0 is the beginning of the next one. JobError if the iteration has fewer batches.
+        """
+        number = integer(batches)
+        if number is None:
+            raise JobError(Problem("batches", f"{batches!r} is not a number of batches"))
+        return self._turns.state(self._turns.after(self._begin(self._epochs.current), number))
+
+    def stats(self) -> dict[str, Any]:
+        """`skipped_records`: the damaged records left out so far, in all epochs, by each worker that read them."""
+        return {"skipped_records": int(self._skipped.sum())}
+
+
+_OTHER = (
+    "the batches were divided among {0} workers, but the DataLoader has {1}. Give it num_workers={0}, or make the "
+    "dataset with workers={1}"
+)
