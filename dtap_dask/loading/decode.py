@@ -77,6 +77,7 @@ class Decoder:
         self._widths = {
             stored: sum(map(columns.width, group)) for stored, group in blocks.matrices(split.infos).items()
         }
+        self._packs = {info.name for span in self.spans.values() for info in span.infos}
         self._frames: dict[int, BlockFrame] = {}
 
     def is_part_of(self, other: Decoder) -> bool:
@@ -117,7 +118,7 @@ class Decoder:
             return None
         raw = np.concatenate([records.data.reshape(len(records), -1)[:, HEADER:-FOOTER] for records in read])
         try:
-            return decode_equal(self._split.infos, raw)
+            return decode_equal(self._split.infos, raw, self._packs)
         except ValueError as error:
             raise not_this_schema(error) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +39,11 @@ def _decode_template(infos: Sequence[FeatureInfo], records: Sequence[bytes]) -> 
     return decode_equal(infos, np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1))
 
 
-def decode_equal(infos: Sequence[FeatureInfo], records: Bytes) -> Rows | None:
+def decode_equal(infos: Sequence[FeatureInfo], records: Bytes, names: Container[str] | None = None) -> Rows | None:
     """The rows of records [n, length] that are exactly what RowsEncoder writes for fixed-width columns, else None.
 
-    ValueError where a number does not fit in its column's stored dtype.
+    With `names` only the values of these columns are decoded. ValueError where a number does not fit in its column's
+    stored dtype.
     """
     encoder = RowsEncoder(infos)
     if records.shape[1] != len(encoder.template):
@@ -54,6 +55,8 @@ def decode_equal(infos: Sequence[FeatureInfo], records: Bytes) -> Rows | None:
         return None
     rows: Rows = {}
     for slot in encoder.slots:
+        if names is not None and slot.info.name not in names:
+            continue
         values = _slot_values(slot, raw[:, slot.at : slot.at + slot.size * slot.count])
         if values is None:
             return None
