@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -21,11 +20,11 @@ from datasets import in_memory
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import batches
-from dtap_dask.loading.columns import Ragged
 from dtap_dask.records.example import Layout
 from dtap_dask.train.backup import Backup, saved_state
 from dtap_dask.train.load import load
 from numbered_rows import INFOS, PLAIN, write
+from same_batches import same
 from waiting import until
 
 SHARDS = [30, 0, 1, 47]
@@ -39,25 +38,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def rows_of(data: Any) -> list[int]:
     return [int(row) for _, kept in data for row in kept["row"]]
-
-
-def same(ours: Any, theirs: Any) -> None:
-    """A batch of NumPy's and one of TensorFlow's."""
-    if ours is None:
-        assert theirs is None
-    elif isinstance(ours, dict):
-        assert list(ours) == list(theirs)
-        for name, value in ours.items():
-            same(value, theirs[name])
-    elif isinstance(ours, Ragged):
-        np.testing.assert_array_equal(ours.offsets, theirs.row_splits)
-        same(ours.values, theirs.values)
-    elif isinstance(ours, tuple):
-        for one, other in zip(ours, theirs, strict=True):
-            same(one, other)
-    else:
-        np.testing.assert_array_equal(ours, theirs.numpy())
-        assert ours.dtype == theirs.numpy().dtype
 
 
 @pytest.mark.parametrize("kind", ["blocks", "rows"])
