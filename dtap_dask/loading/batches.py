@@ -59,6 +59,8 @@ def batches(
     `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
     `{"skip": 1000}` says; `stats()` counts them.
 
+    `skip`, `take`, `where`, `resample` and `class_weights` choose rows and weigh them, as in `load`.
+
     Raises JobError for wrong arguments and for a state of something else, DataError for a split without rows,
     OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
     """

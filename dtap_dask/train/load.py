@@ -79,6 +79,12 @@ def load(
     `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
     `{"skip": 1000}` says; `stats()` counts them.
 
+    `skip` and `take` choose rows by their place in the order of the manifest, the same in every epoch; `where` chooses
+    those of which a SQL condition on the dataset's columns is true. Of these, `resample={label: factor}` multiplies
+    the number of rows of each class, drawn anew in every epoch; "balanced" gives each as many as the largest has.
+    `class_weights={label: weight}` multiplies the weight of each row; "balanced" weighs as scikit-learn does. But for
+    `skip`, `take` and given weights, the rows are counted first, in one pass over the columns that matter.
+
     `state` is what `iterator.state()` returned, here or in `batches`: the first iteration gives the batches that were
     still to come, later ones the epochs after it.
 
