@@ -19,7 +19,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import google_crc32c
 
@@ -80,7 +80,7 @@ def run_write_task(
             OSError, StorageError
         ):  # the first error matters more; `sweep` and the commit remove it
             store.delete_tree(attempt)
-    record = {"shards": [shard.to_json() for shard in shards], "first": _first(recorder)}
+    record = {"shards": [shard.to_json() for shard in shards], "first": first_to_json(recorder)}
     store.write_atomic(RunPaths(run_id).task(plan.task), json.dumps(record).encode())
     return shards
 
@@ -102,10 +102,11 @@ def completed_task(store: Store, run_id: str, plan: TaskShards) -> tuple[ShardIn
         for path, rows in zip(plan.shards[split], plan.rows_per_shard(split), strict=True)
     ]
     same = [(shard.path, shard.split, shard.rows) for shard in shards] == planned
-    return shards if same and all(_is_intact(store, shard) for shard in shards) else None
+    return shards if same and all(is_intact(store, shard) for shard in shards) else None
 
 
-def _first(recorder: RowRecorder | None) -> dict[str, Any] | None:
+def first_to_json(recorder: RowRecorder | None) -> dict[str, Any] | None:
+    """What a recorder has noted, as a task's record has it."""
     return recorder.noted.to_json() if recorder is not None and recorder.noted is not None else None
 
 
@@ -113,12 +114,28 @@ def _noted(record: Mapping[str, Any]) -> NotedRows | None:
     return NotedRows.from_json(record["first"]) if record["first"] is not None else None
 
 
-def noted_rows(store: Store, run_id: str, task: int) -> NotedRows | None:
-    """What was noted of the first rows of a finished task; None where nothing was."""
-    return _noted(parse_json(store.read_bytes(RunPaths(run_id).task(task))))
+def noted_rows(store: Store, record: str) -> NotedRows | None:
+    """What the record of a finished task has of its first rows; None where nothing was noted."""
+    return _noted(parse_json(store.read_bytes(record)))
 
 
-def _is_intact(store: Store, file: ShardInfo | Sidecar) -> bool:
+class WrittenFile(Protocol):
+    """A file with its size and its CRC32C."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+
+    @property
+    def crc32c(self) -> int:
+        """The CRC32C of the whole file."""
+
+
+def is_intact(store: Store, file: WrittenFile) -> bool:
     """Whether a file exists with the right size and checksum."""
     try:
         return store.size(file.path) == file.bytes and file_crc32c(store, file.path) == file.crc32c
@@ -131,7 +148,7 @@ def _publish(store: Store, attempt: str, shard: ShardInfo) -> None:
     try:
         store.publish(draft, shard.path)
     except FileExistsError:
-        if _is_intact(store, shard):
+        if is_intact(store, shard):
             return
         old = present_manifest(store)
         listed = {listed.path: (listed.bytes, listed.crc32c) for listed in old.shards} if old else {}
@@ -227,8 +244,8 @@ def finish_commit(store: Store) -> None:
         if steps is None or manifest is None:
             continue
         if steps.manifest is None:
-            missing = [sidecar for sidecar in manifest.sidecars if not _is_intact(store, sidecar)]
-            _finish(store, paths, [one.path for one in missing if _is_intact(store, _staged(paths, one))], ())
+            missing = [sidecar for sidecar in manifest.sidecars if not is_intact(store, sidecar)]
+            _finish(store, paths, [one.path for one in missing if is_intact(store, _staged(paths, one))], ())
         elif steps.manifest == google_crc32c.value(store.read_bytes(MANIFEST)):
             if not store.is_file(SUCCESS):
                 with store.create(paths.staged(SUCCESS)):
@@ -297,7 +314,7 @@ def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
             f"The dataset in {store.url} has no {name}; it has {[one.path for one in manifest.sidecars]}."
         )
     for candidate in (sidecar, *(_staged(RunPaths(run), sidecar) for run in _runs(store))):
-        if _is_intact(store, candidate):
+        if is_intact(store, candidate):
             return candidate.path
     raise OutputError(
         f"{store.url}/{name} is missing or is not the file that {MANIFEST} states. Copy the whole folder again, or "

@@ -71,11 +71,22 @@ class RowRecorder:
         if self._first is None and self.noted is None and rows.num_rows and rows.num_columns:
             self._first = rows.slice(0, CANDIDATES)
 
-    def went(self, split: int, shard: int, rows: npt.NDArray[np.int64]) -> None:
-        """A shard begins with these rows, by their numbers among all that came; ignored once `finish` was called."""
+    def wants(self, rows: npt.NDArray[np.int64]) -> bool:
+        """Whether any of these rows, by their numbers among all that came, may be noted."""
+        return self._first is not None and bool((rows < self._first.num_rows).any())
+
+    def went(
+        self, split: int, shard: int, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        """A shard has these rows, by their numbers among all that came, at `places`, or else at its beginning.
+
+        Ignored once `finish` was called.
+        """
         if self._first is not None:
-            early = np.flatnonzero(rows < self._first.num_rows)[: self._most]
-            self._places += [(RowPlace(int(at), split, shard), int(rows[at])) for at in early]
+            early = np.flatnonzero(rows < self._first.num_rows)
+            at = early if places is None else places[early]
+            chosen = np.argsort(at, kind="stable")[: self._most]
+            self._places += [(RowPlace(int(at[one]), split, shard), int(rows[early[one]])) for one in chosen]
 
     def finish(self) -> None:
         """Note the rows that come first in the shards, and forget the others: the beginning of each shard is known."""

@@ -14,8 +14,10 @@
     _run/<run>/overwrite.json                        marks a run that is to replace the present dataset
     _run/<run>/sources.parquet                       the source files as they were when the shards were planned
     _run/<run>/fitted-<levels>/                      fitted state after that number of levels
-    _run/<run>/attempts/task-00012-<unique>/         shards being written, under their final paths
+    _run/<run>/attempts/task-00012-<unique>/         files being written, shards under their final paths
     _run/<run>/tasks/00012.json                      a finished task's shards, where its first rows are in them
+    _run/<run>/pieces/00012.arrow                    rows that a task of a global shuffle has dealt to the shards
+    _run/<run>/pieces/00012.json                     its size and checksum, where its first rows will be
     _run/<run>/commit/                               files of the dataset that wait for the commit
     _run/<run>/commit/commit.json                    the steps that remain once the manifest is in place
 
@@ -84,11 +86,11 @@ class RunPaths:
 
     @property
     def attempts(self) -> str:
-        """The folder of all attempts at write tasks."""
+        """The folder of all attempts at tasks."""
         return f"{self.folder}/attempts"
 
     def new_attempt(self, task: int) -> str:
-        """A folder of its own for an attempt at a write task."""
+        """A folder of its own for an attempt at a task."""
         return f"{self.attempts}/task-{task:05d}-{uuid.uuid4().hex}"
 
     @property
@@ -99,6 +101,14 @@ class RunPaths:
     def task(self, task: int) -> str:
         """The record of a finished write task."""
         return f"{self.tasks}/{task:05d}.json"
+
+    def pieces(self, task: int) -> str:
+        """The rows that a finished shuffle task has dealt."""
+        return f"{self.folder}/pieces/{task:05d}.arrow"
+
+    def dealt(self, task: int) -> str:
+        """The record of a finished shuffle task."""
+        return f"{self.folder}/pieces/{task:05d}.json"
 
     @property
     def commit(self) -> str:

@@ -181,6 +181,12 @@ class SplitEntry(_Model):
 
     rows: int = Field(description="rows of all its shards")
     records: int = Field(description="records of all its shards")
+    quality: float | None = Field(
+        default=None,
+        description="how well the row groups of the source are mixed, at most 1: how often two rows drawn from the "
+        "part are of one row group, divided by how often two neighbours in a shard are; null where there is nothing to "
+        "mix, and in datasets of releases before 0.2.0",
+    )
     shards: tuple[ShardInfo, ...] = Field(description="its shards, in order")
 
 

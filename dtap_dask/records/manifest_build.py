@@ -36,6 +36,7 @@ def build_manifest(
     layout: Layout,
     splits: Sequence[str],
     shards: Iterable[ShardInfo],
+    pairs: Sequence[int] | None = None,
     raw: RawEntry | None = None,
     fitted_from: FittedFrom | None = None,
     parity: ParityEntry | None = None,
@@ -43,11 +44,13 @@ def build_manifest(
 ) -> Manifest:
     """The manifest of written shards, which keep their order within each of `splits`. The commit adds the sidecars.
 
-    `software` defaults to the versions of the packages that make the bytes.
+    `pairs` is that of the plan of shards, from which the quality of the mixing is computed. `software` defaults to the
+    versions of the packages that make the bytes.
     """
     by_split: dict[str, list[ShardInfo]] = {name: [] for name in splits}
     for shard in shards:
         by_split[shard.split].append(shard)
+    paired = dict(zip(by_split, pairs or (), strict=True)) if pairs is not None else {}
     lowered = encoder_of(infos, layout).rows_per_record
     return Manifest(
         fingerprint=fingerprint,
@@ -66,12 +69,29 @@ def build_manifest(
             name: SplitEntry(
                 rows=sum(shard.rows for shard in found),
                 records=sum(shard.records for shard in found),
+                quality=mixing_quality(found, paired.get(name)),
                 shards=tuple(found),
             )
             for name, found in by_split.items()
         },
         software=dict(software or versions()),
     )
+
+
+def mixing_quality(shards: Sequence[ShardInfo], pairs: int | None) -> float | None:
+    """How well the row groups of the source are mixed in the shards of a split, at most 1.
+
+    The probability that two different rows of the split are of one row group, of which `pairs` is the number of ordered
+    pairs, divided by the probability that two neighbours in a shard are. None where either is not known, where no row
+    has a neighbour, and where all rows are of one row group.
+    """
+    rows = sum(shard.rows for shard in shards)
+    neighbours = sum(max(0, shard.rows - 1) for shard in shards)
+    same = [shard.same_group for shard in shards if shard.same_group is not None]
+    if pairs is None or len(same) < len(shards) or not neighbours or pairs == rows * (rows - 1):
+        return None
+    drawn, found = pairs / (rows * (rows - 1)), sum(same) / neighbours
+    return 1.0 if found <= drawn else round(drawn / found, 4)
 
 
 def versions(packages: Sequence[str] = ("dtap-dask", "numpy", "pyarrow", "google-crc32c")) -> dict[str, str]:

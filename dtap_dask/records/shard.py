@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import google_crc32c
 import numpy as np
@@ -28,10 +28,11 @@ from dtap_dask.records.tfrecord import OVERHEAD, Gzip
 from dtap_dask.storage import CountingWriter, Store
 
 AssignedRows: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
-Shuffle = Literal["none", "mixed"]
+Shuffle = Literal["none", "mixed", "global"]
 CLOSING = 16  # files closed at the same time
 ENCODED_ROWS = 4096  # encoded and written together, unless a record holds more: they fit in the processor's cache
 WINDOW_BYTES = 64 << 20  # the most bytes of a window of rows to be permuted, whatever its number of rows
+ROW_GROUP = "/row_group"  # among rows, the key of the number of each one's row group; no feature has such a name
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ class ShardInfo:
         tuple[int, ...] | None,
         Field(description="else, in the layout `blocks`: where each record begins in the uncompressed file"),
     ] = None
+    same_group: Annotated[
+        int | None,
+        Field(
+            description="the rows that directly follow a row of the same row group of the source; null in datasets of "
+            "releases before 0.2.0"
+        ),
+    ] = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -127,16 +135,19 @@ def write_shards(
 ) -> tuple[ShardInfo, ...]:
     """Write a task's shards as `<attempt>/<final path>`, and return them with their final paths, split by split.
 
-    A batch is (index of each row's split, the rows). `mixed` permutes within windows of `window` rows (fewer where
-    they exceed 64 MiB) and deals them out over the task's shards; `none` keeps the order and cuts it into
-    consecutive pieces. `recorder` notes where the first rows go. Raises SourceError where the number of rows is not
-    the planned one, and leaves no complete attempt.
+    A batch is (index of each row's split, the rows); rows may have a column ROW_GROUP of integers. `mixed` permutes
+    within windows of `window` rows (fewer where they exceed 64 MiB) and deals them out over the task's shards; `none`
+    keeps the order and cuts it into consecutive pieces; so does `global`, whose batches are shuffled and packed
+    already. `recorder` notes where the first rows go. Raises SourceError where the number of rows is not the planned
+    one, and leaves no complete attempt.
     """
     encoder = encoder_of(infos, layout)
     with _created(store, [f"{attempt}/{path}" for paths in plan.shards for path in paths]) as files:
         each = iter(files)
         writers = [[_ShardWriter(next(each), encoder, layout) for _ in paths] for paths in plan.shards]
-        chunks = _windows(batches, encoder, window) if shuffle == "mixed" else _packed(batches, encoder)
+        chunks = batches if shuffle == "global" else _packed(batches, encoder)
+        if shuffle == "mixed":
+            chunks = windows(batches, encoder, window, WINDOW_BYTES)
         _scatter(plan, chunks, writers, shuffle=shuffle, seed=seed, recorder=recorder)
         finished = [[writer.finish() for writer in group] for group in writers]
     return tuple(
@@ -175,25 +186,47 @@ def _scatter(
         order = random.permutation(len(assigned)) if shuffle == "mixed" else np.arange(len(assigned))
         for split in range(len(plan.splits)):
             index = order[assigned[order] == split]
-            _refuse_more(plan, split, done[split] + len(index))
+            refuse_more(plan, split, done[split] + len(index))
             for shard, piece in _deal(plan, split, done[split], index, shuffle):
-                writers[split][shard].add(columns.take(rows, piece))
+                writers[split][shard].add(columns.take(rows, piece) if shuffle == "mixed" else _cut(rows, piece))
                 if recorder is not None:
                     recorder.went(split, shard, piece)
             done[split] += len(index)
         if recorder is not None:
             recorder.finish()
-    for split, total in enumerate(done):
-        if total != plan.rows[split]:
-            raise _changed(plan, split, f"{total:,}")
+    refuse_fewer(plan, done)
 
 
-def _refuse_more(plan: TaskShards, split: int, rows: int) -> None:
+class PlannedRows(Protocol):
+    """A task whose rows of each split are planned."""
+
+    @property
+    def task(self) -> int:
+        """Its number."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Its rows of each split."""
+
+
+def refuse_more(plan: PlannedRows, split: int, rows: int) -> None:
+    """SourceError where a task has found more rows of a split than planned."""
     if rows > plan.rows[split]:
         raise _changed(plan, split, f"at least {rows:,}")
 
 
-def _changed(plan: TaskShards, split: int, found: str) -> SourceError:
+def refuse_fewer(plan: PlannedRows, rows: Sequence[int]) -> None:
+    """SourceError where a task has found another number of rows of a split than planned."""
+    for split, total in enumerate(rows):
+        if total != plan.rows[split]:
+            raise _changed(plan, split, f"{total:,}")
+
+
+def _changed(plan: PlannedRows, split: int, found: str) -> SourceError:
     return SourceError(
         f"Task {plan.task} found {found} rows for the split {plan.splits[split]!r}, but the plan counted "
         f"{plan.rows[split]:,}: the source changed after the plan was made. Start again with "
@@ -217,28 +250,43 @@ def _deal(
         yield shard, index[max(0, ends[shard]) : max(0, ends[shard + 1])]
 
 
+def _cut(rows: Rows, piece: npt.NDArray[np.int64]) -> Rows:
+    """The rows at ascending positions, without a copy where these are neighbours."""
+    if len(piece) and piece[-1] - piece[0] + 1 == len(piece):
+        return columns.cut(rows, int(piece[0]), int(piece[-1]) + 1)
+    return columns.take(rows, piece)
+
+
 def _packed(batches: Iterable[AssignedRows], encoder: RecordEncoder) -> Iterator[AssignedRows]:
     """The batches, packed for the encoder."""
     for assigned, rows in batches:
-        yield assigned, encoder.pack(rows)
+        yield assigned, _pack(rows, encoder)
 
 
-def _windows(batches: Iterable[AssignedRows], encoder: RecordEncoder, most_rows: int) -> Iterator[AssignedRows]:
-    """The same rows in windows of `most_rows`, or of the fewest rows that reach 64 MiB of values; packed."""
+def _pack(rows: Rows, encoder: RecordEncoder) -> Rows:
+    """Packed rows, which keep their row groups."""
+    packed = encoder.pack(rows)
+    return {**packed, ROW_GROUP: rows[ROW_GROUP]} if ROW_GROUP in rows else packed
+
+
+def windows(
+    batches: Iterable[AssignedRows], encoder: RecordEncoder, most_rows: int, most_bytes: int
+) -> Iterator[AssignedRows]:
+    """The same rows in windows of `most_rows`, or of the fewest rows that reach `most_bytes` of values; packed."""
     held: list[AssignedRows] = []
     held_rows = held_bytes = 0
     for assigned, rows in batches:
         ends = offsets_of(columns.bytes_per_row(encoder.infos, rows))
-        packed = encoder.pack(rows)
+        packed = _pack(rows, encoder)
         start = 0
         while start < len(assigned):
-            full = int(np.searchsorted(ends, ends[start] + WINDOW_BYTES - held_bytes, side="left"))
+            full = int(np.searchsorted(ends, ends[start] + most_bytes - held_bytes, side="left"))
             stop = min(start + most_rows - held_rows, full, len(assigned))
             held.append((assigned[start:stop], columns.cut(packed, start, stop)))
             held_rows += stop - start
             held_bytes += int(ends[stop] - ends[start])
             start = stop
-            if held_rows == most_rows or held_bytes >= WINDOW_BYTES:
+            if held_rows == most_rows or held_bytes >= most_bytes:
                 yield _joined(held)
                 held, held_rows, held_bytes = [], 0, 0
     if held:
@@ -261,6 +309,8 @@ class _ShardWriter:
         self._gzip = Gzip() if layout.compression == "gzip" else None
         self._rows = self._records = self._bytes = self._crc = 0
         self._lengths: list[npt.NDArray[np.int64]] = []
+        self._last_group: np.integer[Any] | None = None
+        self._same_group: int | None = 0
 
     def add(self, rows: Rows) -> None:
         """Append packed rows."""
@@ -287,13 +337,13 @@ class _ShardWriter:
         self._write(columns.join(self._pending))
         self._pending, self._pending_rows = [], 0
 
-    def finish(self) -> tuple[int, int, int, int, int | None, tuple[int, ...] | None]:
-        """Write pending rows; returns ShardInfo's rows, records, bytes, crc32c, record_bytes, offsets."""
+    def finish(self) -> tuple[int, int, int, int, int | None, tuple[int, ...] | None, int | None]:
+        """Write pending rows; returns ShardInfo's fields from `rows` on."""
         if self._pending_rows:
             self._write_pending()
         if self._gzip:
             self._put(self._gzip.finish())
-        return (self._rows, self._records, self._bytes, self._crc, *self._record_places())
+        return (self._rows, self._records, self._bytes, self._crc, *self._record_places(), self._same_group)
 
     def _write(self, rows: Rows) -> None:
         encoded = self._encoder.encode_packed(rows)
@@ -301,6 +351,14 @@ class _ShardWriter:
         self._records += len(encoded.lengths)
         self._lengths.append(encoded.lengths)
         self._put(self._gzip.add(encoded.data) if self._gzip else encoded.data)
+        self._note_groups(rows.get(ROW_GROUP))
+
+    def _note_groups(self, groups: npt.NDArray[np.integer[Any]] | None) -> None:
+        if groups is None or self._same_group is None:
+            self._same_group = None
+            return
+        self._same_group += int(np.count_nonzero(groups[1:] == groups[:-1])) + int(groups[0] == self._last_group)
+        self._last_group = groups[-1]
 
     def _put(self, data: bytes | npt.NDArray[np.uint8]) -> None:
         if len(data):

@@ -38,7 +38,7 @@ from dtap_dask.job.execution.lazy import LazyItems
 from dtap_dask.job.execution.watchdog import Watchdog
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import plan_of
-from dtap_dask.job.planning.sharding import assign_shards
+from dtap_dask.job.planning.sharding import plan_shards
 from dtap_dask.job.running.run import first_snapshot
 from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.sources import write_sources
@@ -112,7 +112,7 @@ def _plan_of_a_run(folder: Path, client: Client) -> None:
     start = time.perf_counter()
     plan = plan_of(job, None, partial(scan, DaskExecutor(client), report))
     planned = time.perf_counter()
-    shards = assign_shards(plan, np.stack([plan.groups.rows - 10, np.full(len(plan.groups), 10)], axis=1), 30.0)
+    shards = plan_shards(plan, np.stack([plan.groups.rows - 10, np.full(len(plan.groups), 10)], axis=1), 30.0)
     store = open_store(job.output.path)
     RunFolder(store, plan.run_id).save_plan(plan.fingerprint, shards)
     write_sources(store, "sources.parquet", plan)

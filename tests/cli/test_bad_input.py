@@ -69,7 +69,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("output/compression", "zstd", r"output.compression .*: found 'zstd', valid are 'none' or 'gzip'."),
     ("output/shard_size", "many", r"output.shard_size .*: found 'many': a size is needed, such as 20GiB."),
     ("output/rows_per_record", 0, r"output.rows_per_record .*: found 0: a number of at least 1 is needed."),
-    ("output/shuffle", "global", r"output.shuffle .*: 'global' is not available yet"),
+    ("output/shuffle", "gobal", r"output.shuffle .*: found 'gobal', valid are 'none', 'mixed' or 'global'. Did you"),
     ("output/seed", "x", r"output.seed .*: found 'x': a whole number is needed."),
     ("storage", {"dtap": {"mpa": {}}}, r"storage\.dtap\.mpa .*: unknown key 'mpa'\. Did you mean 'map'\?"),
     # steps and their options

@@ -93,7 +93,7 @@ def test_plan_as_json_has_the_numbers_of_the_plan(file: str, job: Document) -> N
         "kept_files": len(plan.files),
         **plan.totals.model_dump(),
     }
-    assert told["tasks"] == {"fit": len(plan.fit_tasks), "write": len(plan.write_tasks)}
+    assert told["tasks"] == {"fit": len(plan.fit_tasks), "shuffle": 0, "write": len(plan.write_tasks)}
     assert told["passes"] == 2
     assert told["features"] == [output.name for output in plan.checked.graph.outputs]
     assert told["warnings"] == list(plan.warnings)

@@ -49,7 +49,7 @@ def test_the_picture_is_whole() -> None:
         *(status_path("<id>", kind) for kind in ("json", "log", "forecast")),
         *(run.plan, run.overwrite, run.sources, f"{run.folder}/fitted-<levels>/"),
         re.sub(r"[0-9a-f]{32}", "<unique>/", run.new_attempt(12)),
-        *(run.task(12), f"{run.commit}/", run.commit_steps),
+        *(run.task(12), run.pieces(12), run.dealt(12), f"{run.commit}/", run.commit_steps),
     ]
     shown = re.findall(r"^    (\S+)  ", str(folder.__doc__), re.MULTILINE)
     assert sorted(shown) == sorted(made)

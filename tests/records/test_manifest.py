@@ -244,7 +244,7 @@ def test_the_form_of_the_manifest_is_pinned(tmp_path):
     ]
     assert manifest["splits"]["eval"]["shards"][0] == {
         "path": "eval/a", "split": "eval", "rows": 0, "records": 0, "bytes": 0, "crc32c": 0,
-        "record_bytes": None, "offsets": [],
+        "record_bytes": None, "offsets": [], "same_group": 0,
     }  # fmt: skip
 
 

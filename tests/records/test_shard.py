@@ -175,7 +175,7 @@ def test_a_window_is_no_larger_than_memory_allows(store, monkeypatch):
     want = write(store, plan, [(split, rows)])
     assert write(store, plan, batched(split, rows, [1, 2, 50, 51, 400])) == want
     as_they_are = encoder_of(INFOS, Layout("rows"))  # packs rows without a change
-    windows = list(shard._windows([(split, rows)], as_they_are, 65536))
+    windows = list(shard.windows([(split, rows)], as_they_are, 65536, 1000))
     assert sum(len(assigned) for assigned, _ in windows) == int((split >= 0).sum())
     assert all(1000 <= columns.bytes_per_row(INFOS, part).sum() < 1030 for _, part in windows[:-1])
 

@@ -19,7 +19,6 @@ from dtap_dask.records import columns
 from dtap_dask.records.commit import noted_rows
 from dtap_dask.records.example import Layout
 from dtap_dask.records.first_rows import NotedRows, rows_at
-from dtap_dask.records.shard import TaskShards
 from dtap_dask.storage import Store
 
 EXAMPLES = 3  # differences that are described
@@ -35,13 +34,21 @@ class Compared:
     examples: tuple[str, ...]
 
 
-def compare(context: TaskContext, levels: int, tasks: Sequence[TaskShards]) -> Compared:
-    """Compare the rows that were noted when these tasks were written with their records."""
+@dataclass(frozen=True)
+class NotedTask:
+    """A finished task that may have noted some of its first rows: the path of its record, and its shards by split."""
+
+    record: str
+    shards: tuple[tuple[str, ...], ...]
+
+
+def compare(context: TaskContext, levels: int, tasks: Sequence[NotedTask]) -> Compared:
+    """Compare the rows that these tasks have noted with their records."""
     output = context.output()
 
     def attempt() -> Compared:
         state = context.state(levels)
-        noted = [(shards, noted_rows(output, context.run_id, shards.task)) for shards in tasks]
+        noted = [(task.shards, noted_rows(output, task.record)) for task in tasks]
         pairs = [
             _by_shard(output, state.infos, context.layout, shards, one) for shards, one in noted if one is not None
         ]
@@ -58,7 +65,11 @@ def compare(context: TaskContext, levels: int, tasks: Sequence[TaskShards]) -> C
 
 
 def _by_shard(
-    output: Store, infos: Sequence[FeatureInfo], layout: Layout, shards: TaskShards, noted: NotedRows
+    output: Store,
+    infos: Sequence[FeatureInfo],
+    layout: Layout,
+    shards: tuple[tuple[str, ...], ...],
+    noted: NotedRows,
 ) -> tuple[NotedRows, Rows]:
     """The noted rows in the order of the shards, and what the records hold of them."""
 
@@ -71,5 +82,5 @@ def _by_shard(
     parts = []
     for (split, shard), group in groupby(places, lambda place: (place.split, place.shard)):
         positions = np.array([place.position for place in group])
-        parts.append(rows_at(output, shards.shards[split][shard], infos, layout, positions))
+        parts.append(rows_at(output, shards[split][shard], infos, layout, positions))
     return NotedRows(noted.rows.take(order), tuple(places)), columns.join(parts)

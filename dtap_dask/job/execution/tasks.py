@@ -22,7 +22,9 @@ from dtap_dask.records.columns import cut, fixed_bytes
 from dtap_dask.records.commit import run_write_task
 from dtap_dask.records.first_rows import RowRecorder
 from dtap_dask.records.folder import RunPaths
-from dtap_dask.records.shard import ShardInfo, TaskShards
+from dtap_dask.records.global_shuffle import PieceFile, gathered, run_shuffle_task
+from dtap_dask.records.shard import ROW_GROUP, ShardInfo, TaskShards
+from dtap_dask.records.shard_plan import ShuffleTask
 from dtap_dask.storage import Store
 
 # Between attempts, in seconds: half a minute in all, in which a DataNode or a mount may come back.
@@ -126,22 +128,40 @@ def finish_fit(context: TaskContext, level: int, part: FitPart) -> FittedLevel:
 
 @dataclass(frozen=True)
 class Written:
-    """The shards of one task, and what it read: nothing where an earlier attempt had written them."""
+    """The shards of one task, how many bytes of them are new, and what it read of the source.
+
+    Nothing is new where an earlier attempt had written them.
+    """
 
     shards: tuple[ShardInfo, ...]
+    new_bytes: int
+    reading: Reading
+
+    @classmethod
+    def of(cls, shards: tuple[ShardInfo, ...], output: Store, reading: Reading) -> Written:
+        """`output` is a task's own store, whose counters tell whether it has written."""
+        size = sum(shard.bytes for shard in shards) if output.counters.bytes_written else 0
+        return cls(shards, size, reading)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The bytes that a shuffle task keeps, and what it read of the source."""
+
+    bytes: int
     reading: Reading
 
 
 def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards, noted: int = 0) -> Written:
     """Write one task's shards under their final names, unless an earlier attempt has; keep `noted` rows as read."""
-    source = context.source()
+    source, output = context.source(), context.output()
 
     def attempt() -> tuple[ShardInfo, ...]:
         transform, recorder = context.transform(levels), RowRecorder(noted) if noted else None
         mixed = context.shuffle == "mixed"
         batches = transformed(source, context.scan, task, transform, mixed=mixed, recorder=recorder)
         return run_write_task(
-            context.output(),
+            output,
             context.run_id,
             shards,
             batches,
@@ -152,7 +172,43 @@ def write(context: TaskContext, levels: int, task: ScanTask, shards: TaskShards,
             recorder=recorder,
         )
 
-    return Written(with_retries(attempt), Reading.of(source))
+    return Written.of(with_retries(attempt), output, Reading.of(source))
+
+
+def shuffle(context: TaskContext, levels: int, task: ScanTask, dealing: ShuffleTask, noted: int = 0) -> Shuffled:
+    """Deal one task's rows to all shards and keep them, unless an earlier attempt has; keep `noted` rows as read."""
+    source = context.source()
+
+    def attempt() -> PieceFile:
+        transform, recorder = context.transform(levels), RowRecorder(noted) if noted else None
+        batches = transformed(source, context.scan, task, transform, mixed=False, recorder=recorder)
+        return run_shuffle_task(
+            context.output(),
+            context.run_id,
+            dealing,
+            batches,
+            infos=transform.infos,
+            layout=context.layout,
+            seed=context.seed,
+            recorder=recorder,
+        )
+
+    return Shuffled(with_retries(attempt).bytes, Reading.of(source))
+
+
+def gather(context: TaskContext, levels: int, tasks: int, shards: TaskShards, number: int) -> Written:
+    """Write the one shard of a task, number `number` of its split, from what `tasks` shuffle tasks have kept."""
+    output = context.output()
+
+    def attempt() -> tuple[ShardInfo, ...]:
+        infos, layout, seed = context.state(levels).infos, context.layout, context.seed
+        place = number, shards.task
+        batches = gathered(output, context.run_id, tasks, shards, place, infos=infos, layout=layout, seed=seed)
+        return run_write_task(
+            output, context.run_id, shards, batches, infos=infos, layout=layout, shuffle="global", seed=seed
+        )
+
+    return Written.of(with_retries(attempt), output, Reading(0, 0))
 
 
 def transformed(
@@ -166,7 +222,8 @@ def transformed(
 ) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
     """A task's rows as the records will hold them, with the part of each; rows of no part are left out.
 
-    `recorder` gets each batch as it was read, with the columns that new rows must have.
+    They have a column ROW_GROUP besides their features. `recorder` gets each batch as it was read, with the columns
+    that new rows must have.
     """
     raw = raw_columns(scan).schema.names if recorder is not None else []
     wider = replace(scan, outputs=tuple(dict.fromkeys((*scan.outputs, *raw))))
@@ -174,7 +231,7 @@ def transformed(
     def parts(batch: ScanBatch, turns: int) -> Iterator[tuple[npt.NDArray[np.int16], Rows]]:
         rows, split = batch.in_parts()
         if rows.num_rows:
-            made = transform.apply(rows)
+            made = {**transform.apply(rows), ROW_GROUP: np.full(rows.num_rows, batch.group, np.int32)}
             for start, stop in even_ranges(rows.num_rows, turns):
                 if recorder is not None:
                     recorder.came(rows.select(raw).slice(start, stop - start))

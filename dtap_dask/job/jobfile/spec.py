@@ -68,12 +68,6 @@ def _path(value: str) -> str:
     return value
 
 
-def _available(value: Any) -> Any:
-    if value == "global":
-        raise PydanticCustomError("later", "'global' is not available yet; 'mixed' shuffles within write tasks.")
-    return value
-
-
 Storage = Annotated[dict[str, dict[str, Any]], BeforeValidator(parse_storage), KeysOf(Sections)]
 ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 PathText = Annotated[str, AfterValidator(_path)]
@@ -152,7 +146,7 @@ class OutputOptions(_Section):
     rows_per_record: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     shard_size: Annotated[Size, Field(ge=1024)] = 128 << 20
     compression: Literal["none", "gzip"] = "none"
-    shuffle: Annotated[Literal["none", "mixed"], BeforeValidator(_available)] = "mixed"
+    shuffle: Literal["none", "mixed", "global"] = "mixed"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 

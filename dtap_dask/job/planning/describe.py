@@ -76,7 +76,7 @@ def plan_numbers(plan: Plan, expected: Forecast) -> dict[str, Any]:
         "name": plan.job.name,
         "fingerprint": plan.fingerprint,
         **_input(plan),
-        **_stages(plan),
+        **_stages(plan, expected.shards),
         "splits": list(plan.job.split_names),
         "fitted": None if plan.origin else plan.job.split.fit if plan.job.split else "train",
         "fitted_from": plan.origin.noted.model_dump() if plan.origin else None,
@@ -112,11 +112,12 @@ def _input(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _stages(plan: Plan) -> dict[str, Any]:
+def _stages(plan: Plan, shards: int) -> dict[str, Any]:
     graph, reasons = plan.checked.graph, plan.checked.graph.reasons
+    everything = len(plan.groups) if plan.job.output.shuffle == "global" else 0
     mixed = sorted(len(task) for task in plan.write_tasks)
     return {
-        "passes": len(plan.stages),
+        "passes": plan.passes,
         "levels": [
             {
                 "level": stage.level + 1,
@@ -127,8 +128,12 @@ def _stages(plan: Plan) -> dict[str, Any]:
             for stage in plan.stages
             if stage.kind == "fit"
         ],
-        "tasks": {"fit": len(plan.fit_tasks) if len(plan.stages) > 1 else 0, "write": len(plan.write_tasks)},
-        "row_groups_a_shard": {"least": mixed[0], "most": mixed[-1]},
+        "tasks": {
+            "fit": len(plan.fit_tasks) if plan.passes > 1 else 0,
+            "shuffle": len(plan.write_tasks) if everything else 0,
+            "write": shards if everything else len(plan.write_tasks),
+        },
+        "row_groups_a_shard": {"least": everything or mixed[0], "most": everything or mixed[-1]},
     }
 
 
@@ -144,6 +149,7 @@ def _output(plan: Plan, expected: Forecast) -> dict[str, Any]:
         "shards": expected.shards,
         "bytes_at_most": high,
         "bytes_at_least": low,
+        "shuffled_bytes": expected.shuffled_bytes,
         "row_bytes": [round(size, 1) for size in expected.row_bytes],
         "parts": {part.name: _part(part) for part in expected.parts},
     }

@@ -16,8 +16,9 @@ from dtap_dask.features import FittedState
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
-from dtap_dask.job.planning.sharding import planned_row_bytes, shard_counts
+from dtap_dask.job.planning.sharding import planned_row_bytes, total_shards
 from dtap_dask.lake.parquet.reading import OPEN_BYTES
+from dtap_dask.records.global_shuffle import HELD_BYTES
 from dtap_dask.records.shard import WINDOW_BYTES
 
 WINDOW_ROWS = 65_536  # rows shuffled and encoded together, if they stay below WINDOW_BYTES
@@ -41,6 +42,7 @@ class Forecast:
 
     - `certainty`: of the rows, and therefore of shards and bytes.
     - `row_bytes`: the least and most bytes of a row in the output.
+    - `shuffled_bytes`: that a global shuffle keeps beside the output until the run ends, at most; 0 without one.
     - `requested`: the user chose the number of threads.
     - `memory`: bytes that a thread needs besides the libraries; of these `vocabularies` are for exact counts of
       distinct values, which only a probe estimates.
@@ -51,6 +53,7 @@ class Forecast:
     rows: int
     parts: tuple[PartForecast, ...]
     row_bytes: tuple[float, float]
+    shuffled_bytes: int
     threads: int
     requested: bool
     worker_memory: int
@@ -83,7 +86,8 @@ def forecast(
     fitted = probe.infos if probe else ()
     certainty, shares = _shares(plan, probe)
     rows = _task_rows(plan)[:, None] * shares
-    shards = shard_counts(plan, rows, planned_row_bytes(plan, fitted) if fitted else high).sum(axis=0)
+    row_size = planned_row_bytes(plan, fitted) if fitted else high
+    shards = total_shards(plan, rows, row_size)
     counts = np.rint(rows.sum(axis=0)).astype(int)
     vocabularies = sum(column.bytes for column in probe.distinct) if probe else 0
     return Forecast(
@@ -94,12 +98,13 @@ def forecast(
             for name, count, number in zip(plan.job.split_names, counts, shards, strict=True)
         ),
         row_bytes=(low, high),
+        shuffled_bytes=round(rows.sum() * row_size) if plan.job.output.shuffle == "global" else 0,
         threads=threads,
         requested=workers is not None,
         worker_memory=memory or machine.memory() // threads,
         memory=_memory(plan, high) + vocabularies,
         vocabularies=vocabularies,
-        seconds=dict(_seconds(plan, probe, threads)) if probe else {},
+        seconds=dict(_seconds(plan, probe, threads, int(shards.sum()))) if probe else {},
         probe=probe,
     )
 
@@ -139,19 +144,21 @@ def _as_if_fitted(plan: Plan, which: int) -> FittedState:
 
 
 def _memory(plan: Plan, row_bytes: float) -> int:
-    """About the most bytes that a worker thread needs: open row groups, and two windows of encoded rows."""
+    """About the most bytes that a worker thread needs: open row groups, and a window of rows twice."""
     largest = np.sort(plan.groups.raw_bytes)[-16:]
     window = min(WINDOW_BYTES, min(WINDOW_ROWS, plan.totals.rows.read) * row_bytes)
+    if plan.job.output.shuffle == "global":
+        window = min(HELD_BYTES, plan.totals.rows.read * row_bytes)
     return min(OPEN_BYTES, int(largest.sum())) + round(2 * window)
 
 
-def _seconds(plan: Plan, probe: Probe, threads: int) -> Iterator[tuple[str, float]]:
+def _seconds(plan: Plan, probe: Probe, threads: int, shards: int) -> Iterator[tuple[str, float]]:
     """The time of each stage: the pace of the probe, times the rounds in which `threads` threads run its tasks."""
     if plan.job.fit == "dask_ml" and plan.checked.graph.passes:
         return  # the probe does not measure dask-ml's passes
     if not probe.row_bytes:
         return  # the probe ended early
     for stage, pace in zip(plan.stages, probe.paces, strict=True):
-        tasks = len(stage.tasks)
+        tasks = max(1, shards) if stage.kind == "gather" else len(stage.tasks)
         rounds = -(-tasks // threads)
         yield stage.name, plan.totals.rows.read / pace.rows_per_second * rounds / tasks

@@ -22,6 +22,8 @@ WRITERS = 2
 MOST_GROUPS = 64
 # Where files hold many row groups, more read tasks than this also read at least TASK_BYTES each.
 MANY_TASKS = 64
+# A global shuffle keeps a piece for each task and shard, so it has no more tasks than this, whatever they read.
+MOST_SHUFFLING = 2048
 # A shard mixed from fewer row groups than this is a poor sample.
 MIXED_FROM = 8
 
@@ -57,10 +59,15 @@ def group_tasks(
 
 
 def group_write_tasks(
-    raw_bytes: npt.NDArray[np.int64], order: Sequence[int], shard_size: int
+    raw_bytes: npt.NDArray[np.int64], order: Sequence[int], shard_size: int, *, shuffle: bool = False
 ) -> tuple[tuple[int, ...], ...]:
-    """As `group_tasks`, but fewer where there are few bytes: each task writes at least one shard for every part."""
+    """As `group_tasks`, but fewer where there are few bytes: each task writes at least one shard for every part.
+
+    For a global shuffle at most MOST_SHUFFLING, besides those of row groups that are too large to share one.
+    """
     enough = max(WRITERS, _enough_tasks(raw_bytes, min(TASK_BYTES, shard_size)))
+    if shuffle:
+        enough = min(enough, MOST_SHUFFLING)
     if enough < MIN_TASKS:
         enough = 1 << (enough - 1).bit_length()
     return _cut(raw_bytes, order, min(enough, _shared_tasks(raw_bytes)))

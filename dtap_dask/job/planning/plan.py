@@ -80,9 +80,17 @@ class Plan:
 
     @property
     def stages(self) -> tuple[PlannedStage, ...]:
-        """The passes over the source, in order."""
+        """The stages, in order."""
         levels = 0 if self.origin else self.checked.graph.passes
-        return tuple(planned_stages(levels, self.fit_tasks, self.write_tasks, count=self.needs_counting))
+        shuffle = self.job.output.shuffle == "global"
+        return tuple(
+            planned_stages(levels, self.fit_tasks, self.write_tasks, count=self.needs_counting, shuffle=shuffle)
+        )
+
+    @property
+    def passes(self) -> int:
+        """How often the source is read."""
+        return sum(stage.reads_source for stage in self.stages)
 
     @property
     def derive(self) -> dict[str, str]:
@@ -125,7 +133,9 @@ def plan_of(job: Job, limit: int | None, read_footers: ReadFooters | None) -> Pl
         raise nothing_left(job, listing, summary)
     totals, source_notes = _totals(listing, summary, groups), _source_notes(job, listing, summary)
     Findings(totals.rows.read, Counter(source_notes.nulls)).refuse(null_checks(checked, limit))
-    write_tasks = group_write_tasks(groups.raw_bytes, task_order(len(groups), job), job.output.shard_size)
+    output, order = job.output, task_order(len(groups), job)
+    shuffle = output.shuffle == "global"
+    write_tasks = group_write_tasks(groups.raw_bytes, order, output.shard_size, shuffle=shuffle)
     names = [output.name for output in checked.graph.outputs if output.role == "feature"]
     return Plan(
         job=job,

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dtap_dask.records.folder import RUNS
 from dtap_dask.words import count, duration, human, visible
 
 WIDTH = 120  # of text that goes to no terminal, and at most
@@ -94,6 +95,9 @@ def _passes(numbers: PlanNumbers) -> Sequence[TreeLine]:
         lines += [(f"  {step}", _few(names)) for step, names in level["steps"].items()]
     if not numbers["levels"] and numbers["tasks"]["fit"]:
         lines.append(("count", f"{count(numbers['tasks']['fit'], 'task')}: the rows of each part, to plan the shards"))
+    if numbers["tasks"]["shuffle"]:
+        space = f"up to about {human(numbers['output']['shuffled_bytes'])} in {RUNS}/ of the output until the run ends"
+        lines.append(("shuffle", f"{count(numbers['tasks']['shuffle'], 'task')}; keeps {space}"))
     least, most = numbers["row_groups_a_shard"].values()
     groups = f"{least} to {most} row groups" if least < most else count(least, "row group")
     lines.append(("write", f"{count(numbers['tasks']['write'], 'task')}; the rows of a shard come from {groups}"))

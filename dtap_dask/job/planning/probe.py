@@ -20,11 +20,13 @@ from dtap_dask.job.planning.distinct_values import expected_distinct
 from dtap_dask.job.planning.grouping import MIXED_FROM
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.sampling import first_batches
-from dtap_dask.job.planning.sharding import layout_of
+from dtap_dask.job.planning.sharding import FEW_SHARDS, layout_of
 from dtap_dask.job.planning.stages import PlannedStage
 from dtap_dask.job.planning.warnings import COPIES, WORD_BYTES
 from dtap_dask.lake.scan import ScanBatch, ScanTask, read_task
-from dtap_dask.records.shard import AssignedRows, TaskShards, write_shards
+from dtap_dask.records.global_shuffle import deal_rows
+from dtap_dask.records.shard import ROW_GROUP, AssignedRows, TaskShards, write_shards
+from dtap_dask.records.shard_plan import ShuffleTask
 from dtap_dask.storage import Store
 
 SECONDS = 4.0
@@ -110,6 +112,7 @@ class _Measuring:
         self._paces: list[StagePace] = []
         self._partials: list[Partial] = []  # by level
         self._rows = 0
+        self._encoding = 0.0  # seconds
         self._kept = np.zeros(len(plan.job.split_names), np.int64)
         self._row_bytes: float | None = None
         self.error = ""
@@ -117,11 +120,14 @@ class _Measuring:
     def measure(self) -> None:
         """Every pass that a run makes. The first one chooses the row groups; a run that only writes counts for that."""
         self._warm_up()
-        passes = {"fit": self._fit, "count": self._count, "write": self._write}
-        if len(self._plan.stages) == 1:
+        passes = {"fit": self._fit, "count": self._count, "write": self._write, "shuffle": self._write}
+        if self._plan.passes == 1:
             self._count(self._plan.stages[0])
         for stage in self._plan.stages:
-            self._paces.append(passes[stage.kind](stage))
+            if stage.kind == "gather":
+                self._paces.append(StagePace(stage.name, self._paces[-1].rows, self._encoding))
+            else:
+                self._paces.append(passes[stage.kind](stage))
 
     def result(self) -> Probe:
         """The measurements so far."""
@@ -191,7 +197,10 @@ class _Measuring:
         return StagePace(stage.name, rows, time.monotonic() - start)
 
     def _write(self, stage: PlannedStage) -> StagePace:
-        """Transform and encode row groups, several together as a write task does; only the files are left out."""
+        """Transform and encode row groups, several together as a write task does; only the files are left out.
+
+        A shuffle deals rows instead, and the time of encoding them is that of the next stage.
+        """
         transform = Transform(self._state)
         start, size, kept, rows = time.monotonic(), 0, 0, 0
         for unit in _units(self._taken):
@@ -201,18 +210,33 @@ class _Measuring:
                     matched, split = batch.in_parts()
                     rows += source_rows
                     if matched.num_rows:
-                        batches.append((split, transform.apply(matched)))
+                        groups = np.full(matched.num_rows, position, np.int32)
+                        batches.append((split, {**transform.apply(matched), ROW_GROUP: groups}))
+            if stage.kind == "shuffle":
+                self._deal(batches, transform.infos)
+            begun = time.monotonic()
             size += self._encode(batches, transform.infos)
+            self._encoding += time.monotonic() - begun
             kept += sum(len(split) for split, _ in batches)
             if time.monotonic() - start > self._seconds:
                 break
         self._row_bytes = size / kept if kept else None
-        return StagePace(stage.name, rows, time.monotonic() - start)
+        elsewhere = self._encoding if stage.kind == "shuffle" else 0.0
+        return StagePace(stage.name, rows, time.monotonic() - start - elsewhere)
+
+    def _rows_of_parts(self, batches: Sequence[AssignedRows]) -> tuple[int, ...]:
+        parts = np.concatenate([split for split, _ in batches]) if batches else np.empty(0, np.int16)
+        return tuple(np.bincount(parts, minlength=len(self._kept)).tolist())
+
+    def _deal(self, batches: Sequence[AssignedRows], infos: Sequence[FeatureInfo]) -> None:
+        rows = self._rows_of_parts(batches)
+        shards = tuple(min(count, FEW_SHARDS) for count in rows)
+        task = ShuffleTask(0, self._plan.job.split_names, rows, (0,) * len(rows), rows, shards)
+        deal_rows(cast("Store", _NullStore()), "", task, batches, infos=infos, layout=layout_of(self._plan.job), seed=0)
 
     def _encode(self, batches: Sequence[AssignedRows], infos: Sequence[FeatureInfo]) -> int:
         names, output = self._plan.job.split_names, self._plan.job.output
-        parts = np.concatenate([split for split, _ in batches]) if batches else np.empty(0, np.int16)
-        rows = tuple(int(count) for count in np.bincount(parts, minlength=len(names)))
+        rows = self._rows_of_parts(batches)
         paths = tuple((name,) if count else () for name, count in zip(names, rows, strict=True))
         written = write_shards(
             cast("Store", _NullStore()),
@@ -221,7 +245,7 @@ class _Measuring:
             batches,
             infos=infos,
             layout=layout_of(self._plan.job),
-            shuffle=output.shuffle,
+            shuffle="none" if output.shuffle == "none" else "mixed",
             seed=output.seed,
         )
         return sum(shard.bytes for shard in written)

@@ -1,8 +1,11 @@
-"""Shards by exact row counts: how many there are, their names, and the task that writes each."""
+"""Shards by exact row counts: how many there are, their names, and the task that writes each.
+
+With a global shuffle every task deals its rows to all shards, and each shard is then a write task of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,38 @@ from dtap_dask.records.columns import is_fixed
 from dtap_dask.records.example import Layout, encoder_of
 from dtap_dask.records.folder import shard_path
 from dtap_dask.records.shard import TaskShards
+from dtap_dask.records.shard_plan import ShardPlan, dealt
+
+# A global shuffle makes as many shards as `mixed` would, up to this number, or what `shard_size` asks for.
+FEW_SHARDS = 8
+
+
+def plan_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> ShardPlan:
+    """All shards of a run, from the rows of each row group in each part, shape [groups, parts].
+
+    DataError if the part that is fitted, or everything, is empty.
+    """
+    pairs = tuple(sum(count * (count - 1) for count in part) for part in rows.T.tolist())
+    if plan.job.output.shuffle != "global":
+        return ShardPlan(assign_shards(plan, rows, row_bytes), pairs)
+    refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
+    tasks = _task_rows(plan, rows)
+    shards = total_shards(plan, tasks, row_bytes)
+    return ShardPlan(tuple(_one_each(plan, tasks.sum(axis=0), shards)), pairs, tuple(map(tuple, tasks.tolist())))
+
+
+def _one_each(plan: Plan, rows: npt.NDArray[np.int64], shards: npt.NDArray[np.int64]) -> Iterator[TaskShards]:
+    """A write task for each shard of each part."""
+    names = plan.job.split_names
+    numbers = ((part, shard) for part, count in enumerate(shards.tolist()) for shard in range(count))
+    for task, (part, shard) in enumerate(numbers):
+        path = shard_path(names[part], shard, int(shards[part]), plan.run_id, plan.job.output.compression)
+        yield TaskShards(
+            task,
+            tuple(names),
+            tuple(dealt(int(rows[part]), int(shards[part]), shard) if one == part else 0 for one in range(len(names))),
+            tuple((path,) if one == part else () for one in range(len(names))),
+        )
 
 
 def assign_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> tuple[TaskShards, ...]:
@@ -28,7 +63,7 @@ def assign_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> 
     """
     names = plan.job.split_names
     refuse_empty(plan.checked.scan, plan.source.url, rows.sum(axis=0))
-    tasks = np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
+    tasks = _task_rows(plan, rows)
     shards = shard_counts(plan, tasks, row_bytes)
     total = shards.sum(axis=0)
     first = np.cumsum(shards, axis=0) - shards
@@ -47,6 +82,20 @@ def assign_shards(plan: Plan, rows: npt.NDArray[np.int64], row_bytes: float) -> 
         )
         for index in range(len(tasks))
     )
+
+
+def _task_rows(plan: Plan, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The rows of each task that writes, or shuffles, in each part, shape [tasks, parts]."""
+    return np.stack([rows[list(positions)].sum(axis=0) for positions in plan.write_tasks])
+
+
+def total_shards(plan: Plan, rows: npt.NDArray[np.number[Any]], row_bytes: float) -> npt.NDArray[np.int64]:
+    """The number of shards of each part, from the rows of each write task in it, shape [tasks, parts]."""
+    each: npt.NDArray[np.int64] = shard_counts(plan, rows, row_bytes).sum(axis=0)
+    if plan.job.output.shuffle != "global":
+        return each
+    together: npt.NDArray[np.int64] = shard_counts(plan, rows.sum(axis=0, keepdims=True), row_bytes)[0]
+    return np.maximum(together, np.minimum(each, FEW_SHARDS))
 
 
 def shard_counts(plan: Plan, rows: npt.NDArray[np.number[Any]], row_bytes: float) -> npt.NDArray[np.int64]:

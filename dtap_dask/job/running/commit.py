@@ -21,15 +21,23 @@ from dtap_dask.storage import Store
 from dtap_dask.words import count
 
 
-def commit(stages: Stages, written: Sequence[Written], compared: Compared, store: Store, lock: HeldLock) -> Manifest:
+def commit(
+    stages: Stages,
+    store: Store,
+    lock: HeldLock,
+    *,
+    written: Sequence[Written],
+    pairs: Sequence[int],
+    compared: Compared,
+) -> Manifest:
     """Make what was written the dataset; where the storage fails for a moment, again from the start.
 
-    Superseded where another run has taken over the lock.
+    `pairs` is that of the plan of shards. Superseded where another run has taken over the lock.
     """
 
     def attempt() -> Manifest:
         finish_commit(store)  # of an attempt that failed after its manifest
-        manifest = _stage(stages.plan, stages.context, written, compared, store)
+        manifest = _stage(stages.plan, stages.context, store, written=written, pairs=pairs, compared=compared)
         stages.report.flush()  # a driver that is started again after its commit must know of it
         if not lock.is_mine():
             raise Superseded(f"Another run has taken over {store.url} from this one.")
@@ -38,7 +46,15 @@ def commit(stages: Stages, written: Sequence[Written], compared: Compared, store
     return with_retries(attempt)
 
 
-def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], compared: Compared, store: Store) -> Manifest:
+def _stage(
+    plan: Plan,
+    context: TaskContext,
+    store: Store,
+    *,
+    written: Sequence[Written],
+    pairs: Sequence[int],
+    compared: Compared,
+) -> Manifest:
     """Put all files of the dataset but the shards where the commit takes them from; returns the manifest."""
     state = context.state(plan.checked.graph.passes)
     folder = begin_commit(store, plan.run_id)
@@ -52,6 +68,7 @@ def _stage(plan: Plan, context: TaskContext, written: Sequence[Written], compare
         layout=context.layout,
         splits=plan.job.split_names,
         shards=[shard for one in written for shard in one.shards],
+        pairs=pairs,
         raw=RawEntry.of(raw_columns(context.scan), plan.derive),
         fitted_from=plan.origin.noted if plan.origin else None,
         parity=ParityEntry(rows=compared.rows, differing=compared.differing),

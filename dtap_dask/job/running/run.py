@@ -18,7 +18,7 @@ from dtap_dask.job.cluster.starting import refuse_unguarded
 from dtap_dask.job.execution.executor import STOPPED
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, plan_of
-from dtap_dask.job.planning.sharding import assign_shards, planned_row_bytes, rows_by_group
+from dtap_dask.job.planning.sharding import plan_shards, planned_row_bytes, rows_by_group
 from dtap_dask.job.running.commit import commit, refuse_differing
 from dtap_dask.job.running.options import Intent, RunOptions
 from dtap_dask.job.running.run_folder import RunFolder
@@ -36,7 +36,7 @@ from dtap_dask.job.status.snapshot import Snapshot
 from dtap_dask.records.commit import sweep
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.manifest import Manifest
-from dtap_dask.records.shard import TaskShards
+from dtap_dask.records.shard_plan import ShardPlan
 from dtap_dask.storage.locations import absolute
 
 
@@ -145,7 +145,14 @@ class _Run:
         shards = self._planned_shards() or self._fit(stages)
         written = stages.write(shards)
         compared_rows = stages.compare(shards)
-        manifest = commit(stages, written, compared_rows, folder.store, self.session.lock())
+        manifest = commit(
+            stages,
+            folder.store,
+            self.session.lock(),
+            written=written,
+            pairs=shards.pairs,
+            compared=compared_rows,
+        )
         refuse_differing(manifest, folder.store, compared_rows.features)
         compared = compare(expected, manifest, () if self.intent == "resume" else report.snapshot.stages)
         write_comparisons(folder.store, report.snapshot.id, compared)
@@ -163,23 +170,23 @@ class _Run:
         report.note(f"Run {report.snapshot.id}: `{command}` shows its progress.")
         return Stages(plan, task_context(plan, store), executor, report)
 
-    def _planned_shards(self) -> list[TaskShards] | None:
+    def _planned_shards(self) -> ShardPlan | None:
         """The shards of an interrupted run, which are to be written as it planned them."""
         shards = self.folder.planned_shards()
         if shards is None:
             self.report.expect(expected_stages(self.plan))
             return None
         refuse_replaced(self.folder.store, self.folder.paths.sources, self.plan)
-        self.report.expect([stage for stage in expected_stages(self.plan) if stage.name == "write"])
+        self.report.expect([stage for stage in expected_stages(self.plan) if stage.name in ("shuffle", "write")])
         self.report.note(f"Continuing run {self.plan.run_id}: what was fitted is kept.")
         return shards
 
-    def _fit(self, stages: Stages) -> list[TaskShards]:
+    def _fit(self, stages: Stages) -> ShardPlan:
         """Fit, and plan the shards by the rows that were counted."""
         plan, folder = self.plan, self.folder
         rows = rows_by_group(plan, stages.fit())
         infos = stages.context.state(stages.levels).infos
-        shards = list(assign_shards(plan, rows, planned_row_bytes(plan, infos)))
+        shards = plan_shards(plan, rows, planned_row_bytes(plan, infos))
         write_sources(folder.store, folder.paths.sources, plan)
         folder.save_plan(plan.fingerprint, shards, self.report.snapshot.id)
         return shards

@@ -24,7 +24,7 @@ from dtap_dask.records.folder import (
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.manifest_build import versions
 from dtap_dask.records.manifest_read import present_manifest, read_manifest
-from dtap_dask.records.shard import TaskShards
+from dtap_dask.records.shard_plan import ShardPlan
 from dtap_dask.records.verify import quick_problems
 from dtap_dask.storage import Store
 from dtap_dask.storage.safe_json import parse_json
@@ -59,7 +59,7 @@ _ADMISSION: Mapping[Content, Mapping[Intent, str]] = {
 class _PlannedRun:
     """plan.json: the planned shards, the software that planned them, and the user's id of the run that did."""
 
-    shards: tuple[TaskShards, ...]
+    shards: ShardPlan
     software: dict[str, str]
     planned_by: str
 
@@ -133,18 +133,18 @@ class RunFolder:
         names = {run_of(file.path) for file in self.store.list_files(RUNS, follow=False)}
         return sorted(name for name in names if name is not None and is_run(name))
 
-    def save_plan(self, fingerprint: str, shards: Sequence[TaskShards], planned_by: str = "") -> None:
+    def save_plan(self, fingerprint: str, shards: ShardPlan, planned_by: str = "") -> None:
         """Keep the planned shards: from now on the run can be resumed. `planned_by` is the id that a user sees."""
         document = {
             "format": 1,
             "fingerprint": fingerprint,
             "planned_by": planned_by,
             "software": versions(),
-            "shards": [task.to_json() for task in shards],
+            **shards.to_json(),
         }
         self.store.write_atomic(self.paths.plan, json.dumps(document).encode())
 
-    def planned_shards(self) -> list[TaskShards] | None:
+    def planned_shards(self) -> ShardPlan | None:
         """The shards that an interrupted run planned, if it got that far.
 
         JobError if other software planned them, OutputError if the plan was damaged.
@@ -163,7 +163,7 @@ class RunFolder:
                 "may give other bytes. Install those versions and continue with --resume (in Python resume=True), or "
                 "start over with --overwrite (overwrite=True)."
             )
-        return list(plan.shards)
+        return plan.shards
 
     def planned_by(self) -> str | None:
         """The user's id of the run that planned the shards; None where none has."""
@@ -177,8 +177,8 @@ class RunFolder:
         path = self.paths.plan
         try:
             found = parse_json(self.store.read_bytes(path))
-            shards = tuple(map(TaskShards.from_json, found["shards"]))
-            if not all(self.paths.is_shard(one) for task in shards for paths in task.shards for one in paths):
+            shards = ShardPlan.from_json(found)
+            if not all(self.paths.is_shard(one) for paths in shards.paths for one in paths):
                 raise ValueError("it names other files than shards of this run")
             return _PlannedRun(shards, dict(found["software"]), str(found.get("planned_by")))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The stages of a run: scan (footers, where there are many), fit or count, write; each is a set of tasks."""
+"""The stages of a run: scan (footers, where there are many), fit or count, shuffle, write; each is a set of tasks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dtap_dask.features.steps.transformers import allowed_estimators
 from dtap_dask.job import taps
 from dtap_dask.job.execution import parity, tasks
 from dtap_dask.job.execution.context import TaskContext
-from dtap_dask.job.execution.executor import Executor
+from dtap_dask.job.execution.executor import Executor, Ts
 from dtap_dask.job.execution.lazy import LazyItems
-from dtap_dask.job.execution.parity import Compared
-from dtap_dask.job.execution.tasks import FittedLevel, Written
+from dtap_dask.job.execution.parity import Compared, NotedTask
+from dtap_dask.job.execution.tasks import FittedLevel, Shuffled, Written
 from dtap_dask.job.planning.counted import Counted, Reading
 from dtap_dask.job.planning.footers import footer_batches
 from dtap_dask.job.planning.plan import Plan
@@ -27,9 +27,8 @@ from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Stage
 from dtap_dask.lake.footer_summary import FooterQuery, FooterSummary
 from dtap_dask.lake.listing.discover import SourceFile
-from dtap_dask.lake.scan import ScanTask
 from dtap_dask.records.folder import RunPaths
-from dtap_dask.records.shard import TaskShards
+from dtap_dask.records.shard_plan import ShardPlan
 from dtap_dask.storage import Store
 from dtap_dask.words import count
 
@@ -154,33 +153,67 @@ class Stages:
         self.report.end()
         return counted
 
-    def write(self, shards: Sequence[TaskShards]) -> list[Written]:
+    def write(self, shards: ShardPlan) -> list[Written]:
         """Write the planned shards, but for those that an earlier attempt has written."""
+        self.report.update(shards_planned=sum(map(len, shards.paths)))
+        if shards.dealt:
+            return self._gather(shards, self._shuffle(shards))
         plan, context, levels, stage = self.plan, self.context, self.levels, self.plan.stages[-1]
-        chosen = _compared_tasks(shards)
-        each = COMPARED_ROWS // max(1, len(chosen))
+        noted = _noted_rows(shards)
+        items = LazyItems(
+            len(stage.tasks),
+            lambda i: (context, levels, plan.task(i, stage.tasks[i]), shards.tasks[i], noted.get(i, 0)),
+        )
+        return self._write(tasks.write, items, self._begin(stage))
 
-        def item(index: int) -> tuple[TaskContext, int, ScanTask, TaskShards, int]:
-            noted = each if index in chosen else 0
-            return context, levels, plan.task(index, stage.tasks[index]), shards[index], noted
-
-        items = LazyItems(len(stage.tasks), item)
-        self.report.update(shards_planned=sum(len(paths) for task in shards for paths in task.shards))
-        advance = self._begin(stage)
-
+    def _write(
+        self, task: Callable[[*Ts], Written], items: Sequence[tuple[*Ts]], advance: Callable[[int], None]
+    ) -> list[Written]:
         def on_result(index: int, written: Written) -> None:
             self._add_readings([written.reading])
-            size = sum(shard.bytes for shard in written.shards) if written.reading.columns else 0  # 0: not written now
-            self.report.add(shards_committed=len(written.shards), bytes_written=size)
+            self.report.add(shards_committed=len(written.shards), bytes_written=written.new_bytes)
             advance(index)
 
-        written = self.executor.each("write", tasks.write, items, on_result, drain=True)
+        written = self.executor.each("write", task, items, on_result, drain=True)
         self.report.end()
         return written
 
-    def compare(self, shards: Sequence[TaskShards]) -> Compared:
+    def _shuffle(self, shards: ShardPlan) -> int:
+        """Deal all rows to the shards, but for those of tasks that an earlier attempt has finished; the bytes kept."""
+        plan, context, levels, stage = self.plan, self.context, self.levels, self.plan.stages[-2]
+        noted, dealing = _noted_rows(shards), shards.shuffle_tasks()
+        items = LazyItems(
+            len(stage.tasks), lambda i: (context, levels, plan.task(i, stage.tasks[i]), dealing[i], noted.get(i, 0))
+        )
+        advance = self._begin(stage)
+
+        def on_result(index: int, shuffled: Shuffled) -> None:
+            self._add_readings([shuffled.reading])
+            advance(index)
+
+        shuffled = self.executor.each("shuffle", tasks.shuffle, items, on_result, drain=True)
+        self.report.end()
+        return sum(one.bytes for one in shuffled)
+
+    def _gather(self, shards: ShardPlan, kept_bytes: int) -> list[Written]:
+        """Write each shard from the rows that were dealt to it."""
+        numbers = [number for paths in shards.paths for number in range(len(paths))]
+        items = LazyItems(
+            len(numbers), lambda i: (self.context, self.levels, len(shards.dealt), shards.tasks[i], numbers[i])
+        )
+        rows = [sum(one.rows) for one in shards.tasks]
+        self.report.begin("write", len(rows), sum(rows), kept_bytes)
+        row_bytes = kept_bytes / sum(rows)
+        return self._write(tasks.gather, items, lambda i: self.report.advance(rows[i], round(rows[i] * row_bytes)))
+
+    def compare(self, shards: ShardPlan) -> Compared:
         """Compare a few rows of the source with what was written of them; the same rows in each run of the job."""
-        item = self.context, self.levels, [shards[one] for one in _compared_tasks(shards)]
+        run, paths = RunPaths(self.context.run_id), shards.paths
+        noted = [
+            NotedTask(run.dealt(i), paths) if shards.dealt else NotedTask(run.task(i), shards.tasks[i].shards)
+            for i in _noted_rows(shards)
+        ]
+        item = self.context, self.levels, noted
         [compared] = self.executor.each("compare", parity.compare, [item], lambda *_: None)
         for example in compared.examples:
             self.report.warn(example)
@@ -199,7 +232,9 @@ class Stages:
         self.report.add(bytes_read=sum(one.columns + one.footers for one in readings) - reported)
 
 
-def _compared_tasks(shards: Sequence[TaskShards]) -> list[int]:
-    """The write tasks of which rows are compared with their records."""
-    filled = [position for position, one in enumerate(shards) if sum(one.rows)]
-    return [filled[place] for place in evenly_spaced(len(filled), COMPARED_TASKS)]
+def _noted_rows(shards: ShardPlan) -> dict[int, int]:
+    """The tasks that read rows which are compared with their records, and how many each one notes."""
+    rows = shards.dealt or [one.rows for one in shards.tasks]
+    filled = [position for position, each in enumerate(rows) if sum(each)]
+    chosen = list(evenly_spaced(len(filled), COMPARED_TASKS))
+    return {filled[place]: COMPARED_ROWS // len(chosen) for place in chosen}

@@ -33,7 +33,7 @@ def report_summary(
         f"{count(rows, 'source row')} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s{_spent(stages, seconds)}"
     )
     columns, footers = sum(one.columns for one in run.readings), sum(one.footers for one in run.readings)
-    times = count(len(plan.stages), "pass")
+    times = count(plan.passes, "pass")
     report.note(
         f"Read {human(columns)}, {columns / max(1, needed):.2f} times the {human(needed)} of the needed columns "
         f"({times}), and {human(footers)} of footers"

@@ -24,6 +24,8 @@ TWO_FITS = [{"columns": ["trip_miles", "trip_seconds"], "steps": [*SCALED, {"pca
     ("features", "filtered", "stages"),
     [
         (HASHED, False, ["write"]),
+        (HASHED, False, ["shuffle", "write"]),
+        (ONE_FIT, True, ["fit", "shuffle", "write"]),
         (HASHED, True, ["count", "write"]),
         (ONE_FIT, False, ["fit", "write"]),
         (ONE_FIT, True, ["fit", "write"]),
@@ -37,6 +39,8 @@ def test_everything_goes_by_one_list(
     if not filtered:
         job["source"]["where"] = job["split"] = None
         job["label"] = []
+    if "shuffle" in stages:
+        job["output"]["shuffle"] = "global"
     plan = make_plan(job)
     assert [stage.name for stage in plan.stages] == stages
     measured = probe(plan, 0.1)
@@ -44,7 +48,7 @@ def test_everything_goes_by_one_list(
     expected = forecast(plan, measured)
     assert list(expected.seconds) == stages
     numbers = plan_numbers(plan, expected)
-    assert numbers["passes"] == len(stages)
+    assert numbers["passes"] == len(stages) - ("shuffle" in stages)
     assert [level["stage"] for level in numbers["levels"]] == [name for name in stages if name.startswith("fit")]
     lines = [line.lstrip("│├└─ ") for line in format_plan(numbers).splitlines()]
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in stages)

@@ -61,7 +61,7 @@ def job_on(folder: Path, **output: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("shuffle", ["none", "mixed"])
+@pytest.mark.parametrize("shuffle", ["none", "mixed", "global"])
 @pytest.mark.parametrize(("layout", "compression"), [("blocks", "none"), ("blocks", "gzip"), ("rows", "gzip")])
 def test_rows_give_their_records(tmp_path: Path, layout: str, compression: str, shuffle: str) -> None:
     output = {"layout": layout, "compression": compression, "shuffle": shuffle, "shard_size": "16KiB"}

@@ -145,6 +145,7 @@ def test_fitted_state_turns_raw_rows_into_what_the_records_hold(job: Document, l
     "output",
     [
         {"layout": "rows", "compression": "gzip"},
+        {"layout": "rows", "shuffle": "global"},
         {"layout": "rows", "shuffle": "none"},
         {"shuffle": "none", "rows_per_record": 7, "shard_size": "20KiB"},
     ],
