@@ -40,7 +40,7 @@ def table(folder: Path, rows: int) -> str:
         "| `output.shuffle` | `load(shuffle=)` | batch | scatter of batches | batch to batch | row to row |",
         "|---|---|---|---|---|---|",
     ]
-    for written in ("none", "mixed"):
+    for written in ("none", "mixed", "global"):
         write_dataset(folder, written)
         for shuffle in (False, True):
             for batch in BATCHES:

@@ -15,7 +15,7 @@ from dtap_dask.job.running.run import carry_out, first_snapshot
 from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.reporter import RunReporter
 
-Hooks = Mapping[str, Callable[[], None]]  # by step: start, scan, fit, count, write, commit
+Hooks = Mapping[str, Callable[[], None]]  # by step: start, scan, fit, count, shuffle, write, commit
 
 
 def run_in_process(
