@@ -287,10 +287,12 @@ def test_a_disk_that_fails_for_a_moment_during_the_commit_costs_a_retry(
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return real(*arguments)
 
-        def committing(*arguments: Any, calls: list[int] = calls, after: int = after) -> dtap_dask.Manifest:
+        def committing(
+            *arguments: Any, calls: list[int] = calls, after: int = after, **options: Any
+        ) -> dtap_dask.Manifest:
             calls[0] = 0
             try:
-                return commit(*arguments)
+                return commit(*arguments, **options)
             finally:
                 assert calls[0] > after, "the call that was to fail was never made"
                 calls[0] = -1
