@@ -20,7 +20,7 @@ from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.source import RowSource
 from dtap_dask.train import ending
-from dtap_dask.train.forms import MatrixForm, RecordForm
+from dtap_dask.train.forms import MatrixForm, RecordForm, as_it_is
 
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
 DECODERS = 4
@@ -55,17 +55,12 @@ class Passes:
         """The rows of an epoch in the structure of a batch, piece by piece; every iteration is the next epoch."""
         number = tf.TensorSpec([], tf.int64)
         if self._source.cache is None:
-            passes = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(self._begin, [], [tf.int64, tf.int64]))
+            begin = as_it_is(lambda _: tf.numpy_function(self._begin, [], [tf.int64, tf.int64]))
+            passes = tf.data.Dataset.range(1).map(begin)
         else:  # the generator is told when an iterator is given up; it also makes TensorFlow return memory all the time
             passes = tf.data.Dataset.from_generator(self._pass, output_signature=(number, number))
-        threads = min(DECODERS, os.cpu_count() or 1)
-        # Two steps, because TensorFlow optimizes functions within flat_map anew at the beginning of every epoch.
-        pieces = passes.flat_map(
-            lambda number, count: tf.data.Dataset.range(count).map(
-                lambda piece: self._read_in_python(number, piece), num_parallel_calls=threads
-            )
-        )
-        return pieces.map(self._structured, num_parallel_calls=threads)
+        pieces = passes.flat_map(as_it_is(_numbered))
+        return pieces.map(as_it_is(self._loaded), num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
 
     def _begin(self) -> tuple[int, int]:
         """Begin a pass: its number, and that of its pieces."""
@@ -91,9 +86,6 @@ class Passes:
         finally:
             self._open.pop(number).close()
 
-    def _read_in_python(self, number: tf.Tensor, piece: tf.Tensor) -> list[tf.Tensor]:
-        return list(tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes]))
-
     def _read(self, number: int, piece: int) -> list[Any]:
         """What was wrong, if anything, and the arrays of a piece. An exception would reach users as a traceback."""
         try:
@@ -103,7 +95,14 @@ class Passes:
             self.failure = error
             return [str(error).encode(), *self._form.none()]
 
-    def _structured(self, failure: tf.Tensor, *tensors: tf.Tensor) -> Any:
+    def _loaded(self, number: tf.Tensor, piece: tf.Tensor) -> Any:
+        """A piece in the structure of a batch."""
+        failure, *tensors = tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes])
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
-            tensors = tuple(map(tf.identity, tensors))
+            tensors = list(map(tf.identity, tensors))
         return self._form.structured(tensors)
+
+
+def _numbered(number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    """The pieces of a pass. No `map` is within `flat_map`, as TensorFlow would optimize it anew in every epoch."""
+    return tf.data.Dataset.from_tensor_slices((tf.fill([count], number), tf.range(count)))

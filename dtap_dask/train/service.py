@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.order import CYCLE, WINDOW_BYTES, WINDOW_ROWS, group_size
-from dtap_dask.train.forms import RecordForm
+from dtap_dask.train.forms import RecordForm, as_it_is
 
 BUFFER_BYTES = 64 << 20  # of serialized blocks in the shuffle buffer, which mixes them before they are grouped
 READ_BYTES = 1 << 20  # one read of a shard
@@ -28,7 +28,7 @@ def windows_for_workers(split: DatasetSplit, form: RecordForm, shuffle: bool) ->
     count, record_rows = len(split.shards), max(1, -(-split.rows // split.records))
     paths = tf.constant(split.paths, tf.string, shape=[count])
     records = tf.data.Dataset.range(count).interleave(
-        lambda at: _read(split, tf.gather(paths, at)),
+        as_it_is(lambda at: _read(split, tf.gather(paths, at))),
         cycle_length=max(1, min(group_size(split, True), count // CYCLE)),
         block_length=max(1, 64 // record_rows),
     )
@@ -40,7 +40,7 @@ def windows_for_workers(split: DatasetSplit, form: RecordForm, shuffle: bool) ->
         return form.decoded(records, _shuffled if shuffle else None)
 
     size = max(1, min(-(-WINDOW_ROWS // record_rows), WINDOW_BYTES // split.record_bytes))
-    return records.batch(size).map(window, num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
+    return records.batch(size).map(as_it_is(window), num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
 
 
 def _read(split: DatasetSplit, path: tf.Tensor) -> tf.data.Dataset:
