@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datasets import write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import batches
@@ -123,6 +124,27 @@ def test_from_every_state_come_the_batches_of_an_undisturbed_run(path: str, shuf
         again = batches(path, state=state, **options)
         rest = [batch[1]["row"].tolist() for _ in range(4 - state["epoch"]) for batch in again]
         assert rest == all_rows[number:], number
+
+
+def test_random_steps_of_a_large_dataset(tmp_path: Path) -> None:
+    """In four epochs of half a million rows in 160 shards, which are more than a group."""
+    infos = (FeatureInfo("row", "feature", "int64", "int64"),)
+    path = write_dataset(
+        tmp_path, infos, Layout("blocks", 100), {"train": [3_125] * 160}, lambda a, n: {"row": np.arange(a, a + n)}
+    )
+    data = batches(path, batch_size=1000, shuffle=True, seed=3)
+    states, all_rows = [data.state()], list[list[int]]()
+    for _ in range(4):
+        iterator = iter(data)
+        for features in iterator:
+            all_rows.append(features["row"].tolist())
+            states.append(iterator.state())
+    assert sorted(itertools.chain(*all_rows[500:1000])) == [*range(500_000)]
+    random = np.random.default_rng(0)
+    for number in (499, 501, 999, 1997, *random.integers(0, 1997, 20).tolist()):
+        again = batches(path, batch_size=1000, shuffle=True, seed=3, state=states[number])
+        rest = (features["row"].tolist() for _ in range(2) for features in again)
+        assert list(itertools.islice(rest, 3)) == all_rows[number : number + 3], number
 
 
 def test_a_state_means_the_same_for_other_batch_sizes_and_may_be_edited(path: str) -> None:
