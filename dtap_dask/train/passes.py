@@ -43,6 +43,7 @@ class Passes:
         self.failure: DtapError | None = None
         self._source, self._options = source, options
         self._open: dict[int, ReaderPass] = {}
+        self._unread: dict[int, int] = {}  # pieces of each pass
         decoder = source.decoder(options)
         self._form = MatrixForm(decoder, options) if decoder.quick else RecordForm(source.split, options)
         ending.prepare()
@@ -67,7 +68,8 @@ class Passes:
         number, self.failure, position = len(self.begun), None, self.next
         self.begun.append(position)
         self.next = self._source.next_epoch(position)
-        return number, len(self._opened(number))
+        self._unread[number] = len(self._opened(number))
+        return number, self._unread[number]
 
     def _opened(self, number: int) -> ReaderPass:
         """A pass; one in place that nobody has read from for long is opened again."""
@@ -79,12 +81,28 @@ class Passes:
             return self._open[number]
 
     def _pass(self) -> Iterator[tuple[int, int]]:
-        """`_begin` for a pass that must be closed when the iterator has read it, or ends before."""
+        """`_begin` for a pass that must be closed if the iterator is given up."""
         number, count = self._begin()
         try:
             yield number, count
-        finally:
-            self._open.pop(number).close()
+        except GeneratorExit:
+            self._close(number)
+            raise
+
+    def _close(self, number: int) -> None:
+        with self._lock:
+            found = self._open.pop(number, None)
+        if found is not None:
+            found.close()
+
+    def _was_read(self, number: int) -> None:
+        """Close a pass after its last piece, which is read after TensorFlow has asked for all of them."""
+        with self._lock:
+            self._unread[number] -= 1
+            done = not self._unread[number]
+        if done:
+            del self._unread[number]
+            self._close(number)
 
     def _read(self, number: int, piece: int) -> list[Any]:
         """What was wrong, if anything, and the arrays of a piece. An exception would reach users as a traceback."""
@@ -94,6 +112,8 @@ class Passes:
         except DtapError as error:
             self.failure = error
             return [str(error).encode(), *self._form.none()]
+        finally:
+            self._was_read(int(number))
 
     def _loaded(self, number: tf.Tensor, piece: tf.Tensor) -> Any:
         """A piece in the structure of a batch."""
