@@ -11,9 +11,16 @@ import pyarrow.compute as pc
 from dtap_dask.errors import DataError
 from dtap_dask.lake.schema import is_list, is_text
 
+ENCODED_FROM = 1 << 16  # rows
+SAMPLED_TEXT = 4096  # rows that show whether a column of text repeats its words
+REPEATED = 0.01  # the least part of these that repeats a word for encoding to pay
 
-def as_batch(rows: Any, schema: pa.Schema) -> pa.RecordBatch:
+
+def as_batch(rows: Any, schema: pa.Schema, *, encoded: bool = False) -> pa.RecordBatch:
     """The columns of `schema`, of its types, taken from `rows`; further columns are ignored.
+
+    With `encoded`, text that comes as a dictionary, or that repeats its words in many rows, is dictionary-encoded, as
+    scans deliver it.
 
     `rows` is a pandas DataFrame, an Arrow Table or RecordBatch, a dict of columns, a dict that is one row (of scalars),
     or a list of such dicts. A key that only some of these dicts have is null in the others. DataError lists the columns
@@ -26,13 +33,13 @@ def as_batch(rows: Any, schema: pa.Schema) -> pa.RecordBatch:
             f"The rows lack {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}, which the "
             f"features need. Add {'them' if len(missing) > 1 else 'it'}; values that are not known may be null."
         )
-    arrays = [_of_type(columns[field.name], field) for field in schema]
+    arrays = [_of_type(columns[field.name], field, encoded) for field in schema]
     if any(len(array) != count for array in arrays):
         lengths = ", ".join(f"{name!r} {len(array):,}" for name, array in zip(schema.names, arrays, strict=True))
         raise DataError(f"The columns differ in their number of rows: {lengths}. Give all of them the same.")
     if not arrays:
         return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), count, [None]))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays(arrays, schema.names)
 
 
 def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
@@ -72,9 +79,14 @@ def _has_elements(value: Any) -> bool:
     return hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0
 
 
-def _of_type(values: Any, field: pa.Field) -> pa.Array:
+def _of_type(values: Any, field: pa.Field, encoded: bool) -> pa.Array:
     try:
-        return _converted(values, field.type)
+        array = _as_array(values)
+        if encoded and is_text(field.type):
+            array = _encoded(array, field.type)
+            if pa.types.is_dictionary(array.type) and array.type.value_type == field.type:
+                return array
+        return _converted(array, field.type)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise DataError(
@@ -83,11 +95,37 @@ def _of_type(values: Any, field: pa.Field) -> pa.Array:
         ) from error
 
 
-def _converted(values: Any, kind: pa.DataType) -> pa.Array:
+def _as_array(values: Any) -> pa.Array:
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(values.tolist() if getattr(values, "ndim", 1) > 1 else values, from_pandas=True)
     if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
+        values = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()  # which copies a single one
+    return values
+
+
+def _encoded(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Text with a dictionary of type `kind`, where it has one or one pays; any other array itself."""
+    plain = not pa.types.is_dictionary(values.type)
+    if not is_text(values.type) or _is_binary(values.type) != _is_binary(kind):
+        return values
+    if plain and (len(values) <= ENCODED_FROM or not _repeats(values)):
+        return values
+    values = values.dictionary_encode() if plain else values
+    if values.type == pa.dictionary(pa.int32(), kind):
+        return values
+    return pa.DictionaryArray.from_arrays(values.indices.cast(pa.int32()), values.dictionary.cast(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return "binary" in str(kind)
+
+
+def _repeats(text: pa.Array) -> bool:
+    sample = text.slice(0, SAMPLED_TEXT)
+    return len(sample.unique()) < (1 - REPEATED) * len(sample)
+
+
+def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if values.type == kind:
         return values
     if pa.types.is_dictionary(values.type):

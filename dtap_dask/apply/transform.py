@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,16 @@ import pyarrow as pa
 
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.apply.rows import as_batch
+from dtap_dask.features import Rows
 from dtap_dask.features.columns.column import Array
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.transformers import allow_estimators, allowed_estimators
 from dtap_dask.lake.scan import BATCH_ROWS
 from dtap_dask.records import columns
+from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.records.tables import as_table
+
+SPAN_BATCHES = 16  # of an Arrow Table, whose text is encoded together
 
 
 def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, Any] | None = None) -> Any:
@@ -40,23 +44,43 @@ def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, 
     features = open_features(path, storage)
     if hasattr(rows, "map_partitions"):
         return _by_partition(features, path, rows, storage)
-    given = rows if isinstance(rows, pa.RecordBatch | pa.Table) else as_batch(rows, features.raw.schema)
-    # By batches that fit in the processor's caches, as runs do.
-    starts = range(0, max(1, given.num_rows), BATCH_ROWS)
-    batches = (as_batch(given.slice(start, BATCH_ROWS), features.raw.schema) for start in starts)
-    parts = [features.apply(batch) for batch in batches]
+    keep_freed_memory()
+    given = rows if isinstance(rows, pa.RecordBatch | pa.Table) else as_batch(rows, features.raw.schema, encoded=True)
+    parts = map(features.apply, _batches(given, features.raw.schema))
     if given is rows:
         return pa.concat_tables([as_table(part, features.infos) for part in parts])
-    made = columns.join(parts)
-    return {info.name: _as_loaded(made[info.name], info) for info in features.infos}
+    return _as_arrays(parts, features.infos, given.num_rows)
 
 
-def _as_loaded(values: Array | pa.Array, info: FeatureInfo) -> Array:
-    """A feature as NumPy holds it, in the dtype that a loader yields."""
-    if not isinstance(values, pa.Array):
-        return values.astype(info.dtype, copy=False)
+def _batches(given: pa.RecordBatch | pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The columns of `schema`, by batches that fit in the processor's caches, as those of runs do."""
+    span_rows = SPAN_BATCHES * BATCH_ROWS
+    for begin in range(0, max(1, given.num_rows), span_rows):
+        span = as_batch(given.slice(begin, span_rows), schema, encoded=True)
+        for start in range(0, max(1, span.num_rows), BATCH_ROWS):
+            yield span.slice(start, BATCH_ROWS)
+
+
+def _as_arrays(parts: Iterable[Rows], infos: Sequence[FeatureInfo], count: int) -> dict[str, Array]:
+    """The features of `count` rows in the dtypes that a loader yields; numbers are written where they stay."""
+    fixed = [info for info in infos if columns.is_fixed(info)]
+    made = {info.name: np.empty((count, *(size or 0 for size in info.shape)), info.dtype) for info in fixed}
+    others: list[Rows] = []
+    begin = 0
+    for part in parts:
+        stop = begin + columns.row_count(part)
+        for name, values in made.items():
+            values[begin:stop] = part[name]
+        others.append({name: values for name, values in part.items() if name not in made})
+        begin = stop
+    joined = columns.join(others)
+    return {info.name: made[info.name] if info.name in made else _objects(joined[info.name], info) for info in infos}
+
+
+def _objects(values: pa.Array, info: FeatureInfo) -> Array:
+    """Text as bytes, or lists as arrays in the dtype that a loader yields."""
     if info.shape == (None,):
-        elements = _as_loaded_elements(values.values, info)
+        elements = _elements(values.values, info)
         offsets = values.offsets.to_numpy()
         lists = np.empty(len(values), object)
         for row in range(len(values)):
@@ -65,7 +89,7 @@ def _as_loaded(values: Array | pa.Array, info: FeatureInfo) -> Array:
     return np.asarray(values.to_numpy(zero_copy_only=False), object)
 
 
-def _as_loaded_elements(values: pa.Array, info: FeatureInfo) -> Array:
+def _elements(values: pa.Array, info: FeatureInfo) -> Array:
     if info.dtype == "bytes":
         return np.asarray(values.to_numpy(zero_copy_only=False), object)
     return np.asarray(values.to_numpy(zero_copy_only=False).astype(info.dtype, copy=False))

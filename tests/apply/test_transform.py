@@ -102,6 +102,7 @@ def _listed(one: Any) -> Any:
 def forms(table: pa.Table) -> Iterator[tuple[str, Any]]:
     yield "pandas", table.to_pandas()
     yield "pandas of Arrow", table.to_pandas(types_mapper=pd.ArrowDtype)
+    yield "pandas with categories", table.to_pandas().astype({"company": "category"})
     yield "dict of columns", table.to_pydict()
     yield "dict of arrays", {name: table.column(name).combine_chunks() for name in table.column_names}
     yield "dicts", table.to_pylist()
@@ -111,6 +112,7 @@ def test_rows_of_several_batches_are_those_of_one(dataset: str, monkeypatch: pyt
     table = lake().filter(pc.fill_null(pc.not_equal(lake()["company"], "zz"), True))
     whole, named = dtap_dask.transform(dataset, table), dtap_dask.transform(dataset, table.to_pylist())
     monkeypatch.setattr("dtap_dask.apply.transform.BATCH_ROWS", 7)
+    monkeypatch.setattr("dtap_dask.apply.rows.ENCODED_FROM", 7)
     assert dtap_dask.transform(dataset, table).combine_chunks().equals(whole.combine_chunks())
     again = dtap_dask.transform(dataset, table.to_pylist())
     assert {name: plain(values) for name, values in again.items()} == {name: plain(one) for name, one in named.items()}
@@ -168,6 +170,33 @@ def test_columns_without_values_are_null_whatever_their_type(dataset: str, nothi
 def test_nan_among_integers_is_null() -> None:
     rows = {"count": pa.array([float("nan"), 3.0])}
     assert as_batch(rows, pa.schema({"count": pa.int32()})).to_pydict() == {"count": [None, 3]}
+
+
+REPEATED = ["a", "b", None, "a", "é"] * 4
+DISTINCT = [f"word {number}" for number in range(20)]
+ENCODED = pa.dictionary(pa.int32(), pa.string())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (pa.array(REPEATED), ENCODED),
+        (pa.array(REPEATED, pa.large_string()), ENCODED),
+        (pa.array(REPEATED[:10]), pa.string()),
+        (pa.array(DISTINCT), pa.string()),
+        (pa.array(REPEATED[:10]).dictionary_encode(), ENCODED),
+        (pd.Series(REPEATED[:10], dtype="category"), ENCODED),
+        (pa.array(REPEATED, pa.binary()), pa.string()),
+        (pa.nulls(20), pa.string()),
+    ],
+)
+def test_text_that_repeats_in_many_rows_is_encoded(
+    text: Any, expected: pa.DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtap_dask.apply.rows.ENCODED_FROM", 10)
+    made = as_batch({"text": text}, pa.schema({"text": pa.string()}), encoded=True).column(0)
+    assert made.type == expected
+    assert made.to_pylist() == pa.array(text, from_pandas=True).cast(pa.string()).to_pylist()
 
 
 def test_no_rows_in_any_form(dataset: str) -> None:

@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,20 +119,44 @@ def by_tft(folder: Path, cache: Path) -> dict[str, Any]:
 
 
 def transform_and_write(folder: Path, rows: int) -> dict[str, Any]:
-    """Rows a second of `transform`, with the table in memory, and of the job's write pass, which reads and encodes."""
+    """Rows a second, and a CPU second, of `transform` and of the job's write pass, which reads and encodes.
+
+    Of `transform` the first call with each form of the rows, and the next one, which has the memory of the first.
+    """
     folder.mkdir()
     table = lake(folder / "rows.parquet", rows).drop_columns("y")
-    times: dict[str, float] = {}
+    times: dict[str, tuple[float, float]] = {}
     run_in_process(job(folder), before={step: partial(_note, times, step) for step in ("write", "commit")})
-    written = rows / (times["commit"] - times["write"])
-    dtap_dask.transform(folder / "out", table.slice(0, 1))
-    begun = time.perf_counter()
-    dtap_dask.transform(folder / "out", table)
-    return {"rows": rows, "transform": round(rows / (time.perf_counter() - begun)), "write pass": round(written)}
+    found = {"write pass": _rates(times["write"], times["commit"], rows)}
+    for form, given in forms(table):
+        dtap_dask.transform(folder / "out", {name: given[name][:1] for name in table.column_names})
+        for call in ("first call", "next call"):
+            before = _now()
+            dtap_dask.transform(folder / "out", given)
+            found[f"transform, {form}, {call}"] = _rates(before, _now(), rows)
+    return {"rows": rows, **found}
 
 
-def _note(times: dict[str, float], step: str) -> None:
-    times[step] = time.perf_counter()
+def forms(table: pa.Table) -> Iterator[tuple[str, Any]]:
+    """The rows as users have them."""
+    yield "an Arrow Table", table.combine_chunks()
+    frame = table.to_pandas()
+    yield "pandas", frame
+    yield "pandas with categories", frame.astype(dict.fromkeys(frame.select_dtypes("str"), "category"))
+    yield "a dict of NumPy arrays", {name: frame[name].to_numpy() for name in frame}
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _rates(before: tuple[float, float], after: tuple[float, float], rows: int) -> dict[str, int]:
+    seconds, cpu = (round(rows / (end - begin)) for begin, end in zip(before, after, strict=True))
+    return {"rows/s": seconds, "rows/CPU s": cpu}
+
+
+def _note(times: dict[str, tuple[float, float]], step: str) -> None:
+    times[step] = _now()
 
 
 def large_vocabulary(folder: Path, words: int) -> dict[str, Any]:
@@ -167,7 +191,7 @@ def main() -> None:
         found = throughput(folder)
         if not given.no_tft:
             found |= by_tft(folder, given.cache)
-        found["rows a second"] = transform_and_write(folder / "million", given.rows)
+        found["transform beside the write pass"] = transform_and_write(folder / "million", given.rows)
         print(json.dumps({**found, "vocabulary": large_vocabulary(folder, given.words)}, indent=1))
 
 
