@@ -15,7 +15,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.loading.choice import RowChoice, RunCounts
 from dtap_dask.loading.conditions import scalar_column
-from dtap_dask.loading.damage import Repair, SkippedRecords
+from dtap_dask.loading.damage import Repair
 from dtap_dask.loading.epoch import FilesOf, SpansPass
 from dtap_dask.loading.labels import MOST_CLASSES, as_classes, without_negative_zero
 from dtap_dask.loading.order import EpochOrder
@@ -33,11 +33,10 @@ class _Counted(NamedTuple):
     values: list[Any]
 
 
-def counted(choice: RowChoice, files: FilesOf) -> RunCounts:
+def counted(choice: RowChoice, files: FilesOf, repair: Repair) -> RunCounts:
     """The counts of a choice without them. DataError where the label has no classes, DamagedError as when reading."""
     selection, runs = choice.selection, choice.runs
     order = EpochOrder(selection.split, runs, None, choice.in_range)
-    repair = Repair(selection.split, selection.skips, SkippedRecords())
     read = SpansPass(selection.split, runs, order, [(0, selection.split.rows)], files, repair=repair)
     try:
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="dtap_dask counting") as pool:

@@ -18,18 +18,24 @@ from dtap_dask.records.example import encoder_of
 
 
 class SkippedRecords:
-    """The number of damaged records that a loader has left out since it was made, in all epochs."""
+    """The number of damaged records that a loader has left out since it was made, in all epochs.
 
-    def __init__(self) -> None:
-        self.count = 0
+    `warned` is whether there was a warning of the first.
+    """
+
+    def __init__(self, *, warned: bool = False) -> None:
+        self.count, self.warned = 0, warned
         self.lock = threading.Lock()
 
 
 class Repair:
-    """Records of zeros in place of damaged ones: at most `most` in one pass of a reader, 0 for none at all."""
+    """Records of zeros in place of damaged ones: at most `most` in one pass of a reader, 0 for none at all.
 
-    def __init__(self, split: DatasetSplit, most: int, skipped: SkippedRecords):
-        self._split, self._most, self._skipped = split, most, skipped
+    `padded` is whether their rows become padding; else none of them is chosen.
+    """
+
+    def __init__(self, split: DatasetSplit, most: int, skipped: SkippedRecords, *, padded: bool = True):
+        self._split, self._most, self._skipped, self._padded = split, most, skipped, padded
         self._found = set[tuple[int, int]]()
 
     def refuse(self, error: DamagedError) -> None:
@@ -47,10 +53,11 @@ class Repair:
                 raise DamagedError(
                     f"{error} (`on_bad_record` allows {self._most:,} damaged records in an epoch; this is one more.)"
                 )
-            first = new and not self._skipped.count
+            first, self._skipped.warned = not self._skipped.warned, True
             self._skipped.count += new
         if first:
-            warnings.warn(_SKIPPED.format(error=error, record=record, most=self._most), stacklevel=2)
+            become = ": they are padding of weight 0" if self._padded else ""
+            warnings.warn(_SKIPPED.format(error=error, record=record, become=become, most=self._most), stacklevel=2)
         encoded = encoder_of(self._split.infos, self._split.layout).encode(zeros_of(self._split.infos, rows))
         return RecordBytes(np.frombuffer(encoded.data, np.uint8), offsets_of(encoded.lengths), lost=(0,))
 
@@ -61,8 +68,8 @@ class Repair:
 
 
 _SKIPPED = (
-    "{error} Its rows (record {record:,}) are left out: they are padding of weight 0, as are those of up to {most:,} "
-    "damaged records in an epoch. `stats()` counts them."
+    "{error} Its rows (record {record:,}) are left out{become}, as are those of up to {most:,} damaged "
+    "records in an epoch. `stats()` counts them."
 )
 
 

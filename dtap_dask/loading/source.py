@@ -177,7 +177,10 @@ class RowSource:
             return None
         choice = RowChoice(self.selection, self.runs, None)
         if self.selection.counted:
-            choice = RowChoice(self.selection, self.runs, counted(choice, self._files))
+            found = SkippedRecords()
+            repair = Repair(self.split, self.selection.skips, found, padded=False)
+            choice = RowChoice(self.selection, self.runs, counted(choice, self._files, repair))
+            self.skipped.warned = found.warned
             choice.refuse()
         return choice
 
@@ -230,7 +233,7 @@ class RowSource:
         chosen = None if self.choice is None else self.choice.epoch(key)
         counts = None if chosen is None else chosen.rows
         order = EpochOrder(self.split, self.runs, key if self.shuffle else None, counts)
-        repair = Repair(self.split, options.skips, self.skipped)
+        repair = Repair(self.split, options.skips, self.skipped, padded=not self.selection.counted)
         spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
         passes = [
             SpansPass(self.split, self.runs, order, each, self._files, repair=repair, chosen=chosen)

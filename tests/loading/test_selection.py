@@ -249,6 +249,25 @@ def test_rows_of_damaged_records_are_never_chosen(tmp_path: Path, kind: Any, inf
         batches(path, where="fare >= 0")
 
 
+def test_damaged_records_are_named_once_even_where_no_epoch_reads_them(tmp_path: Path) -> None:
+    path = write(tmp_path, SHARDS, Layout("blocks", 8), PLAIN)
+    damage(path, 8)
+    where = '"row" < 31 or "row" > 37'
+    with pytest.warns(UserWarning, match=r"checksum of record 1, .*\(record 1\) are left out, as are") as caught:
+        rows = rows_of(batches(path, where=where, on_bad_record="skip", kept=True))
+    assert sorted(rows) == [*range(31), 38, *range(47, ROWS)]
+    assert len(caught) == 1
+
+
+def test_what_has_no_chosen_rows_is_not_read(tmp_path: Path) -> None:
+    """After they were counted, blocks may be damaged and shards missing."""
+    path = write(tmp_path, SHARDS, Layout("blocks", 8), PLAIN)
+    data = batches(path, where='"row" between 50 and 60', kept=True)
+    damage(path, 8)
+    min(Path(path).glob("train/*.tfrecord")).unlink()
+    assert [sorted(rows_of(data)) for _ in range(2)] == [list(range(50, 61))] * 2
+
+
 def test_damage_since_the_rows_were_counted_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path, SHARDS, Layout("blocks", 8), PLAIN)
     data = batches(path, where="fare >= 0", on_bad_record="skip")
