@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dtap_dask.loading.batches import batches
     from dtap_dask.records.manifest import Manifest
     from dtap_dask.train.backup import Backup, saved_state
+    from dtap_dask.train.feed_rate import FeedRate, FeedWarning
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
     from dtap_dask.train.pytorch.datasets import torch_batches, torch_rows
@@ -38,6 +39,8 @@ _HOMES = {
     "Backup": ("dtap_dask.train.backup", "Backup"),
     "ClusterOptions": ("dtap_dask.job.cluster.client", "ClusterOptions"),
     "DtapError": ("dtap_dask.errors", "DtapError"),
+    "FeedRate": ("dtap_dask.train.feed_rate", "FeedRate"),
+    "FeedWarning": ("dtap_dask.train.feed_rate", "FeedWarning"),
     "FittedState": ("dtap_dask.features", "FittedState"),
     "Job": ("dtap_dask.job.jobfile.spec", "Job"),
     "Manifest": ("dtap_dask.records.manifest", "Manifest"),
@@ -65,6 +68,8 @@ __all__ = [
     "Backup",
     "ClusterOptions",
     "DtapError",
+    "FeedRate",
+    "FeedWarning",
     "FittedState",
     "Job",
     "Manifest",

@@ -14,12 +14,15 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.data.ops import iterator_ops
 
 from dtap_dask.errors import StorageError
+from dtap_dask.loading.feed import LoopMeter
+from dtap_dask.train.clock import TimedSpec
 from dtap_dask.train.passes import Passes
 from dtap_dask.train.place import Place
 
@@ -53,20 +56,31 @@ class _PlainIterator(_Iterator):  # type: ignore[misc]
     _dtypes: list[int]
     _begun: int | None = None  # the number of its first pass
     _taken = 0  # batches
+    _meter: LoopMeter
+
+    @property
+    def _type_spec(self) -> Any:
+        """How this iterator is passed to functions."""
+        clock = self._hooks.passes.clock
+        return super()._type_spec if clock is None else TimedSpec(self.element_spec, clock.number)
 
     def __next__(self) -> Any:
         if self._begun is None:
             return self._first()
+        clock = perf_counter()
         batch = self._next()
         self._taken += 1
+        self._meter.took(clock)
         return batch
 
     def _first(self) -> Any:
         """The first batch; one iterator at a time, so that each knows which pass it began."""
         passes = self._hooks.passes
         with passes.beginning:
-            begun = len(passes.begun)
+            begun, clock = len(passes.begun), perf_counter()
+            self._meter = passes.begin_loop(batches=self._hooks.place is not None)
             batch = self._next()
+            self._meter.took(clock)
             self._begun, self._taken = begun, 1
             passes.first.add(begun)
         return batch
@@ -130,7 +144,11 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
         super().__init__(data._variant_tensor)
 
     def stats(self) -> dict[str, Any]:
-        """`skipped_records`: the damaged records left out so far, in all epochs."""
+        """How fast the current or last loop is fed, and what it waits for; see `dtap-dask docs loading`, Feed rate.
+
+        Within `fit` only with the callback FeedRate. `skipped_records`: the damaged records left out so far, in all
+        epochs.
+        """
         return self._hooks.passes.stats()
 
     def _inputs(self) -> list[tf.data.Dataset]:
@@ -151,6 +169,7 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
         if type(iterator) is _Iterator:
             iterator.__class__ = _PlainIterator
             iterator._hooks = self._hooks
+            self._hooks.passes.iterators += 1
             iterator._structure, iterator._dtypes = _structure_of(self.element_spec)
         return iterator
 

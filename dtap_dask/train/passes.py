@@ -17,9 +17,11 @@ import tensorflow as tf
 
 from dtap_dask.errors import DtapError
 from dtap_dask.loading.epoch import ReaderPass
+from dtap_dask.loading.feed import FeedTotals, LoopMeter
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.source import RowSource
 from dtap_dask.train import ending
+from dtap_dask.train.clock import GraphNumbers, StepClock, now
 from dtap_dask.train.forms import MatrixForm, RecordForm, as_it_is
 
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
@@ -46,11 +48,49 @@ class Passes:
         self._unread: dict[int, int] = {}  # pieces of each pass
         decoder = source.decoder(options)
         self._form = MatrixForm(decoder, options) if decoder.quick else RecordForm(source.split, options)
+        self.clock: StepClock | None = None  # measures the steps of functions, if one was wanted
+        self._converting = GraphNumbers(1)  # seconds that TensorFlow took to make columns of pieces
+        self.iterators = self._taken_from = 0  # that were made, and the newest of those that functions took from
+        self._size: int | None = options.size  # of what the current loop takes, if that is batches
+        self._since = self._rows = 0  # the first pass of the current loop, and the rows that were read for it
+        self._loop = LoopMeter(self._read_so_far)
         ending.prepare()
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a batch."""
+        return self._options.size
+
+    def begin_loop(self, *, batches: bool) -> LoopMeter:
+        """Measure a loop that begins now, over the loaded batches or over something that was made from them."""
+        self._since, self._rows, self._size = len(self.begun), 0, self._options.size if batches else None
+        self._loop = LoopMeter(self._read_so_far)
+        return self._loop
+
+    def begin_epoch(self, clock: StepClock) -> None:
+        """Measure what functions take from now on, from a new iterator or from the one that they have taken from."""
+        times = clock.times
+        if self._taken_from == self.iterators and times is not None:
+            self._rows -= min(times.batches * self._options.size, self._rows)
+        else:
+            self._since, self._rows = len(self.begun), 0
+        self._size, self._loop = self._options.size, LoopMeter(self._read_so_far)
+        clock.reset()
+
+    def first_taken(self) -> None:
+        """A function has taken its first batch."""
+        self._taken_from = self.iterators
+        self._loop.first()
 
     def stats(self) -> dict[str, Any]:
         """See LoopDataset.stats."""
-        return {"skipped_records": self._source.skipped.count}
+        times = self._loop.times or (self.clock.times if self.clock is not None else None)
+        found = self._loop.stats(times, self._size, self._rows)
+        return {**found, "skipped_records": self._source.skipped.count}
+
+    def _read_so_far(self) -> FeedTotals:
+        (seconds,) = self._converting.read()
+        return self._source.read_so_far().plus(FeedTotals(decode=seconds))
 
     def windows(self) -> tf.data.Dataset:
         """The rows of an epoch in the structure of a batch, piece by piece; every iteration is the next epoch."""
@@ -107,20 +147,25 @@ class Passes:
     def _read(self, number: int, piece: int) -> list[Any]:
         """What was wrong, if anything, and the arrays of a piece. An exception would reach users as a traceback."""
         try:
-            found = self._opened(int(number))
-            return [b"", *self._form.arrays(found, int(piece))]
+            found = self._form.arrays(self._opened(int(number)), int(piece))
         except DtapError as error:
             self.failure = error
             return [str(error).encode(), *self._form.none()]
         finally:
             self._was_read(int(number))
+        with self._lock:
+            self._rows += len(found[-1]) if number >= self._since else 0  # the last array has an entry for each row
+        return [b"", *found]
 
     def _loaded(self, number: tf.Tensor, piece: tf.Tensor) -> Any:
         """A piece in the structure of a batch."""
         failure, *tensors = tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes])
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
             tensors = list(map(tf.identity, tensors))
-        return self._form.structured(tensors)
+        begin = now(tensors)
+        found = self._form.structured(tensors)
+        self._converting.add([now(found) - begin])
+        return found
 
 
 def _numbered(number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:

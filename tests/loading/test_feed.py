@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +164,15 @@ def test_each_loop_is_measured_by_itself(path: str) -> None:
 def test_shards_are_read_once_where_they_are_decompressed(tmp_path: Path) -> None:
     data = batches(write(tmp_path, [30, 50], Layout("blocks", 16, "gzip"), PLAIN), batch_size=SIZE)
     assert finished(data)["bytes"] == size_of(tmp_path)
+
+
+def test_the_table_of_the_page_has_the_keys(path: str) -> None:
+    found = batches(path).stats()
+    names = [name for key, value in found.items() for name in _names(key, value)]
+    page = (Path(module.__file__).parents[1] / "docs/loading.md").read_text()
+    _, table = page.split("| key of `stats()` | meaning |\n|---|---|\n")
+    assert re.findall(r"^\| `(.+?)` \|", table.partition("\n\n")[0], re.MULTILINE) == names
+
+
+def _names(key: str, value: Any) -> list[str]:
+    return [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]

@@ -1,4 +1,4 @@
-"""TensorFlow's internals on which train/loop.py and train/ending.py depend, to be run with every release of TensorFlow.
+"""TensorFlow's internals on which loop.py, clock.py and ending.py of train/ depend, to be run with every release of it.
 
 A failure here names what a release has changed; the tests of `load` then show what it means for users.
 """
@@ -12,16 +12,20 @@ from typing import Any, cast
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops import resource_variable_ops
 
+from dtap_dask.loading.feed import FeedTotals, LoopMeter
 from dtap_dask.train import ending
+from dtap_dask.train.clock import GraphNumbers, StepClock, TimedIterator
 from dtap_dask.train.loop import LoopDataset, LoopHooks, _PlainIterator
 from waiting import until
 
 OWN = type(iter(tf.data.Dataset.range(0)))
 
 
-def looped(data: tf.data.Dataset) -> LoopDataset:
-    passes = SimpleNamespace(beginning=threading.Lock(), begun=[], first=set(), failure=None)
+def looped(data: tf.data.Dataset, clock: StepClock | None = None) -> LoopDataset:
+    passes = SimpleNamespace(beginning=threading.Lock(), begun=[], first=set(), failure=None, clock=clock, iterators=0)
+    passes.begin_loop = lambda *, batches: LoopMeter(FeedTotals)
     return LoopDataset(data, LoopHooks(cast("Any", passes), None, lambda _: data, lambda: data))
 
 
@@ -40,6 +44,55 @@ def test_loops_use_the_fast_iterator_and_get_tensorflows_batches(monkeypatch: py
         for mine, own in zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True):
             assert mine.dtype == own.dtype
             assert mine.numpy().tolist() == own.numpy().tolist()
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_function_that_takes_an_iterator_gets_one_that_measures(after: bool) -> None:
+    """However the function takes elements: the same ones, and once traced for all iterators of a dataset."""
+    data, clock, traces = tf.data.Dataset.range(12), StepClock(), []
+    clock.after = tf.Variable(0) if after else None
+    looping = looped(data, clock)
+
+    @tf.function
+    def five(iterator: Any) -> Any:
+        traces.append(type(iterator))
+        optional = iterator.get_next_as_optional()
+        return [iterator.get_next(), next(iterator), optional.get_value(), *[iterator.get_next() for _ in range(2)]]
+
+    iterator = iter(looping)
+    assert sorted(map(int, five(iterator))) == [0, 1, 2, 3, 4]
+    assert clock.times is not None
+    assert clock.times.batches == 5
+    assert 0 <= clock.times.waited <= clock.times.seconds
+    five(iterator)
+    clock.reset()
+    assert clock.times is None
+    with pytest.raises(tf.errors.OutOfRangeError):
+        five(iterator)
+    five(iter(looping))
+    assert traces == [TimedIterator]
+
+    @tf.function
+    def all_of(iterator: Any) -> Any:
+        total = tf.constant(0, tf.int64)
+        for number in iterator:
+            total += number
+        return total
+
+    clock.reset()
+    assert int(all_of(iter(looping))) == 66
+    assert clock.times.batches == 12  # the empty one at the end is none
+
+
+def test_numbers_of_functions_are_one_for_all_replicas() -> None:
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        numbers = GraphNumbers(2)
+    add = tf.function(lambda: numbers.add([tf.constant(1.0, tf.float64), tf.constant(2.0, tf.float64)]))
+    add()
+    add()
+    assert numbers.read() == [2, 4]
+    assert isinstance(numbers._variable, resource_variable_ops.ResourceVariable)
+    assert not isinstance(numbers._variable, tf.distribute.DistributedValues)
 
 
 def test_an_iterator_has_a_resource_and_a_hook_for_checkpoints() -> None:
