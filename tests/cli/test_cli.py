@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from distributed import Client
 
 import dtap_dask
+from commands import typed
 from documents import Document
 from dtap_dask.cli import LATER, tfrecords
 from dtap_dask.job.jobfile.secrets import Secrets
@@ -32,11 +32,6 @@ from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.snapshot import Snapshot
 from in_process import run_in_process
 from waiting import HANG
-
-
-def typed(*words: str) -> Result:
-    """What a command prints and returns; an exception of ours that is not told in words fails the test."""
-    return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import dtap_dask
+from commands import typed
 from documents import Document
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
@@ -47,6 +48,20 @@ def in_terminal(*words: str, columns: int) -> str:
     return b"".join(parts).decode().replace("\r\n", "\n")
 
 
+def commanded(*words: str) -> str:
+    """All that a command prints."""
+    done = typed(*words)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def ran(*words: str) -> str:
+    """All that a command and the processes that it starts print."""
+    done = subprocess.run([sys.executable, "-m", "dtap_dask", *words], capture_output=True, timeout=HANG, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return (done.stdout + done.stderr).decode()
+
+
 @pytest.fixture
 def file(job: Document, tmp_path: Path) -> str:
     """The main job as a file."""
@@ -58,11 +73,9 @@ def file(job: Document, tmp_path: Path) -> str:
 def test_a_plan_fits_eighty_columns(file: str) -> None:
     lines = in_terminal("plan", file, columns=80).splitlines()
     assert all(len(line) <= 80 for line in lines if "/" not in line)  # a path is one word
-    whole = subprocess.run(
-        [sys.executable, "-m", "dtap_dask", "plan", file], capture_output=True, text=True, check=True
-    )
-    assert len(whole.stdout.splitlines()) < len(lines)
-    plain = whole.stdout.replace("│", " ").split()
+    whole = commanded("plan", file)
+    assert len(whole.splitlines()) < len(lines)
+    plain = whole.replace("│", " ").split()
     assert [word for line in lines for word in line.replace("│", " ").split()] == plain  # no word is cut
 
 
@@ -73,15 +86,10 @@ def test_a_preview_fits_eighty_columns(file: str) -> None:
     assert len(tables) > 1
     heads = [word for table in tables for word in table[0].split()[1:]]
     assert heads == [*("row", "1", "row", "2", "row", "3", "row", "4")]
-    rows = json.loads(f"[{','.join(previewed(file))}]")
+    rows = json.loads(f"[{','.join(commanded('preview', file, '-n', '4', '--json').splitlines())}]")
     names = list(rows[0])
     for table in tables:
         assert [line.split()[0] for line in table[1:]] == names
-
-
-def previewed(file: str) -> list[str]:
-    command = [sys.executable, "-m", "dtap_dask", "preview", file, "-n", "4", "--json"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -104,21 +112,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def commanded(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "dtap_dask", *words], capture_output=True, timeout=HANG, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return (done.stdout + done.stderr).decode()
-
-
 def clean(text: str) -> None:
     unsafe = [character for character in text if character != "\n" and not character.isprintable()]
     assert unsafe == []
 
 
-@pytest.mark.slow
 def test_no_command_lets_data_control_the_terminal(hostile: Path) -> None:
     job, out = str(hostile / "job.yaml"), str(hostile / "out")
-    said = {"run": commanded("run", job, "--workers", "1")}
+    said = {"run": ran("run", job, "--workers", "1")}
     said |= {command: commanded(command, job) for command in ("plan", "preview")}
     said |= {command: commanded(command, out) for command in ("show", "verify", "status", "logs")}
     said["init"] = commanded("init", str(hostile / "lake"))

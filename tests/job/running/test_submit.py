@@ -15,13 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
 
 import dtap_dask
+from commands import typed
 from dask_processes import DaskProcesses, dask_processes
 from digests import digests
-from dtap_dask.cli import tfrecords
 from dtap_dask.job.cluster import client as cluster_module
 from dtap_dask.job.cluster.client import ClusterOptions
 from dtap_dask.job.running.submit import Submitted
@@ -72,10 +71,6 @@ def place(lake: Path, tmp_path: Path, gate: Gate) -> Iterator[Path]:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(eight_tasks(lake), sort_keys=False))
     with working_in(tmp_path):
         yield tmp_path
-
-
-def typed(*words: str) -> Result:
-    return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
 
 
 def worker_of_the_driver(client: Client, run: str) -> int:

@@ -18,14 +18,13 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
+from commands import typed
 from documents import Document
-from dtap_dask.cli import tfrecords
 from dtap_dask.errors import Cancelled, DataError, InterruptedRun, JobError, Superseded
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.status import displays
@@ -41,10 +40,6 @@ from dtap_dask.storage import open_store
 from waiting import HANG
 
 BEGUN = Snapshot("trips-00000a", "trips", "/out", "running", 1000.0, 1000.0)
-
-
-def typed(*words: str) -> Result:
-    return CliRunner().invoke(tfrecords, list(words), catch_exceptions=False)
 
 
 def status(path: Path | str) -> Document:
