@@ -12,15 +12,21 @@ from documents import Document
 
 TASKS = 8
 PRELOAD = """
-import time
+import sys, time
 from pathlib import Path
 from dtap_dask.job.execution import tasks
 from dtap_dask.records.commit import run_write_task
 
 GATE = Path({gate!r})
 
+def most():
+    try:
+        return int(GATE.read_text())
+    except FileNotFoundError:
+        return sys.maxsize
+
 def held_back(store, *args, **options):
-    while GATE.exists() and sum("/tasks/" in file.path for file in store.list_files("_run")) >= int(GATE.read_text()):
+    while sum("/tasks/" in file.path for file in store.list_files("_run")) >= most():
         time.sleep(0.02)
     return run_write_task(store, *args, **options)
 

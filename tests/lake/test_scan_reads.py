@@ -355,13 +355,13 @@ print(rows, len(task.groups), task.bytes, peak() - before)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from Linux's /proc")
-@pytest.mark.parametrize("mixed", [False, True])
-def test_a_huge_row_group_is_streamed(tmp_path, mixed):
+def test_a_huge_row_group_is_streamed(tmp_path):
     rows = 12_500_000
     subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / "a"), str(rows)], check=True)
-    arguments = [sys.executable, "-c", MEASURE, str(tmp_path), *(["mixed"] * mixed)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    found, groups, size, peak = map(int, done.stdout.split())
-    assert (found, groups) == (rows, 1)
-    assert size > 600e6
-    assert peak < 250e6
+    for mixed in ([], ["mixed"]):
+        arguments = [sys.executable, "-c", MEASURE, str(tmp_path), *mixed]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        found, groups, size, peak = map(int, done.stdout.split())
+        assert (found, groups) == (rows, 1)
+        assert size > 600e6
+        assert peak < 250e6
