@@ -23,49 +23,50 @@ from numbered_rows import PLAIN, write
 
 ROWS, SIZE, RATE, EPOCHS = 37, 8, 0.1, 2
 WORKER = f"""
-import json, sys
+import json, os, sys
 import tensorflow as tf
 from dtap_dask import load
 
-path, kind = sys.argv[1:]
-if kind == "workers":
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-else:
-    cpu, = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-data = strategy.distribute_datasets_from_function(
-    lambda context: load(path, batch_size={SIZE}, readers=context, kept=True)
-)
-with strategy.scope():
-    weights = tf.Variable([0.5, -0.5], aggregation=tf.VariableAggregation.SUM)
+def train(strategy):
+    data = strategy.distribute_datasets_from_function(
+        lambda context: load(sys.argv[1], batch_size={SIZE}, readers=context, kept=True)
+    )
+    with strategy.scope():
+        weights = tf.Variable([0.5, -0.5], aggregation=tf.VariableAggregation.SUM)
 
-@tf.function
-def step(batch):
-    def replica(batch):
-        (features, label, weight), kept = batch
-        with tf.GradientTape() as tape:
-            found = features["fare"] / 20 * weights[0] + weights[1]
-            loss = tf.reduce_sum(weight * (found - label) ** 2) / ({SIZE} * strategy.num_replicas_in_sync)
-        weights.assign_sub({RATE} * tape.gradient(loss, weights))
-        return loss, tf.boolean_mask(kept["row"], weight > 0)
-    loss, rows = strategy.run(replica, (batch,))
-    return strategy.reduce("SUM", loss, None), rows
+    @tf.function
+    def step(batch):
+        def replica(batch):
+            (features, label, weight), kept = batch
+            with tf.GradientTape() as tape:
+                found = features["fare"] / 20 * weights[0] + weights[1]
+                loss = tf.reduce_sum(weight * (found - label) ** 2) / ({SIZE} * strategy.num_replicas_in_sync)
+            weights.assign_sub({RATE} * tape.gradient(loss, weights))
+            return loss, tf.boolean_mask(kept["row"], weight > 0)
+        loss, rows = strategy.run(replica, (batch,))
+        return strategy.reduce("SUM", loss, None), rows
 
-rows, losses = [], []
-for epoch in range({EPOCHS}):
-    rows.append([])
-    for batch in data:
-        loss, found = step(batch)
-        losses.append(float(loss))
-        rows[-1] += [int(row) for part in strategy.experimental_local_results(found) for row in part]
-print(json.dumps([rows, losses, weights.numpy().tolist()]))
+    rows, losses = [], []
+    for epoch in range({EPOCHS}):
+        rows.append([])
+        for batch in data:
+            loss, found = step(batch)
+            losses.append(float(loss))
+            rows[-1] += [int(row) for part in strategy.experimental_local_results(found) for row in part]
+    return [rows, losses, weights.numpy().tolist()]
+
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+found = [train(tf.distribute.MultiWorkerMirroredStrategy())]
+if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0:
+    found.append(train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])))
+print(json.dumps(found))
 """
 
 
-def started(path: str, kind: str, config: dict[str, Any] | None) -> subprocess.Popen[str]:
-    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": json.dumps(config or {})}
-    command = [sys.executable, "-c", WORKER, path, kind]
+def started(path: str, config: dict[str, Any]) -> subprocess.Popen[str]:
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": json.dumps(config)}
+    command = [sys.executable, "-c", WORKER, path]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
 
 
@@ -101,19 +102,20 @@ def trained_alone(path: str, pipelines: int, replicas: int) -> tuple[list[float]
 
 
 def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(tmp_path: Path) -> None:
+    """Two workers; afterwards the first of them on two replicas of its own."""
     path = write(tmp_path, [ROWS], Layout("blocks", 8), PLAIN)  # one shard for two workers
     cluster = {"worker": free_addresses(2)}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
-    processes = [*(started(path, "workers", task) for task in tasks), started(path, "replicas", None)]
+    processes = [started(path, task) for task in tasks]
     with contextlib.ExitStack() as stack:
         for process in processes:
             stack.enter_context(process)
             stack.callback(process.kill)
-        *workers, replicas = map(finished, processes)
+        (first, replicas), (second,) = map(finished, processes)
     for epoch in range(EPOCHS):
-        assert sorted(workers[0][0][epoch] + workers[1][0][epoch]) == sorted(replicas[0][epoch]) == [*range(ROWS)]
+        assert sorted(first[0][epoch] + second[0][epoch]) == sorted(replicas[0][epoch]) == [*range(ROWS)]
     for found, alone in [
-        *((worker[1:], trained_alone(path, 2, 1)) for worker in workers),
+        *((worker[1:], trained_alone(path, 2, 1)) for worker in (first, second)),
         (replicas[1:], trained_alone(path, 1, 2)),
     ]:
         for ours, theirs in zip(found, alone, strict=True):
