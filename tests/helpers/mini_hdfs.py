@@ -6,10 +6,12 @@ Where Java or Hadoop are missing the tests are skipped with the command that fet
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import select
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +106,7 @@ class Hdfs:
 
 
 @pytest.fixture(scope="session")
-def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Hadoop:
+def hadoop() -> Hadoop:
     """Hadoop's jars, libhdfs.so and the classes of this folder, compiled."""
     wanted = [fetch_hadoop.HOME / name for name in (*(f"{jar}.jar" for jar in fetch_hadoop.JARS), "libhdfs.so")]
     debian = [Path(f"/usr/share/java/{name}.jar") for name in DEBIAN]
@@ -112,16 +114,29 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Hadoop:
     missing += [name for name in ("java", "javac") if shutil.which(name) is None]
     if missing:
         lacking(f"no Hadoop for tests ({missing[0]} and {len(missing) - 1} more): see .ci/run and fetch_hadoop.py")
-    classes = tmp_path_factory.mktemp("classes")
-    for name in ("hdfs", "datanode"):
-        (classes / "webapps" / name).mkdir(parents=True)  # both look for their pages, which the jars lack
-    (classes / "log4j.properties").write_text(LOGGING)
     # client-runtime is of another version and comes last: only its protobuf is wanted.
     jars = sorted(fetch_hadoop.HOME.glob("*.jar"), key=lambda path: ("client-runtime" in path.name, path.name))
-    classpath = os.pathsep.join(map(str, (classes, *jars, *debian)))
-    sources = [str(HERE / "MiniHdfs.java"), str(HERE / "Bdfs.java")]
-    subprocess.run(["javac", "-nowarn", "-cp", classpath, "-d", str(classes), *sources], check=True)
-    return Hadoop(fetch_hadoop.HOME, classpath, fetch_hadoop.java_home())
+    libraries = os.pathsep.join(map(str, (*jars, *debian)))
+    java = fetch_hadoop.java_home()
+    return Hadoop(fetch_hadoop.HOME, f"{_compiled(libraries, java)}{os.pathsep}{libraries}", java)
+
+
+def _compiled(libraries: str, java: Path) -> Path:
+    """A folder with the classes of this one, kept for other processes and the next time."""
+    sources = [HERE / "MiniHdfs.java", HERE / "Bdfs.java"]
+    content = [LOGGING, libraries, str(java), *(source.read_text() for source in sources)]
+    classes = fetch_hadoop.HOME / f"classes-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+    if not classes.exists():
+        new = Path(tempfile.mkdtemp(dir=fetch_hadoop.HOME))
+        for name in ("hdfs", "datanode"):
+            (new / "webapps" / name).mkdir(parents=True)  # both look for their pages, which the jars lack
+        (new / "log4j.properties").write_text(LOGGING)
+        subprocess.run(["javac", "-nowarn", "-cp", libraries, "-d", str(new), *map(str, sources)], check=True)
+        try:
+            new.rename(classes)
+        except OSError:  # another process was faster
+            shutil.rmtree(new)
+    return classes
 
 
 @pytest.fixture(scope="session")
