@@ -26,21 +26,20 @@ DOCKER = Path(__file__).parents[2] / "docker"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("stack")
-    words = {"hdfs://namenode:8020": str(folder), "100000": "20000"}
+    words = {"hdfs://namenode:8020": str(folder), "100000": "5000"}
     with compose.Stack(folder, words) as running:
         for service in running.services.values():
             service.get("depends_on", {}).pop("datanode", None)  # a folder stands for HDFS here
         yield running
 
 
-def test_one_word_starts_the_cluster_makes_the_sample_runs_the_job_and_trains(stack: Any) -> None:
-    stack.start("train")
-    stack.wait("train", "service_completed_successfully")
+def test_one_word_starts_the_cluster_makes_the_sample_and_runs_the_job(stack: Any) -> None:
+    """What `train` needs; test_images.py trains, test_jobs.py runs the same script."""
+    stack.start("job")
+    stack.wait("job", "service_completed_successfully")
     assert stack.order.index("certificate") < stack.order.index("scheduler") < stack.order.index("worker-2")
-    assert stack.order[-3:] == ["sample", "job", "train"] or stack.order[-2:] == ["job", "train"]
-    assert re.search(r"AUC on eval: 0\.[789]", stack.log("train").read_text())
+    assert stack.order.index("sample") < stack.order.index("job") == len(stack.order) - 1
     assert (stack.folder / "lake" / "tfrecords" / "trips" / "_SUCCESS").exists()
-    assert (stack.folder / "lake" / "models" / "trips" / "model.keras").exists()
     assert (stack.folder / "tls" / "key.pem").stat().st_mode & 0o077 == 0
     workers = set(re.findall(r"Starting worker compute stream, (tls://\S+)", stack.log("scheduler").read_text()))
     assert len(workers) == 2, "all speak TLS"
