@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from distributed import Client
 
 from documents import Document
 from dtap_dask.job.console import BestEffortStream
@@ -56,18 +57,22 @@ def finished(small: Document, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "own_workers"),
     [
-        pytest.param("{run} 2>/dev/full", id="full"),
-        pytest.param("{run} <&- >&- 2>&-", id="closed"),
-        pytest.param("{run} 2>&1 | sed '/^fit: /q'; exit ${{PIPESTATUS[0]}}", id="no reader"),
-        pytest.param("{run} --json >/dev/full", id="events, full"),
-        pytest.param("{run} --json | head -n 1; exit ${{PIPESTATUS[0]}}", id="events, no reader"),
+        pytest.param("{run} 2>/dev/full", True, id="full"),
+        pytest.param("{run} <&- >&- 2>&-", True, id="closed"),
+        pytest.param("{run} 2>&1 | sed '/^fit: /q'; exit ${{PIPESTATUS[0]}}", True, id="no reader"),
+        pytest.param("{run} --json >/dev/full", False, id="events, full"),
+        pytest.param("{run} --json | head -n 1; exit ${{PIPESTATUS[0]}}", False, id="events, no reader"),
     ],
 )
-def test_a_run_does_not_need_to_be_read(script: str, small: Document, tmp_path: Path) -> None:
+def test_a_run_does_not_need_to_be_read(
+    script: str, own_workers: bool, small: Document, client: Client, tmp_path: Path
+) -> None:
+    """Nor do workers that it starts, which have its standard error."""
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(small))
-    run = " ".join([*COMMAND, "run", "job.yaml", "--workers", "1"])
+    where = ["--workers", "1"] if own_workers else ["--scheduler", client.scheduler.address]
+    run = " ".join([*COMMAND, "run", "job.yaml", *where])
     done = shell(script.format(run=run), tmp_path)
     assert (done.returncode, (tmp_path / "out" / "_SUCCESS").exists()) == (0, True), done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -251,18 +256,20 @@ tasks.run_write_task = fail
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "told", "debug"),
     [
-        ("DataError('Row 7 is bad.')", "Error: Row 7 is bad."),
-        ("LookupError('seven')", "Error: A task failed with an unexpected error (LookupError: seven)."),
+        ("DataError('Row 7 is bad.')", "Error: Row 7 is bad.", False),
+        ("LookupError('seven')", "Error: A task failed with an unexpected error (LookupError: seven).", True),
     ],
 )
-def test_what_a_task_raises_is_one_paragraph(what: str, told: str, place: Path) -> None:
-    """Dask's own log of it, with a traceback, does not come first."""
+def test_what_a_task_raises_is_one_paragraph(what: str, told: str, debug: bool, place: Path) -> None:
+    """Dask's own log of it, with a traceback, does not come first; with --debug tracebacks are shown."""
     (place / "fail.py").write_text(PRELOAD.format(what=what))
     run = f"DASK_DISTRIBUTED__WORKER__PRELOAD={place}/fail.py {' '.join(COMMAND)} run job.yaml --workers 1"
     done = shell(run, place)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "Compute Failed" in line or "Traceback" in line] == []
     assert done.stderr.splitlines()[-1].startswith(told)
-    assert "Traceback" in shell(run.replace("dtap_dask run", "dtap_dask --debug run") + " --overwrite", place).stderr
+    if debug:
+        again = run.replace("dtap_dask run", "dtap_dask --debug run") + " --overwrite"
+        assert "Traceback" in shell(again, place).stderr
