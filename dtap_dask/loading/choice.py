@@ -27,6 +27,7 @@ from dtap_dask.loading.runs import RowNumbers, Runs
 from dtap_dask.loading.selection import Selection
 
 _STARTS, _ROWS_OF_RUNS = 3, 4  # what a random sequence draws; the order of an epoch has 0 to 2
+_ENDLESS = 1 << 61  # more rows than any class may have
 _MOST_COPIES = 1 << 20  # rows that one run may become
 _EXACT = 3_000_000_000  # rows of a class up to which products of two such numbers fit in int64
 
@@ -53,11 +54,16 @@ class RunCounts:
         np.add.at(found, self.classes, self.rows)
         return found
 
-    @cached_property
-    def digest(self) -> str:
-        """16 hexadecimal digits that differ where any count does."""
-        parts = (self.first, self.classes, self.rows)
+    def digest(self, *, by_class: bool) -> str:
+        """16 hexadecimal digits that differ where any count does; without `by_class`, any run's of all classes."""
+        parts = (self.first, self.classes, self.rows) if by_class else (self.per_run(self.rows),)
         return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:16]
+
+    def per_run(self, rows: RowNumbers) -> RowNumbers:
+        """The sum of `rows` of all entries of each run, int64 [runs]."""
+        found = np.zeros(len(self.first) - 1, np.int64)
+        np.add.at(found, self.runs, rows)
+        return found
 
     @cached_property
     def runs(self) -> RowNumbers:
@@ -118,19 +124,20 @@ class RowChoice:
         if factors == "balanced":
             return np.full(len(counts.totals), counts.totals.max(initial=0))
         values = [] if counts.values is None else counts.values.to_pylist()
-        found = [
-            round(rows * factors.get(value, 1.0)) for value, rows in zip(values, counts.totals.tolist(), strict=True)
-        ]
-        return np.array(found, np.int64)
+        named = [factors.get(value, 1.0) for value in values]
+        found = [round(rows * factor) for rows, factor in zip(counts.totals.tolist(), named, strict=True)]
+        return np.array([min(rows, _ENDLESS) for rows in found], np.int64)
 
     def refuse(self) -> None:
         """DataError where no row is left; JobError, with every problem, where the classes are not those asked for."""
         selection, counts = self.selection, self.counts
         assert counts is not None
-        if not counts.rows.size and selection.condition is not None:
+        if not counts.rows.size:
+            sql = None if selection.condition is None else selection.condition.expression.sql
+            why = "damaged records had all" if sql is None else f"{sql!r} is true of none of"
             raise DataError(
-                f"`where` leaves no row of the split {selection.whole.name!r} of {selection.whole.store.url}: "
-                f"{selection.condition.expression.sql!r} is true of none of {selection.split.rows:,} rows."
+                f"`{'resample' if sql is None else 'where'}` leaves no row of the split {selection.whole.name!r} of "
+                f"{selection.whole.store.url}: {why} {selection.split.rows:,} rows."
             )
         if counts.values is None or selection.label is None:
             return
@@ -143,16 +150,17 @@ class RowChoice:
         for value, wanted in zip(values, self.wanted.tolist(), strict=True):
             if not wanted:
                 problems.append(Problem(f"resample[{shown(selection.label, value)}]", _NOTHING_LEFT))
-        most = counts.rows * -(-self.wanted // counts.totals)[counts.classes]
-        if most.max() > _MOST_COPIES:
-            problems.append(Problem("resample", _MANY.format(rows=int(most.max()), most=_MOST_COPIES)))
+        often = -(-self.wanted // counts.totals)[counts.classes]
+        most = int((counts.rows * often)[often > 1].max(initial=0))
+        if most > _MOST_COPIES:
+            problems.append(Problem("resample", _MANY.format(rows=most, most=_MOST_COPIES)))
         if problems:
             raise JobError(problems)
 
     @property
     def rows(self) -> int:
         """The rows of every epoch."""
-        return self.selection.split.rows if self.counts is None else int(self.wanted.sum())
+        return int(self.wanted.sum()) if self.selection.drawn else self.selection.split.rows
 
     @cached_property
     def weights(self) -> tuple[pa.Array, Weights] | None:
@@ -164,14 +172,14 @@ class RowChoice:
             assert self.counts is not None
             assert self.counts.values is not None
             some = self.wanted > 0
-            found = self.rows / (some.sum() * np.maximum(self.wanted, 1))
+            found = self.wanted.sum() / (some.sum() * np.maximum(self.wanted, 1))
             return self.counts.values, np.append(found, 1).astype(np.float32)
         values = as_classes(label, [*selection.weights])
         return values, np.array([*selection.weights.values(), 1], np.float32)
 
     def epoch(self, key: EpochKey) -> EpochRows:
         """The rows of one epoch."""
-        drawn = None if self.counts is None else self.counts.drawn(self.wanted, key)
+        drawn = self.counts.drawn(self.wanted, key) if self.counts is not None and self.selection.drawn else None
         return EpochRows(self, key, drawn)
 
     def among(self, window: Window, decoder: Decoder | None, packed: Rows, lost: Mask | None) -> Mask:
@@ -199,11 +207,7 @@ class EpochRows:
 
     def __init__(self, choice: RowChoice, key: EpochKey, drawn: RowNumbers | None):
         self._choice, self._key, self._drawn = choice, key, drawn
-        counts = choice.counts
-        self.rows = choice.in_range
-        if counts is not None and drawn is not None:
-            self.rows = np.zeros(len(choice.runs.rows), np.int64)
-            np.add.at(self.rows, counts.runs, drawn)
+        self.rows = choice.in_range if choice.counts is None or drawn is None else choice.counts.per_run(drawn)
 
     @property
     def decoder(self) -> Decoder | None:
@@ -216,16 +220,16 @@ class EpochRows:
         DamagedError where the records do not hold the rows that were counted.
         """
         choice, counts = self._choice, self._choice.counts
-        among = choice.among(window, decoder, packed, lost if counts is not None else None)
-        if counts is None or self._drawn is None or decoder is None:
-            return np.flatnonzero(among)
+        if counts is None or self._drawn is None:
+            return np.flatnonzero(choice.among(window, None, {}, None))
+        assert decoder is not None
+        places = np.flatnonzero(choice.among(window, decoder, packed, lost))
         first = counts.first[window.runs]
         sizes = counts.first[window.runs + 1] - first
         entries = np.repeat(first - offsets_of(sizes)[:-1], sizes) + np.arange(sizes.sum())
         many = len(counts.totals)
         cells = np.full(len(window.runs) * many + 1, -1)  # the entry of each run and class, by its place in `entries`
         cells[np.repeat(np.arange(len(window.runs)), sizes) * many + counts.classes[entries]] = np.arange(len(entries))
-        places = np.flatnonzero(among)
         cell = np.repeat(np.arange(len(window.runs)) * many, choice.runs.rows[window.runs])[places]
         if counts.values is not None:
             label = choice.selection.label

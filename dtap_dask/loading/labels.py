@@ -17,6 +17,7 @@ from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.records import columns
 
 MOST_CLASSES = 1000
+_LEAST, _MOST = 1e-30, 1e30  # which float32 holds
 ByClass = Mapping[Any, float] | Literal["balanced"] | None  # a number for each named class, by the label's value
 
 
@@ -116,6 +117,8 @@ def _fits(kind: np.dtype[Any], key: int) -> bool:
 
 def _positive(number: Any) -> float:
     plain = number.item() if isinstance(number, np.generic) else number
-    if isinstance(plain, bool) or not isinstance(plain, int | float) or not 0 < plain < math.inf:
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not plain > 0:
         raise ValueError(f"{number!r} is not a positive number; leave a class out with `where`")
+    if not _LEAST <= plain <= _MOST:
+        raise ValueError(f"{number!r} is not between {_LEAST:g} and {_MOST:g}")
     return float(plain)

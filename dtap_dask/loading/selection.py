@@ -56,9 +56,14 @@ class Selection:
         return [*self.settings, *(["class_weights"] if self.weights is not None else [])]
 
     @property
+    def drawn(self) -> bool:
+        """Whether the values of rows determine which come, not their places and weights alone."""
+        return self.condition is not None or self.factors is not None
+
+    @property
     def counted(self) -> bool:
         """Whether the rows must be counted before the first epoch."""
-        return self.condition is not None or self.counts_classes
+        return self.drawn or self.counts_classes
 
     @property
     def counts_classes(self) -> bool:

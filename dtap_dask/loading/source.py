@@ -178,7 +178,7 @@ class RowSource:
         choice = RowChoice(self.selection, self.runs, None)
         if self.selection.counted:
             found = SkippedRecords()
-            repair = Repair(self.split, self.selection.skips, found, padded=False)
+            repair = Repair(self.split, self.selection.skips, found, padded=not self.selection.drawn)
             choice = RowChoice(self.selection, self.runs, counted(choice, self._files, repair))
             self.skipped.warned = found.warned
             choice.refuse()
@@ -198,7 +198,7 @@ class RowSource:
     @property
     def rows(self) -> int:
         """The rows of every epoch, of all readers."""
-        return self.choice.rows if self.selection.counted and self.choice is not None else self.split.rows
+        return self.choice.rows if self.selection.drawn and self.choice is not None else self.split.rows
 
     @cached_property
     def dataset(self) -> str:
@@ -233,7 +233,7 @@ class RowSource:
         chosen = None if self.choice is None else self.choice.epoch(key)
         counts = None if chosen is None else chosen.rows
         order = EpochOrder(self.split, self.runs, key if self.shuffle else None, counts)
-        repair = Repair(self.split, options.skips, self.skipped, padded=not self.selection.counted)
+        repair = Repair(self.split, options.skips, self.skipped, padded=not self.selection.drawn)
         spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
         passes = [
             SpansPass(self.split, self.runs, order, each, self._files, repair=repair, chosen=chosen)
@@ -319,8 +319,10 @@ class RowSource:
     @property
     def _chosen(self) -> dict[str, Any]:
         """What a state says of the selection: the settings that were given, and a digest of what was counted."""
-        counts = self.choice.counts if self.selection.counted and self.choice is not None else None
-        return {**self.selection.settings, **({} if counts is None else {"counts": counts.digest})}
+        counts = self.choice.counts if self.selection.drawn and self.choice is not None else None
+        if counts is None:
+            return dict(self.selection.settings)
+        return {**self.selection.settings, "counts": counts.digest(by_class=self.selection.factors is not None)}
 
     def position(self, state: Mapping[str, Any] | None) -> Position:
         """The position that a state holds; None is the beginning. JobError for a state of something else."""

@@ -145,7 +145,12 @@ def test_a_state_of_another_choice_is_refused_naming_what_differs(path: str) -> 
         )
     with pytest.raises(JobError, match=r"state\.counts: .*; records were damaged or mended since"):
         batches(path, **CHOICE, state={**state, "counts": "0" * 16})
-    assert batches(path, class_weights={True: 2}, state=batches(path).state())  # which rows come is the same
+    for weights in ({True: 2}, "balanced"):  # which rows come is the same
+        assert batches(path, class_weights=weights, state=batches(path).state())
+        assert batches(path, state=batches(path, class_weights=weights).state())
+        assert batches(path, **CHOICE, class_weights=weights, state=state)
+        where = {"where": CHOICE["where"]}
+        assert batches(path, **where, state=batches(path, **where, class_weights=weights).state())
     assert not {"skip", "take", "where", "resample", "counts"} & {*batches(path).state()}
 
 
@@ -242,6 +247,9 @@ def test_rows_of_damaged_records_are_never_chosen(tmp_path: Path, kind: Any, inf
         assert sound == sorted({*range(ROWS)} - lost)
         some = batches(path, on_bad_record="skip", shuffle=False, kept=True, where="fare >= 0", class_weights={1: 2})
         assert rows_of(some) == sound
+        whole = batches(path, on_bad_record="skip", shuffle=False, kept=True, class_weights="balanced")
+        assert rows_of(whole) == sound
+        assert sum(len(kept["row"]) for _, kept in whole) == ROWS  # with padding, as without class_weights
         both = batches(path, on_bad_record="skip", resample={True: 2}, kept=True)
         assert sorted({*rows_of(both)}) == sound
         assert len(rows_of(both)) == len(sound) + sum(row % 3 == 0 for row in sound)
@@ -299,6 +307,8 @@ def test_damage_since_the_rows_were_counted_is_an_error(tmp_path: Path) -> None:
         ),
         ({"resample": {True: 2, "yes": 1}}, "resample.'yes'.: the label 'late' has no class of that name"),
         ({"resample": {False: 0.001}}, "resample.False.: this factor leaves no row of the class"),
+        ({"resample": {False: 1e25}}, "copies of rows of records that are read together"),
+        ({"class_weights": {False: 1e-46}}, "class_weights.False.: 1e-46 is not between 1e-30 and 1e.30"),
         ({"resample": {False: 1e6}}, "copies of rows of records that are read together"),
         ({"resample": {True: 2}, "where": '"row" % 3 = 1'}, "resample.True.: no row has this class; there are False"),
     ],
