@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from dtap_dask.errors import OutputError, Superseded
+from dtap_dask.features import FittedState
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.parity import Compared
 from dtap_dask.job.execution.tasks import Written, with_retries
@@ -28,16 +30,17 @@ def commit(
     *,
     written: Sequence[Written],
     pairs: Sequence[int],
-    compared: Compared,
+    compare: Callable[[], Compared],
 ) -> Manifest:
     """Make what was written the dataset; where the storage fails for a moment, again from the start.
 
-    `pairs` is that of the plan of shards. Superseded where another run has taken over the lock.
+    `pairs` is that of the plan of shards. `compare` is called in each attempt, while files are staged. Superseded where
+    another run has taken over the lock.
     """
 
     def attempt() -> Manifest:
         finish_commit(store)  # of an attempt that failed after its manifest
-        manifest = _stage(stages.plan, stages.context, store, written=written, pairs=pairs, compared=compared)
+        manifest = _stage(stages.plan, stages.context, store, written=written, pairs=pairs, compare=compare)
         stages.report.flush()  # a driver that is started again after its commit must know of it
         if not lock.is_mine():
             raise Superseded(f"Another run has taken over {store.url} from this one.")
@@ -53,13 +56,15 @@ def _stage(
     *,
     written: Sequence[Written],
     pairs: Sequence[int],
-    compared: Compared,
+    compare: Callable[[], Compared],
 ) -> Manifest:
     """Put all files of the dataset but the shards where the commit takes them from; returns the manifest."""
     state = context.state(plan.checked.graph.passes)
     folder = begin_commit(store, plan.run_id)
-    state.save(store, folder)
-    write_sources(store, f"{folder}/{SOURCES}", plan)
+    with ThreadPoolExecutor(max_workers=1) as pool:  # the executor is used in this thread, which Ctrl-C interrupts
+        saved = pool.submit(_save, state, store, folder, plan)
+        compared = compare()
+        saved.result()
     return build_manifest(
         job=plan.job.document,
         fingerprint=plan.fingerprint,
@@ -73,6 +78,11 @@ def _stage(
         fitted_from=plan.origin.noted if plan.origin else None,
         parity=ParityEntry(rows=compared.rows, differing=compared.differing),
     )
+
+
+def _save(state: FittedState, store: Store, folder: str, plan: Plan) -> None:
+    state.save(store, folder)
+    write_sources(store, f"{folder}/{SOURCES}", plan)
 
 
 def refuse_differing(manifest: Manifest, store: Store, features: Sequence[str] = ()) -> None:

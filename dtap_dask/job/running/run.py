@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +144,16 @@ class _Run:
         sweep(folder.store, plan.run_id)
         shards = self._planned_shards() or self._fit(stages)
         written = stages.write(shards)
-        compared_rows = stages.compare(shards)
+        compare_rows = cache(partial(stages.compare, shards))
         manifest = commit(
             stages,
             folder.store,
             self.session.lock(),
             written=written,
             pairs=shards.pairs,
-            compared=compared_rows,
+            compare=compare_rows,
         )
-        refuse_differing(manifest, folder.store, compared_rows.features)
+        refuse_differing(manifest, folder.store, compare_rows().features)
         compared = compare(expected, manifest, () if self.intent == "resume" else report.snapshot.stages)
         write_comparisons(folder.store, report.snapshot.id, compared)
         report_summary(stages, folder.store, manifest, compared, time.monotonic() - started)
