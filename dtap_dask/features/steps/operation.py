@@ -246,6 +246,10 @@ class Operation(BaseModel):
         """What may be fitted from `rows` rows, at least and at most, as far as the size of the output depends on it."""
         return {}, {}
 
+    def guess_further(self, known: Fitted, rows: int) -> tuple[Fitted, Fitted]:
+        """`guess`, on top of what was known before any row was read."""
+        return self.guess(rows)
+
     def number_only(self, given: ValueType) -> None:
         """Refuse anything but plain numbers."""
         if given.is_number:

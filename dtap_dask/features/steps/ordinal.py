@@ -175,8 +175,17 @@ class OrdinalEncode(VocabularyEncoder):
         return self.first_id + len(fitted["vocabulary"])
 
     def guess(self, rows: int) -> tuple[Fitted, Fitted]:
-        sizes = (max(len(self.first), min(self.top_k or rows, rows, most)) for most in GUESSED_WORDS)
-        least, most = ({"vocabulary": pa.nulls(size)} for size in sizes)
+        return self.guess_further({}, rows)
+
+    def guess_further(self, known: Fitted, rows: int) -> tuple[Fitted, Fitted]:
+        """As `guess`, where the known vocabulary stays and may grow."""
+        earlier = len(known.get("vocabulary", ()))
+        ahead, further = earlier or len(self.first), (0, GUESSED_WORDS[1]) if earlier else GUESSED_WORDS
+        sizes = (earlier + min(rows, most) for most in further)
+        least, most = (
+            {"vocabulary": pa.nulls(max(ahead, size if self.top_k is None else min(size, self.top_k)))}
+            for size in sizes
+        )
         return least, most
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:

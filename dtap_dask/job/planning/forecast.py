@@ -138,9 +138,10 @@ def _as_if_fitted(plan: Plan, which: int) -> FittedState:
     """A state with the least (0) or the most (1) that may be fitted; the one that the job takes."""
     if plan.origin:
         return plan.checked.state
-    graph, rows = plan.checked.graph, max(1, plan.totals.rows.read)
-    guessed = {value: value.applied.guess(rows)[which] for value in graph.values if value.learns}
-    return FittedState(graph, graph.passes, rows, {**plan.checked.state.fitted, **guessed})
+    graph, known, rows = plan.checked.graph, plan.checked.state.fitted, max(1, plan.totals.rows.read)
+    learning = [value for value in graph.values if value.learns]
+    guessed = {value: value.applied.guess_further(known.get(value, {}), rows)[which] for value in learning}
+    return FittedState(graph, graph.passes, rows, {**known, **guessed})
 
 
 def _memory(plan: Plan, row_bytes: float) -> int:

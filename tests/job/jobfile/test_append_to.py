@@ -14,7 +14,9 @@ import pytest
 
 import dtap_dask
 from dtap_dask.errors import JobError
+from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.plan import make_plan
+from dtap_dask.job.planning.sharding import planned_row_bytes
 from in_process import run_in_process
 
 OLD = pa.table(
@@ -99,6 +101,16 @@ def test_bounds_apply_to_the_new_words(old: Path, tmp_path: Path) -> None:
     assert words(tmp_path / "none", "word") == ["b", "a"]
     run_in_process(job(tmp_path, "often", NEW, {"number": {"append_to": str(old), "min_count": 3}}))
     assert words(tmp_path / "often", "number") == [3, 7, 9]
+
+
+@pytest.mark.parametrize("bound", [{}, {"top_k": 10}])
+def test_a_forecast_counts_the_earlier_words(tmp_path: Path, bound: dict[str, int]) -> None:
+    many = pa.table({"number": range(300), "paid": ["no"] * 300})
+    run_in_process(job(tmp_path, "earlier", many, {"number": {}}))
+    asked = job(tmp_path, "new", NEW, {"number": {**bound, "append_to": str(tmp_path / "earlier")}})
+    plan = make_plan(asked)
+    size = planned_row_bytes(plan, run_in_process(asked).infos)
+    assert forecast(plan).row_bytes == (size, size)
 
 
 def test_the_earlier_vocabulary_is_part_of_the_fingerprint(old: Path, tmp_path: Path) -> None:
