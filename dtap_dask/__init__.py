@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dtap_dask.job.running.run import run
     from dtap_dask.job.running.submit import submit
     from dtap_dask.loading.batches import batches
+    from dtap_dask.loading.mixture.component import Component, Mixture
     from dtap_dask.records.manifest import Manifest
     from dtap_dask.train.backup import Backup, saved_state
     from dtap_dask.train.feed_rate import FeedRate, FeedWarning
@@ -38,12 +39,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Backup": ("dtap_dask.train.backup", "Backup"),
     "ClusterOptions": ("dtap_dask.job.cluster.client", "ClusterOptions"),
+    "Component": ("dtap_dask.loading.mixture.component", "Component"),
     "DtapError": ("dtap_dask.errors", "DtapError"),
     "FeedRate": ("dtap_dask.train.feed_rate", "FeedRate"),
     "FeedWarning": ("dtap_dask.train.feed_rate", "FeedWarning"),
     "FittedState": ("dtap_dask.features", "FittedState"),
     "Job": ("dtap_dask.job.jobfile.spec", "Job"),
     "Manifest": ("dtap_dask.records.manifest", "Manifest"),
+    "Mixture": ("dtap_dask.loading.mixture.component", "Mixture"),
     "Plan": ("dtap_dask.job.planning.plan", "Plan"),
     "allow_estimators": ("dtap_dask.features.steps.transformers", "allow_estimators"),
     "batches": ("dtap_dask.loading.batches", "batches"),
@@ -67,12 +70,14 @@ _HOMES = {
 __all__ = [
     "Backup",
     "ClusterOptions",
+    "Component",
     "DtapError",
     "FeedRate",
     "FeedWarning",
     "FittedState",
     "Job",
     "Manifest",
+    "Mixture",
     "Plan",
     "allow_estimators",
     "batches",

@@ -14,9 +14,11 @@ from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
 from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.feed import LoopMeter
+from dtap_dask.loading.mixture.component import Mixture
+from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.options import BatchOptions, OnBadRecord
 from dtap_dask.loading.sharing import PipelineContext
-from dtap_dask.loading.source import BatchSource, open_loader
+from dtap_dask.loading.source import BatchSource
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 
@@ -24,7 +26,7 @@ THREADS = 2  # that decode ahead of a loop
 
 
 def batches(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Mixture,
     split: str = "train",
     batch_size: int = 1024,
     shuffle: bool | None = None,
@@ -64,7 +66,7 @@ def batches(
     Raises JobError for wrong arguments and for a state of something else, DataError for a split without rows,
     OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
     """
-    source, options = open_loader(
+    source, options = opened(
         path,
         split,
         batch_size,
@@ -102,7 +104,10 @@ class Batches:
         return self._options.names
 
     def __len__(self) -> int:
-        return self._source.cardinality(self._options)
+        found = self._source.cardinality(self._options)
+        if found < 0:
+            raise TypeError("An epoch of a mixture with repeated components has no certain number of batches.")
+        return found
 
     def __iter__(self) -> BatchIterator:
         return BatchIterator(self)

@@ -113,11 +113,11 @@ def batch_options(
     if problems or skips is None:
         raise JobError(problems)
     dtypes = {info.name: _dtype(info, ids) for info in infos}
-    vectors = _vectors(split, dtypes) if as_vectors else {}
+    vectors = vectors_of(split, dtypes) if as_vectors else {}
     return BatchOptions(size, infos, dtypes, kept, vectors, remainder, skips, readers.replicas, class_weighted)
 
 
-def _vectors(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[FeatureInfo]]:
+def vectors_of(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list[FeatureInfo]]:
     """The features of fixed width by the dtype that is delivered; those of one stored dtype are neighbours."""
     found: dict[str, list[FeatureInfo]] = {}
     for group in matrices(split.infos).values():

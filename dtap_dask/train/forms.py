@@ -13,15 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from dtap_dask.features.columns.column import offsets_of
+from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.choice import Weights
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder, parts_of, zeros_of
+from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder, parts_of, zeros_of
 from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.open_shard import RecordBytes
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.runs import RowNumbers
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
+from dtap_dask.records.encoder import EncodedRecords
 from dtap_dask.records.example import encoder_of
 from dtap_dask.train.blocks import Order, decode_blocks, matrix_columns
 from dtap_dask.train.parsing import decode_rows
@@ -33,10 +35,15 @@ as_it_is = tf.autograph.experimental.do_not_convert
 class Form(Protocol):
     """Arrays of one piece, and the tensors that TensorFlow makes of them."""
 
-    dtypes: Sequence[tf.DType]
+    @property
+    def dtypes(self) -> Sequence[tf.DType]:
+        """Those of the arrays."""
 
     def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
         """The rows of a piece."""
+
+    def packed(self, rows: Rows) -> list[Any]:
+        """Packed rows."""
 
     def none(self) -> list[Any]:
         """No rows."""
@@ -55,7 +62,11 @@ class MatrixForm:
 
     def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
         """See Form."""
-        return list(read.rows(piece, self._decoder).values())
+        return self.packed(read.rows(piece, self._decoder))
+
+    def packed(self, rows: Rows) -> list[Any]:
+        """See Form."""
+        return list(rows.values())
 
     def none(self) -> list[Any]:
         """See Form."""
@@ -90,6 +101,7 @@ class RecordForm:
         infos = tuple(replace(info, dtype=options.dtypes.get(info.name, info.dtype)) for info in split.infos)
         self._split, self._options = replace(split, infos=infos), options
         self._decoder = Decoder(split, options.dtypes.keys())
+        self._encoder = encoder_of(split.infos, split.layout)
         self.dtypes = [tf.string, tf.int64, *([tf.float32] if options.weighted else [])]
 
     def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
@@ -100,14 +112,23 @@ class RecordForm:
         weight = np.ones(len(found.places), np.float32) if found.weight is None else found.weight[found.places]
         return self._tensors(found.records, found.places, weight)
 
+    def packed(self, rows: Rows) -> list[Any]:
+        """See Form. They have all columns of the split, whose layout is `blocks`."""
+        values = {name: column for name, column in rows.items() if name != PADDING_WEIGHT}
+        weight = rows.get(PADDING_WEIGHT, np.ones(columns.row_count(rows), np.float32))
+        return self._encoded(self._encoder.encode_packed(values), weight)
+
     def none(self) -> list[Any]:
         """See Form."""
         return self._padding(0)
 
     def _padding(self, rows: int) -> list[Any]:
-        encoded = encoder_of(self._split.infos, self._split.layout).encode(zeros_of(self._split.infos, rows))
+        encoded = self._encoder.encode(zeros_of(self._split.infos, rows))
+        return self._encoded(encoded, np.zeros(rows, np.float32))
+
+    def _encoded(self, encoded: EncodedRecords, weight: Weights) -> list[Any]:
         read = [RecordBytes(np.frombuffer(encoded.data, np.uint8), offsets_of(encoded.lengths))]
-        return self._tensors(read, np.arange(rows), np.zeros(rows, np.float32))
+        return self._tensors(read, np.arange(len(weight)), weight)
 
     def _tensors(self, read: Sequence[RecordBytes], places: RowNumbers, weight: Weights) -> list[Any]:
         records = np.array([payload.tobytes() for each in read for payload in each.payloads()], object)

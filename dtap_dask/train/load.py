@@ -13,13 +13,17 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from dtap_dask.errors import JobError, Problem, StorageError
+from dtap_dask.loading.mixture.component import Mixture
+from dtap_dask.loading.mixture.opening import opened
+from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder
 from dtap_dask.loading.order import WINDOW_ROWS
-from dtap_dask.loading.source import RowSource, open_loader
+from dtap_dask.loading.source import ENDLESS, RowSource
 from dtap_dask.train.batches import BatchedDataset, rebatched
+from dtap_dask.train.chunks import ChunkPasses
 from dtap_dask.train.forms import RecordForm
 from dtap_dask.train.loop import LoopDataset, LoopHooks
-from dtap_dask.train.passes import Passes
+from dtap_dask.train.passes import WindowPasses
 from dtap_dask.train.place import Place
 from dtap_dask.train.service import windows_for_workers
 
@@ -27,7 +31,7 @@ READY = 8  # batches prefetched for training, if they hold no more rows than a w
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Mixture,
     split: str = "train",
     batch_size: int = 1024,
     shuffle: bool | None = None,
@@ -106,7 +110,7 @@ def load(
     if drop_remainder and remainder not in (None, "drop"):
         raise JobError(Problem("remainder", f"{remainder!r} and drop_remainder exclude each other; give one of them"))
     remainder = "drop" if drop_remainder else remainder
-    source, options = open_loader(
+    source, options = opened(
         path,
         split,
         batch_size,
@@ -130,7 +134,7 @@ def load(
     return _loaded(source, options, source.start(state, options))
 
 
-def _loaded(source: RowSource, options: BatchOptions, start: Any) -> LoopDataset:
+def _loaded(source: RowSource | MixtureSource, options: BatchOptions, start: Any) -> LoopDataset:
     """The batches of epochs from a position on."""
     full, size = options.remainder != "keep", options.size
 
@@ -139,6 +143,8 @@ def _loaded(source: RowSource, options: BatchOptions, start: Any) -> LoopDataset
         return rebatched(windows, size, full).prefetch(ready).with_options(_options())
 
     def for_service() -> tf.data.Dataset:
+        if not isinstance(source, RowSource):
+            raise JobError(Problem("path", _NO_MIXTURE))
         if source.cache is not None:
             raise StorageError(_NOT_SERVED.format(url=source.split.store.url))
         if source.readers.count > 1:
@@ -151,13 +157,16 @@ def _loaded(source: RowSource, options: BatchOptions, start: Any) -> LoopDataset
             raise JobError([Problem(name, _NO_CHOICE) for name in source.selection.given])
         return batched(windows_for_workers(source.split, RecordForm(source.split, options), source.shuffle))
 
-    passes = Passes(source, options, start)
+    passes = (
+        WindowPasses(source, options, start) if isinstance(source, RowSource) else ChunkPasses(source, options, start)
+    )
     data = known = batched(passes.windows())
-    if not start.taken:  # else the first epoch is shorter
-        count = source.left(start, options)
-        known = data.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
-    whole = source.cardinality(options) if start.taken else None
-    hooks = LoopHooks(passes, Place(source, options, passes), lambda _: data, for_service, batches=whole)
+    whole = source.cardinality(options)
+    if whole == ENDLESS or (whole > 0 and not start.taken):  # else the first epoch is shorter, or all differ
+        known = data.apply(tf.data.experimental.assert_cardinality(whole)).with_options(_options())
+    hooks = LoopHooks(
+        passes, Place(source, options, passes), lambda _: data, for_service, batches=whole if start.taken else None
+    )
     made = LoopDataset(BatchedDataset(known, size, full), hooks, size)
     made.vectors = options.names
     return made
@@ -180,6 +189,7 @@ _NO_CHOICE = (
     "the workers of tf.data service read whole shards by TensorFlow's own operations and do not choose rows; choose "
     "them in the job (`source.where`, `split`), or use several `readers`"
 )
+_NO_MIXTURE = "the workers of tf.data service read the shards of one dataset; a mixture can only be loaded in place"
 _NO_SKIP = "the workers of tf.data service read records by TensorFlow's own operations, which stop at a damaged one"
 
 

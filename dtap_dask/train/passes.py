@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,36 +19,37 @@ import tensorflow as tf
 from dtap_dask.errors import DtapError
 from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.feed import FeedTotals, LoopMeter
+from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.source import RowSource
 from dtap_dask.train import ending
 from dtap_dask.train.clock import GraphNumbers, StepClock, now
-from dtap_dask.train.forms import MatrixForm, RecordForm, as_it_is
+from dtap_dask.train.forms import Form, MatrixForm, RecordForm, as_it_is
 
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
 DECODERS = 4
 KEPT = 8  # passes; there is no way to know which of those in place are over
 
 
-class Passes:
+class Passes(ABC):
     """The passes of a loaded dataset: where each one `begun` so far began, and where the `next` one will.
 
     `first` has the numbers of those that are the first of a loop. `failure` is the error of the last pass. `beginning`
     is held by a loop that asks for its first batch.
     """
 
-    def __init__(self, source: RowSource, options: BatchOptions, start: Any):
+    def __init__(self, source: RowSource | MixtureSource, options: BatchOptions, start: Any):
         self.begun: list[Any] = []
         self.first = set[int]()
         self.next = start
         self.beginning = threading.Lock()
         self._lock = threading.Lock()
         self.failure: DtapError | None = None
-        self._source, self._options = source, options
-        self._open: dict[int, ReaderPass] = {}
-        self._unread: dict[int, int] = {}  # pieces of each pass
-        decoder = source.decoder(options)
-        self._form = MatrixForm(decoder, options) if decoder.quick else RecordForm(source.split, options)
+        self._of, self._options, self._decoder = source, options, source.decoder(options)
+        self._threads = min(DECODERS, os.cpu_count() or 1)
+        self._form: Form = (
+            MatrixForm(self._decoder, options) if self._decoder.quick else RecordForm(source.split, options)
+        )
         self.clock: StepClock | None = None  # measures the steps of functions, if one was wanted
         self._converting = GraphNumbers(1)  # seconds that TensorFlow took to make columns of pieces
         self.iterators = self._taken_from = 0  # that were made, and the newest of those that functions took from
@@ -86,14 +88,55 @@ class Passes:
         """See LoopDataset.stats."""
         times = self._loop.times or (self.clock.times if self.clock is not None else None)
         found = self._loop.stats(times, self._size, self._rows)
-        return {**found, "skipped_records": self._source.skipped.count}
+        return {**found, "skipped_records": self._of.skipped.count}
 
     def _read_so_far(self) -> FeedTotals:
         (seconds,) = self._converting.read()
-        return self._source.read_so_far().plus(FeedTotals(decode=seconds))
+        return self._of.read_so_far().plus(FeedTotals(decode=seconds))
 
+    @abstractmethod
     def windows(self) -> tf.data.Dataset:
         """The rows of an epoch in the structure of a batch, piece by piece; every iteration is the next epoch."""
+
+    def _start(self) -> int:
+        """Begin a pass: its number."""
+        number, self.failure, position = len(self.begun), None, self.next
+        self.begun.append(position)
+        self.next = self._of.next_epoch(position)
+        return number
+
+    def _found(self, number: int, arrays: list[Any]) -> list[Any]:
+        """A piece of a pass with these arrays, the last of which has an entry for each row."""
+        with self._lock:
+            self._rows += len(arrays[-1]) if number >= self._since else 0
+        return [b"", *arrays]
+
+    def _failed(self, error: DtapError) -> list[Any]:
+        """What is in place of a piece that could not be read. An exception would reach users as a traceback."""
+        self.failure = error
+        return [str(error).encode(), *self._form.none()]
+
+    def _structured(self, failure: tf.Tensor, *tensors: tf.Tensor) -> Any:
+        """A piece in the structure of a batch: `failure` is what was wrong, if anything, the others the arrays."""
+        with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
+            arrays = list(map(tf.identity, tensors))
+        begin = now(arrays)
+        found = self._form.structured(arrays)
+        self._converting.add([now(found) - begin])
+        return found
+
+
+class WindowPasses(Passes):
+    """The passes of one dataset. TensorFlow's threads read their windows, each by its number."""
+
+    def __init__(self, source: RowSource, options: BatchOptions, start: Any):
+        super().__init__(source, options, start)
+        self._source = source
+        self._open: dict[int, ReaderPass] = {}
+        self._unread: dict[int, int] = {}  # pieces of each pass
+
+    def windows(self) -> tf.data.Dataset:
+        """See Passes."""
         number = tf.TensorSpec([], tf.int64)
         if self._source.cache is None:
             begin = as_it_is(lambda _: tf.numpy_function(self._begin, [], [tf.int64, tf.int64]))
@@ -101,13 +144,11 @@ class Passes:
         else:  # the generator is told when an iterator is given up; it also makes TensorFlow return memory all the time
             passes = tf.data.Dataset.from_generator(self._pass, output_signature=(number, number))
         pieces = passes.flat_map(as_it_is(_numbered))
-        return pieces.map(as_it_is(self._loaded), num_parallel_calls=min(DECODERS, os.cpu_count() or 1))
+        return pieces.map(as_it_is(self._loaded), num_parallel_calls=self._threads)
 
     def _begin(self) -> tuple[int, int]:
         """Begin a pass: its number, and that of its pieces."""
-        number, self.failure, position = len(self.begun), None, self.next
-        self.begun.append(position)
-        self.next = self._source.next_epoch(position)
+        number = self._start()
         self._unread[number] = len(self._opened(number))
         return number, self._unread[number]
 
@@ -145,27 +186,17 @@ class Passes:
             self._close(number)
 
     def _read(self, number: int, piece: int) -> list[Any]:
-        """What was wrong, if anything, and the arrays of a piece. An exception would reach users as a traceback."""
+        """What was wrong, if anything, and the arrays of a piece."""
         try:
-            found = self._form.arrays(self._opened(int(number)), int(piece))
+            return self._found(number, self._form.arrays(self._opened(int(number)), int(piece)))
         except DtapError as error:
-            self.failure = error
-            return [str(error).encode(), *self._form.none()]
+            return self._failed(error)
         finally:
             self._was_read(int(number))
-        with self._lock:
-            self._rows += len(found[-1]) if number >= self._since else 0  # the last array has an entry for each row
-        return [b"", *found]
 
     def _loaded(self, number: tf.Tensor, piece: tf.Tensor) -> Any:
         """A piece in the structure of a batch."""
-        failure, *tensors = tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes])
-        with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
-            tensors = list(map(tf.identity, tensors))
-        begin = now(tensors)
-        found = self._form.structured(tensors)
-        self._converting.add([now(found) - begin])
-        return found
+        return self._structured(*tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes]))
 
 
 def _numbered(number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:

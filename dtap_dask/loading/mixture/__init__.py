@@ -1,0 +1,1 @@
+"""Several datasets with weights in one stream of batches."""

@@ -1,0 +1,179 @@
+"""The rows of a mixture: those of each component window by window, and chunks of all of them in the order drawn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.mixture.columns import Rearrangement
+from dtap_dask.loading.mixture.draws import CHUNK, Choices, Counts, EpochDraws
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.position import Position
+from dtap_dask.loading.runs import RowNumbers
+from dtap_dask.loading.source import RowSource
+from dtap_dask.records import columns
+
+AHEAD = 8 * CHUNK  # rows of the mixture for which windows are decoded ahead,
+MOST = 4  # but no more windows of a component
+
+
+@dataclass(frozen=True)
+class Member:
+    """A component with what it reads. `options` are those of batches of one row, so that batches are rows."""
+
+    name: str
+    weight: float
+    repeat: bool
+    source: RowSource
+    options: BatchOptions
+
+    def left(self, position: Position) -> int:
+        """The rows that are left of an epoch for each reader, padding included."""
+        return self.source.left(position, self.options)
+
+    def after(self, position: Position, rows: int) -> Position:
+        """The position `rows` of each reader later; without `repeat` it remains in the epoch."""
+        if self.repeat:
+            return self.source.after(position, self.options, rows)
+        return position.after(self.source.readers.count, rows)
+
+
+class ComponentRows:
+    """The packed rows of a component from a position on, epoch after epoch where it is repeated."""
+
+    def __init__(self, member: Member, position: Position, decoder: Decoder, pool: ThreadPoolExecutor, ahead: int):
+        """Windows are decoded ahead until these, and what is left of the present one, have `ahead` rows."""
+        self._member, self._position, self._decoder = member, position, decoder
+        self._pool, self._ahead = pool, ahead
+        self._pass = member.source.reader_pass(position, member.options)
+        self._piece = 0  # of the pass, the next to decode
+        self._pending = deque[Future[Rows]]()
+        self._window: Rows = {}
+        self._at = 0
+
+    def take(self, rows: int) -> list[Rows]:
+        """The next rows, in parts."""
+        found = []
+        while rows:
+            size = columns.row_count(self._window)
+            if self._at == size:
+                self.decode_one()
+                self._window, self._at = self._pending.popleft().result(), 0
+                continue
+            stop = min(size, self._at + rows)
+            found.append(columns.cut(self._window, self._at, stop))
+            rows, self._at = rows - (stop - self._at), stop
+        return found
+
+    def decode_ahead(self) -> None:
+        """Begin to decode windows until there are enough."""
+        size = columns.row_count(self._window)
+        while len(self._pending) < MOST and size - self._at + len(self._pending) * size < self._ahead:
+            if not self._decode():
+                return
+
+    def decode_one(self) -> None:
+        """Begin to decode a window, if none is being decoded."""
+        if not self._pending:
+            self._decode()
+
+    def _decode(self) -> bool:
+        """Begin to decode the next window. False where there is none."""
+        while self._piece == len(self._pass):
+            if not self._member.repeat:
+                return False
+            if self._member.source.cache is not None:
+                wait(self._pending)  # two passes at a time would need twice the room in the cache
+            self._pass.close()
+            self._position = self._member.source.next_epoch(self._position)
+            self._pass, self._piece = self._member.source.reader_pass(self._position, self._member.options), 0
+        self._pending.append(self._pool.submit(self._pass.rows, self._piece, self._decoder))
+        self._piece += 1
+        return True
+
+    def close(self) -> None:
+        """Close the files, once nothing reads them."""
+        for each in self._pending:
+            each.cancel()
+        wait(self._pending)
+        self._pass.close()
+
+
+def mixed_rows(
+    members: Sequence[Member], bases: Sequence[Position], draws: EpochDraws, row: int, rows: int | None, *,
+    decoder: Decoder, options: BatchOptions, threads: int,
+) -> Iterator[Rows]:  # fmt: skip
+    """Chunks of packed rows as `decoder` describes them: `rows` from number `row` of the epoch on, None for all.
+
+    `bases` are the components' positions where the draws begin.
+    """
+    place, within = draws.located(row)
+    drawn = place.drawn + _counts(draws.choices(place)[:within], len(members))
+    decoders = [Decoder(each.source.split, options.dtypes.keys(), weighted=options.weighted) for each in members]
+    rearranged = [Rearrangement(each, decoder) for each in decoders]
+    share = AHEAD / sum(each.weight for each in members)
+    pending, ready = deque[Future[Rows]](), 0  # chunks mixed ahead: none of them before the first is given
+    with ThreadPoolExecutor(threads, thread_name_prefix="dtap_dask loading") as pool, ExitStack() as stack:
+        parts = list[ComponentRows]()
+        for each, base, count, own in zip(members, bases, drawn.tolist(), decoders, strict=True):
+            parts.append(ComponentRows(each, each.after(base, count), own, pool, int(share * each.weight)))
+            stack.callback(parts[-1].close)
+        for part in parts:
+            part.decode_one()
+        while rows is None or rows > 0:
+            choices = draws.choices(place)[within:][:rows]
+            counts = _counts(choices, len(members)).tolist()
+            taken = [part.take(count) for part, count in zip(parts, counts, strict=True)]
+            pending.append(pool.submit(_mixed, taken, rearranged, choices))
+            for part in parts:
+                part.decode_ahead()
+            if len(pending) > ready:
+                ready = threads
+                yield pending.popleft().result()
+            place, within, rows = draws.after(place), 0, None if rows is None else rows - len(choices)
+        while pending:
+            yield pending.popleft().result()
+
+
+def _counts(choices: Choices, members: int) -> Counts:
+    return np.bincount(choices, minlength=members)
+
+
+def _mixed(parts: Sequence[Sequence[Rows]], rearranged: Sequence[Rearrangement], choices: Choices) -> Rows:
+    """The components' rows in the order of `choices`."""
+    each, places = list[Rows](), list[RowNumbers]()
+    for number, (mine, rearrange) in enumerate(zip(parts, rearranged, strict=True)):
+        own, at = np.flatnonzero(choices == number), 0
+        for part in mine:
+            rows = columns.row_count(part)
+            each.append(rearrange(part))
+            places.append(own[at : at + rows])
+            at += rows
+    if len(each) == 1:
+        return each[0]
+    order = np.empty(len(choices), np.int64)
+    order[np.concatenate(places)] = np.arange(len(choices))
+    return {
+        name: _placed([part[name] for part in each], places, len(choices))
+        if isinstance(column, np.ndarray)
+        else pa.concat_arrays([part[name] for part in each]).take(pa.array(order))
+        for name, column in each[0].items()
+    }
+
+
+def _placed(parts: Sequence[npt.NDArray[Any]], places: Sequence[RowNumbers], rows: int) -> npt.NDArray[Any]:
+    """Rows of all parts at their places, copied once."""
+    found = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
+    for part, place in zip(parts, places, strict=True):
+        found[place] = part
+    return found

@@ -1,0 +1,233 @@
+"""What the batches of a mixture come from: its components' sources, the draws of its epochs, and positions in them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dtap_dask.errors import DataError, JobError, Problem
+from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.damage import SkippedRecords
+from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.feed import FeedMeter, FeedTotals
+from dtap_dask.loading.mixture.draws import EpochDraws
+from dtap_dask.loading.mixture.rows import Member, mixed_rows
+from dtap_dask.loading.mixture.state import ComponentState, MixtureState, read_state
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.position import Position, Readers
+from dtap_dask.loading.source import ENDLESS, UNKNOWN
+
+
+@dataclass(frozen=True)
+class MixtureEpoch:
+    """An epoch from where it began or was continued; `bases` are the components' positions there.
+
+    `partial`: rows of it were taken before, divided among another number of readers.
+    """
+
+    number: int
+    bases: tuple[Position, ...]
+    draws: EpochDraws
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class MixturePosition:
+    """A place in an epoch: the rows that each reader took of it since it was last divided."""
+
+    of: MixtureEpoch
+    row: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch."""
+        return self.of.number
+
+    @property
+    def taken(self) -> bool:
+        """Whether rows of the epoch were taken before."""
+        return self.row > 0 or self.of.partial
+
+
+@dataclass(frozen=True)
+class MixtureSource:
+    """The components by name, in the order of their names; see BatchSource.
+
+    `split` has the columns that all give, and is that of no dataset.
+    """
+
+    members: tuple[Member, ...]
+    split: DatasetSplit
+    seed: int
+    readers: Readers
+
+    @property
+    def skipped(self) -> SkippedRecords:
+        """The damaged records that were left out, of all components together."""
+        found = SkippedRecords()
+        found.count = sum(each.source.skipped.count for each in self.members)
+        return found
+
+    @cached_property
+    def feed(self) -> FeedMeter:
+        """What mixing takes, which is counted as shuffling."""
+        return FeedMeter()
+
+    def read_so_far(self) -> FeedTotals:
+        """See BatchSource."""
+        return functools.reduce(FeedTotals.plus, (each.source.read_so_far() for each in self.members), self.feed.totals)
+
+    def decoder(self, options: BatchOptions) -> Decoder:
+        """See BatchSource."""
+        return Decoder(self.split, options.dtypes.keys(), weighted=options.weighted)
+
+    def cardinality(self, options: BatchOptions) -> int:
+        """See BatchSource."""
+        if any(each.repeat for each in self.members):
+            return ENDLESS if all(each.repeat for each in self.members) else UNKNOWN
+        rows = self._first().of.draws.end
+        return options.count(rows, rows)
+
+    def start(self, state: Mapping[str, Any] | None, options: BatchOptions) -> MixturePosition:
+        """See BatchSource."""
+        for each in self.members:
+            each.source.start(None, each.options)
+        once = sum(each.left(Position()) for each in self.members if not each.repeat)
+        if once and not options.count(once, once):
+            raise DataError(
+                f"The components have {once:,} rows for a reader, so that dropping incomplete batches of "
+                f"{options.size * options.replicas:,} rows may drop them all. Use smaller batches, or keep "
+                "the last one."
+            )
+        position = self._first() if state is None else self._position(state)
+        return self.next_epoch(position) if self.left(position, options) == 0 else position
+
+    def next_epoch(self, position: MixturePosition) -> MixturePosition:
+        """See BatchSource. Repeated components continue where they were; in an endless epoch that is not known."""
+        epoch = position.of
+        drawn = self._drawn(epoch)
+        bases = [
+            each.source.next_epoch(base) if rows is None else each.after(base, rows)
+            for each, base, rows in zip(self.members, epoch.bases, drawn, strict=True)
+        ]
+        return MixturePosition(self._epoch(epoch.number + 1, bases))
+
+    def left(self, position: MixturePosition, options: BatchOptions) -> int | None:
+        """See BatchSource."""
+        draws = position.of.draws
+        if draws.endless:
+            return None
+        rows = max(0, draws.end - position.row)
+        return options.count(rows, rows, position.row // options.size)
+
+    def after(self, position: MixturePosition, options: BatchOptions, batches: int) -> MixturePosition:
+        """See BatchSource."""
+        while (left := self.left(position, options)) is not None and batches >= left:
+            position, batches = self.next_epoch(position), batches - left
+        return replace(position, row=position.row + batches * options.size)
+
+    def state(self, position: MixturePosition) -> dict[str, Any]:
+        """A position as JSON types: some 300 bytes for each component."""
+        epoch = position.of
+        place, within = epoch.draws.located(position.row)
+        taken = np.bincount(epoch.draws.choices(place)[:within], minlength=len(self.members)).tolist()
+        components = {
+            each.name: ComponentState(
+                weight=each.weight,
+                repeat=each.repeat,
+                rows=rows,
+                position=each.source.state(each.after(base, drawn)),
+            )
+            for each, base, drawn, rows in zip(self.members, epoch.bases, place.drawn, taken, strict=True)
+        }
+        return MixtureState(
+            epoch=epoch.number, readers=self.readers.count, chunk=place.row, rows=within, components=components
+        ).model_dump(mode="json")
+
+    def packed(
+        self, position: MixturePosition, options: BatchOptions, decoder: Decoder, threads: int
+    ) -> Iterator[Rows]:
+        """See BatchSource."""
+        epoch, left = position.of, self.left(position, options)
+        how: dict[str, Any] = {"decoder": decoder, "options": options, "threads": threads, "feed": self.feed}
+        if left is None:
+            yield from mixed_rows(self.members, epoch.bases, epoch.draws, position.row, None, **how)
+            return
+        rows, found = left * options.size, max(0, epoch.draws.end - position.row)
+        if found:
+            yield from mixed_rows(self.members, epoch.bases, epoch.draws, position.row, min(rows, found), **how)
+        if options.remainder == "pad" and rows > found:
+            yield decoder.zeros(rows - found)
+        elif options.remainder == "repeat" and rows > found:
+            members, bases, draws = self._again(epoch)
+            yield from mixed_rows(members, bases, draws, max(0, position.row - epoch.draws.end), rows - found, **how)
+
+    def _first(self) -> MixturePosition:
+        return MixturePosition(self._epoch(0, [Position()] * len(self.members)))
+
+    def _epoch(self, number: int, bases: Sequence[Position], row: int = 0, *, partial: bool = False) -> MixtureEpoch:
+        weights = [each.weight for each in self.members]
+        left = [None if each.repeat else each.left(base) for each, base in zip(self.members, bases, strict=True)]
+        return MixtureEpoch(number, tuple(bases), EpochDraws((self.seed, number), weights, left, row), partial)
+
+    def _drawn(self, epoch: MixtureEpoch) -> list[int | None]:
+        """The rows of each component in the rest of an epoch; None where the next one does not depend on it."""
+        if epoch.draws.endless or not any(each.repeat for each in self.members):
+            return [None] * len(self.members)
+        drawn = epoch.draws.last.drawn
+        return [rows if each.repeat else None for each, rows in zip(self.members, drawn, strict=True)]
+
+    def _again(self, epoch: MixtureEpoch) -> tuple[list[Member], list[Position], EpochDraws]:
+        """Rows to fill the last batches with: those of all components without an end, from the epoch's beginning."""
+        bases = [
+            Position(base.epoch) if rows is None else each.after(base, rows)
+            for each, base, rows in zip(self.members, epoch.bases, self._drawn(epoch), strict=True)
+        ]
+        weights = [each.weight for each in self.members]
+        draws = EpochDraws((self.seed, epoch.number), weights, [None] * len(self.members))
+        return [replace(each, repeat=True) for each in self.members], bases, draws
+
+    def _position(self, state: Mapping[str, Any]) -> MixturePosition:
+        """The position of a state; with other weights, components or readers a new chunk begins there."""
+        read = read_state(state, {each.name for each in self.members})
+        bases = self._bases(read)
+        mine = {each.name: (each.weight, each.repeat) for each in self.members}
+        divided = read.readers != self.readers.count
+        if not divided and mine == {name: (each.weight, each.repeat) for name, each in read.components.items()}:
+            return MixturePosition(self._epoch(read.epoch, bases, read.chunk), read.chunk + read.rows)
+        row = read.chunk + read.rows
+        bases = [
+            _before(each, read).after(base, read.components[each.name].rows) if each.name in read.components else base
+            for each, base in zip(self.members, bases, strict=True)
+        ]
+        if divided:
+            return MixturePosition(self._epoch(read.epoch, bases, partial=row > 0))
+        return MixturePosition(self._epoch(read.epoch, bases, row), row)
+
+    def _bases(self, state: MixtureState) -> list[Position]:
+        """The components' positions in a state. JobError, with every problem, where it is of other datasets."""
+        found, problems = list[Position](), list[Problem]()
+        for each in self.members:
+            saved = state.components.get(each.name)
+            try:
+                found.append(each.source.position(None if saved is None else saved.position))
+            except JobError as error:
+                place = f"state.components.{each.name}"
+                problems += [Problem(one.place.replace("state", place, 1), one.message) for one in error.problems]
+        if problems:
+            raise JobError(problems)
+        return found
+
+
+def _before(member: Member, state: MixtureState) -> Member:
+    """A component as it was when a state was saved."""
+    found = replace(member, repeat=state.components[member.name].repeat)
+    if state.readers == member.source.readers.count:
+        return found
+    return replace(found, source=replace(member.source, readers=Readers(0, state.readers)))
