@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.loading.mixture.columns import Rearrangement
 from dtap_dask.loading.mixture.draws import CHUNK, Choices, Counts, EpochDraws
 from dtap_dask.loading.options import BatchOptions
@@ -110,9 +112,17 @@ class ComponentRows:
 
 
 def mixed_rows(
-    members: Sequence[Member], bases: Sequence[Position], draws: EpochDraws, row: int, rows: int | None, *,
-    decoder: Decoder, options: BatchOptions, threads: int,
-) -> Iterator[Rows]:  # fmt: skip
+    members: Sequence[Member],
+    bases: Sequence[Position],
+    draws: EpochDraws,
+    row: int,
+    rows: int | None,
+    *,
+    decoder: Decoder,
+    options: BatchOptions,
+    threads: int,
+    feed: FeedMeter,
+) -> Iterator[Rows]:
     """Chunks of packed rows as `decoder` describes them: `rows` from number `row` of the epoch on, None for all.
 
     `bases` are the components' positions where the draws begin.
@@ -134,7 +144,7 @@ def mixed_rows(
             choices = draws.choices(place)[within:][:rows]
             counts = _counts(choices, len(members)).tolist()
             taken = [part.take(count) for part, count in zip(parts, counts, strict=True)]
-            pending.append(pool.submit(_mixed, taken, rearranged, choices))
+            pending.append(pool.submit(_mixed, taken, rearranged, choices, feed))
             for part in parts:
                 part.decode_ahead()
             if len(pending) > ready:
@@ -149,8 +159,11 @@ def _counts(choices: Choices, members: int) -> Counts:
     return np.bincount(choices, minlength=members)
 
 
-def _mixed(parts: Sequence[Sequence[Rows]], rearranged: Sequence[Rearrangement], choices: Choices) -> Rows:
+def _mixed(
+    parts: Sequence[Sequence[Rows]], rearranged: Sequence[Rearrangement], choices: Choices, feed: FeedMeter
+) -> Rows:
     """The components' rows in the order of `choices`."""
+    begin = perf_counter()
     each, places = list[Rows](), list[RowNumbers]()
     for number, (mine, rearrange) in enumerate(zip(parts, rearranged, strict=True)):
         own, at = np.flatnonzero(choices == number), 0
@@ -159,16 +172,16 @@ def _mixed(parts: Sequence[Sequence[Rows]], rearranged: Sequence[Rearrangement],
             each.append(rearrange(part))
             places.append(own[at : at + rows])
             at += rows
-    if len(each) == 1:
-        return each[0]
     order = np.empty(len(choices), np.int64)
     order[np.concatenate(places)] = np.arange(len(choices))
-    return {
+    found: Rows = {
         name: _placed([part[name] for part in each], places, len(choices))
         if isinstance(column, np.ndarray)
         else pa.concat_arrays([part[name] for part in each]).take(pa.array(order))
         for name, column in each[0].items()
     }
+    feed.add(FeedTotals(shuffle=perf_counter() - begin))
+    return found
 
 
 def _placed(parts: Sequence[npt.NDArray[Any]], places: Sequence[RowNumbers], rows: int) -> npt.NDArray[Any]:

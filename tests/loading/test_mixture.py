@@ -1,0 +1,460 @@
+"""Mixtures: the shares of components, the order of each, and positions from which a changed mixture continues."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets import in_memory, write_dataset
+from dtap_dask.errors import DataError, JobError, OutputError, StorageError
+from dtap_dask.loading.batches import Batches, batches
+from dtap_dask.loading.columns import Ragged
+from dtap_dask.loading.mixture import draws
+from dtap_dask.loading.mixture.component import Component, Mixture
+from dtap_dask.loading.mixture.draws import EpochDraws
+from dtap_dask.records.example import Layout
+from mixtures import FIRST, SHARDS, all_kinds, dataset, numbers, of, rows_of
+from numbered_rows import INFOS, PLAIN, values
+from property_tests import examples
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("data")
+    return {name: dataset(folder, name) for name in SHARDS}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them in an epoch."""
+    monkeypatch.setattr(draws, "CHUNK", 16)
+
+
+def mixture(paths: dict[str, str], *, repeat: str = "", **weights: float) -> Mixture:
+    chosen = weights or {"many": 3, "few": 1}
+    return Mixture({n: Component(paths[n], weight=w, repeat=n in repeat.split()) for n, w in chosen.items()})
+
+
+def alone(path: str, epochs: int, **options: Any) -> list[int]:
+    """The rows of the first epochs of a component by itself."""
+    data = batches(path, kept=True, **options)
+    return [row for _ in range(epochs) for row in rows_of(data)]
+
+
+# Draws.
+
+
+@given(
+    weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6),
+    rows=st.lists(st.one_of(st.none(), st.integers(0, 60)), min_size=6, max_size=6),
+    seed=st.integers(-(2**63), 2**63 - 1),
+    data=st.data(),
+)
+@examples(0.5)
+def test_draws_are_those_of_one_row_after_the_other(
+    weights: list[float], rows: list[int | None], seed: int, data: st.DataObject
+) -> None:
+    """Also where a place is found at once. A component without rows left is drawn no more; an epoch ends in time."""
+    left = rows[: len(weights)]
+    found, places = list[int](), list[int]()
+    drawn = EpochDraws((seed, 3), weights, left)
+    place = drawn.first
+    while len(found) < 400 and (following := drawn.after(place)) is not place:
+        places.append(place.row)
+        found += drawn.choices(place).tolist()
+        place = following
+        assert place.row == len(found)
+        assert place.drawn == tuple(found.count(number) for number in range(len(left)))
+    once = [number for number, count in enumerate(left) if count is not None]
+    if len(once) == len(left) or len(found) < 400:
+        assert [found.count(number) for number in once] == [left[number] for number in once]
+        assert drawn.end == len(found)
+        assert not found or found[-1] in once
+    again = EpochDraws((seed, 3), weights, left)
+    for row in data.draw(st.lists(st.integers(0, max(0, len(found) - 1)), max_size=5)):
+        place, within = again.located(row)
+        assert not found or again.choices(place)[within] == found[row]
+
+
+def test_shares_are_those_of_independent_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the beginning of a chunk as over many chunks; neighbours are independent."""
+    monkeypatch.undo()
+    weights = [5, 0.25, 2.75, 2]
+    drawn = EpochDraws((7, 0), weights, [None] * 4)
+    found, place = list[Any](), drawn.first
+    for _ in range(40):
+        found.append(drawn.choices(place))
+        place = drawn.after(place)
+    for sample in (np.concatenate(found), np.concatenate([each[:100] for each in found])):
+        for number, weight in enumerate(weights):
+            share, n = weight / 10, len(sample)
+            assert abs((sample == number).sum() - share * n) < 4.5 * math.sqrt(n * share * (1 - share))
+    pairs, n = Counter(zip(found[0].tolist(), found[0][1:].tolist(), strict=False)), len(found[0])
+    for (one, other), count in pairs.items():
+        share = weights[one] * weights[other] / 100
+        assert abs(count - share * n) < 6 * math.sqrt(n * share)
+    sizes = [int((each == 0).sum()) for each in found]
+    assert 0.4 < np.var(sizes) / (draws.CHUNK * 0.25) < 2  # binomial, not the same number in each chunk
+
+
+def test_draws_are_pinned() -> None:
+    drawn = EpochDraws((5, 1), [3, 1], [40, None])
+    assert drawn.choices(drawn.first).tolist() == PINNED
+    assert EpochDraws((5, 2), [3, 1], [40, None]).choices(drawn.first).tolist() != PINNED
+
+
+PINNED = [0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+
+
+# Rows.
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_of_components_that_are_not_repeated_come_once(paths: dict[str, str], shuffle: bool) -> None:
+    """In the order that each component has by itself, epoch by epoch."""
+    data = batches(mixture(paths, many=3, few=1, third=2), batch_size=10, kept=True, shuffle=shuffle)
+    for epoch in range(3):
+        rows = rows_of(data)
+        assert len(rows) == sum(map(len, map(numbers, SHARDS)))
+        for name in SHARDS:
+            assert of(name, rows) == alone(paths[name], epoch + 1, shuffle=shuffle)[-len(numbers(name)) :]
+    assert len(data) == -(-len(rows) // 10)
+    assert rows_of(batches(mixture(paths, third=2, few=1, many=3), seed=0, kept=True, shuffle=shuffle)) == rows_of(
+        batches(mixture(paths, many=3, few=1, third=2), batch_size=7, kept=True, shuffle=shuffle)
+    )
+
+
+def test_repeated_components_continue_where_they_were_until_all_others_are_exhausted(paths: dict[str, str]) -> None:
+    data = batches(mixture(paths, many=1, few=1, third=1, repeat="few"), batch_size=10, kept=True)
+    epochs = [rows_of(data) for _ in range(3)]
+    assert len({len(epoch) for epoch in epochs}) > 1
+    for rows in epochs:
+        assert sorted(of("many", rows)) == numbers("many")
+        assert sorted(of("third", rows)) == numbers("third")
+        assert rows[-1] >= FIRST["many"]
+    repeated = of("few", [row for epoch in epochs for row in epoch])
+    assert repeated == alone(paths["few"], 20)[: len(repeated)]
+    with pytest.raises(TypeError, match="no certain number of batches"):
+        len(data)
+
+
+def test_without_an_end(paths: dict[str, str]) -> None:
+    data = batches(mixture(paths, repeat="many few"), batch_size=10, kept=True)
+    rows = rows_of(itertools.islice(data, 40))
+    assert len(rows) == 400
+    for name in ("many", "few"):
+        found = of(name, rows)
+        assert found == alone(paths[name], 20)[: len(found)]
+    with pytest.raises(TypeError):
+        len(data)
+    assert of("many", rows_of(itertools.islice(data, 10))) != of("many", rows)[:75]  # another iteration, another order
+
+
+def test_columns_of_all_kinds_whatever_they_are_stored_in(tmp_path: Path) -> None:
+    both = all_kinds(tmp_path)
+    data = batches(both, batch_size=13, kept=True)
+    found = list(data)
+    features = [info.name for info in INFOS if info.role == "feature"]
+    assert [*found[0][0][0]] == features  # in the first component's order
+    for (columns, late, weight), kept in found:
+        rows = kept["row"].tolist()
+        for info in INFOS:
+            column = {"late": late, "weight": weight, "row": kept["row"]}.get(info.name, columns.get(info.name))
+            assert plain(column) == values(info.name, rows), info.name
+            dtype = column.values.dtype if isinstance(column, Ragged) else column.dtype
+            assert dtype == (np.float32 if info.name == "late" else object if info.stored == "bytes" else info.dtype)
+    wide = batches(both, batch_size=13, kept=True, as_vectors=True, ids="int32")
+    for ((packed, _, _), kept), ((columns, _, _), _) in zip(wide, found, strict=True):
+        for dtype, names in wide.vectors.items():
+            parts = [columns[name].reshape(len(kept["row"]), -1) for name in names]
+            np.testing.assert_array_equal(packed[dtype], np.concatenate(parts, axis=1))
+            assert packed[dtype].dtype == dtype
+    chosen = batches(both, features=["note", "miles"], label=False)
+    assert [*next(iter(chosen))[0]] == ["note", "miles"]
+
+
+def plain(column: Any) -> list[Any]:
+    if isinstance(column, Ragged):
+        return [column.values[start:stop].tolist() for start, stop in itertools.pairwise(column.offsets)]
+    return column.tolist()
+
+
+# Positions.
+
+
+def run(data: Batches, epochs: int) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """The states before the batches of some epochs and after them, and the rows of each batch."""
+    states, found = [data.state()], list[list[int]]()
+    for _ in range(epochs):
+        iterator = iter(data)
+        for batch in iterator:
+            found.append(batch[1]["row"].tolist())
+            states.append(json.loads(json.dumps(iterator.state())))
+    return states, found
+
+
+@pytest.mark.parametrize("repeat", ["", "few"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shuffle": False, "remainder": "drop"},
+        {"remainder": "pad", "readers": (1, 3)},
+        {"remainder": "repeat", "readers": (2, 3)},
+    ],
+)
+def test_from_every_state_come_the_batches_of_an_undisturbed_run(
+    paths: dict[str, str], repeat: str, options: dict[str, Any]
+) -> None:
+    """For the rest of two epochs and one more."""
+    options = {"batch_size": 7, "kept": True, **options}
+    data = batches(mixture(paths, repeat=repeat), **options)
+    states, found = run(data, 2)
+    found += [batch[1]["row"].tolist() for batch in data]
+    assert {len(rows) for rows in found[:-1]} <= {7} or options.get("remainder") is None
+    for number, state in enumerate(states):
+        assert len(json.dumps(state)) < 700
+        again = batches(mixture(paths, repeat=repeat), state=state, **options)
+        rest = [batch[1]["row"].tolist() for _ in range(3 - state["epoch"]) for batch in again]
+        assert rest == found[number:], number
+
+
+def test_a_state_means_the_same_for_other_batch_sizes(paths: dict[str, str]) -> None:
+    states, found = run(batches(mixture(paths), batch_size=7, kept=True), 1)
+    rest = rows_of(batches(mixture(paths), batch_size=5, kept=True, state=states[4]))
+    assert rest == [row for rows in found[4:] for row in rows]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 4, 9, 12])
+def test_components_and_weights_may_change_at_a_state(paths: dict[str, str], taken: int) -> None:
+    """What was taken does not come again; each component continues in its own order."""
+    states, found = run(batches(mixture(paths), batch_size=7, kept=True), 1)
+    before = [row for rows in found[:taken] for row in rows]
+    changed = mixture(paths, many=1, few=9, third=5)
+    data = batches(changed, batch_size=7, kept=True, state=states[taken])
+    after = rows_of(data)
+    for name in ("many", "few"):
+        assert of(name, before + after) == alone(paths[name], 1)
+    assert of("third", after) == alone(paths["third"], 1)
+    assert sorted(rows_of(data)) == sorted(before + after)
+    again = batches(mixture(paths, repeat="few", many=1, few=3), batch_size=7, kept=True, state=states[taken])
+    rows = before + rows_of(again)
+    assert of("many", rows) == alone(paths["many"], 1)
+    assert of("few", rows) == alone(paths["few"], 20)[: len(of("few", rows))]
+
+
+def test_a_changed_mixture_has_positions_too(paths: dict[str, str]) -> None:
+    states, _ = run(batches(mixture(paths), batch_size=7, kept=True), 1)
+    changed: dict[str, Any] = {"batch_size": 7, "kept": True}
+    more = mixture(paths, many=1, few=1, third=2)
+    later, found = run(batches(more, state=states[3], **changed), 2)
+    for number in range(0, len(later), 3):
+        again = batches(more, state=later[number], **changed)
+        rest = [batch[1]["row"].tolist() for _ in range(2 - later[number]["epoch"]) for batch in again]
+        assert rest == found[number:]
+
+
+def test_states_of_something_else_are_refused_with_all_differences(paths: dict[str, str], tmp_path: Path) -> None:
+    state = run(batches(mixture(paths)), 0)[0][0]
+    with pytest.raises(JobError, match=r"state\.components\.few: the mixture lacks this component; add it"):
+        batches(mixture(paths, many=3), state=state)
+    other = {**paths, "few": dataset(tmp_path, "few", Layout("rows"))}
+    with pytest.raises(JobError) as caught:
+        batches(mixture(other), seed=4, state=state)
+    for place in ("few.dataset", "few.seed", "many.seed"):
+        assert f"state.components.{place}: the state is of " in str(caught.value)
+    with pytest.raises(JobError, match="it is of a single dataset, but this is a mixture"):
+        batches(mixture(paths), state=batches(paths["few"]).state())
+    with pytest.raises(JobError, match="state"):
+        batches(paths["few"], state=state)
+    with pytest.raises(JobError, match=r"state\.version: the state is of 2"):
+        batches(mixture(paths), state={**state, "version": 2})
+    for wrong in ({}, {**state, "rows": -1}, {**state, "readers": 0}, {**state, "row": 3}, [state], 3):
+        with pytest.raises(JobError, match="state"):
+            batches(mixture(paths), state=wrong)  # type: ignore[arg-type]
+
+
+# Readers.
+
+
+@pytest.mark.parametrize("remainder", ["pad", "repeat", "drop"])
+@pytest.mark.parametrize("counts", [(3,), (1, 3), (3, 2), (2, 1)])
+def test_readers_get_every_row_once_and_equally_many_batches(
+    paths: dict[str, str], remainder: str, counts: tuple[int, ...]
+) -> None:
+    """Also where their number changes within the epoch, from one state that all of them have in common."""
+    state, seen = None, list[int]()
+    for turn, count in enumerate(counts):
+        taken, states = list[list[Any]](), list[Any]()
+        for index in range(count):
+            data = batches(
+                mixture(paths), batch_size=4, kept=True, readers=(index, count), remainder=remainder, state=state
+            )
+            iterator = iter(data)
+            taken.append(list(itertools.islice(iterator, None if turn == len(counts) - 1 else 3)))
+            states.append(iterator.state())
+        assert len({len(each) for each in taken}) == 1
+        assert len({json.dumps(each) for each in states}) == 1
+        assert all(len(kept["row"]) == 4 for each in taken for _, kept in each)
+        seen += [row for each in taken for row in rows_of(each)]
+        state = states[0]
+    everything = sorted(numbers("many") + numbers("few"))
+    if remainder == "pad":
+        assert sorted(seen) == everything
+    elif remainder == "repeat":
+        assert {*seen} == {*everything}
+    else:
+        assert len(seen) == len({*seen}) > len(everything) - 2 * 3 - 4 * 3
+
+
+def test_repeated_components_of_several_readers(paths: dict[str, str]) -> None:
+    """Each epoch of a component is divided among them; padding gives all of them equally many rows."""
+    parts = [
+        batches(mixture(paths, repeat="few", many=1, few=2), batch_size=4, kept=True, readers=(index, 3))
+        for index in range(3)
+    ]
+    rows = [rows_of(part) for part in parts]
+    assert sorted(row for part in rows for row in of("many", part)) == numbers("many")
+    for index, part in enumerate(rows):
+        mine = alone(paths["few"], 1, readers=(index, 3))
+        assert of("few", part)[: len(mine)] == mine
+    assert len({json.dumps(part.state()) for part in parts}) == 1
+
+
+# Files.
+
+
+@pytest.fixture
+def staged(paths: dict[str, str]) -> Iterator[dict[str, str]]:
+    with (
+        in_memory(paths["few"], "memory://mixture_few") as few,
+        in_memory(paths["many"], "memory://mixture_many") as many,
+    ):
+        yield {"few": few, "many": many}
+
+
+def test_staged_components_share_the_cache(paths: dict[str, str], staged: dict[str, str], tmp_path: Path) -> None:
+    sizes = [sum(file.stat().st_size for file in Path(paths[name]).glob("train/*")) for name in staged]
+    cache = {"path": str(tmp_path), "size": sum(sizes)}
+    options: dict[str, Any] = {"batch_size": 7, "kept": True, "storage": {"cache": cache}}
+    data = batches(mixture(staged, repeat="few"), **options)
+    assert [rows_of(data) for _ in range(2)] == [
+        rows_of(one) for one in [batches(mixture(paths, repeat="few"), kept=True)] for _ in range(2)
+    ]
+    cache["size"] -= 1
+    with pytest.raises(StorageError, match="the shards of all components that are read at the same time take"):
+        batches(mixture(staged), **options)
+
+
+def test_damage(tmp_path: Path) -> None:
+    found = {name: dataset(tmp_path, name) for name in ("few", "many")}
+    shard = max(Path(found["few"]).glob("train/*"), key=lambda file: file.stat().st_size)
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 4] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(OutputError, match=rf"{shard.name} is damaged"):
+        list(batches(mixture(found)))
+    skipping = batches(mixture(found), kept=True, on_bad_record="skip")
+    with pytest.warns(UserWarning, match="are left out"):
+        rows = rows_of(skipping)
+    assert sorted(of("many", rows)) == numbers("many")
+    assert 0 < len(of("few", rows)) < len(numbers("few"))
+    assert skipping.stats()["skipped_records"] == 1
+
+
+def test_a_loop_that_ends_early_leaves_no_threads(paths: dict[str, str]) -> None:
+    before = threading.active_count()
+    iterator = iter(batches(mixture(paths, repeat="few many"), batch_size=2))
+    next(iterator)
+    iterator.close()
+    assert threading.active_count() == before
+
+
+def test_rows_are_chosen_in_each_component(paths: dict[str, str]) -> None:
+    data = batches(mixture(paths), kept=True, where="row % 2 = 0", take=10)
+    assert sorted(rows_of(data)) == [row for name in ("few", "many") for row in numbers(name)[:10] if row % 2 == 0]
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [
+        ({}, "components: {} is not a dict of components by name"),
+        ([Component("a")], "is not a dict of components by name"),
+        ({"a": "path", 3: Component("a")}, "components.a: 'path' is not a Component.*\ncomponents: the name 3 is not"),
+        (
+            {"a": Component("a", weight=0), "b": Component("b", weight=math.nan, repeat=1), "c": Component("c")},  # type: ignore[arg-type]
+            "components.a.weight: 0 is not a positive number.*\n"
+            "components.b.weight: nan is not a positive.*\ncomponents.b.repeat: 1 is neither True nor False",
+        ),
+        ({"a": Component("a", weight=-1)}, "components.a.weight: -1 is not"),
+        ({"a": Component("a", weight=math.inf)}, "components.a.weight: inf is not"),
+        (
+            {"a": Component("a", weight=1e-10), "b": Component("b")},
+            "components.a.weight: 1e-10 is less than a billionth",
+        ),
+    ],
+)
+def test_what_is_no_mixture_is_refused(components: Any, message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        Mixture(components)
+
+
+def test_unlike_columns_are_all_named(paths: dict[str, str], tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "fare": {"dtype": "float64", "stored": "float64"},
+        "miles": {"role": "kept"},
+        "company": {"stored": "uint8"},
+        "sizes": {"shape": (2,)},
+        "late": {"role": "feature"},
+    }
+    infos = tuple(replace(info, **changes.get(info.name, {})) for info in PLAIN if info.name != "row")
+
+    def columns(first: int, rows: int) -> dict[str, Any]:
+        return {info.name: np.zeros((rows, *info.shape), info.stored) for info in infos}  # type: ignore[arg-type]
+
+    other = write_dataset(tmp_path, infos, Layout("blocks", 8), {"train": [5]}, columns)
+    unlike = Mixture({"many": Component(paths["many"]), "other": Component(other)})
+    with pytest.raises(JobError) as caught:
+        batches(unlike, kept=True, ids="stored")
+    text = "components.other: column {!r}: {}, but {} in component 'many'; "
+    expected = [
+        ("fare", "feature float64", "feature float32"),
+        ("miles", "kept float32", "feature float32"),
+        ("company", "feature uint8", "feature uint16"),
+        ("sizes", "feature float32[2]", "feature float32[3]"),
+        ("late", "feature bool", "label bool"),
+        ("row", "no such column", "kept int64"),
+    ]
+    lines = str(caught.value).splitlines()
+    assert sorted(line.partition("; ")[0] + "; " for line in lines) == sorted(text.format(*each) for each in expected)
+    assert next(iter(batches(unlike, features=["company"], label=False)))["company"].dtype == np.int64
+
+
+def test_arguments_are_refused_as_those_of_a_single_dataset(paths: dict[str, str]) -> None:
+    with pytest.raises(JobError) as caught:
+        batches(mixture(paths), batch_size=0, seed="x")  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["batch_size", "seed"]
+    unknown = Mixture({"many": Component(paths["many"], split="eval"), "few": Component(paths["few"])})
+    with pytest.raises(JobError, match=r"components\.many\.split: .* has no split 'eval'"):
+        batches(unknown)
+    with pytest.raises(JobError, match="split: 'eval' has no meaning for a mixture: give it to each Component"):
+        batches(mixture(paths), split="eval")
+    with pytest.raises(DataError, match="have 91 rows for a reader, so that dropping incomplete batches of 200"):
+        batches(mixture(paths), batch_size=200, remainder="drop")
+    with pytest.raises(DataError, match="'train' of .*few has 0 rows for a reader"):
+        batches(mixture(paths), readers=(0, 14), remainder="drop")
