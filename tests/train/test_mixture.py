@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
 from datasets import in_memory
 from dtap_dask.errors import JobError, OutputError
 from dtap_dask.loading.batches import batches
-from dtap_dask.loading.columns import Ragged
 from dtap_dask.loading.mixture import draws
 from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.train.backup import Backup, saved_state
 from dtap_dask.train.load import load
 from mixtures import all_kinds, dataset, rows_of
+from same_batches import same
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +37,6 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def mixture(paths: dict[str, str], repeat: str = "") -> Mixture:
     weights = {"many": 3, "few": 1}
     return Mixture({n: Component(paths[n], weight=w, repeat=n in repeat) for n, w in weights.items()})
-
-
-def same(ours: Any, theirs: Any) -> None:
-    """A batch of NumPy's and one of TensorFlow's."""
-    if isinstance(ours, Ragged):
-        same(tuple(ours), (theirs.values, theirs.row_splits))
-    elif isinstance(ours, dict):
-        assert list(ours) == list(theirs)
-        same(tuple(ours.values()), tuple(theirs.values()))
-    elif isinstance(ours, tuple):
-        for one, other in zip(ours, theirs, strict=True):
-            same(one, other)
-    else:
-        np.testing.assert_array_equal(ours, theirs.numpy())
-        assert ours.dtype == theirs.numpy().dtype
 
 
 @pytest.mark.parametrize(
