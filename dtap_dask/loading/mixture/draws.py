@@ -15,7 +15,7 @@ _COMPONENTS = 1000  # tells these random sequences from those of EpochOrder, whi
 
 _ENDLESS = 1 << 62  # rows
 
-Counts = npt.NDArray[np.int64]  # rows of each component
+DrawnRows = npt.NDArray[np.int64]  # rows of each component
 Choices = npt.NDArray[np.uint16]  # the component of each row
 
 
@@ -91,11 +91,11 @@ class EpochDraws:
         ]
         return found[: min(ends, default=CHUNK)]
 
-    def _counts(self, place: ChunkPlace) -> Counts:
+    def _counts(self, place: ChunkPlace) -> DrawnRows:
         _, counts, left = self._draw(place)
         return counts if (counts < left).all() else np.bincount(self.choices(place), minlength=len(left))
 
-    def _draw(self, place: ChunkPlace) -> tuple[np.random.Generator, Counts, Counts]:
+    def _draw(self, place: ChunkPlace) -> tuple[np.random.Generator, DrawnRows, DrawnRows]:
         """The rows of each component in a whole chunk, the rows that it has left, and what the order is drawn from."""
         seed, epoch = self._key
         random = np.random.Generator(np.random.PCG64([_COMPONENTS, seed % (1 << 64), epoch, place.row]))

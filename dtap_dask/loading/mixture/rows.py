@@ -18,7 +18,7 @@ from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.loading.mixture.columns import Rearrangement
-from dtap_dask.loading.mixture.draws import CHUNK, Choices, Counts, EpochDraws
+from dtap_dask.loading.mixture.draws import CHUNK, Choices, DrawnRows, EpochDraws
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.position import Position
 from dtap_dask.loading.runs import RowNumbers
@@ -155,7 +155,7 @@ def mixed_rows(
             yield pending.popleft().result()
 
 
-def _counts(choices: Choices, members: int) -> Counts:
+def _counts(choices: Choices, members: int) -> DrawnRows:
     return np.bincount(choices, minlength=members)
 
 
