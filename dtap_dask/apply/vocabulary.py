@@ -11,6 +11,7 @@ import pyarrow as pa
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Source
 
 _LISTS = ("vocabulary", "categories_")
@@ -54,7 +55,8 @@ def encoder_of(value: Value, opened: FittedFeatures) -> Value | None:
     while not isinstance(value.operation, Source):
         if any(name in opened.state.fitted.get(value, {}) for name in _LISTS):
             return value
-        if not value.operation.keeps_ids:
+        has_ids_as_places = isinstance(value.operation, MultiHot) and value.operation.places is not None
+        if not (value.operation.keeps_ids or has_ids_as_places):
             return None
         [value] = value.inputs
     return None

@@ -83,6 +83,7 @@ SPECS = [
     spec("tags", "w2", ("tokenize", {"pattern": "[^a-z]+", "lower": False}), "null_as_empty", ("multi_hot", 2)),
     spec("bag", "w2", ("text_hash", {"buckets": 5, "separator": " ", "ngrams": [2, 1], "signed": True})),
     spec("counted", "l", ("impute", "most_frequent"), ("multi_hot", {"mode": "count"})),
+    spec("held", "l", ("impute", "most_frequent"), ("ordinal_encode", 2), ("last", 2), "multi_hot"),
     spec("bought_count", "k", "null_as_empty", "list_length"),
     spec("likely", "s", ("target_encode", {"target_type": "binary", "cv": 2})),
     spec("each", "m", ("target_encode", {"target_type": "multiclass", "smooth": 3, "cv": 2})),

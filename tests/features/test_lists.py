@@ -299,7 +299,7 @@ def test_multi_hot_of_ids_is_kerases() -> None:
     seen = [["b", "a", "b"], [], ["c"], ["b", "a"]]
     later = [["a", "never", "b", "b"], [], ["c"]]
     for mode, theirs in (("binary", "multi_hot"), ("count", "count")):
-        steps = ("ordinal_encode", {"multi_hot": {"places": 5, "mode": mode}})
+        steps = ("ordinal_encode", {"multi_hot": {"mode": mode}})
         transform = Transform(fitted(pa.array(seen), *steps))
         found = transform.apply(pa.record_batch({"x": pa.array(later, pa.list_(pa.string()))}))["x"]
         lookup = keras.layers.StringLookup(vocabulary=["b", "a", "c"], output_mode=theirs)
@@ -338,7 +338,13 @@ def test_limits_of_multi_hot() -> None:
     with pytest.raises(DataError, match=r"Nulls.*'x' \(2\)"):
         run(pa.array([["a", None], None]), "multi_hot")
     for kind, steps, text in (
-        (pa.list_(pa.string()), ["ordinal_encode", "multi_hot"], "of ids needs `places`"),
+        (
+            pa.list_(pa.string()),
+            ["ordinal_encode", {"multi_hot": 3}],
+            "Give the encoder `top_k`",
+        ),
+        (pa.list_(pa.int64()), [{"multi_hot": {"places": "ids"}}], "needs lists of ids, and it is list"),
+        (pa.list_(pa.string()), [{"hash_encode": 1 << 20}, "multi_hot"], "1,048,577 ids would have as many places"),
         (pa.list_(pa.string()), [{"multi_hot": {"places": 3}}], "lists of whole numbers or ids"),
         (pa.list_(pa.float32()), ["multi_hot"], "of each element: multi_hot needs integers, booleans or text"),
         (pa.string(), ["multi_hot"], "needs lists, and the column is text. Put `tokenize`"),

@@ -60,7 +60,8 @@ def text_hash(options: Json, fitted: Json) -> Any:
 
 
 def multi_hot(options: Json, fitted: Json) -> Any:
-    known = range(options["places"]) if options["places"] is not None else fitted["categories_"]
+    places = fitted["places_"] if options["places"] == "ids" else options["places"]
+    known = range(places) if places is not None else fitted["categories_"]
 
     def apply(x: list[Any]) -> list[int] | None:
         if None in x:

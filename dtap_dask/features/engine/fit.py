@@ -15,6 +15,7 @@ from dtap_dask.features.engine.checks import Findings, column_checks, infinite, 
 from dtap_dask.features.engine.leaks import BATCHES, FIRST, ROWS, Suspects
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Graph, Value
+from dtap_dask.features.graph.known import completed
 from dtap_dask.features.graph.state import FittedState
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance, Statistic
@@ -155,8 +156,8 @@ def finish(partial: Partial, state: FittedState) -> FittedState:
             with naming(context):
                 alike[value.learner] = _fit(value, context, taken, fitted)
         fitted[value] = alike[value.learner]
-    in_order = {value: fitted[value] for value in graph.values if value in fitted}  # whatever pass fitted each
-    return FittedState(graph, at + 1, partial.fit_rows, in_order)
+    later = {value for value in graph.values if value.learns and value.request.at > at}
+    return FittedState(graph, at + 1, partial.fit_rows, completed(graph, fitted, later))
 
 
 def _fit(

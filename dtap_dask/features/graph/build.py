@@ -214,9 +214,10 @@ class _Building:
     def _parts(self, step: Operation, index: int, group: list[_Strand]) -> list[_Strand]:
         given = [strand.value for strand in group]
         columns = tuple(dict.fromkeys(column for strand in group for column in strand.columns))
-        encoder, strands = encoder_of(given[0]).operation, []
-        planned = encoder.planned_ids if isinstance(encoder, Operation) else None
-        for part in step.taking(planned).parts():
+        encoder, kind, strands = encoder_of(given[0]).operation, given[0].type, []
+        if (kind.element or kind).ids:
+            step = step.taking(encoder.planned_ids if isinstance(encoder, Operation) else None)
+        for part in step.parts():
             value = self._job.value(part.operation, (*given, *self._job.needed(part.operation, self.spec.role)))
             suffix = _joined(group[0].suffix if len(group) == 1 else "", part.suffix)
             if part.extra:

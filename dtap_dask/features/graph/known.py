@@ -1,11 +1,13 @@
-"""What is known of a job's features before any row is read: vocabularies that the job gives."""
+"""What is known of a job's features without a statistic: vocabularies that the job gives, and what follows from these
+and from those that were learnt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from dtap_dask.errors import JobError, Problem
+from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.graph.graph import Graph, Value
+from dtap_dask.features.graph.output import encoder_of
 from dtap_dask.features.steps.given_words import GivenWords
 from dtap_dask.features.steps.operation import Fitted, Source
 from dtap_dask.features.steps.valuetype import Unfit
@@ -33,4 +35,23 @@ def known(graph: Graph, words: Mapping[str, GivenWords]) -> dict[Value, Fitted]:
             found[value] = learnt
     if problems:
         raise JobError(problems)
-    return found
+    return completed(graph, found, {value for value in graph.values if value.learns})
+
+
+def completed(graph: Graph, fitted: Mapping[Value, Fitted], later: Collection[Value]) -> dict[Value, Fitted]:
+    """What is fitted, and what follows from the number of ids of encoders, inputs first.
+
+    Values `later` are still to be fitted, whatever is known of them. DataError for too many ids.
+    """
+    found = dict(fitted)
+    for value in graph.values:
+        if isinstance(value.operation, Source) or not value.operation.counts_ids:
+            continue
+        encoder = encoder_of(value.inputs[0])
+        ids = encoder.applied.ids(found[encoder]) if encoder in found and encoder not in later else None
+        if ids is not None:
+            try:
+                found[value] = value.operation.of_ids(ids)
+            except Unfit as error:
+                raise DataError(f"Column {', '.join(value.columns)!r}: {error}") from None
+    return {value: found[value] for value in graph.values if value in found}

@@ -36,28 +36,48 @@ class MultiHot(VocabularyEncoder):
 
     The vocabulary is the `top_k` most frequent values of all elements, in rising order; without `top_k` all of them,
     at most 1,000. With `places` nothing is learnt: the elements are whole numbers or ids from 0 to `places` - 1, each
-    its own place, as in Keras' CategoryEncoding. Behind hash_encode, and ordinal_encode with a `vocabulary` list,
-    `places` is their number of ids. Other values are left out, or are errors. Fitted: `categories_`.
+    its own place, as in Keras' CategoryEncoding. Behind an encoder they are as many as it has ids: `places: ids`. Other
+    values are left out, or are errors. Fitted: `categories_`, or `places_` where it follows from an encoder.
     """
 
     name: ClassVar[str] = "multi_hot"
     scalar: ClassVar[str | None] = "top_k"
 
     top_k: Annotated[int, Field(ge=1, le=WIDEST)] | None = None
-    places: Annotated[int, Field(ge=1, le=WIDEST)] | None = None
+    places: Annotated[int, Field(ge=1, le=WIDEST)] | Literal["ids"] | None = None
     mode: Mode = "binary"
     unseen: Literal["zeros", "error"] = "zeros"
 
+    @property
+    def counts_ids(self) -> bool:
+        return self.places == "ids"
+
     def taking(self, ids: int | None) -> Operation:
-        if ids is None or ids > WIDEST or self.places is not None or self.top_k is not None:
+        if self.top_k is not None:
+            raise Unfit("multi_hot of ids has a place for each of them. Give the encoder `top_k`, or leave it out: "
+                        "multi_hot has a vocabulary of its own.")  # fmt: skip
+        if self.places is not None and not self.counts_ids:
             return self
-        return self.model_copy(update={"places": ids})
+        return self.model_copy(update={"places": "ids" if ids is None else self._at_most(ids)})
+
+    def of_ids(self, ids: int) -> Fitted:
+        return {"places_": self._at_most(ids)}
+
+    def _at_most(self, ids: int) -> int:
+        if ids > WIDEST:
+            raise Unfit(f"multi_hot of {ids:,} ids would have as many places, and {WIDEST:,} are the most. Give the "
+                        "encoder fewer ids (`top_k`, `min_count`, `buckets`), or use an embedding.")  # fmt: skip
+        return ids
+
+    def places_of(self, fitted: Fitted) -> int | None:
+        """The number of places where each whole number or id is its own; None where values are looked up."""
+        return fitted["places_"] if self.places == "ids" else self.places
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         element = element_of(self, given)
-        if self.places is None and element.ids:
-            raise Unfit("multi_hot of ids needs `places`, how many ids there are, which is not known before. Or "
-                        "leave the encoder out: multi_hot has a vocabulary of its own.")  # fmt: skip
+        if self.counts_ids and not element.ids:
+            raise Unfit(f"multi_hot with `places: ids` needs lists of ids, and it is {given.source}. Put an encoder "
+                        "before it, or give the number of `places`.")  # fmt: skip
         if self.places is not None and element.base != "int":
             raise Unfit(f"multi_hot with `places` needs lists of whole numbers or ids, and it is {given.source}.")
         try:
@@ -85,7 +105,7 @@ class MultiHot(VocabularyEncoder):
         return tuple(map(class_name, fitted["categories_"].to_pylist())) if self.places is None else None
 
     def width(self, fitted: Fitted, given: Sequence[int]) -> int:
-        return len(fitted["categories_"]) if self.places is None else self.places
+        return self.places_of(fitted) or len(fitted["categories_"])
 
     def guess(self, rows: int) -> tuple[Fitted, Fitted]:
         sizes = (min(self.top_k or rows, rows, most) for most in GUESSED_CATEGORIES)
@@ -93,10 +113,8 @@ class MultiHot(VocabularyEncoder):
         return least, most
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
-        find: Callable[[Column], Places] = _within(self.places or 0)
-        if self.places is None:
-            find = _Known(fitted["categories_"])
-        width = self.width(fitted, ())
+        places, width = self.places_of(fitted), self.width(fitted, ())
+        find: Callable[[Column], Places] = _Known(fitted["categories_"]) if places is None else _within(places)
 
         def apply(column: Column) -> Column:
             rows = lists(column)

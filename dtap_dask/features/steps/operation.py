@@ -226,9 +226,18 @@ class Operation(BaseModel):
         """The largest id + 1, where the options alone tell it."""
         return None
 
+    @property
+    def counts_ids(self) -> bool:
+        """Whether it needs the number of ids of its input, which is known once its encoder is fitted: see `of_ids`."""
+        return False
+
     def taking(self, ids: int | None) -> Operation:
-        """The operation for an input of that many ids; None where the number is not known, or the input is no ids."""
+        """The operation for an input of ids; None where their number is not known yet. Raises `Unfit`."""
         return self
+
+    def of_ids(self, ids: int) -> Fitted:
+        """What is fitted for an input of that many ids. Raises `Unfit`."""
+        return {}
 
     def ids(self, fitted: Fitted) -> int | None:
         """The largest id + 1, for an operation that makes ids."""

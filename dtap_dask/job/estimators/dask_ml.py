@@ -242,7 +242,8 @@ def _passthrough(step: Passthrough, fitted: Fitted, columns: Sequence[str], give
 def _multi_hot(step: MultiHot, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
     if step.unseen == "error" or given.element is None:
         return Refused(step.name, "CountVectorizer leaves unseen values out, and here they are errors.")
-    known = range(step.places) if step.places is not None else fitted["categories_"].to_pylist()
+    places = step.places_of(fitted)
+    known = range(places) if places is not None else fitted["categories_"].to_pylist()
     counter = CountVectorizer(analyzer=_itself, vocabulary=list(known), binary=step.mode == "binary", dtype=np.float32)
     column = str(columns[0])
     frame = pd.DataFrame({column: [[next(iter(known))]]})

@@ -34,6 +34,7 @@ import numpy as np
 from dtap_dask.features import Accumulator, FittedState, Graph
 from dtap_dask.features.engine.checks import Findings, column_checks
 from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.known import completed
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.job.estimators.fits import FITS
 from dtap_dask.job.estimators.frames import Frames, Target
@@ -60,13 +61,14 @@ def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, repor
     read, size = sum(task.rows for task in tasks), sum(task.bytes for task in tasks)
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
     with executor.dask_collections():
-        for group in groups:
+        for number, group in enumerate(groups, 1):
             fitted = FITS[type(group[0].step)](Frames(context, tasks, learnt), group, rows)
             learnt.update(zip((target.value for target in group), fitted, strict=True))
+            later = {target.value for each in groups[number:] for target in each}
+            learnt.update(completed(graph, learnt, later))
             report.advance(read, size)
     report.end()
-    in_order = {value: learnt[value] for value in graph.values if value in learnt}
-    state = FittedState(graph, graph.passes, rows, in_order)
+    state = FittedState(graph, graph.passes, rows, completed(graph, learnt, ()))
     state.save(context.output(), RunPaths(context.run_id).fitted(graph.passes))
 
 

@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState
+from dtap_dask.features.graph.known import completed
 from dtap_dask.job.cluster import machine
 from dtap_dask.job.planning.plan import Plan
 from dtap_dask.job.planning.probe import Probe
@@ -141,7 +143,12 @@ def _as_if_fitted(plan: Plan, which: int) -> FittedState:
     graph, known, rows = plan.checked.graph, plan.checked.state.fitted, max(1, plan.totals.rows.read)
     learning = [value for value in graph.values if value.learns]
     guessed = {value: value.applied.guess_further(known.get(value, {}), rows)[which] for value in learning}
-    return FittedState(graph, graph.passes, rows, {**known, **guessed})
+    try:
+        return FittedState(graph, graph.passes, rows, completed(graph, {**known, **guessed}, ()))
+    except DataError:
+        if which == 0:
+            raise
+        return _as_if_fitted(plan, 0)  # a step takes fewer ids than are guessed at most
 
 
 def _memory(plan: Plan, row_bytes: float) -> int:

@@ -121,7 +121,7 @@ class MultiHotTwin(tf.Module):  # type: ignore[misc]
     def __init__(self, step: MultiHot, fitted: Fitted, value: Value):
         super().__init__()
         self._step, self._value, self._width = step, value, step.width(fitted, ())
-        self.lookup = Lookup(fitted["categories_"]) if step.places is None else None
+        self.lookup = Lookup(fitted["categories_"]) if step.places_of(fitted) is None else None
 
     def __call__(self, column: TensorColumn) -> TensorColumn:
         assert isinstance(column, ListTensor)
