@@ -17,6 +17,7 @@ from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.mixture.component import Mixture
 from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.options import BatchOptions, OnBadRecord
+from dtap_dask.loading.precision import FloatDtype
 from dtap_dask.loading.sharing import PipelineContext
 from dtap_dask.loading.source import BatchSource
 from dtap_dask.loading.structure import structured
@@ -37,6 +38,7 @@ def batches(
     label: bool = True,
     as_vectors: bool = False,
     ids: str = "int64",
+    floats: FloatDtype | None = None,
     readers: tuple[int, int] | PipelineContext | Literal["TF_CONFIG"] | None = None,
     remainder: str | None = None,
     on_bad_record: OnBadRecord = "error",
@@ -79,6 +81,7 @@ def batches(
         label=label,
         as_vectors=as_vectors,
         ids=ids,
+        floats=floats,
         remainder=remainder,
         on_bad_record=on_bad_record,
         skip=skip,

@@ -14,6 +14,7 @@ from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.open_shard import RecordBytes
+from dtap_dask.loading.precision import refuse_overflow
 from dtap_dask.records import blocks, columns
 from dtap_dask.records.blocks import BlockFrame
 from dtap_dask.records.example import decode_records, not_this_schema
@@ -68,9 +69,19 @@ class Decoder:
     each column of texts or lists, under its name with '/values' behind it.
     """
 
-    def __init__(self, split: DatasetSplit, names: Collection[str], *, weighted: bool = False):
-        """`weighted`: packed rows have a weight, 1 for each row of the dataset, and 0 for padding."""
-        self._weighted, self._names = weighted, frozenset(names)
+    def __init__(
+        self,
+        split: DatasetSplit,
+        names: Collection[str],
+        *,
+        weighted: bool = False,
+        narrowed: Mapping[str, str] | None = None,
+    ):
+        """`weighted`: packed rows have a weight, 1 for each row of the dataset, and 0 for padding.
+
+        `narrowed` are features whose values must fit in these dtypes.
+        """
+        self._weighted, self._names, self._narrowed = weighted, frozenset(names), narrowed or {}
         self.spans = spans_of(split.infos, names)
         self.variable = [info for info in blocks.variable(split.infos) if info.name in names]
         self._split = split
@@ -98,6 +109,13 @@ class Decoder:
         if columns.row_count(packed) != rows:
             raise not_this_schema(ValueError(f"{columns.row_count(packed):,} rows instead of {rows:,}"))
         return self._with_weight(packed, 1)
+
+    def checked(self, packed: Rows) -> Rows:
+        """Packed rows. DataError where a value does not fit in the dtype in which it is delivered."""
+        if self._narrowed:
+            spans = {stored: span.infos for stored, span in self.spans.items()}
+            refuse_overflow(spans, self.variable, packed, self._narrowed)
+        return packed
 
     def _decoded(self, read: Sequence[RecordBytes]) -> Rows:
         equal = self._equal_rows(read)

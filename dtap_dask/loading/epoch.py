@@ -196,7 +196,11 @@ class ReaderPass:
                 meter.rows = self.padding
                 return None
             found, number = self._places[piece]
-            read = found.read(number) if decoder is None else found.decoded(number, decoder)[0]
+            if decoder is None:
+                read = found.read(number)
+            else:
+                read, packed = found.decoded(number, decoder)
+                decoder.checked(columns.take(packed, read.places))
             meter.rows = len(read.places)
             return read
 
@@ -214,7 +218,7 @@ class ReaderPass:
             begin = perf_counter()
             taken = columns.take(packed, places)
             spent("shuffle", begin)
-            return taken
+            return decoder.checked(taken)
 
     def ahead(self, decoder: Decoder, threads: int) -> Iterator[Rows]:
         """The packed rows of all pieces in order; `threads` pieces are decoded ahead. Closes the pass at the end."""

@@ -10,6 +10,7 @@ from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit, selected
 from dtap_dask.loading.position import Readers
+from dtap_dask.loading.precision import FloatDtype, is_float, largest
 from dtap_dask.loading.sharing import integer, readers_of
 from dtap_dask.records.blocks import matrices
 
@@ -44,6 +45,16 @@ class BatchOptions:
     def names(self) -> dict[str, list[str]]:
         """The names of the features of each matrix, in the order of its columns."""
         return {dtype: [info.name for info in infos] for dtype, infos in self.vectors.items()}
+
+    @property
+    def narrowed(self) -> dict[str, str]:
+        """The dtypes of the float features that do not hold all numbers of the stored ones."""
+        floats = [info for info in self.infos if is_float(info)]
+        return {
+            info.name: self.dtypes[info.name]
+            for info in floats
+            if largest(self.dtypes[info.name]) < largest(info.stored)
+        }
 
     @property
     def weighted(self) -> bool:
@@ -83,6 +94,7 @@ def batch_options(
     label: bool,
     as_vectors: bool,
     ids: Any,
+    floats: Any = None,
     remainder: Any,
     on_bad_record: Any = "error",
     class_weighted: bool = False,
@@ -105,6 +117,8 @@ def batch_options(
         problems.append(Problem("on_bad_record", f"{on_bad_record!r} is not {wanted}"))
     if ids not in get_args(Ids):
         problems.append(Problem("ids", f"{ids!r} is none of {_listed(Ids)}"))
+    if floats is not None and floats not in get_args(FloatDtype):
+        problems.append(Problem("floats", f"{floats!r} is none of {_listed(FloatDtype)}, and not None"))
     roles = {"feature", "weight", *(["kept"] if kept else []), *(["label"] if label else [])}
     infos = tuple(info for info in selected(split.infos, features) if info.role in roles)
     if ids == "int32":
@@ -112,7 +126,7 @@ def batch_options(
         problems += [Problem("ids", f"the ids of {name!r} do not fit in int32; use 'int64'") for name in large]
     if problems or skips is None:
         raise JobError(problems)
-    dtypes = {info.name: _dtype(info, ids) for info in infos}
+    dtypes = {info.name: _dtype(info, ids, floats) for info in infos}
     vectors = vectors_of(split, dtypes) if as_vectors else {}
     return BatchOptions(size, infos, dtypes, kept, vectors, remainder, skips, readers.replicas, class_weighted)
 
@@ -152,7 +166,9 @@ def _skips(on_bad_record: Any) -> int | None:
     return {"error": 0, "skip": SKIPS}.get(on_bad_record) if isinstance(on_bad_record, str) else None
 
 
-def _dtype(info: FeatureInfo, ids: Ids) -> str:
+def _dtype(info: FeatureInfo, ids: Ids, floats: FloatDtype | None) -> str:
+    if floats is not None and is_float(info):
+        return floats
     if info.ids is None or info.role != "feature" or ids == "int64":
         return info.dtype
     return info.stored if ids == "stored" else "int32"

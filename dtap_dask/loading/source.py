@@ -209,7 +209,7 @@ class RowSource:
 
     def decoder(self, options: BatchOptions) -> Decoder:
         """See BatchSource."""
-        return Decoder(self.split, options.dtypes.keys(), weighted=options.weighted)
+        return Decoder(self.split, options.dtypes.keys(), weighted=options.weighted, narrowed=options.narrowed)
 
     def cardinality(self, options: BatchOptions) -> int:
         """See BatchSource."""

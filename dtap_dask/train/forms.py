@@ -100,13 +100,15 @@ class RecordForm:
     def __init__(self, split: DatasetSplit, options: BatchOptions):
         infos = tuple(replace(info, dtype=options.dtypes.get(info.name, info.dtype)) for info in split.infos)
         self._split, self._options = replace(split, infos=infos), options
-        self._decoder = Decoder(split, options.dtypes.keys())
+        # Records are decoded here, too, where those that cannot be are to be left out, or where floats are narrowed.
+        names = options.dtypes.keys() if options.skips else options.narrowed.keys()
+        self._decoder = Decoder(split, names, narrowed=options.narrowed) if names else None
         self._encoder = encoder_of(split.infos, split.layout)
         self.dtypes = [tf.string, tf.int64, *([tf.float32] if options.weighted else [])]
 
     def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
-        """See Form. Records are decoded here, too, where those that cannot be are to be left out."""
-        found = read.read(piece, self._decoder if self._options.skips else None)
+        """See Form."""
+        found = read.read(piece, self._decoder)
         if found is None:
             return self._padding(read.padding)
         weight = np.ones(len(found.places), np.float32) if found.weight is None else found.weight[found.places]

@@ -18,6 +18,7 @@ from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder
 from dtap_dask.loading.order import WINDOW_ROWS
+from dtap_dask.loading.precision import FloatDtype
 from dtap_dask.loading.source import ENDLESS, RowSource
 from dtap_dask.train.batches import BatchedDataset, rebatched
 from dtap_dask.train.chunks import ChunkPasses
@@ -43,6 +44,7 @@ def load(
     drop_remainder: bool = False,
     as_vectors: bool = False,
     ids: Ids = "int64",
+    floats: FloatDtype | None = None,
     readers: tuple[int, int] | tf.distribute.InputContext | Literal["TF_CONFIG"] | None = None,
     remainder: Remainder | None = None,
     on_bad_record: OnBadRecord = "error",
@@ -64,8 +66,8 @@ def load(
     to join predictions back: `for (features, label), keys in load(path, "test", kept=True)`.
 
     `as_vectors` gives the features of fixed width side by side, one matrix [batch, n] for each dtype, named after it
-    (`.vectors` has their names); `ids="int32"`, or "stored" for the width in the records, makes ids narrower;
-    `label=False` leaves the label out.
+    (`.vectors` has their names); `ids="int32"`, or "stored" for the width in the records, makes ids
+    narrower, and `floats="float16"` or "bfloat16" the features of floats; `label=False` leaves the label out.
 
     Every iteration is an epoch and yields each row once; `len()` is the number of batches. With `shuffle` the order
     depends on (seed, number of the epoch) only, not on tf.random.set_seed, threads or staging; without, rows come in
@@ -123,6 +125,7 @@ def load(
         label=label,
         as_vectors=as_vectors,
         ids=ids,
+        floats=floats,
         remainder=remainder,
         on_bad_record=on_bad_record,
         skip=skip,
@@ -151,6 +154,8 @@ def _loaded(source: RowSource | MixtureSource, options: BatchOptions, start: Any
             raise JobError(Problem("readers", _NO_READERS))
         if options.remainder in ("pad", "repeat"):
             raise JobError(Problem("remainder", _NO_REMAINDER.format(options.remainder)))
+        if options.narrowed:
+            raise JobError(Problem("floats", _NO_FLOATS))
         if options.skips:
             raise JobError(Problem("on_bad_record", _NO_SKIP))
         if not source.selection.is_all:
@@ -190,6 +195,10 @@ _NO_CHOICE = (
     "them in the job (`source.where`, `split`), or use several `readers`"
 )
 _NO_MIXTURE = "the workers of tf.data service read the shards of one dataset; a mixture can only be loaded in place"
+_NO_FLOATS = (
+    "the workers of tf.data service read records by TensorFlow's own operations, which make numbers that are too large "
+    "infinite; leave `floats` out, and cast the batches after the service"
+)
 _NO_SKIP = "the workers of tf.data service read records by TensorFlow's own operations, which stop at a damaged one"
 
 

@@ -129,7 +129,10 @@ def mixed_rows(
     """
     place, within = draws.located(row)
     drawn = place.drawn + _counts(draws.choices(place)[:within], len(members))
-    decoders = [Decoder(each.source.split, options.dtypes.keys(), weighted=options.weighted) for each in members]
+    decoders = [
+        Decoder(each.source.split, options.dtypes.keys(), weighted=options.weighted, narrowed=each.options.narrowed)
+        for each in members
+    ]
     rearranged = [Rearrangement(each, decoder) for each in decoders]
     share = AHEAD / sum(each.weight for each in members)
     pending, ready = deque[Future[Rows]](), 0  # chunks mixed ahead: none of them before the first is given

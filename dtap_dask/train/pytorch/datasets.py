@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.loading.dataset import open_split
+from dtap_dask.loading.mixture.component import Mixture
 from dtap_dask.loading.options import Ids, OnBadRecord, Remainder, batch_options
 from dtap_dask.loading.position import Readers
+from dtap_dask.loading.precision import FloatDtype
 from dtap_dask.loading.sharing import integer
 from dtap_dask.loading.source import open_loader
 from dtap_dask.storage import local_copies
@@ -33,6 +35,7 @@ def torch_batches(
     label: bool = True,
     as_vectors: bool = False,
     ids: Ids = "int64",
+    floats: FloatDtype | None = None,
     readers: tuple[int, int] | Literal["TF_CONFIG"] | None = None,
     remainder: Remainder | None = None,
     on_bad_record: OnBadRecord = "error",
@@ -62,6 +65,8 @@ def torch_batches(
     Raises JobError where PyTorch is not installed, and the errors of `batches`.
     """
     _check_torch()
+    if isinstance(path, Mixture):
+        raise JobError(Problem("path", _NO_MIXTURE))
     number = integer(workers)
     if number is None or number < 0:
         raise JobError(Problem("workers", f"{workers!r} is not a number of workers, such as 2, or 0 for none"))
@@ -78,6 +83,7 @@ def torch_batches(
         label=label,
         as_vectors=as_vectors,
         ids=ids,
+        floats=floats,
         remainder=remainder,
         on_bad_record=on_bad_record,
         skip=skip,
@@ -100,6 +106,7 @@ def torch_rows(
     label: bool = True,
     as_vectors: bool = False,
     ids: Ids = "int64",
+    floats: FloatDtype | None = None,
     storage: Mapping[str, Any] | None = None,
 ) -> TorchRows:
     """The rows of one split by their numbers in the order of the manifest, as a map-style torch.utils.data.Dataset.
@@ -123,11 +130,18 @@ def torch_rows(
         label=label,
         as_vectors=as_vectors,
         ids=ids,
+        floats=floats,
         remainder="keep",
     )
     from dtap_dask.train.pytorch.map_style import TorchRows
 
     return TorchRows(found, options, None if found.paths else local_copies.cache(storage or {}))
+
+
+_NO_MIXTURE = (
+    "a mixture is not divided among the workers of a DataLoader; take its batches from `dtap_dask.batches`, and make "
+    "tensors of them by torch.from_numpy"
+)
 
 
 def _check_torch() -> None:

@@ -80,7 +80,11 @@ def _value(value: Any) -> Any:
         return _columns(value)
     if isinstance(value, Ragged):
         return Ragged(*map(_value, value))
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value
+    if not isinstance(value, np.ndarray) or value.dtype == object:
+        return value
+    if value.dtype.name == "bfloat16":  # of ml_dtypes, which PyTorch does not know
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)
 
 
 def separated(value: Any, rows: int) -> list[Any]:

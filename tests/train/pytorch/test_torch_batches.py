@@ -223,6 +223,9 @@ def test_chosen_rows_are_counted_once_for_all_workers(path: str, monkeypatch: py
 
 
 def test_another_number_of_workers_is_refused(path: str) -> None:
+    mixture: Any = dtap_dask.Mixture({"one": dtap_dask.Component(path)})
+    with pytest.raises(JobError, match="^path: a mixture is not divided among the workers"):
+        dtap_dask.torch_batches(mixture)
     with pytest.raises(JobError, match="divided among 2 workers, but the DataLoader has 0. Give it num_workers=2"):
         next(iter(dtap_dask.torch_batches(path, workers=2)))
     with pytest.raises(JobError, match="divided among 0 workers, but the DataLoader has 1.*with workers=1"):
