@@ -16,6 +16,7 @@ from results import Figure, Ratio, Section, at_least, at_most
 
 FLOORS = {"blocks": at_most(1.6), "rows": at_most(2.5)}
 BY_HAND = at_least(60)
+SHUFFLED = at_most(1.6)
 
 
 def measure(mine: Client, theirs: Client, folder: Path, rows: int, hand_rows: int, rounds: int) -> Section:
@@ -24,12 +25,14 @@ def measure(mine: Client, theirs: Client, folder: Path, rows: int, hand_rows: in
     hand = Figure("job: by hand (dask.dataframe, dask-ml, tf.train.Example)")
     jobs = {layout: Figure(f"job: ours, {layout}") for layout in LAYOUTS}
     floors = {layout: Figure(f"job: floor of {layout} (read twice, write as many bytes)") for layout in LAYOUTS}
+    shuffled = Figure("job: ours, blocks, global shuffle")
     for _ in range(rounds):
         for layout in LAYOUTS:
             out = cleared(folder / layout)
             jobs[layout].add(rows, ours.run(mine, lake, out, layout))
             size = sum(file.stat().st_size for file in out.rglob("*.tfrecord"))
             floors[layout].add(rows, timed(partial(floor.run, mine, lake, cleared(folder / "floor"), size)))
+        shuffled.add(rows, ours.run(mine, lake, cleared(folder / "shuffled"), "blocks", "global"))
         with theirs.as_current():
             hand.add(min(rows, hand_rows), timed(partial(by_hand.run, hand_lake, cleared(folder / "by_hand"))))
     notes = [
@@ -37,7 +40,8 @@ def measure(mine: Client, theirs: Client, folder: Path, rows: int, hand_rows: in
         "Ours and by hand on warm LocalClusters of 2 processes of 1 thread; before the clock they held equal numbers.",
     ]
     ratios = [
+        Ratio(shuffled, jobs["blocks"], "x the time", SHUFFLED),
         *(Ratio(jobs[layout], floors[layout], "x the time", FLOORS[layout]) for layout in LAYOUTS),
         *(Ratio(jobs[layout], hand, "x as fast", BY_HAND) for layout in LAYOUTS),
     ]
-    return Section("The whole job", notes, [*jobs.values(), *floors.values(), hand], ratios)
+    return Section("The whole job", notes, [*jobs.values(), shuffled, *floors.values(), hand], ratios)

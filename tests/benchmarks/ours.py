@@ -17,7 +17,7 @@ Layout = Literal["blocks", "rows"]
 LAYOUTS: tuple[Layout, ...] = ("blocks", "rows")
 
 
-def document(lake: Path, out: Path, layout: Layout) -> dict[str, Any]:
+def document(lake: Path, out: Path, layout: Layout, shuffle: str = "mixed") -> dict[str, Any]:
     """Our job file, as a dict."""
     return {
         "version": 1,
@@ -28,7 +28,7 @@ def document(lake: Path, out: Path, layout: Layout) -> dict[str, Any]:
             {"columns": ["I*"], "steps": [{"impute": {"strategy": "mean"}}, "standard_scale"]},
             {"columns": ["C*"], "steps": ["ordinal_encode"]},
         ],
-        "output": {"path": str(out), "layout": layout},
+        "output": {"path": str(out), "layout": layout, "shuffle": shuffle},
     }
 
 
@@ -42,10 +42,10 @@ def workers(count: int = 2) -> Iterator[Client]:
         yield client
 
 
-def run(client: Client, lake: Path, out: Path, layout: Layout) -> float:
+def run(client: Client, lake: Path, out: Path, layout: Layout, shuffle: str = "mixed") -> float:
     """Our job on the client's workers, from listing the lake to the manifest, in seconds."""
     with client.as_current():
-        return timed(lambda: dtap_dask.run(document(lake, out, layout), progress="silent"))
+        return timed(lambda: dtap_dask.run(document(lake, out, layout, shuffle), progress="silent"))
 
 
 def cleared(folder: Path) -> Path:

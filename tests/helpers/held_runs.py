@@ -15,7 +15,6 @@ PRELOAD = """
 import sys, time
 from pathlib import Path
 from dtap_dask.job.execution import tasks
-from dtap_dask.records.commit import run_write_task
 
 GATE = Path({gate!r})
 
@@ -25,18 +24,25 @@ def most():
     except FileNotFoundError:
         return sys.maxsize
 
-def held_back(store, *args, **options):
-    while sum("/tasks/" in file.path for file in store.list_files("_run")) >= most():
-        time.sleep(0.02)
-    return run_write_task(store, *args, **options)
+def held_back(task, folder):
+    def run(store, *args, **options):
+        while finished(store, folder) >= most():
+            time.sleep(0.02)
+        return task(store, *args, **options)
+    return run
 
-tasks.run_write_task = held_back
+def finished(store, folder):
+    files = [file.path for file in store.list_files("_run")]
+    return sum(f"/{{folder}}/" in path and path.endswith(".json") for path in files)
+
+tasks.run_write_task = held_back(tasks.run_write_task, "tasks")
+tasks.run_shuffle_task = held_back(tasks.run_shuffle_task, "pieces")
 """
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Holds back the write tasks of workers that were started with `preload`."""
+    """Holds back the tasks that write or shuffle of workers that were started with `preload`."""
 
     folder: Path
 
@@ -53,7 +59,7 @@ class Gate:
         return {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": f"['{self.preload}']"}
 
     def close(self, after: int) -> None:
-        """Let no write task begin in a run that has finished this number of them, or more."""
+        """Let no such task begin in a run that has finished this number of its kind, or more."""
         beside = self.folder / "gate.new"
         beside.write_text(str(after))
         beside.replace(self._file)
@@ -85,9 +91,9 @@ def eight_tasks(lake: Path) -> Document:
     }
 
 
-def finished_tasks(output: Path) -> int:
-    """The write tasks that have ended in an output folder."""
-    return len(list(output.glob("_run/*/tasks/*.json")))
+def finished_tasks(output: Path, folder: str = "tasks") -> int:
+    """The write tasks that have ended in an output folder; in `pieces` those that shuffle."""
+    return len(list(output.glob(f"_run/*/{folder}/*.json")))
 
 
 @contextmanager

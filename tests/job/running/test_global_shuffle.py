@@ -29,6 +29,8 @@ from dtap_dask.job.planning.plan_text import format_plan
 from dtap_dask.job.planning.sharding import plan_shards
 from dtap_dask.records import commit, global_shuffle
 from dtap_dask.records.manifest import Manifest
+from dtap_dask.records.verify import verify_dataset
+from dtap_dask.storage import open_store
 from in_process import interrupt, run_in_process
 from property_tests import examples
 
@@ -220,6 +222,15 @@ def test_with_the_state_of_an_earlier_dataset(lake: Path, tmp_path: Path) -> Non
     assert manifest.parity is not None
     assert manifest.parity.rows > 32
     assert manifest.parity.differing == 0
+
+
+def test_on_an_object_store_as_on_the_local_disk(lake: Path, tmp_path: Path) -> None:
+    here = run_in_process(job_on(lake, tmp_path / "out", compression="gzip"))
+    job = job_on(lake, tmp_path / "out", compression="gzip")
+    job["output"]["path"] = "memory://shuffled-of-test"
+    there = run_in_process(job)
+    assert there.splits == here.splits
+    assert verify_dataset(open_store(job["output"]["path"]), there).shards == len(here.shards)
 
 
 def test_the_plan_shows_both_steps_and_the_space_they_need(lake: Path, tmp_path: Path) -> None:

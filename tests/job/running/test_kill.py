@@ -109,6 +109,24 @@ def test_a_client_killed_while_writing_can_be_resumed(place: Path, undisturbed: 
         assert plan.run_id in next(output.glob("train/*")).name
 
 
+def test_a_client_killed_in_a_global_shuffle_can_be_resumed(place: Path, client: Client) -> None:
+    gate, output = Gate(place), place / "out"
+    settings = [*command(2), "--set", "output.shuffle=global"]
+    gate.close(after=3)
+    with subprocess.Popen(settings, cwd=place, stderr=subprocess.DEVNULL, env=gate.environment) as process:
+        until(lambda: finished_tasks(output, "pieces") >= 3)
+        process.kill()
+    assert list(output.glob("*/part-*")) == []
+    assert 3 <= finished_tasks(output, "pieces") < TASKS
+    gate.open()
+    job = {"overrides": ["output.shuffle=global"], "client": client, "progress": "silent"}
+    with working_in(place):
+        resumed = dtap_dask.run("job.yaml", resume=True, **job)
+        after = digests(output)
+        assert dtap_dask.run("job.yaml", overwrite=True, **job) == resumed
+        assert digests(output) == after
+
+
 def test_ctrl_c_ends_with_its_own_exit_code(place: Path) -> None:
     gate = Gate(place)
     gate.close(after=1)
