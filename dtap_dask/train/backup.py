@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +46,18 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
         if place is None:
             raise JobError(Problem("data", "give what load(...) returned, or what map, prefetch or repeat made of it"))
         self._folder, self._place, self._every = Path(folder), place, every
-        self._quiet = contextlib.ExitStack()
-        self._left: int | None = None
+        self._next: Any = place.passes.next  # where training begins; None: where the data are
         self._begun: Any = None
-        self._batches = self._in_epoch = self._epoch = 0
+        self._batches = 0  # trained since then
+        self._epoch = self._in_epoch = 0  # of Keras, and the number of its batches that were trained
+        self._skipped = 0  # batches at the beginning of an epoch that were trained before
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Restore what was saved, if anything."""
-        self._begun, self._batches = self._place.passes.next, 0
+        passes = self._place.passes
+        if self._next is not None:  # under tf.distribute Keras has begun a pass before, to build the model
+            passes.next = self._next
+        self._begun, self._batches, self._next = passes.next, 0, None
         found = _read(self._folder)
         if found is None:
             return
@@ -64,40 +66,70 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
             raise JobError(Problem("state", f"the data do not begin where the model in {self._folder} was: {_HOW}"))
         self._restore(found)
         self.model._initial_epoch = progress["epoch"]
-        if self._begun.taken:  # of this epoch there are fewer batches than Keras expects, and it would warn of that
-            self._left = self._place.source.left(self._begun, self._place.options)
-            self._quiet.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
+        self._skip(progress["batches"])
+
+    def _skip(self, trained: int) -> None:
+        """Do nothing in the calls in which Keras wants to train what was trained before of the epoch.
+
+        Keras always expects whole epochs. `trained` batches may have had another size.
+        """
+        place, steps, each = self._place, self._steps, self.model.steps_per_execution
+        if not trained or steps is None:
+            return
+        left = place.source.left(self._begun, place.options) if self._of_data else max(0, steps - trained)
+        calls = max(0, -(-steps // each) - -(-left // each))
+        self._skipped, train = calls * each, self.model.train_function
+
+        def continued(iterator: Any) -> Any:
+            nonlocal calls
+            if calls:
+                calls -= 1
+                return {}
+            self.model.train_function = train
+            return train(iterator)
+
+        self.model.train_function = continued
+
+    @property
+    def _steps(self) -> int | None:
+        """The batches of an epoch of Keras, where they are known; `steps_per_execution` rounds `steps_per_epoch` up."""
+        steps: int | None = self.params.get("steps")
+        return steps if steps is None or self._of_data else steps + -steps % self.model.steps_per_execution
+
+    @property
+    def _of_data(self) -> bool:
+        """Whether the epochs of Keras are those of the data, as they are unless it was given `steps_per_epoch`."""
+        return bool(self.params.get("steps") == self._place.source.cardinality(self._place.options))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Remember the epoch."""
-        self._epoch, self._in_epoch = epoch, 0
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """End the epoch that was continued after its last batch, before Keras asks for another.
-
-        Keras catches StopIteration as the end of the data. If it asked, random numbers would be drawn for no batch.
-        """
-        if self._left is not None and batch >= self._left:
-            raise StopIteration
+        self._epoch, self._in_epoch, self._skipped = epoch, self._skipped, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Save where it is due; with steps_per_execution Keras reports several batches at a time."""
-        before = self._batches
-        self._batches += batch + 1 - self._in_epoch
-        self._in_epoch = batch + 1
+        """Save where it is due; with steps_per_execution Keras reports several batches, at the end even too many."""
+        before, after = self._batches, batch + 1 if self._steps is None else min(batch + 1, self._steps)
+        if after > self._in_epoch:
+            self._batches += after - self._in_epoch
+            self._in_epoch = after
         if before // self._every < self._batches // self._every:
-            self._save(self._epoch)
+            self._save()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save."""
-        self._quiet.close()
-        self._left = None
-        self._save(epoch + 1)
+        if self._steps is None:
+            self._begun, self._batches = self._place.passes.next, 0
+        self._epoch, self._in_epoch = epoch + 1, 0
+        self._save()
 
-    def _save(self, epoch: int) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
+        """Let another `fit` begin with the next batch."""
+        self._next = self._place.passes.next
+
+    def _save(self) -> None:
         after = self._place.source.after(self._begun, self._place.options, self._batches)
-        progress = {"state": self._place.source.state(after), "epoch": epoch}
+        whole = self._in_epoch == self._steps
+        epoch, trained = (self._epoch + 1, 0) if whole else (self._epoch, self._in_epoch)
+        progress = {"state": self._place.source.state(after), "epoch": epoch, "batches": trained}
         values: dict[str, Any] = {f"{number}": _plain(one) for number, one in enumerate(self._variables())}
         values[_PROGRESS] = np.array(json.dumps(progress))
         self._folder.mkdir(parents=True, exist_ok=True)

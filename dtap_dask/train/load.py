@@ -134,11 +134,11 @@ def load(
         resample=resample,
         class_weights=class_weights,
     )
-    return _loaded(source, options, source.start(state, options))
+    return _loaded(source, options, source.start(state, options), continued=state is not None)
 
 
-def _loaded(source: RowSource | MixtureSource, options: BatchOptions, start: Any) -> LoopDataset:
-    """The batches of epochs from a position on."""
+def _loaded(source: RowSource | MixtureSource, options: BatchOptions, start: Any, *, continued: bool) -> LoopDataset:
+    """The batches of epochs from a position on; if training is continued, not all of them are whole."""
     full, size = options.remainder != "keep", options.size
 
     def batched(windows: tf.data.Dataset) -> tf.data.Dataset:
@@ -167,11 +167,10 @@ def _loaded(source: RowSource | MixtureSource, options: BatchOptions, start: Any
     )
     data = known = batched(passes.windows())
     whole = source.cardinality(options)
-    if whole == ENDLESS or (whole > 0 and not start.taken):  # else the first epoch is shorter, or all differ
+    if whole == ENDLESS or (whole > 0 and not continued):
         known = data.apply(tf.data.experimental.assert_cardinality(whole)).with_options(_options())
-    hooks = LoopHooks(
-        passes, Place(source, options, passes), lambda _: data, for_service, batches=whole if start.taken else None
-    )
+    place, later = Place(source, options, passes, start), whole if continued else None
+    hooks = LoopHooks(passes, place, lambda _: data, for_service, batches=later)
     made = LoopDataset(BatchedDataset(known, size, full), hooks, size)
     made.vectors = options.names
     return made

@@ -151,6 +151,15 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
         """
         return self._hooks.passes.stats()
 
+    def state(self, batches: int = 0) -> dict[str, Any]:
+        """The position that many batches after the one where the dataset was loaded: for loops that count them.
+
+        The iterators of tf.distribute have no state. Raises StorageError where it is unknown.
+        """
+        if self._hooks.place is None:
+            raise StorageError(_OTHER_ELEMENTS)
+        return self._hooks.place.state_after(batches)
+
     def _inputs(self) -> list[tf.data.Dataset]:
         return [self._input_dataset]
 

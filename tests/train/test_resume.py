@@ -152,14 +152,53 @@ def model() -> keras.Model:
     return built
 
 
-def train(path: str, folder: str, epochs: int = 3, **callback: Any) -> list[Any]:
-    """The final weights."""
+def train(
+    path: str,
+    folder: str,
+    epochs: int = 3,
+    *,
+    size: int = 4,
+    every: int = 3,
+    steps: int | None = None,
+    together: int = 1,
+    **callback: Any,
+) -> list[Any]:
+    """The final weights; `steps` in each epoch, several of them `together` in one call of a compiled function."""
     keras.utils.set_random_seed(5)
-    data = load(path, batch_size=4, features=["fare", "miles"], state=saved_state(folder))
+    data = load(path, batch_size=size, features=["fare", "miles"], state=saved_state(folder))
+    data = data if steps is None else data.repeat()
     fitted = model()
-    calls = [Backup(folder, data, every=3), *callback.values()]
-    fitted.fit(data, epochs=epochs, verbose=0, shuffle=False, callbacks=calls)
+    fitted.steps_per_execution = together
+    calls = [Backup(folder, data, every=every), *callback.values()]
+    fitted.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=calls)
     return [value.tolist() for value in fitted.get_weights()]
+
+
+class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+    """Interrupts training after that many calls."""
+
+    def __init__(self, calls: int):
+        super().__init__()
+        self._left = calls
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("steps", "together", "calls"), [(None, 1, (2, 4, 7)), (None, 3, (1, 2)), (5, 2, (2, 3, 4))])
+def test_training_continues_in_the_middle_and_at_the_end_of_epochs(
+    path: str, tmp_path: Path, steps: int | None, together: int, calls: tuple[int, ...]
+) -> None:
+    """Interrupted before Keras reports the end of an epoch, too; epochs of the data have 4 batches of 20 rows."""
+    how: dict[str, Any] = {"size": 20, "every": 1, "steps": steps, "together": together, "epochs": 2}
+    undisturbed = train(path, str(tmp_path / "undisturbed"), **how)
+    for number in calls:
+        folder = str(tmp_path / f"{number}")
+        with pytest.raises(KeyboardInterrupt):
+            train(path, folder, stop=Stop(number), **how)
+        assert train(path, folder, **how) == undisturbed, number
 
 
 SLOW = """

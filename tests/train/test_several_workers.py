@@ -23,14 +23,22 @@ from numbered_rows import PLAIN, write
 
 ROWS, SIZE, RATE, EPOCHS = 37, 8, 0.1, 2
 WORKER = f"""
-import json, os, sys
+import contextlib, json, os, sys, tempfile
+import keras
 import tensorflow as tf
-from dtap_dask import load
+from dtap_dask import Backup, load, saved_state
+
+path = sys.argv[1]
+
+def distributed(strategy, loaded, state=None):
+    def of(context):
+        loaded.append(load(path, batch_size={SIZE}, readers=context, kept=True, state=state))
+        return loaded[-1]
+    return strategy.distribute_datasets_from_function(of)
 
 def train(strategy):
-    data = strategy.distribute_datasets_from_function(
-        lambda context: load(sys.argv[1], batch_size={SIZE}, readers=context, kept=True)
-    )
+    loaded = []
+    data = distributed(strategy, loaded)
     with strategy.scope():
         weights = tf.Variable([0.5, -0.5], aggregation=tf.VariableAggregation.SUM)
 
@@ -52,14 +60,46 @@ def train(strategy):
         for batch in data:
             loss, found = step(batch)
             losses.append(float(loss))
-            rows[-1] += [int(row) for part in strategy.experimental_local_results(found) for row in part]
-    return [rows, losses, weights.numpy().tolist()]
+            rows[-1] += rows_of(strategy, found)
+    half = len(loaded[0]) // 2
+    again = distributed(strategy, loaded, loaded[0].state(({EPOCHS} - 1) * len(loaded[0]) + half))
+    rest = [row for batch in again for row in rows_of(strategy, batch[1]["row"])]
+    return [rows, losses, weights.numpy().tolist(), rest, half * {SIZE}]
+
+def rows_of(strategy, found):
+    return [int(row) for part in strategy.experimental_local_results(found) for row in part]
+
+class Stop(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+def fitted(folder, stop=None):
+    data = load(path, batch_size={SIZE}, drop_remainder=True, state=saved_state(folder))
+    data = data.map(lambda features, label: (features["fare"][:, None] / 20, label))
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(keras.optimizers.SGD({RATE}), "mse")
+    callbacks = [Backup(folder, data, every=1), Stop()]
+    callbacks[1].left = stop or -1
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(data, epochs={EPOCHS}, shuffle=False, verbose=0, callbacks=callbacks)
+    return [float(weight.squeeze()) for weight in model.get_weights()]
+
+def fitted_thrice(strategy):
+    folders = [tempfile.mkdtemp() for _ in range(3)]
+    with strategy.scope():
+        fitted(folders[0], stop=6)
+        found = [fitted(folders[0]), fitted(folders[1])]
+    return [*found, fitted(folders[2])]
 
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 found = [train(tf.distribute.MultiWorkerMirroredStrategy())]
 if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0:
-    found.append(train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])))
+    one = tf.distribute.ReductionToOneDevice()  # the cluster of the workers is still there
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], one)
+    found += [train(strategy), fitted_thrice(strategy)]
 print(json.dumps(found))
 """
 
@@ -102,7 +142,7 @@ def trained_alone(path: str, pipelines: int, replicas: int) -> tuple[list[float]
 
 
 def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(tmp_path: Path) -> None:
-    """Two workers; afterwards the first of them on two replicas of its own."""
+    """Two workers; afterwards the first of them on two replicas of its own, also within `fit`, interrupted or not."""
     path = write(tmp_path, [ROWS], Layout("blocks", 8), PLAIN)  # one shard for two workers
     cluster = {"worker": free_addresses(2)}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
@@ -111,12 +151,19 @@ def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(
         for process in processes:
             stack.enter_context(process)
             stack.callback(process.kill)
-        (first, replicas), (second,) = map(finished, processes)
+        (first, replicas, fitted), (second,) = map(finished, processes)
+    interrupted, undisturbed, without_strategy = fitted
+    assert interrupted == undisturbed
+    np.testing.assert_allclose(undisturbed, without_strategy, rtol=1e-5)
+    for rows, _, _, rest, taken in (first, second, replicas):  # continued in the middle of the last epoch
+        left = rows[-1][taken:]
+        assert left
+        assert rest[: len(left)] == left
     for epoch in range(EPOCHS):
         assert sorted(first[0][epoch] + second[0][epoch]) == sorted(replicas[0][epoch]) == [*range(ROWS)]
     for found, alone in [
-        *((worker[1:], trained_alone(path, 2, 1)) for worker in (first, second)),
-        (replicas[1:], trained_alone(path, 1, 2)),
+        *((worker[1:3], trained_alone(path, 2, 1)) for worker in (first, second)),
+        (replicas[1:3], trained_alone(path, 1, 2)),
     ]:
         for ours, theirs in zip(found, alone, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5)
