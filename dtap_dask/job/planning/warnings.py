@@ -65,13 +65,15 @@ def source_warnings(
     if job.output.shuffle == "mixed" and len(tasks) > 1 and smallest < MIXED_FROM and rows > LOADED_ROWS:
         yield (
             f"The rows of a shard come from only {count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
-            f"source has {len(groups):,}. Write it with smaller row groups; load(shuffle=True) mixes shards further."
+            f"source has {len(groups):,}. Write it with smaller row groups, or use `output.shuffle: global`; "
+            "load(shuffle=True) mixes shards further."
         )
     largest = int(groups.raw_bytes.max())
     if largest > OWN_TASK_BYTES:
+        alone = "" if job.output.shuffle == "global" else ", and its rows are mixed only among themselves"
         yield (
-            f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed, and its "
-            "rows are mixed only among themselves. Row groups of 16 to 128 MiB work better."
+            f"The largest row group holds {largest / 2**20:,.0f} MiB of the needed columns: it is streamed{alone}. Row "
+            "groups of 16 to 128 MiB work better."
         )
     yield from _pruning_warnings(notes)
 

@@ -346,8 +346,9 @@ def test_few_row_groups_to_mix_are_told_where_loading_does_not_mix_all(
     job = job_on(write(tmp_path / "lake", rows, groups))
     told = "come from only 2 row groups (8 or more mix well): the source has 4."
     assert (told in warned(job)) == few
-    job["output"]["shuffle"] = "none"
-    assert not make_plan(job).warnings
+    for other in ("none", "global"):
+        job["output"]["shuffle"] = other
+        assert not make_plan(job).warnings
 
 
 @pytest.mark.parametrize("files", [1001, 999])
@@ -364,7 +365,9 @@ def test_a_huge_row_group_is_told(job: Document, monkeypatch: pytest.MonkeyPatch
     """With the limit lowered: a row group of half a gigabyte takes longer to write than it shows."""
     assert "The largest row group" not in warned(job)
     monkeypatch.setattr(warnings, "OWN_TASK_BYTES", 1000)
-    assert "Row groups of 16 to 128 MiB work better." in warned(job)
+    assert "and its rows are mixed only among themselves. Row groups of 16 to 128 MiB work better." in warned(job)
+    job["output"]["shuffle"] = "global"
+    assert "it is streamed. Row groups of 16 to 128 MiB work better." in warned(job)
 
 
 def test_missing_statistics_of_the_condition_are_told(tmp_path: Path) -> None:

@@ -184,7 +184,11 @@ def test_a_manifest_of_an_earlier_release(tmp_path: Path) -> None:
     path = tmp_path / "out/manifest.json"
     document = json.loads(path.read_text())
     assert document.pop("parity") is not None
+    for part in document["splits"].values():
+        assert 0 < part.pop("quality") < 1
+        assert [shard.pop("same_group") > 0 for shard in part["shards"]]
     path.write_text(json.dumps(document))
     manifest = read_manifest(open_store(str(tmp_path / "out")))
     assert manifest.parity is None
+    assert [(part.quality, part.shards[0].same_group) for part in manifest.splits.values()] == [(None, None)] * 2
     assert "transform:" not in manifest.in_words()
