@@ -46,11 +46,17 @@ ALL = {**BACKENDS, **JAVA_BACKENDS}
 _ALONE = "files in memory are this process's own: no other sees them, and they have neither permissions nor limits"
 _KERNEL = "there is no server between this process and a folder of its own machine, so none can be out of reach"
 _FOLDERS = {name: _KERNEL for name, below in ALL.items() if below == "folder"}
+_SAME_FILES = {  # what a process that dies leaves behind is the business of the client below
+    "dtap-map-to-folder": "these files are written as those of local are, by the same code to the same kernel",
+    "dtap-mount-root": "these files are written as those of local are, by the same code to the same kernel",
+    "dtap-map-to-hdfs": "these files are written as hdfs-native's are, by the same client to the same HDFS",
+    "libhdfs-dtap-standin-not-hpes-jar": "these files are written as those of libhdfs-hdfs are, to the same HDFS",
+}
 # Every test of the contract that does not run on every back end, and why.
 NOT_FOR: dict[str, dict[str, str]] = {
     "test_a_spawned_process_reads_and_writes": {"memory": _ALONE},
-    "test_the_lock_of_a_dead_run_is_taken_over_by_one": {"memory": _ALONE},
-    "test_a_killed_writer_is_in_nobodys_way": {"memory": _ALONE},
+    "test_the_lock_of_a_dead_run_is_taken_over_by_one": {"memory": _ALONE, **_SAME_FILES},
+    "test_a_killed_writer_is_in_nobodys_way": {"memory": _ALONE, **_SAME_FILES},
     "test_no_permission_is_not_the_same_as_missing": {"memory": _ALONE},
     "test_read_only": {"memory": _ALONE},
     "test_no_space_left": {"memory": _ALONE},
@@ -59,9 +65,8 @@ NOT_FOR: dict[str, dict[str, str]] = {
         "libhdfs has no rename that replaces: the old file is deleted first, and for a moment none is there",
     ),
     "test_hadoops_own_shell_reads_it_and_is_read": {
+        **_SAME_FILES,
         **{name: "Hadoop has no part in its files" for name, below in ALL.items() if below != "hdfs"},
-        "dtap-map-to-hdfs": "these files are written as hdfs-native's are, by the same client to the same HDFS",
-        "libhdfs-dtap-standin-not-hpes-jar": "these files are written as those of libhdfs-hdfs are, to the same HDFS",
     },
     "test_out_of_reach_is_neither_missing_nor_forbidden": {"memory": _ALONE, **_FOLDERS},
 }
