@@ -19,7 +19,7 @@ DASK = str(Path(sys.executable).with_name("dask"))
 
 @dataclass(frozen=True)
 class DaskProcesses:
-    """A scheduler and its workers, a nanny beside each; `folder` has their logs and the scheduler file."""
+    """A scheduler and its workers, without nannies; `folder` has their logs and the scheduler file."""
 
     folder: Path
     scheduler: subprocess.Popen[bytes]
@@ -61,7 +61,7 @@ def dask_processes(folder: Path, workers: int, *of_workers: str, dashboard: bool
     started = [cluster.scheduler]
     try:
         until(lambda: file.exists() and file.read_text().endswith("\n}"))  # it is written in two steps
-        started += [begin(f"worker-{i}", "worker", *of_workers) for i in range(workers)]
+        started += [begin(f"worker-{i}", "worker", "--no-nanny", *of_workers) for i in range(workers)]
         with cluster.client() as client:
             client.wait_for_workers(workers, timeout=HANG)
         yield cluster

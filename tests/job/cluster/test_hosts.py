@@ -183,8 +183,9 @@ def cluster(hosts: Hosts) -> Hosts:
     """A scheduler and two workers."""
     listen = ["--host", HOSTS["head"], "--port", "8786", "--protocol", "tls", "--dashboard-address", "127.0.0.1:0"]
     hosts.begin("head", "scheduler.log", "distributed.cli.dask_scheduler", *listen)
+    options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
     for name in ("one", "two"):
-        hosts.begin(name, f"{name}.log", "distributed.cli.dask_worker", ADDRESS, "--nthreads", "1", "--no-dashboard")
+        hosts.begin(name, f"{name}.log", "distributed.cli.dask_worker", ADDRESS, *options)
     until(lambda: len(hosts.workers()) == 2, "both workers are there")
     return hosts
 

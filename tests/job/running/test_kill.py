@@ -87,17 +87,17 @@ def test_a_client_killed_while_writing_can_be_resumed(place: Path, undisturbed: 
     gate = Gate(place)
     gate.close(after=2)
     output = place / "out"
-    with subprocess.Popen(command(3), cwd=place, stderr=subprocess.DEVNULL, env=gate.environment) as process:
+    with subprocess.Popen(command(2), cwd=place, stderr=subprocess.DEVNULL, env=gate.environment) as process:
         until(lambda: finished_tasks(output) >= 2)
         process.kill()
     assert not (output / "manifest.json").exists()
     assert finished_tasks(output) < TASKS
 
-    unasked = subprocess.run(command(3), cwd=place, capture_output=True, text=True, check=False)
+    unasked = subprocess.run(command(1), cwd=place, capture_output=True, text=True, check=False)
     assert unasked.returncode == 2
     assert "holds an unfinished run of this job. Continue it with --resume" in unasked.stderr
     gate.open()
-    again = [*command(3), "--resume"]
+    again = [*command(1), "--resume"]
     resumed = subprocess.run(again, cwd=place, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     assert "what was fitted is kept" in resumed.stderr

@@ -29,6 +29,7 @@ from dtap_dask.job.status.snapshot import ENDED, TOPIC
 from dtap_dask.records.lock import lock
 from dtap_dask.storage import open_store
 from held_runs import TASKS, Gate, eight_tasks, finished_tasks, working_in
+from in_process import run_in_process
 from waiting import HANG, until
 
 SECRET = "Tr0ub4dor-and-3"
@@ -378,7 +379,7 @@ def test_the_folder_knows_what_a_lost_scheduler_has_left(
     assert "--resume" in shown.stdout
     waited = typed("wait", "out")
     assert waited.exit_code == 4
-    resumed = dtap_dask.run("job.yaml", cluster=ClusterOptions(workers=2), resume=True, progress="silent")
+    resumed = run_in_process("job.yaml", resume=True)
     assert resumed.splits["train"].rows > 0
     assert digests(place / "out") == undisturbed
 
