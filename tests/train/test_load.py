@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -371,15 +369,3 @@ def test_workers_share_the_batches(plain_path: str) -> None:
     parts = [numbers(worker) for worker in workers]
     assert sorted(row for part in parts for row in part) == list(range(420))
     assert all(parts)
-
-
-def test_dask_is_never_imported(plain_path: str) -> None:
-    code = (
-        "import sys, dtap_dask\n"
-        f"for _ in dtap_dask.load({plain_path!r}): pass\n"
-        f"dtap_dask.inputs({plain_path!r})\n"
-        "assert 'tensorflow' in sys.modules\n"
-        "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('dask', 'distributed', 'dask_ml')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "[]", done.stderr

@@ -325,12 +325,16 @@ def test_an_iterator_left_in_the_middle_lets_go_of_all(far: Far, batches_read: i
 IN_A_THREAD = "threading.Thread(target=lambda: next(iterator), daemon=True).start()"
 
 
-def test_a_program_may_end_in_the_middle(far: Far) -> None:
+def test_a_program_may_end_in_the_middle_and_never_imports_dask(far: Far) -> None:
     """With one iterator that has been read from, one that was given up, and one whose first batch is under way."""
+    found = "sorted(name for name in sys.modules if name.partition('.')[0] in ('dask', 'distributed', 'dask_ml'))"
     ends(
         far,
+        f"for _ in dtap_dask.load({far.path!r}): pass\ndtap_dask.inputs({far.path!r})\n"
         "kept = begin(); next(kept)\niterator = begin(); next(iterator); del iterator\n"
         f"iterator = begin(); {IN_A_THREAD}; time.sleep(1)",
+        first=f"atexit.register(lambda: print('tensorflow' in sys.modules, {found}))",
+        last="True []\n",
     )
 
 
