@@ -38,9 +38,13 @@ if has_room_for_tests(MEMORY):  # thousands of files are synced, which takes min
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process is left alone with one at the end."""
+    """Files with slow tests come first and those of features last, so that no process is left alone with a long one.
+
+    The latter take a few seconds each; a file is never divided among processes.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    features = Path(__file__).with_name("features")
+    items.sort(key=lambda item: (item.path not in slow, features in item.path.parents))
 
 
 def pytest_collection_finish() -> None:
