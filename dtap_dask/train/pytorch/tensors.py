@@ -76,15 +76,15 @@ def _columns(columns: dict[str, Any]) -> TorchColumns:
 
 
 def _value(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "O":
+            return value
+        if value.dtype.kind == "V":  # bfloat16 of ml_dtypes, which PyTorch does not know
+            return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(value)
     if isinstance(value, dict):
         return _columns(value)
-    if isinstance(value, Ragged):
-        return Ragged(*map(_value, value))
-    if not isinstance(value, np.ndarray) or value.dtype == object:
-        return value
-    if value.dtype.name == "bfloat16":  # of ml_dtypes, which PyTorch does not know
-        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(value)
+    return Ragged(*map(_value, value)) if isinstance(value, Ragged) else value
 
 
 def separated(value: Any, rows: int) -> list[Any]:
