@@ -16,9 +16,10 @@ import pytest
 
 import dtap_dask
 from datasets import in_memory
-from dtap_dask.errors import JobError, OutputError
+from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.loading.columns import Ragged
 from dtap_dask.records.example import Layout
+from float_rows import FIXED, LISTS, arrays, write_floats
 from numbered_rows import INFOS, PLAIN, values, write
 
 
@@ -181,6 +182,28 @@ def _same(column: Any, tensor: Any) -> None:
         assert isinstance(tensor, torch.Tensor)
         assert str(tensor.dtype) == f"torch.{column.dtype}"
     assert tensor.tolist() == column.tolist()
+
+
+@pytest.mark.parametrize("floats", ["float16", "bfloat16"])
+def test_floats_in_fewer_bytes(tmp_path: Path, floats: Any) -> None:
+    given = arrays()
+    path = write_floats(tmp_path / "data", "blocks", LISTS, given)
+    plainly = [*dtap_dask.torch_batches(path, shuffle=False, floats=floats)]
+    rows = dtap_dask.torch_rows(path, floats=floats)
+    for features, label in (*plainly, *pickle.loads(pickle.dumps(plainly)), rows[range(21)]):
+        for name in ("single", "vector", "double"):
+            expected = torch.from_numpy(given[name]).to(getattr(torch, floats))
+            assert features[name].dtype == expected.dtype
+            assert torch.allclose(features[name], expected, rtol=0, atol=0, equal_nan=True), name
+        assert features["list"].values.dtype == getattr(torch, floats)
+        assert label.dtype == torch.float32
+    given["single"][3] = -7e4
+    path = write_floats(tmp_path / "more", "blocks", FIXED, given)
+    if floats == "float16":
+        with pytest.raises(DataError, match="'single' holds -70,000, but the largest number of float16"):
+            list(dtap_dask.torch_batches(path, floats=floats))
+        with pytest.raises(DataError, match="'single' holds -70,000"):
+            dtap_dask.torch_rows(path, floats=floats)[3]
 
 
 def test_tensors_share_the_memory_of_arrays(path: str) -> None:
