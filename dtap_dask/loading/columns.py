@@ -13,6 +13,7 @@ import pyarrow as pa
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.decode import Decoder, parts_of
+from dtap_dask.loading.precision import before_cast, cast
 from dtap_dask.records import columns
 
 
@@ -42,8 +43,9 @@ def unpacked(
 
 def _vector(decoder: Decoder, packed: Rows, dtype: str, infos: Sequence[FeatureInfo]) -> npt.NDArray[Any]:
     """Features of one delivered dtype side by side: [rows, width]."""
-    parts = parts_of(decoder.spans, {info.name for info in infos})
-    return np.concatenate([packed[stored][:, part] for stored, part in parts], axis=1, dtype=dtype, casting="unsafe")
+    names = {info.name for info in infos}
+    parts = [before_cast(packed[stored][:, part], dtype) for stored, part in parts_of(decoder.spans, names)]
+    return np.concatenate(parts, axis=1, dtype=dtype, casting="unsafe")
 
 
 def _of_matrix(
@@ -59,14 +61,12 @@ def _of_matrix(
         if dtype is None:
             continue
         if scalar:
-            found.update(
-                zip((info.name for info in members), np.ascontiguousarray(values.T).astype(dtype), strict=True)
-            )
+            found.update(zip((info.name for info in members), cast(np.ascontiguousarray(values.T), dtype), strict=True))
             continue
         start = 0
         for info in members:
             stop = start + columns.width(info)
-            found[info.name] = values[:, start:stop].astype(dtype).reshape(len(values), *info.shape)
+            found[info.name] = cast(values[:, start:stop], dtype).reshape(len(values), *info.shape)
             start = stop
     return found
 
@@ -76,5 +76,5 @@ def _variable(info: FeatureInfo, array: pa.Array, dtype: str) -> Any:
         return np.array(array.to_pylist(), object)
     offsets = array.offsets.to_numpy()
     values = array.flatten()
-    numbers = np.array(values.to_pylist(), object) if info.stored == "bytes" else values.to_numpy().astype(dtype)
+    numbers = np.array(values.to_pylist(), object) if info.stored == "bytes" else cast(values.to_numpy(), dtype)
     return Ragged(numbers, offsets - offsets[0]) if None in info.shape else numbers.reshape(len(array), *info.shape)

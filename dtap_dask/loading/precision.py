@@ -34,6 +34,16 @@ def largest(dtype: str) -> float:
     return float(ml_dtypes.finfo(np.dtype(dtype)).max)  # type: ignore[no-untyped-call]
 
 
+def before_cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """What to cast to a dtype, so that all loaders round alike: TensorFlow rounds float64 to float32 before float16."""
+    return values.astype(np.float32) if dtype == "float16" and values.dtype == np.float64 else values
+
+
+def cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """A copy of the values in a dtype in which they are delivered."""
+    return before_cast(values, dtype).astype(dtype)
+
+
 def refuse_overflow(
     spans: Mapping[str, Sequence[FeatureInfo]], variable: Sequence[FeatureInfo], packed: Rows, dtypes: Mapping[str, str]
 ) -> None:

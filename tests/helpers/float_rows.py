@@ -29,12 +29,15 @@ ROWS = 21
 
 
 def arrays(seed: int = 0) -> dict[str, Any]:
-    """The columns of LISTS as arrays; features have NaN, infinities, and numbers that are subnormal or rounded."""
+    """The columns of LISTS as arrays.
+
+    Features have NaN, infinities, and numbers that are subnormal, rounded, or nearly between two of float16.
+    """
     random = np.random.default_rng(seed)
 
     def floats(*shape: int) -> Any:
         found = random.normal(0, 1, shape) * 10.0 ** random.integers(-9, 5, shape)
-        found.flat[:6] = [np.nan, np.inf, -np.inf, -0.0, 65504, 1e-7]
+        found.flat[:7] = [np.nan, np.inf, -np.inf, -0.0, 65504, 1e-7, 1 + 2**-11 + 1e-12]
         return np.clip(found, -65504, 65504, where=np.isfinite(found), out=found)
 
     return {
