@@ -186,7 +186,7 @@ def test_a_manifest_of_an_earlier_release(tmp_path: Path) -> None:
     assert document.pop("parity") is not None
     for part in document["splits"].values():
         assert 0 < part.pop("quality") < 1
-        assert [shard.pop("same_group") > 0 for shard in part["shards"]]
+        assert all(shard.pop("same_group") > 0 for shard in part["shards"])
     path.write_text(json.dumps(document))
     manifest = read_manifest(open_store(str(tmp_path / "out")))
     assert manifest.parity is None
