@@ -37,10 +37,23 @@ def _within_fit(section: Section, dataset: Path, rounds: int, most: int) -> None
             aim = at_least(0.6) if steps > 1 else None
             section.ratios.append(Ratio(figure, ours(section, batch), "x as fast", aim))
             for _ in range(rounds):
-                figure.add(*loading.fit_seconds(dataset, batch, steps, most))
+                figure.add(*loading.fit_seconds(loading.ours(dataset, batch), loading.Empty(), steps, most))
+        _dlrm(section, dataset, batch, rounds, most // 5)
     for _ in range(rounds):
         middle.values.append(loading.seconds_from_the_middle(dataset, 1024))
     section.figures.append(middle)
+
+
+def _dlrm(section: Section, dataset: Path, batch: int, rounds: int, most: int) -> None:
+    """What a small model trains, and what it would train if it waited for nothing."""
+    loaded = Figure(f"load {batch}: ours, in fit of a small DLRM, as_vectors, int32")
+    repeated = Figure(f"load {batch}: one batch repeated, in fit of a small DLRM")
+    section.figures += [loaded, repeated]
+    section.ratios.append(Ratio(loaded, repeated, "x as fast"))
+    for _ in range(rounds):
+        data, model = loading.packed(dataset, batch), loading.SmallDlrm(dataset)
+        loaded.add(*loading.fit_seconds(data, model, STEPS[-1], most))
+        repeated.add(*loading.fit_seconds(loading.one_batch(data), model, STEPS[-1], most))
 
 
 def ours(section: Section, batch: int) -> Figure:
