@@ -105,7 +105,7 @@ def spent(stage: FeedStage, begin: float, read: int = 0) -> None:
 class LoopTimes(NamedTuple):
     """The batches that a loop took; since it got the first, the seconds, and those of them that it waited for the next.
 
-    `own` are those of the latter in which its own thread made the batches.
+    `own` are those of the latter in which no thread read for it, but batches were made of what had been read.
     """
 
     batches: int
@@ -158,13 +158,20 @@ class LoopMeter:
         own = 0.0 if self._received is None else max(0.0, self._waited - self._blocked)
         return LoopTimes(self._batches, self._last - self._first, self._waited, own) if self._batches else None
 
-    def stats(self, times: LoopTimes | None, size: int | None, out: int | None = None) -> dict[str, Any]:
+    def stats(
+        self, times: LoopTimes | None, size: int | None, out: int | None = None, threads: int = 0
+    ) -> dict[str, Any]:
         """See `Batches.stats`: for a loop with these times over batches of `size` rows, None if that is unknown.
 
-        `out` are the rows that were read for this loop, if it is not all that were read since it began.
+        `out` are the rows that were read for this loop, if it is not all that were read since it began. `threads` read
+        and make batches by turns, where that is not seen: while the loop waits, they do what they do not read.
         """
         now = self._totals()
         read, stages = now.since(self._begun), now.since(self._base)
+        seconds: dict[FeedStage, float] = {stage: getattr(stages, stage) for stage in STAGES}
+        if times and threads:
+            times = times._replace(own=max(0.0, times.waited - sum(seconds.values()) / threads))
+        seconds["decode"] += times.own * max(1, threads) if times else 0.0
         out = read.rows if out is None else out
         rows = min(times.batches * size, out) if times and size else None
         waiting = times.waited / times.seconds if times and times.seconds else None
@@ -180,7 +187,7 @@ class LoopMeter:
             "bytes_per_second": None if per_second is None else per_second * row_bytes,
             "waiting": waiting,
             "bottleneck": _bottleneck(stages, times) if waiting is not None and waiting > MUCH else None,
-            "stages": {stage: getattr(stages, stage) for stage in STAGES},
+            "stages": seconds,
             "queues": {
                 "records": now.reading,
                 "decoded": None if rows is None else out - (rows if received is None else received),
@@ -191,7 +198,7 @@ class LoopMeter:
 
 
 def _bottleneck(stages: FeedTotals, times: LoopTimes | None) -> FeedStage | None:
-    """The stage with the most seconds; the loop's own thread, if it waited for no others, decodes."""
+    """The stage of reading with the most seconds, unless the loop waited longer for batches made of what was read."""
     if times is not None and times.own > times.waited / 2:
         return "decode"
     longest = max(STAGES, key=lambda stage: float(getattr(stages, stage)))

@@ -39,11 +39,6 @@ class GraphNumbers:
         found: list[float] = self._variable.numpy().tolist()
         return found
 
-    def add(self, numbers: list[tf.Tensor]) -> None:
-        """Add to each number."""
-        with tf.device(_CPU):
-            self._variable.assign_add(tf.stack(numbers), read_value=False)
-
     def change(self, changed: Callable[[tf.Tensor], tf.Tensor]) -> None:
         """Replace the numbers by a function of them."""
         with tf.device(_CPU):
@@ -79,10 +74,10 @@ class StepClock:
 
     def timed(self, take: Callable[[], Any]) -> Any:
         """What `take` takes from an iterator, in the graph of a function. Its first batch is not waited for."""
-        begin = now(None if self.after is None else tf.identity(self.after))
+        begin = _now(None if self.after is None else tf.identity(self.after))
         with tf.control_dependencies([begin]):
             got = take()
-        end = now(got)
+        end = _now(got)
         is_batch = got.has_value() if isinstance(got, tf.experimental.Optional) else tf.constant(True)
 
         def changed(numbers: tf.Tensor) -> tf.Tensor:
@@ -95,7 +90,7 @@ class StepClock:
         return got
 
 
-def now(after: Any) -> tf.Tensor:
+def _now(after: Any) -> tf.Tensor:
     """Seconds since 1970, once all tensors of a structure have been computed."""
     tensors = [part for part in tf.nest.flatten(after, expand_composites=True) if part is not None]
     with tf.device(_CPU), tf.control_dependencies(tensors):

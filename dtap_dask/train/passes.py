@@ -18,12 +18,12 @@ import tensorflow as tf
 
 from dtap_dask.errors import DtapError
 from dtap_dask.loading.epoch import ReaderPass
-from dtap_dask.loading.feed import FeedTotals, LoopMeter
+from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.source import RowSource
 from dtap_dask.train import ending
-from dtap_dask.train.clock import GraphNumbers, StepClock, now
+from dtap_dask.train.clock import StepClock
 from dtap_dask.train.forms import Form, MatrixForm, RecordForm, as_it_is
 
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
@@ -51,11 +51,10 @@ class Passes(ABC):
             MatrixForm(self._decoder, options) if self._decoder.quick else RecordForm(source.split, options)
         )
         self.clock: StepClock | None = None  # measures the steps of functions, if one was wanted
-        self._converting = GraphNumbers(1)  # seconds that TensorFlow took to make columns of pieces
         self.iterators = self._taken_from = 0  # that were made, and the newest of those that functions took from
         self._size: int | None = options.size  # of what the current loop takes, if that is batches
         self._since = self._rows = 0  # the first pass of the current loop, and the rows that were read for it
-        self._loop = LoopMeter(self._read_so_far)
+        self._loop = LoopMeter(self._of.read_so_far)
         ending.prepare()
 
     @property
@@ -66,7 +65,7 @@ class Passes(ABC):
     def begin_loop(self, *, batches: bool) -> LoopMeter:
         """Measure a loop that begins now, over the loaded batches or over something that was made from them."""
         self._since, self._rows, self._size = len(self.begun), 0, self._options.size if batches else None
-        self._loop = LoopMeter(self._read_so_far)
+        self._loop = LoopMeter(self._of.read_so_far)
         return self._loop
 
     def begin_epoch(self, clock: StepClock) -> None:
@@ -76,7 +75,7 @@ class Passes(ABC):
             self._rows -= min(times.batches * self._options.size, self._rows)
         else:
             self._since, self._rows = len(self.begun), 0
-        self._size, self._loop = self._options.size, LoopMeter(self._read_so_far)
+        self._size, self._loop = self._options.size, LoopMeter(self._of.read_so_far)
         clock.reset()
 
     def first_taken(self) -> None:
@@ -87,12 +86,8 @@ class Passes(ABC):
     def stats(self) -> dict[str, Any]:
         """See LoopDataset.stats."""
         times = self._loop.times or (self.clock.times if self.clock is not None else None)
-        found = self._loop.stats(times, self._size, self._rows)
+        found = self._loop.stats(times, self._size, self._rows, self._threads)
         return {**found, "skipped_records": self._of.skipped.count}
-
-    def _read_so_far(self) -> FeedTotals:
-        (seconds,) = self._converting.read()
-        return self._of.read_so_far().plus(FeedTotals(decode=seconds))
 
     @abstractmethod
     def windows(self) -> tf.data.Dataset:
@@ -120,10 +115,7 @@ class Passes(ABC):
         """A piece in the structure of a batch: `failure` is what was wrong, if anything, the others the arrays."""
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(failure, ""), [failure])]):
             arrays = list(map(tf.identity, tensors))
-        begin = now(arrays)
-        found = self._form.structured(arrays)
-        self._converting.add([now(found) - begin])
-        return found
+        return self._form.structured(arrays)
 
 
 class WindowPasses(Passes):

@@ -14,7 +14,9 @@ import pytest
 import tensorflow as tf
 
 from dtap_dask.errors import JobError
+from dtap_dask.loading.batches import batches
 from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
 from dtap_dask.train import feed_rate, passes
@@ -206,6 +208,18 @@ def test_epochs_and_iterators_are_measured_by_themselves(path: str) -> None:
     other = loaded(path, seed=1)
     assert fitted(model, other)["rows_per_second"][0] > 0
     assert other.stats()["batches"] == 24
+
+
+@pytest.mark.parametrize("way", [load, batches])
+def test_of_a_mixture_all_components_are_measured(path: str, monkeypatch: pytest.MonkeyPatch, way: Any) -> None:
+    SLOWED["disk"](monkeypatch)
+    data = way(Mixture({"a": Component(path), "b": Component(path)}), batch_size=SIZE, features=["fare"])
+    for _ in data:
+        pass
+    found = data.stats()
+    assert (found["bottleneck"], found["rows"], found["queues"]["records"]) == ("disk", 2 * ROWS, 0)
+    assert found["waiting"] > 0.5
+    assert found["bytes"] == 2 * sum(file.stat().st_size for file in Path(path).glob("train/*"))
 
 
 def test_without_the_callback_functions_are_not_measured(path: str) -> None:
