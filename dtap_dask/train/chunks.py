@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError
+from dtap_dask.loading.mixture.source import MixtureSource
+from dtap_dask.loading.options import BatchOptions
+from dtap_dask.records import columns
 from dtap_dask.train.forms import as_it_is
 from dtap_dask.train.passes import Passes
+
+OPEN = 2  # passes of components in place; there is no way to know which of them were given up
+_END = b"end"  # in place of what was wrong with a chunk: there is none
 
 
 class ChunkPasses(Passes):
     """The passes of a mixture, whose chunks come one after the other from a generator with threads of its own."""
 
+    def __init__(self, source: MixtureSource, options: BatchOptions, start: Any):
+        super().__init__(source, options, start)
+        self._source = source
+        self._open: dict[int, Generator[list[Any]]] = {}
+        self._given: dict[int, int] = {}  # rows of each pass
+
     def windows(self) -> tf.data.Dataset:
-        """See Passes."""
-        signature = tuple(tf.TensorSpec(None, dtype) for dtype in [tf.string, *self._form.dtypes])
-        chunks = tf.data.Dataset.from_generator(self._chunks, output_signature=signature)
+        """See Passes. As for WindowPasses, a pass over staged shards must be closed if the iterator is given up."""
+        dtypes = [tf.string, *self._form.dtypes]
+        if self._source.staged:
+            signature = tuple(tf.TensorSpec(None, dtype) for dtype in dtypes)
+            chunks = tf.data.Dataset.from_generator(self._staged, output_signature=signature)
+        else:
+            begin = as_it_is(lambda _: tf.numpy_function(self._start, [], tf.int64))
+            following = as_it_is(lambda number: tf.numpy_function(self._next, [number], dtypes))
+            passes = tf.data.Dataset.range(1).map(begin)
+            numbers = passes.flat_map(as_it_is(lambda number: tf.data.Dataset.from_tensors(number).repeat()))
+            chunks = numbers.map(following).take_while(as_it_is(lambda failure, *_: tf.not_equal(failure, _END)))
         return chunks.map(as_it_is(self._structured), num_parallel_calls=self._threads)
 
-    def _chunks(self) -> Iterator[tuple[Any, ...]]:
-        number = self._start()
+    def _next(self, number: int) -> list[Any]:
+        """The next chunk of a pass; one that nobody has read from for long is opened again."""
+        with self._lock:
+            found = self._open.pop(number, None) or self._chunks(number)
+            self._open[number] = found
+            while len(self._open) > OPEN:
+                del self._open[next(iter(self._open))]
+        return next(found, None) or [_END, *self._form.none()]
+
+    def _staged(self) -> Iterator[tuple[Any, ...]]:
+        yield from map(tuple, self._chunks(self._start()))
+
+    def _chunks(self, number: int) -> Generator[list[Any]]:
+        """The chunks of a pass that are left of it."""
+        begun, given = self.begun[number], self._given.setdefault(number, 0)
+        batches, rest = divmod(given, self.batch_size)
+        position = replace(begun, row=begun.row + batches * self.batch_size)
         try:
-            for rows in self._of.packed(self.begun[number], self._options, self._decoder, self._threads):
-                yield tuple(self._found(number, self._form.packed(rows)))
+            for rows in self._source.packed(position, self._options, self._decoder, self._threads):
+                count = columns.row_count(rows)
+                taken = min(rest, count)
+                rest -= taken
+                self._given[number] += count - taken
+                yield self._found(number, self._form.packed(columns.cut(rows, taken, count)))
         except DtapError as error:
-            yield tuple(self._failed(error))
+            yield self._failed(error)
         except RuntimeError as error:
             if "shutdown" not in str(error):  # at the end of the program, in which pools refuse tasks
                 raise

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from datasets import in_memory, write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError, StorageError
+from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import Batches, batches
 from dtap_dask.loading.columns import Ragged
-from dtap_dask.loading.mixture import draws
 from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.loading.mixture.draws import EpochDraws
+from dtap_dask.loading.mixture.opening import opened
+from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.records.example import Layout
 from mixtures import FIRST, SHARDS, all_kinds, dataset, numbers, of, rows_of
 from numbered_rows import INFOS, PLAIN, values
@@ -39,7 +41,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of them in an epoch."""
-    monkeypatch.setattr(draws, "CHUNK", 16)
+    monkeypatch.setattr(MixtureSource, "chunk", 16)
 
 
 def mixture(paths: dict[str, str], *, repeat: str = "", **weights: float) -> Mixture:
@@ -51,6 +53,9 @@ def alone(path: str, epochs: int, **options: Any) -> list[int]:
     """The rows of the first epochs of a component by itself."""
     data = batches(path, kept=True, **options)
     return [row for _ in range(epochs) for row in rows_of(data)]
+
+
+CHUNK = 16_384
 
 
 # Draws.
@@ -69,7 +74,7 @@ def test_draws_are_those_of_one_row_after_the_other(
     """Also where a place is found at once. A component without rows left is drawn no more; an epoch ends in time."""
     left = rows[: len(weights)]
     found, places = list[int](), list[int]()
-    drawn = EpochDraws((seed, 3), weights, left)
+    drawn = EpochDraws((seed, 3), weights, left, 16)
     place = drawn.first
     while len(found) < 400 and (following := drawn.after(place)) is not place:
         places.append(place.row)
@@ -82,17 +87,16 @@ def test_draws_are_those_of_one_row_after_the_other(
         assert [found.count(number) for number in once] == [left[number] for number in once]
         assert drawn.end == len(found)
         assert not found or found[-1] in once
-    again = EpochDraws((seed, 3), weights, left)
+    again = EpochDraws((seed, 3), weights, left, 16)
     for row in data.draw(st.lists(st.integers(0, max(0, len(found) - 1)), max_size=5)):
         place, within = again.located(row)
         assert not found or again.choices(place)[within] == found[row]
 
 
-def test_shares_are_those_of_independent_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_are_those_of_independent_draws() -> None:
     """At the beginning of a chunk as over many chunks; neighbours are independent."""
-    monkeypatch.undo()
     weights = [5, 0.25, 2.75, 2]
-    drawn = EpochDraws((7, 0), weights, [None] * 4)
+    drawn = EpochDraws((7, 0), weights, [None] * 4, CHUNK)
     found, place = list[Any](), drawn.first
     for _ in range(40):
         found.append(drawn.choices(place))
@@ -106,13 +110,13 @@ def test_shares_are_those_of_independent_draws(monkeypatch: pytest.MonkeyPatch) 
         share = weights[one] * weights[other] / 100
         assert abs(count - share * n) < 6 * math.sqrt(n * share)
     sizes = [int((each == 0).sum()) for each in found]
-    assert 0.4 < np.var(sizes) / (draws.CHUNK * 0.25) < 2  # binomial, not the same number in each chunk
+    assert 0.4 < np.var(sizes) / (CHUNK * 0.25) < 2  # binomial, not the same number in each chunk
 
 
 def test_draws_are_pinned() -> None:
-    drawn = EpochDraws((5, 1), [3, 1], [40, None])
+    drawn = EpochDraws((5, 1), [3, 1], [40, None], 16)
     assert drawn.choices(drawn.first).tolist() == PINNED
-    assert EpochDraws((5, 2), [3, 1], [40, None]).choices(drawn.first).tolist() != PINNED
+    assert EpochDraws((5, 2), [3, 1], [40, None], 16).choices(drawn.first).tolist() != PINNED
 
 
 PINNED = [0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
@@ -385,6 +389,22 @@ def test_a_loop_that_ends_early_leaves_no_threads(paths: dict[str, str]) -> None
 def test_rows_are_chosen_in_each_component(paths: dict[str, str]) -> None:
     data = batches(mixture(paths), kept=True, where="row % 2 = 0", take=10)
     assert sorted(rows_of(data)) == [row for name in ("few", "many") for row in numbers(name)[:10] if row % 2 == 0]
+
+
+def test_chunks_of_long_rows_are_small(paths: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    long = FeatureInfo("long", "feature", "float32", "float32", (1 << 14,))  # 64 KiB
+    path = write_dataset(
+        tmp_path, (long,), Layout("blocks", 4), {"train": [8]}, lambda _, rows: {"long": np.ones((rows, 1 << 14), "f4")}
+    )
+    arguments: dict[str, Any] = {
+        "readers": None, "storage": None, "features": None, "kept": False, "label": True, "as_vectors": False,
+        "ids": "int64", "remainder": None,
+    }  # fmt: skip
+    for one, chunk in ((path, 1023), (paths["many"], 65_536)):
+        source, _ = opened(Mixture({"one": Component(one)}), "train", 8, True, 0, **arguments)
+        assert isinstance(source, MixtureSource)
+        assert source.chunk == chunk
 
 
 # Bad input.

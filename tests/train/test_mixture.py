@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import tensorflow as tf
 from datasets import in_memory
 from dtap_dask.errors import JobError, OutputError
 from dtap_dask.loading.batches import batches
-from dtap_dask.loading.mixture import draws
 from dtap_dask.loading.mixture.component import Component, Mixture
+from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.train.backup import Backup, saved_state
+from dtap_dask.train.chunks import OPEN
 from dtap_dask.train.load import load
+from dtap_dask.train.passes import DECODERS
 from mixtures import all_kinds, dataset, rows_of
 from same_batches import same
 
@@ -31,7 +34,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of them in an epoch."""
-    monkeypatch.setattr(draws, "CHUNK", 32)
+    monkeypatch.setattr(MixtureSource, "chunk", 32)
 
 
 def mixture(paths: dict[str, str], repeat: str = "") -> Mixture:
@@ -90,6 +93,25 @@ def test_positions_and_checkpoints(paths: dict[str, str], repeat: str, tmp_path:
         ours = batches(mixture(paths, repeat), state=state, **options)
         assert rows_of(itertools.islice((batch for _ in range(3) for batch in ours), 4)) == rest
     assert state["epoch"] == (0 if repeat == "few many" else 2)
+
+
+def test_iterators_at_the_same_time_and_ones_given_up(paths: dict[str, str]) -> None:
+    """More passes than are kept open: the others are opened again. Those that were given up do not keep threads."""
+    options: dict[str, Any] = {"batch_size": 10, "kept": True}
+    ours = batches(mixture(paths, "few"), **options)
+    epochs = [rows_of(ours) for _ in range(OPEN + 2)]
+    data = load(mixture(paths, "few"), **options)
+    found: list[list[int]] = [[] for _ in epochs]
+    for parts in tf.data.Dataset.zip(*([data] * len(epochs))):
+        for rows, batch in zip(found, parts, strict=True):
+            rows.extend(rows_of([batch]))
+    count = min(map(len, found))
+    assert sorted(rows[:count] for rows in found) == sorted(rows[:count] for rows in epochs)
+    endless = load(mixture(paths, "few many"), **options)
+    for _ in range(OPEN + 6):
+        next(iter(endless))
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("dtap_dask loading")]
+    assert len(threads) <= 2 * OPEN * DECODERS
 
 
 def test_staged_components(paths: dict[str, str], tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.decode import Decoder
-from dtap_dask.loading.mixture.draws import CHUNK
 from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.order import WINDOW_ROWS
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest_build import feature_spec
@@ -68,7 +68,7 @@ def common(first: DatasetSplit, options: Sequence[BatchOptions]) -> DatasetSplit
             stored.setdefault(info.name, set()).add(info.stored)
     names = {info.name for info in options[0].infos}
     infos = tuple(replace(info, stored=_widest(info, stored[info.name])) for info in first.infos if info.name in names)
-    layout = Layout("blocks", CHUNK)
+    layout = Layout("blocks", WINDOW_ROWS)
     return replace(first, infos=infos, layout=layout, spec=feature_spec(infos, layout))
 
 

@@ -10,13 +10,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-CHUNK = 16_384  # the most rows whose components are drawn together
 _COMPONENTS = 1000  # tells these random sequences from those of EpochOrder, which have the same seed
 
 _ENDLESS = 1 << 62  # rows
 
 DrawnRows = npt.NDArray[np.int64]  # rows of each component
-Choices = npt.NDArray[np.uint16]  # the component of each row
+Choices = npt.NDArray[np.int64]  # the component of each row
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,14 @@ class EpochDraws:
     has of each is drawn before their order, so that the chunks of a long epoch are passed over in little time.
     """
 
-    def __init__(self, key: tuple[int, int], weights: Sequence[float], left: Sequence[int | None], row: int = 0):
-        """`key` is (seed, epoch); `left` has the rows that are left of each component, None where it is repeated."""
+    def __init__(
+        self, key: tuple[int, int], weights: Sequence[float], left: Sequence[int | None], chunk: int, row: int = 0
+    ):
+        """`key` is (seed, epoch); `left` has the rows that are left of each component, None where it is repeated.
+
+        `chunk` is the number of rows in a chunk.
+        """
+        self.chunk = chunk
         self._key, self._weights = key, np.array(weights, np.float64) / max(weights)
         self._repeated = np.array([rows is None for rows in left])
         self._left = np.array([rows or 0 for rows in left], np.int64)
@@ -84,12 +89,12 @@ class EpochDraws:
     def choices(self, place: ChunkPlace) -> Choices:
         """The component of each row of a chunk."""
         random, counts, left = self._draw(place)
-        found = random.permutation(np.repeat(np.arange(len(counts), dtype=np.uint16), counts))
+        found = random.permutation(np.repeat(np.arange(len(counts)), counts))
         ends = [
             int(np.flatnonzero(found == number)[left[number] - 1]) + 1
             for number in np.flatnonzero((left > 0) & (counts >= left)).tolist()
         ]
-        return found[: min(ends, default=CHUNK)]
+        return found[: min(ends, default=self.chunk)]
 
     def _counts(self, place: ChunkPlace) -> DrawnRows:
         _, counts, left = self._draw(place)
@@ -104,5 +109,5 @@ class EpochDraws:
         if self.endless or left[~self._repeated].any():
             active = np.flatnonzero(left)
             weights = self._weights[active]
-            counts[active] = random.multinomial(CHUNK, weights / weights.sum())
+            counts[active] = random.multinomial(self.chunk, weights / weights.sum())
         return random, counts, left

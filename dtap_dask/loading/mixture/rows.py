@@ -8,25 +8,20 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.loading.mixture.columns import Rearrangement
-from dtap_dask.loading.mixture.draws import CHUNK, Choices, DrawnRows, EpochDraws
+from dtap_dask.loading.mixture.draws import Choices, DrawnRows, EpochDraws
 from dtap_dask.loading.options import BatchOptions
 from dtap_dask.loading.position import Position
-from dtap_dask.loading.runs import RowNumbers
 from dtap_dask.loading.source import RowSource
 from dtap_dask.records import columns
 
-AHEAD = 8 * CHUNK  # rows of the mixture for which windows are decoded ahead,
-MOST = 4  # but no more windows of a component
+MOST = 4  # windows of a component that are decoded ahead
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,7 @@ def mixed_rows(
         for each in members
     ]
     rearranged = [Rearrangement(each, decoder) for each in decoders]
-    share = AHEAD / sum(each.weight for each in members)
+    share = 2 * draws.chunk / sum(each.weight for each in members)
     pending, ready = deque[Future[Rows]](), 0  # chunks mixed ahead: none of them before the first is given
     with ThreadPoolExecutor(threads, thread_name_prefix="dtap_dask loading") as pool, ExitStack() as stack:
         parts = list[ComponentRows]()
@@ -167,29 +162,10 @@ def _mixed(
 ) -> Rows:
     """The components' rows in the order of `choices`."""
     begin = perf_counter()
-    each, places = list[Rows](), list[RowNumbers]()
-    for number, (mine, rearrange) in enumerate(zip(parts, rearranged, strict=True)):
-        own, at = np.flatnonzero(choices == number), 0
-        for part in mine:
-            rows = columns.row_count(part)
-            each.append(rearrange(part))
-            places.append(own[at : at + rows])
-            at += rows
+    each = [rearrange(part) for mine, rearrange in zip(parts, rearranged, strict=True) for part in mine]
+    places = [np.flatnonzero(choices == number) for number in range(len(parts))]
     order = np.empty(len(choices), np.int64)
     order[np.concatenate(places)] = np.arange(len(choices))
-    found: Rows = {
-        name: _placed([part[name] for part in each], places, len(choices))
-        if isinstance(column, np.ndarray)
-        else pa.concat_arrays([part[name] for part in each]).take(pa.array(order))
-        for name, column in each[0].items()
-    }
+    found = columns.take(columns.join(each), order)
     feed.add(FeedTotals(shuffle=perf_counter() - begin))
-    return found
-
-
-def _placed(parts: Sequence[npt.NDArray[Any]], places: Sequence[RowNumbers], rows: int) -> npt.NDArray[Any]:
-    """Rows of all parts at their places, copied once."""
-    found = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
-    for part, place in zip(parts, places, strict=True):
-        found[place] = part
     return found

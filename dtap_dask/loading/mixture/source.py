@@ -20,6 +20,7 @@ from dtap_dask.loading.mixture.draws import EpochDraws
 from dtap_dask.loading.mixture.rows import Member, mixed_rows
 from dtap_dask.loading.mixture.state import ComponentState, MixtureState, read_state
 from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.order import WINDOW_BYTES, WINDOW_ROWS
 from dtap_dask.loading.position import Position, Readers
 from dtap_dask.loading.source import ENDLESS, UNKNOWN
 
@@ -66,6 +67,18 @@ class MixtureSource:
     split: DatasetSplit
     seed: int
     readers: Readers
+
+    @cached_property
+    def chunk(self) -> int:
+        """The number of rows in a chunk: as in a window, fewer where rows are long."""
+        wholes = [each.source.selection.whole for each in self.members]
+        longest = max(-(-each.record_bytes * each.records // each.rows) for each in wholes)
+        return max(1, min(WINDOW_ROWS, WINDOW_BYTES // longest))
+
+    @property
+    def staged(self) -> bool:
+        """Whether shards of a component are fetched to a cache."""
+        return any(each.source.cache is not None for each in self.members)
 
     @property
     def skipped(self) -> SkippedRecords:
@@ -172,9 +185,11 @@ class MixtureSource:
         return MixturePosition(self._epoch(0, [Position()] * len(self.members)))
 
     def _epoch(self, number: int, bases: Sequence[Position], row: int = 0, *, partial: bool = False) -> MixtureEpoch:
-        weights = [each.weight for each in self.members]
         left = [None if each.repeat else each.left(base) for each, base in zip(self.members, bases, strict=True)]
-        return MixtureEpoch(number, tuple(bases), EpochDraws((self.seed, number), weights, left, row), partial)
+        return MixtureEpoch(number, tuple(bases), self._draws(number, left, row), partial)
+
+    def _draws(self, epoch: int, left: Sequence[int | None], row: int = 0) -> EpochDraws:
+        return EpochDraws((self.seed, epoch), [each.weight for each in self.members], left, self.chunk, row)
 
     def _drawn(self, epoch: MixtureEpoch) -> list[int | None]:
         """The rows of each component in the rest of an epoch; None where the next one does not depend on it."""
@@ -189,8 +204,7 @@ class MixtureSource:
             Position(base.epoch) if rows is None else each.after(base, rows)
             for each, base, rows in zip(self.members, epoch.bases, self._drawn(epoch), strict=True)
         ]
-        weights = [each.weight for each in self.members]
-        draws = EpochDraws((self.seed, epoch.number), weights, [None] * len(self.members))
+        draws = self._draws(epoch.number, [None] * len(self.members))
         return [replace(each, repeat=True) for each in self.members], bases, draws
 
     def _position(self, state: Mapping[str, Any]) -> MixturePosition:
