@@ -20,6 +20,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.derived import RawColumns
 
+_TINY = float(np.finfo(np.float32).tiny)  # TensorFlow may take smaller numbers for 0
 SUM_ULPS = 4  # of float32, by which floats that are made of several columns may differ; others by one
 
 
@@ -88,10 +89,10 @@ def _has_folds(values: Any) -> bool:
 
 def same(made: Array | pa.Array, recorded: Array | pa.Array, info: FeatureInfo) -> npt.NDArray[np.bool_]:
     """Whether each row of a feature is the same, as [n]: equal, or as floats within a unit in the last place of
-    float32 of the row's largest value, within four where it is made of several columns."""
+    float32 of the row's largest value, within four where it is made of several columns; 1.2e-38 is no difference."""
     if not isinstance(made, pa.Array):
         width = int(np.prod(made.shape[1:], dtype=np.int64))
-        return _same_numbers(made.reshape(len(made), width), np.asarray(recorded).reshape(len(made), width), info)
+        return same_numbers(made.reshape(len(made), width), np.asarray(recorded).reshape(len(made), width), info)
     pairs = zip(made, recorded, strict=True)
     return np.array([_same_element(a, b, info) for a, b in pairs], np.bool_)
 
@@ -101,18 +102,19 @@ def _same_element(made: pa.Scalar, recorded: pa.Scalar, info: FeatureInfo) -> bo
     if info.dtype == "bytes" or not (made.is_valid and recorded.is_valid):
         return bool(made.as_py() == recorded.as_py())
     ours, theirs = (one.values.to_numpy(zero_copy_only=False)[None] for one in (made, recorded))
-    return ours.shape == theirs.shape and bool(_same_numbers(ours, theirs, info)[0])
+    return ours.shape == theirs.shape and bool(same_numbers(ours, theirs, info)[0])
 
 
-def _same_numbers(made: Array, recorded: Array, info: FeatureInfo) -> npt.NDArray[np.bool_]:
-    """Whether the rows of [n, k] are the same, as [n]."""
+def same_numbers(made: Array, recorded: Array, info: FeatureInfo, floor: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Whether the rows of [n, k] are the same, as [n]; see `same`. Numbers below `floor` are as exact as that."""
     equal = made == recorded
     if np.dtype(info.stored).kind == "f":
         kind = np.float16 if info.stored == "float16" else np.float32
         ours, theirs = made.astype(np.float64), recorded.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            largest = np.where(np.isfinite(theirs), np.abs(theirs), 0).max(1, initial=0).astype(kind)
-            bound = (SUM_ULPS if len(info.columns) > 1 else 1) * np.spacing(largest).astype(np.float64)
+            largest = np.where(np.isfinite(theirs), np.abs(theirs), 0).max(1, initial=floor).astype(kind)
+            ulps = SUM_ULPS if len(info.columns) > 1 else 1
+            bound = np.maximum(ulps * np.spacing(largest).astype(np.float64), _TINY)
             equal |= (np.isnan(ours) & np.isnan(theirs)) | (np.abs(ours - theirs) <= bound[:, None])
     return np.asarray(equal.all(1))
 

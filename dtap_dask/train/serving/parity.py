@@ -11,7 +11,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.apply.dataset import FittedFeatures
-from dtap_dask.apply.parity import SUM_ULPS
+from dtap_dask.apply.parity import same_numbers
 from dtap_dask.apply.rows import as_batch
 from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features import Rows
@@ -86,11 +86,7 @@ def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo, floor: float
         values = np.array(plain.to_pylist(), object if info.dtype == "bytes" else info.dtype)
     if info.dtype == "bytes" or np.dtype(info.dtype).kind != "f":
         return bool(np.array_equal(found, values))
-    tiny = np.finfo(info.dtype).tiny
-    found, values = (np.where(np.abs(one) < tiny, 0, one) for one in (found, values.astype(info.dtype)))
-    ulps = SUM_ULPS if len(info.columns) > 1 else 1
-    bound = ulps * np.spacing(np.nanmax(np.abs(values), initial=max(float(tiny), floor)))
-    return bool(np.allclose(found, values, rtol=0, atol=bound, equal_nan=True))
+    return found.shape == values.shape and bool(same_numbers(found.reshape(1, -1), values.reshape(1, -1), info, floor))
 
 
 def in_words(found: Mapping[str, Any]) -> str:
