@@ -213,6 +213,26 @@ def test_words_that_need_no_pass_are_taken_too(place: Path) -> None:
     assert shards(place / "b", run_in_process(job)) == shards(place / "given", first)
 
 
+def test_shared_words_are_those_of_the_dataset(place: Path) -> None:
+    shared = {"ordinal_encode": {"share": "words"}}
+    features = [
+        {"columns": ["company", "kind"], "as": "{column}_id", "steps": [shared]},
+        {"columns": ["kind"], "as": "both", "steps": [{"impute": "most_frequent"}, shared]},
+    ]
+    first = run_in_process(training(place, features=features, label=[], output={"path": str(place / "given")}))
+    words = dtap_dask.vocabulary(str(place / "given"), "kind_id")
+    assert sorted(words["value"].to_pylist()) == sorted(["blue", "réd", "green", "", "a", "b", "c"])
+    taken = {"keep": ["id"], "fit": {"from": str(place / "given")}}
+    for name, stated in (("stated", {"features": features}), ("taken", {})):
+        job = scoring(place, **stated, **taken, output={"path": str(place / name)})
+        assert shards(place / name, run_in_process(job, before={"fit": refuse})) == shards(place / "given", first)
+        assert dtap_dask.vocabulary(str(place / name), "company_id") == words
+    other = copy.deepcopy(features)
+    other[0]["steps"] = ["ordinal_encode"]
+    with pytest.raises(JobError, match="share"):
+        make_plan(scoring(place, "other", features=other, **taken))
+
+
 def test_no_part_need_be_fitted(place: Path) -> None:
     split = {"where": {"low": "id < 100", "none": "id < 0", "high": "id >= 300"}}
     manifest = run_in_process(scoring(place, "parts", split=split))
