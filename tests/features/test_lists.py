@@ -401,3 +401,25 @@ def test_nulls_and_infinities_that_are_cut_off_are_no_errors(step: Any, tmp_path
     job["features"] = [{"columns": ["x"], "steps": [{"pad": 4}]}]
     with pytest.raises(DataError, match="null"):
         run_in_process(job, overwrite=True)
+
+
+CONSTANT = {"impute": {"strategy": "constant", "value": "c"}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "passes"),
+    [
+        (["ordinal_encode"], 1),
+        ([{"last": 1}, "ordinal_encode"], 2),
+        (["list_length", "standard_scale"], 2),
+        ([{"first": 2}, "multi_hot"], 2),
+    ],
+)
+def test_elements_that_are_filled_are_learnt_from(steps: list[Any], passes: int) -> None:
+    array = pa.array([["c", None, "d"], [None, None], [], ["c", "d", None]])
+    state, other = fitted(array, {"impute": "most_frequent"}, *steps), fitted(array, CONSTANT, *steps)
+    assert state.graph.passes == passes
+    assert [*state.fitted.values()][-1] == [*other.fitted.values()][-1]
+    rows = pa.record_batch({"x": array})
+    made, wanted = (Transform(one).apply(rows)["x"] for one in (state, other))
+    assert made.tolist() == wanted.tolist()

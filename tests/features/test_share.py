@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dtap_dask.errors import JobError
@@ -89,11 +89,38 @@ def test_what_is_imputed_counts_and_the_vocabulary_is_stored_once(tmp_path: Path
     assert "ordinal_encode (share: places) of a, b" in state.graph.reasons[0]
 
 
-def test_an_imputer_that_learns_comes_a_pass_before() -> None:
-    batch = pa.record_batch({"a": ["x", None, "x", "w"], "b": ["y", "y", None, "y"]})
-    state = fitted(batch, [spec("a", ("impute", "most_frequent"), SHARED), spec("b", SHARED)])
-    assert state.graph.passes == 2
-    assert vocabularies(state) == [["x", "y", "w"]] * 2
+FREQUENT = ("impute", "most_frequent")
+LISTS = st.lists(st.none() | st.text("cd", max_size=1), max_size=4)
+HOLES = st.tuples(st.none() | st.text("ab", max_size=1), st.none() | st.text("bc", max_size=1), LISTS)
+
+
+def most_frequent(words: Sequence[str | None]) -> str:
+    counts = Counter(word for word in words if word is not None)
+    return min(counts, key=lambda word: (-counts[word], word))
+
+
+@given(
+    st.lists(HOLES, min_size=1, max_size=30).filter(
+        lambda rows: rows[0][0] is not None and rows[0][1] is not None and None in rows[0][2] and any(rows[0][2])
+    ),
+    st.lists(st.integers(0, 30)),
+)
+@example([("a", "b", ["c", None]), (None, None, [None, None]), (None, "", [])], [1])
+def test_imputers_that_learn_and_the_words_take_one_pass(rows: list[Any], at: list[int]) -> None:
+    left, right, many = zip(*rows, strict=True)
+    batch = pa.record_batch({"left": left, "right": right, "many": pa.array(many, pa.list_(pa.string()))})
+    specs = [spec("left", FREQUENT, SHARED), spec("right", SHARED), spec("many", FREQUENT, SHARED)]
+    state = fitted(batch, specs, at)
+    flat = list(itertools.chain(*many))
+    filled = [most_frequent(left) if word is None else word for word in left]
+    filled += [most_frequent(flat) if word is None else word for word in flat]
+    counts = Counter([*filled, *(word for word in right if word is not None)])
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    assert (state.graph.passes, vocabularies(state)) == (1, [words] * 3)
+    shared = [learnt for learnt in state.fitted.values() if "vocabulary" in learnt]
+    assert all(learnt["counts"].to_pylist() == [counts[word] for word in words] for learnt in shared)
+    made = Transform(state).apply(batch)["left"]
+    assert made.tolist() == [2 + words.index(word) for word in filled[: len(left)]]
 
 
 def test_a_column_without_a_value_takes_the_words_of_the_others() -> None:

@@ -19,6 +19,7 @@ from dtap_dask.features.graph.known import completed
 from dtap_dask.features.graph.state import FittedState
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance, Statistic
+from dtap_dask.features.steps.elements import bound
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Source, StatisticSpec, naming, unforeseen
 
 FitMask = npt.NDArray[np.bool_]  # which rows are fitted, shape [n]
@@ -177,15 +178,18 @@ def _fit(
 def _with_imputed(
     statistic: ColumnStatistic, value: Value, taken: Mapping[Measure, Statistic], fitted: Mapping[Value, Fitted]
 ) -> ColumnStatistic:
-    """The statistic with what an imputer of the same pass fills in, once for every null."""
-    imputed = value.request.imputed
-    nulls = taken[Measure.of(imputed)].nulls if imputed else 0
-    if imputed is None or not nulls:
-        return statistic
-    column = imputed.applied.filling(fitted[imputed], imputed.type.element or imputed.type)
-    for one in value.request.between:
-        column = one.applied.bind({}, ErrorContext("", "", one.applied.name))(column)
-    return statistic.folded(Sample(column), nulls)
+    """The statistic with what imputers of the same pass fill in, once for every null."""
+    for filling in value.request.fillings:
+        imputed = filling.imputed
+        nulls = taken[Measure.of(imputed)].nulls
+        if nulls:
+            elements = imputed.type.element
+            column = imputed.applied.filling(fitted[imputed], elements or imputed.type)
+            for one in filling.between:
+                kind = one.inputs[0].type if elements is None else one.inputs[0].type.element or elements
+                column = bound(one.applied, {}, ErrorContext("", "", one.applied.name), kind)(column)
+            statistic = statistic.folded(Sample(column), nulls)
+    return statistic
 
 
 def _scaled(covariance: Covariance, value: Value, fitted: Mapping[Value, Fitted]) -> Covariance:

@@ -83,9 +83,8 @@ class Value:
     @cached_property
     def request(self) -> Request:
         """What a value that learns is fitted from."""
-        if self.pool:
-            return Request(self.pool, _ready_after(self.pool))
-        return _before_scaling(self) or _before_imputing(self) or Request(self.inputs, _ready_after(self.inputs))
+        of = self.pool or self.inputs
+        return _before_scaling(self) or _before_imputing(self) or Request(of, _ready_after(of))
 
     @property
     def learner(self) -> object:
@@ -127,17 +126,24 @@ class Value:
 
 
 @dataclass(frozen=True)
+class LaterFilling:
+    """A value, `imputed`, whose fitted filling is to be added for every null, after the operations of `between`."""
+
+    imputed: Value
+    between: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
 class Request:
     """The statistic that a value is fitted from: of the values `of`, taken in pass `at` (0 is the first).
 
-    `imputed`: a value whose fitted filling is to be added for every null, after the operations of `between`.
+    `fillings`: what is to be added to it for nulls.
     `scaled`: for each of `of` the scaling to be worked out in the statistic, or None.
     """
 
     of: tuple[Value, ...]
     at: int
-    imputed: Value | None = None
-    between: tuple[Value, ...] = ()
+    fillings: tuple[LaterFilling, ...] = ()
     scaled: tuple[Value | None, ...] = ()
 
 
@@ -146,24 +152,38 @@ def _ready_after(values: Iterable[Value]) -> int:
 
 
 def _before_imputing(value: Value) -> Request | None:
-    """Of a column whose nulls are filled: what is not null is known before the filling is, which is added afterwards
-    with the number of nulls as its weight. Imputer and statistic then take one pass."""
-    learns, at = value.learns, _ready_after(value.inputs) - 1
+    """Of columns whose nulls are filled: what is not null is known before the fillings are, which are added afterwards
+    with the numbers of nulls as their weights. Imputers and statistic then take one pass."""
+    given = value.pool or value.inputs
+    learns, at = value.learns, _ready_after(given) - 1
     if at < 0 or learns is None or not issubclass(learns.kind, ColumnStatistic) or value.applied.fills:
         return None
-    [of] = value.inputs
+    seen, fillings = [], []
+    for one in given:
+        found = (one, None) if one.ready_after <= at else _unfilled(one, at)
+        if found is None:
+            return None
+        seen.append(found[0])
+        fillings += [found[1]] if found[1] else []
+    return Request(tuple(seen), at, tuple(fillings))
+
+
+def _unfilled(of: Value, at: int) -> tuple[Value, LaterFilling] | None:
+    """What is known of a value before its imputer is fitted, in pass `at`; None where it waits for something else."""
     between: list[Value] = []
     while of.learns is None and len(of.inputs) == 1:
         between.insert(0, of)
         [of] = of.inputs
     if of.learns is None or not of.applied.fills or of.request.at != at:
         return None
+    if of.type.element is not None and not all(one.applied.on_elements for one in between):
+        return None  # which elements are filled depends on whole lists
     [seen] = of.inputs
     if not all(one.applied.keeps_nulls for one in between):
         seen = Value(WithoutNulls(), (seen,), seen.type)
     for one in between:
         seen = Value(one.operation, (seen,), one.type)
-    return Request((seen,), at, imputed=of, between=tuple(between))
+    return seen, LaterFilling(of, tuple(between))
 
 
 def _before_scaling(value: Value) -> Request | None:
@@ -180,7 +200,7 @@ def _before_scaling(value: Value) -> Request | None:
 def _is_scaling(value: Value, at: int) -> bool:
     if value.learns is None or not value.applied.is_linear:
         return False
-    return value.request.at == at and value.request.imputed is None
+    return value.request.at == at and not value.request.fillings
 
 
 @dataclass(frozen=True)
