@@ -41,6 +41,8 @@ class DatasetSplit:
 
 def open_dataset(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> tuple[Manifest, Store]:
     """The manifest and the store of the dataset at `path`. OutputError where there is no finished dataset."""
+    if not isinstance(path, str | os.PathLike):
+        raise JobError(Problem("path", f"{path!r} is not the path of a dataset"))
     store = open_store(os.fspath(path), local_copies.others(storage or {}))
     return read_manifest(store), store
 

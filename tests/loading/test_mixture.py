@@ -474,6 +474,8 @@ def test_arguments_are_refused_as_those_of_a_single_dataset(paths: dict[str, str
         batches(unknown)
     with pytest.raises(JobError, match="split: 'eval' has no meaning for a mixture: give it to each Component"):
         batches(mixture(paths), split="eval")
+    with pytest.raises(JobError, match="components.many.path: .*Mixture.* is not the path of a dataset"):
+        batches(Mixture({"many": Component(mixture(paths)), "few": Component(paths["few"])}))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="have 91 rows for a reader, so that dropping incomplete batches of 200"):
         batches(mixture(paths), batch_size=200, remainder="drop")
     with pytest.raises(DataError, match="'train' of .*few has 0 rows for a reader"):

@@ -121,14 +121,15 @@ def test_staged_components(paths: dict[str, str], tmp_path: Path) -> None:
         assert rows_of(staged) == rows_of(batches(mixture(paths, "few"), kept=True))
 
 
-def train(paths: dict[str, str], folder: str, *calls: Any) -> list[Any]:
-    """The final weights."""
+def train(paths: dict[str, str], folder: str, repeat: str, *calls: Any) -> list[Any]:
+    """The final weights; without an end of the data, epochs are as long as those of the mixture that has one."""
     keras.utils.set_random_seed(5)
-    data = load(mixture(paths), batch_size=8, features=["fare"], state=saved_state(folder))
+    data = load(mixture(paths, repeat), batch_size=8, features=["fare"], state=saved_state(folder))
     scalar = keras.Input((), name="fare")
     built = keras.Model({"fare": scalar}, keras.layers.Dense(1)(keras.ops.expand_dims(scalar, -1) / 100.0))
     built.compile("adam", loss="mse")
-    built.fit(data, epochs=2, verbose=0, shuffle=False, callbacks=[Backup(folder, data, every=3), *calls])
+    calls = (Backup(folder, data, every=3), *calls)
+    built.fit(data, epochs=2, steps_per_epoch=12 if repeat else None, verbose=0, shuffle=False, callbacks=calls)
     return [value.tolist() for value in built.get_weights()]
 
 
@@ -141,15 +142,18 @@ class Stop(keras.callbacks.Callback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-def test_training_that_was_interrupted_ends_with_the_same_weights(paths: dict[str, str], tmp_path: Path) -> None:
-    undisturbed = train(paths, str(tmp_path / "undisturbed"))
+@pytest.mark.parametrize("repeat", ["", "few many"])
+def test_training_that_was_interrupted_ends_with_the_same_weights(
+    paths: dict[str, str], tmp_path: Path, repeat: str
+) -> None:
+    undisturbed = train(paths, str(tmp_path / "undisturbed"), repeat)
     folder = str(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
-        train(paths, folder, Stop())
+        train(paths, folder, repeat, Stop())
     state = saved_state(folder)
     assert state is not None
-    assert (state["epoch"], state["chunk"] + state["rows"]) == (1, 6 * 8)
-    assert train(paths, folder) == undisturbed
+    assert (state["epoch"], state["chunk"] + state["rows"]) == ((0, 18 * 8) if repeat else (1, 6 * 8))
+    assert train(paths, folder, repeat) == undisturbed
 
 
 def test_damage_and_the_service_are_errors_of_ours(paths: dict[str, str], tmp_path: Path) -> None:
