@@ -32,6 +32,12 @@ def packed(dataset: Path, batch: int) -> tf.data.Dataset:
     return dtap_dask.load(dataset, batch_size=batch, shuffle=True, seed=0, as_vectors=True, ids="int32")
 
 
+def mixed(dataset: Path, batch: int) -> tf.data.Dataset:
+    """A mixture of the dataset with itself."""
+    components = {name: dtap_dask.Component(dataset) for name in ("one", "other")}
+    return dtap_dask.load(dtap_dask.Mixture(components), batch_size=batch, shuffle=True, seed=0)
+
+
 def arrays(dataset: Path, batch: int) -> Iterable[Any]:
     """dtap_dask.batches: NumPy arrays, without TensorFlow."""
     return dtap_dask.batches(dataset, batch_size=batch, shuffle=True, seed=0)

@@ -70,12 +70,14 @@ def _contenders(section: Section, folder: Path, batch: int, most: int) -> list[t
     mine, mine_rows = Figure(_name(batch)), Figure(f"load {batch}: ours, rows")
     together, each = Figure(f"load {batch}: batch + parse_example"), Figure(f"load {batch}: map(parse_single_example)")
     wide, plain = Figure(f"load {batch}: ours, as_vectors, int32"), Figure(f"load {batch}: ours, batches (NumPy)")
+    mixed = Figure(f"load {batch}: ours, a mixture of two")
     kept, raw = Figure(f"load {batch}: tf.data save and load"), Figure(f"load {batch}: NumPy memmap")
     loading.save(blocks, folder, batch)
     loading.write_raw(blocks, folder)
     section.ratios += [
         Ratio(wide, mine, "x as fast", at_least(1.8)),
         Ratio(plain, mine, "x as fast", at_least(1)),
+        Ratio(mixed, mine, "x as fast", at_least(0.7)),
         Ratio(mine, kept, "x as fast"),
         Ratio(plain, raw, "x as fast"),
         Ratio(mine, together, "x as fast", at_least(15)),
@@ -87,6 +89,7 @@ def _contenders(section: Section, folder: Path, batch: int, most: int) -> list[t
         (mine_rows, lambda: loading.ours(rows, batch), most // 5),
         (wide, lambda: loading.packed(blocks, batch), most),
         (plain, lambda: loading.arrays(blocks, batch), most),
+        (mixed, lambda: loading.mixed(blocks, batch), most),
         (kept, lambda: loading.saved(folder, batch), most),
         (raw, lambda: loading.Mapped(folder, batch), most),
         (together, lambda: loading.parse_batch(rows, batch), most // 5),
