@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.columns import unpacked
-from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.mixture.component import Mixture
 from dtap_dask.loading.mixture.opening import opened
-from dtap_dask.loading.options import BatchOptions, OnBadRecord
-from dtap_dask.loading.precision import FloatDtype
-from dtap_dask.loading.sharing import PipelineContext
-from dtap_dask.loading.source import BatchSource
+from dtap_dask.loading.order.sharing import PipelineContext
+from dtap_dask.loading.reading.batch_source import BatchSource
+from dtap_dask.loading.reading.options import BatchOptions, OnBadRecord
+from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder
+from dtap_dask.loading.shards.precision import FloatDtype
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 

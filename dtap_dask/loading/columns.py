@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.loading.decode import Decoder, parts_of
-from dtap_dask.loading.precision import before_cast, cast
+from dtap_dask.loading.shards.decode import Decoder, parts_of
+from dtap_dask.loading.shards.precision import before_cast, cast
 from dtap_dask.records import columns
 
 

@@ -12,14 +12,14 @@ from dtap_dask.errors import DamagedError
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.batches import delivered
-from dtap_dask.loading.damage import Repair, SkippedRecords, separate
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder
-from dtap_dask.loading.files import open_shard
-from dtap_dask.loading.open_shard import RecordBytes
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.order import CYCLE, WINDOW_BYTES, WINDOW_ROWS
-from dtap_dask.loading.runs import RowNumbers, runs_of
+from dtap_dask.loading.order.epoch_order import CYCLE, WINDOW_BYTES, WINDOW_ROWS
+from dtap_dask.loading.order.runs import RowNumbers, runs_of
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.shards.damage import Repair, SkippedRecords, separate
+from dtap_dask.loading.shards.decode import Decoder
+from dtap_dask.loading.shards.files import open_shard
+from dtap_dask.loading.shards.open_shard import RecordBytes
 from dtap_dask.records import columns
 from dtap_dask.storage.cache import Cache
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import zeros_of
-from dtap_dask.loading.files import open_shard
+from dtap_dask.loading.shards.decode import zeros_of
+from dtap_dask.loading.shards.files import open_shard
 from dtap_dask.records.example import decode_records
 from dtap_dask.records.tables import as_table
 from dtap_dask.storage.cache import Cache

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import MatrixSpan, spans_of
+from dtap_dask.loading.shards.decode import MatrixSpan, spans_of
 from dtap_dask.records.blocks import ROWS, keys, variable
 from dtap_dask.records.columns import width
 from dtap_dask.train.parsing import parse_features

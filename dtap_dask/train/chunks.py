@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dtap_dask.errors import DtapError
 from dtap_dask.loading.mixture.source import MixtureSource
-from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.records import columns
 from dtap_dask.train.forms import as_it_is
 from dtap_dask.train.passes import Passes

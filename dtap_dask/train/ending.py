@@ -25,7 +25,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.loading.staging import open_sessions, stop_all
+from dtap_dask.loading.shards.staging import open_sessions, stop_all
 
 _DRAIN = 5.0  # the most seconds that the end of the program waits for TensorFlow's threads
 _TICK = 0.02

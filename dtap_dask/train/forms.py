@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.choice import Weights
+from dtap_dask.loading.choice.rows import Weights
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder, parts_of, zeros_of
-from dtap_dask.loading.epoch import ReaderPass
-from dtap_dask.loading.open_shard import RecordBytes
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.runs import RowNumbers
+from dtap_dask.loading.order.runs import RowNumbers
+from dtap_dask.loading.reading.epoch import ReaderPass
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder, parts_of, zeros_of
+from dtap_dask.loading.shards.open_shard import RecordBytes
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 from dtap_dask.records.encoder import EncodedRecords

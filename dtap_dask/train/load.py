@@ -16,10 +16,11 @@ from dtap_dask.errors import JobError, Problem, StorageError
 from dtap_dask.loading.mixture.component import Mixture
 from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.mixture.source import MixtureSource
-from dtap_dask.loading.options import BatchOptions, Ids, OnBadRecord, Remainder
-from dtap_dask.loading.order import WINDOW_ROWS
-from dtap_dask.loading.precision import FloatDtype
-from dtap_dask.loading.source import ENDLESS, RowSource
+from dtap_dask.loading.order.epoch_order import WINDOW_ROWS
+from dtap_dask.loading.reading.batch_source import ENDLESS
+from dtap_dask.loading.reading.options import BatchOptions, Ids, OnBadRecord, Remainder
+from dtap_dask.loading.reading.source import RowSource
+from dtap_dask.loading.shards.precision import FloatDtype
 from dtap_dask.train.batches import BatchedDataset, rebatched
 from dtap_dask.train.chunks import ChunkPasses
 from dtap_dask.train.forms import RecordForm

@@ -17,11 +17,11 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError
-from dtap_dask.loading.epoch import ReaderPass
 from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.mixture.source import MixtureSource
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.source import RowSource
+from dtap_dask.loading.reading.epoch import ReaderPass
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.reading.source import RowSource
 from dtap_dask.train import ending
 from dtap_dask.train.clock import StepClock
 from dtap_dask.train.forms import Form, MatrixForm, RecordForm, as_it_is

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dtap_dask.errors import JobError, Problem, StorageError
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.sharing import integer
-from dtap_dask.loading.source import BatchSource
+from dtap_dask.loading.order.sharing import integer
+from dtap_dask.loading.reading.batch_source import BatchSource
+from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.train.passes import Passes
 
 _TWO = (

@@ -14,7 +14,7 @@ import pytest
 import elsewhere
 from dtap_dask.loading import batches as module
 from dtap_dask.loading.batches import Batches, batches
-from dtap_dask.loading.decode import Decoder
+from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
 from numbered_rows import PLAIN, write
@@ -31,7 +31,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", WINDOW)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", WINDOW)
 
 
 def slowed(function: Callable[..., Any], seconds: float = SLOW) -> Callable[..., Any]:
@@ -80,8 +80,8 @@ def test_batches_that_the_loops_own_thread_makes_slowly_are_decoding(
 
 def test_shards_that_have_to_be_fetched_are_remote(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEAD", "CYCLE", "MIXED_BYTES"):  # one shard after the other
-        monkeypatch.setattr(f"dtap_dask.loading.order.{name}", 1)
-    monkeypatch.setattr("dtap_dask.loading.staging.FETCHERS", 1)
+        monkeypatch.setattr(f"dtap_dask.loading.order.epoch_order.{name}", 1)
+    monkeypatch.setattr("dtap_dask.loading.shards.staging.FETCHERS", 1)
     storage = {
         elsewhere.Elsewhere.protocol: {"log": str(tmp_path / "log"), "pause": 0.2},
         "cache": {"path": str(tmp_path / "cache")},

@@ -16,8 +16,8 @@ from dtap_dask.loading import row_reader
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.columns import Ragged
 from dtap_dask.loading.dataset import open_split
-from dtap_dask.loading.options import batch_options
-from dtap_dask.loading.position import Readers
+from dtap_dask.loading.order.position import Readers
+from dtap_dask.loading.reading.options import batch_options
 from dtap_dask.loading.row_reader import RowReader
 from dtap_dask.records.example import Layout
 from numbered_rows import INFOS, PLAIN, values, write

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from dtap_dask.errors import JobError
 from dtap_dask.loading.batches import batches
-from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.mixture.component import Component, Mixture
+from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
 from dtap_dask.train import feed_rate, passes
@@ -38,7 +38,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", WINDOW)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", WINDOW)
     monkeypatch.setattr(passes, "DECODERS", 1)
     monkeypatch.setattr(feed_rate, "FEWEST", 5)
     monkeypatch.setattr(feed_rate, "SHORTEST", 0.0)

@@ -284,7 +284,7 @@ def test_shuffling_mixes_rows_of_all_shards(tmp_path: Path, kind: Any) -> None:
 
 def test_rows_of_different_windows_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows far smaller than the data: shards taken in turns and the buffer of blocks still mix all of it."""
-    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", 400)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", 400)
     path = write(tmp_path, [1000] * 10, Layout("blocks", 50), PLAIN)
     rows = np.array(numbers(load(path, kept=True)))
     assert sorted(rows) == list(range(10_000))
@@ -298,8 +298,8 @@ def test_the_end_of_an_epoch_does_not_wait_for_autotune(plain_path: str) -> None
 
 def test_a_few_shards_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lets training begin while the other shards are still on their way; then all others in turns."""
-    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", 1)
-    monkeypatch.setattr("dtap_dask.loading.order.MIXED_BYTES", 1)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", 1)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.MIXED_BYTES", 1)
     rows = np.array(numbers(load(write(tmp_path, [40] * 12, Layout("blocks", 10), PLAIN), kept=True)))
     shards = rows // 40
     assert [len(set(part)) for part in (shards[: 4 * 40], shards[4 * 40 :])] == [4, 8]

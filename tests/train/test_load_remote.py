@@ -21,7 +21,8 @@ import tensorflow as tf
 from datasets import write_dataset
 from dtap_dask.errors import DtapError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.loading import order, staging
+from dtap_dask.loading.order import epoch_order
+from dtap_dask.loading.shards import staging
 from dtap_dask.records.example import Layout
 from dtap_dask.storage import cache, fetch, open_store
 from dtap_dask.train.inputs import inputs
@@ -37,8 +38,8 @@ INFOS = (
 )
 ROWS = 40  # of a shard
 SMALL = {
-    "loading.order.WINDOW_ROWS": 10,
-    "loading.order.MIXED_BYTES": 1,
+    "loading.order.epoch_order.WINDOW_ROWS": 10,
+    "loading.order.epoch_order.MIXED_BYTES": 1,
     "train.load.READY": 2,
     "train.passes.DECODERS": 1,
 }
@@ -139,8 +140,8 @@ def test_memory_and_inputs(tmp_path: Path) -> None:
 
 
 def test_the_first_batch_waits_for_the_first_few_shards_only(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", 10)
-    monkeypatch.setattr("dtap_dask.loading.order.MIXED_BYTES", 1)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", 10)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.MIXED_BYTES", 1)
     monkeypatch.setattr("dtap_dask.train.load.READY", 2)
     iterator = iter(load(far.url, batch_size=10, storage=far.storage(pause=0.4)))
     next(iterator)
@@ -169,8 +170,8 @@ def test_what_is_ahead_is_bounded(far: Far, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_cache_smaller_than_the_data_is_enough_for_what_is_open_at_once(
     far: Far, monkeypatch: pytest.MonkeyPatch, shuffle: bool
 ) -> None:
-    monkeypatch.setattr(order, "CYCLE", 4)
-    monkeypatch.setattr(order, "MIXED_BYTES", 1)
+    monkeypatch.setattr(epoch_order, "CYCLE", 4)
+    monkeypatch.setattr(epoch_order, "MIXED_BYTES", 1)
     largest = max(file.stat().st_size for file in Path(far.path).glob("train/*"))
     storage = far.storage(size=(4 if shuffle else 1) * largest)
     staged, local = load(far.url, shuffle=shuffle, storage=storage), load(far.path, shuffle=shuffle)
@@ -344,7 +345,7 @@ def test_a_program_may_end_while_tensorflow_calls_python(far: Far) -> None:
     When Python is taken down, after what is registered with atexit, no such call is under way.
     """
     slow = """
-from dtap_dask.loading.staging import StagingSession
+from dtap_dask.loading.shards.staging import StagingSession
 under_way, calls = [], []
 opening = threading.Event()
 def slow(name, function):

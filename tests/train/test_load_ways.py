@@ -196,7 +196,7 @@ def test_a_restored_iterator_goes_on_with_the_epochs_to_come(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int, window: int
 ) -> None:
     """Whether all rows are decoded before the first batch is taken, or some during the epoch."""
-    monkeypatch.setattr("dtap_dask.loading.order.WINDOW_ROWS", window)
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", window)
 
     def epochs() -> Any:
         return load(path, batch_size=BATCH, kept=True).repeat(4)

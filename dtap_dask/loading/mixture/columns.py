@@ -14,9 +14,9 @@ from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.order import WINDOW_ROWS
+from dtap_dask.loading.order.epoch_order import WINDOW_ROWS
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
 from dtap_dask.records.manifest_build import feature_spec

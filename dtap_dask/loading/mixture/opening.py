@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.loading.files import staged_bytes
 from dtap_dask.loading.mixture.columns import common, differences
 from dtap_dask.loading.mixture.component import Mixture
 from dtap_dask.loading.mixture.rows import Member
 from dtap_dask.loading.mixture.source import MixtureSource
-from dtap_dask.loading.options import BatchOptions, vectors_of
-from dtap_dask.loading.position import Readers
-from dtap_dask.loading.source import RowSource, open_loader
+from dtap_dask.loading.order.position import Readers
+from dtap_dask.loading.reading.opening import open_loader
+from dtap_dask.loading.reading.options import BatchOptions, vectors_of
+from dtap_dask.loading.reading.source import RowSource
+from dtap_dask.loading.shards.files import staged_bytes
 from dtap_dask.storage.cache import Cache, Held
 
 

@@ -12,13 +12,13 @@ from time import perf_counter
 import numpy as np
 
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.loading.mixture.columns import Rearrangement
 from dtap_dask.loading.mixture.draws import Choices, DrawnRows, EpochDraws
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.position import Position
-from dtap_dask.loading.source import RowSource
+from dtap_dask.loading.order.position import Position
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.reading.source import RowSource
+from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.records import columns
 
 MOST = 4  # windows of a component that are decoded ahead

@@ -12,17 +12,17 @@ import numpy as np
 
 from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.damage import SkippedRecords
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder
 from dtap_dask.loading.feed import FeedMeter, FeedTotals
 from dtap_dask.loading.mixture.draws import EpochDraws
 from dtap_dask.loading.mixture.rows import Member, mixed_rows
 from dtap_dask.loading.mixture.state import ComponentState, MixtureState, read_state
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.order import WINDOW_BYTES, WINDOW_ROWS
-from dtap_dask.loading.position import Position, Readers
-from dtap_dask.loading.source import ENDLESS, UNKNOWN
+from dtap_dask.loading.order.epoch_order import WINDOW_BYTES, WINDOW_ROWS
+from dtap_dask.loading.order.position import Position, Readers
+from dtap_dask.loading.reading.batch_source import ENDLESS, UNKNOWN
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.shards.damage import SkippedRecords
+from dtap_dask.loading.shards.decode import Decoder
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.loading.dataset import open_split
 from dtap_dask.loading.mixture.component import Mixture
-from dtap_dask.loading.options import Ids, OnBadRecord, Remainder, batch_options
-from dtap_dask.loading.position import Readers
-from dtap_dask.loading.precision import FloatDtype
-from dtap_dask.loading.sharing import integer
-from dtap_dask.loading.source import open_loader
+from dtap_dask.loading.order.position import Readers
+from dtap_dask.loading.order.sharing import integer
+from dtap_dask.loading.reading.opening import open_loader
+from dtap_dask.loading.reading.options import Ids, OnBadRecord, Remainder, batch_options
+from dtap_dask.loading.shards.precision import FloatDtype
 from dtap_dask.storage import local_copies
 
 if TYPE_CHECKING:

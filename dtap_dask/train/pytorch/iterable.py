@@ -11,10 +11,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.loading.batches import epoch_batches
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.position import Position, Readers
-from dtap_dask.loading.sharing import integer
-from dtap_dask.loading.source import RowSource
+from dtap_dask.loading.order.position import Position, Readers
+from dtap_dask.loading.order.sharing import integer
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.reading.source import RowSource
 from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.train.pytorch.epochs import EPOCHS, SharedEpochs
 from dtap_dask.train.pytorch.tensors import tensors_of

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.options import BatchOptions
+from dtap_dask.loading.order.runs import RowNumbers
+from dtap_dask.loading.order.sharing import integer
+from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.loading.row_reader import RowReader
-from dtap_dask.loading.runs import RowNumbers
-from dtap_dask.loading.sharing import integer
 from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.storage.cache import Cache
 from dtap_dask.train.pytorch.tensors import separated, tensors_of

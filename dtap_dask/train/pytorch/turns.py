@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.loading.options import BatchOptions
-from dtap_dask.loading.position import Position, Readers, size
-from dtap_dask.loading.source import RowSource
+from dtap_dask.loading.order.position import Position, Readers, size
+from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.reading.source import RowSource
 
 
 class TurnState(BaseModel):

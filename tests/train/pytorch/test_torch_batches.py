@@ -234,7 +234,7 @@ def test_label_false_gives_features_alone(path: str) -> None:
 def test_chosen_rows_are_counted_once_for_all_workers(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {"where": "row >= 20", "resample": {True: 2}, "class_weights": "balanced", "skip": 3}
     data, batches = loader(path, 2, **chosen)
-    monkeypatch.setattr("dtap_dask.loading.source.counted", None)  # workers and copies do not count again
+    monkeypatch.setattr("dtap_dask.loading.reading.source.counted", None)  # workers and copies do not count again
     found = [*batches]
     rows = sorted(itertools.chain(*(kept["row"].tolist() for _, kept in found)))
     assert rows == sorted([*range(20, ROWS), *(row for row in range(20, ROWS) if row % 3 == 0)])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.loading.batches import batches, epoch_batches
-from dtap_dask.loading.source import open_loader
+from dtap_dask.loading.reading.opening import open_loader
 from dtap_dask.records.example import Layout
 from dtap_dask.train.pytorch.turns import TurnPosition, Turns
 from numbered_rows import PLAIN, write

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from dtap_dask.loading.position import Readers
+from dtap_dask.loading.order.position import Readers
 
 TF_CONFIG = "TF_CONFIG"
 _TRAINING = ("chief", "worker")  # the tasks that train together, in the order in which TensorFlow numbers them

@@ -18,9 +18,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from datasets import write_dataset
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.loading import choice
 from dtap_dask.loading.batches import batches
-from dtap_dask.loading.choice import RunCounts
+from dtap_dask.loading.choice import rows as choice
+from dtap_dask.loading.choice.rows import RunCounts
 from dtap_dask.records.example import Layout
 from numbered_rows import PLAIN, write
 from property_tests import examples

@@ -19,12 +19,12 @@ import pyarrow as pa
 from dtap_dask.errors import DamagedError, DataError, JobError, Problem
 from dtap_dask.features.columns.column import Mask, offsets_of
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.conditions import scalar_column
-from dtap_dask.loading.decode import Decoder
-from dtap_dask.loading.labels import as_classes, classes_in, shown, unknown_classes
-from dtap_dask.loading.order import EpochKey, Window, random_of
-from dtap_dask.loading.runs import RowNumbers, Runs
-from dtap_dask.loading.selection import Selection
+from dtap_dask.loading.choice.conditions import scalar_column
+from dtap_dask.loading.choice.labels import as_classes, classes_in, shown, unknown_classes
+from dtap_dask.loading.choice.selection import Selection
+from dtap_dask.loading.order.epoch_order import EpochKey, Window, random_of
+from dtap_dask.loading.order.runs import RowNumbers, Runs
+from dtap_dask.loading.shards.decode import Decoder
 
 _STARTS, _ROWS_OF_RUNS = 3, 4  # what a random sequence draws; the order of an epoch has 0 to 2
 _ENDLESS = 1 << 61  # more rows than any class may have

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from datasets import in_memory
 from dtap_dask.errors import DamagedError, JobError
-from dtap_dask.loading import order as orders
 from dtap_dask.loading.batches import batches
+from dtap_dask.loading.order import epoch_order as orders
 from dtap_dask.records.example import Layout
 from numbered_rows import INFOS, PLAIN, values, write
 from property_tests import examples

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.feed import FeedMeter, spent
-from dtap_dask.loading.open_shard import OpenShard
-from dtap_dask.loading.order import EpochOrder, group_size
-from dtap_dask.loading.staging import StagingSession
+from dtap_dask.loading.order.epoch_order import EpochOrder, group_size
+from dtap_dask.loading.shards.open_shard import OpenShard
+from dtap_dask.loading.shards.staging import StagingSession
 from dtap_dask.storage.cache import Cache
 
 WAIT = 0.2  # seconds between two checks whether a shard has arrived

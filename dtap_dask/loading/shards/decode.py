@@ -13,8 +13,8 @@ import pyarrow as pa
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.open_shard import RecordBytes
-from dtap_dask.loading.precision import refuse_overflow
+from dtap_dask.loading.shards.open_shard import RecordBytes
+from dtap_dask.loading.shards.precision import refuse_overflow
 from dtap_dask.records import blocks, columns
 from dtap_dask.records.blocks import BlockFrame
 from dtap_dask.records.example import decode_records, not_this_schema

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtap_dask.loading.position import Position, divided, size
+from dtap_dask.loading.order.position import Position, divided, size
 from property_tests import examples
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.runs import RowNumbers, Runs
+from dtap_dask.loading.order.runs import RowNumbers, Runs
 
 HEAD = 4  # shards in the first group of an epoch, and the fewest in any
 CYCLE = 16  # shards in every other group, if they are no more than CYCLE_BYTES

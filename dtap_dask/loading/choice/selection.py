@@ -16,11 +16,11 @@ import numpy as np
 
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.loading.conditions import Condition, condition_of
+from dtap_dask.loading.choice.conditions import Condition, condition_of
+from dtap_dask.loading.choice.labels import ByClass, by_class, the_label
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder
-from dtap_dask.loading.labels import ByClass, by_class, the_label
-from dtap_dask.loading.sharing import integer
+from dtap_dask.loading.order.sharing import integer
+from dtap_dask.loading.shards.decode import Decoder
 
 _LONGEST = 200  # characters of a setting in a state; of a longer one it has a digest
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from dtap_dask.errors import DamagedError, OutputError
 from dtap_dask.loading.feed import spent
-from dtap_dask.loading.runs import RowNumbers
+from dtap_dask.loading.order.runs import RowNumbers
 from dtap_dask.records.shard import ShardInfo, record_starts
 from dtap_dask.records.tfrecord import FOOTER, HEADER, OVERHEAD, mask, masked_crcs
 from dtap_dask.records.wire import Bytes

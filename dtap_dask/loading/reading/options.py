@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit, selected
-from dtap_dask.loading.position import Readers
-from dtap_dask.loading.precision import FloatDtype, is_float, largest
-from dtap_dask.loading.sharing import integer, readers_of
+from dtap_dask.loading.order.position import Readers
+from dtap_dask.loading.order.sharing import integer, readers_of
+from dtap_dask.loading.shards.precision import FloatDtype, is_float, largest
 from dtap_dask.records.blocks import matrices
 
 SKIPS = 100  # damaged records in an epoch that `on_bad_record="skip"` leaves out

@@ -15,7 +15,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.lake.sql.expression import Expression, parse_sql
 from dtap_dask.lake.sql.types import BOOL
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import Decoder, parts_of
+from dtap_dask.loading.shards.decode import Decoder, parts_of
 from dtap_dask.records import columns
 
 

@@ -13,16 +13,16 @@ import numpy as np
 from dtap_dask.errors import DamagedError
 from dtap_dask.features.columns.column import Mask
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.choice import EpochRows, Weights
-from dtap_dask.loading.damage import Repair, separate, together
+from dtap_dask.loading.choice.rows import EpochRows, Weights
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.feed import FeedMeter, spent
-from dtap_dask.loading.files import ShardFiles
-from dtap_dask.loading.open_shard import RecordBytes
-from dtap_dask.loading.order import EpochOrder, Window
-from dtap_dask.loading.position import Span
-from dtap_dask.loading.runs import RowNumbers, Runs
+from dtap_dask.loading.order.epoch_order import EpochOrder, Window
+from dtap_dask.loading.order.position import Span
+from dtap_dask.loading.order.runs import RowNumbers, Runs
+from dtap_dask.loading.shards.damage import Repair, separate, together
+from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder
+from dtap_dask.loading.shards.files import ShardFiles
+from dtap_dask.loading.shards.open_shard import RecordBytes
 from dtap_dask.records import columns
 
 

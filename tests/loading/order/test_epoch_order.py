@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtap_dask.features.columns.column import offsets_of
-from dtap_dask.loading import order as orders
 from dtap_dask.loading.dataset import DatasetSplit, open_split
-from dtap_dask.loading.order import EpochOrder
-from dtap_dask.loading.runs import Runs, runs_of
+from dtap_dask.loading.order import epoch_order as orders
+from dtap_dask.loading.order.epoch_order import EpochOrder
+from dtap_dask.loading.order.runs import Runs, runs_of
 from dtap_dask.records.example import Layout
 from numbered_rows import INFOS, write
 from property_tests import examples

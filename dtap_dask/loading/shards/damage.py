@@ -12,8 +12,8 @@ import numpy as np
 from dtap_dask.errors import DamagedError
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.loading.dataset import DatasetSplit
-from dtap_dask.loading.decode import zeros_of
-from dtap_dask.loading.open_shard import RecordBytes
+from dtap_dask.loading.shards.decode import zeros_of
+from dtap_dask.loading.shards.open_shard import RecordBytes
 from dtap_dask.records.example import encoder_of
 
 

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import offsets_of
-from dtap_dask.loading.choice import RowChoice, RunCounts
-from dtap_dask.loading.conditions import scalar_column
-from dtap_dask.loading.damage import Repair
-from dtap_dask.loading.epoch import FilesOf, SpansPass
-from dtap_dask.loading.labels import MOST_CLASSES, as_classes, without_negative_zero
-from dtap_dask.loading.order import EpochOrder
-from dtap_dask.loading.runs import RowNumbers
+from dtap_dask.loading.choice.conditions import scalar_column
+from dtap_dask.loading.choice.labels import MOST_CLASSES, as_classes, without_negative_zero
+from dtap_dask.loading.choice.rows import RowChoice, RunCounts
+from dtap_dask.loading.order.epoch_order import EpochOrder
+from dtap_dask.loading.order.runs import RowNumbers
+from dtap_dask.loading.reading.epoch import FilesOf, SpansPass
+from dtap_dask.loading.shards.damage import Repair
 
 THREADS = 4  # that read and decode, if there are as many processors
 

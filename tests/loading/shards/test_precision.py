@@ -14,8 +14,8 @@ from dtap_dask.errors import DataError, JobError
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.dataset import open_split
 from dtap_dask.loading.mixture.component import Component, Mixture
-from dtap_dask.loading.options import batch_options
-from dtap_dask.loading.position import Readers
+from dtap_dask.loading.order.position import Readers
+from dtap_dask.loading.reading.options import batch_options
 from dtap_dask.loading.row_reader import RowReader
 from float_rows import FIXED, LISTS, ROWS, arrays, write_floats
 

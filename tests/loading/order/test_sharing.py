@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.loading.batches import batches
-from dtap_dask.loading.position import Readers
-from dtap_dask.loading.sharing import readers_of
+from dtap_dask.loading.order.position import Readers
+from dtap_dask.loading.order.sharing import readers_of
 from dtap_dask.records.example import Layout
 from numbered_rows import PLAIN, write
 from property_tests import examples

@@ -1,0 +1,1 @@
+"""Which rows are loaded, how often, and with which weights."""

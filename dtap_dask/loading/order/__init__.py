@@ -1,0 +1,1 @@
+"""The order of an epoch, places in it, and how readers divide it."""

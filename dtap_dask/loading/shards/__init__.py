@@ -1,0 +1,1 @@
+"""Shards: fetched, opened, and their records decoded."""
