@@ -95,9 +95,10 @@ class Passes(ABC):
 
     def _start(self) -> int:
         """Begin a pass: its number."""
-        number, self.failure, position = len(self.begun), None, self.next
-        self.begun.append(position)
-        self.next = self._of.next_epoch(position)
+        with self._lock:  # iterators that TensorFlow fills ahead may begin at the same time
+            number, self.failure, position = len(self.begun), None, self.next
+            self.begun.append(position)
+            self.next = self._of.next_epoch(position)
         return number
 
     def _found(self, number: int, arrays: list[Any]) -> list[Any]:
