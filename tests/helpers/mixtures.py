@@ -43,6 +43,12 @@ def all_kinds(folder: Path) -> Mixture:
     )
 
 
+def mixture(paths: dict[str, str], *, repeat: str = "", **weights: float) -> Mixture:
+    """Components by weight; `repeat` names those that are repeated."""
+    chosen = weights or {"many": 3, "few": 1}
+    return Mixture({n: Component(paths[n], weight=w, repeat=n in repeat.split()) for n, w in chosen.items()})
+
+
 def rows_of(data: Iterable[Any]) -> list[int]:
     """The numbers of the rows of batches with kept columns, but for padding."""
     found = list[int]()

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from datasets import in_memory, write_dataset
-from dtap_dask.errors import DataError, JobError, OutputError, StorageError
+from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import Batches, batches
 from dtap_dask.loading.columns import Ragged
 from dtap_dask.loading.mixture.component import Component, Mixture
-from dtap_dask.loading.mixture.draws import EpochDraws
 from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.records.example import Layout
-from mixtures import FIRST, SHARDS, all_kinds, dataset, numbers, of, rows_of
-from numbered_rows import INFOS, PLAIN, values
-from property_tests import examples
+from mixtures import FIRST, SHARDS, all_kinds, dataset, mixture, numbers, of, rows_of
+from numbered_rows import INFOS, values
 
 
 @pytest.fixture(scope="module")
@@ -44,82 +37,10 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MixtureSource, "chunk", 16)
 
 
-def mixture(paths: dict[str, str], *, repeat: str = "", **weights: float) -> Mixture:
-    chosen = weights or {"many": 3, "few": 1}
-    return Mixture({n: Component(paths[n], weight=w, repeat=n in repeat.split()) for n, w in chosen.items()})
-
-
 def alone(path: str, epochs: int, **options: Any) -> list[int]:
     """The rows of the first epochs of a component by itself."""
     data = batches(path, kept=True, **options)
     return [row for _ in range(epochs) for row in rows_of(data)]
-
-
-CHUNK = 16_384
-
-
-# Draws.
-
-
-@given(
-    weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6),
-    rows=st.lists(st.one_of(st.none(), st.integers(0, 60)), min_size=6, max_size=6),
-    seed=st.integers(-(2**63), 2**63 - 1),
-    data=st.data(),
-)
-@examples(0.5)
-def test_draws_are_those_of_one_row_after_the_other(
-    weights: list[float], rows: list[int | None], seed: int, data: st.DataObject
-) -> None:
-    """Also where a place is found at once. A component without rows left is drawn no more; an epoch ends in time."""
-    left = rows[: len(weights)]
-    found, places = list[int](), list[int]()
-    drawn = EpochDraws((seed, 3), weights, left, 16)
-    place = drawn.first
-    while len(found) < 400 and (following := drawn.after(place)) is not place:
-        places.append(place.row)
-        found += drawn.choices(place).tolist()
-        place = following
-        assert place.row == len(found)
-        assert place.drawn == tuple(found.count(number) for number in range(len(left)))
-    once = [number for number, count in enumerate(left) if count is not None]
-    if len(once) == len(left) or len(found) < 400:
-        assert [found.count(number) for number in once] == [left[number] for number in once]
-        assert drawn.end == len(found)
-        assert not found or found[-1] in once
-    again = EpochDraws((seed, 3), weights, left, 16)
-    for row in data.draw(st.lists(st.integers(0, max(0, len(found) - 1)), max_size=5)):
-        place, within = again.located(row)
-        assert not found or again.choices(place)[within] == found[row]
-
-
-def test_shares_are_those_of_independent_draws() -> None:
-    """At the beginning of a chunk as over many chunks; neighbours are independent."""
-    weights = [5, 0.25, 2.75, 2]
-    drawn = EpochDraws((7, 0), weights, [None] * 4, CHUNK)
-    found, place = list[Any](), drawn.first
-    for _ in range(40):
-        found.append(drawn.choices(place))
-        place = drawn.after(place)
-    for sample in (np.concatenate(found), np.concatenate([each[:100] for each in found])):
-        for number, weight in enumerate(weights):
-            share, n = weight / 10, len(sample)
-            assert abs((sample == number).sum() - share * n) < 4.5 * math.sqrt(n * share * (1 - share))
-    pairs, n = Counter(zip(found[0].tolist(), found[0][1:].tolist(), strict=False)), len(found[0])
-    for (one, other), count in pairs.items():
-        share = weights[one] * weights[other] / 100
-        assert abs(count - share * n) < 6 * math.sqrt(n * share)
-    sizes = [int((each == 0).sum()) for each in found]
-    assert 0.4 < np.var(sizes) / (CHUNK * 0.25) < 2  # binomial, not the same number in each chunk
-
-
-def test_draws_are_pinned() -> None:
-    drawn = EpochDraws((5, 1), [3, 1], [40, None], 16)
-    assert drawn.choices(drawn.first).tolist() == PINNED
-    assert EpochDraws((5, 2), [3, 1], [40, None], 16).choices(drawn.first).tolist() != PINNED
-
-
-PINNED = [0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
 
 
 # Rows.
@@ -405,78 +326,3 @@ def test_chunks_of_long_rows_are_small(paths: dict[str, str], tmp_path: Path, mo
         source, _ = opened(Mixture({"one": Component(one)}), "train", 8, True, 0, **arguments)
         assert isinstance(source, MixtureSource)
         assert source.chunk == chunk
-
-
-# Bad input.
-
-
-@pytest.mark.parametrize(
-    ("components", "message"),
-    [
-        ({}, "components: {} is not a dict of components by name"),
-        ([Component("a")], "is not a dict of components by name"),
-        ({"a": "path", 3: Component("a")}, "components.a: 'path' is not a Component.*\ncomponents: the name 3 is not"),
-        (
-            {"a": Component("a", weight=0), "b": Component("b", weight=math.nan, repeat=1), "c": Component("c")},  # type: ignore[arg-type]
-            "components.a.weight: 0 is not a positive number.*\n"
-            "components.b.weight: nan is not a positive.*\ncomponents.b.repeat: 1 is neither True nor False",
-        ),
-        ({"a": Component("a", weight=-1)}, "components.a.weight: -1 is not"),
-        ({"a": Component("a", weight=math.inf)}, "components.a.weight: inf is not"),
-        (
-            {"a": Component("a", weight=1e-10), "b": Component("b")},
-            "components.a.weight: 1e-10 is less than a billionth",
-        ),
-    ],
-)
-def test_what_is_no_mixture_is_refused(components: Any, message: str) -> None:
-    with pytest.raises(JobError, match=message):
-        Mixture(components)
-
-
-def test_unlike_columns_are_all_named(paths: dict[str, str], tmp_path: Path) -> None:
-    changes: dict[str, dict[str, Any]] = {
-        "fare": {"dtype": "float64", "stored": "float64"},
-        "miles": {"role": "kept"},
-        "company": {"stored": "uint8"},
-        "sizes": {"shape": (2,)},
-        "late": {"role": "feature"},
-    }
-    infos = tuple(replace(info, **changes.get(info.name, {})) for info in PLAIN if info.name != "row")
-
-    def columns(first: int, rows: int) -> dict[str, Any]:
-        return {info.name: np.zeros((rows, *info.shape), info.stored) for info in infos}  # type: ignore[arg-type]
-
-    other = write_dataset(tmp_path, infos, Layout("blocks", 8), {"train": [5]}, columns)
-    unlike = Mixture({"many": Component(paths["many"]), "other": Component(other)})
-    with pytest.raises(JobError) as caught:
-        batches(unlike, kept=True, ids="stored")
-    text = "components.other: column {!r}: {}, but {} in component 'many'; "
-    expected = [
-        ("fare", "feature float64", "feature float32"),
-        ("miles", "kept float32", "feature float32"),
-        ("company", "feature uint8", "feature uint16"),
-        ("sizes", "feature float32[2]", "feature float32[3]"),
-        ("late", "feature bool", "label bool"),
-        ("row", "no such column", "kept int64"),
-    ]
-    lines = str(caught.value).splitlines()
-    assert sorted(line.partition("; ")[0] + "; " for line in lines) == sorted(text.format(*each) for each in expected)
-    assert next(iter(batches(unlike, features=["company"], label=False)))["company"].dtype == np.int64
-
-
-def test_arguments_are_refused_as_those_of_a_single_dataset(paths: dict[str, str]) -> None:
-    with pytest.raises(JobError) as caught:
-        batches(mixture(paths), batch_size=0, seed="x")  # type: ignore[arg-type]
-    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["batch_size", "seed"]
-    unknown = Mixture({"many": Component(paths["many"], split="eval"), "few": Component(paths["few"])})
-    with pytest.raises(JobError, match=r"components\.many\.split: .* has no split 'eval'"):
-        batches(unknown)
-    with pytest.raises(JobError, match="split: 'eval' has no meaning for a mixture: give it to each Component"):
-        batches(mixture(paths), split="eval")
-    with pytest.raises(JobError, match="components.many.path: .*Mixture.* is not the path of a dataset"):
-        batches(Mixture({"many": Component(mixture(paths)), "few": Component(paths["few"])}))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="have 91 rows for a reader, so that dropping incomplete batches of 200"):
-        batches(mixture(paths), batch_size=200, remainder="drop")
-    with pytest.raises(DataError, match="'train' of .*few has 0 rows for a reader"):
-        batches(mixture(paths), readers=(0, 14), remainder="drop")
