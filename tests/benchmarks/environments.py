@@ -29,6 +29,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "grain": ("grain==0.2.18", "array_record==0.8.6", "pyarrow"),
     # Petastorm 0.13 does not import with pyarrow 13 and later.
     "petastorm": ("petastorm==0.13.1", "pyarrow==12.0.1", "numpy<2", "pandas<2.3", "tensorflow==2.18.1"),
+    "mosaic": ("mosaicml-streaming==0.13.0", "torch==2.14.1", "pyarrow"),
+    "lance": ("lancedb==0.40.0", "torch==2.14.1", "pyarrow", "numpy"),
     "nvtabular": ("nvtabular==23.8.0", "numpy<2", "pandas<2"),
 }
 

@@ -12,7 +12,13 @@ from lake import lake_of
 from ours import cleared
 from results import Aim, Figure, Ratio, Section, at_least, marginal_rate
 
-LOADERS = {"ray": "Ray iter_tf_batches", "grain": "Grain", "petastorm": "Petastorm"}
+LOADERS = {
+    "ray": "Ray iter_tf_batches",
+    "grain": "Grain",
+    "petastorm": "Petastorm",
+    "mosaic": "MosaicML Streaming",
+    "lance": "LanceDB",
+}
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,11 @@ def test_other_tools_that_cannot_run_are_told_with_the_reason(tmp_path: Path, mo
     assert some.encoder(tmp_path, 1).note == "no tft here"
 
 
+def test_each_loading_tool_has_an_environment_and_a_script() -> None:
+    assert set(LOADERS) <= set(PEERS)
+    assert {path.name for path in environments.SCRIPTS.glob("*_load.py")} == {f"{peer}_load.py" for peer in LOADERS}
+
+
 def test_tools_rates_and_start_up_come_from_what_their_scripts_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
