@@ -113,13 +113,21 @@ def matrix_columns(
         at += values_per_row
         if not wanted:
             continue
-        if scalar:  # transposed while they are narrow: then each column is contiguous, and split off without a copy
-            contiguous = tf.cast(tf.transpose(values), tf.as_dtype(dtype))
-            yield from zip([info.name for info in members], tf.unstack(contiguous, num=values_per_row), strict=True)
+        if scalar:  # transposed while they are narrow: then each column is contiguous
+            parts = tf.unstack(tf.transpose(values), num=values_per_row)
+            yield from zip([info.name for info in members], [_copied(part, dtype) for part in parts], strict=True)
             continue
         pieces = tf.split(tf.cast(values, tf.as_dtype(dtype)), [width(info) for info in members], axis=1)
         for info, piece in zip(members, pieces, strict=True):
             yield info.name, tf.reshape(piece, [-1, *info.shape])
+
+
+def _copied(column: tf.Tensor, dtype: str) -> tf.Tensor:
+    """A column in memory of its own: joining the last rows of a window with the next ones, TensorFlow would otherwise
+    write an error to the log for each column that shares the memory of others.
+    """
+    wanted = tf.as_dtype(dtype)
+    return tf.concat([column, tf.zeros([0], wanted)], axis=0) if column.dtype == wanted else tf.cast(column, wanted)
 
 
 def _variable(info: FeatureInfo, parts: Sequence[Any], rows: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:

@@ -20,6 +20,7 @@ from dtap_dask.records.example import Layout
 from dtap_dask.train import blocks
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
+from numbered_rows import INFOS, PLAIN, write
 
 INFOS = (
     FeatureInfo("a", "feature", "float32", "float32"),
@@ -185,6 +186,18 @@ def test_passes_over_another_part_line_up(parts: str) -> None:
 def test_an_empty_part_is_refused_and_the_others_named(parts: str) -> None:
     with pytest.raises(DataError, match=r"split 'none' of .* has no rows.*'early' \(120 rows\), 'late' \(70 rows\)"):
         load(parts, "none")
+
+
+@pytest.mark.parametrize("kind", ["blocks", "rows"])
+def test_tensorflow_has_no_errors_to_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    """Where batches are joined of the rows of two windows, with and without texts and lists."""
+    monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", 32)
+    for name, infos in ("all", INFOS), ("plain", PLAIN):
+        for _ in load(write(tmp_path / name, [60, 40], Layout(kind, 8), infos), batch_size=25):
+            pass
+    assert "RefCount" not in capfd.readouterr().err
 
 
 # Checkpoints of iterators.
