@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import numbered_rows
 from datasets import in_memory, write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
@@ -20,7 +21,6 @@ from dtap_dask.records.example import Layout
 from dtap_dask.train import blocks
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
-from numbered_rows import INFOS, PLAIN, write
 
 INFOS = (
     FeatureInfo("a", "feature", "float32", "float32"),
@@ -194,8 +194,8 @@ def test_tensorflow_has_no_errors_to_log(
 ) -> None:
     """Where batches are joined of the rows of two windows, with and without texts and lists."""
     monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", 32)
-    for name, infos in ("all", INFOS), ("plain", PLAIN):
-        for _ in load(write(tmp_path / name, [60, 40], Layout(kind, 8), infos), batch_size=25):
+    for name, infos in ("all", numbered_rows.INFOS), ("plain", numbered_rows.PLAIN):
+        for _ in load(numbered_rows.write(tmp_path / name, [60, 40], Layout(kind, 8), infos), batch_size=25):
             pass
     assert "RefCount" not in capfd.readouterr().err
 
