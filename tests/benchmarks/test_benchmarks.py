@@ -66,5 +66,5 @@ def test_benchmark_contenders_hold_equal_numbers(
             assert figure["values"][0] > 0, figure
             assert f"| {figure['name']} " in out
     verdicts = [line.split("|")[-2].strip() for line in out.splitlines() if " x as fast " in line]
-    assert len(verdicts) == 24
+    assert len(verdicts) == 26
     assert set(verdicts) <= {"met", "missed", ""}

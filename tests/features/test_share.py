@@ -91,6 +91,11 @@ def test_what_is_imputed_counts_and_the_vocabulary_is_stored_once(tmp_path: Path
 
 FREQUENT = ("impute", "most_frequent")
 LISTS = st.lists(st.none() | st.text("cd", max_size=1), max_size=4)
+FULL = st.tuples(
+    st.text("ab", max_size=1),
+    st.text("bc", max_size=1),
+    st.tuples(LISTS, st.sampled_from("abc")).map(lambda parts: [*parts[0], None, parts[1]]),
+)
 HOLES = st.tuples(st.none() | st.text("ab", max_size=1), st.none() | st.text("bc", max_size=1), LISTS)
 
 
@@ -100,10 +105,7 @@ def most_frequent(words: Sequence[str | None]) -> str:
 
 
 @given(
-    st.lists(HOLES, min_size=1, max_size=30).filter(
-        lambda rows: rows[0][0] is not None and rows[0][1] is not None and None in rows[0][2] and any(rows[0][2])
-    ),
-    st.lists(st.integers(0, 30)),
+    st.tuples(FULL, st.lists(HOLES, max_size=29)).map(lambda parts: [parts[0], *parts[1]]), st.lists(st.integers(0, 30))
 )
 @example([("a", "b", ["c", None]), (None, None, [None, None]), (None, "", [])], [1])
 def test_imputers_that_learn_and_the_words_take_one_pass(rows: list[Any], at: list[int]) -> None:

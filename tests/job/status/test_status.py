@@ -417,6 +417,7 @@ def test_a_run_in_words() -> None:
 @pytest.fixture(autouse=True)
 def no_threads_stay() -> Iterator[None]:
     """Publishers and watchdogs end with the run."""
+    before = {*threading.enumerate()}
     yield
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("dtap_dask")]
+    left = [each.name for each in threading.enumerate() if each.name.startswith("dtap_dask") and each not in before]
     assert left == []
