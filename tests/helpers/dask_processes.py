@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
 
@@ -69,4 +70,13 @@ def dask_processes(folder: Path, workers: int, *of_workers: str, dashboard: bool
         for process in reversed(started):
             process.terminate()
         for process in started:
-            process.wait(HANG)
+            ended(process)
+
+
+def ended(process: subprocess.Popen[Any]) -> None:
+    """Wait for a process that was asked to end. A worker without a nanny may hang as it closes (distributed 2026.8)."""
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(HANG)

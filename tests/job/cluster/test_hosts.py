@@ -22,6 +22,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from dask_processes import ended
 from digests import without_run
 from documents import Document, taxi_job
 from dtap_dask.storage import open_store
@@ -135,11 +136,7 @@ class Hosts:
         for process in reversed(self.begun):
             process.terminate()
         for process in self.begun:
-            try:
-                process.wait(HANG)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            ended(process)
             for stream in filter(None, (process.stdin, process.stdout)):
                 stream.close()
         for name in ("switch", *HOSTS):
