@@ -16,7 +16,7 @@ from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.order.epoch_order import CYCLE, WINDOW_BYTES, WINDOW_ROWS
 from dtap_dask.loading.order.runs import RowNumbers, runs_of
 from dtap_dask.loading.reading.options import BatchOptions
-from dtap_dask.loading.shards.damage import Repair, SkippedRecords, separate
+from dtap_dask.loading.shards.damage import named, separate
 from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.loading.shards.files import open_shard
 from dtap_dask.loading.shards.open_shard import RecordBytes
@@ -91,4 +91,4 @@ class RowReader:
         try:
             self._decoder.decode([record], rows)
         except DamagedError as error:
-            raise Repair(self._split, 0, SkippedRecords()).named(error, shard, number, record) from error
+            raise named(self._split, error, shard, number, record) from error

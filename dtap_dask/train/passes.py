@@ -1,9 +1,9 @@
 """The passes of a loaded dataset as a tf.data.Dataset of windows of rows.
 
-TensorFlow asks a Python generator for a pass when the first row of an epoch is requested, and ends the generator with
-the iterator. The pieces of the pass are read by Python, several at a time, and leave it as few tensors: the matrices
-of each stored dtype, already shuffled, or, where there are texts or lists, serialized records and the order of their
-rows. The rest, casts and the columns' own tensors, is TensorFlow's, which needs no lock of Python's.
+TensorFlow asks Python for a pass when the first row of an epoch is requested: where shards are staged a generator,
+which it ends with the iterator. The pieces of the pass are read by Python, several at a time, and leave it as few
+tensors: the matrices of each stored dtype, already shuffled, or, where there are texts or lists, serialized records and
+the order of their rows. The rest, casts and the columns' own tensors, is TensorFlow's, which needs no lock of Python's.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dtap_dask.loading.feed import FeedMeter, spent
 from dtap_dask.loading.order.epoch_order import EpochOrder, Window
 from dtap_dask.loading.order.position import Span
 from dtap_dask.loading.order.runs import RowNumbers, Runs
-from dtap_dask.loading.shards.damage import Repair, separate, together
+from dtap_dask.loading.shards.damage import Repair, named, separate, together
 from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder
 from dtap_dask.loading.shards.files import ShardFiles
 from dtap_dask.loading.shards.open_shard import RecordBytes
@@ -163,7 +163,8 @@ class SpansPass:
                 decoder.decode([each], rows)
                 found.append(each)
             except DamagedError as error:
-                found.append(self._repair.zeros(self._repair.named(error, shard, number, each), shard, number, rows))
+                placed = named(self._split, error, shard, number, each)
+                found.append(self._repair.zeros(placed, shard, number, rows))
         return together(found)
 
     def close(self) -> None:

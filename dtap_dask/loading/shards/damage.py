@@ -61,10 +61,11 @@ class Repair:
         encoded = encoder_of(self._split.infos, self._split.layout).encode(zeros_of(self._split.infos, rows))
         return RecordBytes(np.frombuffer(encoded.data, np.uint8), offsets_of(encoded.lengths), lost=(0,))
 
-    def named(self, error: DamagedError, shard: int, record: int, found: RecordBytes) -> DamagedError:
-        """The error of a record that was read, with its place."""
-        name = f"{self._split.store.url}/{self._split.shards[shard].path}"
-        return DamagedError(f"{name}, record {record:,}, at byte {found.begin:,}: {error}")
+
+def named(split: DatasetSplit, error: DamagedError, shard: int, record: int, found: RecordBytes) -> DamagedError:
+    """The error of a record that was read, with its place."""
+    name = f"{split.store.url}/{split.shards[shard].path}"
+    return DamagedError(f"{name}, record {record:,}, at byte {found.begin:,}: {error}")
 
 
 _SKIPPED = (
