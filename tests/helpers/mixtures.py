@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from datasets import write_dataset
 from dtap_dask.features.info import FeatureInfo
@@ -47,15 +45,6 @@ def mixture(paths: dict[str, str], *, repeat: str = "", **weights: float) -> Mix
     """Components by weight; `repeat` names those that are repeated."""
     chosen = weights or {"many": 3, "few": 1}
     return Mixture({n: Component(paths[n], weight=w, repeat=n in repeat.split()) for n, w in chosen.items()})
-
-
-def rows_of(data: Iterable[Any]) -> list[int]:
-    """The numbers of the rows of batches with kept columns, but for padding."""
-    found = list[int]()
-    for batch, kept in data:
-        rows = np.asarray(kept["row"])
-        found += rows[np.asarray(batch[2]) > 0].tolist() if len(batch) == 3 else rows.tolist()
-    return found
 
 
 def of(name: str, rows: Sequence[int]) -> list[int]:

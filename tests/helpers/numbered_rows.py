@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +76,12 @@ def write(
         return {info.name: column(info, range(first, first + rows)) for info in infos}
 
     return write_dataset(folder, infos, layout, {split: shards}, columns)
+
+
+def rows_of(data: Iterable[Any]) -> list[int]:
+    """The numbers of the rows of batches with kept columns, but for padding."""
+    found = list[int]()
+    for batch, kept in data:
+        rows = np.asarray(kept["row"])
+        found += rows[np.asarray(batch[2]) > 0].tolist() if len(batch) == 3 else rows.tolist()
+    return found

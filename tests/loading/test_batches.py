@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.columns import Ragged
 from dtap_dask.records.example import Layout
-from numbered_rows import INFOS, PLAIN, values, write
+from numbered_rows import INFOS, PLAIN, rows_of, values, write
 from property_tests import examples
 
 ROWS = 78
@@ -31,15 +30,6 @@ ROWS = 78
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(tmp_path_factory.mktemp("data"), [30, 0, 1, 47], Layout("blocks", 8), PLAIN)
-
-
-def rows_of(data: Iterable[Any]) -> list[int]:
-    """The numbers of the rows, but for padding."""
-    found = list[int]()
-    for batch, kept in data:
-        weight = batch[2] if len(batch) == 3 else np.ones(len(kept["row"]))
-        found += kept["row"][weight > 0].tolist()
-    return found
 
 
 def plain(column: Any) -> list[Any]:

@@ -21,8 +21,8 @@ from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.mixture.source import MixtureSource
 from dtap_dask.records.example import Layout
-from mixtures import FIRST, SHARDS, all_kinds, dataset, mixture, numbers, of, rows_of
-from numbered_rows import INFOS, values
+from mixtures import FIRST, SHARDS, all_kinds, dataset, mixture, numbers, of
+from numbered_rows import INFOS, rows_of, values
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from dtap_dask.train.backup import Backup, saved_state
 from dtap_dask.train.chunks import OPEN
 from dtap_dask.train.load import load
 from dtap_dask.train.passes import DECODERS
-from mixtures import all_kinds, dataset, rows_of
+from mixtures import all_kinds, dataset
+from numbered_rows import rows_of
 from same_batches import same
 
 

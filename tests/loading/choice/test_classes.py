@@ -22,7 +22,7 @@ from dtap_dask.loading.batches import batches
 from dtap_dask.loading.choice import rows as choice
 from dtap_dask.loading.choice.rows import RunCounts
 from dtap_dask.records.example import Layout
-from numbered_rows import PLAIN, write
+from numbered_rows import PLAIN, rows_of, write
 from property_tests import examples
 
 SHARDS = [30, 0, 1, 47]  # `late`, the label, is true of rows 0, 3, 6, ...
@@ -32,15 +32,6 @@ ROWS = 78
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(tmp_path_factory.mktemp("data"), SHARDS, Layout("blocks", 8), PLAIN)
-
-
-def rows_of(data: Iterable[Any]) -> list[int]:
-    """The numbers of the rows, but for padding."""
-    found = list[int]()
-    for batch, kept in data:
-        weight = batch[2] if len(batch) == 3 else np.ones(len(kept["row"]))
-        found += kept["row"][weight > 0].tolist()
-    return found
 
 
 def test_every_epoch_draws_other_rows_but_equally_many(path: str) -> None:

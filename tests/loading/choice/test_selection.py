@@ -7,11 +7,9 @@ import json
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +19,7 @@ from dtap_dask.errors import DamagedError, JobError
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.order import epoch_order as orders
 from dtap_dask.records.example import Layout
-from numbered_rows import INFOS, PLAIN, values, write
+from numbered_rows import INFOS, PLAIN, rows_of, values, write
 from property_tests import examples
 
 SHARDS = [30, 0, 1, 47]  # `late`, the label, is true of rows 0, 3, 6, ...
@@ -31,15 +29,6 @@ ROWS = 78
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(tmp_path_factory.mktemp("data"), SHARDS, Layout("blocks", 8), PLAIN)
-
-
-def rows_of(data: Iterable[Any]) -> list[int]:
-    """The numbers of the rows, but for padding."""
-    found = list[int]()
-    for batch, kept in data:
-        weight = batch[2] if len(batch) == 3 else np.ones(len(kept["row"]))
-        found += kept["row"][weight > 0].tolist()
-    return found
 
 
 WHERE = {
