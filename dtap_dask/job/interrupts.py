@@ -79,12 +79,13 @@ def start_shielded(make: Callable[[], T], undo: Callable[[T], object]) -> T:
             failed.append(error)
 
     thread = threading.Thread(target=work, name="dtap_dask-starting", daemon=True)
-    with shielded():
-        thread.start()
     try:
-        thread.join()
+        with shielded():
+            thread.start()
+        thread.join()  # a Ctrl-C that came as the thread was started is raised as the block ends
     except BaseException:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         for one in made:
             undo(one)
         raise
