@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from dtap_dask import __version__
-from dtap_dask.errors import RESUMABLE, DtapError, JobError
+from dtap_dask.errors import STOPPED, DtapError, JobError
 from dtap_dask.job.console import open_standard_streams, reader_gone, say
 from dtap_dask.job.ending import end_process
 from dtap_dask.job.interrupts import handle_signals
@@ -50,7 +50,7 @@ class _Commands(click.Group):
                 raise
             _fail(ctx, error.format_message(), error.exit_code, error)
         except KeyboardInterrupt:
-            say(f"Stopped. {RESUMABLE}")
+            say(STOPPED)
             ctx.exit(4)
 
 

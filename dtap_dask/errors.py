@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from dtap_dask.words import visible
 
 RESUMABLE = "Finished work is kept: continue with --resume (in Python resume=True)."
+STOPPED = f"Stopped. {RESUMABLE}"
 _PROBLEMS = 100  # of a job in one message
 
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from dtap_dask.lake.schema import is_list
+from dtap_dask.lake.sql.coercion import as_decimal
+from dtap_dask.lake.sql.types import MAX_PRECISION, UNITS
 
-_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # decimal digits of an integer, by its bits
 _EXACT_BITS = {16: 11, 32: 24, 64: 53}  # bits of an integer that are exact in a float, by the float's width
-_UNITS = ("s", "ms", "us", "ns")
-_MOST_DIGITS = 38
 
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -52,9 +51,9 @@ def _integer_and_float(integer: pa.DataType, number: pa.DataType) -> pa.DataType
 def _decimals(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     scale = max(one.scale, other.scale)
     digits = max(one.precision - one.scale, other.precision - other.scale) + scale
-    if digits <= _MOST_DIGITS:
+    if digits <= MAX_PRECISION:
         return pa.decimal128(digits, scale)
-    return pa.decimal256(digits, scale) if digits <= 2 * _MOST_DIGITS and _is_wide(one, other) else None
+    return pa.decimal256(digits, scale) if digits <= 2 * MAX_PRECISION and _is_wide(one, other) else None
 
 
 def _is_wide(*kinds: pa.DataType) -> bool:
@@ -62,12 +61,11 @@ def _is_wide(*kinds: pa.DataType) -> bool:
 
 
 def _integer_and_decimal(integer: pa.DataType, decimal: pa.DataType) -> pa.DataType | None:
-    digits = _DIGITS[integer.bit_width] + (integer == pa.uint64())
-    return _decimals(pa.decimal128(digits, 0), decimal)
+    return _decimals(as_decimal(integer), decimal)
 
 
 def _timestamps(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    return pa.timestamp(max(one.unit, other.unit, key=_UNITS.index), one.tz or other.tz)
+    return pa.timestamp(max(one.unit, other.unit, key=UNITS.index), one.tz or other.tz)
 
 
 def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

@@ -35,9 +35,14 @@ class RawColumns:
 
     def with_derived(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows with the columns of `schema`, and the derived ones behind them."""
-        for name, expression in self.derived:
-            rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
-        return rows
+        return with_columns(rows, self.derived)
+
+
+def with_columns(rows: pa.RecordBatch, derived: Sequence[tuple[str, Expression]]) -> pa.RecordBatch:
+    """Rows with derived columns behind the others; an expression may use earlier ones."""
+    for name, expression in derived:
+        rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
+    return rows
 
 
 def needed(columns: Iterable[str], derived: Sequence[tuple[str, Expression]]) -> set[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dtap_dask.lake.derived import RawColumns
+from dtap_dask.lake.derived import RawColumns, needed, with_columns
 from dtap_dask.lake.hashing import U64, key_hash, row_hash
 from dtap_dask.lake.listing.partitions import partition_array
 from dtap_dask.lake.parquet.decoding import RowGroupSlice
@@ -180,11 +180,11 @@ def scan_schema(spec: ScanSpec) -> pa.Schema:
 
 def without_unneeded(spec: ScanSpec) -> ScanSpec:
     """The same scan without the file columns and derived columns that neither output, filter nor split needs."""
-    needed = _needed_columns(spec)
+    used = _used_columns(spec)
     return replace(
         spec,
-        schema=pa.schema([field for field in spec.schema if field.name in needed - {*spec.partitions.names}]),
-        derive=tuple((name, sql) for name, sql in spec.derive if name in needed),
+        schema=pa.schema([field for field in spec.schema if field.name in used - {*spec.partitions.names}]),
+        derive=tuple((name, sql) for name, sql in spec.derive if name in used),
     )
 
 
@@ -212,16 +212,12 @@ def _bind_parts(spec: ScanSpec) -> list[Expression]:
     return [compile_sql(sql, schema) for sql in spec.split.where]
 
 
-def _needed_columns(spec: ScanSpec) -> set[str]:
+def _used_columns(spec: ScanSpec) -> set[str]:
     """Source, partition and derived columns that output, filter and split are computed from."""
-    needed = {*spec.outputs, *(spec.split.key if spec.split else ())}
-    needed.update(*(part.columns for part in _bind_parts(spec)))
-    for name, expression in reversed(bound_derive(spec)):
-        if name in needed:
-            needed |= expression.columns
-    if spec.where:
-        needed |= compile_sql(spec.where, _source_schema(spec)).columns
-    return needed
+    used = {*spec.outputs, *(spec.split.key if spec.split else ())}
+    used.update(*(part.columns for part in _bind_parts(spec)))
+    filtered = compile_sql(spec.where, _source_schema(spec)).columns if spec.where else frozenset[str]()
+    return needed(used, bound_derive(spec)) | filtered
 
 
 class _CompiledScan:
@@ -233,11 +229,11 @@ class _CompiledScan:
 
     def __init__(self, spec: ScanSpec):
         self._spec = spec
-        source, needed = _source_schema(spec), _needed_columns(spec)
+        source, used = _source_schema(spec), _used_columns(spec)
         self._where = compile_sql(spec.where, source) if spec.where else None
-        self._derive = [(name, expression) for name, expression in bound_derive(spec) if name in needed]
+        self._derive = [(name, expression) for name, expression in bound_derive(spec) if name in used]
         self._parts = _bind_parts(spec)
-        kept = [field for field in source if field.name in needed]
+        kept = [field for field in source if field.name in used]
         self.columns = pa.schema([field for field in kept if field.name not in spec.partitions.names])
         self.partitions = pa.schema([field for field in kept if field.name in spec.partitions.names])
         self._delivered = pa.schema([pa.field(field.name, delivered_type(field.type)) for field in kept])
@@ -250,8 +246,7 @@ class _CompiledScan:
         numbers = np.arange(piece.first_row, piece.first_row + piece.rows, dtype=np.int64)
         if self._where is not None:
             rows, numbers = _filter(rows, numbers, self._where.keep(rows))
-        for name, expression in self._derive:
-            rows = rows.append_column(pa.field(name, expression.type), expression.evaluate(rows))
+        rows = with_columns(rows, self._derive)
         if ROW_FOLDS in self._spec.folds:
             each = fold_index(row_hash(group.key, numbers), ROW_FOLDS, np.ones(len(numbers), np.bool_))
             rows = rows.append_column(fold_column(ROW_FOLDS), pa.array(each))

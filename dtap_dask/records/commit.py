@@ -30,7 +30,7 @@ from dtap_dask.records.first_rows import NotedRows, RowRecorder
 from dtap_dask.records.folder import MANIFEST, RUNS, SUCCESS, RunPaths, may_be_of_dataset, run_of
 from dtap_dask.records.manifest import Manifest, Sidecar
 from dtap_dask.records.manifest_read import present_manifest
-from dtap_dask.records.shard import AssignedRows, ShardInfo, Shuffle, TaskShards, write_shards
+from dtap_dask.records.shard import WINDOW_ROWS, AssignedRows, ShardInfo, Shuffle, TaskShards, write_shards
 from dtap_dask.records.tfrecord import file_crc32c
 from dtap_dask.storage import Store
 from dtap_dask.storage.safe_json import parse_json
@@ -47,7 +47,7 @@ def run_write_task(
     layout: Layout,
     shuffle: Shuffle = "mixed",
     seed: int = 0,
-    window: int = 65536,
+    window: int = WINDOW_ROWS,
     recorder: RowRecorder | None = None,
 ) -> tuple[ShardInfo, ...]:
     """Write one task's shards under their final names, unless they are there already; running it twice is harmless.

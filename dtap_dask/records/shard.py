@@ -31,7 +31,8 @@ AssignedRows: TypeAlias = tuple[npt.NDArray[np.int16], Rows]
 Shuffle = Literal["none", "mixed", "global"]
 CLOSING = 16  # files closed at the same time
 ENCODED_ROWS = 4096  # encoded and written together, unless a record holds more: they fit in the processor's cache
-WINDOW_BYTES = 64 << 20  # the most bytes of a window of rows to be permuted, whatever its number of rows
+WINDOW_ROWS = 65_536  # the most rows of a window that is permuted
+WINDOW_BYTES = 64 << 20  # the most bytes of one
 ROW_GROUP = "/row_group"  # among rows, the key of the number of each one's row group; no feature has such a name
 
 
@@ -130,7 +131,7 @@ def write_shards(
     layout: Layout,
     shuffle: Shuffle = "mixed",
     seed: int = 0,
-    window: int = 65536,
+    window: int = WINDOW_ROWS,
     recorder: RowRecorder | None = None,
 ) -> tuple[ShardInfo, ...]:
     """Write a task's shards as `<attempt>/<final path>`, and return them with their final paths, split by split.

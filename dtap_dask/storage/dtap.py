@@ -21,11 +21,10 @@ from dtap_dask.storage import taps
 from dtap_dask.storage.files import Files
 from dtap_dask.storage.local import LocalFiles
 from dtap_dask.storage.locations import Location, locate
-from dtap_dask.storage.remote import RemoteFiles, Renaming, reads_patterns, remove
+from dtap_dask.storage.remote import FSSPEC_OPTIONS, RemoteFiles, Renaming, reads_patterns, remove
 from dtap_dask.storage.settings import WAYS, resolved, sections
 
 _PIECE = 8 << 20
-_FSSPEC = ("skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop")
 
 
 class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
@@ -45,7 +44,7 @@ class TapFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     cachable = False  # the environment and the folders of a map may change between two instances
 
     def __init__(self, **options: Any):
-        super().__init__(**{key: options.pop(key) for key in _FSSPEC if key in options})
+        super().__init__(**{key: options.pop(key) for key in FSSPEC_OPTIONS & options.keys()})
         self.settings = resolved(sections(options), self._below())
         self._locations: dict[str, Location] = {}
         default = self.settings["dtap"].get("default_tap")

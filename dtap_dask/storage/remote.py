@@ -18,6 +18,10 @@ from fsspec.implementations.local import LocalFileSystem
 from dtap_dask.storage.below import LinkedFolder, ways_to
 from dtap_dask.storage.files import FileInfo
 
+# What fsspec itself takes as options of any filesystem.
+FSSPEC_OPTIONS = frozenset(
+    ("asynchronous", "listings_expiry_time", "loop", "max_paths", "skip_instance_cache", "use_listings_cache")
+)
 # Makes check and move one step for all threads of this process, the only users of a filesystem in memory.
 _MOVING = threading.Lock()
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import dtap_dask
-from dtap_dask.errors import InterruptedRun
-from dtap_dask.job.execution.executor import STOPPED, LoopExecutor
+from dtap_dask.errors import STOPPED, InterruptedRun
+from dtap_dask.job.execution.executor import LoopExecutor
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.options import RunOptions
 from dtap_dask.job.running.run import carry_out, first_snapshot

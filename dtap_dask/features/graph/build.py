@@ -138,7 +138,7 @@ class _Building:
         if self.problems and self.spec.role == "label":
             return []
         cut = next((index for index, step in enumerate(steps) if step.on_block), len(steps))
-        strands = [strand for column in self.spec.columns for strand in self._lane(column, steps[:cut])]
+        strands = [strand for column in self.spec.columns for strand in self._through_own(column, steps[:cut])]
         for index, step in enumerate(steps[cut:], cut):
             if self.problems:
                 return []
@@ -169,7 +169,7 @@ class _Building:
                 self.problems.append(Problem(place, text))
         return [label_step(step) if spec.role == "label" else step for step in spec.steps]
 
-    def _lane(self, column: str, steps: Sequence[Operation]) -> list[_Strand]:
+    def _through_own(self, column: str, steps: Sequence[Operation]) -> list[_Strand]:
         """One column through the steps before the one that takes them all; nothing after a problem."""
         strands = self._read(column)
         for index, step in enumerate(steps):

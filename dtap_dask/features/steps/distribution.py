@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Floats, Numbers, numbers
-from dtap_dask.features.statistics.quantiles import Quantiles
+from dtap_dask.features.statistics.quantiles import POINTS, Quantiles
 from dtap_dask.features.steps.operation import (
     Bound,
     ErrorContext,
@@ -107,7 +107,7 @@ class QuantileTransform(Operation):
     on_elements: ClassVar[bool] = True
 
     output_distribution: Literal["uniform", "normal"] = "uniform"
-    n_quantiles: Annotated[int, Field(ge=2, le=8192)] = 1000
+    n_quantiles: Annotated[int, Field(ge=2, le=POINTS)] = 1000
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)

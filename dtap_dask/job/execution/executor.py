@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar, TypeVarTuple
 
-from dtap_dask.errors import RESUMABLE, DtapError, InterruptedRun
+from dtap_dask.errors import RESUMABLE, STOPPED, DtapError, InterruptedRun
 
 FAN_IN = 8  # results that one merge takes
-STOPPED = f"Stopped. {RESUMABLE}"
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from dtap_dask.errors import DtapError, JobError, Problem
+from dtap_dask.storage.settings import Sections
 
 T = TypeVar("T")
 # A shorter value occurs in too many words and numbers to be found among them, and is not treated as a secret.
@@ -36,7 +37,7 @@ class Secrets:
         if not names:
             return shown
         longest_first = sorted(names, key=lambda value: (-len(value), value))
-        pattern = re.compile("|".join([r"\$\{\w+\}", *map(_pattern_of, longest_first)]))
+        pattern = re.compile("|".join([_VARIABLE.pattern, *map(_pattern_of, longest_first)]))
         return cast("T", _redacted(shown, pattern, names))
 
     def redact_problems(self, problems: Iterable[Problem]) -> list[Problem]:
@@ -63,11 +64,10 @@ class Secrets:
         return type(error)(text) if isinstance(error, DtapError) else DtapError(f"{type(error).__name__}: {text}")
 
 
-# Names of options that hold passwords, and sections whose own options called `key` do not.
+# Names of options that hold passwords; the short ones only in the sections of fsspec's protocols.
 _SECRET = re.compile(r"(?i)passw|passphrase|secret|token|credential|private|signature|authorization|connection_string")
 _SHORT = re.compile(r"(?i)(^|[._-])(key|sas|auth)$")
-_OWN_SECTIONS = ("dtap", "hdfs", "cache", "mounts")
-_VARIABLE = re.compile(r"\$\{\w+\}")
+_VARIABLE = re.compile(r"\$\{\w+\}")  # also of the names that `secrets_in` makes up
 _IN_URL = re.compile(r"://[^/@:]*:([^/@]+)@")
 
 
@@ -78,7 +78,7 @@ def secrets_in(document: Mapping[str, Any]) -> dict[str, str]:
     def collect(value: Any, names: tuple[str, ...], secret: bool) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
-                short = bool(_SHORT.search(str(key))) and names[1:2] not in [(one,) for one in _OWN_SECTIONS]
+                short = bool(_SHORT.search(str(key))) and Sections.model_fields.keys().isdisjoint(names[1:2])
                 collect(item, (*names, str(key)), secret or short or bool(_SECRET.search(str(key))))
         elif isinstance(value, list | tuple):
             for item in value:

@@ -28,6 +28,9 @@ from dtap_dask.job.jobfile.document import Document, expand, plain_values, read_
 from dtap_dask.job.jobfile.lenient import validate_leniently
 from dtap_dask.job.jobfile.secrets import Secrets, secrets_in
 from dtap_dask.lake.sql.expression import parse_sql
+from dtap_dask.records.example import LayoutKind
+from dtap_dask.records.shard import Shuffle
+from dtap_dask.records.tfrecord import Compression
 from dtap_dask.storage.settings import Sections
 from dtap_dask.storage.settings import parse as parse_storage
 from dtap_dask.validation import KeyPath, KeysOf, Size
@@ -142,11 +145,11 @@ class OutputOptions(_Section):
     """Where the records are written, and in which layout."""
 
     path: PathText
-    layout: Literal["blocks", "rows"] = "blocks"
+    layout: LayoutKind = "blocks"
     rows_per_record: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     shard_size: Annotated[Size, Field(ge=1024)] = 128 << 20
-    compression: Literal["none", "gzip"] = "none"
-    shuffle: Literal["none", "mixed", "global"] = "mixed"
+    compression: Compression = "none"
+    shuffle: Shuffle = "mixed"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 

@@ -21,9 +21,8 @@ from dtap_dask.job.planning.probe import Probe
 from dtap_dask.job.planning.sharding import planned_row_bytes, total_shards
 from dtap_dask.lake.parquet.reading import OPEN_BYTES
 from dtap_dask.records.global_shuffle import HELD_BYTES
-from dtap_dask.records.shard import WINDOW_BYTES
+from dtap_dask.records.shard import WINDOW_BYTES, WINDOW_ROWS
 
-WINDOW_ROWS = 65_536  # rows shuffled and encoded together, if they stay below WINDOW_BYTES
 Certainty = Literal["exactly", "about", "at most"]
 
 

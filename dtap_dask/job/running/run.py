@@ -12,10 +12,9 @@ from typing import Any
 
 from distributed import Client
 
-from dtap_dask.errors import InterruptedRun, OutputError
+from dtap_dask.errors import STOPPED, InterruptedRun, OutputError
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.cluster.starting import refuse_unguarded
-from dtap_dask.job.execution.executor import STOPPED
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning.plan import Plan, plan_of
 from dtap_dask.job.planning.sharding import plan_shards, planned_row_bytes, rows_by_group

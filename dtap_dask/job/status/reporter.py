@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from dtap_dask.errors import RESUMABLE, Cancelled, DtapError, InterruptedRun, Superseded
+from dtap_dask.errors import STOPPED, Cancelled, DtapError, InterruptedRun, Superseded
 from dtap_dask.job.jobfile.secrets import Secrets
 from dtap_dask.job.status.displays import Display
 from dtap_dask.job.status.snapshot import ENDED, WARNINGS, Note, Snapshot, Stage, State
@@ -135,7 +135,7 @@ class RunReporter:
         elif isinstance(error, Cancelled):
             self.finish("cancelled", str(error), error.exit_code)
         elif isinstance(error, InterruptedRun | KeyboardInterrupt | SystemExit):
-            self.finish("interrupted", str(error) or f"Stopped. {RESUMABLE}", 4)
+            self.finish("interrupted", str(error) or STOPPED, 4)
         elif isinstance(error, DtapError):
             self.finish("failed", str(error), error.exit_code)
         else:

@@ -6,10 +6,9 @@ import pyarrow as pa
 
 from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.tree import Constant, Node
-from dtap_dask.lake.sql.types import DOUBLE, INT64, MAX_PRECISION, NUMBERS, UINT64, family
+from dtap_dask.lake.sql.types import DOUBLE, INT64, MAX_PRECISION, NUMBERS, UINT64, UNITS, family
 
-_UNITS = ("s", "ms", "us", "ns")
-_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # decimal digits of an integer, by its bits
 
 
 def compared_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
@@ -36,9 +35,9 @@ def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
         stamps = [dtype for dtype in (left, right) if pa.types.is_timestamp(dtype)]
         zone = next((dtype.tz for dtype in stamps if dtype.tz), None)
         units = [dtype.unit for dtype in stamps] + (["us"] if len(stamps) == 1 else [])
-        return pa.timestamp(max(units, key=_UNITS.index), zone)
+        return pa.timestamp(max(units, key=UNITS.index), zone)
     if kinds == {"time"}:
-        unit = max(left.unit, right.unit, key=_UNITS.index)
+        unit = max(left.unit, right.unit, key=UNITS.index)
         return pa.time64(unit) if unit in ("us", "ns") else pa.time32(unit)
     return None
 

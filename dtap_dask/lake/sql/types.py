@@ -24,6 +24,7 @@ Family = Literal[
 ]
 NUMBERS: frozenset[Family] = frozenset(("int", "float", "decimal"))
 MAX_PRECISION = 38  # of decimal128
+UNITS = ("s", "ms", "us", "ns")  # of timestamps and times of day, the coarsest first
 BOOL = pa.bool_()
 INT64 = pa.int64()
 UINT64 = pa.uint64()

@@ -15,6 +15,7 @@ from fsspec.utils import tokenize
 from dtap_dask.errors import did_you_mean
 from dtap_dask.storage.hadoop.filesystem import HadoopFileSystem
 from dtap_dask.storage.hadoop.namenode import SECONDS, NameNode
+from dtap_dask.storage.remote import FSSPEC_OPTIONS
 
 if TYPE_CHECKING:
     from hdfs_native import Client, FileReader, FileStatus
@@ -25,7 +26,6 @@ T = TypeVar("T")
 PIECE = 4 << 20  # bytes requested from a DataNode at a time; 64 MiB is slower, as the buffer is zeroed first
 ABANDON = 5.0  # seconds to remove what a failed write has left
 PATIENCE = 60.0  # seconds for a DataNode to send one piece
-_FSSPEC = {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache", "asynchronous", "loop"}
 
 
 class HdfsFileSystem(HadoopFileSystem):
@@ -56,11 +56,11 @@ class HdfsFileSystem(HadoopFileSystem):
         timeout: float = SECONDS,
         **options: Any,
     ):
-        super().__init__(**{key: value for key, value in options.items() if key in _FSSPEC})
-        hadoop = {key: value for key, value in options.items() if key not in _FSSPEC}
+        super().__init__(**{key: value for key, value in options.items() if key in FSSPEC_OPTIONS})
+        hadoop = {key: value for key, value in options.items() if key not in FSSPEC_OPTIONS}
         for key in hadoop:
             if "." not in key:
-                known = ["host", "port", "user", "timeout", *sorted(_FSSPEC)]
+                known = ["host", "port", "user", "timeout", *sorted(FSSPEC_OPTIONS)]
                 raise ValueError(
                     f"{key!r} is neither an option of this filesystem nor a key of Hadoop's.{did_you_mean(key, known)}"
                 )

@@ -14,10 +14,9 @@ from dtap_dask.errors import ExpressionError
 from dtap_dask.lake.sql.coercion import arithmetic_types, common_type
 from dtap_dask.lake.sql.functions.definition import Types
 from dtap_dask.lake.sql.tree import Constant, Node, describe
-from dtap_dask.lake.sql.types import DOUBLE, INT64, NUMBERS, Family, family
+from dtap_dask.lake.sql.types import DOUBLE, INT64, NUMBERS, UNITS, Family, family
 
 DATES: frozenset[Family] = frozenset(("date", "timestamp"))
-_ORDER = {"s": 0, "ms": 1, "us": 2, "ns": 3}
 
 
 def _refuse(name: str, node: Node, wanted: str) -> ExpressionError:
@@ -48,7 +47,7 @@ def arithmetic(name: str, args: Sequence[Node]) -> Types:
 def _date_arithmetic(name: str, left: Node, right: Node) -> Types:
     kinds = (family(left.type), family(right.type))
     if kinds[1] == "interval" and isinstance(right, Constant) and kinds[0] in DATES and name in "+-":
-        if kinds[0] == "date" or _ORDER[left.type.unit] < _ORDER["us"]:
+        if kinds[0] == "date" or UNITS.index(left.type.unit) < UNITS.index("us"):
             stamp = pa.timestamp("us", None if kinds[0] == "date" else left.type.tz)
         else:
             stamp = left.type
