@@ -50,7 +50,7 @@ def build_manifest(
     by_split: dict[str, list[ShardInfo]] = {name: [] for name in splits}
     for shard in shards:
         by_split[shard.split].append(shard)
-    paired = dict(zip(by_split, pairs or (), strict=True)) if pairs is not None else {}
+    paired = dict(zip(by_split, pairs, strict=True)) if pairs is not None else {}
     lowered = encoder_of(infos, layout).rows_per_record
     return Manifest(
         fingerprint=fingerprint,
@@ -65,16 +65,17 @@ def build_manifest(
         raw=raw,
         fitted_from=fitted_from,
         parity=parity,
-        splits={
-            name: SplitEntry(
-                rows=sum(shard.rows for shard in found),
-                records=sum(shard.records for shard in found),
-                quality=mixing_quality(found, paired.get(name)),
-                shards=tuple(found),
-            )
-            for name, found in by_split.items()
-        },
+        splits={name: _split_entry(found, paired.get(name)) for name, found in by_split.items()},
         software=dict(software or versions()),
+    )
+
+
+def _split_entry(shards: Sequence[ShardInfo], pairs: int | None) -> SplitEntry:
+    return SplitEntry(
+        rows=sum(shard.rows for shard in shards),
+        records=sum(shard.records for shard in shards),
+        quality=mixing_quality(shards, pairs),
+        shards=tuple(shards),
     )
 
 

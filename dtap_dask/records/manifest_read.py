@@ -17,7 +17,7 @@ from dtap_dask.records.encoder import MOST_BYTES
 from dtap_dask.records.example import STORED, Layout, check_schema
 from dtap_dask.records.folder import MANIFEST, RUNS
 from dtap_dask.records.manifest import FORMAT_VERSION, Manifest
-from dtap_dask.records.manifest_build import feature_spec
+from dtap_dask.records.manifest_build import feature_spec, record_fields
 from dtap_dask.records.shard import ShardInfo
 from dtap_dask.records.tfrecord import OVERHEAD
 from dtap_dask.storage import Store
@@ -72,6 +72,9 @@ def parse_manifest(store: Store, data: bytes) -> Manifest:
     _check_sound(manifest.infos, manifest.layout, manifest.shards)
     if manifest.feature_spec != feature_spec(manifest.infos, manifest.layout):
         raise ValueError("feature_spec is not that of the features")
+    for feature, place in zip(manifest.features, record_fields(manifest.infos, manifest.layout), strict=True):
+        if feature.place != place:  # readers of this package go by the order of the features
+            raise ValueError(f"the place of {feature.name!r} is not the one that the order of the features gives it")
     return manifest
 
 

@@ -1,10 +1,12 @@
-"""A reader written from docs/format.md alone gives what `load` gives, for every layout and compression."""
+"""A reader written from docs/format.md alone gives what `load` gives, and what such a writer writes is a dataset."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jsonschema
@@ -16,6 +18,11 @@ import tensorflow as tf
 
 import dtap_dask
 import format_reader
+import format_writer
+from dtap_dask.errors import OutputError
+from dtap_dask.records.manifest_read import read_manifest
+from dtap_dask.records.verify import verify_dataset
+from dtap_dask.storage import open_store
 from in_process import run_in_process
 
 PAGES = Path(dtap_dask.__file__).parent / "docs"
@@ -114,8 +121,44 @@ def test_the_page_says_which_word_an_id_stands_for(dataset: Path, source: Path) 
     assert len({id_ for id_, _ in seen if id_ > 3}) == 5
 
 
-def test_the_reader_knows_nothing_but_the_page() -> None:
-    tree = ast.parse(Path(format_reader.__file__).read_text())
+SIZES = {"equal": [4, 4, 1], "unequal": [2, 4, 1, 2]}  # the rows of the records
+
+
+@pytest.mark.parametrize(("layout", "sizes"), [("rows", "equal"), ("blocks", "equal"), ("blocks", "unequal")])
+def test_a_writer_made_from_the_page_alone_writes_a_dataset(tmp_path: Path, layout: str, sizes: str) -> None:
+    rows = format_writer.example_rows(9)
+    ends = np.cumsum([0, *SIZES[sizes]])
+    groups = [rows[start:stop] for start, stop in itertools.pairwise(ends)]
+    format_writer.write(tmp_path, layout, groups)
+    jsonschema.validate(
+        json.loads((tmp_path / "manifest.json").read_text()), json.loads((PAGES / "manifest.schema.json").read_text())
+    )
+    store = open_store(str(tmp_path))
+    assert verify_dataset(store, read_manifest(store)).rows == 9
+    assert dtap_dask.read_records(tmp_path).to_pylist() == rows
+    [(features, label)] = dtap_dask.batches(tmp_path, batch_size=9, shuffle=False)
+    assert features["fare"].tolist() == [row["fare"] for row in rows]
+    assert features["pair"].tolist() == [row["pair"] for row in rows]
+    assert features["word"].tolist() == [row["word"] for row in rows]
+    visits = features["visits"]
+    assert [part.tolist() for part in np.split(visits.values, visits.offsets[1:-1])] == [row["visits"] for row in rows]
+    assert (label.dtype, label.tolist()) == (np.float32, [row["paid"] for row in rows])
+
+
+def test_columns_in_another_order_than_that_of_the_features_are_refused(tmp_path: Path) -> None:
+    format_writer.write(tmp_path, "blocks", [format_writer.example_rows(3)])
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    fare, pair = manifest["features"][0]["place"], manifest["features"][2]["place"]
+    assert (fare["offset"], pair["offset"]) == (0, 1)
+    fare["offset"], pair["offset"] = 2, 0
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(OutputError, match="the place of 'fare' is not the one that the order of the features gives it"):
+        dtap_dask.batches(tmp_path)
+
+
+@pytest.mark.parametrize("program", [format_reader, format_writer])
+def test_the_programs_know_nothing_but_the_page(program: ModuleType) -> None:
+    tree = ast.parse(Path(str(program.__file__)).read_text())
     names = {
         name
         for node in ast.walk(tree)
