@@ -1,7 +1,8 @@
-"""The house's rules, checked by machine: layers, types, style, and what an import brings with it."""
+"""The rules of this repository that a machine can check: layers, types, style, and what an import loads."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -28,8 +30,7 @@ def test_import_contracts_are_kept() -> None:
     command = [sys.executable, "-c", lint, "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    assert f"{len(contracts)} kept, 0 broken" in done.stdout
+    assert f"{len(CONTRACTS)} kept, 0 broken" in done.stdout
 
 
 @pytest.mark.parametrize("command", [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)])
@@ -49,11 +50,24 @@ def test_help_is_light() -> None:
     assert not loaded & {"dask", "distributed", "dask_ml", "tensorflow", "keras", "pyarrow", "numpy"}
 
 
-@pytest.mark.parametrize("room", ["records", "features", "lake", "storage"])
-def test_rooms_below_the_job_know_neither_dask_nor_tensorflow(room: str) -> None:
-    modules = [path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "dtap_dask" / room).rglob("*.py"))]
-    loaded = modules_after("; ".join(f"import {'.'.join(module.parts)}" for module in modules))
-    assert not loaded & {"dask", "distributed", "dask_ml", "tensorflow", "keras"}
+def test_what_is_below_job_and_train_loads_neither_dask_nor_tensorflow() -> None:
+    """Also by way of other packages, which the contract does not see."""
+    (contract,) = [one for one in CONTRACTS if one["name"] == "Below job and train neither Dask nor TensorFlow"]
+    roots = [ROOT.joinpath(*name.split(".")) for name in contract["source_modules"]]
+    files = [path for root in roots for path in (sorted(root.rglob("*.py")) or [root.with_suffix(".py")])]
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
+    assert len(modules) > len(roots)
+    assert not modules_after(f"import {', '.join(modules)}") & {*contract["forbidden_modules"]}
+
+
+def test_the_packages_of_job_are_described_in_the_order_of_their_contract() -> None:
+    (contract,) = [one for one in CONTRACTS if one.get("containers") == ["dtap_dask.job"]]
+    level = {name: at for at, names in enumerate(reversed(contract["layers"])) for name in names.split(" | ")}
+    text = ast.get_docstring(ast.parse((ROOT / "dtap_dask" / "job" / "__init__.py").read_text())) or ""
+    lines = [line for line in text.splitlines()[2:] if line]
+    names = [name for line in lines for name in line.partition("  ")[0].split(", ")]
+    assert sorted(names) == sorted(level)
+    assert [level[name] for name in names] == sorted(level[name] for name in names)
 
 
 def test_what_workers_import_is_free_of_tensorflow() -> None:
@@ -71,6 +85,12 @@ def test_loading_is_free_of_dask() -> None:
 def test_all_public_names_exist() -> None:
     import dtap_dask
 
+    checked = next(node for node in ast.parse(Path(dtap_dask.__file__).read_text()).body if isinstance(node, ast.If))
+    for_types = {
+        name.name: node.module for node in checked.body if isinstance(node, ast.ImportFrom) for name in node.names
+    }
+    assert for_types == dtap_dask._MODULES
+    assert sorted(for_types) == dtap_dask.__all__
     assert [name for name in dtap_dask.__all__ if not callable(getattr(dtap_dask, name))] == []
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         getattr(dtap_dask, "nonsense")  # noqa: B009

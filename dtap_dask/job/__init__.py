@@ -5,6 +5,7 @@ console     the standard streams of a command
 interrupts  Ctrl-C and signals
 table       rows as text or JSON
 jobfile     a job file: read, checked, with its mistakes by line
+ending      the end of a command's process
 cluster     a Dask client: local processes, a scheduler's address or a cluster file
 dataset     a finished dataset, shown and verified
 init        a starter job file for a lake
@@ -14,6 +15,7 @@ execution   what runs on workers, and what sends it there
 dashboard   a page and metrics in Dask's dashboard
 estimators  fitting with dask-ml, and fitted steps as its estimators
 preview     a few rows as the records will hold them
+samples     a few rows as they are in the lake
 read, read_records  the filtered source as a Dask DataFrame, and records as one or as an Arrow table
 running     a run from its plan to its manifest, submitted or here
 """

@@ -216,9 +216,8 @@ def options() -> Iterator[Row]:
 def python() -> Iterator[Row]:
     """name, argument, default of every public function, and of ClusterOptions, without importing TensorFlow."""
     for name in (*(one for one in dtap_dask.__all__ if one.islower()), "ClusterOptions"):
-        module, attribute = dtap_dask._HOMES[name]
-        source = Path(importlib.util.find_spec(module).origin).read_text()
-        named = [one for one in ast.parse(source).body if getattr(one, "name", None) == attribute]
+        source = Path(importlib.util.find_spec(dtap_dask._MODULES[name]).origin).read_text()
+        named = [one for one in ast.parse(source).body if getattr(one, "name", None) == name]
         found = named[-1]  # those before it are overloads
         for argument, default in _arguments(found) if isinstance(found, ast.FunctionDef) else _class_fields(found):
             yield f"`{name}`", f"`{argument}`", "required" if default is None else f"`{_unparsed(default)}`"
