@@ -303,7 +303,7 @@ def cancel(run: str, as_json: bool, **where: Any) -> None:
 @click.argument("path", type=PATH)
 @click.option("--split", help="The part to show (all parts).")
 @click.option("-n", "rows", type=click.IntRange(1), default=5, show_default=True, help="Rows to show of each part.")
-@click.option("--fitted", is_flag=True, help="Show what the steps have learned instead of rows.")
+@click.option("--fitted", is_flag=True, help="Show what the steps have learnt instead of rows.")
 @_json_option
 def show(path: str, split: str | None, rows: int, fitted: bool, as_json: bool) -> None:
     """Describe a finished dataset and show some of its rows, decoded."""

@@ -34,7 +34,7 @@ def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = Fa
 
 
 def print_fitted(path: str, *, as_json: bool = False) -> None:
-    """Print what the steps of a dataset's features have learned; as JSON, its transform.json without vocabularies."""
+    """Print what the steps of a dataset's features have learnt; as JSON, its transform.json without vocabularies."""
     store = open_store(path, taps.settings())
     read_manifest(store)  # raises OutputError if there is no dataset
     state = FittedState.load(store)

@@ -1,4 +1,4 @@
-"""The footers of many files, summarised: which row groups a job reads, and what is known of their columns."""
+"""The footers of many files, summarized: which row groups a job reads, and what is known of their columns."""
 
 from __future__ import annotations
 

@@ -166,7 +166,8 @@ def gathered(
     if reader.rows != plan.rows[split]:
         raise OutputError(
             f"The shuffled rows of {plan.shards[split][0]} are {reader.rows:,}, but {plan.rows[split]:,} were planned: "
-            f"files in {store.url}/{RunPaths(run_id).folder} are damaged. Start over with --overwrite."
+            f"files in {store.url}/{RunPaths(run_id).folder} are damaged. Start over with --overwrite (in "
+            "Python overwrite=True)."
         )
     order = shard_order(seed, split, place[0], reader.rows)
     for wanted in np.array_split(order, max(1, -(-reader.bytes // HELD_BYTES))):

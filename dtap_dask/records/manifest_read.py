@@ -90,7 +90,7 @@ def _no_manifest(store: Store) -> OutputError:
     if store.list_files(RUNS, follow=False):
         return OutputError(
             f"The dataset in {store.url} is not finished: it has no {MANIFEST}, but a run that was interrupted or is "
-            "still going. Let it finish, or continue with `dtap-dask run JOB --resume`."
+            "still running. Let it finish, or continue with `dtap-dask run JOB --resume`."
         )
     return OutputError(
         f"{store.url} holds no dataset: it has no {MANIFEST}. Give the folder that `output.path` of the job names, not "

@@ -40,7 +40,8 @@ def explaining(verb: str, place: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
-                f"No space left to {verb} {place}{_detail(error)}. Free some, then continue with --resume."
+                f"No space left to {verb} {place}{_detail(error)}. Free some, then continue with --resume (in "
+                "Python resume=True)."
             ) from error
         if error.errno == errno.EROFS:
             raise StorageError(f"{place} is read-only. Choose another output.path.") from error

@@ -226,12 +226,12 @@ def test_text_and_blocks_without_a_name_are_refused(columns: str, message: str) 
 
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("sklearn.decomposition.NMF", {"random_state": 0}, "gives a row other results beside other rows"),
+    ("sklearn.decomposition.NMF", {"random_state": 0}, "gives a row other results among other rows"),
     ("sklearn.ensemble.RandomTreesEmbedding", {"n_estimators": 2, "max_depth": 2, "random_state": 0},
      r"has learnt holds sklearn\.tree\._tree\.Tree, and only numbers"),
     ("odd_transformers.Drawing", {}, r"Fitted twice on the same rows, odd_transformers\.Drawing \(column 'a, b, c, d' "
      r"\(feature 'f'\), step estimator\) gives different results\. Fix what it draws"),
-    ("odd_transformers.Centring", {}, "gives a row other results beside other rows, and rows come in "
+    ("odd_transformers.Centring", {}, "gives a row other results among other rows, and rows come in "
      "batches of any size"),
     ("odd_transformers.Holding", {}, "has learnt holds builtins.module, and only numbers, text and arrays are "
      "kept: pickles would run code"),

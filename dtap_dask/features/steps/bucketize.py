@@ -52,7 +52,7 @@ class Bucketize(Keyable):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.boundaries is None) == (self.quantiles is None):
-            raise ValueError("needs `boundaries` or `quantiles`, one of them")
+            raise ValueError("needs either `boundaries` or `quantiles`")
         bounds = self.boundaries or ()
         if not all(map(is_finite, bounds)) or any(a >= b for a, b in pairwise(bounds)):
             raise ValueError("`boundaries` must be finite and rise")

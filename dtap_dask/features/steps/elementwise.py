@@ -44,7 +44,7 @@ class Clip(Operation):
         if self.min is None and self.max is None:
             raise ValueError("needs `min`, `max` or both")
         if not all(bound is None or is_finite(bound) for bound in (self.min, self.max)):
-            raise ValueError("`min` and `max` must be finite; leave out the one that is not to bound")
+            raise ValueError("`min` and `max` must be finite; leave out a bound that is not needed")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` {self.min} is above `max` {self.max}")
         return self

@@ -173,7 +173,7 @@ class Estimator(Operation):
         same_width = all(one.shape[1] == made.shape[1] for one in alone)
         if not same_width or not _near(np.concatenate(alone), made[:SINGLE_ROWS]):
             raise DataError(
-                f"{self.path} ({context}) gives a row other results beside other rows, and rows come in batches of any "
+                f"{self.path} ({context}) gives a row other results among other rows, and rows come in batches of any "
                 "size. Use another transformer."
             )
 

@@ -77,7 +77,7 @@ def estimator_of(value: Value, fitted: Fitted) -> Any:
     if lifted(step, given):
         return _of_lists(step, fitted, value.columns, given)
     if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough | MissingIndicator):
-        return Refused(step.name, f"column {value.columns[0]!r} holds bytes ({given.source}), and theirs take text.")
+        return Refused(step.name, f"column {value.columns[0]!r} holds bytes ({given.source}), and they take text.")
     return MAKERS[type(step)](step, fitted, value.columns, given)
 
 
@@ -177,7 +177,7 @@ def _one_hot(step: OneHotEncode, fitted: Fitted, columns: Sequence[str], given: 
 
 
 def _hash(step: HashEncode, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    return Refused(step.name, "none of theirs computes FarmHash's Fingerprint64; tf.strings.to_hash_bucket_fast does.")
+    return Refused(step.name, "none of their encoders computes Fingerprint64; tf.strings.to_hash_bucket_fast does.")
 
 
 def _count(step: CountEncode, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
@@ -185,11 +185,11 @@ def _count(step: CountEncode, fitted: Fitted, columns: Sequence[str], given: Val
 
 
 def _keyed(step: Keyed, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    return Refused(step.title, "theirs learn from all rows alike; fit one on each group of groupby of pandas.")
+    return Refused(step.title, "their estimators learn from all rows alike; fit one on each group of a pandas groupby.")
 
 
 def _cross(step: Cross, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    return Refused(step.name, "none of theirs joins columns of text; tf.strings.join does, and + of pandas.")
+    return Refused(step.name, "none of them joins columns of text; tf.strings.join does, and + in pandas.")
 
 
 def _bucketize(step: Bucketize, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
@@ -225,7 +225,7 @@ def _cast(step: Cast, fitted: Fitted, columns: Sequence[str], given: ValueType) 
         return FunctionTransformer(_as_type, kw_args={"dtype": step.dtype})
     return Refused(
         step.name,
-        f"a cast to {step.dtype} of a column of {given.base} checks every value, and theirs do not; use pandas.",
+        f"a cast to {step.dtype} of a column of {given.base} checks every value, and they do not; use pandas.",
     )
 
 
@@ -255,7 +255,7 @@ def _itself(words: Any) -> Any:
 
 
 def _tokenize(step: Tokenize, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    return Refused(step.name, "theirs split text only inside CountVectorizer and HashingVectorizer.")
+    return Refused(step.name, "they split text only inside CountVectorizer and HashingVectorizer.")
 
 
 def _text_hash(step: TextHash, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
@@ -267,7 +267,7 @@ def _text_hash(step: TextHash, fitted: Fitted, columns: Sequence[str], given: Va
 
 
 def _of_lists(step: Operation, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:
-    return Refused(step.name, f"column {columns[0]!r} holds lists, and theirs take one value a row.")
+    return Refused(step.name, f"column {columns[0]!r} holds lists, and their transformers take one value a row.")
 
 
 def _pca(step: Pca, fitted: Fitted, columns: Sequence[str], given: ValueType) -> Any:

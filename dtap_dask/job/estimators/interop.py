@@ -69,7 +69,7 @@ def to_dask_ml(
     | clip, log1p, datetime_parts, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
     | hash_encode, other casts, what follows a Categorizer | `Refused`, with the reason |
     | multi_hot | sklearn.feature_extraction.text.CountVectorizer in a ColumnTransformer |
-    | a step with `by` | `Refused`: theirs learn from all rows alike; fit one on each group of a key |
+    | a step with `by` | `Refused`: their estimators learn from all rows alike; fit one on each group of a key |
     | count_encode, cross | `Refused`: neither counts values or joins text |
     | tokenize, text_hash | `Refused`: HashingVectorizer computes MurmurHash3 |
     | other steps of lists: null_as_empty, list_length, first, last, pad, encoders of each element | `Refused` |

@@ -130,5 +130,5 @@ def _unexpected(error: Exception) -> UnexpectedError:
         )
     return UnexpectedError(
         f"A task failed with an unexpected error ({what}). Finished work is kept. `dtap-dask --debug run JOB` "
-        "shows where it came from, as does the traceback in Python: please report it with that."
+        "shows where it came from, as the traceback does in Python. Please report it with that."
     )

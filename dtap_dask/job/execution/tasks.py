@@ -54,7 +54,8 @@ def with_retries(action: Callable[[], T]) -> T:
             if pause is None:
                 raise InterruptedRun(
                     f"Reading or writing failed {len(IO_PAUSES) + 1} times in {sum(IO_PAUSES):.0f} s: {error}. "
-                    "Finished work is kept: once the storage answers again, continue with --resume."
+                    "Finished work is kept: once the storage answers again, continue with --resume (in Python "
+                    "resume=True)."
                 ) from error
             time.sleep(pause)
     raise AssertionError("unreachable")

@@ -82,7 +82,7 @@ def losses(event: Any, run: str) -> dict[str, int]:
     """What an event of the scheduler's topic "all" adds to a run's `lost_workers` and `retries`; mostly nothing.
 
     When a worker goes, Dask lists once the tasks and the only copies of results that it takes along: they run again. A
-    worker that was told to go is not lost. A task's key holds the id of its run.
+    worker that was asked to close is not lost. A task's key holds the id of its run.
     """
     if not isinstance(event, Mapping) or event.get("action") != "remove-worker":
         return {}

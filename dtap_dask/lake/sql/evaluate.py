@@ -114,7 +114,7 @@ class _Evaluator:
         except Exception as error:  # of Arrow, NumPy or Python; the message names the expression
             raise DataError(
                 f"{describe(node)} cannot be computed: {type(error).__name__}: {error}. "
-                "CAST its operands to types that can, or leave out the rows that cannot with CASE or AND."
+                "CAST its operands to types for which it can, or leave out the other rows with CASE or AND."
             ) from error
 
     def by_dictionary(self, node: Node) -> pa.Array | None:

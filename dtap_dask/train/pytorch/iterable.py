@@ -77,7 +77,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be epoch number `epoch`, also in workers that persist.
 
-        The epoch of a state goes on from there, every other one begins with its first batch.
+        The epoch of a state continues from there; every other one begins with its first batch.
         """
         number = integer(epoch)
         if number is None or not 0 <= number < EPOCHS:

@@ -173,6 +173,6 @@ def test_allowing_takes_the_names_of_modules() -> None:
 
 
 def test_a_transformer_that_is_refused_by_its_results_stops_the_run(lake: Path) -> None:
-    with pytest.raises(DataError, match=r"sklearn\.decomposition\.NMF .* gives a row other results beside other rows"):
+    with pytest.raises(DataError, match=r"sklearn\.decomposition\.NMF .* gives a row other results among other rows"):
         run_in_process(job(lake, {"estimator": {"path": "sklearn.decomposition.NMF", "parameters": {"n_components": 2,
                                   "random_state": 0, "init": "nndsvda"}}}))  # fmt: skip

@@ -300,7 +300,7 @@ def test_the_vocabulary_is_that_of_a_categorizer() -> None:
 
 REFUSED = {
     "hash_encode": ([{"hash_encode": 10}], "word", "Fingerprint64"),
-    "standard_scale by 'n'": ([{"standard_scale": {"by": "n"}}], "y", "fit one on each group of groupby"),
+    "standard_scale by 'n'": ([{"standard_scale": {"by": "n"}}], "y", "fit one on each group of a pandas groupby"),
     "cast to an integer": ([{"cast": "int32"}], "n", "checks every value"),
     "cast of text": ([{"cast": "float32"}], "digits", "checks every value"),
     "unseen values apart from nulls": ([{"one_hot_encode": {"unseen": "error"}}], "word", "null"),
