@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets import write_dataset
+from datasets import in_memory, write_dataset
 from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.batches import batches
@@ -252,6 +252,16 @@ def test_padding_is_zeros_that_weigh_nothing(tmp_path: Path) -> None:
     *_, (_, _, weight) = batches(own, batch_size=4, remainder="pad")
     assert weight.tolist() == [1, 0, 0, 0]
     assert weight.dtype == np.float32
+
+
+def test_rows_that_repeat_are_fetched_again_with_room_for_one_shard(path: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batch_size": 200, "shuffle": False, "remainder": "repeat", "kept": True}
+    largest = max(shard.stat().st_size for shard in Path(path).glob("train/*"))
+    with in_memory(path, "memory://test_batches") as url:
+        staged = batches(url, storage={"cache": {"path": str(tmp_path), "size": f"{largest}"}}, **options)
+        assert (
+            rows_of(staged) == rows_of(staged) == rows_of(batches(path, **options)) == [*range(ROWS)] * 2 + [*range(44)]
+        )
 
 
 # What a batch holds.

@@ -37,7 +37,7 @@ class Piece(NamedTuple):
     weight: Weights | None
 
 
-FilesOf = Callable[[EpochOrder, Sequence[int]], ShardFiles]  # for the groups of windows, in order
+FilesOf = Callable[[EpochOrder, Sequence[int]], ShardFiles]  # for the groups of pieces, in order
 
 
 class SpansPass:
@@ -54,7 +54,7 @@ class SpansPass:
         repair: Repair,
         chosen: EpochRows | None = None,
     ):
-        """`spans` are ascending; `files` opens the shards for windows of these groups; `chosen`: None for all rows."""
+        """`files` opens the shards for pieces of windows of these groups; `chosen`: None for all rows."""
         self._split, self._runs, self._order, self._repair = split, runs, order, repair
         self._chosen = chosen
         self._pieces = order.pieces(spans)
@@ -68,7 +68,7 @@ class SpansPass:
         if self._chosen is not None and self._chosen.decoder is not None:
             return self.decoded(piece, self._chosen.decoder)[0]
         window = self._window(piece)
-        records = self._records(window)
+        records = self._records(piece, window)
         lost = self._lost(window, records)
         places = None if self._chosen is None else self._chosen.places(window, None, {}, lost)
         return Piece(records, self._places(piece, window, places), _weight(None, lost))
@@ -76,7 +76,7 @@ class SpansPass:
     def decoded(self, piece: int, decoder: Decoder) -> tuple[Piece, Rows]:
         """A piece whose records hold the manifest's columns, and all rows of these records, packed."""
         window = self._window(piece)
-        records, packed = self._sound(window, self._records(window), decoder)
+        records, packed = self._sound(window, self._records(piece, window), decoder)
         if self._chosen is None:
             lost = self._lost(window, records)
             return Piece(records, self._places(piece, window, None), _weight(None, lost)), packed
@@ -92,7 +92,7 @@ class SpansPass:
     def decoded_window(self, piece: int, decoder: Decoder) -> tuple[Window, Mask | None, Rows]:
         """The window of a piece, its rows of damaged records, and all rows of its records, packed."""
         window = self._window(piece)
-        records, packed = self._sound(window, self._records(window), decoder)
+        records, packed = self._sound(window, self._records(piece, window), decoder)
         return window, self._lost(window, records), packed
 
     def _window(self, piece: int) -> Window:
@@ -101,9 +101,9 @@ class SpansPass:
     def _decoded_rows(self, window: Window) -> int:
         return int(self._runs.rows[window.runs].sum())
 
-    def _records(self, window: Window) -> list[RecordBytes]:
-        records = [self._run(window.group, run) for run in window.runs.tolist()]
-        self._files.was_read(window.group)
+    def _records(self, piece: int, window: Window) -> list[RecordBytes]:
+        records = [self._run(piece, run) for run in window.runs.tolist()]
+        self._files.was_read(piece)
         return records
 
     def _sound(self, window: Window, records: list[RecordBytes], decoder: Decoder) -> tuple[list[RecordBytes], Rows]:
@@ -138,17 +138,17 @@ class SpansPass:
         """The rows of each record of a run, which is one block or records of one row."""
         return int(self._runs.rows[run]) // len(records)
 
-    def _run(self, group: int, run: int) -> RecordBytes:
+    def _run(self, piece: int, run: int) -> RecordBytes:
         shard = int(self._runs.shard[run])
         start, stop = self._runs.record_span(run, self._split.shards[shard])
         try:
-            return self._files.opened(group, shard).read(start, stop)
+            return self._files.opened(piece, shard).read(start, stop)
         except DamagedError as error:
             self._repair.refuse(error)
         found, rows = list[RecordBytes](), int(self._runs.rows[run]) // (stop - start)
         for number in range(start, stop):
             try:
-                found.append(self._files.opened(group, shard).read(number, number + 1))
+                found.append(self._files.opened(piece, shard).read(number, number + 1))
             except DamagedError as error:
                 found.append(self._repair.zeros(error, shard, number, rows))
         return together(found)
@@ -180,27 +180,25 @@ def _weight(weight: Weights | None, lost: Mask | None) -> Weights | None:
 
 
 class ReaderPass:
-    """What a reader gets of an epoch: its rows, then some of them again or rows of zeros where batches must be full."""
+    """What a reader gets of an epoch: its rows, and where batches must be full some of them again, or rows of zeros."""
 
-    def __init__(self, passes: Sequence[SpansPass], padding: int, feed: FeedMeter):
-        self._passes, self.padding, self._feed = passes, padding, feed
-        self._places = [(each, piece) for each in passes for piece in range(len(each))]
+    def __init__(self, of: SpansPass, padding: int, feed: FeedMeter):
+        self._of, self.padding, self._feed = of, padding, feed
 
     def __len__(self) -> int:
         """The number of pieces, one of them for the padding if there is any."""
-        return len(self._places) + (self.padding > 0)
+        return len(self._of) + (self.padding > 0)
 
     def read(self, piece: int, decoder: Decoder | None = None) -> Piece | None:
         """A piece, or None for the padding. With a decoder its records are known to hold the manifest's columns."""
         with self._feed.piece() as meter:
-            if piece == len(self._places):
+            if piece == len(self._of):
                 meter.rows = self.padding
                 return None
-            found, number = self._places[piece]
             if decoder is None:
-                read = found.read(number)
+                read = self._of.read(piece)
             else:
-                read, packed = found.decoded(number, decoder)
+                read, packed = self._of.decoded(piece, decoder)
                 decoder.checked(columns.take(packed, read.places))
             meter.rows = len(read.places)
             return read
@@ -208,11 +206,10 @@ class ReaderPass:
     def rows(self, piece: int, decoder: Decoder) -> Rows:
         """The rows of a piece, packed."""
         with self._feed.piece() as meter:
-            if piece == len(self._places):
+            if piece == len(self._of):
                 meter.rows = self.padding
                 return decoder.zeros(self.padding)
-            found, number = self._places[piece]
-            (_, places, weight), packed = found.decoded(number, decoder)
+            (_, places, weight), packed = self._of.decoded(piece, decoder)
             if weight is not None and PADDING_WEIGHT in packed:
                 packed[PADDING_WEIGHT] = weight
             meter.rows = len(places)
@@ -239,5 +236,4 @@ class ReaderPass:
 
     def close(self) -> None:
         """Close all files, and stop fetching."""
-        for each in self._passes:
-            each.close()
+        self._of.close()

@@ -115,13 +115,9 @@ class RowSource:
         counts = None if chosen is None else chosen.rows
         order = EpochOrder(self.split, self.runs, key if self.shuffle else None, counts)
         repair = Repair(self.split, options.skips, self.skipped, padded=not self.selection.drawn)
-        spans = [cut(part, rows)[0], self._again(position, missing if options.remainder == "repeat" else 0)]
-        passes = [
-            SpansPass(self.split, self.runs, order, each, self._files, repair=repair, chosen=chosen)
-            for each in spans
-            if each
-        ]
-        return ReaderPass(passes, missing if options.remainder == "pad" else 0, self.feed)
+        spans = [*cut(part, rows)[0], *self._again(position, missing if options.remainder == "repeat" else 0)]
+        found = SpansPass(self.split, self.runs, order, spans, self._files, repair=repair, chosen=chosen)
+        return ReaderPass(found, missing if options.remainder == "pad" else 0, self.feed)
 
     def packed(self, position: Position, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
         """See BatchSource."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from itertools import groupby
 from time import perf_counter
 from typing import Protocol
+
+import numpy as np
 
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.feed import FeedMeter, spent
@@ -21,11 +24,11 @@ WAIT = 0.2  # seconds between two checks whether a shard has arrived
 class ShardFiles(Protocol):
     """Open shards of a split, for any of several threads."""
 
-    def opened(self, group: int, shard: int) -> OpenShard:
-        """A shard of a group, by its number. OutputError or StorageError where it cannot be opened."""
+    def opened(self, piece: int, shard: int) -> OpenShard:
+        """A shard of a piece's group, by its number. OutputError or StorageError where it cannot be opened."""
 
-    def was_read(self, group: int) -> None:
-        """One of the windows of a group was read."""
+    def was_read(self, piece: int) -> None:
+        """The records of a piece were read."""
 
     def close(self) -> None:
         """No more windows are read."""
@@ -41,7 +44,7 @@ class LocalShards:
         self._lock = threading.Lock()
         self._locks = [threading.Lock() for _ in split.shards]
 
-    def opened(self, group: int, shard: int) -> OpenShard:
+    def opened(self, piece: int, shard: int) -> OpenShard:
         """See ShardFiles."""
         with self._locks[shard]:
             with self._lock:
@@ -54,7 +57,7 @@ class LocalShards:
                     self._open.popitem(last=False)  # it is closed once nobody reads it
         return found
 
-    def was_read(self, group: int) -> None:
+    def was_read(self, piece: int) -> None:
         """See ShardFiles."""
 
     def close(self) -> None:
@@ -62,14 +65,20 @@ class LocalShards:
 
 
 class StagedShards:
-    """Shards that one pass fetches to a cache, group by group, and releases once it has read the group's windows."""
+    """Shards that one pass fetches to a cache, group by group, and releases once it has read the group's windows.
+
+    A group to which a pass comes back, as one that repeats rows does, is fetched again, as it may be evicted meanwhile.
+    """
 
     def __init__(self, split: DatasetSplit, cache: Cache, order: EpochOrder, groups: Sequence[int], feed: FeedMeter):
-        """`groups`: the group of each window that will be read, in order."""
+        """`groups`: the group of each piece that will be read, in order."""
         self._split = split
-        self._left = Counter(groups)
-        self._shards = {group: order.shards(group).tolist() for group in self._left}
-        each = [(group, shard) for group, shards in self._shards.items() for shard in shards]
+        self._visits = np.cumsum(np.diff(groups, prepend=groups[:1]) != 0).tolist()  # of each piece
+        self._left = Counter(self._visits)
+        self._shards = {
+            visit: order.shards(group).tolist() for visit, group in enumerate(group for group, _ in groupby(groups))
+        }
+        each = [(visit, shard) for visit, shards in self._shards.items() for shard in shards]
         self._places = {one: place for place, one in enumerate(each)}
         self._open: dict[tuple[int, int], OpenShard] = {}
         self._locks = {one: threading.Lock() for one in each}
@@ -77,29 +86,31 @@ class StagedShards:
         shards = [split.shards[shard] for _, shard in each]
         self._session = StagingSession(cache, split.store, shards, *staged_bytes(split, order.shuffled), feed=feed)
 
-    def opened(self, group: int, shard: int) -> OpenShard:
+    def opened(self, piece: int, shard: int) -> OpenShard:
         """See ShardFiles."""
-        found = self._open.get((group, shard))
+        one = self._visits[piece], shard
+        found = self._open.get(one)
         if found is not None:
             return found
         begin = perf_counter()
-        while (path := self._session.path(self._places[group, shard], WAIT)) is None:
+        while (path := self._session.path(self._places[one], WAIT)) is None:
             pass
         spent("remote", begin)
-        with self._locks[group, shard]:
-            found = self._open.get((group, shard)) or _open(self._split, shard, path)
-            self._open[group, shard] = found
+        with self._locks[one]:
+            found = self._open.get(one) or _open(self._split, shard, path)
+            self._open[one] = found
         return found
 
-    def was_read(self, group: int) -> None:
+    def was_read(self, piece: int) -> None:
         """See ShardFiles."""
+        visit = self._visits[piece]
         with self._lock:
-            self._left[group] -= 1
-            done = not self._left[group]
+            self._left[visit] -= 1
+            done = not self._left[visit]
         if done:
-            for shard in self._shards[group]:
-                self._open.pop((group, shard), None)
-                self._session.done(self._places[group, shard])
+            for shard in self._shards[visit]:
+                self._open.pop((visit, shard), None)
+                self._session.done(self._places[visit, shard])
 
     def close(self) -> None:
         """See ShardFiles."""

@@ -36,7 +36,7 @@ class StagingSession:
         self._stopped = _ending.is_set()
         self._threads: list[threading.Thread] = []
         open_sessions.add(self)
-        if not self._stopped:
+        if shards and not self._stopped:
             self._start(least, most)
 
     def _start(self, least: int, most: int) -> None:
