@@ -33,10 +33,11 @@ class ChunkPasses(Passes):
         dtypes = [tf.string, *self._form.dtypes]
         if self._source.staged:
             signature = tuple(tf.TensorSpec(None, dtype) for dtype in dtypes)
-            chunks = tf.data.Dataset.from_generator(self._staged, output_signature=signature)
+            chunks = tf.data.Dataset.from_generator(self._called("_staged", [self._gone()]), output_signature=signature)
         else:
-            begin = as_it_is(lambda _: tf.numpy_function(self._start, [], tf.int64))
-            following = as_it_is(lambda number: tf.numpy_function(self._next, [number], dtypes))
+            start, after = self._called("_start", 0), self._called("_next", self._gone())
+            begin = as_it_is(lambda _: tf.numpy_function(start, [], tf.int64))
+            following = as_it_is(lambda number: tf.numpy_function(after, [number], dtypes))
             passes = tf.data.Dataset.range(1).map(begin)
             numbers = passes.flat_map(as_it_is(lambda number: tf.data.Dataset.from_tensors(number).repeat()))
             chunks = numbers.map(following).take_while(as_it_is(lambda failure, *_: tf.not_equal(failure, _END)))

@@ -142,6 +142,7 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
         if batch_size is not None:
             self._batch_size = batch_size  # tools look for it here
         super().__init__(data._variant_tensor)
+        self._variant_tensor._dtap_dask = hooks.passes  # which the functions that capture the tensor need
 
     def stats(self) -> dict[str, Any]:
         """How fast the current or last loop is fed, and what it waits for; see `dtap-dask docs loading`, Feed rate.

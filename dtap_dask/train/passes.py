@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -29,6 +30,7 @@ from dtap_dask.train.forms import Form, MatrixForm, RecordForm, as_it_is
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
 DECODERS = 4
 KEPT = 8  # passes; there is no way to know which of those in place are over
+_GONE = b"The dataset that was loaded is gone. Keep it as long as something made from it is used."
 
 
 class Passes(ABC):
@@ -93,6 +95,25 @@ class Passes(ABC):
     def windows(self) -> tf.data.Dataset:
         """The rows of an epoch in the structure of a batch, piece by piece; every iteration is the next epoch."""
 
+    def _called(self, name: str, otherwise: Any) -> Callable[..., Any]:
+        """The method of that name as a function for TensorFlow, which returns `otherwise` once this object is gone.
+
+        TensorFlow keeps Python functions for ever, and this object has the open files; the datasets keep it.
+        """
+        if not tf.executing_eagerly():  # the graph, in which no dataset may be left, keeps it
+            return getattr(self, name)  # type: ignore[no-any-return]
+        found = weakref.ref(self)
+
+        def method(*arguments: Any) -> Any:
+            passes = found()
+            return otherwise if passes is None else getattr(passes, name)(*arguments)
+
+        return method
+
+    def _gone(self) -> list[Any]:
+        """What is in place of a piece once this object is gone."""
+        return [_GONE, *self._form.none()]
+
     def _start(self) -> int:
         """Begin a pass: its number."""
         with self._lock:  # iterators that TensorFlow fills ahead may begin at the same time
@@ -132,12 +153,17 @@ class WindowPasses(Passes):
         """See Passes."""
         number = tf.TensorSpec([], tf.int64)
         if self._source.cache is None:
-            begin = as_it_is(lambda _: tf.numpy_function(self._begin, [], [tf.int64, tf.int64]))
+            called = self._called("_begin", (0, 1))
+            begin = as_it_is(lambda _: tf.numpy_function(called, [], [tf.int64, tf.int64]))
             passes = tf.data.Dataset.range(1).map(begin)
         else:  # the generator is told when an iterator is given up; it also makes TensorFlow return memory all the time
-            passes = tf.data.Dataset.from_generator(self._pass, output_signature=(number, number))
-        pieces = passes.flat_map(as_it_is(_numbered))
-        return pieces.map(as_it_is(self._loaded), num_parallel_calls=self._threads)
+            passes = tf.data.Dataset.from_generator(self._called("_pass", ((0, 1),)), output_signature=(number, number))
+        pieces, read = passes.flat_map(as_it_is(_numbered)), self._called("_read", self._gone())
+
+        def loaded(number: tf.Tensor, piece: tf.Tensor) -> Any:
+            return self._structured(*tf.numpy_function(read, [number, piece], [tf.string, *self._form.dtypes]))
+
+        return pieces.map(as_it_is(loaded), num_parallel_calls=self._threads)
 
     def _begin(self) -> tuple[int, int]:
         """Begin a pass: its number, and that of its pieces."""
@@ -186,10 +212,6 @@ class WindowPasses(Passes):
             return self._failed(error)
         finally:
             self._was_read(int(number))
-
-    def _loaded(self, number: tf.Tensor, piece: tf.Tensor) -> Any:
-        """A piece in the structure of a batch."""
-        return self._structured(*tf.numpy_function(self._read, [number, piece], [tf.string, *self._form.dtypes]))
 
 
 def _numbered(number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
