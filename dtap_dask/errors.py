@@ -6,7 +6,7 @@ Each error is one paragraph: what happened, where, and what to do next. `exit_co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from dtap_dask.words import visible
@@ -50,6 +50,11 @@ class JobError(DtapError):
 
     def __reduce__(self) -> tuple[type[JobError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
+
+
+def within(place: str, error: JobError) -> list[Problem]:
+    """The problems of an error, each at its place within `place`."""
+    return [replace(one, place=f"{place}.{one.place}") for one in error.problems]
 
 
 class ExpressionError(DtapError):

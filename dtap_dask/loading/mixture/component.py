@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Literal
 
 from dtap_dask.errors import JobError, Problem
 
@@ -17,16 +17,29 @@ class Component:
 
     `weight` is its share of the rows, relative to the other components' weights. With `repeat` it begins its next epoch
     where one ends; without, each of its rows comes once in an epoch of the mixture.
+
+    `skip`, `take`, `where`, `resample` and `class_weights` choose and weigh its rows, as they do in `load`.
     """
 
     path: str | os.PathLike[str]
     split: str = "train"
     weight: float = 1.0
     repeat: bool = False
+    _: KW_ONLY
+    skip: int = 0
+    take: int | None = None
+    where: str | None = None
+    resample: Mapping[Any, float] | Literal["balanced"] | None = None
+    class_weights: Mapping[Any, float] | Literal["balanced"] | None = None
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """The arguments that choose and weigh rows, without those that were not given."""
+        return choice_of(vars(self))
 
 
 class Mixture:
-    """Several datasets in one stream of rows, for `load` and `batches` in place of a path.
+    """Several datasets in one stream of rows, for `load`, `batches` and `torch_batches` in place of a path.
 
         trips = dtap_dask.Component("lake/tfrecords/trips", weight=3)
         rides = dtap_dask.Component("lake/tfrecords/rides", repeat=True)
@@ -45,6 +58,14 @@ class Mixture:
         if problems:
             raise JobError(problems)
         self.components = dict(components)
+
+
+def choice_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments that choose and weigh rows and differ from what they are by default."""
+    return {name: arguments[name] for name, default in _CHOICE.items() if arguments.get(name, default) is not default}
+
+
+_CHOICE = {field.name: field.default for field in fields(Component) if field.kw_only}
 
 
 def _problems(name: Any, component: Any) -> list[Problem]:

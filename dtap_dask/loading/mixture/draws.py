@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,12 +44,16 @@ class EpochDraws:
         `chunk` is the number of rows in a chunk.
         """
         self.chunk = chunk
+        self._made_of = key, weights, left, chunk, row
         self._key, self._weights = key, np.array(weights, np.float64) / max(weights)
         self._repeated = np.array([rows is None for rows in left])
         self._left = np.array([rows or 0 for rows in left], np.int64)
         self.first = ChunkPlace(row, (0,) * len(left))
         self._near = self.first
         self.counts = functools.lru_cache(4)(self._counts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EpochDraws, self._made_of
 
     @property
     def endless(self) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dtap_dask.errors import JobError, Problem
+from dtap_dask.errors import JobError, Problem, within
 from dtap_dask.loading.mixture.columns import common, differences
-from dtap_dask.loading.mixture.component import Mixture
+from dtap_dask.loading.mixture.component import Mixture, choice_of
 from dtap_dask.loading.mixture.rows import Member
 from dtap_dask.loading.mixture.source import MixtureSource
-from dtap_dask.loading.order.position import Readers
 from dtap_dask.loading.reading.opening import open_loader
 from dtap_dask.loading.reading.options import BatchOptions, vectors_of
 from dtap_dask.loading.reading.source import RowSource
@@ -38,42 +37,58 @@ def _mixture(data: Mixture, *arguments: Any, **options: Any) -> tuple[MixtureSou
         raise JobError(problems)
     first, own = next(iter(found.values()))
     split = common(first.split, [each for _, each in found.values()])
-    batches = replace(own, vectors=vectors_of(split, own.dtypes) if own.vectors else {})
+    batches = replace(
+        own,
+        vectors=vectors_of(split, own.dtypes) if own.vectors else {},
+        class_weighted=any(each.class_weighted for _, each in found.values()),
+    )
     sources = dict(zip(found, _sharing_the_cache([source for source, _ in found.values()]), strict=True))
     members = [
-        Member(name, float(component.weight), component.repeat, sources[name], _of_rows(found[name][1], first.readers))
+        Member(name, float(component.weight), component.repeat, sources[name], _of_rows(found[name][1]))
         for name, component in sorted(data.components.items())
     ]
     return MixtureSource(tuple(members), split, first.seed, first.readers), batches
 
 
-def _of_rows(options: BatchOptions, readers: Readers) -> BatchOptions:
+def _of_rows(options: BatchOptions) -> BatchOptions:
     """Options of batches of one row; several readers have equally many rows of an epoch of a component."""
-    return replace(options, size=1, replicas=1, remainder="keep" if readers.count == 1 else options.remainder)
+    return replace(options, size=1, replicas=1)
 
 
 def _loaders(data: Mixture, *arguments: Any, **options: Any) -> dict[str, tuple[RowSource, BatchOptions]]:
     """The sources of all components. JobError, with every problem; one that all have is reported once."""
-    found, wrong = dict[str, tuple[RowSource, BatchOptions]](), dict[str, tuple[Problem, ...]]()
+    found, wrong = dict[str, tuple[RowSource, BatchOptions]](), dict[str, JobError]()
+    problems = list(_given_twice(data, options))
     for name, component in data.components.items():
         try:
-            found[name] = open_loader(component.path, component.split, *arguments, **options)
+            found[name] = open_loader(component.path, component.split, *arguments, **{**options, **component.choice})
         except JobError as error:
-            wrong[name] = error.problems
-    if not wrong:
-        return found
-    shared = [one for one in next(iter(wrong.values())) if all(one in wrong.get(name, ()) for name in data.components)]
-    raise JobError(
-        [
-            *shared,
-            *(
-                Problem(f"components.{name}.{one.place}", one.message)
-                for name, problems in wrong.items()
-                for one in problems
-                if one not in shared
-            ),
-        ]
-    )
+            wrong[name] = error
+    every = _in_common(data, wrong)
+    for name, found_wrong in wrong.items():
+        placed = zip(found_wrong.problems, within(f"components.{name}", found_wrong), strict=True)
+        problems += [problem for one, problem in placed if one not in every]
+    if every or problems:
+        raise JobError([*every, *problems])
+    return found
+
+
+def _given_twice(data: Mixture, options: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, component in data.components.items():
+        for argument in component.choice.keys() & choice_of(options).keys():
+            yield Problem(f"components.{name}.{argument}", _TWICE)
+
+
+def _in_common(data: Mixture, wrong: Mapping[str, JobError]) -> list[Problem]:
+    """The problems that all components have, but for those of arguments of their own."""
+    if wrong.keys() != data.components.keys():
+        return []
+    own = {argument for component in data.components.values() for argument in component.choice}
+    return [
+        one
+        for one in next(iter(wrong.values())).problems
+        if one.place.partition("[")[0] not in own and all(one in error.problems for error in wrong.values())
+    ]
 
 
 class CacheShare(Cache):
@@ -98,3 +113,6 @@ def _sharing_the_cache(sources: Sequence[RowSource]) -> list[RowSource]:
         share = None if each.cache is None else CacheShare(each.cache, each.cache.size * least // sum(needed))
         found.append(replace(each, cache=share))
     return found
+
+
+_TWICE = "it is given here and for all components at once; give it in one of these places"

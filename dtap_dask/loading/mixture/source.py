@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dtap_dask.errors import DataError, JobError, Problem
+from dtap_dask.errors import DataError, JobError, Problem, within
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.feed import FeedMeter, FeedTotals
@@ -68,6 +68,14 @@ class MixtureSource:
     seed: int
     readers: Readers
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def of_reader(self, readers: Readers) -> MixtureSource:
+        """See BatchSource."""
+        members = [replace(each, source=each.source.of_reader(readers)) for each in self.members]
+        return replace(self, members=tuple(members), readers=readers)
+
     @cached_property
     def chunk(self) -> int:
         """The number of rows in a chunk: as in a window, fewer where rows are long."""
@@ -109,8 +117,7 @@ class MixtureSource:
 
     def start(self, state: Mapping[str, Any] | None, options: BatchOptions) -> MixturePosition:
         """See BatchSource."""
-        for each in self.members:
-            each.source.start(None, each.options)
+        self._refuse_wrong()
         once = sum(each.left(Position()) for each in self.members if not each.repeat)
         if once and not options.count(once, once):
             raise DataError(
@@ -123,13 +130,21 @@ class MixtureSource:
 
     def next_epoch(self, position: MixturePosition) -> MixturePosition:
         """See BatchSource. Repeated components continue where they were; in an endless epoch that is not known."""
-        epoch = position.of
-        drawn = self._drawn(epoch)
-        bases = [
-            each.source.next_epoch(base) if rows is None else each.after(base, rows)
-            for each, base, rows in zip(self.members, epoch.bases, drawn, strict=True)
-        ]
-        return MixturePosition(self._epoch(epoch.number + 1, bases))
+        return self.epoch(position.epoch + 1, position)
+
+    def epoch(self, number: int, since: MixturePosition) -> MixturePosition:
+        """See BatchSource. Where some components are repeated, all epochs before it are drawn."""
+        position = since if since.epoch < number else self._first()
+        while position.epoch < number:
+            epoch = position.of
+            drawn = self._drawn(epoch)
+            epochs = number - epoch.number if drawn.count(None) == len(drawn) else 1
+            bases = [
+                each.source.epoch(base.epoch + epochs, base) if rows is None else each.after(base, rows)
+                for each, base, rows in zip(self.members, epoch.bases, drawn, strict=True)
+            ]
+            position = MixturePosition(self._epoch(epoch.number + epochs, bases))
+        return position
 
     def left(self, position: MixturePosition, options: BatchOptions) -> int | None:
         """See BatchSource."""
@@ -143,6 +158,10 @@ class MixtureSource:
         """See BatchSource."""
         while (left := self.left(position, options)) is not None and batches >= left:
             position, batches = self.next_epoch(position), batches - left
+        return self.further(position, options, batches)
+
+    def further(self, position: MixturePosition, options: BatchOptions, batches: int) -> MixturePosition:
+        """See BatchSource."""
         return replace(position, row=position.row + batches * options.size)
 
     def state(self, position: MixturePosition) -> dict[str, Any]:
@@ -180,6 +199,17 @@ class MixtureSource:
         elif options.remainder == "repeat" and rows > found:
             members, bases, draws = self._again(epoch)
             yield from mixed_rows(members, bases, draws, max(0, position.row - epoch.draws.end), rows - found, **how)
+
+    def _refuse_wrong(self) -> None:
+        """JobError, with every problem, where a component lacks classes that are named; DataError without batches."""
+        problems = list[Problem]()
+        for each in self.members:
+            try:
+                each.source.start(None, each.options)
+            except JobError as error:
+                problems += within(f"components.{each.name}", error)
+        if problems:
+            raise JobError(problems)
 
     def _first(self) -> MixturePosition:
         return MixturePosition(self._epoch(0, [Position()] * len(self.members)))
@@ -233,7 +263,7 @@ class MixtureSource:
                 found.append(each.source.position(None if saved is None else saved.position))
             except JobError as error:
                 place = f"state.components.{each.name}"
-                problems += [Problem(one.place.replace("state", place, 1), one.message) for one in error.problems]
+                problems += [replace(one, place=one.place.replace("state", place, 1)) for one in error.problems]
         if problems:
             raise JobError(problems)
         return found
@@ -241,7 +271,5 @@ class MixtureSource:
 
 def _before(member: Member, state: MixtureState) -> Member:
     """A component as it was when a state was saved."""
-    found = replace(member, repeat=state.components[member.name].repeat)
-    if state.readers == member.source.readers.count:
-        return found
-    return replace(found, source=replace(member.source, readers=Readers(0, state.readers)))
+    source = member.source.of_reader(Readers(0, state.readers))
+    return replace(member, repeat=state.components[member.name].repeat, source=source)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
+from dtap_dask.loading.reading.state import refuse_turn
 
 
 class _MixtureModel(BaseModel):
@@ -43,6 +44,7 @@ def read_state(state: Mapping[str, Any], names: Collection[str]) -> MixtureState
     """A state. JobError, with every problem, for one of something else, or of components that are not among `names`."""
     if isinstance(state, Mapping) and "components" not in state and "dataset" in state:
         raise JobError(Problem("state", "it is of a single dataset, but this is a mixture; load that dataset alone"))
+    refuse_turn(state)
     try:
         read = MixtureState.model_validate_json(json.dumps(state))
     except ValidationError as error:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.feed import FeedTotals
+from dtap_dask.loading.order.position import Readers
 from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.loading.shards.damage import SkippedRecords
 from dtap_dask.loading.shards.decode import Decoder
@@ -20,6 +21,13 @@ class BatchSource(Protocol):
     A position is of the source's own kind; it has the number of its `epoch`, and `taken`, which is true where an
     iteration that begins there has fewer batches than a whole epoch.
     """
+
+    @property
+    def readers(self) -> Readers:
+        """Which reader this is."""
+
+    def of_reader(self, readers: Readers) -> BatchSource:
+        """The same rows for another reader, also of another process: with files of its own, but counted only once."""
 
     @property
     def skipped(self) -> SkippedRecords:
@@ -40,11 +48,17 @@ class BatchSource(Protocol):
     def next_epoch(self, position: Any) -> Any:
         """The beginning of the epoch after that of a position."""
 
+    def epoch(self, number: int, since: Any) -> Any:
+        """The beginning of an epoch, which comes after that of position `since`; without such one from the first on."""
+
     def left(self, position: Any, options: BatchOptions) -> int | None:
         """The batches that are left of an epoch, the same for all readers; None in an endless one."""
 
     def after(self, position: Any, options: BatchOptions, batches: int) -> Any:
         """The position `batches` later, in the same epoch or a later one."""
+
+    def further(self, position: Any, options: BatchOptions, batches: int) -> Any:
+        """The position `batches` further in the same epoch; at its end it remains there."""
 
     def state(self, position: Any) -> dict[str, Any]:
         """A position as JSON types."""

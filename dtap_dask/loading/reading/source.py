@@ -66,7 +66,7 @@ class RowSource:
         return choice
 
     def of_reader(self, readers: Readers) -> RowSource:
-        """The same rows for another reader, also of another process: with files of its own, but counted only once."""
+        """See BatchSource."""
         split = replace(self.split, store=copy.copy(self.split.store))
         found = replace(self, readers=readers, split=split)
         found.__dict__.update({name: value for name, value in self.__dict__.items() if name in _COUNTED})
@@ -168,9 +168,13 @@ class RowSource:
         """The position `batches` later, in the same epoch or a later one."""
         left = self.left(position, options)
         if batches < left:
-            return position.after(self.readers.count, batches * options.size)
+            return self.further(position, options, batches)
         epochs, more = divmod(batches - left, self.left(Position(), options))
         return Position(position.epoch + 1 + epochs).after(self.readers.count, more * options.size)
+
+    def further(self, position: Position, options: BatchOptions, batches: int) -> Position:
+        """See BatchSource."""
+        return position.after(self.readers.count, batches * options.size)
 
     def unless_done(self, position: Position, options: BatchOptions) -> Position:
         """The position, or the beginning of the next epoch where no batch is left."""
@@ -179,6 +183,10 @@ class RowSource:
     def next_epoch(self, position: Position) -> Position:
         """See BatchSource."""
         return Position(position.epoch + 1)
+
+    def epoch(self, number: int, since: Position) -> Position:
+        """See BatchSource."""
+        return Position(number)
 
     def state(self, position: Position) -> dict[str, Any]:
         """A position as JSON types: a few hundred bytes."""

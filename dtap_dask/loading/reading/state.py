@@ -52,14 +52,19 @@ def restored(state: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> Po
     """The position that a state holds; None is the beginning. JobError for a state of something else."""
     if state is None:
         return Position()
-    if isinstance(state, Mapping) and "turn" in state:
-        raise JobError(Problem("state.turn", _TURN))
+    refuse_turn(state)
     try:
         read = LoaderState.model_validate_json(json.dumps(state))
     except ValidationError as error:
         raise JobError(validation.problems(LoaderState, error, "state")) from error
     _refuse_other(read, identity)
     return Position(read.epoch, tuple(Taken(each.readers, each.rows) for each in read.taken if each.rows))
+
+
+def refuse_turn(state: Mapping[str, Any]) -> None:
+    """JobError for a state of `torch_batches` between two turns of its workers."""
+    if isinstance(state, Mapping) and "turn" in state:
+        raise JobError(Problem("state.turn", _TURN))
 
 
 def _refuse_other(state: LoaderState, identity: Mapping[str, Any]) -> None:
