@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -69,10 +70,19 @@ def test_a_job_can_be_loaded_and_planned(text: str, place: Path, monkeypatch: py
 @pytest.mark.timeout(3600)
 def test_python_blocks_run(place: Path) -> None:
     """In one process, which imports TensorFlow once."""
+    assert len([page for page in PAGES if blocks(page, "python")]) >= 6
+    _run("plain", place)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+def test_blocks_for_pytorch_run(place: Path) -> None:
+    _run("torch", place)
+
+
+def _run(flavor: str, place: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DTAP_")}
-    pages = [str(page) for page in PAGES if blocks(page, "python")]
-    assert len(pages) >= 6
-    command = [sys.executable, markdown_blocks.__file__, *pages]
+    pages = [str(page) for page in PAGES if blocks(page, "python", flavor)]
+    command = [sys.executable, markdown_blocks.__file__, flavor, *pages]
     done = subprocess.run(
         command, cwd=place, env={**environment, "HOME": str(place)}, capture_output=True, text=True, check=False
     )
