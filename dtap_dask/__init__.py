@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from dtap_dask.loading.mixture.component import Component, Mixture
     from dtap_dask.records.manifest import Manifest
     from dtap_dask.train.backup import Backup, saved_state
-    from dtap_dask.train.feed_rate import FeedRate, FeedWarning
+    from dtap_dask.train.feed_rate import FeedRate
+    from dtap_dask.train.feed_warning import FeedWarning
     from dtap_dask.train.inputs import inputs
     from dtap_dask.train.load import load
     from dtap_dask.train.pytorch.datasets import torch_batches, torch_rows
@@ -43,7 +44,7 @@ _MODULES = {
     "Component": "dtap_dask.loading.mixture.component",
     "DtapError": "dtap_dask.errors",
     "FeedRate": "dtap_dask.train.feed_rate",
-    "FeedWarning": "dtap_dask.train.feed_rate",
+    "FeedWarning": "dtap_dask.train.feed_warning",
     "FittedState": "dtap_dask.features",
     "Job": "dtap_dask.job.jobfile.spec",
     "Manifest": "dtap_dask.records.manifest",

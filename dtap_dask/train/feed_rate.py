@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from time import perf_counter
 from typing import Any
 
 import keras
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.loading.feed import FeedStage
 from dtap_dask.train.clock import StepClock
+from dtap_dask.train.feed_warning import FeedWatch
 from dtap_dask.train.loop import LoopDataset
-
-FEWEST, SHORTEST = 50, 1.0  # batches and seconds of an epoch before anybody is warned
-SOON = 10.0  # seconds after the first batch of an epoch, if it has not ended before
-
-
-class FeedWarning(UserWarning):
-    """A model waits for data."""
 
 
 class FeedRate(keras.callbacks.Callback):  # type: ignore[misc]
@@ -43,7 +35,7 @@ class FeedRate(keras.callbacks.Callback):  # type: ignore[misc]
         self._data, self._passes = data, passes
         self._clock: StepClock = passes.clock or StepClock()
         passes.clock = self._clock
-        self._warned = False
+        self._watch = FeedWatch()
         self._first: tuple[int, float] | None = None  # steps of the epoch, and when they had been made
         self._last = (0, 0.0)
         self._found: dict[str, Any] | None = None
@@ -63,8 +55,8 @@ class FeedRate(keras.callbacks.Callback):  # type: ignore[misc]
         if self._first is None:
             self._first = self._last
             self._passes.first_taken()
-        elif not self._warned and self._last[1] - self._first[1] > SOON:
-            self._warn(self._data.stats())
+        else:
+            self._watch.check_early(self._first[1], self._data.stats)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """The epoch's batches were taken. Validation may take others of the same dataset."""
@@ -78,38 +70,9 @@ class FeedRate(keras.callbacks.Callback):  # type: ignore[misc]
             logs["rows_per_second"] = rate
             if found["waiting"] is not None:
                 logs["waiting"] = found["waiting"]
-        self._warn(found)
+        self._watch.check(found)
 
     def _steps_per_second(self) -> float:
         """As Keras counts them."""
         steps, begin = self._first or self._last
         return (self._last[0] - steps) / (self._last[1] - begin) if self._last[1] > begin else 0.0
-
-    def _warn(self, found: dict[str, Any]) -> None:
-        """Warn once, if there is a bottleneck and enough was measured to say so."""
-        stage: FeedStage | None = found["bottleneck"]
-        if stage is None or self._warned or found["batches"] < FEWEST or found["seconds"] < SHORTEST:
-            return
-        self._warned = True
-        text = f"The model waits for data in {found['waiting']:.0%} of the time, most of all for {REMEDIES[stage]}."
-        warnings.warn(text, FeedWarning, stacklevel=2)
-
-
-REMEDIES: dict[FeedStage, str] = {
-    "disk": (
-        "reading records from disk. Put the dataset, or the cache of a staged one (storage.cache.path), on a faster "
-        "disk, or write it with output.compression: gzip"
-    ),
-    "remote": (
-        "shards that are fetched. Give a mount of the store in storage.mounts, or a cache that holds the whole dataset "
-        "(storage.cache.size), or copy the dataset to a local disk"
-    ),
-    "decode": (
-        "decoding records. Load fewer bytes with as_vectors=True, ids='int32' or features=[...], take larger batches, "
-        "or write the dataset with output.layout: blocks"
-    ),
-    "shuffle": (
-        "shuffling rows. Load fewer columns with features=[...], or load with shuffle=False what was written with "
-        "output.shuffle: mixed"
-    ),
-}

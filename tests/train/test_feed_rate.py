@@ -19,8 +19,9 @@ from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
-from dtap_dask.train import feed_rate, passes
-from dtap_dask.train.feed_rate import FeedRate, FeedWarning
+from dtap_dask.train import feed_warning, passes
+from dtap_dask.train.feed_rate import FeedRate
+from dtap_dask.train.feed_warning import FeedWarning
 from dtap_dask.train.forms import MatrixForm
 from dtap_dask.train.load import load
 from numbered_rows import PLAIN, write
@@ -40,8 +41,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", WINDOW)
     monkeypatch.setattr(passes, "DECODERS", 1)
-    monkeypatch.setattr(feed_rate, "FEWEST", 5)
-    monkeypatch.setattr(feed_rate, "SHORTEST", 0.0)
+    monkeypatch.setattr(feed_warning, "FEWEST", 5)
+    monkeypatch.setattr(feed_warning, "SHORTEST", 0.0)
 
 
 def slowed(function: Callable[..., Any], seconds: float = SLOW) -> Callable[..., Any]:
@@ -159,7 +160,7 @@ def test_waiting_within_fit_is_what_a_step_does_not_take(
     assert all("for reading records from disk. Put the dataset" in text for text in named)
 
 
-@pytest.mark.parametrize("stage", feed_rate.REMEDIES)
+@pytest.mark.parametrize("stage", feed_warning.REMEDIES)
 def test_the_warning_names_the_bottleneck_once(path: str, monkeypatch: pytest.MonkeyPatch, stage: Any) -> None:
     data = loaded(path)
     callback = FeedRate(data)
@@ -167,10 +168,10 @@ def test_the_warning_names_the_bottleneck_once(path: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(data, "stats", lambda: found)
     with pytest.warns(FeedWarning, match="The model waits for data in 34% of the time, most of all for ") as caught:
         callback.on_epoch_end(0, {})
-    assert feed_rate.REMEDIES[stage] in str(caught[0].message)
+    assert feed_warning.REMEDIES[stage] in str(caught[0].message)
     callback.on_epoch_end(1, {})
     with monkeypatch.context() as patch:
-        patch.setattr(feed_rate, "FEWEST", 6)
+        patch.setattr(feed_warning, "FEWEST", 6)
         FeedRate(data).on_epoch_end(0, {})
     found["bottleneck"] = None
     FeedRate(data).on_epoch_end(0, {})
@@ -178,7 +179,7 @@ def test_the_warning_names_the_bottleneck_once(path: str, monkeypatch: pytest.Mo
 
 def test_a_long_epoch_is_not_waited_for(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     SLOWED["shuffle"](monkeypatch)
-    monkeypatch.setattr(feed_rate, "SOON", 4 * SLOW)
+    monkeypatch.setattr(feed_warning, "SOON", 4 * SLOW)
     seen = []
 
     class Seen(keras.callbacks.Callback):
@@ -196,7 +197,7 @@ def test_a_long_epoch_is_not_waited_for(path: str, monkeypatch: pytest.MonkeyPat
 
 def test_epochs_and_iterators_are_measured_by_themselves(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one iterator for all epochs, too; validation with the same dataset is not part of an epoch."""
-    monkeypatch.setattr(feed_rate, "FEWEST", ROWS)  # whatever a busy machine makes these short steps wait for
+    monkeypatch.setattr(feed_warning, "FEWEST", ROWS)  # whatever a busy machine makes these short steps wait for
     data = loaded(path)
     model = model_of(0.01)
     history = fitted(model, data.repeat(), of=data, epochs=3, steps_per_epoch=7)
