@@ -24,6 +24,7 @@ from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 
 THREADS = 2  # that decode ahead of a loop
+NO_LENGTH = "An epoch of a mixture with repeated components has no certain number of batches."
 
 
 def batches(
@@ -63,7 +64,8 @@ def batches(
     `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
     `{"skip": 1000}` says; `stats()` counts them.
 
-    `skip`, `take`, `where`, `resample` and `class_weights` choose rows and weigh them, as in `load`.
+    `skip`, `take`, `where`, `resample` and `class_weights` choose rows and weigh them, as in `load`; of a Mixture they
+    hold for all components, which may have their own.
 
     Raises JobError for wrong arguments and for a state of something else, DataError for a split without rows,
     OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
@@ -109,7 +111,7 @@ class Batches:
     def __len__(self) -> int:
         found = self._source.cardinality(self._options)
         if found < 0:
-            raise TypeError("An epoch of a mixture with repeated components has no certain number of batches.")
+            raise TypeError(NO_LENGTH)
         return found
 
     def __iter__(self) -> BatchIterator:

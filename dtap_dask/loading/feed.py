@@ -152,10 +152,18 @@ class LoopMeter:
             self._received += columns.row_count(part)
             yield part
 
+    def came(self) -> tuple[int | None, float]:
+        """The rows that came to the loop's thread, if that is known, and the seconds that it waited for such.
+
+        The latter are since its first batch.
+        """
+        return self._received, self._blocked
+
     @property
     def times(self) -> LoopTimes | None:
         """What the loop took; None before the first batch."""
-        own = 0.0 if self._received is None else max(0.0, self._waited - self._blocked)
+        received, blocked = self.came()
+        own = 0.0 if received is None else max(0.0, self._waited - blocked)
         return LoopTimes(self._batches, self._last - self._first, self._waited, own) if self._batches else None
 
     def stats(
@@ -177,7 +185,7 @@ class LoopMeter:
         waiting = times.waited / times.seconds if times and times.seconds else None
         per_second = (rows - min(size, rows)) / times.seconds if rows and size and times and times.seconds else None
         row_bytes = read.bytes / read.rows if read.rows else 0.0
-        received = self._received
+        received, _ = self.came()
         return {
             "batches": times.batches if times else None,
             "rows": rows,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from dtap_dask.errors import JobError, Problem
 from dtap_dask.loading.dataset import open_split
 from dtap_dask.loading.mixture.component import Mixture
+from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.order.position import Readers
 from dtap_dask.loading.order.sharing import integer
-from dtap_dask.loading.reading.opening import open_loader
 from dtap_dask.loading.reading.options import Ids, OnBadRecord, Remainder, batch_options
 from dtap_dask.loading.shards.precision import FloatDtype
 from dtap_dask.storage import local_copies
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def torch_batches(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Mixture,
     split: str = "train",
     batch_size: int = 1024,
     shuffle: bool | None = None,
@@ -56,21 +56,25 @@ def torch_batches(
     `Ragged(values, offsets)`, text as NumPy arrays of bytes objects. A boolean label is float32.
 
     The `workers` of the DataLoader divide the rows of a reader among them; each row comes once, in the same batches
-    every time. Another number of workers gives other batches. For several processes that train together, `readers` is
-    (rank, number of them), such as `(dist.get_rank(), dist.get_world_size())`.
+    every time. Another number of workers gives other batches. In a Mixture workers draw the same components, each with
+    its part of their rows, and pad the last batches unless `remainder` says otherwise. For several processes that train
+    together, `readers` is (rank, number of them), such as `(dist.get_rank(), dist.get_world_size())`.
 
     Every iteration over the DataLoader is the next epoch, also with persistent workers; `set_epoch(n)` chooses one.
-    `state(k)` is the position after k batches of an iteration, and `state=` continues there.
+    `state(k)` is the position after k batches of an iteration, and `state=` continues there. `stats()` says how fast a
+    loop is fed; with workers, one over `measured(loader)`.
 
     Raises JobError where PyTorch is not installed, and the errors of `batches`.
     """
     _check_torch()
-    if isinstance(path, Mixture):
-        raise JobError(Problem("path", _NO_MIXTURE))
     number = integer(workers)
     if number is None or number < 0:
         raise JobError(Problem("workers", f"{workers!r} is not a number of workers, such as 2, or 0 for none"))
-    source, options = open_loader(
+    if isinstance(path, Mixture) and number > 1:  # as of several readers, who draw the same components
+        if remainder == "keep":
+            raise JobError(Problem("remainder", _NOT_KEPT))
+        remainder = remainder or "pad"
+    source, options = opened(
         path,
         split,
         batch_size,
@@ -115,11 +119,14 @@ def torch_rows(
     `DataLoader(rows, batch_size=64, shuffle=True)` works as with any dataset, and
     `DataLoader(rows, batch_size=None, sampler=BatchSampler(RandomSampler(rows), 1024, False))` makes the batches at
     once, many times faster. Records are read as they are needed: a row costs a block, or in the layout `rows` a record.
+    Rows are chosen and datasets joined by PyTorch: torch.utils.data.Subset, ConcatDataset, WeightedRandomSampler.
 
     Raises JobError where PyTorch is not installed or for wrong arguments, DataError for a split without rows,
     OutputError for a dataset that is not finished or is damaged, StorageError for one that cannot be reached.
     """
     _check_torch()
+    if isinstance(path, Mixture):
+        raise JobError(Problem("path", _NO_MIXTURE))
     found = open_split(path, split, storage)
     options = batch_options(
         found,
@@ -138,9 +145,13 @@ def torch_rows(
     return TorchRows(found, options, None if found.paths else local_copies.cache(storage or {}))
 
 
+_NOT_KEPT = (
+    "the workers of a mixture draw the same components, but with 'keep' one could have a row of a component more than "
+    "another; use 'pad', 'repeat' or 'drop', or no more than one worker"
+)
 _NO_MIXTURE = (
-    "a mixture is not divided among the workers of a DataLoader; take its batches from `dtap_dask.batches`, and make "
-    "tensors of them by torch.from_numpy"
+    "the rows of a mixture have no numbers, as they are drawn anew in each epoch. Join the `torch_rows` of its "
+    "components with torch.utils.data.ConcatDataset, and draw them with a WeightedRandomSampler; or use `torch_batches`"
 )
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.loading.order.position import Position, Readers, size
+from dtap_dask.loading.order.position import Readers, size
+from dtap_dask.loading.reading.batch_source import BatchSource
 from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.loading.reading.source import RowSource
 
@@ -30,7 +31,7 @@ class TurnState(BaseModel):
 class TurnPosition:
     """The position of all workers after whole turns, and how many of them have taken one batch more."""
 
-    position: Position
+    position: Any  # of the source's own kind
     ahead: int = 0
 
 
@@ -38,11 +39,11 @@ class Turns:
     """The workers of one reader: each is a reader of `source`, a part of the rows of an epoch.
 
     `workers` is 1 where there are none. The workers of reader i are the readers i * workers to (i + 1) * workers - 1.
-    Workers have equally many batches, or with "keep" the first ones may have one more.
+    Workers have equally many batches, or with "keep", which a mixture does not have, the first ones may have one more.
     `source` is that of the first worker.
     """
 
-    def __init__(self, source: RowSource, options: BatchOptions, workers: int):
+    def __init__(self, source: BatchSource, options: BatchOptions, workers: int):
         self._options, self.workers, self._readers = options, workers, source.readers
         self.source = source.of_reader(self._reader(0))
 
@@ -50,27 +51,36 @@ class Turns:
         workers = self.workers
         return replace(self._readers, index=self._readers.index * workers + worker, count=self._readers.count * workers)
 
-    def left(self, position: Position) -> int:
-        """The batches that the workers of this reader have after a position of whole turns, all together."""
-        if self._options.remainder != "keep":
-            return self.workers * self.source.left(position, self._options)
-        parts = position.parts(self.source.rows, self.workers)  # there is one reader
-        return sum(-(-size(part) // self._options.size) for part in parts)
+    def left(self, position: Any) -> int | None:
+        """The batches of all workers of this reader after a position of whole turns; None in an endless epoch."""
+        if self._options.remainder == "keep" and isinstance(self.source, RowSource):
+            parts = position.parts(self.source.rows, self.workers)  # there is one reader
+            return sum(-(-size(part) // self._options.size) for part in parts)
+        left = self.source.left(position, self._options)
+        return None if left is None else self.workers * left
+
+    def epoch(self, number: int, start: TurnPosition) -> TurnPosition:
+        """The beginning of an epoch: the one of `start` at its position, and the following ones after it."""
+        if number == start.position.epoch:
+            return start
+        return TurnPosition(self.source.epoch(number, start.position))
 
     def after(self, start: TurnPosition, batches: int) -> TurnPosition:
         """The position after a number of batches of the same epoch. JobError if there are fewer."""
-        left = self.left(start.position) - start.ahead
-        if not 0 <= batches <= left:
-            raise JobError(Problem("batches", f"{batches!r} is not 0 to {left:,}, the batches of this iteration"))
+        total = self.left(start.position)
+        left = None if total is None else total - start.ahead
+        if batches < 0 or (left is not None and batches > left):
+            most = "or more" if left is None else f"to {left:,}, the batches of this iteration"
+            raise JobError(Problem("batches", f"{batches!r} is not 0 {most}"))
         if batches == left:
-            return TurnPosition(Position(start.position.epoch + 1))
+            return TurnPosition(self.source.next_epoch(start.position))
         turns, ahead = divmod(start.ahead + batches, self.workers)
         return TurnPosition(self._turned(start.position, turns), ahead)
 
-    def _turned(self, position: Position, turns: int) -> Position:
-        return position.after(self.source.readers.count, turns * self._options.size)
+    def _turned(self, position: Any, turns: int) -> Any:
+        return self.source.further(position, self._options, turns)
 
-    def of_worker(self, start: TurnPosition, worker: int) -> tuple[Readers, Position]:
+    def of_worker(self, start: TurnPosition, worker: int) -> tuple[Readers, Any]:
         """Which reader a worker is, and where it begins: the worker that is next in the turn comes first."""
         number = (worker + start.ahead) % self.workers
         return self._reader(number), self._turned(start.position, int(number < start.ahead))

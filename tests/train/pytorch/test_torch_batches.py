@@ -246,9 +246,6 @@ def test_chosen_rows_are_counted_once_for_all_workers(path: str, monkeypatch: py
 
 
 def test_another_number_of_workers_is_refused(path: str) -> None:
-    mixture: Any = dtap_dask.Mixture({"one": dtap_dask.Component(path)})
-    with pytest.raises(JobError, match="^path: a mixture is not divided among the workers"):
-        dtap_dask.torch_batches(mixture)
     with pytest.raises(JobError, match="divided among 2 workers, but the DataLoader has 0. Give it num_workers=2"):
         next(iter(dtap_dask.torch_batches(path, workers=2)))
     with pytest.raises(JobError, match="divided among 0 workers, but the DataLoader has 1.*with workers=1"):
@@ -280,7 +277,7 @@ def test_damage_reaches_the_loop_or_is_counted(tmp_path: Path) -> None:
         epochs = [sorted(itertools.chain(*rows_of(batches))) for _ in range(2)]
     assert epochs[0] == epochs[1]
     assert len(epochs[0]) == 77 - 8
-    assert dataset.stats() == {"skipped_records": 4}  # both workers read the window, which is all of the dataset
+    assert dataset.stats()["skipped_records"] == 4  # both workers read the window, which is all of the dataset
 
 
 def test_remote_shards_are_staged_in_every_worker(path: str, tmp_path: Path) -> None:
