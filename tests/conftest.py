@@ -22,7 +22,7 @@ for stop in (signal.SIGINT, signal.SIGHUP):  # a shell's background job, or nohu
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compile this package, each process for itself
 MEMORY = Path("/dev/shm")
-pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
+pytest_plugins = ["mini_hdfs", "tensorflow_programs"]  # the fixtures of a real HDFS, and of processes with TensorFlow
 
 
 def has_room_for_tests(folder: Path) -> bool:

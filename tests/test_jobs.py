@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -17,11 +15,14 @@ import dtap_dask
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 from in_process import run_in_process
+from tensorflow_programs import Programs
 
 JOBS = Path(__file__).parents[1] / "jobs"
 
 
-def test_every_job_runs_and_the_script_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_job_runs_and_the_script_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Programs
+) -> None:
     write_sample(open_store(str(tmp_path / "lake")), 20_000)
     monkeypatch.chdir(tmp_path)
     jobs = sorted(JOBS.glob("*.yaml"))
@@ -30,9 +31,7 @@ def test_every_job_runs_and_the_script_trains(tmp_path: Path, monkeypatch: pytes
     for name, manifest in manifests.items():
         assert all(split.rows > 0 for split in manifest.splits.values()), name
 
-    command = [sys.executable, str(JOBS / "train.py")]
-    trained = subprocess.run(command, capture_output=True, text=True, check=False)
-
+    trained = programs.run_script(JOBS / "train.py")
     assert trained.returncode == 0, trained.stderr
     found = re.search(r"AUC on eval: ([0-9.]+)", trained.stdout)
     assert found, trained.stdout

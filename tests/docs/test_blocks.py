@@ -22,6 +22,7 @@ from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 from in_process import run_in_process
 from markdown_blocks import blocks
+from tensorflow_programs import Programs
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "dtap_dask/docs").glob("*.md"))]
@@ -68,22 +69,22 @@ def test_a_job_can_be_loaded_and_planned(text: str, place: Path, monkeypatch: py
 
 
 @pytest.mark.timeout(3600)
-def test_python_blocks_run(place: Path) -> None:
-    """In one process, which imports TensorFlow once."""
+def test_python_blocks_run(place: Path, programs: Programs) -> None:
     assert len([page for page in PAGES if blocks(page, "python")]) >= 6
-    _run("plain", place)
+    done = programs.run_script(Path(markdown_blocks.__file__), *_arguments("plain"), cwd=place, env=_environment(place))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_blocks_for_pytorch_run(place: Path) -> None:
-    _run("torch", place)
-
-
-def _run(flavor: str, place: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DTAP_")}
-    pages = [str(page) for page in PAGES if blocks(page, "python", flavor)]
-    command = [sys.executable, markdown_blocks.__file__, flavor, *pages]
-    done = subprocess.run(
-        command, cwd=place, env={**environment, "HOME": str(place)}, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, markdown_blocks.__file__, *_arguments("torch")]
+    done = subprocess.run(command, cwd=place, env=_environment(place), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _arguments(flavor: str) -> list[str]:
+    return [flavor, *(str(page) for page in PAGES if blocks(page, "python", flavor))]
+
+
+def _environment(place: Path) -> dict[str, str]:
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("DTAP_")}, "HOME": str(place)}

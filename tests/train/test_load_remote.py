@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from dtap_dask.records.example import Layout
 from dtap_dask.storage import cache, fetch, open_store
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
+from tensorflow_programs import Programs
 from waiting import HANG
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -326,26 +326,29 @@ def test_an_iterator_left_in_the_middle_lets_go_of_all(far: Far, batches_read: i
 IN_A_THREAD = "threading.Thread(target=lambda: next(iterator), daemon=True).start()"
 
 
-def test_a_program_may_end_in_the_middle_and_never_imports_dask(far: Far) -> None:
+def test_a_program_may_end_in_the_middle_and_never_imports_dask(far: Far, programs: Programs) -> None:
     """With one iterator that has been read from, one that was given up, and one whose first batch is under way."""
     found = "sorted(name for name in sys.modules if name.partition('.')[0] in ('dask', 'distributed', 'dask_ml'))"
     ends(
+        programs,
         far,
         f"for _ in dtap_dask.load({far.path!r}): pass\ndtap_dask.inputs({far.path!r})\n"
         "kept = begin(); next(kept)\niterator = begin(); next(iterator); del iterator\n"
-        f"iterator = begin(); {IN_A_THREAD}; time.sleep(1)",
+        f"iterator = begin(); {IN_A_THREAD}; time.sleep(0.4)",
         first=f"atexit.register(lambda: print('tensorflow' in sys.modules, {found}))",
         last="True []\n",
     )
 
 
-def test_a_program_may_end_while_tensorflow_calls_python(far: Far) -> None:
+def test_a_program_may_end_while_tensorflow_calls_python(far: Far, programs: Programs) -> None:
     """As a session is opened, so that there is none yet, and as one is closed, so that there is none any more.
 
     When Python is taken down, after what is registered with atexit, no such call is under way.
     """
-    slow = """
+    slow = f"""
 from dtap_dask.loading.shards.staging import StagingSession
+from dtap_dask.train import ending
+ending._DRAIN = {HANG}  # however busy the machine is
 under_way, calls = [], []
 opening = threading.Event()
 def slow(name, function):
@@ -353,7 +356,7 @@ def slow(name, function):
         calls.append(name); under_way.append(name)
         if calls.count("__init__") == 2:
             opening.set()
-        time.sleep(0.5); function(*given, **named); time.sleep(0.5); under_way.remove(name)
+        time.sleep(0.2); function(*given, **named); time.sleep(0.2); under_way.remove(name)
     setattr(StagingSession, name, call)
 for name in ("__init__", "close"):
     slow(name, getattr(StagingSession, name))
@@ -361,19 +364,19 @@ kept = begin(); next(kept)
 iterator = begin()
 """
     told = "atexit.register(lambda: print(len(under_way), *sorted(set(calls))))"
-    ends(far, f"{slow}{IN_A_THREAD}; opening.wait()", first=told, last="0 __init__ close\n")
+    ends(programs, far, f"{slow}{IN_A_THREAD}; opening.wait()", first=told, last="0 __init__ close\n")
 
 
-def ends(far: Far, how: str, first: str = "", last: str = "") -> None:
+def ends(programs: Programs, far: Far, how: str, first: str = "", last: str = "") -> None:
     """A program that does so with iterators, `begin()`, prints its last words and exits with 0."""
     code = (
         f"import atexit, sys, threading, time; sys.path.insert(0, {str(HELPERS)!r}); {first}\n"
         "import elsewhere, dtap_dask\n"
         "def begin():\n"
-        f"    return iter(dtap_dask.load({far.url!r}, batch_size=7, storage={far.storage(pause=0.3)!r}))\n"
+        f"    return iter(dtap_dask.load({far.url!r}, batch_size=7, storage={far.storage(pause=0.12)!r}))\n"
         f"{how}\nprint('end', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
+    done = programs.run(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "end\n" + last
 

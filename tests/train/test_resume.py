@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from dtap_dask.train.backup import Backup, saved_state
 from dtap_dask.train.load import load
 from numbered_rows import INFOS, PLAIN, write
 from same_batches import same
+from tensorflow_programs import Programs
 from waiting import until
 
 SHARDS = [30, 0, 1, 47]
@@ -213,17 +212,16 @@ print(json.dumps(train({path!r}, {folder!r}, slow=Slow())))
 """
 
 
-def test_training_that_was_killed_ends_with_the_same_weights(path: str, tmp_path: Path) -> None:
+def test_training_that_was_killed_ends_with_the_same_weights(path: str, tmp_path: Path, programs: Programs) -> None:
     undisturbed = train(path, str(tmp_path / "undisturbed"))
     folder = str(tmp_path / "killed")
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
     code = SLOW.format(paths=paths, path=path, folder=folder, pause=0.2)
-    killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    killed = programs.start(code)
     until(lambda: (saved_state(folder) or {}).get("epoch") == 1 and bool(saved_state(folder)["taken"]))  # type: ignore[index]
     time.sleep(0.3)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    killed.kill()
+    assert killed.wait().returncode == -signal.SIGKILL
     assert train(path, folder) == undisturbed
     assert train(path, folder) == undisturbed  # finished: nothing is left to train
 

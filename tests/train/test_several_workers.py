@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from dtap_dask.loading.batches import batches
 from dtap_dask.records.example import Layout
 from dtap_dask.train.load import load
 from numbered_rows import PLAIN, write
+from tensorflow_programs import Program, Programs
 
 ROWS, SIZE, RATE, EPOCHS = 37, 8, 0.1, 2
 WORKER = f"""
@@ -104,16 +102,10 @@ print(json.dumps(found))
 """
 
 
-def started(path: str, config: dict[str, Any]) -> subprocess.Popen[str]:
-    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": json.dumps(config)}
-    command = [sys.executable, "-c", WORKER, path]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
-
-
-def finished(process: subprocess.Popen[str]) -> Any:
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err[-3000:]
-    return json.loads(out.splitlines()[-1])
+def finished(program: Program) -> Any:
+    done = program.wait()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def free_addresses(count: int) -> list[str]:
@@ -141,17 +133,15 @@ def trained_alone(path: str, pipelines: int, replicas: int) -> tuple[list[float]
     return losses, weights.tolist()
 
 
-def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(tmp_path: Path) -> None:
+def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(
+    tmp_path: Path, programs: Programs
+) -> None:
     """Two workers; afterwards the first of them on two replicas of its own, also within `fit`, interrupted or not."""
     path = write(tmp_path, [ROWS], Layout("blocks", 8), PLAIN)  # one shard for two workers
     cluster = {"worker": free_addresses(2)}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
-    processes = [started(path, task) for task in tasks]
-    with contextlib.ExitStack() as stack:
-        for process in processes:
-            stack.enter_context(process)
-            stack.callback(process.kill)
-        (first, replicas, fitted), (second,) = map(finished, processes)
+    workers = [programs.start(WORKER, path, env={**os.environ, "TF_CONFIG": json.dumps(task)}) for task in tasks]
+    (first, replicas, fitted), (second,) = map(finished, workers)
     interrupted, undisturbed, without_strategy = fitted
     assert interrupted == undisturbed
     np.testing.assert_allclose(undisturbed, without_strategy, rtol=1e-5)
