@@ -199,7 +199,7 @@ class LoopMeter:
             "queues": {
                 "records": now.reading,
                 "decoded": None if rows is None else out - (rows if received is None else received),
-                "ready": None if rows is None or received is None else received - rows,
+                "ready": None if rows is None or received is None else max(0, received - rows),
             },
             "staging": {"hits": read.hits, "fetched": read.fetched},
         }

@@ -18,9 +18,10 @@ class FeedWarning(UserWarning):
 
 
 class FeedWatch:
-    """Warns once."""
+    """Warns once, with what to do about each stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, remedies: Mapping[FeedStage, str] | None = None) -> None:
+        self._remedies = {**REMEDIES, **(remedies or {})}
         self._warned, self._checked = False, 0.0
 
     def check_early(self, first: float, stats: Callable[[], Mapping[str, Any]]) -> None:
@@ -36,7 +37,9 @@ class FeedWatch:
         if stage is None or self._warned or found["batches"] < FEWEST or found["seconds"] < SHORTEST:
             return
         self._warned = True
-        text = f"The model waits for data in {found['waiting']:.0%} of the time, most of all for {REMEDIES[stage]}."
+        text = (
+            f"The model waits for data in {found['waiting']:.0%} of the time, most of all for {self._remedies[stage]}."
+        )
         warnings.warn(text, FeedWarning, stacklevel=3)
 
 

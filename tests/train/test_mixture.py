@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def test_load_gives_what_batches_gives(tmp_path: Path, options: dict[str, Any]) 
             same(one, other)
     if "as_vectors" in options:
         assert ours.vectors == theirs.vectors
+
+
+@pytest.mark.parametrize("features", [["fare"], ["fare", "words"]])
+def test_components_that_choose_and_weigh_rows(tmp_path: Path, features: list[str]) -> None:
+    """As matrices and as records; only one component has weights of classes."""
+    many, few = all_kinds(tmp_path).components.values()
+    weighed = replace(few, class_weights={True: 3}, take=9)
+    both = Mixture({"many": replace(many, where="company % 2 = 0", resample="balanced"), "few": weighed})
+    options: dict[str, Any] = {"batch_size": 13, "kept": True, "features": features}
+    for one, other in zip(batches(both, **options), load(both, **options), strict=True):
+        same(one, other)
 
 
 def test_the_number_of_batches_is_exact_endless_or_unknown(paths: dict[str, str]) -> None:

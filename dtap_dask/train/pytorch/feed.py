@@ -11,7 +11,7 @@ import torch
 
 from dtap_dask.loading.feed import FeedTotals, LoopMeter
 from dtap_dask.loading.reading.batch_source import BatchSource
-from dtap_dask.train.feed_warning import FeedWatch
+from dtap_dask.train.feed_warning import REMEDIES, FeedWatch
 
 _TOTALS = len(FeedTotals._fields)
 _READING = FeedTotals._fields.index("reading")
@@ -98,7 +98,9 @@ class MeasuredLoader:
 
     def __init__(self, data: Measurable, loader: Iterable[Any]):
         self._data, self._loader = data, loader
-        self._watch = FeedWatch()
+        self._watch = FeedWatch(
+            {"decode": f"{REMEDIES['decode']}, or have more `workers` if there are processors for them"}
+        )
 
     def __len__(self) -> int:
         return len(self._loader)  # type: ignore[arg-type]

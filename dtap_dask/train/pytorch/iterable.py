@@ -48,8 +48,9 @@ class TorchBatches(IterableDataset):  # type: ignore[misc]
     def __len__(self) -> int:
         """The batches of a whole epoch, of all workers together."""
         source = self._turns.source
-        found = self._turns.left(source.epoch(0, self._start.position))
-        if found is None or source.cardinality(self._options) < 0:
+        certain = source.cardinality(self._options) >= 0
+        found = self._turns.left(source.epoch(0, self._start.position)) if certain else None
+        if found is None:
             raise TypeError(NO_LENGTH)
         return found
 

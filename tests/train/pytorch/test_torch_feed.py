@@ -178,6 +178,14 @@ def test_components_of_a_mixture_are_added_up(path: str, tmp_path: Path) -> None
     assert data.stats()["bytes"] == size_of(path) + size_of(str(tmp_path / "few"))
 
 
+def test_more_workers_are_a_remedy_for_decoding(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dtap_dask.torch_batches(path)
+    found = {"bottleneck": "decode", "waiting": 0.345, "batches": 50, "seconds": 1.0}
+    monkeypatch.setattr(data, "stats", lambda: found)
+    with pytest.warns(dtap_dask.FeedWarning, match="waits for data in 34%.*layout: blocks, or have more `workers` if"):
+        list(data.measured([]))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_measured_loop_that_waits_is_warned_once(path: str, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     monkeypatch.setattr(feed_warning, "FEWEST", 5)
