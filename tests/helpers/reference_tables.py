@@ -214,8 +214,8 @@ def options() -> Iterator[Row]:
 
 
 def python() -> Iterator[Row]:
-    """name, argument, default of every public function, and of ClusterOptions, without importing TensorFlow."""
-    for name in (*(one for one in dtap_dask.__all__ if one.islower()), "ClusterOptions"):
+    """name, argument, default of every public function and of some classes, without importing TensorFlow."""
+    for name in (*(one for one in dtap_dask.__all__ if one.islower()), "ClusterOptions", "Component"):
         source = Path(importlib.util.find_spec(dtap_dask._MODULES[name]).origin).read_text()
         named = [one for one in ast.parse(source).body if getattr(one, "name", None) == name]
         found = named[-1]  # those before it are overloads
@@ -232,7 +232,7 @@ def _arguments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr | None
 
 def _class_fields(found: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
     for one in ast.walk(found):
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and one.target.id != "_":
             yield one.target.id, one.value
 
 
