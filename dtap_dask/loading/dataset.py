@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class DatasetSplit:
 
 def open_dataset(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> tuple[Manifest, Store]:
     """The manifest and the store of the dataset at `path`. OutputError where there is no finished dataset."""
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise JobError(Problem("path", f"{path!r} is not the path of a dataset"))
     store = open_store(os.fspath(path), local_copies.others(storage or {}))
     return read_manifest(store), store
@@ -54,8 +54,10 @@ def open_split(path: str | os.PathLike[str], name: str, storage: Mapping[str, An
     shard is missing or differs in size from what the manifest states, StorageError where the mount has another dataset.
     """
     manifest, store = open_dataset(path, storage)
-    if name not in manifest.splits:
-        raise JobError(Problem("split", f"{store.url} has no split {name!r}.{did_you_mean(name, manifest.splits)}"))
+    if not isinstance(name, str) or name not in manifest.splits:
+        raise JobError(
+            Problem("split", f"{store.url} has no split {name!r}.{did_you_mean(f'{name}', manifest.splits)}")
+        )
     store = local_copies.mounted(store, MANIFEST, storage or {}) or store
     shards = tuple(shard for shard in manifest.splits[name].shards if shard.rows)
     if not shards:
@@ -85,16 +87,23 @@ def selected(infos: Sequence[FeatureInfo], features: Sequence[str] | None) -> tu
     known = {info.name: info for info in infos if info.role == "feature"}
     if features is None:
         return tuple(infos)
-    if isinstance(features, str) or not all(isinstance(name, str) for name in features) or not list(features):
-        raise JobError(Problem("features", f"{features!r} is not a list of names, such as {[*known][:2]!r}"))
+    names = names_in("features", features, [*known][:2])
     problems = [
-        Problem("features", _no_feature(name, infos, known)) for name in dict.fromkeys(features) if name not in known
+        Problem("features", _no_feature(name, infos, known)) for name in dict.fromkeys(names) if name not in known
     ]
-    twice = sorted({name for name in features if list(features).count(name) > 1})
+    twice = sorted({name for name in names if names.count(name) > 1})
     problems += [Problem("features", f"{name!r} is named twice") for name in twice]
     if problems:
         raise JobError(problems)
-    return (*(known[name] for name in features), *(info for info in infos if info.role != "feature"))
+    return (*(known[name] for name in names), *(info for info in infos if info.role != "feature"))
+
+
+def names_in(argument: str, given: Any, such: Sequence[str]) -> list[str]:
+    """The names in a list of some. JobError for anything else; `such` are examples."""
+    names = [*given] if isinstance(given, Iterable) and not isinstance(given, str | bytes) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise JobError(Problem(argument, f"{given!r} is not a list of names, such as {such!r}"))
+    return names
 
 
 def _no_feature(name: str, infos: Sequence[FeatureInfo], known: Mapping[str, FeatureInfo]) -> str:

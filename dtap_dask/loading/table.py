@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.loading.dataset import DatasetSplit
+from dtap_dask.loading.dataset import DatasetSplit, names_in
 from dtap_dask.loading.shards.decode import zeros_of
 from dtap_dask.loading.shards.files import open_shard
 from dtap_dask.records.example import decode_records
@@ -21,7 +21,7 @@ def chosen(split: DatasetSplit, columns: str | Sequence[str] | None) -> tuple[Fe
     known = {info.name: info for info in split.infos}
     if columns is None:
         return split.infos
-    names = [columns] if isinstance(columns, str) else list(columns)
+    names = [columns] if isinstance(columns, str) else names_in("columns", columns, [*known][:2])
     problems = [
         Problem("columns", f"the dataset has no column {name!r}.{did_you_mean(name, known)}")
         for name in dict.fromkeys(names)
@@ -29,8 +29,6 @@ def chosen(split: DatasetSplit, columns: str | Sequence[str] | None) -> tuple[Fe
     ]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     problems += [Problem("columns", f"{name!r} is named twice") for name in twice]
-    if not names:
-        problems.append(Problem("columns", "the list is empty; name some, or leave it out for all"))
     if problems:
         raise JobError(problems)
     return tuple(known[name] for name in names)

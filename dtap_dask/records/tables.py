@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ def _as_arrow(values: Array | pa.Array, info: FeatureInfo) -> pa.Array:
         numbers = info.shape == (None,) and info.dtype != "bytes"
         return values.cast(pa.large_list(pa.from_numpy_dtype(np.dtype(info.dtype)))) if numbers else values
     array = pa.array(np.ascontiguousarray(values.astype(info.dtype, copy=False)).reshape(-1))
-    for size in reversed(info.shape):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
+    for axis in reversed(range(1, values.ndim)):
+        size, rows = values.shape[axis], math.prod(values.shape[:axis])
+        empty = pa.list_(array.type, 0)  # of which from_arrays makes none
+        array = pa.FixedSizeListArray.from_arrays(array, size) if size else pa.array([[]] * rows, empty)
     return array

@@ -204,6 +204,11 @@ class Cache:
                     f"No space left on the disk of the cache {self.path}, which may take {self.size:,} bytes. Free "
                     f"some, set storage.cache.size (or DTAP_CACHE_SIZE) lower, or {_SET} to another disk."
                 ) from error
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise StorageError(
+                    f"The cache {self.path} cannot be used: this program has as many open files as it may have. Raise "
+                    "the limit (`ulimit -n`)."
+                ) from error
             raise StorageError(
                 f"The cache {self.path} cannot be used: {error.strerror or error}. Set {_SET} to a folder on a local "
                 "disk that this user may write."

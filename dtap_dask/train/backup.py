@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from dtap_dask.errors import JobError, OutputError, Problem
+from dtap_dask.loading.order.sharing import integer
 from dtap_dask.train.loop import LoopDataset
 
 _FILE = "backup.npz"
 _PROGRESS = "dtap_dask"  # the key of the state beside those of the variables
 
 
+class _Saved(NamedTuple):
+    """What a Backup has saved: `state`, Keras's `epoch` and the `batches` of it that were trained, and variables."""
+
+    state: dict[str, Any]
+    epoch: int
+    batches: int
+    variables: list[np.ndarray[Any, Any]]
+
+
 def saved_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The state that a Backup has saved in `folder`, for `load(..., state=...)`; None if it has saved none yet.
 
-    OutputError where its file is damaged.
+    OutputError where its file is damaged, JobError where `folder` is no path.
     """
-    found = _read(Path(folder))
-    return None if found is None else json.loads(str(found[_PROGRESS]))["state"]
+    found = _read(_local(folder))
+    return None if found is None else found.state
 
 
 class Backup(keras.callbacks.Callback):  # type: ignore[misc]
@@ -36,8 +48,8 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
     number of batches between two saves; one more save is at the end of each epoch. What is saved replaces what was
     saved before in one step. `folder` is on a local filesystem or a mount.
 
-    Raises JobError where `data` is not what `load` returned (or `map`, `prefetch` or `repeat` made of it), or does not
-    begin where the saved model was; OutputError where the saved model has other variables.
+    Raises JobError for wrong arguments, where `data` is not what `load` returned (or `map`, `prefetch` or `repeat` made
+    of it), or does not begin where the saved model was; OutputError where the saved model has other variables.
     """
 
     def __init__(self, folder: str | os.PathLike[str], data: LoopDataset, every: int = 1000):
@@ -45,7 +57,10 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
         place = getattr(getattr(data, "_hooks", None), "place", None)
         if place is None:
             raise JobError(Problem("data", "give what load(...) returned, or what map, prefetch or repeat made of it"))
-        self._folder, self._place, self._every = Path(folder), place, every
+        number = integer(every)
+        if number is None or number < 1:
+            raise JobError(Problem("every", f"{every!r} is not a positive number of batches, such as 1000"))
+        self._folder, self._place, self._every = _local(folder), place, number
         self._next: Any = place.passes.next  # where training begins; None: where the data are
         self._begun: Any = None
         self._batches = 0  # trained since then
@@ -61,12 +76,11 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
         found = _read(self._folder)
         if found is None:
             return
-        progress = json.loads(str(found[_PROGRESS]))
-        if progress["state"] != self._place.source.state(self._begun):
+        if found.state != self._place.source.state(self._begun):
             raise JobError(Problem("state", f"the data do not begin where the model in {self._folder} was: {_HOW}"))
-        self._restore(found)
-        self.model._initial_epoch = progress["epoch"]
-        self._skip(progress["batches"])
+        self._restore(found.variables)
+        self.model._initial_epoch = found.epoch
+        self._skip(found.batches)
 
     def _skip(self, trained: int) -> None:
         """Do nothing in the calls in which Keras wants to train what was trained before of the epoch.
@@ -147,17 +161,15 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
             optimizer.build(self.model.trainable_variables)
         return [*self.model.variables, *(optimizer.variables if optimizer is not None else ())]
 
-    def _restore(self, found: dict[str, np.ndarray[Any, Any]]) -> None:
+    def _restore(self, saved: list[np.ndarray[Any, Any]]) -> None:
         variables = self._variables()
-        saved = {name: value for name, value in found.items() if name != _PROGRESS}
-        shapes = [tuple(variable.shape) for variable in variables]
-        if [saved[f"{number}"].shape for number in range(len(saved))] != shapes:
+        if [value.shape for value in saved] != [tuple(variable.shape) for variable in variables]:
             raise OutputError(
                 f"The model in {self._folder} has other variables than this one. Train the model that was saved there, "
                 "or choose another folder for this one."
             )
-        for number, variable in enumerate(variables):
-            variable.assign(saved[f"{number}"])
+        for variable, value in zip(variables, saved, strict=True):
+            variable.assign(value)
 
 
 _HOW = "load them with load(..., state=dtap_dask.saved_state(folder))"
@@ -169,13 +181,22 @@ def _plain(variable: Any) -> np.ndarray[Any, Any]:
     return value.astype(np.float32) if value.dtype.kind == "V" or value.dtype.name == "bfloat16" else value
 
 
-def _read(folder: Path) -> dict[str, np.ndarray[Any, Any]] | None:
+def _local(folder: Any) -> Path:
+    """The folder. JobError for what is none on this host."""
+    if not isinstance(folder, str | os.PathLike) or "://" in os.fspath(folder):
+        raise JobError(Problem("folder", f"{folder!r} is not the path of a folder on a local filesystem or a mount"))
+    return Path(folder)
+
+
+def _read(folder: Path) -> _Saved | None:
     try:
-        with np.load(folder / _FILE, allow_pickle=False) as found:
-            return dict(found)
+        with open(folder / _FILE, "rb") as file, np.load(file, allow_pickle=False) as found:
+            progress = json.loads(str(found[_PROGRESS]))
+            variables = [found[f"{number}"] for number in range(len(found) - 1)]
+            return _Saved(progress["state"], progress["epoch"], progress["batches"], variables)
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise OutputError(
             f"{folder / _FILE} cannot be read: {error}. Restore it from a copy, or delete it to train from the start."
         ) from error

@@ -199,19 +199,26 @@ def _derived(name: str) -> Callable[..., LoopDataset]:
 
     @functools.wraps(plain)
     def method(self: LoopDataset, *args: Any, **options: Any) -> LoopDataset:
-        hooks = self._hooks
+        hooks, same = self._hooks, name in _ONE_BY_ONE and _in_order(name, args, options)
         return LoopDataset(
             plain(self, *args, **options),
             replace(
                 hooks,
-                place=hooks.place if name in _ONE_BY_ONE else None,
-                batches=hooks.batches if name in _ONE_BY_ONE else None,
+                place=hooks.place if same else None,
+                batches=hooks.batches if same else None,
                 rest=lambda done: plain(hooks.rest(done), *args, **options),
                 for_service=lambda: plain(hooks.for_service(), *args, **options),
             ),
         )
 
     return method
+
+
+def _in_order(name: str, args: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Whether a method that makes one element of each keeps their order, as it does unless it was told not to."""
+    if name == "with_options":
+        return [*args, *options.values()][0].deterministic is not False
+    return options.get("deterministic", args[2] if name == "map" and len(args) > 2 else None) is not False
 
 
 def _repeat(self: LoopDataset, count: int | None = None, name: str | None = None) -> LoopDataset:
@@ -236,8 +243,8 @@ LoopDataset.repeat = _repeat
 
 _OTHER_ELEMENTS = (
     "The position of this iterator is not known: what it yields are not the loaded batches one by one, but made from "
-    "them by `batch`, `filter`, `skip`, `take` or `unbatch`. Iterate over the loaded dataset, or over what `map`, "
-    "`prefetch` and `repeat` make of it, and save the state of that iterator."
+    "them by `batch`, `filter`, `skip`, `take` or `unbatch`, or in another order (deterministic=False). Iterate over "
+    "the loaded dataset, or over what `map`, `prefetch` and `repeat` make of it, and save the state of that iterator."
 )
 
 

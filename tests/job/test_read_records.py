@@ -89,7 +89,8 @@ def test_the_table_needs_no_dask_and_no_tensorflow(tmp_path: Path) -> None:
     [
         ({"split": "trian"}, r"no split 'trian'\. Did you mean 'train'"),
         ({"columns": ["fair", "row", "row"]}, r"(?s)no column 'fair'\. Did you mean 'fare'.*'row' is named twice"),
-        ({"columns": []}, "columns: the list is empty"),
+        ({"columns": []}, r"columns: \[\] is not a list of names"),
+        ({"columns": 3}, "columns: 3 is not a list of names"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, options: dict[str, Any], message: str) -> None:

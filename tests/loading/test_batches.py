@@ -164,9 +164,12 @@ def test_a_state_of_something_else_is_refused_with_all_differences(path: str, tm
     for wrong in ({}, {**state, "epoch": -1}, {**state, "rows": 3}, {**state, "taken": [{"readers": 0, "rows": 1}]}):
         with pytest.raises(JobError, match=r"^state"):
             batches(path, seed=3, state=wrong)
-    for wrong in ("x", 3, [state]):
+    for wrong in ("x", 3, [state], b"{}", {**state, "epoch": {1}}, {**state, "split": b"train"}):
         with pytest.raises(JobError, match="state"):
             batches(path, seed=3, state=wrong)  # type: ignore[arg-type]
+    plain = {**state, "epoch": 0, "taken": [{"readers": 1, "rows": 20}]}
+    numpy = {**state, "epoch": np.int64(0), "taken": [{"readers": 1, "rows": np.uint16(20)}]}
+    assert batches(path, seed=3, state=numpy).state() == batches(path, seed=3, state=plain).state()
 
 
 # Readers.
@@ -298,12 +301,23 @@ def test_a_batch_without_its_label(path: str) -> None:
         ({"remainder": "fill"}, "remainder: 'fill' is none of 'keep', 'drop', 'pad', 'repeat'"),
         ({"ids": "int16"}, "ids: 'int16' is none of 'int64', 'int32', 'stored'"),
         ({"features": ["fair"]}, r"no feature 'fair'\. Did you mean 'fare'"),
+        ({"features": 3}, "features: 3 is not a list of names"),
+        ({"split": 3}, "has no split 3. Known here: train"),
+        ({"kept": "no", "label": None}, "kept: 'no' is neither True nor False.*\n.*label: None is neither"),
+        ({"shuffle": "no", "batch_size": 2**63}, "batch_size: .*\n.*shuffle: 'no' is neither True nor False"),
         ({"batch_size": 0, "seed": "x", "readers": "x"}, "batch_size: .*\n.*seed: .*\n.*readers: "),
     ],
 )
 def test_what_is_wrong_is_said(path: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(JobError, match=message):
         batches(path, **options)
+
+
+def test_a_dataset_of_which_no_column_is_left(tmp_path: Path) -> None:
+    keys = write(tmp_path, [5], Layout("blocks", 8), tuple(info for info in INFOS if info.role == "kept"))
+    with pytest.raises(JobError, match=r"no column is left: the dataset has 'row' \(kept\)\. Give `kept=True`"):
+        batches(keys)
+    assert sorted(rows_of((batch, kept) for batch, kept in batches(keys, kept=True))) == [*range(5)]
 
 
 # Files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -99,7 +101,10 @@ def test_states_count_the_epochs_of_repeated_and_mapped_datasets(path: str, take
 
 def test_the_position_of_other_elements_is_refused(path: str, tmp_path: Path) -> None:
     data = load(path, batch_size=BATCH)
-    for other in (data.take(3), data.unbatch(), data.repeat(2).repeat(2), data.filter(lambda *_: True)):
+    unordered, freely = data.map(lambda *batch: batch, 2, deterministic=False), tf.data.Options()
+    freely.deterministic = False
+    others = (data.take(3), data.unbatch(), data.repeat(2).repeat(2), data.filter(lambda *_: True))
+    for other in (*others, unordered, data.with_options(freely)):
         iterator = iter(other)
         next(iterator)
         with pytest.raises(StorageError, match="not the loaded batches one by one"):
@@ -239,7 +244,19 @@ def test_a_backup_of_another_place_or_model_is_refused(path: str, tmp_path: Path
         other.fit(data, verbose=0, shuffle=False, callbacks=[Backup(folder, data)])
     with pytest.raises(JobError, match="give what load"):
         Backup(folder, data.take(3))
-    Path(folder, "backup.npz").write_bytes(b"PK")
-    with pytest.raises(OutputError, match="cannot be read"):
-        saved_state(folder)
+    for wrong in ({"every": 0}, {"every": 1.5}, {"folder": "gs://bucket/backup"}, {"folder": None}):
+        with pytest.raises(JobError, match=r"(every|folder): .* is not"):
+            Backup(**{"folder": folder, "data": data, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(JobError, match="folder: 'gs://bucket/backup' is not the path of a folder on a local"):
+        saved_state("gs://bucket/backup")
+    file = Path(folder, "backup.npz")
+    whole = file.read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 1
+    empty = io.BytesIO()
+    np.savez(empty, other=1)
+    for damaged in (b"PK", b"", whole[: len(whole) // 2], whole[:-9], bytes(changed), empty.getvalue()):
+        file.write_bytes(damaged)
+        with pytest.raises(OutputError, match="cannot be read"):
+            saved_state(folder)
     assert saved_state(os.fspath(tmp_path / "nothing")) is None

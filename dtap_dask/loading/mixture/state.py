@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.loading.reading.state import refuse_turn
+from dtap_dask.loading.reading.state import as_json, refuse_turn
 
 
 class _MixtureModel(BaseModel):
@@ -46,7 +45,7 @@ def read_state(state: Mapping[str, Any], names: Collection[str]) -> MixtureState
         raise JobError(Problem("state", "it is of a single dataset, but this is a mixture; load that dataset alone"))
     refuse_turn(state)
     try:
-        read = MixtureState.model_validate_json(json.dumps(state))
+        read = MixtureState.model_validate_json(as_json(state))
     except ValidationError as error:
         raise JobError(validation.problems(MixtureState, error, "state")) from error
     problems = [

@@ -37,7 +37,7 @@ def open_loader(
 
     `batch`: the arguments of `batch_options`.
     """
-    size, number, reader = checked(batch_size, seed, readers)
+    size, number, reader = checked(batch_size, seed, readers, shuffle)
     keep_freed_memory()
     whole = open_split(path, split, storage)
     options = batch_options(whole, reader, size, class_weighted=class_weights is not None, **batch)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit, selected
@@ -119,8 +121,13 @@ def batch_options(
         problems.append(Problem("ids", f"{ids!r} is none of {_listed(Ids)}"))
     if floats is not None and floats not in get_args(FloatDtype):
         problems.append(Problem("floats", f"{floats!r} is none of {_listed(FloatDtype)}, and not None"))
+    for name, value in {"kept": kept, "label": label, "as_vectors": as_vectors}.items():
+        problems += _not_bool(name, value)
     roles = {"feature", "weight", *(["kept"] if kept else []), *(["label"] if label else [])}
     infos = tuple(info for info in selected(split.infos, features) if info.role in roles)
+    if not infos:
+        have = ", ".join(f"{info.name!r} ({info.role})" for info in split.infos)
+        problems.append(Problem("kept", f"no column is left: the dataset has {have}. Give `kept=True` or `label=True`"))
     if ids == "int32":
         large = [info.name for info in infos if info.ids is not None and info.ids > 1 << 31]
         problems += [Problem("ids", f"the ids of {name!r} do not fit in int32; use 'int64'") for name in large]
@@ -141,14 +148,16 @@ def vectors_of(split: DatasetSplit, dtypes: Mapping[str, str]) -> dict[str, list
     return found
 
 
-def checked(batch_size: Any, seed: Any, readers: Any) -> tuple[int, int, Readers]:
+def checked(batch_size: Any, seed: Any, readers: Any, shuffle: Any) -> tuple[int, int, Readers]:
     """The batch size and the seed as plain integers, and the readers. JobError, with every problem, for wrong ones."""
     size, number, reader = integer(batch_size), integer(seed), Readers()
     problems = []
-    if size is None or size < 1:
+    if size is None or not 0 < size < 2**63:
         problems.append(Problem("batch_size", f"{batch_size!r} is not a positive number of rows, such as 1024"))
     if number is None or not -(2**63) <= number < 2**63:
         problems.append(Problem("seed", f"{seed!r} is not an integer of 64 bits, such as 0"))
+    if shuffle is not None:
+        problems += _not_bool("shuffle", shuffle)
     try:
         reader = readers_of(readers)
     except ValueError as error:
@@ -156,6 +165,11 @@ def checked(batch_size: Any, seed: Any, readers: Any) -> tuple[int, int, Readers
     if problems or size is None or number is None:
         raise JobError(problems)
     return size, number, reader
+
+
+def _not_bool(name: str, value: Any) -> list[Problem]:
+    """What is wrong with an argument that is neither True nor False, such as 'no', which would count as True."""
+    return [] if isinstance(value, bool | np.bool_) else [Problem(name, f"{value!r} is neither True nor False")]
 
 
 def _skips(on_bad_record: Any) -> int | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
@@ -54,7 +55,7 @@ def restored(state: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> Po
         return Position()
     refuse_turn(state)
     try:
-        read = LoaderState.model_validate_json(json.dumps(state))
+        read = LoaderState.model_validate_json(as_json(state))
     except ValidationError as error:
         raise JobError(validation.problems(LoaderState, error, "state")) from error
     _refuse_other(read, identity)
@@ -65,6 +66,20 @@ def refuse_turn(state: Mapping[str, Any]) -> None:
     """JobError for a state of `torch_batches` between two turns of its workers."""
     if isinstance(state, Mapping) and "turn" in state:
         raise JobError(Problem("state.turn", _TURN))
+
+
+def as_json(state: Any) -> str:
+    """A state as text. JobError where it has values that no state has; numbers of NumPy become plain ones."""
+    try:
+        return json.dumps(state, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobError(Problem("state", f"{error}; give what `state()` returned, from JSON or pickle")) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is no value of a state")
 
 
 def _refuse_other(state: LoaderState, identity: Mapping[str, Any]) -> None:

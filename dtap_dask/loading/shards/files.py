@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import threading
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from itertools import groupby
@@ -19,6 +21,7 @@ from dtap_dask.loading.shards.staging import StagingSession
 from dtap_dask.storage.cache import Cache
 
 WAIT = 0.2  # seconds between two checks whether a shard has arrived
+SHARE = 4  # of the files that a process may open, a quarter at most are shards in place
 
 
 class ShardFiles(Protocol):
@@ -35,7 +38,10 @@ class ShardFiles(Protocol):
 
 
 class LocalShards:
-    """Shards that are read in place. As many as two groups have stay open, whoever reads them."""
+    """Shards that are read in place. As many as two groups have stay open, whoever reads them.
+
+    Those of all loaders of a process together are no more than a share of the files that it may open.
+    """
 
     def __init__(self, split: DatasetSplit, shuffle: bool):
         self._split = split
@@ -43,18 +49,32 @@ class LocalShards:
         self._open: OrderedDict[int, OpenShard] = OrderedDict()
         self._lock = threading.Lock()
         self._locks = [threading.Lock() for _ in split.shards]
+        if split.layout.compression == "none":  # others are in memory
+            with _counting:
+                _in_place.add(self)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def close_oldest(self) -> None:
+        """Close the shard that was not asked for for longest, once nobody reads it."""
+        with self._lock:
+            if self._open:
+                self._open.popitem(last=False)
 
     def opened(self, piece: int, shard: int) -> OpenShard:
         """See ShardFiles."""
         with self._locks[shard]:
             with self._lock:
                 found = self._open.get(shard)
-            found = found or _open(self._split, shard, self._split.paths[shard])
+            if found is None:
+                _make_room()
+                found = _open(self._split, shard, self._split.paths[shard])
             with self._lock:
                 self._open[shard] = found
                 self._open.move_to_end(shard)
-                while len(self._open) > self._most:
-                    self._open.popitem(last=False)  # it is closed once nobody reads it
+            while len(self) > self._most:
+                self.close_oldest()
         return found
 
     def was_read(self, piece: int) -> None:
@@ -62,6 +82,21 @@ class LocalShards:
 
     def close(self) -> None:
         """See ShardFiles."""
+
+
+_in_place: weakref.WeakSet[LocalShards] = weakref.WeakSet()
+_counting = threading.Lock()
+
+
+def _make_room() -> None:
+    """Close shards of the loaders that have most open, until one more fits in the share of all."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return
+    with _counting:
+        loaders = list(_in_place)
+    while sum(map(len, loaders)) >= max(1, limit // SHARE):
+        max(loaders, key=len).close_oldest()
 
 
 class StagedShards:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import struct
@@ -60,13 +61,13 @@ class OpenShard:
         try:
             self._file = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise OutputError(
-                f"{name} cannot be opened: {error.strerror}. The dataset was written again, moved or deleted after it "
-                "was loaded: load it again."
-            ) from error
+            remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
+            raise OutputError(f"{name} cannot be opened: {error.strerror}. {remedy}") from error
         spent("disk", begin)
-        weakref.finalize(self, os.close, self._file)  # once nobody reads it any more
+        close = weakref.finalize(self, os.close, self._file)  # once nobody reads it any more
         self._data = self._unpacked() if compressed else None
+        if compressed:
+            close()
         starts = record_starts(shard)
         self._starts = np.array(starts, np.int64) if starts is not None else self._scanned()
 
@@ -74,6 +75,8 @@ class OpenShard:
         """The records `start` to `stop` - 1. DamagedError where the file ends early or a checksum is wrong."""
         begin = int(self._starts[start])
         end = int(self._starts[stop]) if stop < len(self._starts) else self._size
+        if end > self._size or end < self._starts[stop - 1] + OVERHEAD:  # what was compressed is not the whole shard
+            raise self._damaged(f"it ends at byte {self._size:,}, before the end of record {stop - 1:,}")
         found = RecordBytes(self._bytes(begin, end), np.append(self._starts[start:stop], end) - begin, begin)
         self._check(found, start, begin)
         return found
@@ -88,7 +91,10 @@ class OpenShard:
         clock = perf_counter()
         data, at = np.empty(stop - start, np.uint8), 0
         while at < len(data):
-            count = os.preadv(self._file, [data[at:].data], start + at)
+            try:
+                count = os.preadv(self._file, [data[at:].data], start + at)
+            except OSError as error:
+                raise self._unreadable(error) from error
             if not count:
                 raise self._damaged(f"it ends at byte {start + at:,}, {stop - start - at:,} bytes early")
             at += count
@@ -104,6 +110,8 @@ class OpenShard:
                 return np.frombuffer(gzip.decompress(packed), np.uint8)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._damaged(f"it cannot be decompressed: {error}") from error
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def _scanned(self) -> RowNumbers:
         """Where records begin, from the length before each."""
@@ -139,8 +147,20 @@ class OpenShard:
             place = f"record {first + number:,}, at byte {begin + number * rows.shape[1]:,}"
             raise self._damaged(f"the checksum of {place}, is wrong")
 
+    def _unreadable(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._name} cannot be read: {error.strerror}. {_OTHER_REMEDY}")
+
     def _damaged(self, found: str) -> DamagedError:
         return DamagedError(
             f"{self._name} is damaged: {found}. Copy the file again from where it was written, or write the dataset "
             "again with `dtap-dask run JOB --overwrite`."
         )
+
+
+_LIMIT = "This program has as many open files as it may have: raise the limit (`ulimit -n`)."
+_REMEDIES = {
+    errno.ENOENT: "The dataset was written again, moved or deleted after it was loaded: load it again.",
+    errno.EMFILE: _LIMIT,
+    errno.ENFILE: _LIMIT,
+}
+_OTHER_REMEDY = "Check its permissions, and the disk or mount that it is on."
