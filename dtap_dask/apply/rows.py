@@ -2,44 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dtap_dask.apply.encoded import encoded, of_objects, one_array
 from dtap_dask.errors import DataError
 from dtap_dask.lake.schema import is_list, is_text
 
-ENCODED_FROM = 1 << 16  # rows
-SAMPLED_TEXT = 4096  # rows that show whether a column of text repeats its words
-REPEATED = 0.01  # the least part of these that repeats a word for encoding to pay
+SPAN_ROWS = 1 << 20  # rows whose text is encoded together
 
 
-def as_batch(rows: Any, schema: pa.Schema, *, encoded: bool = False) -> pa.RecordBatch:
-    """The columns of `schema`, of its types, taken from `rows`; further columns are ignored.
+def as_batch(rows: Any, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of `schema`, of its types, taken from `rows`: see `GivenRows`."""
+    return GivenRows.of(rows, schema).batch(schema)
 
-    With `encoded`, text that comes as a dictionary, or that repeats its words in many rows, is dictionary-encoded, as
-    scans deliver it.
 
-    `rows` is a pandas DataFrame, an Arrow Table or RecordBatch, a dict of columns, a dict that is one row (of scalars),
-    or a list of such dicts. A key that only some of these dicts have is null in the others. DataError lists the columns
-    that are missing, or says which one holds values that its type in the lake does not hold exactly.
-    """
-    columns, count = _columns(rows, schema)
-    missing = [name for name in schema.names if name not in columns]
-    if missing:
-        raise DataError(
-            f"The rows lack {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}, which the "
-            f"features need. Add {'them' if len(missing) > 1 else 'it'}; values that are not known may be null."
-        )
-    arrays = [_of_type(columns[field.name], field, encoded) for field in schema]
-    if any(len(array) != count for array in arrays):
-        lengths = ", ".join(f"{name!r} {len(array):,}" for name, array in zip(schema.names, arrays, strict=True))
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows in a form that users have: their columns by name, and the number of rows."""
+
+    columns: Mapping[str, Any]
+    count: int
+
+    @classmethod
+    def of(cls, rows: Any, schema: pa.Schema) -> GivenRows:
+        """The columns of `schema`, whatever their types; further ones are ignored.
+
+        `rows` is a pandas DataFrame, an Arrow Table or RecordBatch, a dict of columns, a dict that is one row (of
+        scalars), or a list of such dicts. A key that only some of these dicts have is null in the others. DataError
+        lists the columns that are missing, or of other lengths.
+        """
+        columns, count = _columns(rows, schema)
+        missing = [name for name in schema.names if name not in columns]
+        if missing:
+            raise DataError(
+                f"The rows lack {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}, which "
+                f"the features need. Add {'them' if len(missing) > 1 else 'it'}; values that are not known may be null."
+            )
+        columns = {name: columns[name] for name in schema.names}
+        _check_lengths({name: values for name, values in columns.items() if hasattr(values, "__len__")}, count)
+        return cls(columns, count)
+
+    def batch(self, schema: pa.Schema, *, encode: bool = False) -> pa.RecordBatch:
+        """All rows, with the columns of `schema` and of its types.
+
+        With `encode`, text that comes as a dictionary, or that repeats its words in many rows, is dictionary-encoded,
+        as scans deliver it. DataError for a column with values that its type in the lake does not hold exactly.
+        """
+        arrays = [_of_type(self.columns[field.name], field, encode) for field in schema]
+        _check_lengths(dict(zip(schema.names, arrays, strict=True)), self.count)
+        if not arrays:
+            return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), self.count, [None]))
+        return pa.RecordBatch.from_arrays(arrays, schema.names)
+
+    def batches(self, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
+        """As `batch` with `encode`, `size` rows at a time; the text of many batches is encoded together."""
+        whole = {field.name: _as_arrow(self.columns[field.name], field) for field in schema}
+        for begin in range(0, self.count, SPAN_ROWS):
+            parts = {name: values.slice(begin, SPAN_ROWS) for name, values in whole.items()}
+            span = GivenRows(parts, min(SPAN_ROWS, self.count - begin)).batch(schema, encode=True)
+            for start in range(0, span.num_rows, size):
+                yield span.slice(start, size)
+
+
+def _check_lengths(columns: Mapping[str, Sized], count: int) -> None:
+    if any(len(values) != count for values in columns.values()):
+        lengths = ", ".join(f"{name!r} {len(values):,}" for name, values in columns.items())
         raise DataError(f"The columns differ in their number of rows: {lengths}. Give all of them the same.")
-    if not arrays:
-        return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), count, [None]))
-    return pa.RecordBatch.from_arrays(arrays, schema.names)
 
 
 def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
@@ -51,14 +86,26 @@ def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
         if _is_one_row(rows, schema):
             return {name: [value] for name, value in rows.items()}, 1
         return rows, len(next(iter(rows.values()), ()))
-    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        names = dict.fromkeys(name for row in rows for name in row) if rows else schema.names
-        return {name: [row.get(name) for row in rows] for name in names}, len(rows)
+    if isinstance(rows, Sequence) and all(issubclass(kind, Mapping) for kind in set(map(type, rows))):
+        return _of_dicts(rows, schema.names), len(rows)
     if hasattr(rows, "columns") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
         return {name: rows[name] for name in rows.columns}, len(rows)
     raise DataError(
         f"Rows are a pandas DataFrame, an Arrow table, a dict of columns, a dict or a list of dicts, not {type(rows)}."
     )
+
+
+def _of_dicts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """The columns that any of the rows has, null in the others."""
+    plain = set(map(type, rows)) <= {dict}  # others may make up a missing value
+    columns: dict[str, list[Any]] = {}
+    for name in names:
+        try:
+            columns[name] = list(map(itemgetter(name), rows if plain else map(dict, rows)))
+        except KeyError:
+            if any(name in row for row in rows):
+                columns[name] = [row.get(name) for row in rows]
+    return columns
 
 
 def _is_one_row(rows: Mapping[str, Any], schema: pa.Schema) -> bool:
@@ -79,50 +126,39 @@ def _has_elements(value: Any) -> bool:
     return hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0
 
 
-def _of_type(values: Any, field: pa.Field, encoded: bool) -> pa.Array:
-    try:
-        array = _as_array(values)
-        if encoded and is_text(field.type):
-            array = _encoded(array, field.type)
+def _as_arrow(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    """The values of a column in whatever type Arrow finds for them."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    coded = of_objects(values) if is_text(field.type) else None
+    if coded is not None:
+        return coded
+    with _naming(field):
+        return pa.array(values.tolist() if getattr(values, "ndim", 1) > 1 else values, from_pandas=True)
+
+
+def _of_type(values: Any, field: pa.Field, encode: bool) -> pa.Array:
+    """The values as the type of `field`; with `encode`, text may be a dictionary."""
+    array = _as_arrow(values, field)
+    with _naming(field):
+        if encode and is_text(field.type):
+            array = encoded(array, field.type)
             if pa.types.is_dictionary(array.type) and array.type.value_type == field.type:
                 return array
-        return _converted(array, field.type)
+        return _converted(one_array(array), field.type)
+
+
+@contextmanager
+def _naming(field: pa.Field) -> Iterator[None]:
+    """Errors of Arrow as the DataError that names the column."""
+    try:
+        yield
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise DataError(
             f"Column {field.name!r} is {field.type} in the lake, and the rows have values that this does not hold "
             f"exactly: {why}. Convert the column, or leave such rows out."
         ) from error
-
-
-def _as_array(values: Any) -> pa.Array:
-    if not isinstance(values, pa.Array | pa.ChunkedArray):
-        values = pa.array(values.tolist() if getattr(values, "ndim", 1) > 1 else values, from_pandas=True)
-    if isinstance(values, pa.ChunkedArray):
-        values = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()  # which copies a single one
-    return values
-
-
-def _encoded(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Text with a dictionary of type `kind`, where it has one or one pays; any other array itself."""
-    plain = not pa.types.is_dictionary(values.type)
-    if not is_text(values.type) or _is_binary(values.type) != _is_binary(kind):
-        return values
-    if plain and (len(values) <= ENCODED_FROM or not _repeats(values)):
-        return values
-    values = values.dictionary_encode() if plain else values
-    if values.type == pa.dictionary(pa.int32(), kind):
-        return values
-    return pa.DictionaryArray.from_arrays(values.indices.cast(pa.int32()), values.dictionary.cast(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return "binary" in str(kind)
-
-
-def _repeats(text: pa.Array) -> bool:
-    sample = text.slice(0, SAMPLED_TEXT)
-    return len(sample.unique()) < (1 - REPEATED) * len(sample)
 
 
 def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:

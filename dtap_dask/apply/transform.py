@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from dtap_dask.apply.dataset import FittedFeatures, open_features
-from dtap_dask.apply.rows import as_batch
-from dtap_dask.features import Rows
+from dtap_dask.apply.rows import GivenRows
+from dtap_dask.apply.whole import features_of
 from dtap_dask.features.columns.column import Array
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.transformers import allow_estimators, allowed_estimators
-from dtap_dask.lake.scan import BATCH_ROWS
-from dtap_dask.records import columns
 from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.records.tables import as_table
-
-SPAN_BATCHES = 16  # of an Arrow Table, whose text is encoded together
 
 
 def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, Any] | None = None) -> Any:
@@ -45,36 +41,15 @@ def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, 
     if hasattr(rows, "map_partitions"):
         return _by_partition(features, path, rows, storage)
     keep_freed_memory()
-    given = rows if isinstance(rows, pa.RecordBatch | pa.Table) else as_batch(rows, features.raw.schema, encoded=True)
-    parts = map(features.apply, _batches(given, features.raw.schema))
-    if given is rows:
-        return pa.concat_tables([as_table(part, features.infos) for part in parts])
-    return _as_arrays(parts, features.infos, given.num_rows)
+    made = features_of(GivenRows.of(rows, features.raw.schema), features)
+    if isinstance(rows, pa.RecordBatch | pa.Table):
+        return as_table(made, features.infos)
+    return {info.name: _as_array(made[info.name], info) for info in features.infos}
 
 
-def _batches(given: pa.RecordBatch | pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The columns of `schema`, by batches that fit in the processor's caches, as those of runs do."""
-    span_rows = SPAN_BATCHES * BATCH_ROWS
-    for begin in range(0, max(1, given.num_rows), span_rows):
-        span = as_batch(given.slice(begin, span_rows), schema, encoded=True)
-        for start in range(0, max(1, span.num_rows), BATCH_ROWS):
-            yield span.slice(start, BATCH_ROWS)
-
-
-def _as_arrays(parts: Iterable[Rows], infos: Sequence[FeatureInfo], count: int) -> dict[str, Array]:
-    """The features of `count` rows in the dtypes that a loader yields; numbers are written where they stay."""
-    fixed = [info for info in infos if columns.is_fixed(info)]
-    made = {info.name: np.empty((count, *(size or 0 for size in info.shape)), info.dtype) for info in fixed}
-    others: list[Rows] = []
-    begin = 0
-    for part in parts:
-        stop = begin + columns.row_count(part)
-        for name, values in made.items():
-            values[begin:stop] = part[name]
-        others.append({name: values for name, values in part.items() if name not in made})
-        begin = stop
-    joined = columns.join(others)
-    return {info.name: made[info.name] if info.name in made else _objects(joined[info.name], info) for info in infos}
+def _as_array(values: Array | pa.Array, info: FeatureInfo) -> Array:
+    """A feature in the dtype that a loader yields; text as bytes, lists as arrays."""
+    return _objects(values, info) if isinstance(values, pa.Array) else values.astype(info.dtype, copy=False)
 
 
 def _objects(values: pa.Array, info: FeatureInfo) -> Array:
@@ -99,20 +74,18 @@ def _by_partition(
     features: FittedFeatures, path: str | os.PathLike[str], frame: Any, storage: Mapping[str, Any] | None
 ) -> Any:
     """The Dask DataFrame of the features; the dataset is opened in each worker."""
-    nothing = features.raw.schema.empty_table()
-    meta = _as_frame(as_table(features.apply(as_batch(nothing, features.raw.schema)), features.infos))
+    meta = _as_frame(features.raw.schema.empty_table(), features)
     given = (os.fspath(path), storage, allowed_estimators())
     return frame.map_partitions(_partition, *given, meta=meta, enforce_metadata=False)
 
 
 def _partition(frame: Any, path: str, storage: Mapping[str, Any] | None, estimators: tuple[str, ...]) -> Any:
     allow_estimators(*estimators)
-    features = open_features(path, storage)
-    table = as_table(features.apply(as_batch(frame, features.raw.schema)), features.infos)
-    return _as_frame(table).set_axis(frame.index)
+    return _as_frame(frame, open_features(path, storage)).set_axis(frame.index)
 
 
-def _as_frame(table: pa.Table) -> Any:
+def _as_frame(rows: Any, features: FittedFeatures) -> Any:
     import pandas as pd
 
-    return table.to_pandas(types_mapper=pd.ArrowDtype)
+    made = features_of(GivenRows.of(rows, features.raw.schema), features, threads=1)
+    return as_table(made, features.infos).to_pandas(types_mapper=pd.ArrowDtype)

@@ -6,6 +6,7 @@ import datetime
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,9 @@ def forms(table: pa.Table) -> Iterator[tuple[str, Any]]:
 def test_rows_of_several_batches_are_those_of_one(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table = lake().filter(pc.fill_null(pc.not_equal(lake()["company"], "zz"), True))
     whole, named = dtap_dask.transform(dataset, table), dtap_dask.transform(dataset, table.to_pylist())
-    monkeypatch.setattr("dtap_dask.apply.transform.BATCH_ROWS", 7)
-    monkeypatch.setattr("dtap_dask.apply.rows.ENCODED_FROM", 7)
+    monkeypatch.setattr("dtap_dask.apply.whole.BATCH_ROWS", 7)
+    monkeypatch.setattr("dtap_dask.apply.encoded.ENCODED_FROM", 7)
+    monkeypatch.setattr("dtap_dask.apply.rows.SPAN_ROWS", 70)
     assert dtap_dask.transform(dataset, table).combine_chunks().equals(whole.combine_chunks())
     again = dtap_dask.transform(dataset, table.to_pylist())
     assert {name: plain(values) for name, values in again.items()} == {name: plain(one) for name, one in named.items()}
@@ -172,33 +174,6 @@ def test_nan_among_integers_is_null() -> None:
     assert as_batch(rows, pa.schema({"count": pa.int32()})).to_pydict() == {"count": [None, 3]}
 
 
-REPEATED = ["a", "b", None, "a", "é"] * 4
-DISTINCT = [f"word {number}" for number in range(20)]
-ENCODED = pa.dictionary(pa.int32(), pa.string())
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (pa.array(REPEATED), ENCODED),
-        (pa.array(REPEATED, pa.large_string()), ENCODED),
-        (pa.array(REPEATED[:10]), pa.string()),
-        (pa.array(DISTINCT), pa.string()),
-        (pa.array(REPEATED[:10]).dictionary_encode(), ENCODED),
-        (pd.Series(REPEATED[:10], dtype="category"), ENCODED),
-        (pa.array(REPEATED, pa.binary()), pa.string()),
-        (pa.nulls(20), pa.string()),
-    ],
-)
-def test_text_that_repeats_in_many_rows_is_encoded(
-    text: Any, expected: pa.DataType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dtap_dask.apply.rows.ENCODED_FROM", 10)
-    made = as_batch({"text": text}, pa.schema({"text": pa.string()}), encoded=True).column(0)
-    assert made.type == expected
-    assert made.to_pylist() == pa.array(text, from_pandas=True).cast(pa.string()).to_pylist()
-
-
 def test_no_rows_in_any_form(dataset: str) -> None:
     frame = lake().to_pandas()
     for rows in ([], frame.iloc[:0], pd.DataFrame(columns=frame.columns, dtype=float), {name: [] for name in frame}):
@@ -214,6 +189,19 @@ def test_a_dask_dataframe_is_transformed_by_partition(dataset: str) -> None:
     assert computed.index.equals(frame.index)
     expected = dtap_dask.transform(dataset, lake())
     assert all(computed[name].to_numpy().tolist() == expected[name].to_numpy().tolist() for name in ("fare", "company"))
+
+
+def test_keys_that_dicts_lack_are_null(dataset: str) -> None:
+    whole = lake().slice(0, 3).drop_columns(["id", "unused"])
+    expected = dtap_dask.transform(dataset, {**whole.to_pydict(), "company": [None, *whole["company"].to_pylist()[1:]]})
+    first, *others = whole.to_pylist()
+    del first["company"]
+    for rows in ([first, *others], [defaultdict(lambda: "never", row) for row in (first, *others)]):
+        made = dtap_dask.transform(dataset, rows)
+        assert {name: plain(one) for name, one in made.items()} == {name: plain(one) for name, one in expected.items()}
+        assert "company" not in rows[0]
+    with pytest.raises(DataError, match="lack column 'company'"):
+        dtap_dask.transform(dataset, [first])
 
 
 def changed(**columns: Any) -> dict[str, Any]:

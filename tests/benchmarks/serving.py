@@ -3,7 +3,7 @@
 Rows a second of the exported features at batch 1 and 4096, beside a Keras model with adapted preprocessing layers and
 the graph of TensorFlow Transform (in an environment of its own, which is made on first use) on the same columns, and
 dtap_dask.transform of these; transform of N rows (1 million) beside the write pass of a job that makes the same
-features of the same rows, both in this process; then the seconds in which a vocabulary of N words (25 million) is saved
+features of the same rows, each in one process; then the seconds in which a vocabulary of N words (25 million) is saved
 as a SavedModel and loaded again. Prints one JSON object.
 """
 
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import tensorflow as tf
 
 import dtap_dask
 import environments
+import new_rows
 from dtap_dask.train.serving.lookup import Lookup
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # pytest has it there, a program has not
@@ -121,42 +123,22 @@ def by_tft(folder: Path, cache: Path) -> dict[str, Any]:
 def transform_and_write(folder: Path, rows: int) -> dict[str, Any]:
     """Rows a second, and a CPU second, of `transform` and of the job's write pass, which reads and encodes.
 
-    Of `transform` the first call with each form of the rows, and the next one, which has the memory of the first.
+    Each form of the rows has a process of its own, as the first call gets memory that later ones find.
     """
     folder.mkdir()
-    table = lake(folder / "rows.parquet", rows).drop_columns("y")
+    lake(folder / "rows.parquet", rows)
     times: dict[str, tuple[float, float]] = {}
     run_in_process(job(folder), before={step: partial(_note, times, step) for step in ("write", "commit")})
-    found = {"write pass": _rates(times["write"], times["commit"], rows)}
-    for form, given in forms(table):
-        dtap_dask.transform(folder / "out", {name: given[name][:1] for name in table.column_names})
-        for call in ("first call", "next call"):
-            before = _now()
-            dtap_dask.transform(folder / "out", given)
-            found[f"transform, {form}, {call}"] = _rates(before, _now(), rows)
+    found = {"write pass": new_rows.rates(times["write"], times["commit"], rows)}
+    for form in new_rows.FORMS:
+        command = [sys.executable, new_rows.__file__, str(folder), form]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found |= {f"transform, {form}, {call}": one for call, one in json.loads(done.stdout).items()}
     return {"rows": rows, **found}
 
 
-def forms(table: pa.Table) -> Iterator[tuple[str, Any]]:
-    """The rows as users have them."""
-    yield "an Arrow Table", table.combine_chunks()
-    frame = table.to_pandas()
-    yield "pandas", frame
-    yield "pandas with categories", frame.astype(dict.fromkeys(frame.select_dtypes("str"), "category"))
-    yield "a dict of NumPy arrays", {name: frame[name].to_numpy() for name in frame}
-
-
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-def _rates(before: tuple[float, float], after: tuple[float, float], rows: int) -> dict[str, int]:
-    seconds, cpu = (round(rows / (end - begin)) for begin, end in zip(before, after, strict=True))
-    return {"rows/s": seconds, "rows/CPU s": cpu}
-
-
 def _note(times: dict[str, tuple[float, float]], step: str) -> None:
-    times[step] = _now()
+    times[step] = new_rows.now()
 
 
 def large_vocabulary(folder: Path, words: int) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class Program:
         with naming(context):
             return bound(value.operation, fitted.get(value, {}), context, value.inputs[0].type)
 
+    def of(self, values: Iterable[Value]) -> Program:
+        """The program of some of its values."""
+        return Program(values, {}, self._context, self)
+
     def run(self, rows: pa.RecordBatch) -> list[Column]:
         """The columns of all values, inputs before what is made of them."""
         columns: list[Column] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,14 @@ class Transform:
         )
         self._parts = state.parts
         self.infos: tuple[FeatureInfo, ...] = state.infos
+
+    def of(self, names: Collection[str]) -> Transform:
+        """The transform of the outputs of these names alone."""
+        made = copy(self)
+        lines = zip(self._outputs, self._parts, self.infos, strict=True)
+        made._outputs, made._parts, made.infos = zip(*(one for one in lines if one[2].name in names), strict=True)
+        made._program = self._program.of(value for output in made._outputs for value in output.values)
+        return made
 
     def apply(self, rows: pa.RecordBatch) -> Rows:
         """The outputs of a batch. DataError for a null, an infinity or an unseen value that is not allowed."""

@@ -62,7 +62,7 @@ def _wrong(
     features: FittedFeatures, served: Callable[[pa.RecordBatch], Mapping[str, Any]], row: pa.RecordBatch
 ) -> list[str] | None:
     """The features that differ; None where both refuse the row."""
-    wanted, made = _or_none(lambda: features.apply(row)), _or_none(lambda: served(row))
+    wanted, made = _or_none(lambda: features.together.apply(row)), _or_none(lambda: served(row))
     if wanted is None and made is None:
         return None
     if wanted is None or made is None:

@@ -1,0 +1,50 @@
+"""Rows of any number through fitted features: by groups of columns, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from dtap_dask.apply.dataset import FeatureGroup, FittedFeatures
+from dtap_dask.apply.rows import GivenRows
+from dtap_dask.features import Rows
+from dtap_dask.features.columns.column import Array
+from dtap_dask.lake.scan import BATCH_ROWS
+from dtap_dask.records import columns
+
+
+def features_of(rows: GivenRows, features: FittedFeatures, threads: int | None = None) -> Rows:
+    """The features of rows; numbers in the dtypes of records or of a loader.
+
+    Of more rows than a batch, those without common columns are computed on `threads` threads (Arrow's number of them
+    by default), one group after another: what a batch of one group needs stays in the processor's caches, and little
+    memory is needed besides the result's.
+    """
+    if rows.count <= BATCH_ROWS:
+        return features.together.apply(rows.batch(features.raw.schema, encode=True))
+    made: Rows = {
+        info.name: np.empty((rows.count, *(size or 0 for size in info.shape)), info.dtype)
+        for info in features.infos
+        if columns.is_fixed(info)
+    }  # here rather than in threads, whose memory the C library does not keep for the next call
+    with ThreadPoolExecutor(threads or pa.cpu_count()) as pool:
+        for others in pool.map(partial(_fill, made, rows), features.apart):
+            made |= others
+    return made
+
+
+def _fill(made: Mapping[str, Array], rows: GivenRows, group: FeatureGroup) -> Rows:
+    """Compute the features of a group: those of `made` are written there, the others returned."""
+    others: list[Rows] = []
+    begin = 0
+    for batch in rows.batches(group.raw.schema, BATCH_ROWS):
+        part = group.apply(batch)
+        others.append({name: part.pop(name) for name in list(part) if name not in made})
+        for name, values in part.items():
+            made[name][begin : begin + batch.num_rows] = values
+        begin += batch.num_rows
+    return columns.join(others)
