@@ -38,17 +38,12 @@ def encoder_of(infos: Sequence[FeatureInfo], layout: Layout) -> RecordEncoder:
     return blocks.BlocksEncoder(infos, layout.rows_per_record) if layout.kind == "blocks" else rows.RowsEncoder(infos)
 
 
-def decode_record(infos: Sequence[FeatureInfo], layout: Layout, record: bytes) -> Rows:
-    """The rows of one record, columns in their stored dtypes. DamagedError where it is not such a record.
+def decode_records(infos: Sequence[FeatureInfo], layout: Layout, records: Sequence[bytes]) -> Rows:
+    """The rows of records, joined in order, columns in their stored dtypes. DamagedError for another kind of record.
 
     A record of the rows layout may come from any writer of tf.train.Example: the order of features, packing and the
     width of varints do not matter.
     """
-    return decode_records(infos, layout, [record])
-
-
-def decode_records(infos: Sequence[FeatureInfo], layout: Layout, records: Sequence[bytes]) -> Rows:
-    """The rows of many records, joined in order: like `decode_record`, much faster for records of the rows layout."""
     try:
         return (
             blocks.decode_blocks(infos, records) if layout.kind == "blocks" else rows_decode.decode_rows(infos, records)

@@ -35,14 +35,6 @@ from waiting import HANG
 
 
 @pytest.fixture
-def file(job: Document, tmp_path: Path) -> str:
-    """The main job as a file."""
-    path = tmp_path / "job.yaml"
-    path.write_text(yaml.safe_dump(job, sort_keys=False))
-    return str(path)
-
-
-@pytest.fixture
 def finished(file: str, tmp_path: Path) -> str:
     """A small finished dataset."""
     run_in_process(file, limit=2000)

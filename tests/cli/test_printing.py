@@ -62,14 +62,6 @@ def ran(*words: str) -> str:
     return (done.stdout + done.stderr).decode()
 
 
-@pytest.fixture
-def file(job: Document, tmp_path: Path) -> str:
-    """The main job as a file."""
-    path = tmp_path / "job.yaml"
-    path.write_text(yaml.safe_dump(job, sort_keys=False))
-    return str(path)
-
-
 def test_a_plan_fits_eighty_columns(file: str) -> None:
     lines = in_terminal("plan", file, columns=80).splitlines()
     assert all(len(line) <= 80 for line in lines if "/" not in line)  # a path is one word

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import dask.dataframe as dd
@@ -20,7 +19,7 @@ from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Transform, build, parse_step
 from dtap_dask.features.columns.column import Words
 from dtap_dask.features.columns.vocabulary import Vocabulary, WordTables
-from fitting import fit_batches
+from fitting import fit_batches, pieces
 from property_tests import examples
 
 words = st.lists(st.none() | st.text("abé😀\0", max_size=3), min_size=1, max_size=60).filter(
@@ -30,11 +29,6 @@ integers = st.lists(st.none() | st.integers(-9, 9) | st.integers(-(2**63), 2**63
     lambda values: any(value is not None for value in values)
 )
 cuts = st.lists(st.integers(0, 60), max_size=5)
-
-
-def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
-    ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
-    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)]
 
 
 def train(array: pa.Array, name, options=None, at=(), role="feature"):

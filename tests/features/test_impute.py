@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -19,18 +17,13 @@ from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScale
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.features import FeatureSpec, Transform, build, parse_step
-from fitting import fit_batches
+from fitting import fit_batches, pieces
 from property_tests import examples
 
 numbers = st.lists(st.none() | st.integers(-50, 50).map(lambda x: x / 4), min_size=2, max_size=60).filter(
     lambda values: any(value is not None for value in values)
 )
 cuts = st.lists(st.integers(0, 60), max_size=5)
-
-
-def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
-    ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
-    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)]
 
 
 def run(values: pa.Array, steps, at=()):

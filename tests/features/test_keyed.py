@@ -27,7 +27,7 @@ from dtap_dask.features.statistics.keyed import KeyedStatistic
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Moments
 from dtap_dask.storage import open_store
-from fitting import fit_batches
+from fitting import fit_batches, learnt
 from property_tests import examples
 
 KEYS = {
@@ -137,10 +137,6 @@ def test_buckets_are_those_of_each_key(data: Any, cuts: list[int]) -> None:
         assert computed(state, some).tolist() == expected
     assert state.infos[0].ids == 1 + max(len(one) for one in learnt(state)["boundaries_"].to_pylist())
     assert state.infos[0].vocabulary is None
-
-
-def learnt(state: FittedState) -> Any:
-    return state.fitted[state.graph.outputs[0].values[0]]
 
 
 def test_buckets_are_k_bins_discretizers() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,16 +14,11 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, DtapError, JobError
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
-from fitting import fit_batches
+from fitting import fit_batches, pieces
 
 TEXTS = st.text("abé\0", max_size=2)
 NUMBERS = st.integers(-4, 4) | st.sampled_from([-(2**63), 2**63 - 1, 300])
 CUTS = st.lists(st.integers(0, 60), max_size=5)
-
-
-def pieces(rows: pa.RecordBatch, at: Sequence[int]) -> list[pa.RecordBatch]:
-    ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
-    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)]
 
 
 def fitted(array: pa.Array, options: Any, at: Sequence[int] = (), role: Any = "feature") -> FittedState:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -22,17 +20,12 @@ from dtap_dask.features.columns.column import Numbers
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import Extremes, Moments
 from dtap_dask.features.steps.operation import ErrorContext
-from fitting import fit_batches
+from fitting import fit_batches, pieces
 from property_tests import examples
 
 ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
 columns = hnp.arrays(np.float64, st.integers(2, 60), elements=ordinary)
 cuts = st.lists(st.integers(0, 60), max_size=5)
-
-
-def pieces(rows: pa.RecordBatch, at: list[int]) -> list[pa.RecordBatch]:
-    ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
-    return [rows.slice(a, b - a) for a, b in itertools.pairwise(ends)] or [rows]
 
 
 def fitted(values, step, at=(), options=None):

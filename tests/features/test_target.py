@@ -19,7 +19,7 @@ from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.serving import of_new_rows, raw_columns
 from dtap_dask.features.statistics.labels import LabelMoments
 from dtap_dask.storage import open_store
-from fitting import fit_batches
+from fitting import fit_batches, learnt
 from property_tests import examples
 
 FOLDS = 3
@@ -44,10 +44,6 @@ def encoded(state: FittedState, rows: pa.RecordBatch) -> Any:
     program = Program(state.graph.values, state.fitted)
     found = program.run(rows)[program.places[state.graph.outputs[0].values[0]]]
     return found.values.reshape(rows.num_rows, -1)
-
-
-def learnt(state: FittedState) -> Any:
-    return state.fitted[state.graph.outputs[0].values[0]]
 
 
 def by_sklearn(rows: pa.RecordBatch, target_type: str, smooth: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Finished datasets that no job wrote: columns as shards, with a manifest."""
+"""Finished datasets that no job wrote: columns as shards, with a manifest; and the rows of any dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from dtap_dask.records.example import Layout
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import SourceTotals
 from dtap_dask.records.manifest_build import build_manifest
+from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.shard import TaskShards, write_shards
+from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
 
 
@@ -54,3 +56,10 @@ def in_memory(path: str, url: str) -> Iterator[str]:
         there.write_atomic(file.path, here.read_bytes(file.path))
     yield url
     there.delete_tree("")
+
+
+def rows_of(path: Path, split: str = "train") -> dict[str, Any]:
+    """All rows of a split, columns in their stored dtypes."""
+    store = open_store(str(path))
+    manifest = read_manifest(store)
+    return first_rows(store, manifest, split, manifest.splits[split].rows)

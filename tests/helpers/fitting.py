@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,3 +24,14 @@ def fit_batches(graph: Graph, batches: Sequence[pa.RecordBatch], fit: Sequence[F
             partials.append(accumulator.partial())
         state = finish(merge(partials), state)
     return state
+
+
+def pieces(rows: pa.RecordBatch, at: Sequence[int]) -> list[pa.RecordBatch]:
+    """The rows in batches that end at these numbers of rows; one batch without rows if there are none."""
+    ends = sorted({0, rows.num_rows, *(cut for cut in at if cut < rows.num_rows)})
+    return [rows.slice(start, stop - start) for start, stop in itertools.pairwise(ends)] or [rows]
+
+
+def learnt(state: FittedState) -> Mapping[str, Any]:
+    """The fitted numbers of the first output's value."""
+    return state.fitted[state.graph.outputs[0].values[0]]

@@ -16,7 +16,7 @@ from dtap_dask.errors import DataError, JobError, OutputError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import wire
 from dtap_dask.records.encoder import MOST_BYTES
-from dtap_dask.records.example import Layout, decode_record, decode_records, encoder_of
+from dtap_dask.records.example import Layout, decode_records, encoder_of
 from dtap_dask.records.manifest_build import feature_spec, record_fields
 from property_tests import examples
 
@@ -159,7 +159,7 @@ def test_rows_are_what_protobuf_writes(table):
         reference = slow_reference(infos, rows, i)
         ours = tf.train.Example.FromString(record)
         assert _filled(ours) == _filled(reference)
-        back = decode_record(infos, layout, reference.SerializeToString())
+        back = decode_records(infos, layout, [reference.SerializeToString()])
         for one in infos:
             same(one, back[one.name], rows[one.name][i : i + 1])
 
@@ -269,7 +269,7 @@ def test_unpacked_lists_and_unknown_fields_decode():
     ]
     record = wire.delimited(1, b"".join(wire.delimited(1, entry) for entry in entries)) + b"\x79" + bytes(8)
     assert len(tf.train.Example.FromString(record).features.feature) == 2
-    back = decode_record([info("i", "int64", (2,)), info("f", "float32", (2,))], Layout("rows"), record)
+    back = decode_records([info("i", "int64", (2,)), info("f", "float32", (2,))], Layout("rows"), [record])
     assert back["f"].tolist() == [[1.5, -2.0]]
     assert back["i"].tolist() == [[7, -1]]
 
@@ -278,7 +278,7 @@ def test_unpacked_lists_and_unknown_fields_decode():
 def test_any_bytes_parse_or_fail_clearly(data):
     for layout in (Layout("rows"), Layout("blocks")):
         try:
-            decode_record([info("f", "float32"), info("t", "bytes")], layout, data)
+            decode_records([info("f", "float32"), info("t", "bytes")], layout, [data])
         except OutputError as error:
             assert "does not hold the columns" in str(error)  # noqa: PT017 - both outcomes are right
 
@@ -292,7 +292,7 @@ def test_damaged_records_parse_or_fail_clearly(data, table):
             broken = bytearray(record)
             broken[data.draw(st.integers(0, len(record) - 1))] ^= data.draw(st.integers(1, 255))
             try:
-                back = decode_record(infos, layout, bytes(broken))
+                back = decode_records(infos, layout, [bytes(broken)])
             except OutputError as error:
                 assert "does not hold the columns" in str(error)  # noqa: PT017 - both outcomes are right
             else:

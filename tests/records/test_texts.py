@@ -16,7 +16,7 @@ from dtap_dask.errors import OutputError
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.records import wire
 from dtap_dask.records.encoder import MOST_BYTES
-from dtap_dask.records.example import Layout, decode_record, encoder_of
+from dtap_dask.records.example import Layout, decode_records, encoder_of
 from dtap_dask.records.tfrecord import FOOTER, HEADER
 
 TEXT = FeatureInfo("t", "feature", "bytes", "bytes")
@@ -55,13 +55,12 @@ def test_texts_parse_as_protobuf_parses_them(values, lost):
 def test_blocks_of_other_numbers_of_texts_are_refused():
     record = record_of(TEXT, pa.array([b"a", b"b"], pa.large_binary()))
     with pytest.raises(OutputError, match="'t/values' is not a bytes_list of 2 texts"):
-        decode_record([TEXT], Layout("blocks"), record.replace(b"\x0a\x01a\x0a\x01b", b"\x0a\x04a\x0a\x01b"))
+        decode_records([TEXT], Layout("blocks"), [record.replace(b"\x0a\x01a\x0a\x01b", b"\x0a\x04a\x0a\x01b")])
     record = record_of(TEXTS, pa.array([[b"a"], [b"b", b"c"]], pa.large_list(pa.large_binary())))
     for lengths, message in (((1, 3), "'t/values' is not a bytes_list of 4 texts"), ((4, -1), "negative length")):
+        changed = record.replace(struct.pack("<2i", 1, 2), struct.pack("<2i", *lengths))
         with pytest.raises(OutputError, match=message):
-            decode_record(
-                [TEXTS], Layout("blocks"), record.replace(struct.pack("<2i", 1, 2), struct.pack("<2i", *lengths))
-            )
+            decode_records([TEXTS], Layout("blocks"), [changed])
 
 
 def test_the_limit_holds_where_texts_take_the_most_besides_their_bytes():

@@ -7,13 +7,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import dtap_dask
+from datasets import rows_of
 from documents import Document
 from dtap_dask.errors import DataError, InterruptedRun, JobError
 from dtap_dask.features import FittedState
@@ -25,7 +25,6 @@ from dtap_dask.job.preview import preview
 from dtap_dask.job.running.submit import _resolved
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.manifest_read import read_manifest
-from dtap_dask.records.verify import first_rows
 from dtap_dask.storage import open_store
 from in_process import interrupt, run_in_process
 from reuse import FEATURES, ROWS, scoring, training, trips, write_lake, write_training
@@ -47,12 +46,6 @@ def place(trained: Path, tmp_path: Path) -> Path:
 
 def shards(folder: Path, manifest: Manifest) -> list[bytes]:
     return [(folder / shard.path).read_bytes() for shard in manifest.shards]
-
-
-def rows_of(path: Path, split: str = "train") -> dict[str, Any]:
-    store = open_store(str(path))
-    manifest = read_manifest(store)
-    return first_rows(store, manifest, split, manifest.splits[split].rows)
 
 
 def refuse() -> None:

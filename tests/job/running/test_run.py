@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,22 +15,16 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+from datasets import rows_of
 from digests import digests
 from documents import Document
 from dtap_dask.errors import DataError, DtapError, JobError
 from dtap_dask.features import FittedState, Transform
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
-from dtap_dask.records.manifest_read import read_manifest
-from dtap_dask.records.verify import first_rows, verify_dataset
+from dtap_dask.records.verify import verify_dataset
 from dtap_dask.storage import open_store
 from in_process import run_in_process
-
-
-def rows_of(path: Path, split: str) -> dict[str, Any]:
-    store = open_store(str(path))
-    manifest = read_manifest(store)
-    return first_rows(store, manifest, split, manifest.splits[split].rows)
 
 
 def expected_rows(lake: Path) -> pa.Table:
