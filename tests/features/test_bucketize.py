@@ -95,7 +95,7 @@ def test_a_thousand_merged_summaries_keep_ranks_within_a_thousandth(order, fan_i
     found = tree([summary(part) for part in np.split(values, ends)], fan_in)
     assert found.count == len(values)
     assert worst_rank_error(found, values) <= 0.001
-    assert sum(len(each.points) for each in found.forest) <= POINTS * 8 * 4
+    assert sum(len(each.points) for each in found.summaries) <= POINTS * 8 * 4
 
 
 def test_one_long_part_keeps_ranks_within_a_thousandth():
@@ -130,7 +130,7 @@ def test_a_weighted_value_counts_as_often_as_its_weight():
 def test_the_ends_are_exact_and_signs_of_zero_do_not_matter():
     values = np.random.default_rng(2).normal(size=100_000)
     np.testing.assert_array_equal(summary(values).quantiles(np.array([0.0, 1.0])), [values.min(), values.max()])
-    assert len(summary(np.array([0.0, -0.0])).forest[0].points) == 1
+    assert len(summary(np.array([0.0, -0.0])).summaries[0].points) == 1
 
 
 def test_merging_leaves_the_parts_alone():

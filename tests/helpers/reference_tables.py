@@ -39,6 +39,7 @@ OTHER_VARIABLES = {
     "cache.size": "`DTAP_CACHE_SIZE`",
 }
 UNWRITTEN = "TO BE WRITTEN"
+CLASSES = ("Backup", "ClusterOptions", "Component", "FeedRate", "Mixture")  # that users make themselves
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = Mapping[str, Any]
 Row = tuple[str, ...]
@@ -214,25 +215,29 @@ def options() -> Iterator[Row]:
 
 
 def python() -> Iterator[Row]:
-    """name, argument, default of every public function and of some classes, without importing TensorFlow."""
-    for name in (*(one for one in dtap_dask.__all__ if one.islower()), "ClusterOptions", "Component"):
+    """name, argument, default of every public function, and of the CLASSES, without importing TensorFlow."""
+    for name in (*(one for one in dtap_dask.__all__ if one.islower()), *CLASSES):
         source = Path(importlib.util.find_spec(dtap_dask._MODULES[name]).origin).read_text()
         named = [one for one in ast.parse(source).body if getattr(one, "name", None) == name]
         found = named[-1]  # those before it are overloads
-        for argument, default in _arguments(found) if isinstance(found, ast.FunctionDef) else _class_fields(found):
+        made = [one for one in found.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        function = found if isinstance(found, ast.FunctionDef) else next(iter(made), None)
+        for argument, default in _class_fields(found) if function is None else _arguments(function):
             yield f"`{name}`", f"`{argument}`", "required" if default is None else f"`{_unparsed(default)}`"
 
 
 def _arguments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr | None]]:
     given = function.args
     positional = [None] * (len(given.args) - len(given.defaults)) + given.defaults
-    yield from zip((one.arg for one in given.args), positional, strict=True)
+    for one, default in zip(given.args, positional, strict=True):
+        if one.arg != "self":
+            yield one.arg, default
     yield from zip((one.arg for one in given.kwonlyargs), given.kw_defaults, strict=True)
 
 
-def _class_fields(found: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
-    for one in ast.walk(found):
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and one.target.id != "_":
+def _class_fields(found: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None]]:
+    for one in found.body:
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and one.target.id != "_":  # KW_ONLY
             yield one.target.id, one.value
 
 

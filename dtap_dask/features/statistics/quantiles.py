@@ -2,8 +2,8 @@
 
 A summary is a sorted list of weighted points. Up to `POINTS` distinct values it is exact. Beyond, it keeps the value in
 the middle of each of `POINTS` runs of equal weight, so that no rank moves by more than half a run: 0.006 % of the rows
-of that summary. Summaries wait in a forest until eight of one age can be merged into an older one, so that
-errors add up once per age, however the partial results are merged: 1,000 tasks of 16 million rows are 8 ages old,
+of that summary. Summaries are kept by level: eight of one level are merged into one of the next, so that errors add up
+once per level, however the partial results are merged: 1,000 tasks of 16 million rows reach level 8,
 0.05 %.
 """
 
@@ -21,7 +21,7 @@ from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import ColumnStatistic
 
 POINTS = 8192  # kept by a summary
-FAN_IN = 8  # summaries of one age that make an older one
+FAN_IN = 8  # summaries of one level that make one of the next
 BUFFER = 1 << 18  # values kept until they are sorted together
 
 
@@ -31,11 +31,11 @@ class Summary:
 
     points: Floats
     weights: npt.NDArray[np.int64]
-    age: int
+    level: int
 
     @property
     def exact(self) -> bool:
-        return self.age == 0
+        return self.level == 0
 
 
 class Quantiles(ColumnStatistic):
@@ -43,7 +43,7 @@ class Quantiles(ColumnStatistic):
 
     def __init__(self) -> None:
         super().__init__()
-        self.forest: list[Summary] = []
+        self.summaries: list[Summary] = []
         self.smallest = np.inf
         self.largest = -np.inf
         self._buffer: list[Floats] = []
@@ -55,7 +55,7 @@ class Quantiles(ColumnStatistic):
         self.largest = max(self.largest, float(values.max()))
         if weight != 1:
             points, repeats = np.unique(values, return_counts=True)
-            self._plant(Summary(points, repeats.astype(np.int64) * weight, 0))
+            self._add_summary(Summary(points, repeats.astype(np.int64) * weight, 0))
             return
         while len(values):
             part = values[: BUFFER - self._buffered]
@@ -69,7 +69,7 @@ class Quantiles(ColumnStatistic):
         if self._buffered:
             points, repeats = np.unique(np.concatenate(self._buffer), return_counts=True)
             self._buffer, self._buffered = [], 0
-            self._plant(Summary(points, repeats.astype(np.int64), 0))
+            self._add_summary(Summary(points, repeats.astype(np.int64), 0))
 
     def settle(self) -> None:
         self._sort_buffer()
@@ -79,27 +79,27 @@ class Quantiles(ColumnStatistic):
         for part in parts:
             self.smallest = min(self.smallest, part.smallest)
             self.largest = max(self.largest, part.largest)
-            for summary in part.forest:
-                self._plant(summary)
+            for summary in part.summaries:
+                self._add_summary(summary)
 
-    def _plant(self, summary: Summary) -> None:
-        """Add a summary; merge those of one age when there are enough of them. At most one is exact."""
+    def _add_summary(self, summary: Summary) -> None:
+        """Add a summary; merge those of one level when there are enough of them. At most one is exact."""
         if len(summary.points) > POINTS:
             summary = self.compressed(summary)
-        self.forest.append(summary)
-        age = summary.age
+        self.summaries.append(summary)
+        level = summary.level
         while True:
-            same = [each for each in self.forest if each.age == age]
-            if len(same) < (2 if age == 0 else FAN_IN):
+            same = [each for each in self.summaries if each.level == level]
+            if len(same) < (2 if level == 0 else FAN_IN):
                 return
-            self.forest = [each for each in self.forest if each.age != age]
+            self.summaries = [each for each in self.summaries if each.level != level]
             merged = _united(same)
             if len(merged.points) > POINTS:
                 merged = self.compressed(merged)
-            self.forest.append(merged)
-            if merged.age == age:
+            self.summaries.append(merged)
+            if merged.level == level:
                 return
-            age = merged.age
+            level = merged.level
 
     @staticmethod
     def compressed(summary: Summary) -> Summary:
@@ -111,11 +111,11 @@ class Quantiles(ColumnStatistic):
         chosen = np.searchsorted(ends, middles, side="right")
         first = np.flatnonzero(np.concatenate(([True], chosen[1:] != chosen[:-1])))
         weights = np.add.reduceat(bounds[1:] - bounds[:-1], first)
-        return Summary(summary.points[chosen[first]], weights, summary.age + 1)
+        return Summary(summary.points[chosen[first]], weights, summary.level + 1)
 
     def summary(self) -> Summary:
         """All values as one summary; count > 0."""
-        return _united(self.forest)
+        return _united(self.summaries)
 
     def quantiles(self, fractions: Floats) -> Floats:
         """The values at `fractions` of the way, between neighbours linearly, as numpy.quantile; count > 0."""
@@ -148,4 +148,4 @@ def _united(summaries: Sequence[Summary]) -> Summary:
     order = np.argsort(points, kind="stable")
     points, weights = points[order], weights[order]
     first = np.flatnonzero(np.concatenate(([True], points[1:] != points[:-1])))
-    return Summary(points[first], np.add.reduceat(weights, first), max(each.age for each in summaries))
+    return Summary(points[first], np.add.reduceat(weights, first), max(each.level for each in summaries))

@@ -28,4 +28,4 @@ class RelativeQuantiles(Quantiles):
         first = np.flatnonzero(np.concatenate(([True], runs[1:] != runs[:-1])))
         weights = np.add.reduceat(summary.weights, first)
         shares = summary.weights / np.repeat(weights, np.diff(np.append(first, len(runs))))
-        return Summary(np.add.reduceat(summary.points * shares, first), weights, summary.age + 1)
+        return Summary(np.add.reduceat(summary.points * shares, first), weights, summary.level + 1)
