@@ -116,12 +116,12 @@ class ParseFeature(_Model):
 
 
 class RawEntry(_Model):
-    """What rows must have, so that the features can be computed from them, as `dtap_dask.transform` does."""
+    """The columns that those of the dataset were computed from; `dtap_dask.transform` needs those of the features."""
 
-    columns: dict[str, str] = Field(description="the columns of the source that are needed, and their Arrow types")
+    columns: dict[str, str] = Field(description="these columns of the source, and their Arrow types")
     arrow_schema: str = Field(description="the same as an Arrow IPC schema message in base64")
     derive: dict[str, str] = Field(
-        description="the derived columns that are needed and their SQL as in the job; one may use those before it"
+        description="the derived columns among them and their SQL as in the job; one may use those before it"
     )
 
     @classmethod
@@ -173,7 +173,8 @@ class ParityEntry(_Model):
         """As `show` says it."""
         if self.differing:
             return f"{self.differing:,} of {count(self.rows, 'row')} of the source differ from their records"
-        return f"{count(self.rows, 'row')} of the source {'gives' if self.rows == 1 else 'give'} their records"
+        match = "matches its record" if self.rows == 1 else "match their records"
+        return f"{count(self.rows, 'row')} of the source {match}"
 
 
 class SplitEntry(_Model):
@@ -224,7 +225,9 @@ class Manifest(_Model):
         "of a FixedLenFeature are raw bytes for `tf.io.decode_raw`"
     )
     raw: RawEntry | None = Field(
-        default=None, description="what new rows must have to be transformed; null in datasets of releases before 0.2.0"
+        default=None,
+        description="the columns that those of the dataset were computed from; of new rows only those of the features "
+        "are needed. Null in datasets of releases before 0.2.0",
     )
     fitted_from: FittedFrom | None = Field(
         default=None, description="the dataset whose fitted state was taken; null where the job fitted its own"

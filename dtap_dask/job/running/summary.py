@@ -63,4 +63,4 @@ def _spent(stages: Mapping[str, float], seconds: float) -> str:
     if not stages:
         return ""
     each = [f"{name} {spent:.1f} s" for name, spent in stages.items()]
-    return f" ({', '.join(each)}, all else {max(0.0, seconds - sum(stages.values())):.1f} s)"
+    return f" ({', '.join(each)}, the rest {max(0.0, seconds - sum(stages.values())):.1f} s)"

@@ -69,7 +69,7 @@ def test_rows_give_their_records(tmp_path: Path, layout: str, compression: str, 
     assert len(manifest.splits["train"].shards) > 4
     assert manifest.parity == ParityEntry(rows=64, differing=0)
     assert json.loads((tmp_path / "out/manifest.json").read_text())["parity"] == {"rows": 64, "differing": 0}
-    assert manifest.in_words().endswith("\n  transform: 64 rows of the source give their records")
+    assert manifest.in_words().endswith("\n  transform: 64 rows of the source match their records")
 
 
 def test_rare_rows_and_parts_without_rows(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_hints_of_a_run(
     assert "train: " in show.stdout, show.stderr
     [load] = re.findall(r"`model\.fit\(dtap_dask\.load\((.*)\)\)`", said)
     assert Path(eval(load)).resolve() == tmp_path / folder
-    spent = re.search(r"source rows? in ([\d.]+) s, .* \(fit ([\d.]+) s, write ([\d.]+) s, all else ([\d.]+) s\)", said)
+    spent = re.search(r"source rows? in ([\d.]+) s, .* \(fit ([\d.]+) s, write ([\d.]+) s, the rest ([\d.]+) s\)", said)
     assert spent
     whole, *parts = map(float, spent.groups())
     assert sum(parts) == pytest.approx(whole, abs=0.25)
