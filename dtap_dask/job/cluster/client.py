@@ -24,8 +24,8 @@ from dtap_dask.storage import Store
 from dtap_dask.storage.access import cannot_list, cannot_write
 
 WAIT_SECONDS = 15.0
-# The time that a batch system or an autoscaler may need to start the first worker.
-WAIT_FOR_DUE_SECONDS = 1800.0
+# The time that a batch system or an autoscaler may need to start the first worker, or new ones when all are gone.
+WAIT_FOR_WORKERS_SECONDS = 1800.0
 _COMPARED = ("dtap_dask", "pyarrow", "numpy")
 Notify = Callable[[str], None]
 
@@ -221,7 +221,7 @@ def _wait_for_workers(client: Client, note: Notify) -> None:
         return
     cluster = client.cluster
     due = cluster is not None and bool(getattr(cluster, "plan", None) or getattr(cluster, "_adaptive", None))
-    end = time.monotonic() + (WAIT_FOR_DUE_SECONDS if due else WAIT_SECONDS)
+    end = time.monotonic() + (WAIT_FOR_WORKERS_SECONDS if due else WAIT_SECONDS)
     if due:
         note("Waiting for workers: there are none yet.")
     task = client.submit(int, key=f"preflight-{uuid.uuid4().hex[:8]}", pure=False)  # makes adaptive clusters start
@@ -236,7 +236,9 @@ def _wait_for_workers(client: Client, note: Notify) -> None:
 
 def _no_workers(address: str, due: bool) -> str:
     if due:
-        return f"No worker has joined {address} for {WAIT_FOR_DUE_SECONDS / 60:.0f} minutes. Check what starts them."
+        return (
+            f"No worker has joined {address} for {WAIT_FOR_WORKERS_SECONDS / 60:.0f} minutes. Check what starts them."
+        )
     return (
         f"The scheduler {address} has no workers after {WAIT_SECONDS:g} s. Start some: `dask worker <address of the "
         "scheduler>`. If they are started once there is work, use `dtap-dask submit`, which waits for them."

@@ -10,13 +10,12 @@ from typing import Any
 from distributed import Client
 
 from dtap_dask.errors import RESUMABLE, Cancelled, InterruptedRun, Superseded
+from dtap_dask.job.cluster.client import WAIT_FOR_WORKERS_SECONDS
 from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.job.status.scheduler_store import SchedulerStore, losses
 from dtap_dask.words import count
 
 SECONDS = 1.0
-# Batch systems may take long to give workers back.
-WAIT_FOR_WORKERS_SECONDS = 1800.0
 
 
 class Watchdog:

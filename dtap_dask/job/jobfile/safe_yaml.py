@@ -102,7 +102,7 @@ def _read_text(path: str | Path, what: str) -> str:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        starter = "`dtap-dask init LAKE` writes a starter for your own lake; jobs/ holds examples."
+        starter = "`dtap-dask init LAKE` writes a starter for your own lake."
         remedy = starter if what == "job file" else "Check its path."
         raise JobError(f"The {what} {path} cannot be read ({getattr(error, 'strerror', error)}). {remedy}") from error
     if len(data) > MOST_BYTES:

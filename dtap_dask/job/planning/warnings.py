@@ -13,13 +13,12 @@ from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.planning import grouping
 from dtap_dask.job.planning.grouping import MIXED_FROM, OWN_TASK_BYTES
 from dtap_dask.lake.parquet.row_group import RowGroups
+from dtap_dask.loading.order.epoch_order import WINDOW_ROWS
 from dtap_dask.words import count, human
 
 # More files than this, each with fewer bytes of the needed columns than that, are many small ones.
 MANY_FILES = 1000
 SMALL_FILE = 1 << 20
-# load(shuffle=True) mixes this many rows at a time: a smaller source needs no mixed shards.
-LOADED_ROWS = 65_536
 # Dask spends about a millisecond on a task: more tasks than this, each of fewer bytes than that, cost more to schedule
 # than to run.
 MANY_TASKS = 20_000
@@ -62,7 +61,8 @@ def source_warnings(
             "is slow. Compact the lake to files of 128 MiB or more."
         )
     smallest = min(len(task) for task in tasks)
-    if job.output.shuffle == "mixed" and len(tasks) > 1 and smallest < MIXED_FROM and rows > LOADED_ROWS:
+    # Of a source of one window or less, load(shuffle=True) mixes all rows.
+    if job.output.shuffle == "mixed" and len(tasks) > 1 and smallest < MIXED_FROM and rows > WINDOW_ROWS:
         yield (
             f"The rows of a shard come from only {count(smallest, 'row group')} ({MIXED_FROM} or more mix well): the "
             f"source has {len(groups):,}. Write it with smaller row groups, or use `output.shuffle: global`; "

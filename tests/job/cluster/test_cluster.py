@@ -469,7 +469,7 @@ def test_workers_that_are_due_are_waited_for(tmp_path: Path, monkeypatch: pytest
 
 
 def test_workers_that_never_come_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_FOR_DUE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "WAIT_FOR_WORKERS_SECONDS", 0.3)
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
