@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -59,7 +58,7 @@ class ChunkPasses(Passes):
         """The chunks of a pass that are left of it."""
         begun, given = self.begun[number], self._given.setdefault(number, 0)
         batches, rest = divmod(given, self.batch_size)
-        position = replace(begun, row=begun.row + batches * self.batch_size)
+        position = self._source.further(begun, self._options, batches)
         try:
             for rows in self._source.packed(position, self._options, self._decoder, self._threads):
                 count = columns.row_count(rows)

@@ -42,7 +42,8 @@ def _mixture(data: Mixture, *arguments: Any, **options: Any) -> tuple[MixtureSou
         vectors=vectors_of(split, own.dtypes) if own.vectors else {},
         class_weighted=any(each.class_weighted for _, each in found.values()),
     )
-    sources = dict(zip(found, _sharing_the_cache([source for source, _ in found.values()]), strict=True))
+    sharing, reader = _sharing_the_cache([source for source, _ in found.values()]), replace(first.readers, replicas=1)
+    sources = {name: source.of_reader(reader) for name, source in zip(found, sharing, strict=True)}
     members = [
         Member(name, float(component.weight), component.repeat, sources[name], _of_rows(found[name][1]))
         for name, component in sorted(data.components.items())

@@ -21,6 +21,7 @@ from dtap_dask.loading.order.epoch_order import WINDOW_BYTES, WINDOW_ROWS
 from dtap_dask.loading.order.position import Position, Readers
 from dtap_dask.loading.reading.batch_source import ENDLESS, UNKNOWN
 from dtap_dask.loading.reading.options import BatchOptions
+from dtap_dask.loading.reading.state import StepEntry, batches_of
 from dtap_dask.loading.shards.damage import SkippedRecords
 from dtap_dask.loading.shards.decode import Decoder
 
@@ -40,10 +41,14 @@ class MixtureEpoch:
 
 @dataclass(frozen=True)
 class MixturePosition:
-    """A place in an epoch: the rows that each reader took of it since it was last divided."""
+    """A place in an epoch: the rows that each reader took of it since it was last divided.
+
+    `batches` of each reader were taken since all replicas last had equally many.
+    """
 
     of: MixtureEpoch
     row: int = 0
+    batches: int = 0
 
     @property
     def epoch(self) -> int:
@@ -152,7 +157,7 @@ class MixtureSource:
         if draws.endless:
             return None
         rows = max(0, draws.end - position.row)
-        return options.count(rows, rows, position.row // options.size)
+        return options.count(rows, rows, position.batches)
 
     def after(self, position: MixturePosition, options: BatchOptions, batches: int) -> MixturePosition:
         """See BatchSource."""
@@ -162,7 +167,8 @@ class MixtureSource:
 
     def further(self, position: MixturePosition, options: BatchOptions, batches: int) -> MixturePosition:
         """See BatchSource."""
-        return replace(position, row=position.row + batches * options.size)
+        row, taken = position.row + batches * options.size, position.batches + batches
+        return replace(position, row=row, batches=taken)
 
     def state(self, position: MixturePosition) -> dict[str, Any]:
         """A position as JSON types: some 300 bytes for each component."""
@@ -178,9 +184,15 @@ class MixtureSource:
             )
             for each, base, drawn, rows in zip(self.members, epoch.bases, place.drawn, taken, strict=True)
         }
+        step = StepEntry.of(position.batches, self.readers.replicas)
         return MixtureState(
-            epoch=epoch.number, readers=self.readers.count, chunk=place.row, rows=within, components=components
-        ).model_dump(mode="json")
+            epoch=epoch.number,
+            readers=self.readers.count,
+            chunk=place.row,
+            rows=within,
+            step=step,
+            components=components,
+        ).model_dump(mode="json", exclude={"step"} if step is None else None)
 
     def packed(
         self, position: MixturePosition, options: BatchOptions, decoder: Decoder, threads: int
@@ -242,9 +254,9 @@ class MixtureSource:
         read = read_state(state, {each.name for each in self.members})
         bases = self._bases(read)
         mine = {each.name: (each.weight, each.repeat) for each in self.members}
-        divided = read.readers != self.readers.count
+        divided, batches = read.readers != self.readers.count, batches_of(read.step, self.readers.replicas)
         if not divided and mine == {name: (each.weight, each.repeat) for name, each in read.components.items()}:
-            return MixturePosition(self._epoch(read.epoch, bases, read.chunk), read.chunk + read.rows)
+            return MixturePosition(self._epoch(read.epoch, bases, read.chunk), read.chunk + read.rows, batches)
         row = read.chunk + read.rows
         bases = [
             _before(each, read).after(base, read.components[each.name].rows) if each.name in read.components else base
@@ -252,7 +264,7 @@ class MixtureSource:
         ]
         if divided:
             return MixturePosition(self._epoch(read.epoch, bases, partial=row > 0))
-        return MixturePosition(self._epoch(read.epoch, bases, row), row)
+        return MixturePosition(self._epoch(read.epoch, bases, row), row, batches)
 
     def _bases(self, state: MixtureState) -> list[Position]:
         """The components' positions in a state. JobError, with every problem, where it is of other datasets."""

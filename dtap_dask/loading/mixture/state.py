@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtap_dask import validation
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.loading.reading.state import as_json, refuse_turn
+from dtap_dask.loading.reading.state import StepEntry, as_json, refuse_turn
 
 
 class _MixtureModel(BaseModel):
@@ -36,6 +36,7 @@ class MixtureState(_MixtureModel):
     readers: int = Field(ge=1)
     chunk: int = Field(ge=0)
     rows: int = Field(ge=0)
+    step: StepEntry | None = None
     components: dict[str, ComponentState]
 
 

@@ -31,18 +31,23 @@ class Taken:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in an epoch: what was taken before, and with which numbers of readers."""
+    """A place in an epoch: what was taken before, and with which numbers of readers.
+
+    `batches` of each reader were taken since all replicas last had equally many, as where the epoch was begun.
+    """
 
     epoch: int = 0
     taken: tuple[Taken, ...] = ()
+    batches: int = 0
 
-    def after(self, readers: int, rows: int) -> Position:
-        """The place after the next `rows` of each of `readers`."""
+    def after(self, readers: int, rows: int, batches: int = 0) -> Position:
+        """The place after the next `rows` of each of `readers`, in that many batches."""
         if not rows:
             return self
-        if self.taken and self.taken[-1].readers == readers:
-            return Position(self.epoch, (*self.taken[:-1], Taken(readers, self.taken[-1].rows + rows)))
-        return Position(self.epoch, (*self.taken, Taken(readers, rows)))
+        taken = self.taken
+        if taken and taken[-1].readers == readers:
+            taken, rows = taken[:-1], taken[-1].rows + rows
+        return Position(self.epoch, (*taken, Taken(readers, rows)), self.batches + batches)
 
     def left(self, rows: int) -> list[Span]:
         """What is left of an epoch of `rows`, in the order in which readers divide it."""

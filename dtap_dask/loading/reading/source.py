@@ -103,7 +103,7 @@ class RowSource:
 
     def left(self, position: Position, options: BatchOptions) -> int:
         """The batches that are left of an epoch, the same for all readers."""
-        return options.count(*self.sizes(position), position.done(self.readers.count) // options.size)
+        return options.count(*self.sizes(position), position.batches)
 
     def reader_pass(self, position: Position, options: BatchOptions) -> ReaderPass:
         """A pass over what is left of an epoch for this reader, so that it fills its batches as `remainder` says."""
@@ -170,11 +170,11 @@ class RowSource:
         if batches < left:
             return self.further(position, options, batches)
         epochs, more = divmod(batches - left, self.left(Position(), options))
-        return Position(position.epoch + 1 + epochs).after(self.readers.count, more * options.size)
+        return self.further(Position(position.epoch + 1 + epochs), options, more)
 
     def further(self, position: Position, options: BatchOptions, batches: int) -> Position:
         """See BatchSource."""
-        return position.after(self.readers.count, batches * options.size)
+        return position.after(self.readers.count, batches * options.size, batches)
 
     def unless_done(self, position: Position, options: BatchOptions) -> Position:
         """The position, or the beginning of the next epoch where no batch is left."""
@@ -190,11 +190,11 @@ class RowSource:
 
     def state(self, position: Position) -> dict[str, Any]:
         """A position as JSON types: a few hundred bytes."""
-        return saved(position, self._identity)
+        return saved(position, self._identity, self.readers.replicas)
 
     def position(self, state: Mapping[str, Any] | None) -> Position:
         """The position that a state holds; None is the beginning. JobError for a state of something else."""
-        return restored(state, self._identity)
+        return restored(state, self._identity, self.readers.replicas)
 
     @property
     def _identity(self) -> dict[str, Any]:

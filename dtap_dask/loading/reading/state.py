@@ -25,6 +25,23 @@ class TakenEntry(_StateModel):
     rows: int = Field(ge=0)
 
 
+class StepEntry(_StateModel):
+    """A place within a step of several replicas of a reader: the batches of the step that were taken."""
+
+    batches: int = Field(ge=1)
+    replicas: int = Field(ge=2)
+
+    @classmethod
+    def of(cls, batches: int, replicas: int) -> StepEntry | None:
+        """None where all replicas have equally many batches."""
+        return cls(batches=batches % replicas, replicas=replicas) if batches % replicas else None
+
+
+def batches_of(step: StepEntry | None, replicas: int) -> int:
+    """The batches of a step that were taken; others than the replicas that took them begin a step."""
+    return step.batches if step is not None and step.replicas == replicas else 0
+
+
 class LoaderState(_StateModel):
     """A position as it is saved, and what it is a position in."""
 
@@ -35,6 +52,7 @@ class LoaderState(_StateModel):
     shuffle: bool
     epoch: int = Field(ge=0)
     taken: tuple[TakenEntry, ...] = ()
+    step: StepEntry | None = None
     skip: int = 0
     take: int | None = None
     where: str | None = None
@@ -42,14 +60,16 @@ class LoaderState(_StateModel):
     counts: str | None = None
 
 
-def saved(position: Position, identity: Mapping[str, Any]) -> dict[str, Any]:
+def saved(position: Position, identity: Mapping[str, Any], replicas: int) -> dict[str, Any]:
     """A position as JSON types; `identity` has the values of LoaderState that say what it is a position in."""
     taken = tuple(TakenEntry(readers=each.readers, rows=each.rows) for each in position.taken)
-    found = LoaderState(epoch=position.epoch, taken=taken, **identity)
-    return found.model_dump(mode="json", exclude=_CHOSEN - identity.keys())
+    step = StepEntry.of(position.batches, replicas)
+    found = LoaderState(epoch=position.epoch, taken=taken, step=step, **identity)
+    absent = _CHOSEN - identity.keys() | ({"step"} if step is None else set())
+    return found.model_dump(mode="json", exclude=absent)
 
 
-def restored(state: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> Position:
+def restored(state: Mapping[str, Any] | None, identity: Mapping[str, Any], replicas: int) -> Position:
     """The position that a state holds; None is the beginning. JobError for a state of something else."""
     if state is None:
         return Position()
@@ -59,7 +79,8 @@ def restored(state: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> Po
     except ValidationError as error:
         raise JobError(validation.problems(LoaderState, error, "state")) from error
     _refuse_other(read, identity)
-    return Position(read.epoch, tuple(Taken(each.readers, each.rows) for each in read.taken if each.rows))
+    taken = tuple(Taken(each.readers, each.rows) for each in read.taken if each.rows)
+    return Position(read.epoch, taken, batches_of(read.step, replicas))
 
 
 def refuse_turn(state: Mapping[str, Any]) -> None:

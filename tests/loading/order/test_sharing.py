@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from dtap_dask.errors import DataError, JobError
 from dtap_dask.loading.batches import batches
+from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.loading.order.position import Readers
 from dtap_dask.loading.order.sharing import readers_of
 from dtap_dask.records.example import Layout
@@ -27,6 +29,11 @@ class Context:
     num_input_pipelines: int
     input_pipeline_id: int
     num_replicas_in_sync: int
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write(tmp_path_factory.mktemp("data"), [30, 0, 1, 17], Layout("blocks", 8), PLAIN)
 
 
 def rows_of(data: Any) -> list[list[int]]:
@@ -79,6 +86,41 @@ def test_replicas_have_equally_many_batches_and_each_row_once(
         assert len({*every}) == len(every) == rows // pipelines // (size * replicas) * size * replicas * pipelines
     else:
         assert every == [*range(rows)]
+
+
+@given(
+    sessions=st.lists(
+        st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 20), st.integers(0, 3)), min_size=2, max_size=4
+    ),
+    mixed=st.booleans(),
+    remainder=st.sampled_from(["pad", "repeat", "drop"]),
+)
+@examples(0.5)
+def test_steps_are_whole_for_other_replicas_and_batch_sizes_too(
+    path: str, *, sessions: list[tuple[int, int, int, int]], mixed: bool, remainder: Any
+) -> None:
+    """Each session has pipelines, replicas of each, a batch size, and steps after which the next one continues."""
+    data = Mixture({"one": Component(path), "other": Component(path, weight=2)}) if mixed else path
+    state = None
+    for pipelines, replicas, size, steps in sessions:
+        left, states = set[int](), list[Any]()
+        for index in range(pipelines):
+            readers: Any = Context(pipelines, index, pipelines * replicas)
+            options: dict[str, Any] = {"batch_size": size, "readers": readers, "remainder": remainder, "state": state}
+            try:
+                left.add(sum(1 for _ in batches(data, **options)))
+            except DataError:
+                assert remainder == "drop"
+                return
+            iterator = iter(batches(data, **options))
+            for _ in itertools.islice(iterator, steps * replicas):
+                pass
+            states.append(iterator.state())
+        (number,) = left
+        assert number % replicas == 0
+        state = states[0]
+        assert "step" not in state
+        assert states == [state] * pipelines
 
 
 HOSTS = ["a:1", "b:1", "c:1"]
