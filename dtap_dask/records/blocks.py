@@ -263,7 +263,8 @@ class BlockFrame:
 
     def fits(self, record: Bytes) -> bool:
         """Whether a block of the same length differs from this one in its matrices only."""
-        return all(record[at : at + len(part)].tobytes() == part for at, part in self.others)
+        data = memoryview(record)  # type: ignore[arg-type]
+        return all(data[at : at + len(part)] == part for at, part in self.others)
 
 
 def _address(data: memoryview) -> int:

@@ -73,15 +73,18 @@ class SpansPass:
         places = None if self._chosen is None else self._chosen.places(window, None, {}, lost)
         return Piece(records, self._places(piece, window, places), _weight(None, lost))
 
-    def decoded(self, piece: int, decoder: Decoder) -> tuple[Piece, Rows]:
-        """A piece whose records hold the manifest's columns, and all rows of these records, packed."""
+    def decoded(self, piece: int, decoder: Decoder, *, keep: bool = True) -> tuple[Piece, Rows]:
+        """A piece whose records hold the manifest's columns, and all rows of these records, packed.
+
+        The records are without their data unless one is to `keep` it.
+        """
         window = self._window(piece)
-        records, packed = self._sound(window, self._records(piece, window), decoder)
+        records, packed = self._streamed(piece, window, decoder, keep=keep or self._decoded_twice(decoder))
         if self._chosen is None:
             lost = self._lost(window, records)
             return Piece(records, self._places(piece, window, None), _weight(None, lost)), packed
         source, values, own = decoder, packed, self._chosen.decoder
-        if own is not None and not own.is_part_of(decoder):
+        if own is not None and self._decoded_twice(decoder):
             source = own
             records, values = self._sound(window, records, own)
         lost = self._lost(window, records)
@@ -92,8 +95,13 @@ class SpansPass:
     def decoded_window(self, piece: int, decoder: Decoder) -> tuple[Window, Mask | None, Rows]:
         """The window of a piece, its rows of damaged records, and all rows of its records, packed."""
         window = self._window(piece)
-        records, packed = self._sound(window, self._records(piece, window), decoder)
+        records, packed = self._streamed(piece, window, decoder, keep=False)
         return window, self._lost(window, records), packed
+
+    def _decoded_twice(self, decoder: Decoder) -> bool:
+        """Whether the choice of rows needs columns that the decoder does not have."""
+        own = None if self._chosen is None else self._chosen.decoder
+        return own is not None and not own.is_part_of(decoder)
 
     def _window(self, piece: int) -> Window:
         return self._order.window(int(self._pieces[piece, 0]))
@@ -105,6 +113,32 @@ class SpansPass:
         records = [self._run(piece, run) for run in window.runs.tolist()]
         self._files.was_read(piece)
         return records
+
+    def _streamed(self, piece: int, window: Window, decoder: Decoder, *, keep: bool) -> tuple[list[RecordBytes], Rows]:
+        """The sound records of a window, and their rows, packed; each run is decoded before the next one is read.
+
+        Without `keep` the records are returned without their data.
+        """
+        records, unreadable = list[RecordBytes](), list[DamagedError]()
+
+        def read() -> Iterator[RecordBytes]:
+            for run in window.runs.tolist():
+                try:
+                    found = self._run(piece, run)
+                except DamagedError as error:
+                    unreadable.append(error)
+                    raise
+                records.append(found if keep else found.released())
+                yield found
+
+        try:
+            packed = decoder.decode(read(), self._decoded_rows(window))
+        except DamagedError:
+            if unreadable:
+                raise
+            return self._sound(window, self._records(piece, window), decoder)
+        self._files.was_read(piece)
+        return records, packed
 
     def _sound(self, window: Window, records: list[RecordBytes], decoder: Decoder) -> tuple[list[RecordBytes], Rows]:
         """The records, with zeros in place of those that do not hold the manifest's columns, and their rows, packed."""
@@ -209,7 +243,7 @@ class ReaderPass:
             if piece == len(self._of):
                 meter.rows = self.padding
                 return decoder.zeros(self.padding)
-            (_, places, weight), packed = self._of.decoded(piece, decoder)
+            (_, places, weight), packed = self._of.decoded(piece, decoder, keep=False)
             if weight is not None and PADDING_WEIGHT in packed:
                 packed[PADDING_WEIGHT] = weight
             meter.rows = len(places)

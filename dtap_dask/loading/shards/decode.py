@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dtap_dask.errors import DamagedError
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.loading.dataset import DatasetSplit
@@ -23,7 +23,6 @@ from dtap_dask.records.tfrecord import FOOTER, HEADER
 from dtap_dask.records.wire import Bytes
 
 PADDING_WEIGHT = "/weight"  # the key of a weight among packed rows; no feature has such a name
-Matrix = npt.NDArray[Any]
 
 
 class MatrixSpan(NamedTuple):
@@ -100,14 +99,16 @@ class Decoder:
         """Whether `decode` works on whole matrices: no texts and lists are wanted, and rows have none at all."""
         return not (self.variable if self._split.layout.kind == "blocks" else blocks.variable(self._split.infos))
 
-    def decode(self, read: Sequence[RecordBytes], rows: int) -> Rows:
-        """The rows of all records, in order.
+    def decode(self, read: Iterable[RecordBytes], rows: int) -> Rows:
+        """The rows of all records, in order. Blocks are decoded as they come, while they are in the processor's cache.
 
         DamagedError where a record does not have the manifest's columns, or all together not that many rows.
         """
-        packed = self._decoded(read)
+        if self._split.layout.kind == "blocks" and not self.variable:
+            return self._with_weight(self._matrices(read, rows), 1)
+        packed = self._decoded(list(read))
         if columns.row_count(packed) != rows:
-            raise not_this_schema(ValueError(f"{columns.row_count(packed):,} rows instead of {rows:,}"))
+            raise _other_rows(columns.row_count(packed), rows)
         return self._with_weight(packed, 1)
 
     def checked(self, packed: Rows) -> Rows:
@@ -121,10 +122,7 @@ class Decoder:
         equal = self._equal_rows(read)
         if equal is not None:
             return self._packed(equal)
-        payloads = [payload for records in read for payload in records.payloads()]
-        if self._split.layout.kind == "blocks" and not self.variable:
-            return self._matrices(payloads)
-        records = [payload.tobytes() for payload in payloads]
+        records = [payload.tobytes() for each in read for payload in each.payloads()]
         return self._packed(decode_records(self._split.infos, self._split.layout, records))
 
     def _equal_rows(self, read: Sequence[RecordBytes]) -> Rows | None:
@@ -160,16 +158,23 @@ class Decoder:
             packed[PADDING_WEIGHT] = np.full(columns.row_count(packed), weight, np.float32)
         return packed
 
-    def _matrices(self, payloads: Sequence[Bytes]) -> Rows:
+    def _matrices(self, read: Iterable[RecordBytes], rows: int) -> Rows:
         """The spans of blocks, without a parse of each: blocks of equal length differ in their matrices only."""
-        found: dict[str, list[Matrix]] = {stored: [] for stored in self.spans}
-        for payload in payloads:
+        found: Rows = {stored: np.empty((rows, span.stop - span.start), stored) for stored, span in self.spans.items()}
+        dtypes = {stored: np.dtype(stored).newbyteorder("<") for stored in self.spans}
+        at = 0
+        for payload in itertools.chain.from_iterable(records.payloads() for records in read):
             frame = self._frame(payload)
-            for stored, span in self.spans.items():
-                dtype, width = np.dtype(stored), self._widths[stored]
-                values = np.frombuffer(payload, dtype.newbyteorder("<"), frame.rows * width, frame.places[stored])
-                found[stored].append(values.reshape(frame.rows, width)[:, span.start : span.stop])
-        return {stored: np.concatenate(parts, dtype=np.dtype(stored)) for stored, parts in found.items()}
+            stop = at + frame.rows
+            if stop <= rows:
+                for stored, span in self.spans.items():
+                    shape = (frame.rows, self._widths[stored])
+                    values = np.ndarray(shape, dtypes[stored], payload, frame.places[stored])
+                    found[stored][at:stop] = values[:, span.start : span.stop]
+            at = stop
+        if at != rows:
+            raise _other_rows(at, rows)
+        return found
 
     def _frame(self, payload: Bytes) -> BlockFrame:
         frame = self._frames.get(len(payload))
@@ -180,6 +185,10 @@ class Decoder:
                 raise not_this_schema(error) from error
             self._frames[len(payload)] = frame
         return frame
+
+
+def _other_rows(found: int, wanted: int) -> DamagedError:
+    return not_this_schema(ValueError(f"{found:,} rows instead of {wanted:,}"))
 
 
 def zeros_of(infos: Sequence[FeatureInfo], rows: int) -> Rows:

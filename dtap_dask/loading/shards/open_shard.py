@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import os
 import struct
 import weakref
@@ -23,6 +24,7 @@ from dtap_dask.records.wire import Bytes
 
 MANY = 16  # records that are checked with one operation for all of them
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
+_RELEASED = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class RecordBytes:
 
     def payloads(self) -> list[Bytes]:
         """The data of each record, without a copy."""
-        return [self.data[a + HEADER : b - FOOTER] for a, b in zip(self.ends[:-1], self.ends[1:], strict=True)]
+        return [self.data[a + HEADER : b - FOOTER] for a, b in itertools.pairwise(self.ends.tolist())]
+
+    def released(self) -> RecordBytes:
+        """The same records without their data."""
+        return RecordBytes(_RELEASED, self.ends, self.begin, self.lost)
 
 
 class OpenShard:
@@ -77,7 +83,10 @@ class OpenShard:
         end = int(self._starts[stop]) if stop < len(self._starts) else self._size
         if end > self._size or end < self._starts[stop - 1] + OVERHEAD:  # what was compressed is not the whole shard
             raise self._damaged(f"it ends at byte {self._size:,}, before the end of record {stop - 1:,}")
-        found = RecordBytes(self._bytes(begin, end), np.append(self._starts[start:stop], end) - begin, begin)
+        ends = np.empty(stop - start + 1, np.int64)
+        np.subtract(self._starts[start:stop], begin, out=ends[:-1])
+        ends[-1] = end - begin
+        found = RecordBytes(self._bytes(begin, end), ends, begin)
         self._check(found, start, begin)
         return found
 
