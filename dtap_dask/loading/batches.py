@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dtap_dask.features.engine.transform import Rows
-from dtap_dask.loading.columns import unpacked
+from dtap_dask.loading.columns import Unpacker
 from dtap_dask.loading.feed import LoopMeter
 from dtap_dask.loading.mixture.component import Mixture
 from dtap_dask.loading.mixture.opening import opened
 from dtap_dask.loading.order.sharing import PipelineContext
 from dtap_dask.loading.reading.batch_source import BatchSource
 from dtap_dask.loading.reading.options import BatchOptions, OnBadRecord
-from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder
+from dtap_dask.loading.shards.decode import PADDING_WEIGHT
 from dtap_dask.loading.shards.precision import FloatDtype
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
@@ -174,20 +174,21 @@ def epoch_batches(
 ) -> Generator[Any]:
     """What is left of an epoch in batches; `loop` measures what the calling thread waits for."""
     decoder = source.decoder(options)
-    parts = source.packed(position, options, decoder, THREADS)
-    for packed in _cut(parts if loop is None else loop.received(parts), options.size):
-        yield delivered(decoder, options, packed)
+    unpacker = Unpacker(decoder, options.dtypes, options.vectors)
+    parts = source.packed(position, options, decoder, THREADS, unpacker.fixed)
+    for fixed in _cut(parts if loop is None else loop.received(parts), options.size):
+        yield delivered(unpacker, options, fixed)
 
 
-def delivered(decoder: Decoder, options: BatchOptions, packed: Rows) -> Any:
-    """Packed rows in the structure of a batch."""
+def delivered(unpacker: Unpacker, options: BatchOptions, fixed: Rows) -> Any:
+    """Rows as `Unpacker.fixed` returns them in the structure of a batch."""
     return structured(
         options.infos,
-        unpacked(decoder, packed, options.dtypes, options.vectors),
+        unpacker.finished(fixed),
         kept=options.kept,
         as_float=_as_float,
         vectors=[*options.vectors],
-        weight=packed.get(PADDING_WEIGHT),
+        weight=fixed.get(PADDING_WEIGHT),
     )
 
 

@@ -12,6 +12,7 @@ from dtap_dask.errors import DamagedError
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.batches import delivered
+from dtap_dask.loading.columns import Unpacker
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.order.epoch_order import CYCLE, WINDOW_BYTES, WINDOW_ROWS
 from dtap_dask.loading.order.runs import RowNumbers, runs_of
@@ -32,6 +33,7 @@ class RowReader:
     def __init__(self, split: DatasetSplit, options: BatchOptions, cache: Cache | None):
         self._split, self._options = split, options
         self._decoder = Decoder(split, options.dtypes.keys(), narrowed=options.narrowed)
+        self._unpacker = Unpacker(self._decoder, options.dtypes, options.vectors)
         self._first = offsets_of([shard.records for shard in split.shards])
         # Of blocks a run is one record; otherwise a record is a row.
         self._starts = offsets_of(runs_of(split).rows) if split.layout.kind == "blocks" else None
@@ -45,7 +47,7 @@ class RowReader:
         OutputError where a record is damaged or a shard is missing, StorageError where it cannot be fetched.
         """
         packed = self._packed(rows) if len(rows) else self._decoder.zeros(0)
-        return delivered(self._decoder, self._options, self._decoder.checked(packed))
+        return delivered(self._unpacker, self._options, self._unpacker.fixed(self._decoder.checked(packed)))
 
     def _packed(self, rows: RowNumbers) -> Rows:
         records = rows if self._starts is None else np.searchsorted(self._starts, rows, "right") - 1

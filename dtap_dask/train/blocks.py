@@ -41,7 +41,7 @@ def decode_blocks(
     found: dict[str, tf.Tensor] = {}
     read = _matrices(spans, parsed, counts, places)
     for span, matrix in zip(spans.values(), read, strict=True):
-        found.update(matrix_columns(span.infos, names, matrix))
+        found.update(_matrix_columns(span.infos, names, matrix))
     for info in wanted:
         found[info.name] = _variable(info, [parsed[key] for key in keys(info)], rows, places)
     return found
@@ -100,7 +100,7 @@ def _ordered(values: tf.Tensor, order: tf.Tensor | None) -> tf.Tensor:
     return values if order is None else tf.gather(values, order)
 
 
-def matrix_columns(
+def _matrix_columns(
     group: Sequence[FeatureInfo], names: Container[str], matrix: tf.Tensor
 ) -> Iterator[tuple[str, tf.Tensor]]:
     """The wanted columns of a matrix [rows, width], neighbours of one final dtype cast and split together."""

@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError
-from dtap_dask.loading.mixture.source import MixtureSource
+from dtap_dask.features.engine.transform import Rows
+from dtap_dask.loading.mixture.source import MixturePosition, MixtureSource
 from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.records import columns
 from dtap_dask.train.forms import as_it_is
@@ -60,14 +61,17 @@ class ChunkPasses(Passes):
         batches, rest = divmod(given, self.batch_size)
         position = self._source.further(begun, self._options, batches)
         try:
-            for rows in self._source.packed(position, self._options, self._decoder, self._threads):
+            for rows in self._prepared(position):
                 count = columns.row_count(rows)
                 taken = min(rest, count)
                 rest -= taken
                 self._given[number] += count - taken
-                yield self._found(number, self._form.packed(columns.cut(rows, taken, count)))
+                yield self._found(number, self._form.of_prepared(columns.cut(rows, taken, count)))
         except DtapError as error:
             yield self._failed(error)
         except RuntimeError as error:
             if "shutdown" not in str(error):  # at the end of the program, in which pools refuse tasks
                 raise
+
+    def _prepared(self, position: MixturePosition) -> Iterator[Rows]:
+        return self._source.packed(position, self._options, self._decoder, self._threads, self._form.prepared)

@@ -1,7 +1,4 @@
-"""The two forms in which rows leave Python, and what TensorFlow makes of each: the structure of a batch.
-
-The fewer and larger the arrays, the less Python has to do, whose lock the training loop needs, too.
-"""
+"""The two forms in which rows leave Python, and what TensorFlow makes of each: the structure of a batch."""
 
 from __future__ import annotations
 
@@ -15,17 +12,18 @@ import tensorflow as tf
 from dtap_dask.features.columns.column import offsets_of
 from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.choice.rows import Weights
+from dtap_dask.loading.columns import Unpacker
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.order.runs import RowNumbers
 from dtap_dask.loading.reading.epoch import ReaderPass
 from dtap_dask.loading.reading.options import BatchOptions
-from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder, parts_of, zeros_of
+from dtap_dask.loading.shards.decode import PADDING_WEIGHT, Decoder, zeros_of
 from dtap_dask.loading.shards.open_shard import RecordBytes
 from dtap_dask.loading.structure import structured
 from dtap_dask.records import columns
 from dtap_dask.records.encoder import EncodedRecords
 from dtap_dask.records.example import encoder_of
-from dtap_dask.train.blocks import Order, decode_blocks, matrix_columns
+from dtap_dask.train.blocks import Order, decode_blocks
 from dtap_dask.train.parsing import decode_rows
 
 # For functions without conditions on tensors: AutoGraph's conversion would take most of the time that `load` takes.
@@ -42,8 +40,11 @@ class Form(Protocol):
     def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
         """The rows of a piece."""
 
-    def packed(self, rows: Rows) -> list[Any]:
-        """Packed rows."""
+    def prepared(self, packed: Rows) -> Rows:
+        """What the threads that read make of packed rows; it can be cut."""
+
+    def of_prepared(self, rows: Rows) -> list[Any]:
+        """The same of prepared rows."""
 
     def none(self) -> list[Any]:
         """No rows."""
@@ -52,46 +53,37 @@ class Form(Protocol):
         """The arrays, by now tensors, in the structure of a batch."""
 
 
-class MatrixForm:
-    """A matrix [rows, width] for each stored dtype, for records without texts and lists."""
+class ColumnForm:
+    """The delivered columns, for records without texts and lists."""
 
     def __init__(self, decoder: Decoder, options: BatchOptions):
         self._decoder, self._options = decoder, options
-        stored = [tf.as_dtype(name) for name in decoder.spans]
-        self.dtypes = [*stored, *([tf.float32] if options.weighted else [])]
+        self._unpacker = Unpacker(decoder, options.dtypes, options.vectors)
+        self._none = self.prepared(decoder.zeros(0))
+        self.dtypes = [tf.as_dtype(column.dtype) for column in self._none.values()]
 
     def arrays(self, read: ReaderPass, piece: int) -> list[Any]:
         """See Form."""
-        return self.packed(read.rows(piece, self._decoder))
+        return self.of_prepared(read.rows(piece, self._decoder, self.prepared))
 
-    def packed(self, rows: Rows) -> list[Any]:
+    def prepared(self, packed: Rows) -> Rows:
+        """See Form."""
+        return self._unpacker.fixed(packed)
+
+    def of_prepared(self, rows: Rows) -> list[Any]:
         """See Form."""
         return list(rows.values())
 
     def none(self) -> list[Any]:
         """See Form."""
-        return list(self._decoder.zeros(0).values())
+        return list(self._none.values())
 
     def structured(self, tensors: Sequence[tf.Tensor]) -> Any:
         """See Form."""
-        options, spans = self._options, self._decoder.spans
-        matrices = dict(zip(spans, tensors, strict=False))
-        for stored, span in spans.items():
-            matrices[stored].set_shape([None, span.stop - span.start])
-        vectors, found = options.vectors, dict[str, tf.Tensor]()
-        wide = {info.name for infos in vectors.values() for info in infos}
-        for stored, span in spans.items():
-            infos = [replace(info, dtype=options.dtypes.get(info.name, info.dtype)) for info in span.infos]
-            found.update(matrix_columns(infos, options.dtypes.keys() - wide, matrices[stored]))
-        for dtype, infos in vectors.items():
-            found[dtype] = self._vector(matrices, dtype, {info.name for info in infos})
-        return _structured(options, found, tensors[-1] if options.weighted else None)
-
-    def _vector(self, matrices: Mapping[str, tf.Tensor], dtype: str, names: set[str]) -> tf.Tensor:
-        """Features of one delivered dtype side by side, in the order of BatchOptions.vectors."""
-        found = parts_of(self._decoder.spans, names)
-        parts = [tf.cast(matrices[stored][:, part], tf.as_dtype(dtype)) for stored, part in found]
-        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+        for tensor, column in zip(tensors, self._none.values(), strict=True):
+            tensor.set_shape([None, *column.shape[1:]])
+        found = dict(zip(self._none, tensors, strict=True))
+        return _structured(self._options, found, found.get(PADDING_WEIGHT))
 
 
 class RecordForm:
@@ -114,7 +106,11 @@ class RecordForm:
         weight = np.ones(len(found.places), np.float32) if found.weight is None else found.weight[found.places]
         return self._tensors(found.records, found.places, weight)
 
-    def packed(self, rows: Rows) -> list[Any]:
+    def prepared(self, packed: Rows) -> Rows:
+        """See Form."""
+        return packed
+
+    def of_prepared(self, rows: Rows) -> list[Any]:
         """See Form. They have all columns of the split, whose layout is `blocks`."""
         values = {name: column for name, column in rows.items() if name != PADDING_WEIGHT}
         weight = rows.get(PADDING_WEIGHT, np.ones(columns.row_count(rows), np.float32))

@@ -1,9 +1,9 @@
 """The passes of a loaded dataset as a tf.data.Dataset of windows of rows.
 
 TensorFlow asks Python for a pass when the first row of an epoch is requested: where shards are staged a generator,
-which it ends with the iterator. The pieces of the pass are read by Python, several at a time, and leave it as few
-tensors: the matrices of each stored dtype, already shuffled, or, where there are texts or lists, serialized records and
-the order of their rows. The rest, casts and the columns' own tensors, is TensorFlow's, which needs no lock of Python's.
+which it ends with the iterator. The pieces of the pass are read by Python, several at a time, and leave it as
+the delivered columns, already shuffled, in memory that TensorFlow does not copy, or, where there are texts or lists, as
+serialized records and the order of their rows, which TensorFlow decodes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.loading.reading.source import RowSource
 from dtap_dask.train import ending
 from dtap_dask.train.clock import StepClock
-from dtap_dask.train.forms import Form, MatrixForm, RecordForm, as_it_is
+from dtap_dask.train.forms import ColumnForm, Form, RecordForm, as_it_is
 
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
 DECODERS = 4
@@ -50,7 +50,7 @@ class Passes(ABC):
         self._of, self._options, self._decoder = source, options, source.decoder(options)
         self._threads = min(DECODERS, os.cpu_count() or 1)
         self._form: Form = (
-            MatrixForm(self._decoder, options) if self._decoder.quick else RecordForm(source.split, options)
+            ColumnForm(self._decoder, options) if self._decoder.quick else RecordForm(source.split, options)
         )
         self.clock: StepClock | None = None  # measures the steps of functions, if one was wanted
         self.iterators = self._taken_from = 0  # that were made, and the newest of those that functions took from

@@ -73,7 +73,7 @@ def test_batches_that_the_loops_own_thread_makes_slowly_are_decoding(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SLOWED["disk"](monkeypatch)
-    monkeypatch.setattr(module, "unpacked", slowed(module.unpacked, 5 * SLOW))
+    monkeypatch.setattr(module, "delivered", slowed(module.delivered, 5 * SLOW))
     found = finished(batches(path, batch_size=SIZE))
     assert (found["bottleneck"], found["waiting"] > 0.5) == ("decode", True)
 

@@ -22,7 +22,7 @@ from dtap_dask.records.example import Layout
 from dtap_dask.train import feed_warning, passes
 from dtap_dask.train.feed_rate import FeedRate
 from dtap_dask.train.feed_warning import FeedWarning
-from dtap_dask.train.forms import MatrixForm
+from dtap_dask.train.forms import ColumnForm
 from dtap_dask.train.load import load
 from numbered_rows import PLAIN, write
 from waiting import until
@@ -90,12 +90,12 @@ def fitted(model: keras.Model, data: Any, *, of: Any = None, **options: Any) -> 
 
 
 def in_tensorflow(patch: pytest.MonkeyPatch) -> None:
-    structured = MatrixForm.structured
+    structured = ColumnForm.structured
 
-    def slow(self: MatrixForm, tensors: Any) -> Any:
+    def slow(self: ColumnForm, tensors: Any) -> Any:
         return structured(self, [late(tensors[0], SLOW), *tensors[1:]])
 
-    patch.setattr(MatrixForm, "structured", slow)
+    patch.setattr(ColumnForm, "structured", slow)
 
 
 SLOWED = {

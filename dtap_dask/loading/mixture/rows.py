@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,9 +48,18 @@ class Member:
 class ComponentRows:
     """The packed rows of a component from a position on, epoch after epoch where it is repeated."""
 
-    def __init__(self, member: Member, position: Position, decoder: Decoder, pool: ThreadPoolExecutor, ahead: int):
+    def __init__(
+        self,
+        member: Member,
+        position: Position,
+        decoder: Decoder,
+        rearrange: Callable[[Rows], Rows],
+        *,
+        pool: ThreadPoolExecutor,
+        ahead: int,
+    ):
         """Windows are decoded ahead until these, and what is left of the present one, have `ahead` rows."""
-        self._member, self._position, self._decoder = member, position, decoder
+        self._member, self._position, self._decoder, self._rearrange = member, position, decoder, rearrange
         self._pool, self._ahead = pool, ahead
         self._pass = member.source.reader_pass(position, member.options)
         self._piece = 0  # of the pass, the next to decode
@@ -94,7 +103,7 @@ class ComponentRows:
             self._pass.close()
             self._position = self._member.source.next_epoch(self._position)
             self._pass, self._piece = self._member.source.reader_pass(self._position, self._member.options), 0
-        self._pending.append(self._pool.submit(self._pass.rows, self._piece, self._decoder))
+        self._pending.append(self._pool.submit(self._pass.rows, self._piece, self._decoder, self._rearrange))
         self._piece += 1
         return True
 
@@ -117,8 +126,11 @@ def mixed_rows(
     options: BatchOptions,
     threads: int,
     feed: FeedMeter,
+    then: Callable[[Rows], Rows],
 ) -> Iterator[Rows]:
-    """Chunks of packed rows as `decoder` describes them: `rows` from number `row` of the epoch on, None for all.
+    """What `then` makes of chunks of packed rows, which are as `decoder` describes them.
+
+    There are `rows` from number `row` of the epoch on, None for all.
 
     `bases` are the components' positions where the draws begin.
     """
@@ -128,13 +140,13 @@ def mixed_rows(
         Decoder(each.source.split, options.dtypes.keys(), weighted=options.weighted, narrowed=each.options.narrowed)
         for each in members
     ]
-    rearranged = [Rearrangement(each, decoder) for each in decoders]
     share = 2 * draws.chunk / sum(each.weight for each in members)
     pending, ready = deque[Future[Rows]](), 0  # chunks mixed ahead: none of them before the first is given
     with ThreadPoolExecutor(threads, thread_name_prefix="dtap_dask loading") as pool, ExitStack() as stack:
         parts = list[ComponentRows]()
         for each, base, count, own in zip(members, bases, drawn.tolist(), decoders, strict=True):
-            parts.append(ComponentRows(each, each.after(base, count), own, pool, int(share * each.weight)))
+            begin, rearrange = each.after(base, count), Rearrangement(own, decoder)
+            parts.append(ComponentRows(each, begin, own, rearrange, pool=pool, ahead=int(share * each.weight)))
             stack.callback(parts[-1].close)
         for part in parts:
             part.decode_one()
@@ -142,7 +154,7 @@ def mixed_rows(
             choices = draws.choices(place)[within:][:rows]
             counts = _counts(choices, len(members)).tolist()
             taken = [part.take(count) for part, count in zip(parts, counts, strict=True)]
-            pending.append(pool.submit(_mixed, taken, rearranged, choices, feed))
+            pending.append(pool.submit(_mixed, taken, choices, feed, then))
             for part in parts:
                 part.decode_ahead()
             if len(pending) > ready:
@@ -157,15 +169,13 @@ def _counts(choices: Choices, members: int) -> DrawnRows:
     return np.bincount(choices, minlength=members)
 
 
-def _mixed(
-    parts: Sequence[Sequence[Rows]], rearranged: Sequence[Rearrangement], choices: Choices, feed: FeedMeter
-) -> Rows:
-    """The components' rows in the order of `choices`."""
+def _mixed(parts: Sequence[Sequence[Rows]], choices: Choices, feed: FeedMeter, then: Callable[[Rows], Rows]) -> Rows:
+    """What `then` makes of the components' rows in the order of `choices`."""
     begin = perf_counter()
-    each = [rearrange(part) for mine, rearrange in zip(parts, rearranged, strict=True) for part in mine]
+    each = [part for mine in parts for part in mine]
     places = [np.flatnonzero(choices == number) for number in range(len(parts))]
     order = np.empty(len(choices), np.int64)
     order[np.concatenate(places)] = np.arange(len(choices))
-    found = columns.take(columns.join(each), order)
+    found = then(columns.take(columns.join(each), order))
     feed.add(FeedTotals(shuffle=perf_counter() - begin))
     return found

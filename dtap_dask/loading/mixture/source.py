@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -195,11 +195,17 @@ class MixtureSource:
         ).model_dump(mode="json", exclude={"step"} if step is None else None)
 
     def packed(
-        self, position: MixturePosition, options: BatchOptions, decoder: Decoder, threads: int
+        self,
+        position: MixturePosition,
+        options: BatchOptions,
+        decoder: Decoder,
+        threads: int,
+        then: Callable[[Rows], Rows],
     ) -> Iterator[Rows]:
         """See BatchSource."""
         epoch, left = position.of, self.left(position, options)
         how: dict[str, Any] = {"decoder": decoder, "options": options, "threads": threads, "feed": self.feed}
+        how["then"] = then
         if left is None:
             yield from mixed_rows(self.members, epoch.bases, epoch.draws, position.row, None, **how)
             return
@@ -207,7 +213,7 @@ class MixtureSource:
         if found:
             yield from mixed_rows(self.members, epoch.bases, epoch.draws, position.row, min(rows, found), **how)
         if options.remainder == "pad" and rows > found:
-            yield decoder.zeros(rows - found)
+            yield then(decoder.zeros(rows - found))
         elif options.remainder == "repeat" and rows > found:
             members, bases, draws = self._again(epoch)
             yield from mixed_rows(members, bases, draws, max(0, position.row - epoch.draws.end), rows - found, **how)

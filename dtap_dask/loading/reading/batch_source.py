@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from dtap_dask.features.engine.transform import Rows
@@ -63,5 +63,7 @@ class BatchSource(Protocol):
     def state(self, position: Any) -> dict[str, Any]:
         """A position as JSON types."""
 
-    def packed(self, position: Any, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
-        """The packed rows of what is left of an epoch for this reader, decoded ahead by threads."""
+    def packed(
+        self, position: Any, options: BatchOptions, decoder: Decoder, threads: int, then: Callable[[Rows], Rows]
+    ) -> Iterator[Rows]:
+        """What `then` makes of the packed rows that are left of an epoch for this reader, decoded ahead by threads."""

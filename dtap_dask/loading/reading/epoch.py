@@ -237,12 +237,12 @@ class ReaderPass:
             meter.rows = len(read.places)
             return read
 
-    def rows(self, piece: int, decoder: Decoder) -> Rows:
-        """The rows of a piece, packed."""
+    def rows(self, piece: int, decoder: Decoder, then: Callable[[Rows], Rows]) -> Rows:
+        """What `then` makes of the rows of a piece, packed."""
         with self._feed.piece() as meter:
             if piece == len(self._of):
                 meter.rows = self.padding
-                return decoder.zeros(self.padding)
+                return then(decoder.zeros(self.padding))
             (_, places, weight), packed = self._of.decoded(piece, decoder, keep=False)
             if weight is not None and PADDING_WEIGHT in packed:
                 packed[PADDING_WEIGHT] = weight
@@ -250,15 +250,15 @@ class ReaderPass:
             begin = perf_counter()
             taken = columns.take(packed, places)
             spent("shuffle", begin)
-            return decoder.checked(taken)
+            return then(decoder.checked(taken))
 
-    def ahead(self, decoder: Decoder, threads: int) -> Iterator[Rows]:
-        """The packed rows of all pieces in order; `threads` pieces are decoded ahead. Closes the pass at the end."""
+    def ahead(self, decoder: Decoder, threads: int, then: Callable[[Rows], Rows]) -> Iterator[Rows]:
+        """`rows` of all pieces in order; `threads` pieces are decoded ahead. Closes the pass at the end."""
         pending: deque[Future[Rows]] = deque()
         with ThreadPoolExecutor(threads, thread_name_prefix="dtap_dask loading") as pool:
             try:
                 for piece in range(len(self)):
-                    pending.append(pool.submit(self.rows, piece, decoder))
+                    pending.append(pool.submit(self.rows, piece, decoder, then))
                     if len(pending) > threads:
                         yield pending.popleft().result()
                 while pending:

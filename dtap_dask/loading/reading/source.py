@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -119,9 +119,11 @@ class RowSource:
         found = SpansPass(self.split, self.runs, order, spans, self._files, repair=repair, chosen=chosen)
         return ReaderPass(found, missing if options.remainder == "pad" else 0, self.feed)
 
-    def packed(self, position: Position, options: BatchOptions, decoder: Decoder, threads: int) -> Iterator[Rows]:
+    def packed(
+        self, position: Position, options: BatchOptions, decoder: Decoder, threads: int, then: Callable[[Rows], Rows]
+    ) -> Iterator[Rows]:
         """See BatchSource."""
-        return self.reader_pass(position, options).ahead(decoder, threads)
+        return self.reader_pass(position, options).ahead(decoder, threads, then)
 
     def _files(self, order: EpochOrder, groups: Sequence[int]) -> ShardFiles:
         return self._local if self.cache is None else StagedShards(self.split, self.cache, order, groups, self.feed)

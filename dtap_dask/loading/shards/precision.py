@@ -39,11 +39,6 @@ def before_cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
     return values.astype(np.float32) if dtype == "float16" and values.dtype == np.float64 else values
 
 
-def cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    """A copy of the values in a dtype in which they are delivered."""
-    return before_cast(values, dtype).astype(dtype)
-
-
 def refuse_overflow(
     spans: Mapping[str, Sequence[FeatureInfo]], variable: Sequence[FeatureInfo], packed: Rows, dtypes: Mapping[str, str]
 ) -> None:
