@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -19,6 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.data.ops import iterator_ops
+from tensorflow.python.ops import gen_dataset_ops
 
 from dtap_dask.errors import StorageError
 from dtap_dask.loading.feed import LoopMeter
@@ -28,6 +30,7 @@ from dtap_dask.train.place import Place
 
 _SAVED = "dtap_dask_position"  # the name of a position in a checkpoint
 _Iterator: Any = iterator_ops.OwnedIterator
+Fill = Callable[[Sequence[tf.Tensor]], Any]  # makes a batch of its tensors
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class _PlainIterator(_Iterator):  # type: ignore[misc]
     """TensorFlow's own iterator, which Keras passes to its compiled functions, with its own `__next__` for loops."""
 
     _hooks: LoopHooks
-    _structure: Any  # of a batch, with the index of a tensor at each leaf; None to use TensorFlow's own `__next__`
+    _fill: Any  # a Fill; None to use TensorFlow's own `__next__`
     _dtypes: list[int]
+    _shapes: list[None]
     _begun: int | None = None  # the number of its first pass
     _taken = 0  # batches
     _meter: LoopMeter
@@ -87,7 +91,7 @@ class _PlainIterator(_Iterator):  # type: ignore[misc]
 
     def _next(self) -> Any:
         try:
-            return super().__next__() if self._structure is None or not tf.executing_eagerly() else self._fast_next()
+            return super().__next__() if self._fill is None or not tf.executing_eagerly() else self._fast_next()
         except tf.errors.OpError:
             failure = self._hooks.passes.failure
             if failure is None:
@@ -121,12 +125,10 @@ class _PlainIterator(_Iterator):  # type: ignore[misc]
 
     def _fast_next(self) -> Any:
         try:
-            tensors = tf.raw_ops.IteratorGetNext(
-                iterator=self._iterator_resource, output_types=self._dtypes, output_shapes=[None] * len(self._dtypes)
-            )
+            tensors = gen_dataset_ops.iterator_get_next(self._iterator_resource, self._dtypes, self._shapes)
         except tf.errors.OutOfRangeError:
             raise StopIteration from None
-        return _filled(self._structure, tensors)
+        return self._fill(tensors)
 
 
 class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
@@ -180,7 +182,8 @@ class LoopDataset(tf.data.Dataset):  # type: ignore[misc]
             iterator.__class__ = _PlainIterator
             iterator._hooks = self._hooks
             self._hooks.passes.iterators += 1
-            iterator._structure, iterator._dtypes = _structure_of(self.element_spec)
+            iterator._fill, iterator._dtypes = _structure_of(self.element_spec)
+            iterator._shapes = [None] * len(iterator._dtypes)
         return iterator
 
     def apply(self, transformation_func: Callable[[tf.data.Dataset], tf.data.Dataset]) -> tf.data.Dataset:
@@ -248,13 +251,14 @@ _OTHER_ELEMENTS = (
 )
 
 
-def _structure_of(spec: Any) -> tuple[Any, list[int]]:
-    """The structure with indices for tensors, and their dtypes; (None, []) unless all components are plain tensors."""
+def _structure_of(spec: Any) -> tuple[Fill | None, list[int]]:
+    """What makes a batch of its tensors, and their dtypes; (None, []) unless all components are plain tensors."""
     parts = tf.nest.flatten(spec)
     plain = all(type(part) is tf.TensorSpec for part in parts) and _is_plain(spec)
     if not plain or not tf.config.experimental.get_synchronous_execution():
         return None, []
-    return tf.nest.pack_sequence_as(spec, range(len(parts))), [part.dtype.as_datatype_enum for part in parts]
+    indexed = tf.nest.pack_sequence_as(spec, range(len(parts)))
+    return _filling(indexed), [part.dtype.as_datatype_enum for part in parts]
 
 
 def _is_plain(spec: Any) -> bool:
@@ -265,9 +269,15 @@ def _is_plain(spec: Any) -> bool:
     return all(map(_is_plain, parts))
 
 
-def _filled(structure: Any, tensors: Sequence[tf.Tensor]) -> Any:
-    if isinstance(structure, dict):
-        return {name: _filled(part, tensors) for name, part in structure.items()}
-    if isinstance(structure, tuple):
-        return tuple(_filled(part, tensors) for part in structure)
-    return tensors[structure]
+def _filling(indexed: Any) -> Fill:
+    """What puts tensors in the place of their indices."""
+    if isinstance(indexed, int):
+        return operator.itemgetter(indexed)
+    if isinstance(indexed, tuple):
+        parts = list(map(_filling, indexed))
+        return lambda tensors: tuple([part(tensors) for part in parts])
+    if len(indexed) > 1 and all(isinstance(part, int) for part in indexed.values()):  # many columns, at once
+        names, columns = list(indexed), operator.itemgetter(*indexed.values())
+        return lambda tensors: dict(zip(names, columns(tensors), strict=True))
+    each = {name: _filling(part) for name, part in indexed.items()}
+    return lambda tensors: {name: part(tensors) for name, part in each.items()}
