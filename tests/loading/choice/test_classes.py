@@ -187,4 +187,4 @@ def test_texts_may_be_classes(tmp_path: Path) -> None:
 )
 def test_rows_need_classes(tmp_path: Path, names: tuple[str, ...], error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
-        batches(labelled(tmp_path, *names), resample="balanced")
+        batches(labelled(tmp_path, *names), kept=True, resample="balanced")
