@@ -117,8 +117,7 @@ def _plain(column: Column) -> Array:
     if isinstance(column, Lists):
         return _objects(np.split(_plain(column.elements), column.offsets[1:-1]) if len(column) else [])
     if isinstance(column, Text):
-        array = column.plain()
-        return _objects(_as_text(array).to_pylist())
+        return np.asarray(_as_text(column.plain()).to_numpy(zero_copy_only=False), object)
     given = numbers(column)
     if given.valid is None or given.valid.all():
         return given.values

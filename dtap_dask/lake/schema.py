@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 
 from dtap_dask.lake.sql.types import without_layout
 
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # in a unit of timestamps
 MICROSECONDS_PER_DAY = 86_400_000_000
-_TEXTS = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
+_TEXTS = frozenset(
+    kind.id
+    for kind in (
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+        pa.binary(1),
+    )
 )
-_LISTS = (
-    pa.types.is_list,
-    pa.types.is_large_list,
-    pa.types.is_fixed_size_list,
-    pa.types.is_list_view,
-    pa.types.is_large_list_view,
+_LISTS = frozenset(
+    make(pa.int64()).id
+    for make in (pa.list_, pa.large_list, partial(pa.list_, list_size=1), pa.list_view, pa.large_list_view)
 )
 
 
@@ -37,12 +39,12 @@ def canonical_type(kind: pa.DataType) -> pa.DataType:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is text or binary, in whatever layout."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(is_layout(kind) for is_layout in _TEXTS)
+    return kind.id in _TEXTS
 
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether a type is a list, in whatever layout."""
-    return any(is_layout(kind) for is_layout in _LISTS)
+    return kind.id in _LISTS
 
 
 def is_empty_group(kind: pa.DataType) -> bool:

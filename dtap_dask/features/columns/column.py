@@ -286,6 +286,8 @@ def _encode(array: pa.Array) -> Coded:
     if not pa.types.is_dictionary(array.type):
         if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
             array = array.cast(pa.large_binary())
+        if len(array) == 1:  # when a model serves: its own dictionary, made without Arrow's tables
+            return Coded(np.zeros(1, np.int32), Words(array.drop_null()), nulls=array.null_count == 1)
         array = array.dictionary_encode()
     words, indices = array.dictionary, array.indices
     codes = view(indices, indices.type.to_pandas_dtype())
