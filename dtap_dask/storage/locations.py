@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dtap_dask.errors import StorageError, did_you_mean
 from dtap_dask.storage import taps
-from dtap_dask.storage.settings import WAYS, resolved
+from dtap_dask.storage.settings import WAYS, absolute, resolved
 
 _LOG = logging.getLogger("dtap_dask.storage")
 
@@ -46,11 +46,6 @@ def locate(url: str, settings: Mapping[str, Any]) -> Location:
     if url.startswith(taps.SCHEME):
         return _tap_location(taps.parse(url, settings["dtap"].get("default_tap")), settings, url)
     return _opened(absolute(url), settings, "directly")
-
-
-def absolute(url: str) -> str:
-    """A local path made absolute, without `~`, `.` and `..`; a URL unchanged."""
-    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _tap_location(path: taps.TapPath, settings: Mapping[str, Any], shown: str) -> Location:

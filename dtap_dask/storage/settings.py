@@ -224,8 +224,8 @@ def resolved(settings: Mapping[str, Any] | None = None, below: Mapping[str, Any]
     dtap = merged["dtap"]
     for key in ("mount_root", "jar", "kerb_ticket"):
         if key in dtap:
-            dtap[key] = _absolute(dtap[key])
-    dtap["map"] = {tap: _absolute(target) for tap, target in dtap.get("map", {}).items()}
+            dtap[key] = absolute(dtap[key])
+    dtap["map"] = {tap: absolute(target) for tap, target in dtap.get("map", {}).items()}
     merged["dtap"] = {**dtap, RESOLVED: True}
     return merged
 
@@ -292,5 +292,6 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _absolute(target: str) -> str:
-    return target if "://" in target else os.path.abspath(os.path.expanduser(target))
+def absolute(url: str) -> str:
+    """A local path made absolute, without `~`, `.` and `..`; a URL unchanged."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))

@@ -156,7 +156,7 @@ class WindowPasses(Passes):
             called = self._called("_begin", (0, 1))
             begin = as_it_is(lambda _: tf.numpy_function(called, [], [tf.int64, tf.int64]))
             passes = tf.data.Dataset.range(1).map(begin)
-        else:  # the generator is told when an iterator is given up; it also makes TensorFlow return memory all the time
+        else:  # the generator notices when an iterator is given up; it also makes TensorFlow return memory all the time
             passes = tf.data.Dataset.from_generator(self._called("_pass", ((0, 1),)), output_signature=(number, number))
         pieces, read = passes.flat_map(as_it_is(_numbered)), self._called("_read", self._gone())
 

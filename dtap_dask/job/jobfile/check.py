@@ -24,7 +24,7 @@ from dtap_dask.lake.hashing import is_key_type
 from dtap_dask.lake.scan import ScanSpec, without_unneeded
 from dtap_dask.lake.split import SplitSpec
 from dtap_dask.lake.sql.expression import parse_sql
-from dtap_dask.storage.locations import absolute
+from dtap_dask.storage.settings import absolute
 from dtap_dask.validation import sentence
 
 T = TypeVar("T")

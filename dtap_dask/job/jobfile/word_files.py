@@ -15,7 +15,7 @@ from dtap_dask.features.steps.given_words import GivenWords, digest_of, digest_o
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.storage import open_store
-from dtap_dask.storage.locations import absolute
+from dtap_dask.storage.settings import absolute
 
 
 class WordFiles:

@@ -36,7 +36,7 @@ from dtap_dask.records.commit import sweep
 from dtap_dask.records.folder import SOURCES
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.shard_plan import ShardPlan
-from dtap_dask.storage.locations import absolute
+from dtap_dask.storage.settings import absolute
 
 
 def run(

@@ -25,7 +25,7 @@ from dtap_dask.job.status.scheduler_store import SchedulerStore
 from dtap_dask.job.status.snapshot import ENDED, Snapshot
 from dtap_dask.job.status.sources import SchedulerSource
 from dtap_dask.storage import open_store
-from dtap_dask.storage.locations import absolute
+from dtap_dask.storage.settings import absolute
 
 # A driver that waits in the scheduler's queue comes before the tasks of others: it takes no thread for long.
 PRIORITY = 100

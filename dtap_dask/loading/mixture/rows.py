@@ -99,7 +99,7 @@ class ComponentRows:
             if not self._member.repeat:
                 return False
             if self._member.source.cache is not None:
-                wait(self._pending)  # two passes at a time would need twice the room in the cache
+                wait(self._pending)  # two passes at a time would need twice the space in the cache
             self._pass.close()
             self._position = self._member.source.next_epoch(self._position)
             self._pass, self._piece = self._member.source.reader_pass(self._position, self._member.options), 0
