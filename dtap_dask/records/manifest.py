@@ -206,7 +206,7 @@ class Manifest(_Model):
     fingerprint: str = Field(
         description="64 hexadecimal digits: a hash of what decides the bytes: the job (without `name`, `source.path`, "
         "`source.verify_checksums`, `output.path` and `storage`), where the source is and its files, `--limit`, the "
-        "format version, and the state that is taken from an earlier dataset"
+        "format version, the words of files and datasets that steps name, and the state that `fit` takes from a dataset"
     )
     job: dict[str, Any] = Field(
         description="the job file as run, with `${NAME}` in place of secrets; defaults are not filled in"
