@@ -8,8 +8,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 
 from documents import Document, taxi_job
 from dtap_dask.lake.sample.sample_lake import write_sample
@@ -21,6 +23,10 @@ for stop in (signal.SIGINT, signal.SIGHUP):  # a shell's background job, or nohu
     if signal.getsignal(stop) is signal.SIG_IGN:
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compile this package, each process for itself
+# Nannies in this process fork workers from one that has imported everything: a second less for each. Commands that
+# tests start spawn theirs, as those of users do.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+get_mp_context().set_forkserver_preload(["distributed.nanny", "pandas", "dtap_dask.job.running.ask"])
 MEMORY = Path("/dev/shm")
 pytest_plugins = ["mini_hdfs", "tensorflow_programs"]  # the fixtures of a real HDFS, and of processes with TensorFlow
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -56,7 +57,8 @@ def job_on(source: Path, output: Path) -> Document:
 @pytest.fixture
 def worker() -> Iterator[Client]:
     """One worker process, with nothing of ours imported yet."""
-    with open_client(ClusterOptions(workers=1, memory="8GiB")) as client:
+    spawned = dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})
+    with spawned, open_client(ClusterOptions(workers=1, memory="8GiB")) as client:
         yield client
 
 

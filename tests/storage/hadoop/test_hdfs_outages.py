@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,19 @@ def timed(call: Callable[[], object]) -> tuple[OSError, float]:
     return caught.value, unhindered() - start
 
 
-@pytest.fixture
-def black_hole() -> Iterator[int]:
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
     """A port that takes connections and never says a word."""
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen(100)
         yield int(hole.getsockname()[1])
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    with silent_port() as port:
+        yield port
 
 
 def all_calls(fs: HdfsFileSystem) -> list[Callable[[], object]]:
@@ -53,9 +59,33 @@ def all_calls(fs: HdfsFileSystem) -> list[Callable[[], object]]:
     ]
 
 
-def test_a_namenode_that_is_down_is_told_in_time(black_hole: int) -> None:
-    """One that refuses connections and one that is silent, at the same time: most of it is waiting."""
-    systems = {port: HdfsFileSystem("127.0.0.1", port) for port in (free_port(), black_hole)}
+@pytest.fixture(scope="module", autouse=True)
+def beside() -> Iterator[ThreadPoolExecutor]:
+    """Threads for what is mostly waiting, which begins with the first tests and is looked at in the last."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module", autouse=True)
+def down(beside: ThreadPoolExecutor) -> Iterator[Future[None]]:
+    with silent_port() as port:
+        yield beside.submit(namenodes_that_are_down, port)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unknown(beside: ThreadPoolExecutor) -> Future[tuple[OSError, float]]:
+    return beside.submit(timed, lambda: HdfsFileSystem("no-such-host.invalid", 8020).exists("/"))
+
+
+@pytest.fixture(scope="module")
+def dying(
+    beside: ThreadPoolExecutor, start_hdfs: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Future[None]:
+    return beside.submit(namenode_that_dies, start_hdfs, tmp_path_factory.mktemp("dying"))
+
+
+def namenodes_that_are_down(silent: int) -> None:
+    systems = {port: HdfsFileSystem("127.0.0.1", port) for port in (free_port(), silent)}
     calls = [(port, call) for port, fs in systems.items() for call in all_calls(fs)]
     with ThreadPoolExecutor(len(calls)) as pool:
         told = list(pool.map(lambda each: (each[0], *timed(each[1])), calls))
@@ -66,13 +96,6 @@ def test_a_namenode_that_is_down_is_told_in_time(black_hole: int) -> None:
         assert "Check its host and port" in str(error)
         assert pickle.loads(pickle.dumps(error)).args == error.args
         assert seconds < LIMIT
-
-
-def test_a_host_that_has_no_address() -> None:
-    error, seconds = timed(lambda: HdfsFileSystem("no-such-host.invalid", 8020).exists("/"))
-    assert isinstance(error, ConnectionError)
-    assert "lookup" in str(error)
-    assert seconds < LIMIT
 
 
 def test_a_name_service_that_nobody_described() -> None:
@@ -89,6 +112,7 @@ def site(folder: Path, *places: str) -> str:
     return str(folder)
 
 
+@pytest.mark.usefixtures("dying")  # which begins here
 @pytest.mark.parametrize("kind", ["refuses", "is silent"])
 def test_a_name_service_whose_first_namenode_is_dead(
     kind: str, black_hole: int, hdfs: Any, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -143,13 +167,21 @@ def test_a_quota(breakable: Any) -> None:
     assert fs.ls("/q") == []
 
 
-def test_a_namenode_that_falls_silent_or_dies_while_a_file_is_written(breakable: Any) -> None:
-    """The last test of this HDFS: it kills the NameNode."""
-    fs = connect(breakable.url, timeout=5)
+def namenode_that_dies(start_hdfs: Callable[..., Any], folder: Path) -> None:
+    """While a file is written: silent first, then dead."""
+    running = start_hdfs(folder)
+    try:
+        fs = connect(running.url, timeout=2)
+        silent_then_dead(fs, running.process.pid)
+    finally:
+        running.stop()
+
+
+def silent_then_dead(fs: HdfsFileSystem, namenode: int) -> None:
     for ending in (signal.SIGSTOP, signal.SIGKILL):
         file = fs.open(f"/{ending.name}", "wb")  # the first one's removal may come through late
         file.write(b"x" * (2 << 20))
-        os.kill(breakable.process.pid, ending)
+        os.kill(namenode, ending)
         error, seconds = timed(file.close)
         assert seconds < LIMIT
         assert isinstance(error, ConnectionError) or "DataNode" in str(error)
@@ -157,7 +189,7 @@ def test_a_namenode_that_falls_silent_or_dies_while_a_file_is_written(breakable:
         assert isinstance(error, ConnectionError)
         assert seconds < LIMIT
         if ending == signal.SIGSTOP:
-            os.kill(breakable.process.pid, signal.SIGCONT)
+            os.kill(namenode, signal.SIGCONT)
             assert fs.exists("/")
 
 
@@ -272,3 +304,19 @@ def test_kerberos_that_the_client_was_not_told_of(secured: str) -> None:
     error, seconds = timed(lambda: connect(secured).exists("/"))
     assert "hadoop.security.authentication" in str(error)
     assert seconds < LIMIT
+
+
+def test_a_namenode_that_is_down_is_told_in_time(down: Future[None]) -> None:
+    """One that refuses connections and one that is silent, at the same time."""
+    down.result()
+
+
+def test_a_host_that_has_no_address(unknown: Future[tuple[OSError, float]]) -> None:
+    error, seconds = unknown.result()
+    assert isinstance(error, ConnectionError)
+    assert "lookup" in str(error)
+    assert seconds < LIMIT
+
+
+def test_a_namenode_that_falls_silent_or_dies_while_a_file_is_written(dying: Future[None]) -> None:
+    dying.result()
