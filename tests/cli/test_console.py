@@ -22,6 +22,7 @@ import pytest
 import yaml
 from distributed import Client
 
+import warm
 from documents import Document
 from dtap_dask.job.console import BestEffortStream
 from dtap_dask.records.folder import STATUS
@@ -32,6 +33,13 @@ from waiting import HANG
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes and terminals of POSIX")
 
 COMMAND = [sys.executable, "-m", "dtap_dask"]
+
+
+def warm_command() -> list[str]:
+    """COMMAND, of a process that has imported everything already."""
+    return [warm.python(), *COMMAND[1:]]
+
+
 # In the line below the bars, as soon as shards are planned.
 WRITING = r"\d of [1-9]\d* shards"
 STOPPED = "Error: Stopped. Finished work is kept: continue with --resume (in Python resume=True)."
@@ -72,7 +80,7 @@ def test_a_run_does_not_need_to_be_read(
     """Nor do workers that it starts, which have its standard error."""
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(small))
     where = ["--workers", "1"] if own_workers else ["--scheduler", client.scheduler.address]
-    run = " ".join([*COMMAND, "run", "job.yaml", *where])
+    run = " ".join([*(COMMAND if ">&-" in script else warm_command()), "run", "job.yaml", *where])
     done = shell(script.format(run=run), tmp_path)
     assert (done.returncode, (tmp_path / "out" / "_SUCCESS").exists()) == (0, True), done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -88,10 +96,10 @@ def test_an_error_keeps_its_status_where_it_cannot_be_read(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("words", ["status out", "logs -f out", "wait out"])
 def test_readers_that_leave_and_disks_that_are_full(words: str, finished: Path) -> None:
-    command = " ".join([*COMMAND, words])
+    assert shell(f"{' '.join([*COMMAND, words])} >&- 2>&-", finished).returncode == 0
+    command = " ".join([*warm_command(), words])
     left = shell(f"{command} 2>&1 | true; exit ${{PIPESTATUS[0]}}", finished)
     assert (left.returncode, left.stdout, left.stderr) == (0, "", "")
-    assert shell(f"{command} >&- 2>&-", finished).returncode == 0
     full = shell(f"{command} >/dev/full", finished)
     if words == "wait out":  # it has nothing to say there
         assert full.returncode == 0
@@ -233,7 +241,7 @@ def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
     assert "starting 2 workers" in terminal.shown
     assert not re.search(r"\b0 workers", terminal.shown)
     assert psutil.wait_procs(started, timeout=HANG)[1] == []
-    told = shell(f"{' '.join(COMMAND)} status out", place)
+    told = shell(f"{' '.join(warm_command())} status out", place)
     assert "continue with --resume" in told.stdout
 
 
@@ -265,7 +273,7 @@ tasks.run_write_task = fail
 def test_what_a_task_raises_is_one_paragraph(what: str, told: str, debug: bool, place: Path) -> None:
     """Dask's own log of it, with a traceback, does not come first; with --debug tracebacks are shown."""
     (place / "fail.py").write_text(PRELOAD.format(what=what))
-    run = f"DASK_DISTRIBUTED__WORKER__PRELOAD={place}/fail.py {' '.join(COMMAND)} run job.yaml --workers 1"
+    run = f"DASK_DISTRIBUTED__WORKER__PRELOAD={place}/fail.py {' '.join(warm_command())} run job.yaml --workers 1"
     done = shell(run, place)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "Compute Failed" in line or "Traceback" in line] == []

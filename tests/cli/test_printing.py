@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 import dtap_dask
+import warm
 from commands import typed
 from documents import Document
 from dtap_dask.features import FittedState
@@ -31,7 +31,7 @@ def in_terminal(*words: str, columns: int) -> str:
     """What a command writes to a terminal that is so wide."""
     leader, follower = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb"}
-    command = [sys.executable, "-m", "dtap_dask", *words]
+    command = [warm.python(), "-m", "dtap_dask", *words]
     with subprocess.Popen(command, stdout=follower, stderr=subprocess.DEVNULL, env=environment) as process:
         os.close(follower)
         parts = []
@@ -57,7 +57,7 @@ def commanded(*words: str) -> str:
 
 def ran(*words: str) -> str:
     """All that a command and the processes that it starts print."""
-    done = subprocess.run([sys.executable, "-m", "dtap_dask", *words], capture_output=True, timeout=HANG, check=False)
+    done = subprocess.run([warm.python(), "-m", "dtap_dask", *words], capture_output=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return (done.stdout + done.stderr).decode()
 

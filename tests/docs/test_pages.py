@@ -6,13 +6,13 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import dtap_dask
+import warm
 from dtap_dask.cli import tfrecords
 from dtap_dask.docs.pages import page, topics
 
@@ -56,7 +56,7 @@ def test_an_unknown_topic_is_an_error_with_the_nearest_one() -> None:
 
 def test_a_terminal_gets_a_rendered_page() -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "dtap_dask", "docs", "sql"]
+    command = [warm.python(), "-m", "dtap_dask", "docs", "sql"]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     with subprocess.Popen(command, stdout=theirs, env=environment) as process:
         os.close(theirs)

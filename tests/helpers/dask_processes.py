@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distributed import Client
 
+import warm
 from waiting import HANG, until
-
-DASK = str(Path(sys.executable).with_name("dask"))
 
 
 @dataclass(frozen=True)
@@ -52,11 +49,12 @@ def dask_processes(folder: Path, workers: int, *of_workers: str, dashboard: bool
     common += ["--dashboard-address", "127.0.0.1:0"] if dashboard else ["--no-dashboard"]
     # What tests run on the scheduler comes by the name of its module, which may import what lies beside this one.
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "DASK_TEMPORARY_DIRECTORY": str(folder)}
+    dask = [warm.python(), "-m", "dask"]
 
     def begin(name: str, *words: str) -> subprocess.Popen[bytes]:
         with (folder / f"{name}.log").open("wb") as log:
-            return subprocess.Popen([DASK, *words, *common], stdout=log, stderr=log, cwd=folder, env=environment)
+            return subprocess.Popen([*dask, *words, *common], stdout=log, stderr=log, cwd=folder, env=environment)
 
     cluster = DaskProcesses(folder, begin("scheduler", "scheduler", "--port", "0"))
     started = [cluster.scheduler]
@@ -67,16 +65,7 @@ def dask_processes(folder: Path, workers: int, *of_workers: str, dashboard: bool
             client.wait_for_workers(workers, timeout=HANG)
         yield cluster
     finally:
-        for process in reversed(started):
-            process.terminate()
+        for process in started:  # nobody looks at an orderly end, in which a worker without a nanny may hang
+            process.kill()
         for process in started:
-            ended(process)
-
-
-def ended(process: subprocess.Popen[Any]) -> None:
-    """Wait for a process that was asked to end. A worker without a nanny may hang as it closes (distributed 2026.8)."""
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(HANG)
+            process.wait(HANG)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 import dtap_dask
+import warm
 from documents import Document
 from dtap_dask.cli import tfrecords
 from dtap_dask.errors import ClusterError, DtapError, JobError
@@ -102,7 +103,7 @@ def test_a_file_that_is_missing_is_told(tmp_path: Path) -> None:
 
 def test_the_command_runs_a_job_on_it(job: Document, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
-    command = [sys.executable, "-m", "dtap_dask", "run", str(tmp_path / "job.yaml"), "--limit", "500"]
+    command = [warm.python(), "-m", "dtap_dask", "run", str(tmp_path / "job.yaml"), "--limit", "500"]
     cluster = written(tmp_path, LOCAL)
     ran = subprocess.run([*command, "--cluster", cluster], capture_output=True, text=True, check=False, timeout=HANG)
     assert ran.returncode == 0, ran.stderr

@@ -22,7 +22,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
-from dask_processes import ended
+import warm
 from digests import without_run
 from documents import Document, taxi_job
 from dtap_dask.storage import open_store
@@ -98,14 +98,14 @@ class Hosts:
 
     def begin(self, host: str, log: str, *command: str, authority: str | None = "ours") -> subprocess.Popen[bytes]:
         with (self.folder / log).open("wb") as out:
-            whole = [*self.within(host), sys.executable, "-m", *command]
+            whole = [*self.within(host), warm.python(), "-m", *command]
             environment = self.environment(authority)
             process = subprocess.Popen(whole, stdout=out, stderr=out, cwd=self.folder, env=environment)
         self.begun.append(process)
         return process
 
     def run(self, host: str, *command: str, authority: str | None = "ours") -> subprocess.CompletedProcess[str]:
-        whole = [*self.within(host), sys.executable, "-m", *command]
+        whole = [*self.within(host), warm.python(), "-m", *command]
         environment = self.environment(authority)
         return subprocess.run(
             whole, capture_output=True, text=True, check=False, timeout=HANG, cwd=self.folder, env=environment
@@ -119,7 +119,7 @@ class Hosts:
         """What a function of ASKED returns on the desk, in one process for all calls."""
         log = self.folder / "asked.log"
         if self.asked is None:
-            command = [*self.within("desk"), sys.executable, "-c", ASKED]
+            command = [*self.within("desk"), warm.python(), "-c", ASKED]
             environment = self.environment("ours")
             with log.open("wb") as errors:
                 self.asked = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=errors, env=environment)
@@ -133,10 +133,10 @@ class Hosts:
         return json.loads(line)
 
     def end(self) -> None:
-        for process in reversed(self.begun):
-            process.terminate()
+        for process in self.begun:  # nobody looks at an orderly end
+            process.kill()
         for process in self.begun:
-            ended(process)
+            process.wait(HANG)
             for stream in filter(None, (process.stdin, process.stdout)):
                 stream.close()
         for name in ("switch", *HOSTS):

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,6 +23,7 @@ import yaml
 from bokeh.client import pull_session
 from distributed import Client
 
+import warm
 from dask_processes import DaskProcesses, dask_processes
 from documents import Document
 from dtap_dask.errors import DtapError
@@ -136,7 +136,7 @@ def begin(
     """A command, or another program, with the vault known to its process."""
     (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
     start = f"import runpy; runpy.run_path({str(cluster.folder / 'vault_client.py')!r})"
-    command = [sys.executable, "-c", f"{start}\n{program}", *words]
+    command = [warm.python(), "-c", f"{start}\n{program}", *words]
     environment = os.environ | {"VAULT_TOKEN": TOKEN}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment

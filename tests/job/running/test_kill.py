@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import yaml
 from distributed import Client
 
 import dtap_dask
+import warm
 from digests import digests
 from dtap_dask.job.cluster.client import ClusterOptions, open_client
 from dtap_dask.job.planning.plan import make_plan
@@ -39,7 +39,7 @@ def place(lake: Path, tmp_path: Path) -> Path:
 
 
 def command(workers: int) -> list[str]:
-    return [sys.executable, "-m", "dtap_dask", "run", "job.yaml", "--workers", str(workers)]
+    return [warm.python(), "-m", "dtap_dask", "run", "job.yaml", "--workers", str(workers)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

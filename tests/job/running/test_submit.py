@@ -18,6 +18,7 @@ import yaml
 from distributed import Client, LocalCluster
 
 import dtap_dask
+import warm
 from commands import typed
 from dask_processes import DaskProcesses, dask_processes
 from digests import digests
@@ -86,7 +87,7 @@ def test_neither_the_client_nor_the_driver_s_worker_is_needed(
 ) -> None:
     """The client is killed as soon as it has printed the id, the worker that carries the driver in the middle."""
     gate.close(after=1)
-    command = [sys.executable, "-m", "dtap_dask", "submit", "job.yaml", *cluster.where]
+    command = [warm.python(), "-m", "dtap_dask", "submit", "job.yaml", *cluster.where]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         run = process.stdout.readline().strip()
@@ -163,7 +164,7 @@ def test_two_jobs_with_one_output(place: Path, cluster: DaskProcesses, gate: Gat
     assert waited.exit_code == 1
     assert f"Another run ({first.id}) is writing {place}/out: process " in waited.stderr
     assert first.status().state == "running"
-    command = [sys.executable, "-m", "dtap_dask", "wait", first.id, *cluster.where]
+    command = [warm.python(), "-m", "dtap_dask", "wait", first.id, *cluster.where]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline()
@@ -284,7 +285,7 @@ def test_what_is_printed_to_be_typed_works_when_pasted(place: Path, cluster: Das
 def test_a_submitted_job_that_fails_at_once_is_told_everywhere(place: Path, cluster: DaskProcesses) -> None:
     """By its id and, where no other run is known there, by its folder, for which `wait` may come too early."""
     output = str(place / "early")
-    command = [sys.executable, "-m", "dtap_dask", "wait", output]
+    command = [warm.python(), "-m", "dtap_dask", "wait", output]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "Waiting for one" in process.stderr.readline()
@@ -337,7 +338,7 @@ def test_workers_that_all_go_are_waited_for(place: Path, undisturbed: dict[str, 
         Client(local, set_as_default=False) as client,
     ):
         seen: list[str] = []
-        command = [sys.executable, "-m", "dtap_dask", "run", "job.yaml", "--scheduler", local.scheduler_address]
+        command = [warm.python(), "-m", "dtap_dask", "run", "job.yaml", "--scheduler", local.scheduler_address]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             until(lambda: finished_tasks(place / "out") >= 1)
             local.scale(0)
@@ -363,7 +364,7 @@ def test_the_folder_knows_what_a_lost_scheduler_has_left(
     gate.close(after=1)
     run = typed("submit", "job.yaml", *cluster.where).stdout.strip()
     until(lambda: finished_tasks(place / "out") >= 1)
-    command = [sys.executable, "-m", "dtap_dask", "wait", run, *cluster.where]
+    command = [warm.python(), "-m", "dtap_dask", "wait", run, *cluster.where]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline()
