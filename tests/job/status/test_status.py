@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dtap_dask
-import warm
 from commands import typed
 from documents import Document
 from dtap_dask.errors import Cancelled, DataError, InterruptedRun, JobError, Superseded
@@ -261,7 +261,7 @@ def test_a_run_that_does_not_begin_leaves_nothing(job: Document, tmp_path: Path)
 
 
 def test_a_killed_run_is_distinguished_from_a_running_one(file: str, tmp_path: Path) -> None:
-    command = [warm.python(), "-m", "dtap_dask", "run", file, "--workers", "1"]
+    command = [sys.executable, "-m", "dtap_dask", "run", file, "--workers", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any(line.startswith("fit: ") for line in process.stderr)

@@ -22,7 +22,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,9 @@ def environment(hadoop: Any, hdfs: Any, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def in_java(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Java]:
+def in_java(
+    environment: dict[str, str], unreachable: Future[Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Java]:
     """One such process for the tests that need none of their own."""
     errors = tmp_path_factory.mktemp("java") / "stderr"
     command = [sys.executable, "-W", "error", "-c", f"from __future__ import annotations\n{SHARED}\n{SERVING}"]
@@ -159,6 +161,59 @@ def in_java(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(HANG) == 0
+
+
+def outages(environment: dict[str, str]) -> tuple[dict[str, list[Any]], float]:
+    """What is raised for NameNodes that are down or silent, when, and the seconds that a loaded machine added."""
+
+    def unreachable_in_java(places: list[str], ha: dict[str, str]) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+
+        def ask(url: str) -> None:
+            fs = LibhdfsFileSystem(url, hadoop_conf=ha)
+            calls = {"exists": lambda: fs.exists("/x"), "write": lambda: fs.open("/x", "wb")}
+            for name, call in calls.items():
+                began = time.monotonic()
+                found[f"{name} {url}"] = [*failure(call)[:2], time.monotonic() - began]
+
+        ask("hdfs://127.0.0.1:1")  # starts Java
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(ask, places))
+        return found
+
+    with socket.socket() as dark, socket.socket() as silent:
+        dark.bind(("127.0.0.1", 0))
+        dark.listen(0)
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        waiting = [socket.socket() for _ in range(4)]  # a full queue: the kernel answers no more
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(dark.getsockname())
+        ha = {
+            "dfs.nameservices": "ns",
+            "dfs.ha.namenodes.ns": "a,b",
+            "dfs.client.failover.proxy.provider.ns": (
+                "org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider"
+            ),
+            "dfs.namenode.rpc-address.ns.a": f"127.0.0.1:{dark.getsockname()[1]}",
+            "dfs.namenode.rpc-address.ns.b": "127.0.0.1:1",
+        }
+        ports = (1, dark.getsockname()[1], silent.getsockname()[1])
+        places = [*(f"hdfs://127.0.0.1:{port}" for port in ports), "hdfs://ns"]
+        hindered = time.monotonic() - unhindered()
+        found = once(unreachable_in_java, places, ha, environment=environment)
+        hindered = time.monotonic() - unhindered() - hindered
+        for one in waiting:
+            one.close()
+    return found, hindered
+
+
+@pytest.fixture(scope="module")
+def unreachable(environment: dict[str, str]) -> Iterator[Future[tuple[dict[str, list[Any]], float]]]:
+    """The same, begun with the first process of Java, as most of it is waiting."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(outages, environment)
 
 
 PLACES = ["hdfs", "standin_not_hpes_jar_on_a_folder", "standin_not_hpes_jar_on_hdfs"]
@@ -555,47 +610,10 @@ class TestHdfs:
         assert code in (errno.EIO, errno.EDQUOT)  # a libhdfs of Hadoop 2, as here, does not tell the cause
         assert "quota" in message
 
-    def test_a_namenode_that_is_down_or_silent_is_told_in_15_seconds(self, environment: dict[str, str]) -> None:
-        def unreachable_in_java(places: list[str], ha: dict[str, str]) -> dict[str, list[Any]]:
-            found: dict[str, list[Any]] = {}
-
-            def ask(url: str) -> None:
-                fs = LibhdfsFileSystem(url, hadoop_conf=ha)
-                calls = {"exists": lambda: fs.exists("/x"), "write": lambda: fs.open("/x", "wb")}
-                for name, call in calls.items():
-                    began = time.monotonic()
-                    found[f"{name} {url}"] = [*failure(call)[:2], time.monotonic() - began]
-
-            ask("hdfs://127.0.0.1:1")  # starts Java
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(ask, places))
-            return found
-
-        with socket.socket() as dark, socket.socket() as silent:
-            dark.bind(("127.0.0.1", 0))
-            dark.listen(0)
-            silent.bind(("127.0.0.1", 0))
-            silent.listen(100)
-            waiting = [socket.socket() for _ in range(4)]  # a full queue: the kernel answers no more
-            for one in waiting:
-                one.setblocking(False)
-                one.connect_ex(dark.getsockname())
-            ha = {
-                "dfs.nameservices": "ns",
-                "dfs.ha.namenodes.ns": "a,b",
-                "dfs.client.failover.proxy.provider.ns": (
-                    "org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider"
-                ),
-                "dfs.namenode.rpc-address.ns.a": f"127.0.0.1:{dark.getsockname()[1]}",
-                "dfs.namenode.rpc-address.ns.b": "127.0.0.1:1",
-            }
-            ports = (1, dark.getsockname()[1], silent.getsockname()[1])
-            places = [*(f"hdfs://127.0.0.1:{port}" for port in ports), "hdfs://ns"]
-            hindered = time.monotonic() - unhindered()
-            found = once(unreachable_in_java, places, ha, environment=environment)
-            hindered = time.monotonic() - unhindered() - hindered
-            for one in waiting:
-                one.close()
+    def test_a_namenode_that_is_down_or_silent_is_told_in_15_seconds(
+        self, unreachable: Future[tuple[dict[str, list[Any]], float]]
+    ) -> None:
+        found, hindered = unreachable.result()
         assert len(found) == 8
         for case, (kind, code, took) in found.items():
             assert (kind, code) == ("ConnectionError", errno.ENOTCONN), case
