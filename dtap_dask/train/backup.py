@@ -14,6 +14,7 @@ import numpy as np
 
 from dtap_dask.errors import JobError, OutputError, Problem
 from dtap_dask.loading.order.sharing import integer
+from dtap_dask.loading.reading.batch_source import ENDLESS
 from dtap_dask.train.loop import LoopDataset
 
 _FILE = "backup.npz"
@@ -48,19 +49,22 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
     number of batches between two saves; one more save is at the end of each epoch. What is saved replaces what was
     saved before in one step. `folder` is on a local filesystem or a mount.
 
-    Raises JobError for wrong arguments, where `data` is not what `load` returned (or `map`, `prefetch` or `repeat` made
-    of it), or does not begin where the saved model was; OutputError where the saved model has other variables.
+    Raises JobError for wrong arguments, where `data` is not what `load` returned (or `map`, `prefetch` or `repeat()`
+    made of it), or does not begin where the saved model was; OutputError where the saved model has other variables.
     """
 
     def __init__(self, folder: str | os.PathLike[str], data: LoopDataset, every: int = 1000):
         super().__init__()
-        place = getattr(getattr(data, "_hooks", None), "place", None)
-        if place is None:
+        hooks = getattr(data, "_hooks", None)
+        place = getattr(hooks, "place", None)
+        if hooks is None or place is None:
             raise JobError(Problem("data", "give what load(...) returned, or what map, prefetch or repeat made of it"))
+        if hooks.repeated and int(data.cardinality()) != ENDLESS:
+            raise JobError(Problem("data", "they are repeated a number of times; use `repeat()` and `steps_per_epoch`"))
         number = integer(every)
         if number is None or number < 1:
             raise JobError(Problem("every", f"{every!r} is not a positive number of batches, such as 1000"))
-        self._folder, self._place, self._every = _local(folder), place, number
+        self._folder, self._data, self._place, self._every = _local(folder), data, place, number
         self._next: Any = place.passes.next  # where training begins; None: where the data are
         self._begun: Any = None
         self._batches = 0  # trained since then
@@ -113,7 +117,7 @@ class Backup(keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def _of_data(self) -> bool:
         """Whether the epochs of Keras are those of the data, as they are unless it was given `steps_per_epoch`."""
-        return bool(self.params.get("steps") == self._place.source.cardinality(self._place.options))
+        return bool(self.params.get("steps") == int(self._data.cardinality()))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Remember the epoch."""

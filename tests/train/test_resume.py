@@ -191,12 +191,20 @@ class Stop(keras.callbacks.Callback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("steps", "together", "calls"), [(None, 1, (2, 4, 7)), (None, 3, (1, 2)), (5, 2, (2, 3, 4))])
+@pytest.mark.parametrize(
+    ("how", "calls"),
+    [
+        ({}, (2, 4, 7)),
+        ({"together": 3}, (1, 2)),
+        ({"steps": 5, "together": 2}, (2, 3, 4)),
+        ({"steps": 4, "together": 3}, (2, 3)),
+    ],
+)
 def test_training_continues_in_the_middle_and_at_the_end_of_epochs(
-    path: str, tmp_path: Path, steps: int | None, together: int, calls: tuple[int, ...]
+    path: str, tmp_path: Path, how: dict[str, Any], calls: tuple[int, ...]
 ) -> None:
     """Interrupted before Keras reports the end of an epoch, too; epochs of the data have 4 batches of 20 rows."""
-    how: dict[str, Any] = {"size": 20, "every": 1, "steps": steps, "together": together, "epochs": 2}
+    how = {"size": 20, "every": 1, "epochs": 2, **how}
     undisturbed = train(path, str(tmp_path / "undisturbed"), **how)
     for number in calls:
         folder = str(tmp_path / f"{number}")
@@ -244,6 +252,8 @@ def test_a_backup_of_another_place_or_model_is_refused(path: str, tmp_path: Path
         other.fit(data, verbose=0, shuffle=False, callbacks=[Backup(folder, data)])
     with pytest.raises(JobError, match="give what load"):
         Backup(folder, data.take(3))
+    with pytest.raises(JobError, match=r"data: they are repeated a number of times; use `repeat\(\)`"):
+        Backup(folder, data.repeat(2))
     for wrong in ({"every": 0}, {"every": 1.5}, {"folder": "gs://bucket/backup"}, {"folder": None}):
         with pytest.raises(JobError, match=r"(every|folder): .* is not"):
             Backup(**{"folder": folder, "data": data, **wrong})  # type: ignore[arg-type]
