@@ -25,6 +25,7 @@ from dtap_dask.features.steps.keyed import KEY_OPTIONS
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.registry import STEPS
 from dtap_dask.job.cluster.file import ClusterFile
+from dtap_dask.job.dashboard.metrics import OF_RUNS, OF_STAGES
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage.settings import ENVIRONMENT, Sections
@@ -195,6 +196,15 @@ def summary() -> Iterator[Row]:
         yield f"`{name}`", takes, passes, inverse, serving
 
 
+def metrics() -> Iterator[Row]:
+    """name, type, labels, description of every metric, as Prometheus shows them."""
+    for name, text, grows in OF_RUNS:
+        labels = "`run`, `job`, `state`" if name == "run_state" else "`run`, `job`"
+        yield f"`dtap_dask_{name}{'_total' * grows}`", "counter" if grows else "gauge", labels, text
+    for name, text in OF_STAGES:
+        yield f"`dtap_dask_{name}`", "gauge", "`run`, `job`, `stage`", text
+
+
 def commands() -> Iterator[Row]:
     """usage, help of every command."""
     # with the group's settings: a command keeps the help options that it is first asked for
@@ -274,6 +284,7 @@ TABLES = {
     "summary": Table(("step", "takes", "passes", "inverse", "serving", "twin in dask-ml or scikit-learn"), summary),
     "storage": Table(("setting", "type", "environment", "meaning"), storage),
     "cluster": Table(("key", "type", "meaning"), cluster),
+    "metrics": Table(("metric", "type", "labels", "meaning"), metrics),
     "manifest": Table(("key", "type", "meaning"), manifest),
     "commands": Table(("command", "what it does"), commands),
     "python": Table(("name", "argument", "default", "meaning"), python, named_by=2),

@@ -1,27 +1,6 @@
 """The runs' numbers at the scheduler's /metrics, beside Dask's own, where prometheus_client is installed there.
 
-Every metric has the labels `run` (its id) and `job` (its name); those of stages also `stage`. An ended run is listed
-until fifty others have published something.
-
-| metric | type | what |
-|---|---|---|
-| dtap_dask_run_state | gauge | 1, with the label `state`: waiting, running, done, failed, interrupted or cancelled |
-| dtap_dask_run_seconds | gauge | seconds since the start, until the end |
-| dtap_dask_run_seconds_left | gauge | seconds left at the average pace; absent while unknown, and after the end |
-| dtap_dask_run_silent_seconds | gauge | seconds since the driver last reported; absent after the end |
-| dtap_dask_run_workers | gauge | workers of the cluster |
-| dtap_dask_bytes_read_total | counter | bytes that tasks read |
-| dtap_dask_bytes_written_total | counter | bytes that tasks wrote |
-| dtap_dask_shards_planned | gauge | shards of the dataset; absent until the plan is sealed |
-| dtap_dask_shards_committed | gauge | finished shards |
-| dtap_dask_retries_total | counter | tasks that were started again |
-| dtap_dask_lost_workers_total | counter | workers lost during the run |
-| dtap_dask_stage_tasks | gauge | tasks planned |
-| dtap_dask_stage_tasks_done | gauge | tasks that have ended |
-| dtap_dask_stage_rows | gauge | source rows planned |
-| dtap_dask_stage_rows_done | gauge | source rows of the tasks that have ended |
-| dtap_dask_stage_bytes_done | gauge | bytes of source columns of the tasks that have ended |
-| dtap_dask_stage_seconds | gauge | seconds the stage has taken so far |
+All of them are listed in docs/cluster.md. An ended run is listed until fifty others have published something.
 """
 
 from __future__ import annotations
@@ -33,27 +12,27 @@ from typing import Any
 from dtap_dask.job.dashboard.board import Board, ObservedRun
 from dtap_dask.job.status.snapshot import Stage
 
-# name, its description in /metrics, whether it only grows
-_OF_RUNS = (
-    ("run_state", "1, with the run's state as a label", False),
+# Name, description, whether it only grows: those of runs have the labels `run` and `job`, those of stages `stage`, too.
+OF_RUNS = (
+    ("run_state", "1, with the label state: waiting, running, done, failed, interrupted or cancelled", False),
     ("run_seconds", "Seconds since the start, until the end", False),
-    ("run_seconds_left", "Seconds left at the average pace", False),
-    ("run_silent_seconds", "Seconds since the driver last reported", False),
+    ("run_seconds_left", "Seconds left at the average pace; absent while unknown, and after the end", False),
+    ("run_silent_seconds", "Seconds since the driver last reported; absent after the end", False),
     ("run_workers", "Workers of the cluster", False),
     ("bytes_read", "Bytes that tasks read", True),
     ("bytes_written", "Bytes that tasks wrote", True),
-    ("shards_planned", "Shards of the dataset", False),
+    ("shards_planned", "Shards of the dataset; absent until they are planned", False),
     ("shards_committed", "Finished shards", False),
     ("retries", "Tasks that were started again", True),
     ("lost_workers", "Workers lost during the run", True),
 )
-_OF_STAGES = (
+OF_STAGES = (
     ("stage_tasks", "Tasks planned"),
     ("stage_tasks_done", "Tasks that have ended"),
     ("stage_rows", "Source rows planned"),
     ("stage_rows_done", "Source rows of the tasks that have ended"),
     ("stage_bytes_done", "Bytes of source columns of the tasks that have ended"),
-    ("stage_seconds", "Seconds the stage has taken so far"),
+    ("stage_seconds", "Seconds that the stage has taken so far"),
 )
 
 
@@ -84,7 +63,7 @@ class Metrics:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         runs, now = list(self._boards[-1]) if self._boards else [], time.time()
-        for name, text, grows in _OF_RUNS:
+        for name, text, grows in OF_RUNS:
             labels = ["run", "job", "state"] if name == "run_state" else ["run", "job"]
             family = (CounterMetricFamily if grows else GaugeMetricFamily)(f"dtap_dask_{name}", text, labels=labels)
             for run in runs:
@@ -93,7 +72,7 @@ class Metrics:
                     state = [run.published.state] if name == "run_state" else []
                     family.add_metric([run.published.id, run.published.name, *state], value)
             yield family
-        for name, text in _OF_STAGES:
+        for name, text in OF_STAGES:
             family = GaugeMetricFamily(f"dtap_dask_{name}", text, labels=["run", "job", "stage"])
             for run in runs:
                 for stage in run.published.stages:

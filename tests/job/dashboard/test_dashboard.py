@@ -21,6 +21,7 @@ from distributed import Client, LocalCluster
 
 import dtap_dask
 from browser import Browser
+from dtap_dask.docs import pages
 from dtap_dask.job.dashboard import install, metrics, page_link
 from dtap_dask.job.dashboard.board import MOMENTS_KEPT, RUNS_KEPT, Board, History, ObservedRun
 from dtap_dask.job.dashboard.page import render, short
@@ -342,7 +343,7 @@ def test_metrics(watched: Client) -> None:
     assert 'dtap_dask_run_state{job="taxi-tips",run="over",state="done"} 1.0' in text
     assert not re.search(r'dtap_dask_run_(seconds_left|silent_seconds){[^}]*run="over"', text)
     shown = dict(re.findall(r"^# TYPE (dtap_dask_\w+) (\w+)$", text, re.MULTILINE))
-    documented = dict(re.findall(r"^\| (dtap_dask_\w+) \| (\w+) \|", metrics.__doc__ or "", re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(dtap_dask_\w+)` \| (\w+) \|", pages.page("cluster"), re.MULTILINE))
     assert shown == documented
 
 
