@@ -24,7 +24,7 @@ from dtap_dask.job.running.run_folder import RunFolder
 from dtap_dask.job.running.session import OpenExecutor, RunSession, dask_executor
 from dtap_dask.job.running.sources import refuse_replaced, write_sources
 from dtap_dask.job.running.stages import Stages, expected_stages, task_context
-from dtap_dask.job.running.summary import report_summary
+from dtap_dask.job.running.summary import report_finished, report_summary
 from dtap_dask.job.status.comparison import compare, forecast_run, write_comparisons
 from dtap_dask.job.status.displays import open_display
 from dtap_dask.job.status.folder import read_run
@@ -105,8 +105,7 @@ def carry_out(
         if finished is not None:
             refuse_replaced(folder.store, SOURCES, plan)
             refuse_differing(finished, folder.store)
-            report.note(f"{folder.store.url} is finished already; nothing was left to do.")
-            report.finish("done", report.snapshot.note, 0)
+            report_finished(report, job, finished, folder.store, time.monotonic() - started)
             return finished
         return _Run(session, plan, folder, intent, report).produce(options.probe, started)
 

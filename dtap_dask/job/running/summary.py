@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from dtap_dask.job.dataset import summary
+from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.running.stages import Stages
 from dtap_dask.job.status.comparison import ForecastComparison, comparison_lines
 from dtap_dask.job.status.hints import load_call, output_command
+from dtap_dask.job.status.reporter import RunReporter
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.storage import Store
 from dtap_dask.words import count, human
@@ -19,8 +22,7 @@ def report_summary(
 ) -> None:
     """Report the main numbers of the dataset and of the run, and what may be done next; the run is done then."""
     plan, report = run.plan, run.report
-    url = plan.job.output.path.rstrip("/") or "/"
-    for line in manifest.in_words(url).splitlines():
+    for line in manifest.in_words(_path(plan.job)).splitlines():
         report.note(line)
     for line in comparison_lines(compared):
         report.note(line)
@@ -43,9 +45,25 @@ def report_summary(
         f"Next: look at it, `{output_command('show', store, job.storage, job.secrets)}`, and in Python train on it, "
         f"`model.fit({load_call(store, job.storage, job.secrets, split)})`"
     )
-    done = {"path": url, "seconds": round(seconds, 3), "source_rows": rows, "stages": stages}
+    done = {"source_rows": rows, "stages": stages, "forecast": [asdict(one) for one in compared]}
     read = {"bytes_needed": needed, "bytes_read": columns, "footer_bytes_read": footers}
-    report.succeed({**done, **read, **summary(manifest), "forecast": [asdict(one) for one in compared]})
+    report.succeed({**_outcome(job, manifest, seconds), **done, **read})
+
+
+def report_finished(report: RunReporter, job: Job, manifest: Manifest, store: Store, seconds: float) -> None:
+    """Report that an earlier run has written the dataset already; the run is done then."""
+    report.note(f"{store.url} is finished already; nothing was left to do.")
+    report.succeed(_outcome(job, manifest, seconds))
+
+
+def _outcome(job: Job, manifest: Manifest, seconds: float) -> dict[str, Any]:
+    """The outcome of a run for programs, in which nothing was read or written."""
+    read = {"source_rows": 0, "stages": {}, "bytes_needed": 0, "bytes_read": 0, "footer_bytes_read": 0}
+    return {"path": _path(job), "seconds": round(seconds, 3), **read, **summary(manifest), "forecast": []}
+
+
+def _path(job: Job) -> str:
+    return job.output.path.rstrip("/") or "/"
 
 
 def _nothing_in(splits: Sequence[str]) -> str:

@@ -203,10 +203,14 @@ def test_a_failed_overwrite_leaves_the_old_dataset(job: Document) -> None:
     assert digests(Path(job["output"]["path"])) == before
 
 
-def test_resume_of_a_finished_run_does_nothing(job: Document) -> None:
+def test_resume_of_a_finished_run_does_nothing(job: Document, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = run_in_process(job)
     before = digests(Path(job["output"]["path"]))
-    assert run_in_process(job, resume=True) == manifest
+    assert run_in_process(job, resume=True, progress="json") == manifest
+    note, done = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (note["event"], note["text"][-45:]) == ("note", " is finished already; nothing was left to do.")
+    assert (done["event"], done["source_rows"], done["stages"]) == ("done", 0, {})
+    assert (done["path"], done["fingerprint"]) == (job["output"]["path"], manifest.fingerprint)
     assert digests(Path(job["output"]["path"])) == before
 
 
