@@ -13,6 +13,7 @@ from dtap_dask.loading.mixture.source import MixturePosition, MixtureSource
 from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.records import columns
 from dtap_dask.train.forms import as_it_is
+from dtap_dask.train.mapped import mapped
 from dtap_dask.train.passes import Passes
 
 OPEN = 2  # passes of components in place; there is no way to know which of them were given up
@@ -36,12 +37,11 @@ class ChunkPasses(Passes):
             chunks = tf.data.Dataset.from_generator(self._called("_staged", [self._gone()]), output_signature=signature)
         else:
             start, after = self._called("_start", 0), self._called("_next", self._gone())
-            begin = as_it_is(lambda _: tf.numpy_function(start, [], tf.int64))
-            following = as_it_is(lambda number: tf.numpy_function(after, [number], dtypes))
-            passes = tf.data.Dataset.range(1).map(begin)
+            passes = mapped(tf.data.Dataset.range(1), lambda _: tf.numpy_function(start, [], tf.int64))
             numbers = passes.flat_map(as_it_is(lambda number: tf.data.Dataset.from_tensors(number).repeat()))
-            chunks = numbers.map(following).take_while(as_it_is(lambda failure, *_: tf.not_equal(failure, _END)))
-        return chunks.map(as_it_is(self._structured), num_parallel_calls=self._threads)
+            following = mapped(numbers, lambda number: tf.numpy_function(after, [number], dtypes))
+            chunks = following.take_while(as_it_is(lambda failure, *_: tf.not_equal(failure, _END)))
+        return mapped(chunks, self._structured, self._threads)
 
     def _next(self, number: int) -> list[Any]:
         """The next chunk of a pass; one that nobody has read from for long is opened again."""

@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from dtap_dask.errors import DtapError
@@ -25,7 +27,8 @@ from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.loading.reading.source import RowSource
 from dtap_dask.train import ending
 from dtap_dask.train.clock import StepClock
-from dtap_dask.train.forms import ColumnForm, Form, RecordForm, as_it_is
+from dtap_dask.train.forms import ColumnForm, Form, RecordForm
+from dtap_dask.train.mapped import mapped
 
 # Windows decoded in parallel, if there are as many processors. Autotune would choose the same; it is off, see load.
 DECODERS = 4
@@ -151,25 +154,28 @@ class WindowPasses(Passes):
 
     def windows(self) -> tf.data.Dataset:
         """See Passes."""
-        number = tf.TensorSpec([], tf.int64)
+        spec = tf.TensorSpec([None, 2], tf.int64)
         if self._source.cache is None:
-            called = self._called("_begin", (0, 1))
-            begin = as_it_is(lambda _: tf.numpy_function(called, [], [tf.int64, tf.int64]))
-            passes = tf.data.Dataset.range(1).map(begin)
+            begin = self._called("_begin", _ONE_PIECE)
+            passes = mapped(tf.data.Dataset.range(1), lambda _: _numbers(begin, spec))
         else:  # the generator notices when an iterator is given up; it also makes TensorFlow return memory all the time
-            passes = tf.data.Dataset.from_generator(self._called("_pass", ((0, 1),)), output_signature=(number, number))
-        pieces, read = passes.flat_map(as_it_is(_numbered)), self._called("_read", self._gone())
+            passes = tf.data.Dataset.from_generator(self._called("_pass", [_ONE_PIECE]), output_signature=spec)
+        read = self._called("_read", self._gone())
 
-        def loaded(number: tf.Tensor, piece: tf.Tensor) -> Any:
-            return self._structured(*tf.numpy_function(read, [number, piece], [tf.string, *self._form.dtypes]))
+        def loaded(piece: tf.Tensor) -> Any:
+            return self._structured(*tf.numpy_function(read, [piece], [tf.string, *self._form.dtypes]))
 
-        return pieces.map(as_it_is(loaded), num_parallel_calls=self._threads)
+        return mapped(passes.unbatch(), loaded, self._threads)
 
-    def _begin(self) -> tuple[int, int]:
-        """Begin a pass: its number, and that of its pieces."""
-        number = self._start()
+    def _begin(self) -> npt.NDArray[np.int64]:
+        """Begin a pass: its pieces."""
+        return self._pieces(self._start())
+
+    def _pieces(self, number: int) -> npt.NDArray[np.int64]:
+        """The number of a pass and that of each of its pieces, [pieces, 2]."""
         self._unread[number] = len(self._opened(number))
-        return number, self._unread[number]
+        pieces = np.arange(self._unread[number])
+        return np.stack([np.full_like(pieces, number), pieces], axis=1)
 
     def _opened(self, number: int) -> ReaderPass:
         """A pass; one in place that nobody has read from for long is opened again."""
@@ -180,11 +186,11 @@ class WindowPasses(Passes):
                     del self._open[min(self._open)]
             return self._open[number]
 
-    def _pass(self) -> Iterator[tuple[int, int]]:
+    def _pass(self) -> Iterator[npt.NDArray[np.int64]]:
         """`_begin` for a pass that must be closed if the iterator is given up."""
-        number, count = self._begin()
+        number = self._start()
         try:
-            yield number, count
+            yield self._pieces(number)
         except GeneratorExit:
             self._close(number)
             raise
@@ -204,16 +210,19 @@ class WindowPasses(Passes):
             del self._unread[number]
             self._close(number)
 
-    def _read(self, number: int, piece: int) -> list[Any]:
-        """What was wrong, if anything, and the arrays of a piece."""
+    def _read(self, numbers: npt.NDArray[np.int64]) -> list[Any]:
+        """What was wrong, if anything, and the arrays of a piece, by the numbers of its pass and its own, [2]."""
+        number, piece = numbers.tolist()
         try:
-            return self._found(number, self._form.arrays(self._opened(int(number)), int(piece)))
+            return self._found(number, self._form.arrays(self._opened(number), piece))
         except DtapError as error:
             return self._failed(error)
         finally:
-            self._was_read(int(number))
+            self._was_read(number)
 
 
-def _numbered(number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    """The pieces of a pass. No `map` is within `flat_map`, as TensorFlow would optimize it anew in every epoch."""
-    return tf.data.Dataset.from_tensor_slices((tf.fill([count], number), tf.range(count)))
+_ONE_PIECE = np.zeros((1, 2), np.int64)  # of the passes of an object that is gone
+
+
+def _numbers(begin: Callable[..., Any], spec: tf.TensorSpec) -> tf.Tensor:
+    return tf.ensure_shape(tf.numpy_function(begin, [], spec.dtype), spec.shape)
