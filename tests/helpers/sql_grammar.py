@@ -8,6 +8,7 @@ it away. Whether an expression makes sense is not known here: those that are ref
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
 
 import pyarrow as pa
@@ -22,6 +23,14 @@ from dtap_dask.lake.sql.types import MAX_PRECISION, Family, family
 from sql_rows import COLUMNS, WORDS, make_batch
 
 SCHEMA = make_batch(0).schema
+
+
+@lru_cache(1000)
+def compiled(sql: str) -> Expression:
+    """The expression; terms are made of others, and with the types of others."""
+    return compile_sql(sql, SCHEMA)
+
+
 TARGETS = [
     "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT",
     "DOUBLE", "DECIMAL(4,1)", "DECIMAL(9,2)", "DECIMAL(18,3)", "DECIMAL(18,0)", "DECIMAL(38,0)", "DECIMAL(38,10)",
@@ -81,14 +90,14 @@ class Grammar:
     def __init__(self, seed: int):
         self.random = Random(seed)
         self.refused = 0
-        self.columns = [Term(name, name, compile_sql(name, SCHEMA).type) for name in COLUMNS]
+        self.columns = [Term(name, name, compiled(name).type) for name in COLUMNS]
 
     def expression(self) -> tuple[Term, Expression]:
         """A term of up to three operators deep, and the expression it is for us."""
         while True:
             term = self.random.choice(_RULES)(self, self.random.choice((1, 1, 2, 2, 3)))
             if term is not None:
-                return term, compile_sql(term.ours, SCHEMA)
+                return term, compiled(term.ours)
 
     def pick(self, *choices: str) -> str:
         return self.random.choice(choices)
@@ -112,12 +121,12 @@ class Grammar:
 
     def literal(self, kind: str) -> Term:
         text = self.pick(*LITERALS.get(kind, ["NULL"]))
-        return Term(text, text, compile_sql(text, SCHEMA).type, constant=True)
+        return Term(text, text, compiled(text).type, constant=True)
 
     def made(self, ours: str, theirs: str) -> Term | None:
         """The term, NaN being NULL in DuckDB's text; None if we refuse it."""
         try:
-            expression = compile_sql(ours, SCHEMA)
+            expression = compiled(ours)
         except ExpressionError:
             self.refused += 1
             return None
@@ -228,7 +237,7 @@ class Grammar:
         if made is None or (name in ("coalesce", "greatest", "least") and clash(*args)):
             return None
         try:
-            nodes = [compile_sql(arg.ours, SCHEMA).tree for arg in args]
+            nodes = [compiled(arg.ours).tree for arg in args]
             wanted, _ = function.types(name, nodes)
         except ExpressionError:  # another function under the same name for these arguments
             wanted = tuple(arg.type for arg in args)

@@ -132,8 +132,8 @@ class DuckDB:
         except ROW_ERRORS as error:
             if "Unimplemented" in str(error):
                 raise
-            dtype, found = self._values_of_good_rows(sql)
-            for row in [row for row, value in enumerate(found) if value is None]:
+            dtype, found, failed = self._values_of_good_rows(sql)
+            for row in failed:
                 try:
                     dtype, values = self._fetch(f"SELECT {sql} AS x FROM rows WHERE id = {row}")
                     found[row] = values[0]
@@ -141,17 +141,22 @@ class DuckDB:
                     found[row] = Failed(error)
             return dtype, found
 
-    def _values_of_good_rows(self, sql: str) -> tuple[pa.DataType, list[Any]]:
-        """The value of each row that has one; None for the others, and for all where DuckDB has no try()."""
+    def _values_of_good_rows(self, sql: str) -> tuple[pa.DataType, list[Any], list[int]]:
+        """Values, and the rows that have none: all where DuckDB has no try(). They are not null either."""
         try:
-            dtype, found = self._fetch(f"SELECT try({sql}) AS x FROM rows ORDER BY id")
+            table = self._table(f"SELECT try({sql}) AS x, try(({sql}) IS NULL) AS no FROM rows ORDER BY id")
         except duckdb.Error:
-            return pa.null(), [None] * self.rows
-        return (pa.null() if all(value is None for value in found) else dtype), found
+            return pa.null(), [None] * self.rows, [*range(self.rows)]
+        found, null = canonical(table["x"].combine_chunks()), table["no"].to_pylist()
+        failed = [row for row, value in enumerate(found) if value is None and not null[row]]
+        return (pa.null() if all(value is None for value in found) else table["x"].type), found, failed
 
     def _fetch(self, query: str) -> tuple[pa.DataType, list[Any]]:
-        values = self.database.sql(query).to_arrow_table()["x"].combine_chunks()
+        values = self._table(query)["x"].combine_chunks()
         return values.type, canonical(values)
+
+    def _table(self, query: str) -> pa.Table:
+        return self.database.sql(query).to_arrow_table()
 
 
 ROW_ERRORS = (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException)

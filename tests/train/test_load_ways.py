@@ -263,7 +263,7 @@ def service() -> Iterator[str]:
     """The address of a tf.data service of two workers."""
     dispatcher = tf.data.experimental.service.DispatchServer()
     address = dispatcher.target.removeprefix("grpc://")
-    config = tf.data.experimental.service.WorkerConfig(dispatcher_address=address)
+    config = tf.data.experimental.service.WorkerConfig(dispatcher_address=address, heartbeat_interval_ms=20)
     workers = [tf.data.experimental.service.WorkerServer(config) for _ in range(2)]
     yield dispatcher.target
     for worker in workers:

@@ -75,8 +75,10 @@ FEATURES = [
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
+    """A worker in a thread, to which everything is sent as to one in another process."""
+    options = {"processes": False, "protocol": "tcp", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster,
         Client(cluster) as client,
     ):
         yield client
