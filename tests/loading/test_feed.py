@@ -34,6 +34,12 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", WINDOW)
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A dataset for loops that take long."""
+    return write(tmp_path_factory.mktemp("data"), [ROWS // 4] * 2, Layout("blocks", 16), PLAIN)
+
+
 def slowed(function: Callable[..., Any], seconds: float = SLOW) -> Callable[..., Any]:
     def slow(*args: Any, **options: Any) -> Any:
         time.sleep(seconds)
@@ -70,11 +76,11 @@ def test_the_stage_that_is_slow_is_the_bottleneck(path: str, monkeypatch: pytest
 
 
 def test_batches_that_the_loops_own_thread_makes_slowly_are_decoding(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    short: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SLOWED["disk"](monkeypatch)
     monkeypatch.setattr(module, "delivered", slowed(module.delivered, 5 * SLOW))
-    found = finished(batches(path, batch_size=SIZE))
+    found = finished(batches(short, batch_size=SIZE))
     assert (found["bottleneck"], found["waiting"] > 0.5) == ("decode", True)
 
 
@@ -95,10 +101,10 @@ def test_shards_that_have_to_be_fetched_are_remote(path: str, tmp_path: Path, mo
 
 @pytest.mark.parametrize("stage", SLOWED)
 def test_a_slow_loop_does_not_wait_and_has_no_bottleneck(
-    path: str, monkeypatch: pytest.MonkeyPatch, stage: str
+    short: str, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     SLOWED[stage](monkeypatch)
-    found = finished(batches(path, batch_size=SIZE), step=4 * SLOW)
+    found = finished(batches(short, batch_size=SIZE), step=4 * SLOW)
     assert found["bottleneck"] is None
     assert found["waiting"] < 0.1
     assert found["stages"][stage] > 0

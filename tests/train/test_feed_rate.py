@@ -28,7 +28,7 @@ from numbered_rows import PLAIN, write
 from waiting import until
 
 SIZE = WINDOW = 8
-ROWS = 24 * SIZE
+ROWS = 12 * SIZE
 SLOW = 0.05  # seconds
 
 
@@ -114,7 +114,7 @@ def test_plain_loops_know_what_they_wait_for(path: str, monkeypatch: pytest.Monk
     found = data.stats()
     assert found["bottleneck"] == stage.split(maxsplit=1)[0]
     assert found["waiting"] > 0.5
-    assert (found["batches"], found["rows"]) == (len(sizes), sum(sizes)) == (24, ROWS)
+    assert (found["batches"], found["rows"]) == (len(sizes), sum(sizes)) == (12, ROWS)
     assert found["queues"] == {"records": 0, "decoded": 0, "ready": None}
     assert found["bytes"] == sum(file.stat().st_size for file in Path(path).glob("train/*"))
 
@@ -135,7 +135,7 @@ def test_a_slow_plain_loop_does_not_wait(path: str) -> None:
 @pytest.mark.parametrize(
     ("feed", "step", "at_once", "least", "most"),
     [
-        (SLOW, 0, 1, 0.6, 1),
+        (2 * SLOW, 0, 1, 0.6, 1),
         (0, 2 * SLOW, 1, 0, 0.1),
         (0, 2 * SLOW, 4, 0, 0.1),
         (2 * SLOW, SLOW, 1, 0.3, 0.6),  # half of the time, were there nothing else
@@ -209,7 +209,7 @@ def test_epochs_and_iterators_are_measured_by_themselves(path: str, monkeypatch:
     assert all(rate < SIZE / 0.01 for rate in again["rows_per_second"])
     other = loaded(path, seed=1)
     assert fitted(model, other)["rows_per_second"][0] > 0
-    assert other.stats()["batches"] == 24
+    assert other.stats()["batches"] == 12
 
 
 @pytest.mark.parametrize("way", [load, batches])

@@ -238,10 +238,10 @@ def test_values_that_never_repeat_are_expected_to_go_on_so() -> None:
 
 
 @pytest.mark.parametrize("exponent", [0, 0.5, 0.8, 1.05, 1.3])
-@pytest.mark.parametrize("words", [30_000, 300_000, 3_000_000])
+@pytest.mark.parametrize("words", [7_500, 75_000, 750_000])
 def test_distinct_values_of_ten_times_the_rows(exponent: float, words: int) -> None:
     """From all values alike to Zipf's law with a short tail."""
-    random, rows = np.random.default_rng(0), 2_000_000
+    random, rows = np.random.default_rng(0), 500_000
     chances = np.cumsum(np.arange(1, words + 1, dtype=np.float64) ** -exponent)
     values = np.searchsorted(chances / chances[-1], random.random(rows))
     found = expected_distinct(tally_of(values[: rows // 10]), rows // 10, rows)
