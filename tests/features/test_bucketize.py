@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import lru_cache
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -86,13 +89,21 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("fan_in", [2, 8, 1000])
-def test_a_thousand_merged_summaries_keep_ranks_within_a_thousandth(order, fan_in):
+@lru_cache(1)
+def a_thousand_summaries(order):
+    """Sorted values, and summaries of unequal parts of them, pickled."""
     values = ORDERS[order](np.random.default_rng(5), 2_000_000)
     sizes = np.random.default_rng(6).dirichlet(np.full(1000, 0.3)) * (len(values) - 1000) + 1
     ends = np.cumsum(sizes).astype(int)[:-1]
-    found = tree([summary(part) for part in np.split(values, ends)], fan_in)
+    parts = [summary(part) for part in np.split(values, ends)]
+    return np.sort(values), pickle.dumps(parts)
+
+
+@pytest.mark.parametrize("fan_in", [2, 8, 1000])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_thousand_merged_summaries_keep_ranks_within_a_thousandth(order, fan_in):
+    values, parts = a_thousand_summaries(order)
+    found = tree(pickle.loads(parts), fan_in)
     assert found.count == len(values)
     assert worst_rank_error(found, values) <= 0.001
     assert sum(len(each.points) for each in found.summaries) <= POINTS * 8 * 4
