@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dtap_dask.errors import DataError, DtapError
 from dtap_dask.job.execution.dask_executor import DaskExecutor
 from dtap_dask.job.execution.executor import FAN_IN, Executor, LoopExecutor, UnexpectedError
+from property_tests import examples
 
 NAMES = ("fit", "merge-fit", "finish-fit")
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -73,6 +74,7 @@ def failing(count: int) -> st.SearchStrategy[tuple[int, str] | None]:
 
 
 @given(data=st.data(), count=st.integers(0, 3 * FAN_IN))
+@examples(0.4)
 def test_each_gives_the_same_on_dask_as_in_a_loop(client: Client, data: st.DataObject, count: int) -> None:
     bad = data.draw(failing(count))
     expected, loop_ended = each(LoopExecutor(), count, bad)
@@ -86,6 +88,7 @@ def test_each_gives_the_same_on_dask_as_in_a_loop(client: Client, data: st.DataO
 
 
 @given(data=st.data(), count=st.integers(1, FAN_IN**2 + 2), bad_merge=st.none() | st.sampled_from([*ERRORS]))
+@examples(0.4)
 def test_a_tree_is_merged_the_same_way_on_dask_as_in_a_loop(
     client: Client, data: st.DataObject, count: int, bad_merge: str | None
 ) -> None:
