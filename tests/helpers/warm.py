@@ -3,8 +3,8 @@
 `python()` is a command that takes the arguments of Python's own: `-m MODULE`, `-c CODE` or a file, and what follows.
 It hands these, its environment, folder, standard streams and network namespace to a server, whose fork does the work
 and ends as any interpreter does. Signals are passed on to the fork; where the command is killed, the fork is killed.
-Worker processes of a fork are spawned as a user's are. Not for tests of how programs start, end on a terminal, or find
-their streams closed.
+Worker processes of its nannies are forks of it, too (`--workers`, `dask worker`). Not for tests of how programs
+and their workers start, end on a terminal, or find their streams closed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from multiprocessing import forkserver, util
 from pathlib import Path
 
 _IMPORTED = """
@@ -52,11 +53,21 @@ os._exit(status)
 """
 
 
-@functools.cache
 def python() -> str:
-    """The command. The server is started at the first call, and ends with this process."""
-    folder = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp"))  # a socket's path is short
-    address = str(folder / "socket")
+    """The command."""
+    return str(folder() / "python")
+
+
+def path() -> str:
+    """What PATH is where `dtap-dask`, `dask` and `python` are to start at once."""
+    return os.pathsep.join((str(folder()), str(Path(sys.executable).parent), os.environ["PATH"]))
+
+
+@functools.cache
+def folder() -> Path:
+    """The folder with these commands. The server is started at the first call, and ends with this process."""
+    place = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp"))  # a socket's path is short
+    address = str(place / "socket")
     server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdin is not None
     assert server.stdout is not None
@@ -66,14 +77,17 @@ def python() -> str:
         for line in lines:
             line.close()
         server.wait()
-        shutil.rmtree(folder)
+        shutil.rmtree(place)
 
     atexit.register(end)
     assert lines[1].readline() == b"ready\n"
-    command = folder / "python"
-    command.write_text(_COMMAND.format(python=sys.executable, address=address))
-    command.chmod(0o755)
-    return str(command)
+    commands = {"python": _COMMAND.format(python=sys.executable, address=address)}
+    for name, module in {"dtap-dask": "dtap_dask", "dask": "dask"}.items():
+        commands[name] = f'#!/bin/sh\nexec {place}/python -m {module} "$@"\n'
+    for name, text in commands.items():
+        (place / name).write_text(text)
+        (place / name).chmod(0o755)
+    return place
 
 
 class Server:
@@ -168,6 +182,8 @@ def adopt(request: bytes) -> list[str]:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if "--workers" in words or ("worker" in words and "--no-nanny" not in words):
+        fork_workers()
     tempfile.tempdir = None
     dask.config.refresh()
     sys.path[0] = folder if words[0] == "-m" else ""
@@ -175,6 +191,30 @@ def adopt(request: bytes) -> list[str]:
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(line_buffering=stream.isatty())  # type: ignore[union-attr]
     return list(words)
+
+
+def fork_workers() -> None:
+    """Let nannies take worker processes from multiprocessing's fork server, which becomes a fork of this process."""
+    spawn = util.spawnv_passfds
+
+    def start(path: str, arguments: list[str], passed: list[int]) -> int:
+        if "forkserver" not in arguments[-1]:
+            return int(spawn(path, arguments, passed))
+        pid = os.fork()
+        if pid == 0:
+            for number in map(int, os.listdir("/proc/self/fd")):
+                if number > 2 and number not in passed:
+                    with contextlib.suppress(OSError):  # the folder that was listed
+                        os.close(number)
+            with contextlib.suppress(SystemExit):
+                forkserver.main(*passed, [])
+            os._exit(0)
+        return pid
+
+    os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "forkserver"
+    util.spawnv_passfds = start
+    forkserver.ensure_running()
+    util.spawnv_passfds = spawn
 
 
 def become(words: list[str]) -> None:

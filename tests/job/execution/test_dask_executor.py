@@ -132,7 +132,8 @@ def test_a_task_that_kills_every_worker_is_named(client: Client) -> None:
         DaskExecutor(client).each("write", die, [(0,)], lambda *_: None)
 
 
-def test_no_scheduler_is_one_clear_error() -> None:
+def test_no_scheduler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtap_dask.job.cluster.client.WAIT_SECONDS", 1.0)
     options = ClusterOptions(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"), open_client(options):
         pass

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,8 +261,8 @@ def test_what_cannot_be_found_is_told(place: Path, cluster: DaskProcesses, monke
 
 def pasted(text: str) -> list[subprocess.CompletedProcess[str]]:
     """What the commands do that a text shows between backticks, in a shell in the current folder."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": HANG, "env": {**os.environ, "PATH": path}}
+    environment = {**os.environ, "PATH": warm.path()}
+    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": HANG, "env": environment}
     commands = [command for command in re.findall("`([^`]+)`", text) if "dtap-dask" in command]
     return [subprocess.run(["bash", "-c", command], check=False, **run) for command in commands]
 

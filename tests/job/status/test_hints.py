@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from distributed import Client
 
 import dtap_dask
+import warm
 from documents import Document
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.secrets import Secrets
@@ -61,8 +61,8 @@ def test_the_hints_of_a_run(
 
 
 def in_a_shell(command: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "PATH": path}}
+    environment = {**os.environ, "PATH": warm.path()}
+    run: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "env": environment}
     return subprocess.run(["bash", "-c", command], check=True, **run)
 
 
