@@ -17,7 +17,6 @@ from dtap_dask.train.mapped import mapped
 from dtap_dask.train.passes import Passes
 
 OPEN = 2  # passes of components in place; there is no way to know which of them were given up
-_END = b"end"  # in place of what was wrong with a chunk: there is none
 
 
 class ChunkPasses(Passes):
@@ -39,18 +38,17 @@ class ChunkPasses(Passes):
             start, after = self._called("_start", 0), self._called("_next", self._gone())
             passes = mapped(tf.data.Dataset.range(1), lambda _: tf.numpy_function(start, [], tf.int64))
             numbers = passes.flat_map(as_it_is(lambda number: tf.data.Dataset.from_tensors(number).repeat()))
-            following = mapped(numbers, lambda number: tf.numpy_function(after, [number], dtypes))
-            chunks = following.take_while(as_it_is(lambda failure, *_: tf.not_equal(failure, _END)))
+            chunks = mapped(numbers, lambda number: tf.numpy_function(after, [number], dtypes), ends=True)
         return mapped(chunks, self._structured, self._threads)
 
     def _next(self, number: int) -> list[Any]:
-        """The next chunk of a pass; one that nobody has read from for long is opened again."""
+        """The next chunk of a pass, which is opened again if nobody read from it for long. StopIteration after the last."""
         with self._lock:
             found = self._open.pop(number, None) or self._chunks(number)
             self._open[number] = found
             while len(self._open) > OPEN:
                 del self._open[next(iter(self._open))]
-        return next(found, None) or [_END, *self._form.none()]
+        return next(found)
 
     def _staged(self) -> Iterator[tuple[Any, ...]]:
         yield from map(tuple, self._chunks(self._start()))

@@ -14,18 +14,21 @@ ON_ONE_DEVICE = "experimental_ints_on_device"
 _Map: Any = map_op._ParallelMapDataset
 
 
-def mapped(data: tf.data.Dataset, function: Callable[..., Any], threads: int | None = None) -> tf.data.Dataset:
+def mapped(
+    data: tf.data.Dataset, function: Callable[..., Any], threads: int | None = None, *, ends: bool = False
+) -> tf.data.Dataset:
     """`data.map(function)`, in order; with `threads` that many elements are made at the same time.
 
-    The function is traced as it is, without AutoGraph.
+    If it `ends`, StopIteration in Python ends the data, which is an error otherwise. The function is traced as it is,
+    without AutoGraph.
     """
-    return _MappedDataset(data, tf.autograph.experimental.do_not_convert(function), threads)
+    return _MappedDataset(data, tf.autograph.experimental.do_not_convert(function), threads, ends)
 
 
 class _MappedDataset(_Map):  # type: ignore[misc]
     """TensorFlow's own dataset of this kind, whose function has the attribute."""
 
-    def __init__(self, data: tf.data.Dataset, function: Callable[..., Any], threads: int | None):
+    def __init__(self, data: tf.data.Dataset, function: Callable[..., Any], threads: int | None, ends: bool):
         self._input_dataset = data
         self._map_func = structured_function.StructuredFunctionWrapper(
             function, self._transformation_name(), dataset=data, defun_kwargs={ON_ONE_DEVICE: True}
@@ -35,6 +38,7 @@ class _MappedDataset(_Map):  # type: ignore[misc]
             "input_dataset": tf.data.experimental.to_variant(data),
             "other_arguments": made.captured_inputs,
             "f": made,
+            "preserve_cardinality": not ends,
             **self._flat_structure,
         }
         if threads is None:

@@ -1,4 +1,4 @@
-"""TensorFlow's internals on which loop.py, clock.py and ending.py of train/ depend, to be run with every release of it.
+"""TensorFlow's internals on which loop.py, clock.py, mapped.py and ending.py of train/ depend; run with every release.
 
 A failure here names what a release has changed; the tests of `load` then show what it means for users.
 """
@@ -10,14 +10,18 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
+from dtap_dask.features.info import FeatureInfo
+from dtap_dask.loading.columns import _of_matrix
 from dtap_dask.loading.feed import FeedTotals, LoopMeter
 from dtap_dask.train import ending
 from dtap_dask.train.clock import GraphNumbers, StepClock, TimedIterator
 from dtap_dask.train.loop import LoopDataset, LoopHooks, _PlainIterator
+from dtap_dask.train.mapped import ON_ONE_DEVICE, mapped
 from waiting import until
 
 OWN = type(iter(tf.data.Dataset.range(0)))
@@ -108,6 +112,41 @@ def test_datasets_have_a_variant_and_tools_look_for_these_attributes() -> None:
     assert batched._input_dataset is data
     assert int(batched._batch_size) == 2
     assert batched._drop_remainder is not None
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+def test_functions_of_maps_are_on_one_device(threads: int | None) -> None:
+    """TensorFlow does not optimize those anew for every iterator; results are those of Dataset.map."""
+    data = tf.data.Dataset.range(5)
+    made: Any = mapped(data, lambda n: {"n": n, "half": n / 2}, threads)
+    assert made._functions()[0].function.function_def.attr[ON_ONE_DEVICE].b
+    assert made.element_spec == data.map(lambda n: {"n": n, "half": n / 2}).element_spec
+    assert [(int(one["n"]), float(one["half"])) for one in made] == [(n, n / 2) for n in range(5)]
+    assert int(made.cardinality()) == 5
+
+
+def test_stop_iteration_ends_a_map_that_ends_and_is_an_error_otherwise() -> None:
+    def below_three(number: int) -> int:
+        if number == 3:
+            raise StopIteration
+        return number
+
+    def called(number: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(below_three, [number], tf.int64)
+
+    assert list(map(int, mapped(tf.data.Dataset.range(5), called, ends=True))) == [0, 1, 2]
+    for threads in (None, 2):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="OutOfRange"):
+            list(mapped(tf.data.Dataset.range(5), called, threads))
+
+
+def test_columns_are_in_memory_that_tensorflow_takes_without_a_copy() -> None:
+    infos = [FeatureInfo(name, "feature", "int64", "uint16") for name in "abc"]
+    packed: Any = {"uint16": np.arange(30, dtype=np.uint16).reshape(10, 3)}
+    columns = list(_of_matrix(infos, packed["uint16"], dict.fromkeys("abc", "int64")).values())
+    data = mapped(tf.data.Dataset.range(1), lambda _: tf.numpy_function(lambda: columns, [], [tf.int64] * 3))
+    for mine, theirs in zip(columns, next(iter(data)), strict=True):
+        assert np.asarray(memoryview(theirs)).ctypes.data == mine.ctypes.data
 
 
 class Blocked:
