@@ -42,7 +42,7 @@ class ChunkPasses(Passes):
         return mapped(chunks, self._structured, self._threads)
 
     def _next(self, number: int) -> list[Any]:
-        """The next chunk of a pass, which is opened again if nobody read from it for long. StopIteration after the last."""
+        """The next chunk of a pass, opened again if nobody read from it for long. StopIteration after the last one."""
         with self._lock:
             found = self._open.pop(number, None) or self._chunks(number)
             self._open[number] = found
