@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def test_compose_s_services_run_from_the_images(buildah: Buildah, hadoop: Any, t
         ]
         for name in ("namenode", "datanode"):
             stack.services[name]["environment"]["HDFS"] += f" {ports}"
+        with ThreadPoolExecutor() as pool:  # neither waits for the other, and compose starts both at once
+            list(pool.map(stack.start, ("worker-2", "datanode")))
         stack.start("train")
         stack.wait("train", "service_completed_successfully")
         assert stack.order[-2:] == ["job", "train"]
