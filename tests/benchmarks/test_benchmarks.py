@@ -43,8 +43,8 @@ def test_benchmark_contenders_hold_equal_numbers(
     monkeypatch.setattr(sys, "argv", ["run.py", *sizes, "--folder", str(tmp_path), "--json", str(found)])
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     monkeypatch.setattr(ours, "workers", workers_in_threads)
-    monkeypatch.setattr(starts, "SAMPLE_ROWS", starts.TINY_ROWS + 1)
-    monkeypatch.setitem(write_lake.__kwdefaults__, "files", 2)  # by hand there are as many tasks for each column
+    monkeypatch.setattr(starts, "SAMPLE_ROWS", starts.TINY_ROWS)  # one lake serves both
+    monkeypatch.setitem(write_lake.__kwdefaults__, "files", 1)  # by hand there are as many tasks for each column
     runpy.run_path(str(Path(__file__).with_name("run.py")), run_name="__main__")
     out = capsys.readouterr().out
 
