@@ -24,11 +24,12 @@ def inverse(
 ) -> Array | dict[str, Array]:
     """What values of the label or feature `name` stand for in the lake, by what the job at `path` has fitted.
 
-    `values` has a row for each value, [n] or [n, k] for vectors: float64 is best for numbers, ids are whole numbers. A
-    column of one number a row may also be [n, 1], as a model predicts it. Lists come as n sequences of numbers. The
-    result is an array [n] of the column's values: float64, integers, or objects (text, bytes, None for null, arrays for
-    lists). For an output of several columns it is a dict of such arrays by column. Values that a step made alike stay
-    so: what was filled, clipped or rounded is not undone.
+    `values` has a row for each value, [n] or [n, k] for vectors: float64 is best for numbers, ids are whole numbers.
+    Arrow columns and pandas Series, as `transform` returns them of tables, are taken, too. A column of one number a row
+    may also be [n, 1], as a model predicts it. Lists come as n sequences of numbers. The result is an array [n] of the
+    column's values: float64, integers, or objects (text, bytes, None for null, arrays for lists). For an output of
+    several columns it is a dict of such arrays by column. Values that a step made alike stay so: what was filled, clipped
+    or rounded is not undone.
 
     Raises OutputError where there is no finished dataset; JobError for a name that is not there, and for steps without
     an inverse, of which the first is named; DataError for values of another shape, and for ids that there are not.
@@ -36,6 +37,8 @@ def inverse(
     opened = open_features(path, storage)
     output = find_output(opened, name)
     undo = _inverses(opened, output)
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        values = values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False)
     found: dict[str, Array] = {}
     for value, part in _parts(opened, output, values):
         for column, result in _back(undo, value, part, name):
@@ -66,10 +69,12 @@ def _parts(opened: FittedFeatures, output: Output, given: npt.ArrayLike) -> list
     info = opened.state.infos[position]
     if info.shape == (None,) and info.dtype != "bytes":
         return [(output.values[0], _lists(given))]
-    values = np.asarray(given) if info.shape != (None,) else np.empty(0, object)
-    if values.dtype.kind not in "biuf":
+    if info.dtype == "bytes":
         kind = "lists of text" if info.shape else "text"
         raise JobError(Problem("name", f"{output.name!r} holds {kind}: nothing to invert."))
+    values = _array(given)
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"The values of {output.name!r} are to be numbers, as `load` yields them, without nulls.")
     block = values.reshape(len(values), -1) if values.ndim and len(values) else values.reshape(0, sum(widths))
     if block.shape[1] != sum(widths):
         raise DataError(
@@ -83,6 +88,15 @@ def _parts(opened: FittedFeatures, output: Output, given: npt.ArrayLike) -> list
         (value, Numbers(piece if is_vector else piece[:, 0]))
         for value, piece, is_vector in zip(output.values, pieces, vectors, strict=True)
     ]
+
+
+def _array(given: Any) -> Array:
+    """Numbers [n] or [n, k], those of rows that are arrays of their own included."""
+    is_rows = getattr(given, "dtype", None) == object and all(hasattr(row, "__len__") for row in given)
+    try:
+        return np.asarray([*given] if is_rows else given)
+    except ValueError as error:
+        raise DataError(f"The rows of a vector are to have one length: {error}") from error
 
 
 def _lists(given: Any) -> Lists:

@@ -36,8 +36,9 @@ class GivenRows:
 
         `rows` is a pandas DataFrame, an Arrow Table or RecordBatch, a dict of columns, a dict that is one row (of
         scalars), or a list of such dicts. A key that only some of these dicts have is null in the others. DataError
-        lists the columns that are missing, or of other lengths.
+        lists the columns that are missing, that occur twice, or that are of other lengths.
         """
+        _check_distinct(rows, schema)
         columns, count = _columns(rows, schema)
         missing = [name for name in schema.names if name not in columns]
         if missing:
@@ -69,6 +70,18 @@ class GivenRows:
             span = GivenRows(parts, min(SPAN_ROWS, self.count - begin)).batch(schema, encode=True)
             for start in range(0, span.num_rows, size):
                 yield span.slice(start, size)
+
+
+def _check_distinct(rows: Any, schema: pa.Schema) -> None:
+    """DataError if a table or DataFrame has several columns of one name that is needed."""
+    names = list(rows.schema.names if isinstance(rows, pa.RecordBatch | pa.Table) else getattr(rows, "columns", ()))
+    if len(names) > len(set(names)):
+        twice = [name for name in schema.names if names.count(name) > 1]
+        if twice:
+            raise DataError(
+                f"The rows have several columns of the name {twice[0]!r}, so it is not clear which one is meant. Leave "
+                "all but one out, or rename them."
+            )
 
 
 def _check_lengths(columns: Mapping[str, Sized], count: int) -> None:
@@ -114,9 +127,14 @@ def _is_one_row(rows: Mapping[str, Any], schema: pa.Schema) -> bool:
     if field is None:
         return False
     value = rows[field.name]
-    if not is_list(field.type):
+    if not is_list(field.type) or not _has_elements(value):
         return not _has_elements(value)
-    return not _has_elements(value) or (len(value) > 0 and value[0] is not None and not _has_elements(value[0]))
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return not (is_list(value.type) or pa.types.is_null(value.type))
+    if any(map(_has_elements, value)):
+        return False
+    with _naming(field):
+        return any(pa.scalar(one, from_pandas=True).is_valid for one in value)
 
 
 def _has_elements(value: Any) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,6 +43,7 @@ FEATURES: list[dict[str, Any]] = [
     {"columns": ["x", "y", "z"], "steps": [{"pca": {"n_components": 2, "whiten": True}}], "name": "white"},
     {"columns": ["word"], "steps": [{"ordinal_encode": {"top_k": 3, "oov_buckets": 3, "first": ["never"]}}]},
     {"columns": ["raw"], "steps": ["ordinal_encode"]},
+    {"columns": ["raw"], "as": "plain"},
     {"columns": ["n"], "steps": ["ordinal_encode"], "as": "ids"},
     {"columns": ["n"], "steps": ["one_hot_encode"], "as": "hot"},
     {
@@ -131,6 +133,15 @@ def test_what_steps_made_alike_stays_alike(dataset: str) -> None:
     np.testing.assert_allclose(back(dataset, "clipped"), np.minimum(LAKE["x"], 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("as_column", [pa.array, lambda rows: pa.chunked_array([rows]), pd.Series])
+def test_columns_of_tables_and_frames_come_back(dataset: str, as_column: Any) -> None:
+    for name in ("both", "class", "tags"):
+        rows = dtap_dask.transform(dataset, LAKE.to_pydict())[name].tolist() if name != "class" else [0, 1]
+        wanted, made = (dtap_dask.inverse(dataset, name, one) for one in (rows, as_column(rows)))
+        pairs = zip(wanted.values(), made.values(), strict=True) if isinstance(wanted, dict) else [(wanted, made)]
+        assert all(list(map(str, one)) == list(map(str, other)) for one, other in pairs)
+
+
 REFUSED = [
     ("bucket", [0], JobError, "'bucket' cannot be taken back: step bucketize has no inverse"),
     ("scaled_by_word", [0.5], JobError, "cannot be taken back: step standard_scale by 'word' has no inverse. Keep the"),
@@ -139,12 +150,15 @@ REFUSED = [
     ("tags", [["t"]], DataError, "a sequence of numbers for each row"),
     ("tags", [2, 2], DataError, "a sequence of numbers for each row"),
     ("last", [[2]], JobError, "'last' cannot be taken back: step pad has no inverse"),
-    ("word", ["a"], JobError, "'word' holds text: nothing to invert"),
+    ("word", ["a"], DataError, "The values of 'word' are to be numbers, as `load` yields them, without nulls"),
+    ("plain", [b"a"], JobError, "'plain' holds text: nothing to invert"),
     ("nothing", [0], JobError, "the dataset has no column 'nothing'"),
     ("word", [99], DataError, "Values of 'word' cannot be taken back through step ordinal_encode: 99 is no id: ids are "
      "whole numbers from 0 to 6"),
     ("class", [0.5], DataError, "0.5 is no id"),
     ("class", [-1], DataError, "-1 is no id"),
+    ("word", [None], DataError, "The values of 'word' are to be numbers, as `load` yields them, without nulls"),
+    ("both", [[1.0], [1.0, 2.0]], DataError, "The rows of a vector are to have one length"),
     ("both", [1.0], DataError, "'both' has 2 numbers a row, and the values have 1: their shape is (1,)"),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import shutil
 import subprocess
 import sys
@@ -204,6 +205,41 @@ def test_keys_that_dicts_lack_are_null(dataset: str) -> None:
         dtap_dask.transform(dataset, [first])
 
 
+@pytest.fixture(scope="module")
+def of_lists(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A dataset whose first column is one of lists."""
+    folder = tmp_path_factory.mktemp("lists")
+    table = pa.table(
+        {"tags": [["x", "y"], ["z"]], "place": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float64(), 2))}
+    )
+    pq.write_table(table, folder / "lake.parquet")
+    steps = ["null_as_empty", {"hash_encode": 9}, {"pad": 2}]
+    features = [{"columns": ["tags"], "steps": steps}, {"columns": ["place"]}]
+    source, output = {"path": str(folder / "lake.parquet")}, {"path": str(folder / "out")}
+    run_in_process({"version": 1, "source": source, "features": features, "output": output})
+    return str(folder / "out")
+
+
+@pytest.mark.parametrize("tags", [[["x", "y"], ["z"]], [None, ["z"]], [None, None]])
+def test_a_dict_of_columns_whose_first_are_lists(of_lists: str, tags: list[Any]) -> None:
+    places = [[1.0, 2.0], [3.0, 4.0]]
+    array, fixed = pa.array(tags, pa.list_(pa.string())), pa.array(places, pa.list_(pa.float64(), 2))
+    wanted = dtap_dask.transform(of_lists, pa.table({"tags": array, "place": fixed}))
+    series = pd.Series([math.nan if one is None else one for one in tags], index=[7, 8])
+    for columns in ((array, fixed), (tags, places), (series, np.array(places)), (pa.chunked_array([array]), fixed)):
+        made = dtap_dask.transform(of_lists, dict(zip(("tags", "place"), columns, strict=True)))
+        assert made["tags"].tolist() == wanted["tags"].to_pylist()
+        assert made["place"].tolist() == wanted["place"].to_pylist()
+
+
+@pytest.mark.parametrize("whole", [list, tuple, np.array])
+def test_a_dict_of_one_row_whose_first_value_is_a_list(of_lists: str, whole: Any) -> None:
+    made = dtap_dask.transform(of_lists, {"tags": whole(["x", "y"]), "place": whole([1.0, 2.0])})
+    [expected] = dtap_dask.transform(of_lists, [{"tags": ["x", "y"], "place": [1.0, 2.0]}])["tags"].tolist()
+    assert made["tags"].tolist() == [expected]
+    assert made["place"].tolist() == [[1.0, 2.0]]
+
+
 def changed(**columns: Any) -> dict[str, Any]:
     table = lake().slice(0, 2).to_pydict()
     table.update(columns)
@@ -234,6 +270,8 @@ REFUSED = [
     (changed(day=["2024-02-30", None]), "Column 'day' is date32[day] in the lake"),
     (changed(fare=[1.0]), "The columns differ in their number of rows: 'fare' 1, 'company' 2"),
     (changed(fare=[1.0, float("inf")]), "infinite"),
+    (lake().append_column("count", pa.array(range(ROWS))), "several columns of the name 'count'"),
+    (lake().to_pandas().rename(columns={"unused": "fare"}), "several columns of the name 'fare'"),
 ]  # fmt: skip
 
 
