@@ -28,8 +28,8 @@ def inverse(
     Arrow columns and pandas Series, as `transform` returns them of tables, are taken, too. A column of one number a row
     may also be [n, 1], as a model predicts it. Lists come as n sequences of numbers. The result is an array [n] of the
     column's values: float64, integers, or objects (text, bytes, None for null, arrays for lists). For an output of
-    several columns it is a dict of such arrays by column. Values that a step made alike stay so: what was filled, clipped
-    or rounded is not undone.
+    several columns it is a dict of such arrays by column. Values that a step made alike stay so: what was filled,
+    clipped or rounded is not undone.
 
     Raises OutputError where there is no finished dataset; JobError for a name that is not there, and for steps without
     an inverse, of which the first is named; DataError for values of another shape, and for ids that there are not.
@@ -75,7 +75,7 @@ def _parts(opened: FittedFeatures, output: Output, given: npt.ArrayLike) -> list
     values = _array(given)
     if values.dtype.kind not in "biuf":
         raise DataError(f"The values of {output.name!r} are to be numbers, as `load` yields them, without nulls.")
-    block = values.reshape(len(values), -1) if values.ndim and len(values) else values.reshape(0, sum(widths))
+    block = values.reshape(len(values), -1) if len(values) else values.reshape(0, sum(widths))
     if block.shape[1] != sum(widths):
         raise DataError(
             f"{output.name!r} has {sum(widths)} numbers a row, and the values have {block.shape[1]}: their shape is "
@@ -92,11 +92,14 @@ def _parts(opened: FittedFeatures, output: Output, given: npt.ArrayLike) -> list
 
 def _array(given: Any) -> Array:
     """Numbers [n] or [n, k], those of rows that are arrays of their own included."""
-    is_rows = getattr(given, "dtype", None) == object and all(hasattr(row, "__len__") for row in given)
+    is_rows = getattr(given, "dtype", None) == np.dtype(object) and all(hasattr(row, "__len__") for row in given)
     try:
-        return np.asarray([*given] if is_rows else given)
+        values = np.asarray([*given] if is_rows else given)
     except ValueError as error:
         raise DataError(f"The rows of a vector are to have one length: {error}") from error
+    if not values.ndim:
+        raise DataError("The values to be taken back are to be an array or a list, also where there is one.")
+    return values
 
 
 def _lists(given: Any) -> Lists:

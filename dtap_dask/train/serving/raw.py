@@ -79,10 +79,24 @@ class RawColumn:
         )
 
     def _typed(self, values: Any) -> Tensor:
+        given = tf.convert_to_tensor(values)
+        if not self._takes(given.dtype):
+            raise DataError(
+                f"The raw tensor of column {self.name!r} is to be {self.dtype.name}, and it is {given.dtype.name}. "
+                "Convert it: values would be lost or mean something else."
+            )
         if self.base == "text":
-            return tf.convert_to_tensor(values, tf.string)
+            return given
         wide = tf.float64 if self.base == "float" else self.dtype
-        return tf.cast(tf.cast(values, self.dtype), wide)
+        return tf.cast(tf.cast(given, self.dtype), wide)
+
+    def _takes(self, dtype: tf.DType) -> bool:
+        """Whether values of a dtype are meant as those of the column; Examples hold booleans as integers."""
+        if self.base == "text":
+            return bool(dtype == tf.string)
+        if self.base == "float":
+            return bool(dtype.is_floating or dtype.is_integer)
+        return bool(dtype.is_integer or (self.base == "bool" and dtype.is_bool))
 
     def _plain(self, values: Tensor, null: Any) -> NumberTensor | TextTensor:
         return TextTensor(values, null) if self.base == "text" else NumberTensor(values, null)
@@ -95,7 +109,9 @@ class RawColumn:
 
 
 def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str, TensorColumn]:
-    """All columns of a batch. DataError lists those that are missing."""
+    """All columns of a batch. DataError lists those that are missing, or names one of another type."""
+    if not isinstance(given, Mapping):
+        raise DataError(f"The raw tensors are a dict with one for each column, by name, not {type(given)}.")
     missing = [one.name for one in columns if one.name not in given]
     if missing:
         raise DataError(
