@@ -38,6 +38,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ),
         ({"a": Component("a", weight=-1)}, "components.a.weight: -1 is not"),
         ({"a": Component("a", weight=math.inf)}, "components.a.weight: inf is not"),
+        ({"a": Component("a", weight=b"1")}, "components.a.weight: b'1' is not"),  # type: ignore[arg-type]
         (
             {"a": Component("a", weight=1e-10), "b": Component("b")},
             "components.a.weight: 1e-10 is less than a billionth",

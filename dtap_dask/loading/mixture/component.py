@@ -94,6 +94,6 @@ def _tiny(components: Mapping[str, Component]) -> list[Problem]:
 
 def _is_weight(value: Any) -> bool:
     try:
-        return not isinstance(value, bool | str) and 0 < float(value) < math.inf
+        return not isinstance(value, bool | str | bytes) and 0 < float(value) < math.inf
     except (TypeError, ValueError, OverflowError):
         return False

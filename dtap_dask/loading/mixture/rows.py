@@ -140,13 +140,17 @@ def mixed_rows(
         Decoder(each.source.split, options.dtypes.keys(), weighted=options.weighted, narrowed=each.options.narrowed)
         for each in members
     ]
-    share = 2 * draws.chunk / sum(each.weight for each in members)
+    total = sum(each.weight for each in members)
     pending, ready = deque[Future[Rows]](), 0  # chunks mixed ahead: none of them before the first is given
     with ThreadPoolExecutor(threads, thread_name_prefix="dtap_dask loading") as pool, ExitStack() as stack:
         parts = list[ComponentRows]()
         for each, base, count, own in zip(members, bases, drawn.tolist(), decoders, strict=True):
             begin, rearrange = each.after(base, count), Rearrangement(own, decoder)
-            parts.append(ComponentRows(each, begin, own, rearrange, pool=pool, ahead=int(share * each.weight)))
+            parts.append(
+                ComponentRows(
+                    each, begin, own, rearrange, pool=pool, ahead=int(2 * draws.chunk * (each.weight / total))
+                )
+            )
             stack.callback(parts[-1].close)
         for part in parts:
             part.decode_one()
