@@ -289,9 +289,9 @@ def need_values(
 ) -> None:
     """Refuse to learn from nulls only; `instead` is what else to do than to leave the column out."""
     if statistic.count == 0:
+        found = f"{statistic.nulls:,} nulls and no value" if statistic.nulls else "no value"
         raise DataError(
-            f"There is nothing to learn in {context}: the fitted rows hold {statistic.nulls:,} nulls and no value. "
-            f"Leave the column out, {instead}."
+            f"There is nothing to learn in {context}: the fitted rows hold {found}. Leave the column out, {instead}."
         )
 
 

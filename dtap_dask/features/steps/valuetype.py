@@ -68,7 +68,9 @@ def describe(kind: ValueType) -> str:
     """A type in words."""
     if kind.width is not None:
         return f"a {'tensor' if len(shape_of(kind.source)) > 1 else 'vector'} ({kind.source})"
-    return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors", "text": "text"}.get(kind.base, kind.base)
+    return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors, or counts of words", "text": "text"}.get(
+        kind.base, kind.base
+    )
 
 
 def elements_in(column: str) -> str:

@@ -109,7 +109,11 @@ class RawColumn:
 
 
 def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str, TensorColumn]:
-    """All columns of a batch. DataError lists those that are missing, or names one of another type."""
+    """All columns of a batch.
+
+    DataError lists those that are missing, names one of another type, and where numbers of rows are known those that
+    differ.
+    """
     if not isinstance(given, Mapping):
         raise DataError(f"The raw tensors are a dict with one for each column, by name, not {type(given)}.")
     missing = [one.name for one in columns if one.name not in given]
@@ -118,7 +122,20 @@ def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str,
             f"The raw tensors lack {', '.join(map(repr, missing))}, which the features need. Of values that are not "
             f"known, floats are NaN; others are null where a bool tensor such as {null_name(missing[0])!r} is true."
         )
+    names = [name for one in columns for name in (one.name, null_name(one.name)) if name in given]
+    rows = {name: found for name in names if (found := _known_rows(given[name])) is not None}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name!r} {count:,}" for name, count in rows.items())
+        raise DataError(f"The raw tensors have different numbers of rows: {found}.")
     return {one.name: one.column(given) for one in columns}
+
+
+def _known_rows(values: Any) -> int | None:
+    """The number of rows, None within a function that takes any number."""
+    shape = getattr(values, "shape", None)
+    if shape is None:
+        return len(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None
+    return shape[0] if len(shape) else None
 
 
 def example_spec(columns: Sequence[RawColumn]) -> dict[str, Any]:

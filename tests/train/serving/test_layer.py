@@ -150,6 +150,12 @@ def test_raw_tensors_come_by_name(layer: Any) -> None:
         layer.module(list(raw(layer).values()))
 
 
+def test_raw_tensors_have_as_many_rows_as_each_other(layer: Any) -> None:
+    shorter = raw(layer) | {"fare": tf.constant([1.0, 2.0])}
+    with pytest.raises(DataError, match="different numbers of rows: .*'fare' 2"):
+        layer.module(shorter)
+
+
 def test_missing_columns_and_values_that_records_refuse(layer: Any) -> None:
     with pytest.raises(DataError, match="lack 'fare', which the features need"):
         layer({name: values for name, values in raw(layer).items() if name != "fare"})
