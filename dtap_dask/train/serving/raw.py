@@ -125,8 +125,8 @@ def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str,
     names = [name for one in columns for name in (one.name, null_name(one.name)) if name in given]
     rows = {name: found for name in names if (found := _known_rows(given[name])) is not None}
     if len(set(rows.values())) > 1:
-        found = ", ".join(f"{name!r} {count:,}" for name, count in rows.items())
-        raise DataError(f"The raw tensors have different numbers of rows: {found}.")
+        each = ", ".join(f"{name!r} {count:,}" for name, count in rows.items())
+        raise DataError(f"The raw tensors have different numbers of rows: {each}.")
     return {one.name: one.column(given) for one in columns}
 
 
