@@ -30,6 +30,7 @@ class StagingSession:
         self._cache, self._store, self._shards, self._feed = cache, store, shards, feed
         self._changed = threading.Condition()
         self._fetched: dict[int, Held | DtapError] = {}
+        self._done = set[int]()
         self._next = self._bytes = 0
         self._reserved: Held | None = None
         self._failure: DtapError | None = None
@@ -67,11 +68,19 @@ class StagingSession:
     def done(self, at: int) -> None:
         """Release shard `at`, which has been read or is no longer needed."""
         with self._changed:
-            held = self._fetched.pop(at, None)
-            if isinstance(held, Held):
-                held.release()
-                self._bytes -= self._shards[at].bytes
+            self._done.add(at)
+            self._release(at)
+            while self._next in self._done:  # they need not be fetched
+                self._next += 1
             self._changed.notify_all()
+
+    def _release(self, at: int) -> None:
+        """Release shard `at` if it has arrived, or the bytes of one that could not be fetched."""
+        found = self._fetched.pop(at, None)
+        if found is not None:
+            self._bytes -= self._shards[at].bytes
+        if isinstance(found, Held):
+            found.release()
 
     def stop(self) -> None:
         """Ask the threads to end."""
@@ -110,6 +119,8 @@ class StagingSession:
                 found = StorageError(f"{url} could not be fetched: {type(error).__name__}: {error}.")
             with self._changed:
                 self._fetched[at] = found
+                if at in self._done:
+                    self._release(at)
                 self._changed.notify_all()
 
     def _take(self) -> int | None:
