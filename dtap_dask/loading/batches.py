@@ -59,7 +59,8 @@ def batches(
     label is float32. The arguments are those of `load`, and rows come in the same order.
 
     Every iteration is the next epoch; `len()` is the number of batches of a whole one. Two threads decode ahead of the
-    loop, without TensorFlow and Dask. `iterator.state()` is the position as JSON types, `state=` continues there.
+    loop, without TensorFlow and Dask. `iterator.state()` is the position as JSON types, `state=` continues there. Most
+    batches are parts of a window's arrays, some 65,000 rows, which stay in memory as long as one of its batches does.
 
     `on_bad_record="skip"` replaces damaged records by rows of weight 0, at most 100 in an epoch, or as many as
     `{"skip": 1000}` says; `stats()` counts them.
