@@ -12,8 +12,7 @@ from dtap_dask.features.engine.transform import Rows
 from dtap_dask.loading.mixture.source import MixturePosition, MixtureSource
 from dtap_dask.loading.reading.options import BatchOptions
 from dtap_dask.records import columns
-from dtap_dask.train.forms import as_it_is
-from dtap_dask.train.mapped import mapped
+from dtap_dask.train.mapped import as_it_is, mapped
 from dtap_dask.train.passes import Passes
 
 OPEN = 2  # passes of components in place; there is no way to know which of them were given up

@@ -26,9 +26,6 @@ from dtap_dask.records.example import encoder_of
 from dtap_dask.train.blocks import Order, decode_blocks
 from dtap_dask.train.parsing import decode_rows
 
-# For functions without conditions on tensors: AutoGraph's conversion would take most of the time that `load` takes.
-as_it_is = tf.autograph.experimental.do_not_convert
-
 
 class Form(Protocol):
     """Arrays of one piece, and the tensors that TensorFlow makes of them."""

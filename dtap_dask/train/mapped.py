@@ -12,6 +12,8 @@ from tensorflow.python.data.ops import dataset_ops, map_op, structured_function
 # without its optimizer of graphs, which for some forty columns takes twenty milliseconds of every epoch.
 ON_ONE_DEVICE = "experimental_ints_on_device"
 _Map: Any = map_op._ParallelMapDataset
+# For functions without conditions on tensors: AutoGraph's conversion would take most of the time that `load` takes.
+as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def mapped(
@@ -22,7 +24,7 @@ def mapped(
     If it `ends`, StopIteration in Python ends the data, which is an error otherwise. The function is traced as it is,
     without AutoGraph.
     """
-    return _MappedDataset(data, tf.autograph.experimental.do_not_convert(function), threads, ends)
+    return _MappedDataset(data, as_it_is(function), threads, ends)
 
 
 class _MappedDataset(_Map):  # type: ignore[misc]

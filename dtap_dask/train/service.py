@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from dtap_dask.loading.dataset import DatasetSplit
 from dtap_dask.loading.order.epoch_order import CYCLE, WINDOW_BYTES, WINDOW_ROWS, group_size
-from dtap_dask.train.forms import RecordForm, as_it_is
+from dtap_dask.train.forms import RecordForm
+from dtap_dask.train.mapped import as_it_is
 
 BUFFER_BYTES = 64 << 20  # of serialized blocks in the shuffle buffer, which mixes them before they are grouped
 READ_BYTES = 1 << 20  # one read of a shard

@@ -63,3 +63,8 @@ def rows_of(path: Path, split: str = "train") -> dict[str, Any]:
     store = open_store(str(path))
     manifest = read_manifest(store)
     return first_rows(store, manifest, split, manifest.splits[split].rows)
+
+
+def bytes_of(path: str | Path, split: str = "train") -> int:
+    """The size of all shards of a split."""
+    return sum(file.stat().st_size for file in Path(path).glob(f"{split}/*"))

@@ -30,3 +30,13 @@ def unhindered() -> float:
         some = Path("/proc/pressure/cpu").read_text().split("\n")[0]
         now -= int(some.rpartition("total=")[2]) / 1e6
     return now
+
+
+def slowed(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """The function, after a pause."""
+
+    def slow(*args: Any, **options: Any) -> Any:
+        time.sleep(seconds)
+        return function(*args, **options)
+
+    return slow

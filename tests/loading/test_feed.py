@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import elsewhere
+from datasets import bytes_of
 from dtap_dask.loading import batches as module
 from dtap_dask.loading.batches import Batches, batches
 from dtap_dask.loading.shards.decode import Decoder
 from dtap_dask.records import columns
 from dtap_dask.records.example import Layout
 from numbered_rows import PLAIN, write
-from waiting import until
+from waiting import slowed, until
 
 ROWS, WINDOW, SIZE = 320, 16, 16
 SLOW = 0.02  # seconds; what nothing slows down takes far less
@@ -40,18 +40,6 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(tmp_path_factory.mktemp("data"), [ROWS // 4] * 2, Layout("blocks", 16), PLAIN)
 
 
-def slowed(function: Callable[..., Any], seconds: float = SLOW) -> Callable[..., Any]:
-    def slow(*args: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return function(*args, **options)
-
-    return slow
-
-
-def size_of(dataset: str | Path) -> int:
-    return sum(file.stat().st_size for file in Path(dataset).glob("train/*"))
-
-
 def finished(data: Batches, step: float = 0.0) -> dict[str, Any]:
     for _ in data:
         time.sleep(step)
@@ -59,9 +47,9 @@ def finished(data: Batches, step: float = 0.0) -> dict[str, Any]:
 
 
 SLOWED = {
-    "disk": lambda patch: patch.setattr(os, "preadv", slowed(os.preadv)),
-    "decode": lambda patch: patch.setattr(Decoder, "decode", slowed(Decoder.decode)),
-    "shuffle": lambda patch: patch.setattr(columns, "take", slowed(columns.take)),
+    "disk": lambda patch: patch.setattr(os, "preadv", slowed(os.preadv, SLOW)),
+    "decode": lambda patch: patch.setattr(Decoder, "decode", slowed(Decoder.decode, SLOW)),
+    "shuffle": lambda patch: patch.setattr(columns, "take", slowed(columns.take, SLOW)),
 }
 
 
@@ -130,8 +118,8 @@ def test_rows_and_bytes_are_those_of_the_batches(path: str, options: dict[str, A
     assert (found["batches"], found["rows"]) == (len(rows), sum(rows))
     assert found["rows_per_second"] == pytest.approx(sum(rows[1:]) / found["seconds"])
     if not options:
-        assert found["bytes"] == size_of(path)
-        assert found["bytes_per_second"] == pytest.approx(size_of(path) / ROWS * found["rows_per_second"])
+        assert found["bytes"] == bytes_of(path)
+        assert found["bytes_per_second"] == pytest.approx(bytes_of(path) / ROWS * found["rows_per_second"])
     assert found["queues"] == {"records": 0, "decoded": 0, "ready": 0}
 
 
@@ -169,7 +157,7 @@ def test_each_loop_is_measured_by_itself(path: str) -> None:
 
 def test_shards_are_read_once_where_they_are_decompressed(tmp_path: Path) -> None:
     data = batches(write(tmp_path, [30, 50], Layout("blocks", 16, "gzip"), PLAIN), batch_size=SIZE)
-    assert finished(data)["bytes"] == size_of(tmp_path)
+    assert finished(data)["bytes"] == bytes_of(tmp_path)
 
 
 def test_the_table_of_the_page_has_the_keys(path: str) -> None:

@@ -24,17 +24,7 @@ from dtap_dask.records.example import Layout
 from mixtures import FIRST, SHARDS, all_kinds, dataset, mixture, numbers, of
 from numbered_rows import INFOS, rows_of, values
 
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {name: dataset(folder, name) for name in SHARDS}
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several of them in an epoch."""
-    monkeypatch.setattr(MixtureSource, "chunk", 16)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 def alone(path: str, epochs: int, **options: Any) -> list[int]:

@@ -15,14 +15,8 @@ from dtap_dask.errors import DataError, JobError
 from dtap_dask.loading.batches import batches
 from dtap_dask.loading.mixture.component import Component, Mixture
 from dtap_dask.records.example import Layout
-from mixtures import SHARDS, dataset, mixture
+from mixtures import mixture
 from numbered_rows import PLAIN
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {name: dataset(folder, name) for name in SHARDS}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from dtap_dask.train.feed_warning import FeedWarning
 from dtap_dask.train.forms import ColumnForm
 from dtap_dask.train.load import load
 from numbered_rows import PLAIN, write
-from waiting import until
+from waiting import slowed, until
 
 SIZE = WINDOW = 8
 ROWS = 12 * SIZE
@@ -43,14 +42,6 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "DECODERS", 1)
     monkeypatch.setattr(feed_warning, "FEWEST", 5)
     monkeypatch.setattr(feed_warning, "SHORTEST", 0.0)
-
-
-def slowed(function: Callable[..., Any], seconds: float = SLOW) -> Callable[..., Any]:
-    def slow(*args: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return function(*args, **options)
-
-    return slow
 
 
 def late(tensor: tf.Tensor, seconds: float) -> tf.Tensor:
@@ -99,10 +90,10 @@ def in_tensorflow(patch: pytest.MonkeyPatch) -> None:
 
 
 SLOWED = {
-    "disk": lambda patch: patch.setattr(os, "preadv", slowed(os.preadv)),
-    "decode": lambda patch: patch.setattr(Decoder, "decode", slowed(Decoder.decode)),
+    "disk": lambda patch: patch.setattr(os, "preadv", slowed(os.preadv, SLOW)),
+    "decode": lambda patch: patch.setattr(Decoder, "decode", slowed(Decoder.decode, SLOW)),
     "decode in TensorFlow": in_tensorflow,
-    "shuffle": lambda patch: patch.setattr(columns, "take", slowed(columns.take)),
+    "shuffle": lambda patch: patch.setattr(columns, "take", slowed(columns.take, SLOW)),
 }
 
 

@@ -204,8 +204,8 @@ class MixtureSource:
     ) -> Iterator[Rows]:
         """See BatchSource."""
         epoch, left = position.of, self.left(position, options)
-        how: dict[str, Any] = {"decoder": decoder, "options": options, "threads": threads, "feed": self.feed}
-        how["then"] = then
+        how: dict[str, Any] = {"decoder": decoder, "options": options, "threads": threads}
+        how |= {"feed": self.feed, "then": then}
         if left is None:
             yield from mixed_rows(self.members, epoch.bases, epoch.draws, position.row, None, **how)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 import dtap_dask
+from datasets import bytes_of
 from dtap_dask.errors import JobError
 from dtap_dask.records.example import Layout
 from dtap_dask.train import feed_warning
 from mixtures import dataset, mixture
 from numbered_rows import PLAIN, write
+from waiting import slowed
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
@@ -39,18 +41,6 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtap_dask.loading.order.epoch_order.WINDOW_ROWS", SIZE)
 
 
-def size_of(folder: str) -> int:
-    return sum(file.stat().st_size for file in Path(folder).glob("train/*"))
-
-
-def slowed(function: Callable[..., Any], seconds: float = SLOW) -> Callable[..., Any]:
-    def slow(*args: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return function(*args, **options)
-
-    return slow
-
-
 def loader(data: Any, workers: int = 0) -> Any:
     method = "fork" if workers else None
     return DataLoader(data, batch_size=None, num_workers=workers, multiprocessing_context=method)
@@ -70,7 +60,7 @@ def test_without_workers_everything_is_known(path: str) -> None:
         assert found.keys() == expected.keys()
         for key in ("batches", "rows", "bytes", "queues", "staging", "skipped_records"):
             assert found[key] == expected[key], key
-        assert found["bytes"] == size_of(path)
+        assert found["bytes"] == bytes_of(path)
         assert found["rows_per_second"] == pytest.approx((ROWS - SIZE) / found["seconds"])
         assert 0 < found["waiting"] <= 1
         assert found["stages"].keys() == expected["stages"].keys()
@@ -124,7 +114,7 @@ def test_what_workers_read_is_added_up(path: str, monkeypatch: pytest.MonkeyPatc
         assert found["queues"] == {"records": 0, "decoded": 0, "ready": 0}
         assert found["stages"]["decode"] > 0
         if remainder == "keep":
-            assert found["bytes"] > size_of(path)  # blocks at the borders of parts are read by two workers
+            assert found["bytes"] > bytes_of(path)  # blocks at the borders of parts are read by two workers
 
 
 def test_loops_that_are_left_early_are_measured_by_themselves(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +147,7 @@ def test_what_a_loop_waits_for_from_workers(
     assert found["bottleneck"] == bottleneck
     assert found["waiting"] > 0.5 if bottleneck else found["waiting"] < 0.1
     assert found["rows"] == ROWS
-    assert found["bytes"] == size_of(path)
+    assert found["bytes"] == bytes_of(path)
     assert found["stages"]["disk"] > feed * ROWS / SIZE / 2
 
 
@@ -175,7 +165,7 @@ def test_components_of_a_mixture_are_added_up(path: str, tmp_path: Path) -> None
     data = dtap_dask.torch_batches(mixture({"few": dataset(tmp_path, "few"), "many": path}), batch_size=SIZE)
     rows = sum(len(label) for _, label in data)
     assert data.stats()["rows"] == rows == ROWS + 13
-    assert data.stats()["bytes"] == size_of(path) + size_of(str(tmp_path / "few"))
+    assert data.stats()["bytes"] == bytes_of(path) + bytes_of(tmp_path / "few")
 
 
 def test_more_workers_are_a_remedy_for_decoding(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +180,7 @@ def test_more_workers_are_a_remedy_for_decoding(path: str, monkeypatch: pytest.M
 def test_a_measured_loop_that_waits_is_warned_once(path: str, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     monkeypatch.setattr(feed_warning, "FEWEST", 5)
     monkeypatch.setattr(feed_warning, "SHORTEST", 0.0)
-    monkeypatch.setattr(os, "preadv", slowed(os.preadv))
+    monkeypatch.setattr(os, "preadv", slowed(os.preadv, SLOW))
     data = dtap_dask.torch_batches(path, batch_size=SIZE, workers=workers)
     batches = data.measured(InProcess(data, monkeypatch, workers) if workers else loader(data))
     with warnings.catch_warnings(record=True) as once:
