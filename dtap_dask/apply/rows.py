@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +15,8 @@ from dtap_dask.apply.encoded import encoded, of_objects, one_array
 from dtap_dask.errors import DataError
 from dtap_dask.lake.schema import is_list, is_text
 
+FEW_ROWS = 16  # of a DataFrame, which are read faster as Python objects
+PLAIN = frozenset({bool, int, float, str, bytes, type(None)})  # objects that are exactly what a Series has
 SPAN_ROWS = 1 << 20  # rows whose text is encoded together
 
 
@@ -102,10 +104,29 @@ def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
     if isinstance(rows, Sequence) and all(issubclass(kind, Mapping) for kind in set(map(type, rows))):
         return _of_dicts(rows, schema.names), len(rows)
     if hasattr(rows, "columns") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
-        return {name: rows[name] for name in rows.columns}, len(rows)
+        return _of_frame(rows, schema.names), len(rows)
     raise DataError(
         f"Rows are a pandas DataFrame, an Arrow table, a dict of columns, a dict or a list of dicts, not {type(rows)}."
     )
+
+
+def _of_frame(frame: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The columns that a DataFrame has."""
+    names = [name for name in names if name in frame.columns]
+    columns: dict[str, Any] = {}
+    if len(frame) <= FEW_ROWS and len(frame.columns) <= 2 * len(names):
+        lists = frame.to_numpy(object).T.tolist()  # faster than Series by Series
+        columns = dict(zip(frame.columns, lists, strict=True))
+    plain = {name for name in names if columns.get(name) and PLAIN.issuperset(map(type, columns[name]))}
+    return {name: columns[name] if name in plain else _without_index(frame[name]) for name in names}
+
+
+def _without_index(series: Any) -> Any:
+    """The values of a Series, where Arrow takes these alike: it takes them faster than the Series."""
+    values = getattr(series, "array", None)
+    if hasattr(values, "__arrow_array__"):
+        return values
+    return series.to_numpy() if isinstance(getattr(series, "dtype", None), np.dtype) else series
 
 
 def _of_dicts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
@@ -133,7 +154,7 @@ def _is_one_row(rows: Mapping[str, Any], schema: pa.Schema) -> bool:
         return not (is_list(value.type) or pa.types.is_null(value.type))
     if any(map(_has_elements, value)):
         return False
-    with _naming(field):
+    with _Naming(field):
         return any(pa.scalar(one, from_pandas=True).is_valid for one in value)
 
 
@@ -151,14 +172,29 @@ def _as_arrow(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     coded = of_objects(values) if is_text(field.type) else None
     if coded is not None:
         return coded
-    with _naming(field):
-        return pa.array(values.tolist() if getattr(values, "ndim", 1) > 1 else values, from_pandas=True)
+    values = values.tolist() if getattr(values, "ndim", 1) > 1 else values
+    with _Naming(field):
+        try:
+            return pa.array(values, from_pandas=True)
+        except OverflowError:  # Arrow takes all integers for int64 if the first one fits
+            if not pa.types.is_uint64(_item(field.type)):
+                raise
+            return pa.array(values, _with_item(field.type, pa.decimal128(38, 0)), from_pandas=True)
+
+
+def _item(kind: pa.DataType) -> pa.DataType:
+    """The type of the elements of lists, of lists of lists, ...; any other type itself."""
+    return _item(kind.value_type) if is_list(kind) else kind
+
+
+def _with_item(kind: pa.DataType, item: pa.DataType) -> pa.DataType:
+    return pa.list_(_with_item(kind.value_type, item)) if is_list(kind) else item
 
 
 def _of_type(values: Any, field: pa.Field, encode: bool) -> pa.Array:
     """The values as the type of `field`; with `encode`, text may be a dictionary."""
     array = _as_arrow(values, field)
-    with _naming(field):
+    with _Naming(field):
         if encode and is_text(field.type):
             array = encoded(array, field.type)
             if pa.types.is_dictionary(array.type) and array.type.value_type == field.type:
@@ -166,17 +202,22 @@ def _of_type(values: Any, field: pa.Field, encode: bool) -> pa.Array:
         return _converted(one_array(array), field.type)
 
 
-@contextmanager
-def _naming(field: pa.Field) -> Iterator[None]:
-    """Errors of Arrow as the DataError that names the column."""
-    try:
-        yield
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        why = " ".join(str(error).split()).rstrip(".")
-        raise DataError(
-            f"Column {field.name!r} is {field.type} in the lake, and the rows have values that this does not hold "
-            f"exactly: {why}. Convert the column, or leave such rows out."
-        ) from error
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """Errors of Arrow within it become the DataError that names the column."""  # a class: faster than a generator
+
+    field: pa.Field
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, pa.ArrowException | ValueError | TypeError | OverflowError):
+            why = " ".join(str(error).split()).rstrip(".")
+            raise DataError(
+                f"Column {self.field.name!r} is {self.field.type} in the lake, and the rows have values that this "
+                f"does not hold exactly: {why}. Convert the column, or leave such rows out."
+            ) from error
 
 
 def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:

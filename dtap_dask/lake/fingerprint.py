@@ -7,6 +7,7 @@ The algorithm is that of farmhashna::Hash64 (Google's FarmHash, src/farmhash.cc)
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import farmhash
 import numpy as np
@@ -16,15 +17,16 @@ U64 = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
+_FEW = 16  # texts that are hashed faster one by one
 _BLOCK = 8192  # texts hashed at once: intermediate results stay in the processor's cache
 
 
 def fingerprints(data: npt.NDArray[np.uint8], ends: Offsets) -> U64:
     """Fingerprint64 of data[ends[i]:ends[i + 1]] for every i, shape [n]; `ends` [n + 1] is ascending."""
+    if len(ends) <= _FEW:
+        return np.array([_one(data, begin, end) for begin, end in pairwise(ends.tolist())], np.uint64)
     starts, sizes = ends[:-1], np.diff(ends)
     out = np.full(len(starts), _K2)  # that of the empty text
-    if not len(starts):
-        return out
     shortest, longest = int(sizes.min()), int(sizes.max())
     for least, most, hashed in _BY_SIZE:
         if longest < least or most < shortest:
@@ -35,8 +37,12 @@ def fingerprints(data: npt.NDArray[np.uint8], ends: Offsets) -> U64:
             block = chosen[at : at + _BLOCK]
             out[block] = hashed(_Texts(data, starts[block], sizes[block]))
     for i in np.flatnonzero(sizes > _LONGEST).tolist():
-        out[i] = farmhash.Fingerprint64(data[ends[i] : ends[i + 1]].tobytes())
+        out[i] = _one(data, ends[i], ends[i + 1])
     return out
+
+
+def _one(data: npt.NDArray[np.uint8], begin: int, end: int) -> int:
+    return int(farmhash.Fingerprint64(data[begin:end].tobytes()))
 
 
 class _Texts:

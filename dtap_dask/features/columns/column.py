@@ -81,7 +81,8 @@ class Words:
     @cached_property
     def binary(self) -> pa.Array:
         """The words as large_binary."""
-        return self.array.cast(pa.large_binary())
+        array = self.array
+        return array.view(pa.large_binary()) if pa.types.is_large_string(array.type) else array.cast(pa.large_binary())
 
 
 def _fingerprints(array: pa.Array) -> list[object]:
