@@ -17,11 +17,11 @@ from dtap_dask.errors import JobError, OutputError, Problem
 from dtap_dask.train.serving.layer import ServingLayer, serving
 from dtap_dask.train.serving.parity import SourceRows, parity
 from dtap_dask.train.serving.program import ServingModule
-from dtap_dask.train.serving.raw import RawColumn, from_examples, null_name
+from dtap_dask.train.serving.raw import RawTensors, from_examples
 from dtap_dask.train.serving.rows import raw_tensors
+from dtap_dask.train.serving.signatures import flattened, from_signature, signature_of, to_signature
 
 PARITY = "parity.json"
-TensorSpecs = dict[str, Any]
 EXAMPLES = tf.TensorSpec([None], tf.string, "examples")
 
 
@@ -42,14 +42,12 @@ def export_features(
     Raises OutputError where there is no finished dataset, JobError for a folder that has files or a model with other
     inputs, DtapError for features that cannot be served, and for rows that differ from those of dtap_dask.transform.
     """
-    target = Path(folder)
-    if target.exists() and any(target.iterdir()):
-        raise JobError(Problem("folder", f"{target} is not empty. Name a folder that is not there yet."))
+    target = _empty_folder(os.fspath(folder))
     layer = serving(path, storage=storage)
     assert layer.module is not None
     exported = ExportedModel(layer.module, _loaded_model(model))
     tf.saved_model.save(exported, str(target), signatures=exported.signatures())
-    served = _features_of(tf.saved_model.load(str(target)))
+    served = _features_of(tf.saved_model.load(str(target)), layer.module)
     found = parity(open_features(path, storage), served, source)
     (target / PARITY).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if found["differing"]:
@@ -61,10 +59,19 @@ def export_features(
     return found
 
 
-def _features_of(saved: Any) -> Callable[[pa.RecordBatch], Mapping[str, Any]]:
+def _empty_folder(folder: str) -> Path:
+    target = Path(folder)
+    if "://" in folder:
+        raise JobError(Problem("folder", f"{folder} is not on this machine. Name a local folder, and copy it then."))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise JobError(Problem("folder", f"{target} is not empty. Name a folder that is not there yet."))
+    return target
+
+
+def _features_of(saved: Any, module: ServingModule) -> Callable[[pa.RecordBatch], Mapping[str, Any]]:
     """The features that a loaded SavedModel makes of rows."""
     signature = saved.signatures["features"]
-    return lambda rows: signature(**_flattened(raw_tensors(rows)))
+    return lambda rows: signature(**to_signature(raw_tensors(rows), module.columns))
 
 
 def _loaded_model(path: str | os.PathLike[str] | None) -> Any:
@@ -79,13 +86,13 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         self.module, self.model = module, model
         self._names = [] if model is None else _input_names(model, module)
 
-    def _features(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return _flattened(self.module(_gathered(given, self.module.columns)))
+    def _features(self, rows: RawTensors) -> dict[str, Any]:
+        return flattened(self.module(rows))
 
-    def _served(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _served(self, rows: RawTensors) -> dict[str, Any]:
         if self.model is None:
-            return self._features(given)
-        made = self.module(_gathered(given, self.module.columns))
+            return self._features(rows)
+        made = self.module(rows)
         chosen = {name: made[name] for name in self._names}
         result = self.model(chosen if isinstance(self.model.input, dict) else list(chosen.values()), training=False)
         if isinstance(result, Mapping):
@@ -95,20 +102,17 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by name."""
-        columns, serve = self.module.columns, tf.function(self._served)
-
-        def examples(examples: Any) -> dict[str, Any]:
-            return self._served(from_examples(examples, columns))
-
+        columns = self.module.columns
+        serve = tf.function(lambda given: self._served(from_signature(given, columns)))
+        features = tf.function(lambda given: self._features(from_signature(given, columns)))
+        examples = tf.function(lambda examples: self._served(from_examples(examples, columns)))
         nullable = signature_of(columns, nulls=True)
-        features = tf.function(self._features).get_concrete_function(nullable)
+        plain_features = features.get_concrete_function(nullable)
         return {
             "serving_default": serve.get_concrete_function(signature_of(columns, nulls=False)),
-            "serving_nullable": features if self.model is None else serve.get_concrete_function(nullable),
-            "serving_examples": tf.function(examples).get_concrete_function(
-                tf.TensorSpec([None], tf.string, "examples")
-            ),
-            "features": features,
+            "serving_nullable": plain_features if self.model is None else serve.get_concrete_function(nullable),
+            "serving_examples": examples.get_concrete_function(EXAMPLES),
+            "features": plain_features,
         }
 
 
@@ -127,42 +131,3 @@ def _input_names(model: Any, module: ServingModule) -> list[str]:
             )
         )
     return names
-
-
-def signature_of(columns: tuple[RawColumn, ...], *, nulls: bool) -> TensorSpecs:
-    """The tensors of raw columns in a signature."""
-    made: TensorSpecs = {}
-    for one in columns:
-        if one.type.element is not None:
-            made[one.name] = tf.TensorSpec([None], one.dtype, one.name)
-            made[lengths_name(one.name)] = tf.TensorSpec([None], tf.int64, lengths_name(one.name))
-        else:
-            made[one.name] = one.spec
-        if nulls and one.has_null_tensor:
-            made[null_name(one.name)] = tf.TensorSpec([None], tf.bool, null_name(one.name))
-    return made
-
-
-def lengths_name(name: str) -> str:
-    """The name of the tensor of the numbers of elements of lists."""
-    return f"{name}_lengths"
-
-
-def _gathered(given: Mapping[str, Any], columns: tuple[RawColumn, ...]) -> dict[str, Any]:
-    """Tensors of a signature with lists as ragged tensors."""
-    made = dict(given)
-    for one in columns:
-        if one.type.element is not None and lengths_name(one.name) in made:
-            made[one.name] = tf.RaggedTensor.from_row_lengths(made[one.name], made.pop(lengths_name(one.name)))
-    return made
-
-
-def _flattened(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Ragged tensors as two tensors."""
-    flat: dict[str, Any] = {}
-    for name, values in made.items():
-        if isinstance(values, tf.RaggedTensor):
-            flat[name], flat[lengths_name(name)] = values.flat_values, values.row_lengths()
-        else:
-            flat[name] = values
-    return flat

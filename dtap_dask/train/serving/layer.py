@@ -13,7 +13,8 @@ from dtap_dask.apply.dataset import open_features
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
 from dtap_dask.train.serving.program import ServingModule, features_only
-from dtap_dask.train.serving.raw import RawColumn, null_name
+from dtap_dask.train.serving.raw import RawColumn
+from dtap_dask.train.serving.signatures import signature_names
 
 _DERIVE = "derive.json"
 
@@ -62,15 +63,17 @@ class ServingLayer(keras.layers.Layer):  # type: ignore[misc]
         return self.module
 
     def raw_inputs(self, *, nulls: bool = False) -> dict[str, Any]:
-        """{name: keras.Input} for the raw columns; with `nulls` also for the tensors that say where they are null."""
-        made = {}
+        """{name: keras.Input} for the raw columns; with `nulls` also for the tensors that say where they are null.
+
+        The inputs themselves have names that a signature can have.
+        """
+        made, names = {}, signature_names(self.raw_columns)
         for one in self.raw_columns:
             ragged = {"ragged": True} if one.type.element is not None else {}
             shape = (None,) if ragged else () if one.type.width is None else (one.type.width,)
-            made[one.name] = keras.Input(shape=shape, dtype=one.dtype.name, name=one.name, **ragged)
+            made[one.name] = keras.Input(shape=shape, dtype=one.dtype.name, name=names[one.name], **ragged)
             if nulls and one.has_null_tensor:
-                name = null_name(one.name)
-                made[name] = keras.Input(shape=(), dtype="bool", name=name)
+                made[one.null_name] = keras.Input(shape=(), dtype="bool", name=names[one.null_name])
         return made
 
     def call(self, rows: Any) -> dict[str, Any]:

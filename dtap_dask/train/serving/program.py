@@ -41,7 +41,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         if reasons:
             raise DtapError(f"The features cannot be served: {'; '.join(reasons)}.")
         names = raw_columns(graph, expressions)
-        self.columns = tuple(RawColumn.of(graph.schema.field(name)) for name in names)
+        self.columns = tuple(RawColumn.of(graph.schema.field(name), names) for name in names)
         self._derived = derived(expressions, graph.schema)
         self._outputs, self._infos = graph.outputs, state.infos
         self.names = tuple(info.name for info in self._infos)

@@ -3,42 +3,47 @@
 Scalars are of shape [n] or [n, 1]. Floats and decimals are float64 (float32 where the lake has these), NaN is null.
 Integers, dates and times are int64, the latter two in microseconds since 1970; booleans are bool, text is string.
 Vectors are [n, k], lists ragged [n, None]. What has no NaN is null where a second tensor, bool [n], named
-`null_name(name)`, is true; leaving it out says that there are no nulls.
+`RawColumn.null_name`, is true; leaving it out says that there are no nulls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import item_of
 from dtap_dask.features.steps.valuetype import Base, ValueType, source_type
-from dtap_dask.train.serving.tensors import ListTensor, NumberTensor, Tensor, TensorColumn, TextTensor
+from dtap_dask.train.serving.tensors import ListTensor, NumberTensor, Tensor, TensorColumn, TextTensor, fixed
 
 RawTensors = Mapping[str, Any]
 
 
-def null_name(column: str) -> str:
-    """The name of the tensor that says where a column is null."""
-    return f"{column}_null"
+def beside(name: str, ending: str, names: Collection[str]) -> str:
+    """`name` with an ending, and with `_` behind it for as long as it is one of `names`."""
+    made = name + ending
+    while made in names:
+        made += "_"
+    return made
 
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column of the lake that features are made from."""
+    """A column of the lake that features are made from; `null_name` names the tensor that says where it is null."""
 
     name: str
     type: ValueType
+    null_name: str
 
     @classmethod
-    def of(cls, field: pa.Field) -> RawColumn:
-        """The column of a field of the lake's schema."""
-        return cls(field.name, source_type(field.type, field.name))
+    def of(cls, field: pa.Field, names: Collection[str] = ()) -> RawColumn:
+        """The column of a field of the lake's schema; `names` are those of all columns."""
+        return cls(field.name, source_type(field.type, field.name), beside(field.name, "_null", names))
 
     @property
     def base(self) -> Base:
@@ -69,17 +74,16 @@ class RawColumn:
     def column(self, given: RawTensors) -> TensorColumn:
         """The column of a batch."""
         null = None
-        if self.has_null_tensor and null_name(self.name) in given:
-            null = tf.reshape(tf.cast(given[null_name(self.name)], tf.bool), [-1])
+        if self.null_name in given:
+            null = tf.reshape(tf.cast(given[self.null_name], tf.bool), [-1])
         values = given[self.name]
         if self.type.element is not None:
             return self._lists(values, null)
-        return self._plain(
-            tf.reshape(self._typed(values), [-1] if self.type.width is None else [-1, self.type.width]), null
-        )
+        made = self._typed(values)
+        return self._plain(tf.reshape(made, [-1] if self.type.width is None else [-1, self.type.width]), null)
 
     def _typed(self, values: Any) -> Tensor:
-        given = tf.convert_to_tensor(values)
+        given = self._tensor(values)
         if not self._takes(given.dtype):
             raise DataError(
                 f"The raw tensor of column {self.name!r} is to be {self.dtype.name}, and it is {given.dtype.name}. "
@@ -87,8 +91,26 @@ class RawColumn:
             )
         if self.base == "text":
             return given
-        wide = tf.float64 if self.base == "float" else self.dtype
-        return tf.cast(tf.cast(given, self.dtype), wide)
+        held = tf.cast(given, self.dtype)
+        lost = _lost(given, held)
+        if lost is not None:
+            text = (
+                f"column {self.name!r}: the rows hold a number of {given.dtype.name} that is none of {self.dtype.name}"
+            )
+            tf.debugging.Assert(~tf.reduce_any(lost), [tf.constant(text)])
+        return tf.cast(held, tf.float64) if self.base == "float" else held
+
+    def _tensor(self, values: Any) -> Tensor:
+        """A tensor as it is; lists and arrays in the dtype that NumPy gives them, as TensorFlow's is float32."""
+        try:
+            if not tf.is_tensor(values) and self.base != "text":
+                values = np.asarray(values)
+            return tf.convert_to_tensor(values)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"The values of column {self.name!r} are no tensor of {self.dtype.name}: {error} "
+                f"{'NaN is null.' if self.base == 'float' else _NULLS.format(self.null_name)}"
+            ) from error
 
     def _takes(self, dtype: tf.DType) -> bool:
         """Whether values of a dtype are meant as those of the column; Examples hold booleans as integers."""
@@ -99,13 +121,36 @@ class RawColumn:
         return bool(dtype.is_integer or (self.base == "bool" and dtype.is_bool))
 
     def _plain(self, values: Tensor, null: Any) -> NumberTensor | TextTensor:
-        return TextTensor(values, null) if self.base == "text" else NumberTensor(values, null)
+        if self.base == "text":
+            return TextTensor(values, null)
+        if self.base != "float" or null is None:
+            return NumberTensor(values, null)
+        rows = null if self.type.width is None else null[:, tf.newaxis]
+        return NumberTensor(tf.where(rows, fixed(np.nan), values))
 
     def _lists(self, values: Any, null: Any) -> ListTensor:
         if not isinstance(values, tf.RaggedTensor):
-            values = tf.RaggedTensor.from_tensor(tf.convert_to_tensor(values))
+            values = tf.RaggedTensor.from_tensor(self._tensor(values))
+        if null is not None:  # null lists have no elements, whatever is given
+            values = tf.ragged.boolean_mask(values, values.with_values(~tf.gather(null, values.value_rowids())))
         splits = tf.cast(values.row_splits, tf.int64)
         return ListTensor(splits, self._plain(self._typed(values.flat_values), None), null)
+
+
+_NULLS = "A value is null where the bool tensor {!r} is true."
+
+
+def _lost(given: Tensor, held: Tensor) -> Tensor | None:
+    """Where numbers are others in the dtype of `held`; None where none can be."""
+    if given.dtype == held.dtype:
+        return None
+    if given.dtype.is_floating:
+        return tf.math.is_inf(held) & tf.math.is_finite(given)
+    if held.dtype.is_floating:
+        return (tf.cast(held, tf.int64) != tf.cast(given, tf.int64)) | (held >= 2.0**63)
+    if held.dtype == tf.bool:
+        return tf.cast(held, given.dtype) != given
+    return held < 0 if given.dtype == tf.uint64 else None
 
 
 def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str, TensorColumn]:
@@ -116,13 +161,14 @@ def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str,
     """
     if not isinstance(given, Mapping):
         raise DataError(f"The raw tensors are a dict with one for each column, by name, not {type(given)}.")
-    missing = [one.name for one in columns if one.name not in given]
+    missing = [one for one in columns if one.name not in given]
     if missing:
         raise DataError(
-            f"The raw tensors lack {', '.join(map(repr, missing))}, which the features need. Of values that are not "
-            f"known, floats are NaN; others are null where a bool tensor such as {null_name(missing[0])!r} is true."
+            f"The raw tensors lack {', '.join(repr(one.name) for one in missing)}, which the features need. Of values "
+            f"that are not known, floats are NaN; others are null where a bool tensor such as {missing[0].null_name!r} "
+            "is true."
         )
-    names = [name for one in columns for name in (one.name, null_name(one.name)) if name in given]
+    names = [name for one in columns for name in (one.name, one.null_name) if name in given]
     rows = {name: found for name in names if (found := _known_rows(given[name])) is not None}
     if len(set(rows.values())) > 1:
         each = ", ".join(f"{name!r} {count:,}" for name, count in rows.items())
@@ -131,11 +177,14 @@ def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str,
 
 
 def _known_rows(values: Any) -> int | None:
-    """The number of rows, None within a function that takes any number."""
+    """The number of rows, 1 of a scalar; None within a function that takes any number."""
     shape = getattr(values, "shape", None)
     if shape is None:
-        return len(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None
-    return shape[0] if len(shape) else None
+        many = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+        return len(values) if many else None if values is None else 1
+    if getattr(shape, "rank", 0) is None:
+        return None
+    return shape[0] if len(shape) else 1
 
 
 def example_spec(columns: Sequence[RawColumn]) -> dict[str, Any]:
@@ -164,5 +213,5 @@ def from_examples(serialized: Tensor, columns: Sequence[RawColumn]) -> dict[str,
         text = f"column {one.name!r}: an Example holds another number of values than {width}"
         tf.debugging.Assert(tf.reduce_all((counts == width) | (counts == 0)), [tf.constant(text)])
         if one.has_null_tensor:
-            made[null_name(one.name)] = counts == 0
+            made[one.null_name] = counts == 0
     return made

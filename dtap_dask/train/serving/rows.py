@@ -17,7 +17,7 @@ from dtap_dask.features.columns.arrow import from_arrow
 from dtap_dask.features.columns.column import numbers
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.schema import is_list, is_text
-from dtap_dask.train.serving.raw import RawColumn, null_name
+from dtap_dask.train.serving.raw import RawColumn
 
 _STRANGE = "never seen\n"
 
@@ -26,10 +26,10 @@ def raw_tensors(rows: pa.RecordBatch) -> dict[str, Any]:
     """A tensor for each column, and one that says where it is null for those without NaN."""
     made: dict[str, Any] = {}
     for field in rows.schema:
-        column, array = RawColumn.of(field), rows.column(field.name)
+        column, array = RawColumn.of(field, rows.schema.names), rows.column(field.name)
         made[field.name] = _values(array, column)
         if column.has_null_tensor:
-            made[null_name(field.name)] = tf.constant(array.is_null().to_numpy(zero_copy_only=False))
+            made[column.null_name] = tf.constant(array.is_null().to_numpy(zero_copy_only=False))
     return made
 
 

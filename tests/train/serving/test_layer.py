@@ -21,7 +21,6 @@ from dtap_dask.job.samples import source_rows
 from dtap_dask.train.serving.command import print_export, without_log
 from dtap_dask.train.serving.export import export_features
 from dtap_dask.train.serving.parity import parity
-from dtap_dask.train.serving.raw import RawColumn
 from dtap_dask.train.serving.rows import raw_tensors
 from in_process import run_in_process
 
@@ -123,26 +122,6 @@ def test_a_model_is_saved_and_loaded_without_the_dataset(layer: Any, tmp_path: P
     loaded.save(tmp_path / "again.keras")  # the file that it was loaded from is gone
     again = keras.saving.load_model(tmp_path / "again.keras")
     np.testing.assert_array_equal(again(raw(layer)).numpy(), wanted)
-
-
-@pytest.mark.parametrize(
-    ("kind", "taken", "refused"),
-    [
-        (pa.int32(), [3], [1.5]),
-        (pa.timestamp("us"), [3], ["2020-01-01"]),
-        (pa.bool_(), [1], [0.5]),
-        (pa.string(), ["a"], [1]),
-        (pa.float64(), [1.5], ["1.5"]),
-        (pa.float32(), [1.5], [True]),
-    ],
-)
-def test_a_raw_column_takes_its_own_values_only(kind: pa.DataType, taken: list[Any], refused: list[Any]) -> None:
-    column = RawColumn.of(pa.field("x", kind))
-    assert column.column({"x": tf.constant(taken)}).values.numpy().tolist() == [
-        one.encode() if isinstance(one, str) else one for one in taken
-    ]
-    with pytest.raises(DataError, match="The raw tensor of column 'x' is to be"):
-        column.column({"x": tf.constant(refused)})
 
 
 def test_raw_tensors_come_by_name(layer: Any) -> None:

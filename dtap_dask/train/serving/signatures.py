@@ -1,0 +1,84 @@
+"""The tensors of a SavedModel's signatures: their names are more limited than those of columns, and none is ragged."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dtap_dask.train.serving.raw import RawColumn, beside
+
+TensorSpecs = dict[str, Any]
+
+
+def signature_names(columns: Sequence[RawColumn]) -> dict[str, str]:
+    """{name: its name in signatures}, of the tensors of raw columns and of those of their nulls and lengths.
+
+    Names of ASCII letters, digits and _ that begin with a letter are kept, but for Python's keywords and `self`, which
+    TensorFlow refuses. In others all else is _; `column_` is put in front, and _ behind, as far as need be.
+    """
+    raw = [one.name for one in columns]
+    wanted = [*raw, *(one.null_name for one in columns), *(lengths_name(name, raw) for name in raw)]
+    made: dict[str, str] = {}
+    for name in sorted(wanted, key=lambda name: name != _allowed(name)):
+        made[name] = beside(_allowed(name), "", made.values())
+    return made
+
+
+def _allowed(name: str) -> str:
+    made = re.sub("[^A-Za-z0-9_]", "_", name)
+    if not made[:1].isalpha():
+        made = f"column_{made}"
+    return f"{made}_" if keyword.iskeyword(made) or made == "self" else made
+
+
+def lengths_name(name: str, names: Collection[str]) -> str:
+    """The name of the tensor of the numbers of elements of lists, beside the names of others."""
+    return beside(name, "_lengths", names)
+
+
+def signature_of(columns: Sequence[RawColumn], *, nulls: bool) -> TensorSpecs:
+    """The tensors of raw columns in a signature, by their names there."""
+    made: TensorSpecs = {}
+    raw = [one.name for one in columns]
+    for one in columns:
+        if one.type.element is not None:
+            made[one.name] = tf.TensorSpec([None], one.dtype)
+            made[lengths_name(one.name, raw)] = tf.TensorSpec([None], tf.int64)
+        else:
+            made[one.name] = one.spec
+        if nulls and one.has_null_tensor:
+            made[one.null_name] = tf.TensorSpec([None], tf.bool)
+    names = signature_names(columns)
+    return {names[name]: tf.TensorSpec(spec.shape, spec.dtype, names[name]) for name, spec in made.items()}
+
+
+def to_signature(rows: Mapping[str, Any], columns: Sequence[RawColumn]) -> dict[str, Any]:
+    """Raw tensors as a signature takes them."""
+    names = signature_names(columns)
+    return {names[name]: values for name, values in flattened(rows).items()}
+
+
+def from_signature(given: Mapping[str, Any], columns: Sequence[RawColumn]) -> dict[str, Any]:
+    """The raw tensors that a signature was given."""
+    raw = [one.name for one in columns]
+    made = {name: given[safe] for name, safe in signature_names(columns).items() if safe in given}
+    for one in columns:
+        if one.type.element is not None:
+            lengths = made.pop(lengths_name(one.name, raw))
+            made[one.name] = tf.RaggedTensor.from_row_lengths(made[one.name], lengths)
+    return made
+
+
+def flattened(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Ragged tensors as two tensors."""
+    flat: dict[str, Any] = {}
+    for name, values in made.items():
+        if isinstance(values, tf.RaggedTensor):
+            flat[name], flat[lengths_name(name, made)] = values.flat_values, values.row_lengths()
+        else:
+            flat[name] = values
+    return flat
