@@ -147,14 +147,15 @@ class FittedState:
 
     def save(self, store: Store, prefix: str = "") -> None:
         """Write `transform.json` and the vocabularies below `prefix` of the store."""
-        vocabularies = {}
-        for value, path in self.vocabulary_files.items():
-            if _below(prefix, path) in vocabularies:
-                continue
+        files = {_below(prefix, path): self.fitted[value] for value, path in self.vocabulary_files.items()}
+
+        def write(file: tuple[str, Fitted]) -> None:
+            path, fitted = file
             sink = io.BytesIO()
-            pq.write_table(pa.table(_arrays(self.fitted[value])), sink, compression="zstd")
-            vocabularies[_below(prefix, path)] = sink.getvalue()
-        store.write_all(vocabularies)
+            pq.write_table(pa.table(_arrays(fitted)), sink, compression="zstd", use_dictionary=False)  # all distinct
+            store.write_atomic(path, sink.getvalue())
+
+        store.at_once(write, files.items())
         text = json.dumps(self.as_json(), indent=1, allow_nan=False) + "\n"
         store.write_atomic(_below(prefix, FILE), text.encode("ascii"))
 
