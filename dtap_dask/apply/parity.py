@@ -14,14 +14,14 @@ from dtap_dask.apply.rows import as_batch
 from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState, Rows, Transform
 from dtap_dask.features.columns.column import Array
-from dtap_dask.features.graph.graph import in_order
+from dtap_dask.features.graph.graph import Output, in_order
 from dtap_dask.features.graph.serving import of_new_rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.derived import RawColumns
 
 _TINY = float(np.finfo(np.float32).tiny)  # TensorFlow may take smaller numbers for 0
-SUM_ULPS = 4  # of float32, by which floats that are made of several columns may differ; others by one
+SUM_ULPS = 4  # of float32, by which sums over a block may differ; others by one
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class RecordComparison:
         features = of_new_rows(state)
         self.raw = columns.needed_for(features.graph.columns)
         self._transform = Transform(features, written)
+        self._outputs = features.graph.outputs
         self._out_of_fold = {one.name for one in state.graph.outputs if _has_folds(one.values)}
 
     def differences(self, rows: pa.Table, recorded: Rows, fitted: npt.NDArray[np.bool_]) -> list[Difference]:
@@ -67,8 +68,8 @@ class RecordComparison:
                 return [one for row in range(rows.num_rows) for one in self._alone(row, rows, recorded, fitted)]
             return [Difference(0, _values(rows, 0), None, None, str(error))]
         found = []
-        for info in self._transform.infos:
-            wrong = ~same(made[info.name], recorded[info.name], info)
+        for info, output in zip(self._transform.infos, self._outputs, strict=True):
+            wrong = ~same(made[info.name], recorded[info.name], info, output)
             if info.name in self._out_of_fold:
                 wrong &= ~fitted
             named = rows.select(self.raw.needed_for(info.columns).schema.names)
@@ -87,35 +88,44 @@ def _has_folds(values: Any) -> bool:
     return any(isinstance(one.operation, Source) and one.operation.folds for one in in_order(values))
 
 
-def same(made: Array | pa.Array, recorded: Array | pa.Array, info: FeatureInfo) -> npt.NDArray[np.bool_]:
-    """Whether each row of a feature is the same, as [n]: equal, or as floats within a unit in the last place of
-    float32 of the row's largest value, within four where it is made of several columns; 1.2e-38 is no difference."""
+def same(
+    made: Array | pa.Array, recorded: Array | pa.Array, info: FeatureInfo, output: Output
+) -> npt.NDArray[np.bool_]:
+    """Whether each row of a feature is the same, as [n]: see `same_numbers`; text is equal."""
     if not isinstance(made, pa.Array):
         width = int(np.prod(made.shape[1:], dtype=np.int64))
-        return same_numbers(made.reshape(len(made), width), np.asarray(recorded).reshape(len(made), width), info)
+        return same_numbers(
+            made.reshape(len(made), width), np.asarray(recorded).reshape(len(made), width), info, output
+        )
     pairs = zip(made, recorded, strict=True)
-    return np.array([_same_element(a, b, info) for a, b in pairs], np.bool_)
+    return np.array([_same_element(a, b, info, output) for a, b in pairs], np.bool_)
 
 
-def _same_element(made: pa.Scalar, recorded: pa.Scalar, info: FeatureInfo) -> bool:
+def _same_element(made: pa.Scalar, recorded: pa.Scalar, info: FeatureInfo, output: Output) -> bool:
     """Whether a text or a list is the same."""
     if info.dtype == "bytes" or not (made.is_valid and recorded.is_valid):
         return bool(made.as_py() == recorded.as_py())
     ours, theirs = (one.values.to_numpy(zero_copy_only=False)[None] for one in (made, recorded))
-    return ours.shape == theirs.shape and bool(same_numbers(ours, theirs, info)[0])
+    return ours.shape == theirs.shape and bool(same_numbers(ours, theirs, info, output)[0])
 
 
-def same_numbers(made: Array, recorded: Array, info: FeatureInfo, floor: float = 0.0) -> npt.NDArray[np.bool_]:
-    """Whether the rows of [n, k] are the same, as [n]; see `same`. Numbers below `floor` are as exact as that."""
+def same_numbers(made: Array, recorded: Array, info: FeatureInfo, output: Output) -> npt.NDArray[np.bool_]:
+    """Whether the rows of [n, k] are the same, as [n]: equal, or floats within a unit in the last place of float32.
+
+    That is of float16 where this is stored. Sums over a block may differ by four units of the row's largest. Numbers
+    below the output's `precision_floor` are as exact as that; 1.2e-38 is no difference.
+    """
     equal = made == recorded
     if np.dtype(info.stored).kind == "f":
         kind = np.float16 if info.stored == "float16" else np.float32
         ours, theirs = made.astype(np.float64), recorded.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            largest = np.where(np.isfinite(theirs), np.abs(theirs), 0).max(1, initial=floor).astype(kind)
-            ulps = SUM_ULPS if len(info.columns) > 1 else 1
-            bound = np.maximum(ulps * np.spacing(largest).astype(np.float64), _TINY)
-            equal |= (np.isnan(ours) & np.isnan(theirs)) | (np.abs(ours - theirs) <= bound[:, None])
+            size = np.where(np.isfinite(theirs), np.abs(theirs), 0)
+            if output.has_sums:
+                size = size.max(1, initial=0, keepdims=True)
+            unit = np.spacing(np.maximum(size, output.precision_floor).astype(kind)).astype(np.float64)
+            bound = np.maximum((SUM_ULPS if output.has_sums else 1) * unit, _TINY)
+            equal |= (np.isnan(ours) & np.isnan(theirs)) | (np.abs(ours - theirs) <= bound)
     return np.asarray(equal.all(1))
 
 

@@ -121,6 +121,14 @@ def _input_names(model: Any, module: ServingModule) -> list[str]:
     if any(isinstance(layer, ServingLayer) for layer in model.layers):
         raise JobError(Problem("model", "the model has the features' layer already: export it with `model.export`."))
     names = list(model.input) if isinstance(model.input, dict) else [tensor.name for tensor in model.inputs]
+    outputs = [] if isinstance(model.output, dict) else model.output_names
+    if len({*outputs}) < len(outputs):
+        raise JobError(
+            Problem(
+                "model",
+                f"several of the model's outputs have one name: {', '.join(outputs)}. Make it with a dict of outputs.",
+            )
+        )
     unknown = [name for name in names if name not in module.names]
     if unknown:
         raise JobError(

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from dtap_dask.apply.dataset import open_features
+from dtap_dask.errors import DtapError
 from dtap_dask.features import FittedState
 from dtap_dask.storage import open_store
 from dtap_dask.train.serving.program import ServingModule, features_only
@@ -59,7 +60,11 @@ class ServingLayer(keras.layers.Layer):  # type: ignore[misc]
 
     @property
     def _filled(self) -> ServingModule:
-        assert self.module is not None, "Keras has not read the layer's assets"
+        if self.module is None:
+            raise DtapError(
+                "This layer has nothing that was fitted: clone_model and from_config copy its configuration alone. "
+                "Save the model and load it again, or make another layer with dtap_dask.serving."
+            )
         return self.module
 
     def raw_inputs(self, *, nulls: bool = False) -> dict[str, Any]:
@@ -123,4 +128,4 @@ def serving(path: str | os.PathLike[str], *, storage: Mapping[str, Any] | None =
     served.
     """
     opened = open_features(path, storage)
-    return ServingLayer.of(opened.state, dict(opened.raw.derive), name="dtap_dask_features")
+    return ServingLayer.of(opened.state, dict(opened.raw.derive))

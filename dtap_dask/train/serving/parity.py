@@ -15,6 +15,7 @@ from dtap_dask.apply.parity import same_numbers
 from dtap_dask.apply.rows import as_batch
 from dtap_dask.errors import DataError, DtapError
 from dtap_dask.features import Rows
+from dtap_dask.features.graph.graph import Output
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.train.serving.rows import made_up
 
@@ -68,7 +69,7 @@ def _wrong(
     if wanted is None or made is None:
         return ["a refusal"]
     pairs = zip(features.infos, features.features.graph.outputs, strict=True)
-    return [info.name for info, output in pairs if not _same(made, wanted, info, output.precision_floor)]
+    return [info.name for info, output in pairs if not _same(made, wanted, info, output)]
 
 
 def _or_none(make: Callable[[], Any]) -> Any:
@@ -79,14 +80,14 @@ def _or_none(make: Callable[[], Any]) -> Any:
         return None
 
 
-def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo, floor: float) -> bool:
+def _same(made: Mapping[str, Any], wanted: Rows, info: FeatureInfo, output: Output) -> bool:
     found, values = made[info.name].numpy(), wanted[info.name]
     if isinstance(values, pa.Array):
         plain = values.flatten() if info.shape == (None,) else values
         values = np.array(plain.to_pylist(), object if info.dtype == "bytes" else info.dtype)
     if info.dtype == "bytes" or np.dtype(info.dtype).kind != "f":
         return bool(np.array_equal(found, values))
-    return found.shape == values.shape and bool(same_numbers(found.reshape(1, -1), values.reshape(1, -1), info, floor))
+    return found.shape == values.shape and bool(same_numbers(found.reshape(1, -1), values.reshape(1, -1), info, output))
 
 
 def in_words(found: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from dtap_dask.apply import parity
 from dtap_dask.errors import DataError, InterruptedRun, OutputError
-from dtap_dask.features import Rows, Transform
+from dtap_dask.features import FeatureSpec, Rows, Transform, build, parse_step
+from dtap_dask.features.graph.graph import Output
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.job.status.folder import read_runs
 from dtap_dask.records.example import decode_records, encoder_of
@@ -151,32 +152,45 @@ def test_rows_that_are_refused_differ(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [bool(re.fullmatch(says, text)) for text in described] == [True] * 3
 
 
+def output_of(**steps: Any) -> Output:
+    """Two columns through steps, as a vector."""
+    schema = pa.schema({"a": pa.float64(), "b": pa.float64()})
+    spec = FeatureSpec("f", "feature", ("a", "b"), tuple(map(parse_step, steps, steps.values())), vector=True)
+    return build([spec], schema).outputs[0]
+
+
+PLAIN, SUMS = output_of(standard_scale=None), output_of(pca=2, cast="float32")
+NEAR_ONE = output_of(power_transform=None)
+
+
 @pytest.mark.parametrize(
-    ("made", "recorded", "stored", "columns", "same"),
+    ("made", "recorded", "stored", "output", "same"),
     [
-        ([1.0, np.nan, np.inf], [1.0, np.nan, np.inf], "float32", 1, [True, True, True]),
-        ([1.0, np.nan, np.inf], [np.nan, 1.0, -np.inf], "float32", 1, [False, False, False]),
-        ([1 + 2**-23, 1 + 2**-22], [1.0, 1.0], "float32", 1, [True, False]),
-        ([[8.0, 2**-21], [8.0, 2**-17]], [[8.0, 0.0], [8.0, 0.0]], "float32", 2, [True, False]),
-        ([1 + 2**-30, 1 + 2**-20], [1.0, 1.0], "float64", 1, [True, False]),
-        ([3, 4], [3, 5], "int64", 1, [True, False]),
-        ([[1, 0], [1, 0]], [[1, 0], [0, 1]], "uint8", 1, [True, False]),
+        ([1.0, np.nan, np.inf], [1.0, np.nan, np.inf], "float32", PLAIN, [True, True, True]),
+        ([1.0, np.nan, np.inf], [np.nan, 1.0, -np.inf], "float32", PLAIN, [False, False, False]),
+        ([1 + 2**-23, 1 + 2**-22], [1.0, 1.0], "float32", PLAIN, [True, False]),
+        ([[1e9, 0.5], [1e9 + 64, 0.5]], [[1e9, 0.25], [1e9, 0.5]], "float32", PLAIN, [False, True]),
+        ([[8.0, 2**-21], [8.0, 2**-17]], [[8.0, 0.0], [8.0, 0.0]], "float32", SUMS, [True, False]),
+        ([2**-23, 2**-22], [0.0, 0.0], "float32", NEAR_ONE, [True, False]),
+        ([1 + 2**-30, 1 + 2**-20], [1.0, 1.0], "float64", PLAIN, [True, False]),
+        ([3, 4], [3, 5], "int64", PLAIN, [True, False]),
+        ([[1, 0], [1, 0]], [[1, 0], [0, 1]], "uint8", PLAIN, [True, False]),
     ],
 )
-def test_what_is_the_same(made: Any, recorded: Any, stored: str, columns: int, same: list[bool]) -> None:
-    info = FeatureInfo("f", "feature", stored, stored, np.array(made).shape[1:], tuple("abc"[:columns]))
-    found = parity.same(np.array(made, stored), np.array(recorded, stored), info)
+def test_what_is_the_same(made: Any, recorded: Any, stored: str, output: Output, same: list[bool]) -> None:
+    info = FeatureInfo("f", "feature", stored, stored, np.array(made).shape[1:], ("a", "b"))
+    found = parity.same(np.array(made, stored), np.array(recorded, stored), info, output)
     assert found.tolist() == same
 
 
 def test_texts_and_lists_that_are_the_same() -> None:
     texts = FeatureInfo("f", "feature", "bytes", "bytes")
     ours, theirs = (pa.array([b"a", b"", one], pa.large_binary()) for one in (b"c", b"d"))
-    assert parity.same(ours, theirs, texts).tolist() == [True, True, False]
+    assert parity.same(ours, theirs, texts, PLAIN).tolist() == [True, True, False]
     lists = FeatureInfo("f", "feature", "float32", "float32", (None,))
-    one = pa.array([[1.0, np.nan], [], [1.0], [2.0]], pa.large_list(pa.float32()))
-    other = pa.array([[1.0, np.nan], [], [1.0, 1.0], [3.0]], pa.large_list(pa.float32()))
-    assert parity.same(one, other, lists).tolist() == [True, True, False, False]
+    one = pa.array([[1.0, np.nan], [], [1.0], [2.0], [1e9, 0.5]], pa.large_list(pa.float32()))
+    other = pa.array([[1.0, np.nan], [], [1.0, 1.0], [3.0], [1e9, 0.25]], pa.large_list(pa.float32()))
+    assert parity.same(one, other, lists, PLAIN).tolist() == [True, True, False, False, False]
 
 
 def test_a_manifest_of_an_earlier_release(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import dtap_dask
 from dtap_dask.apply.dataset import open_features
-from dtap_dask.errors import DataError, JobError, OutputError, SourceError
+from dtap_dask.errors import DataError, DtapError, JobError, OutputError, SourceError
 from dtap_dask.job.samples import source_rows
 from dtap_dask.train.serving.command import print_export, without_log
 from dtap_dask.train.serving.export import export_features
@@ -143,6 +143,18 @@ def test_missing_columns_and_values_that_records_refuse(layer: Any) -> None:
         layer(wrong)
 
 
+def test_a_copy_of_the_configuration_alone_says_what_it_lacks(layer: Any) -> None:
+    copied = keras.models.clone_model(whole(layer))
+    with pytest.raises(DtapError, match="clone_model and from_config copy its configuration alone"):
+        copied(raw(layer))
+
+
+def test_layers_of_two_datasets_in_one_model(dataset: Path, layer: Any) -> None:
+    inputs, other = layer.raw_inputs(nulls=True), dtap_dask.serving(dataset)
+    model = keras.Model(inputs, layer(inputs)["sizes"] - other(inputs)["sizes"])
+    assert not model(raw(layer)).numpy().any()
+
+
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         dtap_dask.serving(tmp_path)
@@ -162,8 +174,13 @@ def test_an_export_serves_raw_tensors_and_examples(dataset: Path, layer: Any, tm
     plain = {name: one for name, one in rows.items() if not name.endswith("_null") and name != "tags"}
     plain |= {"tags": rows["tags"].flat_values, "tags_lengths": rows["tags"].row_lengths()}
     assert signatures["serving_default"](**plain)["company"].numpy().tolist() == wanted["company"].numpy()[2:].tolist()
-    with pytest.raises(JobError, match="is not empty"):
-        export_features(dataset, tmp_path / "saved")
+    for folder, says in (
+        (tmp_path / "saved", "is not empty"),
+        (tmp_path / "saved/saved_model.pb", "is not empty"),
+        ("s3://served", "is not on this machine"),
+    ):
+        with pytest.raises(JobError, match=says):
+            export_features(dataset, folder)
 
 
 def test_an_export_is_checked_on_rows_of_the_source_where_they_can_be_read(dataset: Path, tmp_path: Path) -> None:
@@ -232,3 +249,11 @@ def test_an_export_with_a_model(dataset: Path, layer: Any, tmp_path: Path) -> No
     made = layer(raw(layer))
     wanted = model({name: made[name] for name in inputs})
     np.testing.assert_allclose(served(**rows)["tip"], wanted, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves variables so
+def test_a_model_with_outputs_of_one_name_is_refused(dataset: Path, tmp_path: Path) -> None:
+    inputs, shared = dtap_dask.inputs(dataset, features=["sizes"]), keras.layers.Dense(2)
+    keras.Model(inputs, [shared(inputs["sizes"]), shared(inputs["sizes"] + 1)]).save(tmp_path / "model.keras")
+    with pytest.raises(JobError, match="several of the model's outputs have one name: dense.*dict of outputs"):
+        export_features(dataset, tmp_path / "saved", tmp_path / "model.keras")
