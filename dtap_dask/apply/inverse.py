@@ -17,6 +17,7 @@ from dtap_dask.features.columns.column import Array, Column, Lists, Numbers, Tex
 from dtap_dask.features.graph.graph import Output, Value, in_order
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.operation import Inverse, Source
+from dtap_dask.features.steps.places import inverse_of
 
 
 def inverse(
@@ -52,7 +53,7 @@ def _inverses(opened: FittedFeatures, output: Output) -> dict[Value, Inverse]:
     for value in in_order(output.values, given=True):
         if isinstance(value.operation, Source):
             continue
-        undo = value.operation.inverse(opened.state.fitted.get(value, {}))
+        undo = inverse_of(value.operation, opened.state.fitted.get(value, {}), value.inputs[0].type)
         if undo is None:
             raise JobError(
                 Problem("name", f"{output.name!r} cannot be taken back: step {value.operation.title} has no inverse. "

@@ -85,6 +85,13 @@ SPECS = [
     spec("counted", "l", ("impute", "most_frequent"), ("multi_hot", {"mode": "count"})),
     spec("held", "l", ("impute", "most_frequent"), ("ordinal_encode", 2), ("last", 2), "multi_hot"),
     spec("bought_count", "k", "null_as_empty", "list_length"),
+    spec("place", "v", ("impute", {"indicator": True}), "standard_scale", ("minmax_scale", [-1, 1])),
+    spec(
+        "middle", "v", ("impute", {"strategy": "constant", "value": 1}), "log1p", ("bucketize", {"boundaries": [0.5]})
+    ),
+    spec("any_place", "v", ("clip", {"min": 0}), "robust_scale", "maxabs_scale", allow_null=True),
+    spec("padded", "k", "null_as_empty", ("pad", 2), ("standard_scale", {"with_mean": False})),
+    spec("square", "x y", "impute", "polynomial", "standard_scale", vector=True),
     spec("likely", "s", ("target_encode", {"target_type": "binary", "cv": 2})),
     spec("each", "m", ("target_encode", {"target_type": "multiclass", "smooth": 3, "cv": 2})),
     spec("t", "t", "ordinal_encode", role="label"),
@@ -117,6 +124,10 @@ def rows(count: int = 300) -> pa.RecordBatch:
             "w": rng.random(count),
             "d": pa.array([Decimal(int(i)).scaleb(-2) for i in rng.integers(-9, 9, count)], pa.decimal128(9, 2), holes),
             "dd": pa.array([Decimal(int(i)).scaleb(-2) for i in rng.integers(-9, 9, count)], pa.decimal128(9, 2)),
+            "v": pa.array(
+                [None if rng.random() < 0.1 else rng.choice([0, 0.25, 3.5, None], 3).tolist() for _ in range(count)],
+                pa.list_(pa.float32(), 3),
+            ),
             "when": pa.array(rng.integers(0, 2 * 10**9, count), pa.timestamp("s")),
         }
     )

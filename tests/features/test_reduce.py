@@ -125,11 +125,11 @@ def test_a_constant_imputed_is_not_learnt_so_one_level_is_enough():
 def test_mistakes_are_named():
     schema = pa.schema({"a": pa.float64(), "s": pa.string()})
     one = FeatureSpec("a", "feature", ("a",), (parse_step("pca", 1),), place="features[1]")
-    after = spec(("a",), ("pca", 1), ("log1p",))
+    after = spec(("a",), ("pca", 1), ("power_transform",))
     problems = [
         (one, r"features\[1\].steps\[0\]: pca works on several columns"),
         (spec(("a",), ("pca", 2)), r"n_components is 2.*1 columns"),
-        (after, r"features\[0\].steps\[1\]: log1p cannot follow pca"),
+        (after, r"features\[0\].steps\[1\]: power_transform cannot follow pca; valid: scalers"),
         (spec(("s",), ("one_hot_encode",), ("pca", 1)), "needs one number a row"),
     ]
     for wrong, message in problems:

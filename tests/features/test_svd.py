@@ -136,7 +136,7 @@ def test_mistakes_are_named():
     for columns, steps, message in [
         (["a"], [("truncated_svd", 2)], r"n_components is 2.*1 columns"),
         (["s"], [("truncated_svd", 1)], "truncated_svd needs numbers, and the column is text"),
-        (["a"], [("truncated_svd", 1), ("log1p",)], "log1p cannot follow truncated_svd"),
+        (["a"], [("truncated_svd", 1), ("impute",)], "impute cannot follow truncated_svd"),
     ]:
         with pytest.raises(JobError, match=message):
             graph_of(schema, *steps, columns=columns)

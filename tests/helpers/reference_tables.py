@@ -20,6 +20,7 @@ import click
 
 import dtap_dask
 from dtap_dask.cli import tfrecords
+from dtap_dask.features.steps.elementwise import Cast
 from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.keyed import KEY_OPTIONS
 from dtap_dask.features.steps.operation import Operation
@@ -186,7 +187,9 @@ def summary() -> Iterator[Row]:
     """step, what it takes, the passes that it needs at most, whether it has an inverse and a TensorFlow twin."""
     for name, step in STEPS.items():
         takes = "the block" if step.on_block else "a column"
-        if step.on_elements:
+        if step.on_places or step is Cast:
+            takes += ", elements of lists, or places of vectors"
+        elif step.on_elements:
             takes += ", or elements of lists"
         passes = "0" if step.statistic is Operation.statistic else "1"
         inverse = "no" if step.inverse is Operation.inverse else "yes"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -32,16 +33,21 @@ def run(document: Json, folder: Path, rows: list[Row]) -> dict[str, list[Any]]:
     values: list[list[Any]] = []
     for entry in document["values"]:
         if "column" in entry:
-            values.append([plain(row[entry["column"]]) for row in rows])
+            null = null_of(document["schema"].get(entry["column"], ""))
+            values.append([null if row[entry["column"]] is None else plain(row[entry["column"]]) for row in rows])
         elif "folds" in entry:
             values.append([-1] * len(rows))
         else:
             fitted = dict(entry.get("fitted", {}))
             if "vocabulary" in entry:
                 fitted |= {name: list(map(plain, column.to_pylist())) for name, column in columns(folder, entry)}
-            operation = OPERATIONS[entry["operation"]](entry["options"], fitted)
-            if entry["operation"] in OF_ELEMENTS:
-                operation = of_elements(operation, entry["operation"])
+            make = OPERATIONS[entry["operation"]]
+            if entry["operation"] in OF_PLACES and any(isinstance(one, list) for one in fitted.values()):
+                operation = of_places(make, entry["options"], fitted)
+            else:
+                operation = make(entry["options"], fitted)
+                if entry["operation"] in OF_ELEMENTS:
+                    operation = of_elements(operation, entry["operation"])
             inputs = zip(*(values[place] for place in entry["inputs"]), strict=True)
             values.append([operation(*given) for given in inputs])
     return {output["name"]: written(output, values) for output in document["outputs"]}
@@ -50,6 +56,12 @@ def run(document: Json, folder: Path, rows: list[Row]) -> dict[str, list[Any]]:
 def columns(folder: Path, entry: Json) -> Any:
     table = pq.read_table(folder / entry["vocabulary"])
     return zip(table.column_names, table.columns, strict=True)
+
+
+def null_of(kind: str) -> Any:
+    """What a null row of a column is: of vectors of floats a vector of nulls."""
+    vector = re.fullmatch(r"fixed_size_list<.*: (float|double|halffloat|decimal.*)>\[(\d+)\]", kind)
+    return [None] * int(vector[2]) if vector else None
 
 
 def plain(value: Any) -> Any:
@@ -65,14 +77,24 @@ def plain(value: Any) -> Any:
 def written(output: Json, values: list[list[Any]]) -> list[Any]:
     made = []
     for given in zip(*(values[place] for place in output["values"]), strict=True):
-        if not output["allow_null"] and None in given:
+        if not output["allow_null"] and any(is_null(one) for one in given):
             raise ValueError("a null")
-        numbers = [math.nan if one is None else one for one in given]
+        numbers = [with_nan(one, output["shape"]) for one in given]
         if not output["vector"]:
             made.append(numbers[0])
         else:
             made.append([item for one in numbers for item in (one if isinstance(one, list) else [one])])
     return made
+
+
+def is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and None in value)
+
+
+def with_nan(value: Any, shape: list[int]) -> Any:
+    if value is None:
+        return math.nan if not shape else [math.nan] * shape[0]
+    return [math.nan if one is None else one for one in value] if isinstance(value, list) else value
 
 
 def of_elements(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -81,6 +103,16 @@ def of_elements(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
         if not isinstance(x, list):
             return operation(x)
         return [None if name in IDS and one is None else operation(one) for one in x]
+
+    return apply
+
+
+def of_places(make: Callable[..., Any], options: Json, fitted: Json) -> Callable[..., Any]:
+    size = len(next(iter(fitted.values())))
+    places = [make(options, {name: values[at] for name, values in fitted.items()}) for at in range(size)]
+
+    def apply(x: Any) -> Any:
+        return None if x is None else [place(one) for place, one in zip(places, x, strict=True)]
 
     return apply
 
@@ -98,6 +130,10 @@ def impute(options: Json, fitted: Json) -> Any:
         return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
     return fill
+
+
+def missing(x: Any) -> Any:
+    return list(map(missing, x)) if isinstance(x, list) else int(x is None)
 
 
 def clip(options: Json, fitted: Json) -> Any:
@@ -312,6 +348,7 @@ def datetime_parts(options: Json, fitted: Json) -> Any:
     return unless_null(apply)
 
 
+OF_PLACES = {"impute", "standard_scale", "minmax_scale", "maxabs_scale", "robust_scale"}
 IDS = {"ordinal_encode", "hash_encode"}
 OF_ELEMENTS = IDS | {
     "impute",
@@ -329,7 +366,7 @@ OF_ELEMENTS = IDS | {
 
 OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "impute": impute,
-    "missing_indicator": lambda options, fitted: lambda x: int(x is None),
+    "missing_indicator": lambda options, fitted: missing,
     "clip": clip,
     "log1p": lambda options, fitted: unless_null(lambda x: math.log1p(x) if x > -1 else None),
     "standard_scale": standard_scale,

@@ -21,6 +21,7 @@ from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance, Statistic
 from dtap_dask.features.steps.elements import bound
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Source, StatisticSpec, naming, unforeseen
+from dtap_dask.features.steps.places import learnt
 
 FitMask = npt.NDArray[np.bool_]  # which rows are fitted, shape [n]
 
@@ -172,7 +173,7 @@ def _fit(
         raise infinite(statistic.infinities, context.column, context.feature, value.applied.title, several=several)
     if isinstance(statistic, Covariance):
         statistic = _scaled(statistic, value, fitted)
-    return value.applied.fit_further(fitted.get(value, {}), statistic, context)
+    return learnt(value.applied, value.inputs[0].type, fitted.get(value, {}), statistic, context)
 
 
 def _with_imputed(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.quoting import condition, sql_name
+from dtap_dask.features.steps.impute import has_null_places
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.valuetype import elements_in
 
@@ -52,7 +53,7 @@ def _of_lists(path: ValuePath) -> Cures:
 
 def _filled(path: ValuePath) -> Cures:
     source, result = path[0].type, path[-1].type
-    if source.width is not None:
+    if source.width is not None and not has_null_places(source):
         return ()
     if result.base in ("text", "bool"):
         fill = f"`derive` a column such as `coalesce({{column}}, {_VALUES[result.base]})`"

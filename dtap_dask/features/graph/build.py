@@ -234,11 +234,13 @@ class _Building:
 
 
 def _refuse_behind_block(step: Operation, strand: _Strand) -> None:
-    """A vector made of several columns can only go into another block, or be cast to a float."""
+    """A vector made of several columns can only go into another block, or each of its places through a step."""
     if step.on_block or not strand.block or strand.value.type.width is None or step.name == "passthrough":
         return
-    if step.name != "cast" or not getattr(step, "dtype", "").startswith("float"):
-        raise Unfit(f"{step.name} cannot follow {strand.block}; valid: cast to a float.")
+    of_places = step.on_places and step.keeps_nulls
+    if not of_places and (step.name != "cast" or not getattr(step, "dtype", "").startswith("float")):
+        raise Unfit(f"{step.name} cannot follow {strand.block}; valid: scalers, clip, log1p, bucketize with "
+                    "`boundaries`, cast to a float.")  # fmt: skip
 
 
 def _joined(*names: str) -> str:

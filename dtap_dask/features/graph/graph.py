@@ -18,6 +18,7 @@ from dtap_dask.features.info import Role
 from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance
 from dtap_dask.features.steps.elements import result_type
 from dtap_dask.features.steps.operation import ErrorContext, Operation, Source, StatisticSpec, WithoutNulls
+from dtap_dask.features.steps.places import statistic_of
 from dtap_dask.features.steps.valuetype import ValueType, source_type
 
 
@@ -72,7 +73,9 @@ class Value:
     @property
     def learns(self) -> StatisticSpec | None:
         """The statistic that the operation is fitted from; None if it learns nothing."""
-        return self.operation.statistic if isinstance(self.operation, Operation) else None
+        if not isinstance(self.operation, Operation):
+            return None
+        return statistic_of(self.operation, self.inputs[0].type)
 
     @cached_property
     def ready_after(self) -> int:

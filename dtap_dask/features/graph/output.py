@@ -51,7 +51,7 @@ def _planned(kind: ValueType, role: str) -> tuple[str, str]:
 def value_output(value: Value, role: str, fitted: Mapping[Value, Fitted], files: VocabularyFiles) -> ValueOutput:
     """One value's part of an output, now that everything is fitted."""
     dtype, stored = _planned(value.type, role)
-    width = _width(value, fitted)
+    width = width_of(value, fitted)
     if not value.type.ids and value.type.base != "onehot":
         return ValueOutput(dtype, stored, width)
     encoder = encoder_of(value)
@@ -71,10 +71,11 @@ def encoder_of(value: Value) -> Value:
     return value
 
 
-def _width(value: Value, fitted: Mapping[Value, Fitted]) -> int:
+def width_of(value: Value, fitted: Mapping[Value, Fitted]) -> int:
+    """How many numbers a row of a value has, now that what it is made from is fitted."""
     if isinstance(value.operation, Source):
         return value.type.width or 1
-    return value.operation.width(fitted.get(value, {}), [_width(one, fitted) for one in value.inputs])
+    return value.operation.width(fitted.get(value, {}), [width_of(one, fitted) for one in value.inputs])
 
 
 def _refuse_merged(count: int, dtype: str, what: str) -> None:

@@ -26,7 +26,7 @@ from dtap_dask.features.steps.operation import (
     need_values,
     refuse_infinities,
 )
-from dtap_dask.features.steps.valuetype import ValueType
+from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 
 
 class Bucketize(Keyable):
@@ -38,6 +38,7 @@ class Bucketize(Keyable):
 
     name: ClassVar[str] = "bucketize"
     on_elements: ClassVar[bool] = True
+    on_places: ClassVar[bool] = True
     makes_ids: ClassVar[bool] = True
 
     boundaries: Annotated[tuple[int | float, ...], Field(min_length=1)] | None = None
@@ -59,6 +60,10 @@ class Bucketize(Keyable):
         if self.boundaries and self.by is not None:
             raise ValueError("`by` goes with `quantiles`: `boundaries` are the same for all keys")
         return self
+
+    def check_input(self, given: ValueType) -> None:
+        if given.width is not None and self.quantiles:
+            raise Unfit(f"bucketize of {describe(given)} needs `boundaries`, which are the same for all of its places.")
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)
@@ -97,7 +102,8 @@ class Bucketize(Keyable):
             valid = None
             if not np.isfinite(values).all():
                 refuse_infinities(values, context)
-                valid = ~np.isnan(values)
+                nulls = Numbers(values).nulls()
+                valid = None if nulls is None else ~nulls
             return Numbers(np.searchsorted(boundaries, values, side="right").astype(dtype), valid)
 
         return apply

@@ -1,7 +1,8 @@
-"""Operations on one value applied to each element of lists, all of them in one call.
+"""Operations on one value applied to each element of lists, all of them in one call, and to those of vectors.
 
-An operation with `on_elements` has no code for lists: it is given the type and the column of the elements. An encoder
-leaves null elements null, so that none is mixed up with the id 0 that pads a list.
+Of lists: an operation with `on_elements` has no code for lists: it is given the type and the column of the
+elements. An encoder leaves null elements null, so that none is mixed up with the id 0 that pads a list. Of vectors:
+see `places`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 from dtap_dask.features.columns.column import Column, Lists, Mask, Numbers, lists
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation
+from dtap_dask.features.steps.places import as_arrays, place_type, placed
 from dtap_dask.features.steps.valuetype import Unfit, ValueType
 
 
@@ -20,6 +22,8 @@ def lifted(operation: Operation, given: ValueType) -> bool:
 
 def result_type(operation: Operation, given: ValueType, *others: ValueType) -> ValueType:
     """The type of what an operation makes of inputs of these types. Raises `Unfit`."""
+    if placed(operation, given):
+        return replace(operation.type_of(place_type(given), *others), width=given.width)
     if given.element is None or not operation.on_elements:
         return operation.type_of(given, *others)
     if others:
@@ -33,7 +37,7 @@ def result_type(operation: Operation, given: ValueType, *others: ValueType) -> V
 
 def bound(operation: Operation, fitted: Fitted, context: ErrorContext, given: ValueType) -> Bound:
     """A fitted operation as a function of its input columns, the first of which is of type `given`."""
-    function = operation.bind(fitted, context)
+    function = operation.bind(as_arrays(fitted) if placed(operation, given) else fitted, context)
     if not lifted(operation, given):
         return function
     marks_nulls = _marks_nulls(operation)

@@ -35,6 +35,7 @@ class Clip(Operation):
 
     name: ClassVar[str] = "clip"
     on_elements: ClassVar[bool] = True
+    on_places: ClassVar[bool] = True
 
     min: int | float | None = None
     max: int | float | None = None
@@ -96,6 +97,7 @@ class Log1p(Operation):
 
     name: ClassVar[str] = "log1p"
     on_elements: ClassVar[bool] = True
+    on_places: ClassVar[bool] = True
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
 
-from dtap_dask.features.columns.column import Array, Coded, Column, Decimals, Numbers, Text, Words, numbers
+from dtap_dask.features.columns.column import Array, Coded, Column, Decimals, Numbers, Text, Words, item_of, numbers
 from dtap_dask.features.columns.decimals import constant, filled
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.quantiles import Quantiles
@@ -29,9 +29,15 @@ from dtap_dask.features.steps.operation import (
     is_finite,
     need_values,
 )
-from dtap_dask.features.steps.valuetype import Unfit, ValueType
+from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 
 Filling = bool | int | float | str
+
+
+def has_null_places(given: ValueType) -> bool:
+    """Whether places of vectors are null one by one; a null among whole numbers or booleans makes the row null."""
+    item = item_of(given.source)
+    return bool(pa.types.is_floating(item) or pa.types.is_decimal(item))
 
 
 class Impute(Keyable):
@@ -44,6 +50,7 @@ class Impute(Keyable):
 
     name: ClassVar[str] = "impute"
     on_elements: ClassVar[bool] = True
+    on_places: ClassVar[bool] = True
 
     scalar: ClassVar[str | None] = "strategy"
 
@@ -62,6 +69,11 @@ class Impute(Keyable):
         if isinstance(self.value, int | float) and not is_finite(self.value):
             raise ValueError("`value` must be finite")
         return self
+
+    def check_input(self, given: ValueType) -> None:
+        if given.width is not None and not has_null_places(given):
+            raise Unfit(f"impute takes vectors of floats, and the column is {describe(given)}, where a null makes its "
+                        "whole row null. Put it before `pad`, or leave such rows out with `source.where`.")  # fmt: skip
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         if self.strategy in ("mean", "median"):
@@ -135,6 +147,7 @@ class Impute(Keyable):
         value: Any = self.value if self.strategy == "constant" else fitted["statistics_"]
         words = _words([value]) if isinstance(value, str) else None
         floats = self.strategy in ("mean", "median")
+        filling = np.asarray(np.nan if isinstance(value, str) else value, np.float64)
 
         def fill(column: Column) -> Column:
             if words is not None and isinstance(column, Text):
@@ -147,7 +160,7 @@ class Impute(Keyable):
             if given.is_float or floats:
                 plain = given.floats()
                 missing = np.isnan(plain)
-                return Numbers(np.where(missing, float(value), plain) if missing.any() else plain)
+                return Numbers(np.where(missing, filling, plain) if missing.any() else plain)
             if given.valid is None:
                 return given
             values = given.values
@@ -189,19 +202,19 @@ class MissingIndicator(Operation):
     """1 where a value is null, else 0: the further output of an imputer with `indicator`."""
 
     name: ClassVar[str] = "missing_indicator"
+    on_places: ClassVar[bool] = True
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
-        return given.become("int", nulls=frozenset(), width=None, holds="uint8")
+        return given.become("int", nulls=frozenset(), holds="uint8")
 
     @property
     def keeps_nulls(self) -> bool:
         return False
 
-    def width(self, fitted: Fitted, given: Sequence[int]) -> int:
-        return 1
-
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
         def apply(column: Column) -> Column:
+            if isinstance(column, Numbers) and column.values.ndim == 2:
+                return Numbers(np.isnan(column.floats()).astype(np.uint8))
             nulls = column.nulls()
             return Numbers(np.zeros(len(column), np.uint8) if nulls is None else nulls.astype(np.uint8))
 

@@ -104,7 +104,7 @@ class Keyed(Operation):
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         [key] = others
-        if given.element is not None:
+        if given.element is not None or given.width is not None:
             raise Unfit(f"`by` takes one number or text a row, and the column is {describe(given)}. Leave `by` out.")
         if key.base not in ("int", "bool", "text", "time") or key.width is not None:
             raise UnfitKey(

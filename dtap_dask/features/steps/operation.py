@@ -119,6 +119,9 @@ class Operation(BaseModel):
     on_elements: ClassVar[bool] = False
     """Whether it is applied to each element of lists, and learns from all of them: see `elements`."""
 
+    on_places: ClassVar[bool] = False
+    """Whether it is applied to each place of vectors, and learns from each alone: see `places`."""
+
     makes_ids: ClassVar[bool] = False
     """Whether the result is ids, whose number `ids` gives."""
 
@@ -269,7 +272,12 @@ class Operation(BaseModel):
         if given.base == "text":
             raise Unfit(f"{self.name} needs numbers, and the column is text. Encode it (ordinal_encode, "
                         "one_hot_encode, hash_encode), or `cast: float64` before it if it spells numbers.")  # fmt: skip
-        raise Unfit(f"{self.name} needs one number a row, and the column is {describe(given)}.")
+        raise Unfit(f"{self.name} needs one number a row, and the column is {describe(given)}.{self.before_pad(given)}")
+
+    def before_pad(self, given: ValueType) -> str:
+        """What to do with a vector where only elements of lists can be taken; empty for any other input."""
+        is_vector = given.width is not None and self.on_elements
+        return " Put it before `pad`, where it is applied to each element of lists." if is_vector else ""
 
 
 class WithoutNulls(Operation):

@@ -27,6 +27,7 @@ class Scaler(Keyable):
     """x * factor + shift, or (x - shift) / factor, with fitted numbers. Nulls stay null."""
 
     on_elements: ClassVar[bool] = True
+    on_places: ClassVar[bool] = True
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
         self.number_only(given)

@@ -48,6 +48,7 @@ from dtap_dask.features.steps.lists import First, Last, ListLength, NullAsEmpty,
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
+from dtap_dask.features.steps.places import placed
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.features.steps.reduce import Pca
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
@@ -57,6 +58,7 @@ from dtap_dask.features.steps.tokens import TextHash, Tokenize
 from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.features.steps.yeo_johnson import PowerTransform
 from dtap_dask.job.estimators.target import target_encoder
+from dtap_dask.job.estimators.vectors import estimator_of_vectors
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def estimator_of(value: Value, fitted: Fitted) -> Any:
     step, given = value.applied, value.inputs[0].type
     if lifted(step, given):
         return _of_lists(step, fitted, value.columns, given)
+    if placed(step, given):
+        return estimator_of_vectors(step, fitted, given)
     if given.base == "text" and _is_bytes(given.source) and not isinstance(step, Passthrough | MissingIndicator):
         return Refused(step.name, f"column {value.columns[0]!r} holds bytes ({given.source}), and they take text.")
     return MAKERS[type(step)](step, fitted, value.columns, given)
@@ -347,9 +351,7 @@ def _fit(estimator: Any, column: str, values: Iterable[object], objects: bool = 
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return "binary" in str(kind)
+    return "binary" in str(kind)  # also of a dictionary
 
 
 def _values(array: pa.Array, given: ValueType) -> npt.NDArray[Any]:

@@ -69,6 +69,7 @@ def to_dask_ml(
     | clip, log1p, datetime_parts, passthrough, cast of numbers to a float | sklearn.preprocessing.FunctionTransformer |
     | hash_encode, other casts, what follows a Categorizer | `Refused`, with the reason |
     | multi_hot | sklearn.feature_extraction.text.CountVectorizer in a ColumnTransformer |
+    | scalers, impute, clip, log1p, bucketize of vectors | scikit-learn's, for an array [n, k] of the places |
     | a step with `by` | `Refused`: their estimators learn from all rows alike; fit one on each group of a key |
     | count_encode, cross | `Refused`: neither counts values or joins text |
     | tokenize, text_hash | `Refused`: HashingVectorizer computes MurmurHash3 |

@@ -17,6 +17,7 @@ Slower than the fused passes, which must give the same numbers: it is what they 
 | quantile_transform | scikit-learn's QuantileTransformer without its subsample, the column gathered by one worker |
 | power_transform | scikit-learn's PowerTransformer, the column gathered by one worker: dask-ml has none |
 | bucketize: quantiles | numpy.quantile, the column gathered by one worker: dask-ml's percentiles are approximate |
+| steps of vectors | as for columns, one for each place |
 | steps with `by` | scikit-learn's estimators on the rows of each key, gathered by one worker |
 | target_encode | scikit-learn's TargetEncoder, of all rows and without each fold, gathered by one worker |
 | estimator | transformers of dask_ml on a Dask array; others on a sample, as with `fused` |
@@ -38,6 +39,7 @@ from dtap_dask.features.graph.known import completed
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.job.estimators.fits import FITS
 from dtap_dask.job.estimators.frames import Frames, Target
+from dtap_dask.job.estimators.vectors import by_place, of_places
 from dtap_dask.job.execution.context import TaskContext
 from dtap_dask.job.execution.executor import Executor
 from dtap_dask.job.execution.tasks import with_retries
@@ -62,7 +64,8 @@ def fit_with_dask_ml(executor: Executor, plan: Plan, context: TaskContext, repor
     report.begin("fit (dask-ml)", len(groups), read * len(groups), size * len(groups))
     with executor.dask_collections():
         for number, group in enumerate(groups, 1):
-            fitted = FITS[type(group[0].step)](Frames(context, tasks, learnt), group, rows)
+            fit, frames = FITS[type(group[0].step)], Frames(context, tasks, learnt)
+            fitted = by_place(fit, frames, group, rows) if of_places(group[0]) else fit(frames, group, rows)
             learnt.update(zip((target.value for target in group), fitted, strict=True))
             later = {target.value for each in groups[number:] for target in each}
             learnt.update(completed(graph, learnt, later))
@@ -116,7 +119,8 @@ def _learnt_before(value: Value) -> int:
 
 
 def _groups(targets: list[Target]) -> list[list[Target]]:
-    """Targets that are fitted together: equal steps at the same depth (`learnt_before`), lowest first; lists alone."""
+    """Targets that are fitted together: equal steps at the same depth (`learnt_before`), lowest first; lists and
+    vectors alone."""
     groups: list[list[Target]] = []
     for target in sorted(targets, key=lambda target: target.learnt_before):
         for group in groups:
@@ -129,5 +133,6 @@ def _groups(targets: list[Target]) -> list[list[Target]]:
 
 
 def _together(one: Target, other: Target) -> bool:
-    of_lists = any(value.type.element is not None for target in (one, other) for value in target.inputs)
-    return not of_lists and (one.learnt_before, one.step) == (other.learnt_before, other.step)
+    types = [value.type for target in (one, other) for value in target.inputs]
+    alone = any(kind.element is not None or kind.width is not None for kind in types)
+    return not alone and (one.learnt_before, one.step) == (other.learnt_before, other.step)

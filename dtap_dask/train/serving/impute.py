@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from dtap_dask.features.graph.graph import Value
@@ -36,7 +37,7 @@ def impute(step: Impute, fitted: Fitted, value: Value) -> TensorBound:
             )
         given = numbers(column)
         if as_floats or given.values.dtype == tf.float64:
-            return filled(NumberTensor(floats(column)), fixed(float(filling)))
+            return filled(NumberTensor(floats(column)), fixed(np.asarray(filling, np.float64)))
         return filled(given, tf.cast(filling, given.values.dtype))
 
     return apply
@@ -58,8 +59,8 @@ def impute_by_row(step: Impute, fitted: Fitted, value: Value) -> TensorBound:
 
 
 def filled(given: NumberTensor, filling: Tensor) -> NumberTensor:
-    """The numbers with others of the same dtype in place of nulls."""
-    null = null_of(given)
+    """The numbers with others of the same dtype in place of nulls; of vectors of floats in each place on its own."""
+    null = tf.math.is_nan(given.values) if given.values.dtype == tf.float64 else given.null
     return given if null is None else NumberTensor(tf.where(null, filling, given.values))
 
 
@@ -68,6 +69,8 @@ def missing_indicator(step: MissingIndicator, fitted: Fitted, value: Value) -> T
 
     def apply(column: TensorColumn) -> TensorColumn:
         assert not isinstance(column, ListTensor)
+        if isinstance(column, NumberTensor) and column.values.shape.rank == 2:
+            return NumberTensor(tf.cast(tf.math.is_nan(column.values), tf.int64))
         null = null_of(column)
         if null is None:
             return NumberTensor(tf.zeros(tf.shape(column.values)[:1], tf.int64))

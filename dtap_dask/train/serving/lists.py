@@ -95,13 +95,15 @@ def pad(step: Pad, fitted: Fitted, value: Value) -> TensorBound:
         rows = _lists(column)
         kept = tf.minimum(_lengths(rows), tf.constant(step.length, tf.int64))
         short = _kept(rows, kept, step.truncating)
-        null, values = holes(short), numbers(short.elements).values
+        values = numbers(short.elements).values
         there = tf.where(_filled(kept, step.length, step.side))
         blank = tf.fill([tf.size(kept, tf.int64), step.length], tf.cast(step.value, values.dtype))
         made = tf.tensor_scatter_nd_update(blank, there, values)
-        if values.dtype == tf.float64 and null is not None:
-            return NumberTensor(tf.where(null[:, tf.newaxis], tf.constant(float("nan"), tf.float64), made))
-        return NumberTensor(made, null)
+        if values.dtype != tf.float64:
+            return NumberTensor(made, holes(short))
+        if rows.null is None:
+            return NumberTensor(made)
+        return NumberTensor(tf.where(rows.null[:, tf.newaxis], tf.constant(float("nan"), tf.float64), made))
 
     return apply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,16 @@ from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
-from dtap_dask.train.serving.tensors import NumberTensor, TensorBound, TensorColumn, fixed, floats, numbers, refuse
+from dtap_dask.train.serving.tensors import (
+    NumberTensor,
+    Tensor,
+    TensorBound,
+    TensorColumn,
+    fixed,
+    floats,
+    numbers,
+    refuse,
+)
 
 
 def standard_scale(step: StandardScale, fitted: Fitted, value: Value) -> TensorBound:
@@ -48,13 +58,18 @@ def bucketize(step: Bucketize, fitted: Fitted, value: Value) -> TensorBound:
     def apply(column: TensorColumn) -> TensorColumn:
         given = numbers(column)
         if given.values.dtype == tf.int64:
-            found = tf.searchsorted(tf.constant(within, tf.int64), given.values, side="right", out_type=tf.int64)
-            return NumberTensor(found + below, given.null)
+            return NumberTensor(_passed(within, given.values) + below, given.null)
         made = floats(column)
         null = tf.math.is_nan(made)
         refuse(tf.math.is_inf(made), value, "an infinite value")
-        held = tf.where(null, tf.zeros_like(made), made)
-        found = tf.searchsorted(tf.constant(bounds, tf.float64), held, side="right", out_type=tf.int64)
-        return NumberTensor(found, null)
+        found = _passed(bounds, tf.where(null, tf.zeros_like(made), made))
+        return NumberTensor(found, tf.reduce_any(null, axis=1) if made.shape.rank == 2 else null)
 
     return apply
+
+
+def _passed(bounds: Sequence[float], values: Tensor) -> Tensor:
+    """How many of rising boundaries are not above each value, int64 in the shape of `values`."""
+    flat = values if values.shape.rank == 1 else tf.reshape(values, [-1])
+    found = tf.searchsorted(tf.constant(bounds, values.dtype), flat, side="right", out_type=tf.int64)
+    return found if flat is values else tf.reshape(found, tf.shape(values))

@@ -191,6 +191,12 @@ def odd_table() -> pa.Table:
             "bytes": pa.array(words, pa.binary(), mask=holes),
             "cents": pa.array(cents, pa.decimal128(30, 1)),
             "tie": pa.array(np.where(np.arange(n) % 2, "x", "a")),
+            "pair": pa.FixedSizeListArray.from_arrays(
+                pa.array(
+                    np.repeat(rng.normal(size=n), 2).round(1), mask=np.repeat(holes, 2) & (np.arange(2 * n) % 3 > 0)
+                ),
+                2,
+            ),
         }
     )
 
@@ -224,6 +230,13 @@ ODD = [
         "steps": [{"standard_scale": {"with_std": False}}, {"impute": {"strategy": "mean"}}, {"minmax_scale": [-1, 1]}],
         "as": "rounds",
     },
+    {"columns": ["pair"], "steps": ["impute", "standard_scale"]},
+    {"columns": ["pair"], "steps": [{"impute": "median"}, {"minmax_scale": [-1, 1]}], "as": "pair_range"},
+    {
+        "columns": ["pair"],
+        "steps": [{"impute": "most_frequent"}, "robust_scale", "maxabs_scale"],
+        "as": "pair_robust",
+    },
 ]
 
 
@@ -242,7 +255,7 @@ def test_odd_columns(odd: Path, tmp_path: Path) -> None:
     plan, context = planned(odd, tmp_path / "a", features=ODD, split=split)
     other, other_work = planned(odd, tmp_path / "b", features=ODD, split=split)
     mine = by_dask_ml(plan, context)
-    assert mine.passes == 2
+    assert mine.passes == 3
     assert_same(mine, fused(other, other_work))
 
 

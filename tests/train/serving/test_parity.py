@@ -42,6 +42,8 @@ NUMBERS = st.lists(st.integers(-300, 300), max_size=5)
 TEXTS = st.text("aAbÄäΣİ ,\t\0\u00a0", max_size=12).map(str.encode)
 TIME = pa.timestamp("us")
 LISTS = pa.list_(pa.int16())
+VECTORS = pa.list_(F64, 2)
+PAIRS = st.none() | st.lists(PLAIN, min_size=2, max_size=2)
 FILL = {"impute": {"strategy": "constant", "value": 0}}
 
 # Of each step: the type of its columns, steps that it needs before or after it, and what values are drawn.
@@ -55,22 +57,33 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (BOOL, BOOLEANS, [{"impute": {"strategy": "constant", "value": True}}]),
         (F64, PLAIN, [{"impute": {"strategy": "median", "by": "KEY"}}]),
         (TEXT, WORDS, [{"impute": {"strategy": "constant", "value": "ä"}}]),
+        (VECTORS, PAIRS, [{"impute": {"strategy": "median", "indicator": True}}]),
     ],
     "clip": [
         (F64, FLOATS, [FILL, {"clip": {"min": -1, "max": 2.5}}]),
         (I64, INTEGERS, [FILL, {"clip": {"min": -1, "max": 2**60}}]),
         (I64, INTEGERS, [FILL, {"clip": {"min": 0.5}}]),
         (BOOL, BOOLEANS, [{"impute": "most_frequent"}, {"clip": {"max": 0.5}}]),
+        (LISTS, NUMBERS, [{"pad": 3}, {"clip": {"min": -1, "max": 200}}, "standard_scale"]),
     ],
-    "log1p": [(F64, FLOATS, [FILL, "log1p"]), (I64, INTEGERS, [FILL, {"clip": {"min": 0}}, "log1p"])],
+    "log1p": [
+        (F64, FLOATS, [FILL, "log1p"]),
+        (I64, INTEGERS, [FILL, {"clip": {"min": 0}}, "log1p"]),
+        (VECTORS, PAIRS, [FILL, "log1p"]),
+    ],
     "standard_scale": [
         (F64, PLAIN, ["impute", "standard_scale"]),
         (I64, INTEGERS, [FILL, "standard_scale"]),
         (F64, PLAIN, [FILL, {"standard_scale": {"by": "KEY"}}]),
+        (VECTORS, PAIRS, ["impute", "standard_scale", {"minmax_scale": (-1, 1)}]),
+        (F64, PLAIN, [FILL, "standard_scale", {"pca": 3}, "standard_scale"]),
     ],
     "minmax_scale": [(F64, PLAIN, [FILL, {"minmax_scale": (-1, 1)}])],
-    "maxabs_scale": [(F32, PLAIN, [FILL, "maxabs_scale"])],
-    "robust_scale": [(F32, PLAIN, [FILL, {"robust_scale": {"unit_variance": True}}])],
+    "maxabs_scale": [(F32, PLAIN, [FILL, "maxabs_scale"]), (VECTORS, PAIRS, [FILL, "maxabs_scale"])],
+    "robust_scale": [
+        (F32, PLAIN, [FILL, {"robust_scale": {"unit_variance": True}}]),
+        (pa.list_(F32), st.lists(PLAIN, max_size=5), [{"pad": 2}, "impute", "robust_scale"]),
+    ],
     "quantile_transform": [
         (F64, PLAIN, [FILL, {"quantile_transform": {"n_quantiles": 5}}]),
         (I64, INTEGERS, [FILL, {"quantile_transform": "normal"}]),
@@ -85,6 +98,8 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
         (I64, INTEGERS, [FILL, {"bucketize": {"boundaries": [-1, 0.5, 2**53 + 1, 2**63]}}]),
         (F64, PLAIN, [FILL, {"bucketize": {"quantiles": 3}}]),
         (F64, PLAIN, [FILL, {"bucketize": {"quantiles": 2, "by": "KEY"}}]),
+        (VECTORS, PAIRS, [FILL, {"bucketize": {"boundaries": [-1, 0, 2.5]}}]),
+        (pa.list_(I64, 2), st.lists(WHOLE, min_size=2, max_size=2), [{"bucketize": {"boundaries": [0, 2**53 + 1]}}]),
     ],
     "ordinal_encode": [
         (TEXT, WORDS, ["ordinal_encode"]),
