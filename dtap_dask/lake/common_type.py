@@ -30,6 +30,31 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
+def holds_every(wide: pa.DataType, narrow: pa.DataType) -> bool:
+    """Whether a canonical type holds each value that another one can have exactly, so that none needs to be checked."""
+    types = pa.types
+    if wide == narrow or types.is_null(narrow):
+        return True
+    if is_list(wide) and is_list(narrow):
+        sizes = {kind.list_size if types.is_fixed_size_list(kind) else -1 for kind in (wide, narrow)}
+        return len(sizes) == 1 and holds_every(wide.value_type, narrow.value_type)
+    if types.is_struct(wide) and types.is_struct(narrow):
+        pairs = list(zip(wide, narrow, strict=False))
+        alike = wide.num_fields == narrow.num_fields and all(one.name == other.name for one, other in pairs)
+        return alike and all(holds_every(one.type, other.type) for one, other in pairs)
+    if types.is_integer(narrow) and types.is_floating(wide):
+        return _bits(narrow) <= _EXACT_BITS[wide.bit_width]
+    if types.is_date32(narrow) and types.is_timestamp(wide):
+        return wide.tz is None and wide.unit in ("s", "ms")  # in finer units 64 bits do not reach all dates
+    numbers = (types.is_integer, types.is_floating, types.is_decimal)
+    return any(is_kind(narrow) for is_kind in numbers) and common_type(narrow, wide) == wide
+
+
+def _bits(integer: pa.DataType) -> int:
+    """The bits of an integer type without its sign."""
+    return int(integer.bit_width) - int(pa.types.is_signed_integer(integer))
+
+
 def _integers(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     signed = pa.types.is_signed_integer
     if signed(one) == signed(other):
@@ -44,7 +69,7 @@ def _floats(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _integer_and_float(integer: pa.DataType, number: pa.DataType) -> pa.DataType:
-    bits = integer.bit_width - pa.types.is_signed_integer(integer)
+    bits = _bits(integer)
     return number if bits <= _EXACT_BITS[number.bit_width] and number.bit_width > 16 else pa.float64()
 
 

@@ -17,6 +17,7 @@ from dtap_dask.job.jobfile.check import CheckedJob, JobCheck
 from dtap_dask.job.jobfile.spec import Job
 from dtap_dask.job.jobfile.word_files import WordFiles
 from dtap_dask.job.planning.origin import Origin
+from dtap_dask.lake.common_type import holds_every
 from dtap_dask.lake.sql.expression import parse_sql
 
 _PLACE = ("fit", "from")
@@ -42,8 +43,9 @@ class _ReuseCheck(JobCheck):
     fits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.raw = self.origin.raw.needed_for(self.taken.graph.columns)
+        self.source, self.partitions = self.widened(self.source), self.widened(self.partitions)
+        super().__post_init__()
         self.derive = _merged(self.job.derive, dict(self.raw.derive), self.schema.names)
 
     def expressions(self) -> None:
@@ -57,6 +59,18 @@ class _ReuseCheck(JobCheck):
         for column in self.raw.schema:
             if column.name in self.job.derive and column.name not in self.unusable:
                 self.raw_column(column)
+
+    def widened(self, columns: pa.Schema) -> pa.Schema:
+        """The columns in the types that they were fitted in, where these hold every value: they are read as these."""
+        fitted = {column.name: column.type for column in self.raw.schema}
+        return pa.schema(
+            [
+                column.with_type(fitted[column.name])
+                if column.name in fitted and holds_every(fitted[column.name], column.type)
+                else column
+                for column in columns
+            ]
+        )
 
     def raw_column(self, column: pa.Field) -> None:
         """Report a column that is missing, or has another type."""
