@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from dtap_dask.apply.encoded import encoded, of_objects, one_array
 from dtap_dask.errors import DataError
 from dtap_dask.lake.schema import is_list, is_text
+from dtap_dask.lake.sql.kernels.decimals import to_floating
 
 FEW_ROWS = 16  # of a DataFrame, which are read faster as Python objects
 PLAIN = frozenset({bool, int, float, str, bytes, type(None)})  # objects that are exactly what a Series has
+UTC = frozenset({"UTC", "Etc/UTC", "+00:00", "Z"})  # as pandas, Python and ISO 8601 name it
 SPAN_ROWS = 1 << 20  # rows whose text is encoded together
 
 
@@ -105,8 +107,11 @@ def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
         return _of_dicts(rows, schema.names), len(rows)
     if hasattr(rows, "columns") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
         return _of_frame(rows, schema.names), len(rows)
+    given = type(rows).__name__
+    if isinstance(rows, list | tuple):
+        given += f" of {' and '.join(sorted({type(row).__name__ for row in rows}))}"
     raise DataError(
-        f"Rows are a pandas DataFrame, an Arrow table, a dict of columns, a dict or a list of dicts, not {type(rows)}."
+        f"Rows are a pandas DataFrame, an Arrow table, a dict of columns, a dict or a list of dicts, not {given}."
     )
 
 
@@ -231,6 +236,8 @@ def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(values), kind)  # pandas has float64 for any column without values
     if not _is_alike(values.type, kind):
         raise TypeError(f"they are {values.type}")
+    if pa.types.is_decimal(values.type) and pa.types.is_floating(kind):
+        return to_floating(values, kind)
     made = values.cast(kind)  # not pa.array(values, kind), which cuts 1.5 to an integer
     _refuse_loss(values, made)
     return made
@@ -239,12 +246,15 @@ def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
 def _is_alike(given: pa.DataType, kind: pa.DataType) -> bool:
     """Whether values of one type can be meant for another: truth values, text, numbers and times are not mixed up.
 
-    Only dates, times and decimals may be spelled as text.
+    Only dates, times and decimals may be spelled as text. Times of a zone other than UTC are not taken for times
+    without one: these may be those of UTC as well as those of the zone's clock.
     """
     if is_list(given) and is_list(kind):
         return _is_alike(given.value_type, kind.value_type)
     if pa.types.is_struct(given) and pa.types.is_struct(kind):
         return all(_is_alike(given.field(field.name).type, field.type) for field in kind if field.name in given.names)
+    if pa.types.is_timestamp(given) and pa.types.is_timestamp(kind) and kind.tz is None and given.tz is not None:
+        return given.tz in UTC
     families = (is_text, pa.types.is_boolean, _is_number, pa.types.is_temporal, pa.types.is_nested)
     spelled = is_text(given) and (pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
     return pa.types.is_null(given) or spelled or any(one(given) and one(kind) for one in families)

@@ -11,16 +11,19 @@ import pyarrow as pa
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.errors import JobError, Problem, did_you_mean
 from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Source
+from dtap_dask.features.steps.ordinal import OrdinalEncode
 
 _LISTS = ("vocabulary", "categories_")
+_ENCODERS = (OrdinalEncode, OneHotEncode, MultiHot)
 
 
 def vocabulary(path: str | os.PathLike[str], feature: str, *, storage: Mapping[str, Any] | None = None) -> pa.Table:
-    """The fitted values of a feature or label that holds ids, one-hot vectors or classes, in the order of their ids.
+    """The values of a feature or label that holds ids, one-hot or multi-hot vectors, or classes, in the order of ids.
 
-    An Arrow Table with the columns `id` (int64: the id, or the place in the one-hot vector), `value` (text, bytes or
+    An Arrow Table with the columns `id` (int64: the id, or the place in the vector), `value` (text, bytes or
     integers as in the lake) and, where they were counted, `count` (int64: how often each occurs in the fitted part).
     Ids below the first one are that of null (0) and those of values outside the vocabulary. `storage` is the job's
     `storage` section.
@@ -32,14 +35,12 @@ def vocabulary(path: str | os.PathLike[str], feature: str, *, storage: Mapping[s
     found = [value for value in output.values if encoder_of(value, opened)]
     if len(found) != 1 or len(output.values) != 1:
         raise JobError(
-            Problem("feature", f"{feature!r} has no vocabulary: only {', '.join(_WITH)} of one column have one.")
-        )
+            Problem("feature", f"{feature!r} has no vocabulary: only the ids and vectors that "
+                    f"{', '.join(one.name for one in _ENCODERS)} learn from one column have one.")
+        )  # fmt: skip
     [encoder] = [encoder_of(value, opened) for value in found]
     assert encoder is not None
     return _table(encoder, opened.state.fitted[encoder])
-
-
-_WITH = ("ordinal_encode", "one_hot_encode")
 
 
 def find_output(opened: FittedFeatures, name: str) -> Output:
@@ -53,7 +54,8 @@ def find_output(opened: FittedFeatures, name: str) -> Output:
 def encoder_of(value: Value, opened: FittedFeatures) -> Value | None:
     """The value whose ids or places these still are; None where there is none."""
     while not isinstance(value.operation, Source):
-        if any(name in opened.state.fitted.get(value, {}) for name in _LISTS):
+        learnt = opened.state.fitted.get(value, {})
+        if isinstance(value.operation, _ENCODERS) and any(name in learnt for name in _LISTS):
             return value
         has_ids_as_places = isinstance(value.operation, MultiHot) and value.operation.places is not None
         if not (value.operation.keeps_ids or has_ids_as_places):
