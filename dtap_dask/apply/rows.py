@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dtap_dask.apply.encoded import encoded, of_objects, one_array
+from dtap_dask.apply import objects
+from dtap_dask.apply.encoded import encoded, one_array
 from dtap_dask.errors import DataError
 from dtap_dask.lake.schema import is_list, is_text
 from dtap_dask.lake.sql.kernels.decimals import to_floating
@@ -66,11 +68,22 @@ class GivenRows:
             return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), self.count, [None]))
         return pa.RecordBatch.from_arrays(arrays, schema.names)
 
+    @property
+    def are_objects(self) -> bool:
+        """Whether any column holds Python objects."""
+        return any(map(objects.are_objects, self.columns.values()))
+
+    def read(self, schema: pa.Schema, turn: AbstractContextManager[Any]) -> GivenRows:
+        """The columns of `schema` alone, as Arrow arrays; `turn` is held while objects are read."""
+        return GivenRows({field.name: _read(self.columns[field.name], field, turn) for field in schema}, self.count)
+
     def batches(self, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
-        """As `batch` with `encode`, `size` rows at a time; the text of many batches is encoded together."""
-        whole = {field.name: _as_arrow(self.columns[field.name], field) for field in schema}
+        """As `batch` with `encode`, `size` rows at a time; the text of many batches is encoded together.
+
+        The columns are those that `read` gives.
+        """
         for begin in range(0, self.count, SPAN_ROWS):
-            parts = {name: values.slice(begin, SPAN_ROWS) for name, values in whole.items()}
+            parts = {name: values.slice(begin, SPAN_ROWS) for name, values in self.columns.items()}
             span = GivenRows(parts, min(SPAN_ROWS, self.count - begin)).batch(schema, encode=True)
             for start in range(0, span.num_rows, size):
                 yield span.slice(start, size)
@@ -174,9 +187,6 @@ def _as_arrow(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     """The values of a column in whatever type Arrow finds for them."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
-    coded = of_objects(values) if is_text(field.type) else None
-    if coded is not None:
-        return coded
     values = values.tolist() if getattr(values, "ndim", 1) > 1 else values
     with _Naming(field):
         try:
@@ -185,6 +195,14 @@ def _as_arrow(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
             if not pa.types.is_uint64(_item(field.type)):
                 raise
             return pa.array(values, _with_item(field.type, pa.decimal128(38, 0)), from_pandas=True)
+
+
+def _read(values: Any, field: pa.Field, turn: AbstractContextManager[Any]) -> pa.Array | pa.ChunkedArray:
+    """As `_as_arrow`, of many values; `turn` is held while objects are read."""
+    with turn:
+        made = objects.read(values, text=is_text(field.type))
+        made = _as_arrow(values, field) if made is None else made
+    return made.encoded() if isinstance(made, objects.Joined) else made
 
 
 def _item(kind: pa.DataType) -> pa.DataType:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +18,8 @@ from dtap_dask.features import Rows
 from dtap_dask.features.columns.column import Array
 from dtap_dask.lake.scan import BATCH_ROWS
 from dtap_dask.records import columns
+
+Turn = AbstractContextManager[Any]
 
 
 def features_of(rows: GivenRows, features: FittedFeatures, threads: int | None = None) -> Rows:
@@ -31,20 +36,28 @@ def features_of(rows: GivenRows, features: FittedFeatures, threads: int | None =
         for info in features.infos
         if columns.is_fixed(info)
     }  # here rather than in threads, whose memory the C library does not keep for the next call
+    turn: Turn = Lock() if rows.are_objects else nullcontext()
     with ThreadPoolExecutor(threads or pa.cpu_count()) as pool:
-        for others in pool.map(partial(_fill, made, rows), features.apart):
+        for others in pool.map(partial(_fill, made, rows, turn), features.apart):
             made |= others
     return made
 
 
-def _fill(made: Mapping[str, Array], rows: GivenRows, group: FeatureGroup) -> Rows:
-    """Compute the features of a group: those of `made` are written there, the others returned."""
+def _fill(made: Mapping[str, Array], rows: GivenRows, turn: Turn, group: FeatureGroup) -> Rows:
+    """Compute the features of a group: those of `made` are written there, the others returned.
+
+    Reading objects needs Python's lock all the time, and computing needs it again and again for a moment. A thread
+    that computed while another reads would wait for every such moment; so they take turns, and a column's words are
+    encoded meanwhile, which takes longest and does not need the lock.
+    """
     others: list[Rows] = []
     begin = 0
-    for batch in rows.batches(group.raw.schema, BATCH_ROWS):
-        part = group.apply(batch)
-        others.append({name: part.pop(name) for name in list(part) if name not in made})
-        for name, values in part.items():
-            made[name][begin : begin + batch.num_rows] = values
-        begin += batch.num_rows
+    read = rows.read(group.raw.schema, turn)
+    with turn:
+        for batch in read.batches(group.raw.schema, BATCH_ROWS):
+            part = group.apply(batch)
+            others.append({name: part.pop(name) for name in list(part) if name not in made})
+            for name, values in part.items():
+                made[name][begin : begin + batch.num_rows] = values
+            begin += batch.num_rows
     return columns.join(others)

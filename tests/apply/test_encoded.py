@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtap_dask.apply import encoded
+from dtap_dask.apply import encoded, objects
 from dtap_dask.apply.rows import GivenRows
 from property_tests import examples
 
@@ -24,7 +24,8 @@ ENCODED = pa.dictionary(pa.int32(), pa.string())
 @pytest.fixture(autouse=True)
 def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "ENCODED_FROM", 10)
-    monkeypatch.setattr(encoded, "JOINED", 7)
+    monkeypatch.setattr(encoded, "PIECE", 7)
+    monkeypatch.setattr(objects, "BLOCK", 7)
 
 
 @pytest.mark.parametrize(
@@ -59,47 +60,25 @@ def _as_text(values: Any) -> list[Any]:
     return found.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("text", [TEXTS, tuple(TEXTS), np.array(TEXTS, object), pd.Series(TEXTS, dtype=object)])
-def test_short_texts_of_python_are_joined(text: Any) -> None:
-    made = encoded.of_objects(text)
-    assert made is not None
-    assert made.type == pa.dictionary(pa.int32(), pa.large_string())
-    assert made.dictionary.to_pylist() == ["a", "", "é", "\U0001f600"]
-
-
-LATE = ["a"] * 18
-NOT_JOINED = [
-    [*LATE, None],
-    [*LATE, float("nan")],
-    [*LATE, "with \0 within"],
-    [*LATE, "\0"],
-    [*LATE, b"bytes"],
-    [*LATE, 1],
-    [*LATE, "\ud800"],
-    [1] * 20,
-    ["long" * 5] * 20,
-    pd.Series(TEXTS, dtype="category"),
-    np.array(TEXTS),
-    np.array([TEXTS, TEXTS], object).T,
-]
-
-
-@pytest.mark.parametrize("values", NOT_JOINED)
-def test_anything_else_is_left_to_arrow(values: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "SAMPLED_TEXT", 10)
-    assert encoded.of_objects(values) is None
-
-
-ODD = st.sampled_from([None, float("nan"), "\0", "a\0b", b"a", 1, "\ud800", pd.NA])
+WORDS = st.text(max_size=4) | st.sampled_from(["", "a", "b", "12345678", "é234567", "a\0", "\0"]) | st.none()
+KINDS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
 
 
 @examples(1)
-@given(st.lists(st.text(max_size=3) | st.sampled_from(["a", "b"]), min_size=11, max_size=40), st.lists(ODD, max_size=1))
-def test_objects_are_what_arrow_makes_of_them(texts: list[Any], odd: list[Any]) -> None:
-    values = [*texts, *odd]
-    made = encoded.of_objects(values)
-    if made is not None:
-        assert made.to_pylist() == pa.array(values, from_pandas=True).to_pylist()
-    elif not odd:
-        joined = set(map(type, texts)) == {str} and not any("\0" in text for text in texts)
-        assert not joined or len(set(texts)) == len(texts)
+@given(st.lists(WORDS, max_size=30), st.sampled_from(KINDS), st.integers(0, 5), st.sampled_from([3, 7, 100]))
+def test_a_dictionary_is_that_of_arrow(words: list[Any], kind: pa.DataType, begin: int, piece: int) -> None:
+    text = pa.array(words, pa.string()).cast(kind).slice(begin)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoded, "PIECE", piece)
+        made = encoded.with_dictionary(text)
+    made.validate(full=True)
+    assert made.equals(text.dictionary_encode())
+
+
+@pytest.mark.parametrize(
+    ("words", "as_integers"),
+    [(["a", "12345678", ""], True), ([None, "é"], True), (["a", "123456789"], False), (["a\0"], False), ([], True)],
+)
+def test_short_words_are_compared_as_integers(words: list[Any], as_integers: bool) -> None:
+    assert (encoded._keys(pa.array(words, pa.string())) is not None) == as_integers
+    assert encoded._keys(pa.array(words, pa.string_view())) is None
