@@ -73,7 +73,7 @@ class StandardScale(Scaler):
     def fit(self, statistic: Any, context: ErrorContext) -> Fitted:
         need_values(statistic, context, IMPUTE)
         variance = statistic.squares / statistic.count
-        if not math.isfinite(variance) or not math.isfinite(statistic.mean):
+        if self.with_std and not math.isfinite(variance):
             raise DataError(
                 f"The values of {context} are so large that their squares overflow float64. Put `clip`, or `log1p`, "
                 "before it."

@@ -24,7 +24,7 @@ from dtap_dask.features.engine.checks import infinite
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.gram import Gram
 from dtap_dask.features.statistics.sample import Sample
-from dtap_dask.features.statistics.statistic import Covariance, Extremes, Moments
+from dtap_dask.features.statistics.statistic import Covariance, Moments
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import QuantileTransform, RobustScale
 from dtap_dask.features.steps.encode import OneHotEncode
@@ -36,13 +36,13 @@ from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Operation, StatisticSpec
 from dtap_dask.features.steps.ordinal import LabelEncode, OrdinalEncode
 from dtap_dask.features.steps.reduce import Pca, signed
-from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
+from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.steps.svd import TruncatedSvd
 from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.yeo_johnson import PowerTransform, is_resolved, yeo_johnson
 from dtap_dask.job.estimators.external import transformers
 from dtap_dask.job.estimators.frames import VALUES, Frames, Target, places_by_input
-from dtap_dask.job.estimators.keyed import by_key
+from dtap_dask.job.estimators.keyed import by_key, extremes, with_constants
 from dtap_dask.job.estimators.target import target_means
 
 
@@ -97,12 +97,7 @@ def standard(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitte
         moments.count, moments.mean = one.count, own.get("mean_", 0.0)
         moments.squares = own.get("var_", 0.0) * one.count
         fitted = step.fit(moments, target.context)  # says if squares overflow
-        constant = one.low == one.high
-        if constant and step.with_std:
-            own["var_"] = 0.0
-        if step.with_std and (constant or is_constant(own["var_"], max(abs(one.low), abs(one.high)))):
-            own["scale_"] = 1.0
-        learnt.append({**fitted, **own})
+        learnt.append({**fitted, **with_constants(own, one.low, one.high)})
     return learnt
 
 
@@ -117,8 +112,7 @@ def minmax(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
     for number, (target, one) in enumerate(zip(targets, seen, strict=True)):
         names = ("data_min_", "data_max_", "data_range_", "scale_", "min_")
         own = {name: float(getattr(scaler, name)[str(number)]) for name in names}
-        extremes = _extremes(one)
-        fitted = step.fit(extremes, target.context)
+        fitted = step.fit(extremes(one.count, one.low, one.high), target.context)
         learnt.append({**fitted, **own} if math.isfinite(own["scale_"]) else fitted)
     return learnt
 
@@ -127,13 +121,10 @@ def maxabs(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]
     """Dask DataFrame's min and max: dask-ml has no MaxAbsScaler."""
     frame = frames.floats([target.inputs[0] for target in targets])
     seen = _ranges(frame, targets, rows)
-    return [target.step.fit(_extremes(one), target.context) for target, one in zip(targets, seen, strict=True)]
-
-
-def _extremes(seen: _Range) -> Extremes:
-    extremes = Extremes()
-    extremes.count, extremes.smallest, extremes.largest = seen.count, seen.low, seen.high
-    return extremes
+    return [
+        target.step.fit(extremes(one.count, one.low, one.high), target.context)
+        for target, one in zip(targets, seen, strict=True)
+    ]
 
 
 def mean(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
@@ -264,7 +255,13 @@ def _power(target: Target, column: Floats) -> Fitted:
     step = target.step
     assert isinstance(step, PowerTransform)
     fitted = _summarized(target, column)  # says that squares overflow
-    found = PowerTransformer(standardize=step.standardize).fit(column)
+    try:
+        found = PowerTransformer(standardize=step.standardize).fit(column)
+    except ValueError as error:
+        raise DataError(
+            f"scikit-learn's PowerTransformer fails on the values of {target.context}: {error} Use `fit: fused`, or "
+            "put `standard_scale` before it."
+        ) from error
     power = float(found.lambdas_[0])
     transformed = yeo_johnson(column[~np.isnan(column)], power)
     if not is_resolved(float(transformed.mean()), float(transformed.var())):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dask
@@ -10,29 +11,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sklearn.impute import SimpleImputer as PlainImputer
-from sklearn.preprocessing import MaxAbsScaler, RobustScaler
-from sklearn.preprocessing import MinMaxScaler as PlainMinMax
+from sklearn.preprocessing import RobustScaler
 from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from dtap_dask.features.columns.column import Column, Decimals, Numbers
 from dtap_dask.features.engine.checks import infinite
 from dtap_dask.features.statistics.sample import Sample
+from dtap_dask.features.statistics.statistic import Extremes
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.keyed import KEY_OPTIONS, Keyed, with_tables
-from dtap_dask.features.steps.operation import Fitted, Operation
-from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
+from dtap_dask.features.steps.operation import Fitted
+from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
 from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.job.estimators.frames import Frames, Target
 from dtap_dask.job.estimators.target import column_of, parsed
-
-ESTIMATORS: dict[type[Operation], Any] = {
-    MaxAbsScale: MaxAbsScaler,
-    MinMaxScale: PlainMinMax,
-    RobustScale: RobustScaler,
-    StandardScale: PlainScaler,
-}
 
 
 def by_key(frames: Frames, targets: Sequence[Target], rows: int) -> list[Fitted]:
@@ -57,7 +51,7 @@ def _fitted(parts: Sequence[pd.DataFrame], target: Target) -> Fitted:
         raise infinite(statistic.infinities, target.context.column, target.context.feature, step.title)
     fitted = step.fit(statistic, target.context)  # says what cannot be learnt from
     groups = [rows["1"][keys == key] for key, _ in statistic.by_key()]
-    return with_tables(fitted, [_learnt(step, fitted, group, kinds[0]) for group in (*groups, rows["1"])])
+    return with_tables(fitted, [_learnt(target, fitted, group, kinds[0]) for group in (*groups, rows["1"])])
 
 
 def _values(column: Any, kind: ValueType) -> Column:
@@ -69,22 +63,49 @@ def _values(column: Any, kind: ValueType) -> Column:
     return column_of(parsed(column, kind), kind)
 
 
-def _learnt(step: Keyed, fitted: Fitted, group: Any, kind: ValueType) -> Fitted:
+def _learnt(target: Target, fitted: Fitted, group: Any, kind: ValueType) -> Fitted:
     """What is learnt from the values of one key, by the names of `fitted`."""
-    of = step.step
+    assert isinstance(target.step, Keyed)
+    of = target.step.step
     if isinstance(of, Impute) and of.strategy == "most_frequent":
         return {"statistics_": _most_frequent(group, kind)}
     column = group.astype(np.float64).to_numpy()[:, None]
+    values = column[~np.isnan(column)]
     if isinstance(of, Bucketize):
         assert of.quantiles is not None
-        values = column[~np.isnan(column)]
         inner = np.quantile(values, np.arange(1, of.quantiles) / of.quantiles)
         return {"boundaries_": tuple(np.unique(inner).tolist()), "n_samples_seen_": len(values)}
     if isinstance(of, Impute):
         return {"statistics_": float(PlainImputer(strategy=of.strategy).fit(column).statistics_[0])}
-    scaler = ESTIMATORS[type(of)](**of.model_dump(exclude=set(KEY_OPTIONS))).fit(column)
-    numbers = {name: float(getattr(scaler, name)[0]) for name in fitted if name not in ("keys_", "n_samples_seen_")}
-    return {**numbers, "n_samples_seen_": int((~np.isnan(column)).sum())}
+    if isinstance(of, MinMaxScale | MaxAbsScale):  # scikit-learn's take a range below 2.2e-15 for none
+        return of.fit(extremes(len(values), float(values.min()), float(values.max())), target.context)
+    assert isinstance(of, RobustScale | StandardScale)
+    estimator = RobustScaler if isinstance(of, RobustScale) else PlainScaler
+    scaler = estimator(**of.model_dump(exclude=set(KEY_OPTIONS))).fit(column)
+    own = {name: float(getattr(scaler, name)[0]) for name in fitted if name not in ("keys_", "n_samples_seen_")}
+    if isinstance(of, StandardScale):
+        own = with_constants(own, float(values.min()), float(values.max()))
+    return {**own, "n_samples_seen_": len(values)}
+
+
+def extremes(count: int, low: float, high: float) -> Extremes:
+    """The statistic of that many values from `low` to `high`."""
+    found = Extremes()
+    found.count, found.smallest, found.largest = count, low, high
+    return found
+
+
+def with_constants(own: Mapping[str, float], low: float, high: float) -> dict[str, float]:
+    """What a StandardScaler has learnt of values from `low` to `high`, with the constants of `standard_scale`:
+    dask-ml scales by the rounding of a variance, scikit-learn takes the larger a spread for rounding the more rows
+    there are, and to both the mean of equal values may be another number."""
+    found = dict(own)
+    if low == high:
+        found |= {name: value for name, value in (("mean_", low), ("var_", 0.0)) if name in own}
+    if "var_" in found:
+        constant = is_constant(found["var_"], max(abs(low), abs(high)))
+        found["scale_"] = 1.0 if constant else math.sqrt(found["var_"])
+    return found
 
 
 def _most_frequent(group: Any, kind: ValueType) -> Any:

@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 
 import dtap_dask
 from dtap_dask.errors import DataError
-from dtap_dask.features import FittedState
+from dtap_dask.features import FittedState, Transform
 from dtap_dask.job.estimators.oracle import fit_with_dask_ml
 from dtap_dask.job.execution import tasks
 from dtap_dask.job.execution.context import TaskContext
@@ -326,6 +326,25 @@ def test_a_small_spread_is_a_spread_in_both(tmp_path: Path) -> None:
         assert (c["var_"], c["scale_"]) == (0.0, 1.0)
 
 
+def test_tiny_scales_and_rounded_means_are_the_same_in_both(tmp_path: Path) -> None:
+    """scikit-learn takes a scale of 1e-300 for none, and the mean of equal values need not be one of them."""
+    tiny, huge = np.linspace(-1, 1, 23) * 1e-140, np.full(23, -2.63e150)
+    rows = pa.table({"tiny": tiny, "huge": huge, "key": ["a", "b", "b"] * 7 + ["a", "b"]})
+    (tmp_path / "lake").mkdir()
+    pq.write_table(rows, tmp_path / "lake/a.parquet", row_group_size=4)
+    features = [
+        {"columns": ["tiny", "huge"], "steps": [{step: options}], "as": f"{{column}}_{step}{len(options)}"}
+        for step in ("standard_scale", "minmax_scale", "maxabs_scale")
+        for options in ({}, {"by": "key"})
+    ]
+    made = [
+        Transform(fit(*planned(tmp_path / "lake", tmp_path / name, features=features))).apply(rows.to_batches()[0])
+        for fit, name in ((by_dask_ml, "a"), (fused, "b"))
+    ]
+    for name, values in made[0].items():
+        np.testing.assert_allclose(values, made[1][name], rtol=1e-6, err_msg=name)
+
+
 REFUSED = {
     "a null that would reach the output": ({"columns": ["x"], "steps": ["standard_scale"]}, {"x": [1.0, None, 2.0]}),
     "a column of nulls": (
@@ -362,6 +381,17 @@ def test_the_same_is_refused(tmp_path: Path, case: str) -> None:
     with pytest.raises(DataError) as raised:
         by_dask_ml(plan, context)
     assert str(raised.value) == str(expected.value)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of SciPy
+def test_values_that_scikit_learns_power_transformer_fails_on(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    pq.write_table(pa.table({"x": [9e149, -1e150, 3e148]}), tmp_path / "lake/a.parquet")
+    planned_job = planned(
+        tmp_path / "lake", tmp_path / "a", features=[{"columns": ["x"], "steps": ["power_transform"]}]
+    )
+    with pytest.raises(DataError, match="column 'x', step power_transform: .* Use `fit: fused`"):
+        by_dask_ml(*planned_job)
 
 
 def test_quantiles_within_the_stated_rank_error(tmp_path: Path) -> None:
