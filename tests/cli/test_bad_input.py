@@ -449,7 +449,7 @@ DATA: list[tuple[str, Callable[[Path], Document], str, int]] = [
     ("a damaged file", damaged, r"part.parquet cannot be read in row group 0.*damaged", 1),
     ("a text file", lambda f: (small(f, x=[1.0]), (f / "readme").write_text("hello"))[0], r"readme .* is not a Parquet file", 1),
     ("another schema", another_schema, r"'x' is double in .*part.parquet, but string in .*part2.parquet", 1),
-    ("a null", lambda f: small(f, x=[1.0, None]), r"column 'x' \(1\) would reach the output in 2 rows.*impute", 1),
+    ("a null", lambda f: small(f, x=[1.0, None]), r"column 'x' \(1\) among 2 rows would reach the output.*impute", 1),
     ("NaN is null", lambda f: small(f, x=[1.0, float("nan")]), r"1 of 2 rows .*column 'x' are null.*impute", 1),
     ("an infinity", lambda f: with_steps(small(f, x=[1.0, float("inf")]), "standard_scale"), r"'x'.*infinit", 1),
     ("only nulls", lambda f: with_steps(small(f, x=pa.array([None, None], pa.float64())), {"impute": "mean"}), r"'x'.*null", 1),

@@ -184,7 +184,7 @@ def test_nulls_of_rows_outside_the_fit_are_seen_by_the_first_pass():
     )
     accumulator = Accumulator(FittedState.unfitted(graph))
     accumulator.add(rows, np.array([True, True, False, False]))
-    with pytest.raises(DataError, match=r"columns 'y' \(2\), 'n' \(1\).*in 4 rows.*impute.*is not null.*allow_null"):
+    with pytest.raises(DataError, match=r"columns 'y' \(2\), 'n' \(1\).*among 4 rows.*impute.*is not null.*allow_null"):
         finish(accumulator.partial(), FittedState.unfitted(graph))
 
 
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_counted_once_for_all_features_of_a_column():
     rows = rows_of(12).set_column(rows_of(12).schema.names.index("y"), "y", pa.array([None, 1.0, 2.0] * 4))
     accumulator = Accumulator(FittedState.unfitted(graph))
     accumulator.add(rows)
-    with pytest.raises(DataError, match=r"column 'y' \(4\) would reach the output in 12 rows"):
+    with pytest.raises(DataError, match=r"column 'y' \(4\) among 12 rows would reach the output"):
         finish(accumulator.partial(), FittedState.unfitted(graph))
 
 

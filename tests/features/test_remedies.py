@@ -105,6 +105,9 @@ def test_nulls_of_lists(tmp_path: Path) -> None:
 def test_nulls_of_times(tmp_path: Path) -> None:
     lake = ColumnJob(tmp_path, pa.array([0, None] * 50, pa.timestamp("us")))
     assert "put `impute` behind the cast" in lake.refused(features=feature({"cast": "int64"})).lower()
+    parts = {"datetime_parts": "hour"}
+    assert "put `impute` behind `datetime_parts`" in lake.refused(features=feature(parts)).lower()
+    assert lake.run(features=feature(parts, {"impute": {"strategy": "most_frequent"}})) == 100
     assert lake.run(features=feature({"cast": "int64"}, "impute")) == 100
 
 
@@ -164,5 +167,11 @@ def test_squares_that_overflow(tmp_path: Path) -> None:
 
 def test_large_outputs(tmp_path: Path) -> None:
     lake = ColumnJob(tmp_path, pa.array([1e300, 1.0] * 50))
-    assert "infinite at step output as float32. Put `clip` last among its steps" in lake.refused(features=feature())
+    said = "infinite at step output as float32. Put `cast: float64` last among its steps, or `clip` before it."
+    assert said in lake.refused(features=feature())
     assert lake.run(features=feature({"clip": {"max": 1000}})) == 100
+    assert lake.run(features=feature({"cast": "float64"})) == 100
+    vector = {"columns": ["x"], "steps": [{"polynomial": 1}], "name": "v"}
+    assert said in lake.refused(features=[vector])
+    vector["steps"] = [{"polynomial": 1}, {"cast": "float64"}]
+    assert lake.run(features=[vector]) == 100

@@ -170,7 +170,7 @@ def labels(values: list[Any]) -> pa.RecordBatch:
         (labels(["u", "v", "u"]), {}, ("ordinal_encode",), "ids, which are classes; valid: target_type binary or"),
         (ROWS, {"max_values": 2}, (), "column 'x', step target_encode meets 3 distinct values, and max_values is 2"),
         (ROWS, BINARY, (), "step target_encode learns from has 4 values, and target_type binary needs 2"),
-        (labels([1.0] * 3), CLASSES, (), "has 1 values, and target_type multiclass needs 2"),
+        (labels([1.0] * 3), CLASSES, (), "one value in the fitted rows, and target_type multiclass needs two"),
         (ROWS.slice(0, 2), {}, (), "1 of the 3 folds of column 'x', step target_encode, have no row: there are 2"),
         (
             labels([2**53, 2**53 + 1, 0]),
@@ -190,7 +190,7 @@ def test_what_is_refused(rows: pa.RecordBatch, options: Any, encode: Any, says: 
 def test_many_labels_taken_as_classes_end_in_an_error_and_not_in_a_huge_table() -> None:
     count = 30_000
     rows = batch(np.arange(count) % 500, np.arange(count) * 1.0, np.arange(count) % FOLDS)
-    with pytest.raises(DataError, match="has more than 1,000 values, and target_type multiclass needs 2 to 1,000"):
+    with pytest.raises(DataError, match="has more than 1,000 values, which is the most for target_type multiclass"):
         fit(rows, 10_000, 20_000, target_type="multiclass")
 
 

@@ -242,7 +242,7 @@ def test_a_column_that_files_lack_is_null_there_with_a_warning(tmp_path: Path) -
         "Some files lack columns, which are null there: 'x' (2 of 3 files, such as t/000.parquet)."
     )
     assert not any("lack" in text for text in make_plan(job_on(root, "i")).warnings)
-    with pytest.raises(DataError, match=r"column 'x' \(2\) would reach the output in 3 rows"):
+    with pytest.raises(DataError, match=r"column 'x' \(2\) among 3 rows would reach the output"):
         make_plan(job_on(root, "x", features=[{"columns": "x", "steps": [{"cast": "int64"}]}], derive={}))
 
 

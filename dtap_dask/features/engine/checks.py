@@ -131,8 +131,8 @@ class Findings:
         listed = [f"{name!r} ({self.nulls[name]:,})" for name in columns]
         what = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
         raise DataError(
-            f"Nulls (or NaN) of {'column' if len(columns) == 1 else 'columns'} {what} would reach the output "
-            f"in {self.rows:,} rows. {remedy(list(columns.items()))}"
+            f"Nulls (or NaN) of {'column' if len(columns) == 1 else 'columns'} {what} among {self.rows:,} "
+            f"rows would reach the output. {remedy(list(columns.items()))}"
         )
 
 
@@ -163,12 +163,13 @@ def infinite(
     name = sql_name(column)
     finite = f"({name} > -1 and isfinite({name}))" if step == "log1p" else f"isfinite({name})"
     rows = condition(f"{name} is null or {finite}")
-    if clips is None:
+    if step.startswith("output"):
+        way = "`derive` a column without them" if clips is False else "Put `cast: float64` last among its steps"
+        way += ", or `clip` before it" if clips else ""
+    elif clips is None:
         way = "Leave the column out"
     elif several:
         way = "Put `clip` before the step"
-    elif step.startswith("output"):
-        way = "Put `clip` last among its steps" if clips else "`derive` a column without them"
     else:
         other = "put `clip` before the step" if clips else "`derive` a column without them"
         way = f"Leave such rows out with {rows}, or {other}"

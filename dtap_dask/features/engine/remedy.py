@@ -61,6 +61,8 @@ def _filled(path: ValuePath) -> Cures:
         return (encode, fill) if result.base == source.base else (encode,)
     if source.base == "text" and any(step.name in ("tokenize", "text_hash") for step in steps_of(path)):
         return ("put `impute: {{strategy: constant, value: ''}}` before the other steps",)
+    if any(step.name == "datetime_parts" for step in steps_of(path)):
+        return ("put `impute` behind `datetime_parts`",)
     if source.base in ("text", "time"):
         return ("put `impute` behind the cast",)
     return ("put `impute` before the other steps" if len(path) > 1 else "put `impute` with it",)

@@ -64,7 +64,11 @@ class _Job:
             if role == "label":
                 raise Unfit(f"{step.name} learns from the label, and cannot make it.")
             if len(self.labels) != 1:
-                raise Unfit(f"{step.name} learns from the label, and the job has {len(self.labels) or 'none'}.")
+                way = "Use one of them alone" if self.labels else "Add `label`"
+                raise Unfit(
+                    f"{step.name} learns from the label, and the job has {len(self.labels) or 'none'}. {way}, or use "
+                    "count_encode, hash_encode or ordinal_encode."
+                )
             if self.label is None:
                 raise _LabelHasProblemsError
             found.append(self.label)
@@ -240,7 +244,7 @@ def _refuse_behind_block(step: Operation, strand: _Strand) -> None:
     of_places = step.on_places and step.keeps_nulls
     if not of_places and (step.name != "cast" or not getattr(step, "dtype", "").startswith("float")):
         raise Unfit(f"{step.name} cannot follow {strand.block}; valid: scalers, clip, log1p, bucketize with "
-                    "`boundaries`, cast to a float.")  # fmt: skip
+                    "`boundaries`, truncated_svd, estimator, cast to a float.")  # fmt: skip
 
 
 def _joined(*names: str) -> str:

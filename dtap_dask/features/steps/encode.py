@@ -39,6 +39,8 @@ class Encoder(Operation):
         """Refuse floats, dates and lists."""
         if given.base in ("int", "bool", "text") and given.width is None:
             return
+        if given.width is not None:
+            raise Unfit(f"{self.name} needs one integer, boolean or text a row, and the column is {describe(given)}.")
         digits = pa.types.is_decimal(given.source) and given.source.scale > 0
         cast = "`cast: string`" if digits else "`cast: int64` or `cast: string`"
         remedy = {

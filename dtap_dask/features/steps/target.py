@@ -113,16 +113,20 @@ class TargetEncode(Encoder):
                 f"{int(rows.sum()):,} fitted rows. Lower `cv`, or look at `source.where`, `split.fit` and `split.key`."
             )
         classes = len(part.labels)
+        if self.target_type != "continuous" and classes == 1:
+            raise DataError(
+                f"The label that {context} learns from has one value in the fitted rows, and target_type "
+                f"{self.target_type} needs two. Look at `source.where` and `split.fit`, or leave the feature out."
+            )
         if self.target_type == "binary" and classes != 2:
             raise DataError(
                 f"The label that {context} learns from has {classes:,} values, and target_type binary needs 2. "
                 "Use target_type continuous or multiclass."
             )
-        if self.target_type == "multiclass" and not 2 <= classes <= MOST_CLASSES:
+        if self.target_type == "multiclass" and classes > MOST_CLASSES:
             raise DataError(
-                f"The label that {context} learns from has {'more than ' if classes > 1 else ''}"
-                f"{min(classes, MOST_CLASSES):,} values, and target_type multiclass needs 2 to {MOST_CLASSES:,}. Use "
-                "target_type continuous."
+                f"The label that {context} learns from has more than {MOST_CLASSES:,} values, which is the most "
+                "for target_type multiclass. Use target_type continuous."
             )
         if not np.isfinite(part.cells.together(1).together(0).squares).all():
             raise DataError(f"The squares of the label that {context} learns from overflow float64. Scale the label.")

@@ -68,7 +68,9 @@ def describe(kind: ValueType) -> str:
     """A type in words."""
     if kind.width is not None:
         return f"a {'tensor' if len(shape_of(kind.source)) > 1 else 'vector'} ({kind.source})"
-    return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors, or counts of words", "text": "text"}.get(
+    if kind.base == "time" or (kind.base == "float" and pa.types.is_decimal(kind.source)):
+        return str(kind.source)
+    return {"list": f"a list ({kind.source})", "onehot": "one-hot vectors, or counts of words"}.get(
         kind.base, kind.base
     )
 

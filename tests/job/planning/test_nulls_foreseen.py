@@ -40,7 +40,7 @@ def lake(folder: Path, **options: Any) -> Document:
 
 def test_plan_and_run_say_so_before_anything_is_read(tmp_path: Path) -> None:
     job = lake(tmp_path)
-    said = r"of columns 'x' \(20\), 'text' \(1\) would reach the output in 200 rows\. For 'x': put `impute`"
+    said = r"of columns 'x' \(20\), 'text' \(1\) among 200 rows would reach the output\. For 'x': put `impute`"
     with pytest.raises(DataError, match=said):
         make_plan(job)
     with pytest.raises(DataError, match=said):
@@ -48,7 +48,7 @@ def test_plan_and_run_say_so_before_anything_is_read(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     result = CliRunner().invoke(tfrecords, ["plan", str(write(tmp_path, job))])
     assert result.exit_code == 1
-    assert "would reach the output in 200 rows" in " ".join(result.output.split())
+    assert "among 200 rows would reach the output" in " ".join(result.output.split())
 
 
 def write(folder: Path, job: Document) -> Path:
@@ -92,5 +92,5 @@ def test_without_statistics_the_first_pass_finds_them(tmp_path: Path) -> None:
     job = lake(tmp_path, write_statistics=False)
     make_plan(job)
     job["features"] = [{"columns": "x", "steps": ["standard_scale"]}]
-    with pytest.raises(DataError, match=r"column 'x' \(20\) would reach the output in 200 rows"):
+    with pytest.raises(DataError, match=r"column 'x' \(20\) among 200 rows would reach the output"):
         run_in_process(job)
