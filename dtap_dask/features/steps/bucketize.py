@@ -82,6 +82,10 @@ class Bucketize(Keyable):
     def _boundaries(self, fitted: Fitted) -> tuple[float, ...]:
         return self.boundaries or fitted["boundaries_"]
 
+    @property
+    def planned_ids(self) -> int | None:
+        return len(self.boundaries) + 1 if self.boundaries else None
+
     def ids(self, fitted: Fitted) -> int | None:
         return len(self._boundaries(fitted)) + 1
 

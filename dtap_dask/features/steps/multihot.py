@@ -23,7 +23,7 @@ from dtap_dask.features.steps.encode import (
 )
 from dtap_dask.features.steps.lists import element_of
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Operation, StatisticSpec, need_values
-from dtap_dask.features.steps.valuetype import Unfit, ValueType
+from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 
 Mode = Literal["binary", "count"]
 
@@ -79,7 +79,8 @@ class MultiHot(VocabularyEncoder):
             raise Unfit(f"multi_hot with `places: ids` needs lists of ids, and it is {given.source}. Put an encoder "
                         "before it, or give the number of `places`.")  # fmt: skip
         if self.places is not None and element.base != "int":
-            raise Unfit(f"multi_hot with `places` needs lists of whole numbers or ids, and it is {given.source}.")
+            raise Unfit("multi_hot with `places`, or behind an encoder, needs lists of whole numbers or ids, and the "
+                        f"elements are {describe(element)}.")  # fmt: skip
         try:
             self.categories_only(element)
         except Unfit as error:
@@ -148,7 +149,8 @@ class _Known:
 def _within(places: int) -> Callable[[Column], Places]:
     def find(column: Column) -> Places:
         values = numbers(column).values
-        return np.where((values >= 0) & (values < places), values, -1).astype(np.int64)
+        within = (values >= 0) & (values < places)
+        return np.where(within, values.astype(np.int64), -1)  # of ids in bytes -1 would be a place
 
     return find
 

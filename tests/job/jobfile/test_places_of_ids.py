@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dtap_dask
-from dtap_dask.errors import DataError
+from dtap_dask.errors import DataError, JobError
 from dtap_dask.features.steps import multihot
 from dtap_dask.job.planning.forecast import forecast
 from dtap_dask.job.planning.plan import make_plan
@@ -70,6 +70,59 @@ def test_there_is_a_place_for_each_id(case: str, tmp_path: Path) -> None:
     for row, each in enumerate(ids):
         expected[row, each[-1:]] = 1
     np.testing.assert_array_equal(made, expected)
+
+
+WHOLE, FLOATS = pa.array([[1, 2], [], [7, 2]]), pa.array([[0.5, 3.0], [], [9.0]])
+
+
+@pytest.mark.parametrize(
+    ("column", "steps", "expected"),
+    [
+        (TAGS["tags"], [{"hash_encode": 7}, {"cast": "int16"}], 8),
+        (TAGS["tags"], ["null_as_empty", {"ordinal_encode": {"null": "error"}}, {"first": 1}], 5),
+        (WHOLE, ["ordinal_encode", {"cast": "int32"}], 5),
+        (FLOATS, [{"bucketize": {"boundaries": [1, 5]}}], 3),
+        (FLOATS, [{"bucketize": {"quantiles": 2}}], 2),
+    ],
+)
+def test_each_encoder_tells_its_ids(tmp_path: Path, column: Any, steps: list[Any], expected: int) -> None:
+    asked = job(tmp_path, "new", pa.table({"tags": column}), {})
+    asked["features"] = [{"columns": ["tags"], "steps": [*steps, "multi_hot"], "as": "hot"}]
+    [info] = run_in_process(asked).infos
+    assert info.shape == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (
+            ["ordinal_encode", {"multi_hot": 2}],
+            "multi_hot of ids has a place for each of them. Give the encoder `top_k`",
+        ),
+        (["ordinal_encode", {"pad": 2}, "multi_hot"], "multi_hot needs lists, and the column is a vector"),
+        (
+            ["ordinal_encode", {"cast": "float32"}, "multi_hot"],
+            "or behind an encoder, needs .*, and the elements are float",
+        ),
+        ([{"multi_hot": {"places": "ids"}}], "`places: ids` needs lists of ids, .*Put an encoder before it"),
+    ],
+)
+def test_lists_that_have_no_number_of_ids(tmp_path: Path, steps: list[Any], message: str) -> None:
+    asked = job(tmp_path, "new", TAGS, {})
+    asked["features"] = [{"columns": ["tags"], "steps": steps}]
+    with pytest.raises(JobError, match=message):
+        make_plan(asked)
+
+
+@pytest.mark.parametrize("mode", ["binary", "count"])
+def test_ids_beyond_the_places_that_are_asked_for_are_left_out(tmp_path: Path, mode: str) -> None:
+    asked = job(tmp_path, "new", TAGS, {})
+    asked["features"] = [
+        {"columns": ["tags"], "steps": ["ordinal_encode", {"multi_hot": {"places": 3, "mode": mode}}], "as": "hot"}
+    ]
+    run_in_process(asked)
+    made = dtap_dask.transform(str(tmp_path / "new"), TAGS)["hot"].to_pylist()
+    assert made == [[0, 0, 1], [0, 0, 0], [0, 0, 1], [0, 0, 0]]  # y and z have the ids 3 and 4
 
 
 @pytest.mark.parametrize("case", ["fitted", "appended", "shared"])

@@ -180,6 +180,7 @@ CASES: dict[str, list[tuple[pa.DataType, Any, list[Any]]]] = {
     "multi_hot": [
         (TEXT, TEXTS, ["tokenize", {"multi_hot": 3}]),
         (TEXT, TEXTS, ["tokenize", {"ordinal_encode": 3}, "multi_hot"]),
+        (TEXT, TEXTS, ["tokenize", "ordinal_encode", {"multi_hot": {"places": 3, "mode": "count"}}]),
         (LISTS, st.lists(st.integers(-2, 4), max_size=5), [{"multi_hot": {"places": 4, "mode": "count"}}]),
         (LISTS, st.lists(st.integers(-2, 4), max_size=5), [{"multi_hot": {"unseen": "error"}}]),
     ],
