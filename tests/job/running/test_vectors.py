@@ -135,8 +135,8 @@ def test_they_pass_beside_fitted_columns_and_in_a_named_block(tmp_path: Path, fi
 @pytest.mark.parametrize(
     "step",
     [
-        "standard_scale", "log1p", {"clip": {"min": 0}}, {"impute": {"strategy": "mean"}}, "ordinal_encode",
-        "one_hot_encode", {"hash_encode": 8}, {"bucketize": {"quantiles": 4}}, {"cast": "string"},
+        "quantile_transform", "power_transform", {"standard_scale": {"by": "i"}}, {"impute": {"strategy": "mean"}},
+        "ordinal_encode", "one_hot_encode", {"hash_encode": 8}, {"bucketize": {"quantiles": 4}}, {"cast": "string"},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("shape", "word"), [((3,), "vector"), ((2, 2), "tensor")])
