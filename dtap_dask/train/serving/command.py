@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dtap_dask.errors import DtapError
-
 if TYPE_CHECKING:
     from dtap_dask.train.serving.parity import SourceRows
 
@@ -21,10 +19,7 @@ def print_export(path: str, folder: str, model: str | None, storage: Mapping[str
     with without_log():
         from dtap_dask.train.serving.export import export_features
         from dtap_dask.train.serving.parity import in_words
-    try:
-        found = export_features(path, folder, model, storage, source)
-    except ValueError as error:  # Keras: no such file, or none of its own
-        raise DtapError(f"{model}: {error}") from error
+    found = export_features(path, folder, model, storage, source)
     what = "features" if model is None else f"features and {model}"
     return f"{folder}: the {what} as a SavedModel. {in_words(found)}"
 

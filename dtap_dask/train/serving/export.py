@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import pyarrow as pa
 import tensorflow as tf
 
 from dtap_dask.apply.dataset import open_features
 from dtap_dask.errors import JobError, OutputError, Problem
-from dtap_dask.train.serving.layer import ServingLayer, serving
+from dtap_dask.train.serving.layer import serving
 from dtap_dask.train.serving.parity import SourceRows, parity
 from dtap_dask.train.serving.program import ServingModule
 from dtap_dask.train.serving.raw import RawTensors, from_examples
 from dtap_dask.train.serving.rows import raw_tensors
 from dtap_dask.train.serving.signatures import flattened, from_signature, signature_of, to_signature
+from dtap_dask.train.serving.trained import TrainedModel
 
 PARITY = "parity.json"
 EXAMPLES = tf.TensorSpec([None], tf.string, "examples")
@@ -45,7 +45,7 @@ def export_features(
     target = _empty_folder(os.fspath(folder))
     layer = serving(path, storage=storage)
     assert layer.module is not None
-    exported = ExportedModel(layer.module, _loaded_model(model))
+    exported = ExportedModel(layer.module, None if model is None else TrainedModel(model, layer))
     tf.saved_model.save(exported, str(target), signatures=exported.signatures())
     served = _features_of(tf.saved_model.load(str(target)), layer.module)
     found = parity(open_features(path, storage), served, source)
@@ -74,31 +74,18 @@ def _features_of(saved: Any, module: ServingModule) -> Callable[[pa.RecordBatch]
     return lambda rows: signature(**to_signature(raw_tensors(rows), module.columns))
 
 
-def _loaded_model(path: str | os.PathLike[str] | None) -> Any:
-    return None if path is None else keras.saving.load_model(path)
-
-
 class ExportedModel(tf.Module):  # type: ignore[misc]
-    """What a SavedModel holds: the features of raw columns, and a Keras model behind them."""
+    """What a SavedModel holds: the features of raw columns, and a trained model behind them."""
 
-    def __init__(self, module: ServingModule, model: Any = None):
+    def __init__(self, module: ServingModule, trained: TrainedModel | None = None):
         super().__init__()
-        self.module, self.model = module, model
-        self._names = [] if model is None else _input_names(model, module)
+        self.module, self.trained = module, trained
 
     def _features(self, rows: RawTensors) -> dict[str, Any]:
         return flattened(self.module(rows))
 
     def _served(self, rows: RawTensors) -> dict[str, Any]:
-        if self.model is None:
-            return self._features(rows)
-        made = self.module(rows)
-        chosen = {name: made[name] for name in self._names}
-        result = self.model(chosen if isinstance(self.model.input, dict) else list(chosen.values()), training=False)
-        if isinstance(result, Mapping):
-            return dict(result)
-        outputs = result if isinstance(result, list | tuple) else [result]
-        return dict(zip(self.model.output_names, outputs, strict=True))
+        return self._features(rows) if self.trained is None else self.trained(self.module(rows))
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by name."""
@@ -110,32 +97,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         plain_features = features.get_concrete_function(nullable)
         return {
             "serving_default": serve.get_concrete_function(signature_of(columns, nulls=False)),
-            "serving_nullable": plain_features if self.model is None else serve.get_concrete_function(nullable),
+            "serving_nullable": plain_features if self.trained is None else serve.get_concrete_function(nullable),
             "serving_examples": examples.get_concrete_function(EXAMPLES),
             "features": plain_features,
         }
-
-
-def _input_names(model: Any, module: ServingModule) -> list[str]:
-    """The features that a model takes. JobError where it takes others."""
-    if any(isinstance(layer, ServingLayer) for layer in model.layers):
-        raise JobError(Problem("model", "the model has the features' layer already: export it with `model.export`."))
-    names = list(model.input) if isinstance(model.input, dict) else [tensor.name for tensor in model.inputs]
-    outputs = [] if isinstance(model.output, dict) else model.output_names
-    if len({*outputs}) < len(outputs):
-        raise JobError(
-            Problem(
-                "model",
-                f"several of the model's outputs have one name: {', '.join(outputs)}. Make it with a dict of outputs.",
-            )
-        )
-    unknown = [name for name in names if name not in module.names]
-    if unknown:
-        raise JobError(
-            Problem(
-                "model",
-                f"the model has the inputs {', '.join(map(repr, unknown))}, which are no features of the dataset. "
-                f"Features: {', '.join(module.names)}.",
-            )
-        )
-    return names

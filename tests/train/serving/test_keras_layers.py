@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pyarrow as pa
+import pytest
 import tensorflow as tf
 
 from dtap_dask.features import FeatureSpec, build, parse_step
@@ -64,6 +65,12 @@ def test_hashing() -> None:
     np.testing.assert_array_equal(made, theirs(tf.constant(WORDS)))
 
 
+def test_hashing_of_integers() -> None:
+    made = served(INTEGERS, pa.int64(), "hash_encode", 7, INTEGERS)
+    theirs = keras.layers.Hashing(8, mask_value=-(2**31))
+    np.testing.assert_array_equal(made, theirs(tf.constant(INTEGERS, tf.int64)))
+
+
 CROSSED = {"word": WORDS[:8], "number": INTEGERS}
 
 
@@ -98,3 +105,10 @@ def test_category_encoding() -> None:
     made = served(values, pa.int64(), "one_hot_encode", None, [3, 0, 2])
     theirs = keras.layers.CategoryEncoding(4, output_mode="one_hot")
     np.testing.assert_array_equal(made, theirs(np.array([3, 0, 2])))
+
+
+@pytest.mark.parametrize(("mode", "theirs"), [("binary", "multi_hot"), ("count", "count")])
+def test_category_encoding_of_lists(mode: str, theirs: str) -> None:
+    rows = [[0, 3, 3], [2, 2, 2], [1, 0, 3]]
+    made = served(rows, pa.list_(pa.int64()), "multi_hot", {"places": 4, "mode": mode}, rows)
+    np.testing.assert_array_equal(made, keras.layers.CategoryEncoding(4, output_mode=theirs)(np.array(rows)))

@@ -234,26 +234,3 @@ def example(row: dict[str, Any]) -> bytes:
             else:
                 feature.int64_list.value.append(one)
     return bytes(made.SerializeToString())
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves variables so
-def test_an_export_with_a_model(dataset: Path, layer: Any, tmp_path: Path) -> None:
-    inputs = dtap_dask.inputs(dataset, features=["sizes", "per_mile"])
-    parts = [inputs["sizes"], keras.layers.Reshape((1,))(inputs["per_mile"])]
-    model = keras.Model(inputs, keras.layers.Dense(1, name="tip")(keras.layers.concatenate(parts)))
-    model.save(tmp_path / "model.keras")
-    export_features(dataset, tmp_path / "saved", tmp_path / "model.keras")
-    served = tf.saved_model.load(tmp_path / "saved").signatures["serving_nullable"]
-    rows = raw(layer)
-    rows |= {"tags": rows["tags"].flat_values, "tags_lengths": rows["tags"].row_lengths()}
-    made = layer(raw(layer))
-    wanted = model({name: made[name] for name in inputs})
-    np.testing.assert_allclose(served(**rows)["tip"], wanted, rtol=1e-6)
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves variables so
-def test_a_model_with_outputs_of_one_name_is_refused(dataset: Path, tmp_path: Path) -> None:
-    inputs, shared = dtap_dask.inputs(dataset, features=["sizes"]), keras.layers.Dense(2)
-    keras.Model(inputs, [shared(inputs["sizes"]), shared(inputs["sizes"] + 1)]).save(tmp_path / "model.keras")
-    with pytest.raises(JobError, match="several of the model's outputs have one name: dense.*dict of outputs"):
-        export_features(dataset, tmp_path / "saved", tmp_path / "model.keras")
