@@ -28,7 +28,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what tests start would compil
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 get_mp_context().set_forkserver_preload(["distributed.nanny", "pandas", "dtap_dask.job.running.ask"])
 MEMORY = Path("/dev/shm")
-pytest_plugins = ["mini_hdfs", "tensorflow_programs"]  # the fixtures of a real HDFS, and of processes with TensorFlow
+pytest_plugins = ["mini_hdfs"]  # the fixtures of a real HDFS
 
 
 def has_room_for_tests(folder: Path) -> bool:

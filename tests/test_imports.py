@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tensorflow_programs import Programs
+import warm
 
 ROOT = Path(__file__).parent.parent
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
@@ -21,13 +21,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def modules_after(statement: str) -> set[str]:
-    command = [sys.executable, "-c", PRINTING.format(statement)]
+def modules_after(statement: str, python: str = sys.executable) -> set[str]:
+    command = [python, "-c", PRINTING.format(statement)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return modules_in(done)
-
-
-def modules_in(done: subprocess.CompletedProcess[str]) -> set[str]:
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -84,9 +80,9 @@ def test_what_workers_import_is_free_of_tensorflow() -> None:
     assert "pyarrow" in loaded
 
 
-def test_loading_is_free_of_dask(programs: Programs) -> None:
+def test_loading_is_free_of_dask() -> None:
     """The process has imported TensorFlow and Keras beforehand, and nothing else."""
-    loaded = modules_in(programs.run(PRINTING.format("import dtap_dask; dtap_dask.load; dtap_dask.inputs")))
+    loaded = modules_after("import dtap_dask; dtap_dask.load; dtap_dask.inputs", warm.python("tensorflow"))
     assert {"tensorflow", "dtap_dask"} <= loaded
     assert not loaded & {"dask", "distributed", "dask_ml"}
 

@@ -28,7 +28,7 @@ DOCKER = Path(__file__).parents[2] / "docker"
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("stack")
     words = {"hdfs://namenode:8020": str(folder), "100000": "5000"}
-    with compose.Stack(folder, words, [warm.folder()]) as running:
+    with compose.Stack(folder, words, [warm.folder("dask")]) as running:
         for service in running.services.values():
             service.get("depends_on", {}).pop("datanode", None)  # a folder stands for HDFS here
         yield running

@@ -17,12 +17,12 @@ import yaml
 
 import dtap_dask
 import markdown_blocks
+import warm
 from dtap_dask.job.cluster.file import read_cluster_file
 from dtap_dask.lake.sample.sample_lake import write_sample
 from dtap_dask.storage import open_store
 from in_process import run_in_process
 from markdown_blocks import blocks
-from tensorflow_programs import Programs
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "dtap_dask/docs").glob("*.md"))]
@@ -69,22 +69,19 @@ def test_a_job_can_be_loaded_and_planned(text: str, place: Path, monkeypatch: py
 
 
 @pytest.mark.timeout(3600)
-def test_python_blocks_run(place: Path, programs: Programs) -> None:
+def test_python_blocks_run(place: Path) -> None:
     assert len([page for page in PAGES if blocks(page, "python")]) >= 6
-    done = programs.run_script(Path(markdown_blocks.__file__), *_arguments("plain"), cwd=place, env=_environment(place))
-    assert done.returncode == 0, done.stdout + done.stderr
+    _run(warm.python("tensorflow"), "plain", place)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_blocks_for_pytorch_run(place: Path) -> None:
-    command = [sys.executable, markdown_blocks.__file__, *_arguments("torch")]
-    done = subprocess.run(command, cwd=place, env=_environment(place), capture_output=True, text=True, check=False)
+    _run(sys.executable, "torch", place)
+
+
+def _run(python: str, flavor: str, place: Path) -> None:
+    pages = [str(page) for page in PAGES if blocks(page, "python", flavor)]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DTAP_")}
+    command, environment = [python, markdown_blocks.__file__, flavor, *pages], {**kept, "HOME": str(place)}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _arguments(flavor: str) -> list[str]:
-    return [flavor, *(str(page) for page in PAGES if blocks(page, "python", flavor))]
-
-
-def _environment(place: Path) -> dict[str, str]:
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("DTAP_")}, "HOME": str(place)}

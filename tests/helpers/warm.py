@@ -1,10 +1,10 @@
-"""Programs that start at once: forks of one process that has imported Dask, PyArrow and this package already.
+"""Programs that start at once: forks of a process that has imported Dask or TensorFlow already.
 
 `python()` is a command that takes the arguments of Python's own: `-m MODULE`, `-c CODE` or a file, and what follows.
 It hands these, its environment, folder, standard streams and network namespace to a server, whose fork does the work
-and ends as any interpreter does. Signals are passed on to the fork; where the command is killed, the fork is killed.
-Worker processes of its nannies are forks of it, too (`--workers`, `dask worker`). Not for tests of how programs
-and their workers start, end on a terminal, or find their streams closed.
+and ends as any interpreter does. Signals are passed on to the fork; where the command is killed, the fork is killed,
+a moment later: its streams end when it has. Worker processes of its nannies are forks of it, too (`--workers`,
+`dask worker`). Not for tests of how programs and their workers start, end on a terminal, or find their streams closed.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ import types
 from multiprocessing import forkserver, util
 from pathlib import Path
 
-_IMPORTED = """
-    bokeh.server.server dask.cli distributed.cli.dask_scheduler distributed.cli.dask_worker distributed.nanny
-    distributed.dashboard.scheduler distributed.dashboard.worker distributed.http.scheduler.prometheus.core
-    distributed.http.worker.prometheus.core dtap_dask.cli dtap_dask.job.dashboard.board dtap_dask.job.preview
-    dtap_dask.job.running.ask dtap_dask.job.taps pandas pyarrow.parquet
-"""
+IMPORTED = {
+    "dask": """
+        bokeh.server.server dask.cli distributed.cli.dask_scheduler distributed.cli.dask_worker distributed.nanny
+        distributed.dashboard.scheduler distributed.dashboard.worker distributed.http.scheduler.prometheus.core
+        distributed.http.worker.prometheus.core dtap_dask.cli dtap_dask.job.dashboard.board dtap_dask.job.preview
+        dtap_dask.job.running.ask dtap_dask.job.taps pandas pyarrow.parquet
+    """,
+    "tensorflow": "keras tensorflow",  # and nothing of this package
+}
 _COMMAND = """#!{python} -IS
 import os, signal, socket, sys
 line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 line.connect({address!r})
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, lambda number, _: line.send(b"%d" % number))
 request = repr([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode(errors="surrogateescape")
 socket.send_fds(line, [request], [0, 1, 2, os.open("/proc/self/ns/net", os.O_RDONLY)])
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: line.send(b"%d" % number))
 os.closerange(0, 3)
 status = int(line.recv(64) or 1)
 if status < 0:
@@ -53,119 +56,122 @@ os._exit(status)
 """
 
 
-def python() -> str:
-    """The command."""
-    return str(folder() / "python")
+def python(imported: str = "dask") -> str:
+    """The command, whose programs have the modules of `IMPORTED[imported]`."""
+    return str(folder(imported) / "python")
 
 
 def path() -> str:
     """What PATH is where `dtap-dask`, `dask` and `python` are to start at once."""
-    return os.pathsep.join((str(folder()), str(Path(sys.executable).parent), os.environ["PATH"]))
+    return os.pathsep.join((str(folder("dask")), str(Path(sys.executable).parent), os.environ["PATH"]))
 
 
 @functools.cache
-def folder() -> Path:
+def folder(imported: str) -> Path:
     """The folder with these commands. The server is started at the first call, and ends with this process."""
     place = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp"))  # a socket's path is short
-    address = str(place / "socket")
-    server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdin is not None
-    assert server.stdout is not None
-    lines = server.stdin, server.stdout
-
-    def end() -> None:
-        for line in lines:
-            line.close()
-        server.wait()
-        shutil.rmtree(place)
-
-    atexit.register(end)
-    assert lines[1].readline() == b"ready\n"
-    commands = {"python": _COMMAND.format(python=sys.executable, address=address)}
+    commands = {"python": _COMMAND.format(python=sys.executable, address=str(place / "socket"))}
     for name, module in {"dtap-dask": "dtap_dask", "dask": "dask"}.items():
         commands[name] = f'#!/bin/sh\nexec {place}/python -m {module} "$@"\n'
     for name, text in commands.items():
         (place / name).write_text(text)
         (place / name).chmod(0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(place / "socket"))
+        listener.listen(100)  # commands wait there until the server has imported
+        number = listener.fileno()
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(place), str(number), *IMPORTED[imported].split()],
+            stdin=subprocess.PIPE,
+            pass_fds=[number],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+    atexit.register(server.communicate)  # closes its standard input
     return place
 
 
 class Server:
-    """Forks, and says to each one's command how it has ended."""
+    """Forks, and sends each one's command how it has ended."""
 
-    def __init__(self, address: str):
+    def __init__(self, listener: socket.socket):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # who presses Ctrl-C means the tests
+        self._listener = listener
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(address)
-        self._listener.listen(100)
-        self._forks: dict[socket.socket, int] = {}
-        self._woken, self._wake = os.pipe()
-        for end in (self._woken, self._wake):
-            os.set_blocking(end, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who presses Ctrl-C means the tests
-        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        for what in (self._listener, sys.stdin, self._woken):
+        for what in (listener, sys.stdin):
             self._selector.register(what, selectors.EVENT_READ)
 
-    def next_fork(self) -> bytes | None:
-        """In each fork: its request. In the server: None, as soon as standard input closes."""
+    def next_request(self) -> bytes | None:
+        """In each fork: what it is to do. In the server: None, as soon as standard input closes."""
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select()[:1]:  # one at a time: it may close what another is about
                 if key.fileobj is sys.stdin:
                     return None
                 if key.fileobj is self._listener:
-                    request = self._fork()
-                    if request is not None:
-                        return request
-                elif key.fileobj == self._woken:
-                    os.read(self._woken, 4096)
-                elif key.fileobj in self._forks:
-                    self._pass_on(key.fileobj)
-            self._reap()
+                    self._selector.register(self._listener.accept()[0], selectors.EVENT_READ)
+                elif isinstance(key.fileobj, int):
+                    self._report(key.fileobj, key.data)
+                elif key.data is not None:
+                    self._pass_on(key.fileobj, key.data)
+                elif (request := self._fork(key.fileobj)) is not None:
+                    return request
 
-    def _fork(self) -> bytes | None:
-        line, _ = self._listener.accept()
+    def _fork(self, line: socket.socket) -> bytes | None:
         request, given, _, _ = socket.recv_fds(line, 1 << 20, 4)
-        if not request:  # killed already
-            line.close()
+        if not request:  # the command was killed before
+            self._close(line)
             return None
         pid = os.fork()
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            enter_network(given[3])
-            for target, source in enumerate(given[:3]):
-                os.dup2(source, target)
-            for own in (*self._forks, line, self._listener, self._selector):
-                own.close()
-            for number in (*given, self._woken, self._wake):
-                os.close(number)
+            self._leave(*given)
             return request
         for number in given:
             os.close(number)
-        self._forks[line] = pid
-        self._selector.register(line, selectors.EVENT_READ)
+        fork = os.pidfd_open(pid)
+        self._selector.modify(line, selectors.EVENT_READ, fork)
+        self._selector.register(fork, selectors.EVENT_READ, line)
         return None
 
-    def _pass_on(self, line: socket.socket) -> None:
-        """A signal; SIGKILL where the command is gone, which is asked about once."""
+    def _leave(self, *given: int) -> None:
+        """Make a fork independent of the server. Signals that were passed on to it meanwhile arrive at the end."""
+        enter_network(given[3])
+        for target, source in enumerate(given[:3]):
+            os.dup2(source, target)
+        for key in self._selector.get_map().values():
+            if isinstance(key.fileobj, int):
+                os.close(key.fileobj)
+            elif key.fileobj is not sys.stdin:
+                key.fileobj.close()
+        self._selector.close()
+        for number in given:
+            os.close(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def _pass_on(self, line: socket.socket, fork: int) -> None:
+        """A signal; SIGKILL where the command is gone."""
         word = line.recv(64)
-        os.kill(self._forks[line], int(word) if word else signal.SIGKILL)
+        signal.pidfd_send_signal(fork, int(word) if word else signal.SIGKILL)
         if not word:
             self._selector.unregister(line)
 
-    def _reap(self) -> None:
-        for line, pid in list(self._forks.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                del self._forks[line]
-                with contextlib.suppress(KeyError):
-                    self._selector.unregister(line)
-                with contextlib.suppress(OSError):
-                    line.send(b"%d" % os.waitstatus_to_exitcode(status))
-                line.close()
+    def _report(self, fork: int, line: socket.socket) -> None:
+        ended = os.waitid(os.P_PIDFD, fork, os.WEXITED)
+        assert ended is not None
+        status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        with contextlib.suppress(OSError):  # it is gone
+            line.send(b"%d" % status)
+        self._close(fork)
+        self._close(line)
+
+    def _close(self, what: socket.socket | int) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(what)
+        os.close(what) if isinstance(what, int) else what.close()
+
+    def end(self) -> None:
+        """Kill what is left."""
+        for key in self._selector.get_map().values():
+            if isinstance(key.fileobj, int):
+                signal.pidfd_send_signal(key.fileobj, signal.SIGKILL)
 
 
 def enter_network(namespace: int) -> None:
@@ -176,21 +182,27 @@ def enter_network(namespace: int) -> None:
 
 def adopt(request: bytes) -> list[str]:
     """Take over the folder and environment of a request; its arguments."""
-    import dask
-
     words, folder, environment = ast.literal_eval(request.decode(errors="surrogateescape"))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    if "--workers" in words or ("worker" in words and "--no-nanny" not in words):
-        fork_workers()
+    if "dask" in sys.modules:
+        adopt_dask(words)
     tempfile.tempdir = None
-    dask.config.refresh()
     sys.path[0] = folder if words[0] == "-m" else ""
     sys.path[1:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(line_buffering=stream.isatty())  # type: ignore[union-attr]
     return list(words)
+
+
+def adopt_dask(words: list[str]) -> None:
+    """Prepare for worker processes, and take Dask's configuration from the environment."""
+    import dask
+
+    if "--workers" in words or ("worker" in words and "--no-nanny" not in words):
+        fork_workers()
+    dask.config.refresh()
 
 
 def fork_workers() -> None:
@@ -232,13 +244,20 @@ def become(words: list[str]) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
-if __name__ == "__main__":
-    for name in _IMPORTED.split():
+def serve(place: str, listener: str, *modules: str) -> None:
+    """Import, and fork until standard input closes. Each fork returns when its program has ended."""
+    for name in modules:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()
-    server = Server(sys.argv[1])
-    print("ready", flush=True)
-    wanted = server.next_fork()
-    if wanted is not None:
-        become(adopt(wanted))
+    gc.freeze()  # at its end each fork would go through all of this, which copies its memory
+    server = Server(socket.socket(fileno=int(listener)))
+    request = server.next_request()
+    if request is not None:
+        become(adopt(request))
+    else:
+        server.end()
+        shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import warm
 from datasets import write_dataset
 from dtap_dask.errors import DtapError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
@@ -26,7 +28,6 @@ from dtap_dask.records.example import Layout
 from dtap_dask.storage import cache, fetch, open_store
 from dtap_dask.train.inputs import inputs
 from dtap_dask.train.load import load
-from tensorflow_programs import Programs
 from waiting import HANG
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -326,11 +327,10 @@ def test_an_iterator_left_in_the_middle_lets_go_of_all(far: Far, batches_read: i
 IN_A_THREAD = "threading.Thread(target=lambda: next(iterator), daemon=True).start()"
 
 
-def test_a_program_may_end_in_the_middle_and_never_imports_dask(far: Far, programs: Programs) -> None:
+def test_a_program_may_end_in_the_middle_and_never_imports_dask(far: Far) -> None:
     """With one iterator that has been read from, one that was given up, and one whose first batch is under way."""
     found = "sorted(name for name in sys.modules if name.partition('.')[0] in ('dask', 'distributed', 'dask_ml'))"
     ends(
-        programs,
         far,
         f"for _ in dtap_dask.load({far.path!r}): pass\ndtap_dask.inputs({far.path!r})\n"
         "kept = begin(); next(kept)\niterator = begin(); next(iterator); del iterator\n"
@@ -340,7 +340,7 @@ def test_a_program_may_end_in_the_middle_and_never_imports_dask(far: Far, progra
     )
 
 
-def test_a_program_may_end_while_tensorflow_calls_python(far: Far, programs: Programs) -> None:
+def test_a_program_may_end_while_tensorflow_calls_python(far: Far) -> None:
     """As a session is opened, so that there is none yet, and as one is closed, so that there is none any more.
 
     When Python is taken down, after what is registered with atexit, no such call is under way.
@@ -364,10 +364,10 @@ kept = begin(); next(kept)
 iterator = begin()
 """
     told = "atexit.register(lambda: print(len(under_way), *sorted(set(calls))))"
-    ends(programs, far, f"{slow}{IN_A_THREAD}; opening.wait()", first=told, last="0 __init__ close\n")
+    ends(far, f"{slow}{IN_A_THREAD}; opening.wait()", first=told, last="0 __init__ close\n")
 
 
-def ends(programs: Programs, far: Far, how: str, first: str = "", last: str = "") -> None:
+def ends(far: Far, how: str, first: str = "", last: str = "") -> None:
     """A program that does so with iterators, `begin()`, prints its last words and exits with 0."""
     code = (
         f"import atexit, sys, threading, time; sys.path.insert(0, {str(HELPERS)!r}); {first}\n"
@@ -376,7 +376,8 @@ def ends(programs: Programs, far: Far, how: str, first: str = "", last: str = ""
         f"    return iter(dtap_dask.load({far.url!r}, batch_size=7, storage={far.storage(pause=0.12)!r}))\n"
         f"{how}\nprint('end', flush=True)\n"
     )
-    done = programs.run(code)
+    command = [warm.python("tensorflow"), "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "end\n" + last
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import warm
 from datasets import in_memory
 from dtap_dask.errors import JobError, OutputError, StorageError
 from dtap_dask.features.info import FeatureInfo
@@ -25,7 +27,6 @@ from dtap_dask.train.backup import Backup, saved_state
 from dtap_dask.train.load import load
 from numbered_rows import INFOS, PLAIN, write
 from same_batches import same
-from tensorflow_programs import Programs
 from waiting import until
 
 SHARDS = [30, 0, 1, 47]
@@ -225,16 +226,18 @@ print(json.dumps(train({path!r}, {folder!r}, slow=Slow())))
 """
 
 
-def test_training_that_was_killed_ends_with_the_same_weights(path: str, tmp_path: Path, programs: Programs) -> None:
+def test_training_that_was_killed_ends_with_the_same_weights(path: str, tmp_path: Path) -> None:
     undisturbed = train(path, str(tmp_path / "undisturbed"))
     folder = str(tmp_path / "killed")
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
     code = SLOW.format(paths=paths, path=path, folder=folder, pause=0.2)
-    killed = programs.start(code)
-    until(lambda: (saved_state(folder) or {}).get("epoch") == 1 and bool(saved_state(folder)["taken"]))  # type: ignore[index]
-    time.sleep(0.3)
-    killed.kill()
-    assert killed.wait().returncode == -signal.SIGKILL
+    command = [warm.python("tensorflow"), "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
+        until(lambda: (saved_state(folder) or {}).get("epoch") == 1 and bool(saved_state(folder)["taken"]))  # type: ignore[index]
+        time.sleep(0.3)
+        killed.kill()
+        killed.communicate()  # its output ends as the process that trains does
+    assert killed.returncode == -signal.SIGKILL
     assert train(path, folder) == undisturbed
     assert train(path, folder) == undisturbed  # finished: nothing is left to train
 

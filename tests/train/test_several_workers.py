@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import warm
 from dtap_dask.errors import JobError
 from dtap_dask.loading.batches import batches
 from dtap_dask.records.example import Layout
 from dtap_dask.train.load import load
 from numbered_rows import PLAIN, write
-from tensorflow_programs import Program, Programs
+from waiting import HANG
 
 ROWS, SIZE, RATE, EPOCHS = 37, 8, 0.1, 2
 WORKER = f"""
@@ -102,8 +105,11 @@ print(json.dumps(found))
 """
 
 
-def finished(program: Program) -> Any:
-    done = program.wait()
+def trained(path: str, task: dict[str, Any]) -> Any:
+    """What a worker prints at its end."""
+    command = [warm.python("tensorflow"), "-c", WORKER, path]
+    environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -133,15 +139,13 @@ def trained_alone(path: str, pipelines: int, replicas: int) -> tuple[list[float]
     return losses, weights.tolist()
 
 
-def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(
-    tmp_path: Path, programs: Programs
-) -> None:
+def test_workers_and_replicas_train_as_one_process_does_on_their_joined_batches(tmp_path: Path) -> None:
     """Two workers; afterwards the first of them on two replicas of its own, also within `fit`, interrupted or not."""
     path = write(tmp_path, [ROWS], Layout("blocks", 8), PLAIN)  # one shard for two workers
     cluster = {"worker": free_addresses(2)}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
-    workers = [programs.start(WORKER, path, env={**os.environ, "TF_CONFIG": json.dumps(task)}) for task in tasks]
-    (first, replicas, fitted), (second,) = map(finished, workers)
+    with ThreadPoolExecutor(2) as pool:
+        (first, replicas, fitted), (second,) = pool.map(trained, [path] * 2, tasks)
     interrupted, undisturbed, without_strategy = fitted
     assert interrupted == undisturbed
     np.testing.assert_allclose(undisturbed, without_strategy, rtol=1e-5)
