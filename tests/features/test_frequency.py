@@ -43,6 +43,15 @@ def test_values_are_counted_as_pandas_counts_them(values: Any, normalize: bool, 
     assert made.tolist() == np.array([known.get(one, 0) for one in rows], made.dtype).tolist()
 
 
+def test_filled_nulls_count_once() -> None:
+    """An imputer and the encoder behind it learn in one pass: the nulls are added as what they are filled with."""
+    rows = pa.record_batch({"x": ["a", "a", "b", None, None, None]})
+    steps = (parse_step("impute", "most_frequent"), parse_step("count_encode", True))
+    state = fit_batches(build([FeatureSpec("x", "feature", ("x",), steps)], rows.schema), [rows.slice(0, 4), rows[4:]])
+    assert state.passes == 1
+    np.testing.assert_allclose(Transform(state).apply(rows)["x"], [5 / 6, 5 / 6, 1 / 6, 5 / 6, 5 / 6, 5 / 6], rtol=1e-7)
+
+
 def test_a_column_that_cannot_be_counted_is_refused() -> None:
     with pytest.raises(DataError, match=r"nothing to learn in column 'x'.*2 nulls"):
         fitted(pa.array([None, None], pa.string()))

@@ -190,6 +190,8 @@ def _with_imputed(
                 kind = one.inputs[0].type if elements is None else one.inputs[0].type.element or elements
                 column = bound(one.applied, {}, ErrorContext("", "", one.applied.name), kind)(column)
             statistic = statistic.folded(Sample(column), nulls)
+            if all(one.applied.keeps_nulls for one in filling.between):
+                statistic.nulls -= nulls  # they are values now
     return statistic
 
 

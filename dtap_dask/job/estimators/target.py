@@ -12,7 +12,7 @@ import pyarrow as pa
 from sklearn.preprocessing import TargetEncoder
 
 from dtap_dask.features.columns.arrow import from_arrow
-from dtap_dask.features.columns.column import Column, Numbers, Text
+from dtap_dask.features.columns.column import Column, Floats, Numbers, Text
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.target import TargetEncode
@@ -40,11 +40,13 @@ def _fitted(parts: Sequence[pd.DataFrame], target: Target) -> Fitted:
     statistic.add(Sample(column_of(rows["0"], kind)), *others)
     statistic.settle()
     fitted = step.fit(statistic, target.context)  # says what cannot be learnt from
-    whole = _learnt(step, rows)
-    [known] = whole.categories_
-    without = [_learnt(step, rows[rows["2"] != fold]) for fold in range(step.cv)]
-    means = [tuple(np.atleast_1d(one.target_mean_).tolist()) for one in (whole, *without)]
-    encodings = [one.transform(known[:, None].astype(object)).reshape(len(known), -1) for one in (whole, *without)]
+    indicators = _indicators(step, rows["1"].to_numpy(), fitted["classes_"])
+    values, folds = rows[["0"]].to_numpy(), rows["2"].to_numpy()
+    whole = _learnt(step, values, indicators)
+    known = whole[0].categories_[0][:, None].astype(object)
+    without = [_learnt(step, values[folds != fold], indicators[folds != fold]) for fold in range(step.cv)]
+    means = [tuple(float(one.target_mean_) for one in part) for part in (whole, *without)]
+    encodings = [np.column_stack([one.transform(known) for one in part]) for part in (whole, *without)]
     return {
         **fitted,
         "encodings_": _lists(encodings[0]),
@@ -54,9 +56,16 @@ def _fitted(parts: Sequence[pd.DataFrame], target: Target) -> Fitted:
     }
 
 
-def _learnt(step: TargetEncode, rows: pd.DataFrame) -> Any:
-    encoder = TargetEncoder(smooth=step.smooth, target_type=step.target_type)
-    return encoder.fit(rows[["0"]].to_numpy(), rows["1"].to_numpy())
+def _indicators(step: TargetEncode, labels: Floats, classes: Sequence[float]) -> Floats:
+    """The labels as float64 [rows, 1]; of classes 1 where they are the greater one, or [rows, classes]: scikit-learn
+    would number the classes of each fold anew, and takes no two for `multiclass`."""
+    if step.target_type == "continuous":
+        return labels[:, None]
+    return np.column_stack([labels == one for one in classes[step.target_type == "binary" :]]).astype(np.float64)
+
+
+def _learnt(step: TargetEncode, values: Any, indicators: Floats) -> list[Any]:
+    return [TargetEncoder(smooth=step.smooth, target_type="continuous").fit(values, one) for one in indicators.T]
 
 
 def _lists(block: Any) -> pa.Array:
@@ -97,12 +106,15 @@ def target_encoder(step: TargetEncode, fitted: Fitted, columns: Sequence[str], g
     """The fitted TargetEncoder: its `transform` gives what rows outside the fitted part get."""
     values = _as_in_pandas(fitted["categories_"], given)
     classes = fitted["classes_"] or (0.0, 1.0)
-    labels = np.resize(classes, max(len(values), len(classes)))
+    several = (0.0, 1.0, 2.0) if step.target_type == "multiclass" else classes  # scikit-learn takes no two for that
+    labels = np.resize(several, max(len(values), len(several)))
     frame = pd.DataFrame({columns[0]: np.resize(values, len(labels))}, dtype=values.dtype)
     encoder = TargetEncoder(smooth=step.smooth, target_type=step.target_type, cv=step.cv)
     encoder.set_output(transform="pandas").fit(frame, labels)  # the least data that gives all attributes
     encoder.categories_ = [values]
     encoder.encodings_ = list(np.array(fitted["encodings_"].to_pylist()).T)
+    if step.target_type == "multiclass":
+        encoder.classes_ = np.array(classes)
     mean = np.array(fitted["target_mean_"])
     encoder.target_mean_ = mean if step.target_type == "multiclass" else mean[0]
     return encoder

@@ -14,21 +14,23 @@ from fitting import fit_batches
 
 
 @pytest.mark.parametrize("column", ["word", "number", "flag"])
-@pytest.mark.parametrize("target_type", ["continuous", "binary", "multiclass"])
-def test_the_estimator_of_target_encode(target_type: str, column: str) -> None:
+@pytest.mark.parametrize("labels_of", ["continuous", "binary", "multiclass", "multiclass of two"])
+def test_the_estimator_of_target_encode(labels_of: str, column: str) -> None:
+    target_type = labels_of.split(maxsplit=1)[0]
     rng = np.random.default_rng(0)
     holes = rng.random(300) < 0.1
     labels = {
         "continuous": rng.normal(size=300),
         "binary": rng.choice([2, 5], 300),
         "multiclass": rng.integers(3, 7, 300),
+        "multiclass of two": rng.choice([2, 5], 300),
     }
     rows = pa.record_batch(
         {
             "word": pa.array(rng.choice(["a", "b", "c"], 300), mask=holes),
             "number": pa.array(rng.integers(-4, 4, 300), mask=holes),
             "flag": pa.array(rng.random(300) < 0.2, mask=holes),
-            "y": labels[target_type],
+            "y": labels[labels_of],
         }
     )
     step = parse_step("target_encode", {"cv": 3, "target_type": target_type})
@@ -41,4 +43,4 @@ def test_the_estimator_of_target_encode(target_type: str, column: str) -> None:
     expected = Transform(state).apply(rows)["x"].reshape(300, -1)
     np.testing.assert_allclose(made.to_numpy().reshape(300, -1), expected, rtol=1e-6)
     assert estimator.target_type_ == target_type
-    assert estimator.classes_ is None or estimator.classes_.tolist() == np.unique(labels[target_type]).tolist()
+    assert estimator.classes_ is None or estimator.classes_.tolist() == np.unique(labels[labels_of]).tolist()

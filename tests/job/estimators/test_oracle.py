@@ -314,6 +314,20 @@ def test_target_encoding_without_each_fold(odd: Path, tmp_path: Path) -> None:
     assert_same(by_dask_ml(plan, context), fused(other, other_work))
 
 
+def test_target_encoding_where_a_fold_has_all_rows_of_a_class(tmp_path: Path) -> None:
+    """scikit-learn numbers the classes of each fold anew, and knows no `multiclass` of two."""
+    (tmp_path / "lake").mkdir()
+    rows = pa.table({"x": [*"abcab"] * 2, "y": [1] + [0] * 9})  # without the first row's fold there is one class
+    pq.write_table(rows, tmp_path / "lake/a.parquet")
+    features = [
+        {"columns": ["x"], "steps": [{"target_encode": {"target_type": kind, "cv": 2}}], "as": kind}
+        for kind in ("binary", "multiclass")
+    ]
+    job = {"features": features, "label": {"column": "y"}}
+    planned_job = planned(tmp_path / "lake", tmp_path / "a", **job)
+    assert_same(by_dask_ml(*planned_job), fused(*planned(tmp_path / "lake", tmp_path / "b", **job)))
+
+
 def test_a_small_spread_is_a_spread_in_both(tmp_path: Path) -> None:
     values = 1e9 + 1e-3 * np.random.default_rng(1).standard_normal(10_000)
     (tmp_path / "lake").mkdir()
