@@ -52,6 +52,7 @@ def mentions(text: str | None) -> Callable[[str], bool]:
 
 
 PAGE = (Path(docs.__file__).parent / "steps.md").read_text()
+DIFFERENCES = PAGE.partition("## Differences from dask-ml and scikit-learn")[2]
 TRANSFORM = (Path(docs.__file__).parent / "transform.md").read_text()
 
 
@@ -69,6 +70,9 @@ TABLES: dict[str, Callable[[str], bool]] = {
     "twins.TWINS": lambda name: (OPERATIONS[name] in TWINS) != bool(example(name).without_twin),
     "the options in docs/steps.md": mentions_row("steps"),
     "the summary in docs/steps.md": mentions_row("summary"),
+    "the differences in docs/steps.md": lambda name: any(
+        f"`{name}`" in line.partition(":")[0] for line in DIFFERENCES.splitlines() if line.startswith("- ")
+    ),
     "docs/transform.md": lambda name: f"| `{name}` |" in TRANSFORM,
 }
 

@@ -73,7 +73,8 @@ class Pca(Operation):
             remedy = f"Lower `n_components` to {varying}" if varying else "Leave the block out"
             raise DataError(
                 f"`whiten` divides by the variance of each component, and only {varying} of the {self.n_components} "
-                f"components of {context} vary in the fitted rows. {remedy}, or leave out `whiten`."
+                f"components of {context} have more than {NO_VARIANCE:g} of the largest variance. {remedy}, or leave "
+                "out `whiten`."
             )
 
     def bind(self, fitted: Fitted, context: ErrorContext) -> Bound:
