@@ -79,8 +79,24 @@ class RawColumn:
         values = given[self.name]
         if self.type.element is not None:
             return self._lists(values, null)
-        made = self._typed(values)
-        return self._plain(tf.reshape(made, [-1] if self.type.width is None else [-1, self.type.width]), null)
+        return self._plain(self._row_by_row(self._typed(values)), null)
+
+    def _row_by_row(self, values: Tensor) -> Tensor:
+        """The values as [n], those of vectors as [n, k].
+
+        DataError for rows of another number of values; where only running the graph tells, InvalidArgumentError.
+        """
+        width, inner = self.type.width or 1, values.shape[1:].num_elements() if values.shape.rank != 0 else 1
+        if inner is None:
+            rows = tf.reduce_prod(tf.shape(values, tf.int64)[:1])
+            text = f"column {self.name!r}: a row does not hold {width} value{'s' * (width > 1)}"
+            right = tf.debugging.Assert(tf.size(values, tf.int64) == rows * width, [tf.constant(text)])
+            with tf.control_dependencies([right]):  # or the error is that of the reshaping, without the column
+                values = tf.identity(values)
+        elif inner != width:
+            wanted = "[n]" if self.type.width is None else f"[n, {width}]"
+            raise DataError(f"The raw tensor of column {self.name!r} is to be of shape {wanted}, not {values.shape}.")
+        return tf.reshape(values, [-1] if self.type.width is None else [-1, width])
 
     def _typed(self, values: Any) -> Tensor:
         given = self._tensor(values)
