@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from dtap_dask.features.graph.graph import Output
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.train.serving.rows import made_up
 
-ROWS = 32  # of the source, and made up
+ROWS = 32  # of the source
 
 SourceRows = Callable[[Mapping[str, Any], Sequence[str], int], pa.Table]
 """(a job's document, columns, count) -> at most that many rows of the job's source."""
@@ -34,12 +33,12 @@ def parity(
     both refuse; a row that only one of them refuses differs.
     """
     taken, why = _taken(features, source)
-    rows = itertools.chain(taken, made_up(features.raw.schema, features.features, ROWS))
-    wrong = [_wrong(features, served, row) for row in rows]
+    invented = list(made_up(features.raw.schema, features.features))
+    wrong = [_wrong(features, served, row) for row in [*taken, *invented]]
     return {
         "rows": len(wrong),
         "of_source": len(taken),
-        "made_up": ROWS,
+        "made_up": len(invented),
         "source_not_read": why,
         "refused": sum(one is None for one in wrong),
         "differing": sum(bool(one) for one in wrong),

@@ -19,6 +19,8 @@ from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.schema import is_list, is_text
 from dtap_dask.train.serving.raw import RawColumn
 
+LEAST, MOST = 32, 256  # rows that are made up
+ODD = 5  # odd values of a column
 _STRANGE = "never seen\n"
 
 
@@ -52,11 +54,12 @@ def _flat(array: pa.Array, column: RawColumn) -> Any:
     return np.where(mask, found.values.dtype.type(0), found.values)
 
 
-def made_up(schema: pa.Schema, state: FittedState, count: int) -> Iterator[pa.RecordBatch]:
-    """`count` batches of one row: usual values, known words among them; from the second row on one column has null,
-    an extreme, or a value that was never seen, column after column. The same rows for the same state."""
+def made_up(schema: pa.Schema, state: FittedState) -> Iterator[pa.RecordBatch]:
+    """Batches of one row: usual values, known words among them; from the second row on one column has null, an extreme,
+    or a value that was never seen, column after column. As many as that takes, within LEAST and MOST; the same rows for
+    the same state."""
     known = _known_words(state)
-    for row in range(count):
+    for row in range(min(max(LEAST, 1 + ODD * len(schema)), MOST)):
         at, kind = divmod(row - 1, len(schema) or 1)[::-1] if row else (-1, 0)
         arrays = [
             _one(field.type, _odd(field.type, kind) if place == at else _usual(field, row, known))
@@ -85,10 +88,24 @@ def _usual(field: pa.Field, row: int, known: dict[str, pa.Array]) -> Any:
 def _odd(kind: pa.DataType, number: int) -> Any:
     if number == 0:
         return None
-    if is_text(kind) or pa.types.is_dictionary(kind):
-        return ("", _STRANGE, "é" * number)[(number - 1) % 3]
-    extremes: Sequence[Any] = (0, -1, 127, 1e30 if pa.types.is_floating(kind) else 100)
-    return extremes[(number - 1) % len(extremes)]
+    odd = _odd_texts(kind) if is_text(kind) or pa.types.is_dictionary(kind) else _extremes(kind)
+    return odd[(number - 1) % len(odd)]
+
+
+def _odd_texts(kind: pa.DataType) -> Sequence[Any]:
+    whole = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return ("", _STRANGE, "é", b"\xff" if whole else " ")
+
+
+def _extremes(kind: pa.DataType) -> Sequence[Any]:
+    if is_list(kind):
+        return _extremes(kind.value_type)
+    if pa.types.is_floating(kind):
+        return (0, -1, 1e30, float("inf"))
+    if pa.types.is_integer(kind):
+        limits = np.iinfo(kind.to_pandas_dtype())
+        return (0, -1, int(limits.max), int(limits.min))
+    return (0, -1, 127, 100)
 
 
 def _one(kind: pa.DataType, value: Any) -> pa.Array:
