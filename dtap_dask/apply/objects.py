@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,14 @@ class Joined:
     """Texts in UTF-8, each with `END` behind it."""
 
     texts: pa.LargeBinaryArray
+
+    @classmethod
+    def of(cls, pieces: Iterable[bytes]) -> Joined:
+        """All texts of what `as_joined` gives."""
+        data = b"".join(pieces)
+        offsets = np.append(0, np.flatnonzero(np.frombuffer(data, np.uint8) == 0) + 1)
+        buffers = [None, *map(pa.py_buffer, (offsets, data))]
+        return cls(pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers))
 
     def encoded(self) -> pa.DictionaryArray:
         """The texts as codes into their distinct words."""
@@ -102,14 +110,19 @@ def are_short_and_repeat(sample: Sequence[Any]) -> bool:
 
 
 def _joined(values: Any) -> Joined | None:
-    """None where one has `END` within, or is no text."""
+    pieces = []
+    for block in _blocks(values):
+        piece = as_joined(block, len(block))
+        if piece is None:
+            return None
+        pieces.append(piece)
+    return Joined.of(pieces)
+
+
+def as_joined(texts: Iterable[Any], count: int) -> bytes | None:
+    """`count` texts in UTF-8, each with `END` behind it; None where one has that within, or is no text."""
     try:
-        data = b"".join((END.join(block) + END).encode() for block in _blocks(values))
+        data = (END.join(texts) + END).encode()
     except (TypeError, UnicodeEncodeError):
         return None
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 0)
-    if len(ends) != len(values):
-        return None
-    offsets = np.append(0, ends + 1)
-    buffers = [None, *map(pa.py_buffer, (offsets, data))]
-    return Joined(pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers))
+    return data if np.count_nonzero(np.frombuffer(data, np.uint8) == 0) == count else None

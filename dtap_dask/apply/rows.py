@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dtap_dask.apply import objects
+from dtap_dask.apply.dicts import Pieces, columns_of_dicts
 from dtap_dask.apply.encoded import encoded, one_array
 from dtap_dask.errors import DataError
 from dtap_dask.lake.schema import is_list, is_text
@@ -117,7 +117,7 @@ def _columns(rows: Any, schema: pa.Schema) -> tuple[Mapping[str, Any], int]:
             return {name: [value] for name, value in rows.items()}, 1
         return rows, len(next(iter(rows.values()), ()))
     if isinstance(rows, Sequence) and all(issubclass(kind, Mapping) for kind in set(map(type, rows))):
-        return _of_dicts(rows, schema.names), len(rows)
+        return columns_of_dicts(rows, schema), len(rows)
     if hasattr(rows, "columns") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
         return _of_frame(rows, schema.names), len(rows)
     given = type(rows).__name__
@@ -147,19 +147,6 @@ def _without_index(series: Any) -> Any:
     return series.to_numpy() if isinstance(getattr(series, "dtype", None), np.dtype) else series
 
 
-def _of_dicts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
-    """The columns that any of the rows has, null in the others."""
-    plain = set(map(type, rows)) <= {dict}  # others may make up a missing value
-    columns: dict[str, list[Any]] = {}
-    for name in names:
-        try:
-            columns[name] = list(map(itemgetter(name), rows if plain else map(dict, rows)))
-        except KeyError:
-            if any(name in row for row in rows):
-                columns[name] = [row.get(name) for row in rows]
-    return columns
-
-
 def _is_one_row(rows: Mapping[str, Any], schema: pa.Schema) -> bool:
     """Whether the first needed column of a dict is the value of one row, rather than those of several."""
     field = next((field for field in schema if field.name in rows), None)
@@ -187,6 +174,8 @@ def _as_arrow(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     """The values of a column in whatever type Arrow finds for them."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
+    if isinstance(values, Pieces):
+        return values.joined().encoded()
     values = values.tolist() if getattr(values, "ndim", 1) > 1 else values
     with _Naming(field):
         try:
@@ -199,6 +188,8 @@ def _as_arrow(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
 
 def _read(values: Any, field: pa.Field, turn: AbstractContextManager[Any]) -> pa.Array | pa.ChunkedArray:
     """As `_as_arrow`, of many values; `turn` is held while objects are read."""
+    if isinstance(values, Pieces | pa.Array | pa.ChunkedArray):
+        return _as_arrow(values, field)
     with turn:
         made = objects.read(values, text=is_text(field.type))
         made = _as_arrow(values, field) if made is None else made

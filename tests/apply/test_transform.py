@@ -116,10 +116,13 @@ def test_rows_of_several_batches_are_those_of_one(dataset: str, monkeypatch: pyt
     whole, named = dtap_dask.transform(dataset, table), dtap_dask.transform(dataset, table.to_pylist())
     monkeypatch.setattr("dtap_dask.apply.whole.BATCH_ROWS", 7)
     monkeypatch.setattr("dtap_dask.apply.encoded.ENCODED_FROM", 7)
+    monkeypatch.setattr("dtap_dask.apply.dicts.BLOCK_ROWS", 11)
     monkeypatch.setattr("dtap_dask.apply.rows.SPAN_ROWS", 70)
     assert dtap_dask.transform(dataset, table).combine_chunks().equals(whole.combine_chunks())
-    again = dtap_dask.transform(dataset, table.to_pylist())
-    assert {name: plain(values) for name, values in again.items()} == {name: plain(one) for name, one in named.items()}
+    expected = {name: plain(one) for name, one in named.items()}
+    for rows in (table.to_pylist(), table.to_pydict(), table.to_pandas().astype(object)):
+        again = dtap_dask.transform(dataset, rows)
+        assert {name: plain(values) for name, values in again.items()} == expected
 
 
 def test_new_rows_become_what_the_records_hold(dataset: str) -> None:

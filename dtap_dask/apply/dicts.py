@@ -1,0 +1,147 @@
+"""The columns of rows that are dicts, read from one block of rows after another.
+
+A block's dicts stay in the processor's caches while all columns are read: half the time of column after column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from dtap_dask.apply import encoded, objects
+from dtap_dask.lake.schema import is_text
+
+BLOCK_ROWS = 4096
+
+_Rows = Sequence[Mapping[str, Any]]
+
+
+def columns_of_dicts(rows: _Rows, schema: pa.Schema) -> dict[str, Any]:
+    """The columns of `schema` that any of the rows has, null in the others.
+
+    Lists; of many rows, floats are an Arrow array and short texts `Pieces`, where Arrow reads the same.
+    """
+    plain = set(map(type, rows)) <= {dict}  # others may make up a missing value
+    many = plain and len(rows) > encoded.ENCODED_FROM
+    sample = list(islice(rows, encoded.SAMPLED_TEXT)) if many else []
+    columns = {field.name: _reader(field, sample) for field in schema}
+    left, read = iter(rows if plain else map(dict, rows)), 0
+    while block := list(islice(left, BLOCK_ROWS)):
+        read += len(block)
+        for name, column in columns.items():
+            if not column.add(block):
+                columns[name] = others = _Objects(name)
+                others.add(list(islice(rows, read)))
+    return {name: column.values() for name, column in columns.items() if not (len(rows) and column.is_absent)}
+
+
+class _Reader(Protocol):
+    """The values under a name."""
+
+    is_absent: bool
+    """Whether no row had the name."""
+
+    def add(self, rows: _Rows) -> bool:
+        """Append those of further rows; False if only `_Objects` can hold them."""
+
+    def values(self) -> Any:
+        """All of them."""
+
+
+def _reader(field: pa.Field, sample: _Rows) -> _Reader:
+    values = [row.get(field.name) for row in sample]
+    if set(map(type, values)) == {float}:
+        return _Floats(field.name)
+    if is_text(field.type) and objects.are_short_and_repeat(values):
+        return _Texts(field.name)
+    return _Objects(field.name)
+
+
+class _Objects:
+    """Any values."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._values: list[Any] = []
+        self.is_absent = True
+
+    def add(self, rows: _Rows) -> bool:
+        count = len(self._values)
+        try:
+            self._values.extend(map(itemgetter(self._name), rows))
+            self.is_absent = False
+        except KeyError:
+            self._values[count:] = [row.get(self._name) for row in rows]
+            self.is_absent &= not any(self._name in row for row in rows)
+        return True
+
+    def values(self) -> list[Any]:
+        return self._values
+
+
+class _Floats:
+    """Floats alone."""
+
+    is_absent = False
+
+    def __init__(self, name: str):
+        self._get = itemgetter(name)
+        self._blocks: list[Any] = []
+
+    def add(self, rows: _Rows) -> bool:
+        try:
+            floats = objects.as_floats(list(map(self._get, rows)))
+        except KeyError:
+            return False
+        if floats is not None:
+            self._blocks.append(floats)
+        return floats is not None
+
+    def values(self) -> pa.DoubleArray:
+        return pa.array(np.concatenate(self._blocks), from_pandas=True)
+
+
+class _Texts:
+    """Texts alone."""
+
+    is_absent = False
+
+    def __init__(self, name: str):
+        self._get = itemgetter(name)
+        self._pieces = Pieces()
+
+    def add(self, rows: _Rows) -> bool:
+        try:
+            return self._pieces.add(map(self._get, rows), len(rows))
+        except KeyError:
+            return False
+
+    def values(self) -> Pieces:
+        return self._pieces
+
+
+class Pieces:
+    """Texts, joined some at a time."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, texts: Iterable[Any], count: int) -> bool:
+        """Append `count` texts; False if they cannot be joined."""
+        joined = objects.as_joined(texts, count)
+        if joined is not None:
+            self._pieces.append(joined)
+            self._count += count
+        return joined is not None
+
+    def joined(self) -> objects.Joined:
+        return objects.Joined.of(self._pieces)
