@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dtap_dask.apply import encoded, objects
 from dtap_dask.apply.rows import GivenRows
-from property_tests import examples
 
 REPEATED = ["a", "b", None, "a", "é"] * 4
 TEXTS = ["a", "", "a", "é", "\U0001f600"] * 4
@@ -24,7 +21,6 @@ ENCODED = pa.dictionary(pa.int32(), pa.string())
 @pytest.fixture(autouse=True)
 def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "ENCODED_FROM", 10)
-    monkeypatch.setattr(encoded, "PIECE", 7)
     monkeypatch.setattr(objects, "BLOCK", 7)
 
 
@@ -58,27 +54,3 @@ def test_text_that_repeats_in_many_rows_is_encoded(text: Any, expected: pa.DataT
 def _as_text(values: Any) -> list[Any]:
     found = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
     return found.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
-
-
-WORDS = st.text(max_size=4) | st.sampled_from(["", "a", "b", "12345678", "é234567", "a\0", "\0"]) | st.none()
-KINDS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
-
-
-@examples(1)
-@given(st.lists(WORDS, max_size=30), st.sampled_from(KINDS), st.integers(0, 5), st.sampled_from([3, 7, 100]))
-def test_a_dictionary_is_that_of_arrow(words: list[Any], kind: pa.DataType, begin: int, piece: int) -> None:
-    text = pa.array(words, pa.string()).cast(kind).slice(begin)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoded, "PIECE", piece)
-        made = encoded.with_dictionary(text)
-    made.validate(full=True)
-    assert made.equals(text.dictionary_encode())
-
-
-@pytest.mark.parametrize(
-    ("words", "as_integers"),
-    [(["a", "12345678", ""], True), ([None, "é"], True), (["a", "123456789"], False), (["a\0"], False), ([], True)],
-)
-def test_short_words_are_compared_as_integers(words: list[Any], as_integers: bool) -> None:
-    assert (encoded._keys(pa.array(words, pa.string())) is not None) == as_integers
-    assert encoded._keys(pa.array(words, pa.string_view())) is None
