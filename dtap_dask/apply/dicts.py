@@ -18,10 +18,10 @@ from dtap_dask.lake.schema import is_text
 
 BLOCK_ROWS = 4096
 
-_Rows = Sequence[Mapping[str, Any]]
+_Dicts = Sequence[Mapping[str, Any]]
 
 
-def columns_of_dicts(rows: _Rows, schema: pa.Schema) -> dict[str, Any]:
+def columns_of_dicts(rows: _Dicts, schema: pa.Schema) -> dict[str, Any]:
     """The columns of `schema` that any of the rows has, null in the others.
 
     Lists; of many rows, floats are an Arrow array and short texts `Pieces`, where Arrow reads the same.
@@ -35,7 +35,7 @@ def columns_of_dicts(rows: _Rows, schema: pa.Schema) -> dict[str, Any]:
         read += len(block)
         for name, column in columns.items():
             if not column.add(block):
-                columns[name] = others = _Objects(name)
+                columns[name] = others = _ObjectReader(name)
                 others.add(list(islice(rows, read)))
     return {name: column.values() for name, column in columns.items() if not (len(rows) and column.is_absent)}
 
@@ -46,23 +46,23 @@ class _Reader(Protocol):
     is_absent: bool
     """Whether no row had the name."""
 
-    def add(self, rows: _Rows) -> bool:
-        """Append those of further rows; False if only `_Objects` can hold them."""
+    def add(self, rows: _Dicts) -> bool:
+        """Append those of further rows; False if only `_ObjectReader` can hold them."""
 
     def values(self) -> Any:
         """All of them."""
 
 
-def _reader(field: pa.Field, sample: _Rows) -> _Reader:
+def _reader(field: pa.Field, sample: _Dicts) -> _Reader:
     values = [row.get(field.name) for row in sample]
     if set(map(type, values)) == {float}:
-        return _Floats(field.name)
+        return _FloatReader(field.name)
     if is_text(field.type) and objects.are_short_and_repeat(values):
-        return _Texts(field.name)
-    return _Objects(field.name)
+        return _TextReader(field.name)
+    return _ObjectReader(field.name)
 
 
-class _Objects:
+class _ObjectReader:
     """Any values."""
 
     def __init__(self, name: str):
@@ -70,7 +70,7 @@ class _Objects:
         self._values: list[Any] = []
         self.is_absent = True
 
-    def add(self, rows: _Rows) -> bool:
+    def add(self, rows: _Dicts) -> bool:
         count = len(self._values)
         try:
             self._values.extend(map(itemgetter(self._name), rows))
@@ -84,7 +84,7 @@ class _Objects:
         return self._values
 
 
-class _Floats:
+class _FloatReader:
     """Floats alone."""
 
     is_absent = False
@@ -93,7 +93,7 @@ class _Floats:
         self._get = itemgetter(name)
         self._blocks: list[Any] = []
 
-    def add(self, rows: _Rows) -> bool:
+    def add(self, rows: _Dicts) -> bool:
         try:
             floats = objects.as_floats(list(map(self._get, rows)))
         except KeyError:
@@ -106,7 +106,7 @@ class _Floats:
         return pa.array(np.concatenate(self._blocks), from_pandas=True)
 
 
-class _Texts:
+class _TextReader:
     """Texts alone."""
 
     is_absent = False
@@ -115,7 +115,7 @@ class _Texts:
         self._get = itemgetter(name)
         self._pieces = Pieces()
 
-    def add(self, rows: _Rows) -> bool:
+    def add(self, rows: _Dicts) -> bool:
         try:
             return self._pieces.add(map(self._get, rows), len(rows))
         except KeyError:
