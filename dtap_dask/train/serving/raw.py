@@ -124,9 +124,16 @@ class RawColumn:
             return tf.convert_to_tensor(values)
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
-                f"The values of column {self.name!r} are no tensor of {self.dtype.name}: {error} "
-                f"{'NaN is null.' if self.base == 'float' else _NULLS.format(self.null_name)}"
+                f"The values of column {self.name!r} are no tensor of {self.dtype.name}: {error} {self._hint}"
             ) from error
+
+    @property
+    def _hint(self) -> str:
+        if self.type.element is not None:
+            return "Lists of any length are a ragged tensor, as tf.ragged.constant makes it."
+        if self.base == "float":
+            return "NaN is null."
+        return f"A value is null where the bool tensor {self.null_name!r} is true."
 
     def _takes(self, dtype: tf.DType) -> bool:
         """Whether values of a dtype are meant as those of the column; Examples hold booleans as integers."""
@@ -146,14 +153,17 @@ class RawColumn:
 
     def _lists(self, values: Any, null: Any) -> ListTensor:
         if not isinstance(values, tf.RaggedTensor):
-            values = tf.RaggedTensor.from_tensor(self._tensor(values))
+            values = self._tensor(values)
+        if values.shape.rank not in (2, None):
+            raise DataError(
+                f"The raw tensor of column {self.name!r} is to be of shape [n, None], not {values.shape}. {self._hint}"
+            )
+        if not isinstance(values, tf.RaggedTensor):
+            values = tf.RaggedTensor.from_tensor(values)
         if null is not None:  # null lists have no elements, whatever is given
             values = tf.ragged.boolean_mask(values, values.with_values(~tf.gather(null, values.value_rowids())))
         splits = tf.cast(values.row_splits, tf.int64)
         return ListTensor(splits, self._plain(self._typed(values.flat_values), None), null)
-
-
-_NULLS = "A value is null where the bool tensor {!r} is true."
 
 
 def _lost(given: Tensor, held: Tensor) -> Tensor | None:

@@ -114,3 +114,22 @@ def test_null_lists_have_no_elements_whatever_is_given() -> None:
     assert made.splits.numpy().tolist() == [0, 2, 2, 2, 3]
     assert made.elements.values.numpy().tolist() == [1, 2, 4]
     assert made.null.numpy().tolist() == given["x_null"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2],
+        tf.ragged.constant([[[1], [2, 3]], [[4]]], dtype=tf.int64),
+        tf.ragged.constant([[[1, 2]], [[4, 5]]], ragged_rank=1, dtype=tf.int64),
+    ],
+    ids=["scalars", "lists of lists", "lists of vectors"],
+)
+def test_lists_have_one_level(values: Any) -> None:
+    with pytest.raises(DataError, match=r"column 'x' is to be of shape \[n, None\], not .*tf\.ragged\.constant"):
+        column(pa.list_(pa.int64())).column({"x": values})
+    with pytest.raises(DataError, match=r"no tensor of int64: .*tf\.ragged\.constant"):
+        column(pa.list_(pa.int64())).column({"x": [[1], [2, 3]]})
+    dense = column(pa.list_(pa.int64())).column({"x": [[1, 2], [3, 4]]})
+    assert isinstance(dense, ListTensor)
+    assert dense.splits.numpy().tolist() == [0, 2, 4]
