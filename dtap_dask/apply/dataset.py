@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from dtap_dask.errors import OutputError
 from dtap_dask.features import FittedState, Rows, Transform
 from dtap_dask.features.graph.serving import of_new_rows
 from dtap_dask.features.info import FeatureInfo
@@ -33,13 +32,7 @@ class FittedFeatures:
     @cached_property
     def raw(self) -> RawColumns:
         """What rows must have: the columns that the features are made from, directly or by `derive`."""
-        entry = self.manifest.raw
-        if entry is None:
-            raise OutputError(
-                "The dataset was written by a release of dtap-dask before 0.2.0 and does not say what its source "
-                "columns were. Write it again with `dtap-dask run JOB --overwrite`."
-            )
-        return entry.raw.needed_for(self.features.graph.columns)
+        return self.manifest.source_columns.raw.needed_for(self.features.graph.columns)
 
     @cached_property
     def features(self) -> FittedState:

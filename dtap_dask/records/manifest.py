@@ -252,6 +252,16 @@ class Manifest(_Model):
         return self
 
     @property
+    def source_columns(self) -> RawEntry:
+        """What the columns were computed from; OutputError for a dataset of a release before 0.2.0."""
+        if self.raw is None:
+            raise OutputError(
+                "The dataset was written by a release of dtap-dask before 0.2.0 and does not say what its source "
+                "columns were. Write it again with `dtap-dask run JOB --overwrite`."
+            )
+        return self.raw
+
+    @property
     def infos(self) -> tuple[FeatureInfo, ...]:
         """The columns, in the order of the records."""
         return tuple(feature.info for feature in self.features)

@@ -45,15 +45,9 @@ def open_origin(job: Job) -> Origin | None:
     try:
         store = open_store(job.fit.from_, taps.settings(job.storage))
         manifest, state = read_manifest(store), FittedState.load(store)
-        if manifest.raw is None:
-            problem = (
-                "the dataset was written by a release of dtap-dask before 0.2.0 and does not say what its source "
-                "columns were. Write it again with `dtap-dask run JOB --overwrite`."
-            )
-        else:
-            origin = Origin(job.document["fit"]["from"], manifest, state, manifest.raw)
-            assert origin.raw  # whose expressions need the environment
-            return origin
+        origin = Origin(job.document["fit"]["from"], manifest, state, manifest.source_columns)
+        assert origin.raw  # whose expressions need the environment
+        return origin
     except (DtapError, OSError) as error:
         problem = str(error)
     job.raise_pending([Problem(job.place("fit", "from"), problem)])

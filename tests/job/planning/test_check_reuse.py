@@ -171,7 +171,7 @@ def test_a_dataset_of_an_earlier_release_is_refused(place: Path, tmp_path: Path)
     manifest = json.loads((tmp_path / "old/manifest.json").read_text())
     (tmp_path / "old/manifest.json").write_text(json.dumps({**manifest, "raw": None}))
     [line] = told(scoring(place, fit={"from": str(tmp_path / "old")}))
-    assert line.startswith("fit.from: the dataset was written by a release of dtap-dask before 0.2.0")
+    assert line.startswith("fit.from: The dataset was written by a release of dtap-dask before 0.2.0")
     (tmp_path / "old/transform.json").write_text("{}")
     [line] = told(scoring(place, fit={"from": str(tmp_path / "old")}))
     assert "transform.json has format None" in line

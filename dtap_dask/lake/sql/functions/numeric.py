@@ -16,7 +16,7 @@ from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.tree import Node
 from dtap_dask.lake.sql.types import BOOL, DOUBLE, INT64, MAX_PRECISION, family
 
-_MOST_DIGITS = 400  # more digits change no double
+MOST_DIGITS = 400  # more digits change no double
 
 
 def _held(dtype: pa.DataType) -> pa.DataType:
@@ -66,7 +66,7 @@ def _round(mode: str) -> Kernel:
         values, digits = args[0], args[1].as_py() if len(args) == 2 else 0
         kind = family(values.type)
         if kind == "float":
-            return _round_float(values, max(min(digits, _MOST_DIGITS), -_MOST_DIGITS), mode)
+            return _round_float(values, max(min(digits, MOST_DIGITS), -MOST_DIGITS), mode)
         if digits >= (values.type.scale if kind == "decimal" else 0):
             return values
         if kind == "int":

@@ -16,7 +16,7 @@ from dtap_dask.lake.sql.types import BOOL, INT64, TEXT, family
 
 SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _FAR = 2**31  # beyond the length of any text
-_LONGEST = 1_000_000  # characters of one result of lpad, rpad and repeat
+LONGEST = 1_000_000  # characters of one result of lpad, rpad and repeat
 _BIGGEST = 2**31 - 1  # bytes of an Arrow array of text
 
 
@@ -65,8 +65,8 @@ def _repeat(values: pa.Array, count: int) -> pa.Array:
 
 
 def _bounded(longest: int, total: int) -> None:
-    if longest > _LONGEST or total > _BIGGEST:
-        raise pa.ArrowInvalid(f"a text may have at most {_LONGEST:,} characters, and a batch of them 2 GiB")
+    if longest > LONGEST or total > _BIGGEST:
+        raise pa.ArrowInvalid(f"a text may have at most {LONGEST:,} characters, and a batch of them 2 GiB")
 
 
 def _replace(values: pa.Array, old: str, new: str) -> pa.Array:

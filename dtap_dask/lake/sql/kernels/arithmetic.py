@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from dtap_dask.lake.sql.kernels import decimals
 from dtap_dask.lake.sql.types import family
 
-_NS_DAYS = 106_700  # days from 1970 in the range of 64-bit nanoseconds, less a month
+NS_DAYS = 106_700  # days from 1970 in the range of 64-bit nanoseconds, less a month
 
 
 def calculate(op: str, dtype: pa.DataType, left: Any, right: Any) -> pa.Array:
@@ -76,7 +76,7 @@ def _add_months(stamps: pa.Array, months: int) -> pa.Array:
     month = days.astype("M8[M]")
     target = month + months
     last = (target + 1).astype("M8[D]") - np.timedelta64(1, "D")
-    if unit == "ns" and np.abs(target.astype("M8[D]").astype(np.int64)).max(initial=0) > _NS_DAYS:
+    if unit == "ns" and np.abs(target.astype("M8[D]").astype(np.int64)).max(initial=0) > NS_DAYS:
         raise pa.ArrowInvalid("a nanosecond timestamp beyond the years 1678 to 2262")
     day = np.minimum(target.astype("M8[D]") + (days - month.astype("M8[D]")), last)
     moved = day.astype(f"M8[{unit}]") + (times - days.astype(f"M8[{unit}]"))

@@ -18,13 +18,13 @@ from dtap_dask.lake.sql.kernels.arithmetic import floor_time
 CYCLE_DAYS = 146_097
 CYCLE_YEARS = 400
 MICROS_PER_DAY = 86_400_000_000
-_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": MICROS_PER_DAY, "ns": 86_400_000_000_000}
+PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": MICROS_PER_DAY, "ns": 86_400_000_000_000}
 _NEAR_DAYS = 11_000_000  # about 30,000 years
 
 
 def per_day(dtype: pa.DataType) -> int:
     """Units of a date, timestamp or time type in a day."""
-    return 1 if pa.types.is_date32(dtype) else _PER_DAY[dtype.unit]
+    return 1 if pa.types.is_date32(dtype) else PER_DAY[dtype.unit]
 
 
 def counts(values: pa.Array) -> pa.Array:

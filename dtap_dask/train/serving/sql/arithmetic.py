@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 import tensorflow as tf
 
+from dtap_dask.lake.sql.kernels.arithmetic import NS_DAYS
+from dtap_dask.lake.sql.kernels.calendar import PER_DAY
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.calendar import civil, first_of, months_of
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, strict
 from dtap_dask.train.serving.tensors import Tensor
 
 LEAST, MOST = -(2**63), 2**63 - 1
-PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-_NS_DAYS = 106_700  # days from 1970 in the range of 64-bit nanoseconds, less a month
 Checked = tuple[Tensor, Tensor]
 """Values, and where they overflow."""
 
@@ -125,5 +125,5 @@ def _months_later(values: Tensor, months: int, unit: str) -> tuple[Tensor, Tenso
     first = first_of(target)
     last = first_of(target + 1) - 1
     moved = tf.minimum(first + civil(days)[2] - 1, last)
-    wrong = tf.abs(first) > _NS_DAYS if unit == "ns" else None
+    wrong = tf.abs(first) > NS_DAYS if unit == "ns" else None
     return moved * PER_DAY[unit] + (values - days * PER_DAY[unit]), wrong

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from dtap_dask.lake.sql.kernels.calendar import PER_DAY
 from dtap_dask.lake.sql.types import Family, family
 from dtap_dask.train.serving.sql import parsing_times
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, beyond, times
+from dtap_dask.train.serving.sql.arithmetic import beyond, times
 from dtap_dask.train.serving.sql.moments import days
 from dtap_dask.train.serving.sql.numbers import cut, rounded_counts
 from dtap_dask.train.serving.sql.parsing import boolean, floating, whole_number

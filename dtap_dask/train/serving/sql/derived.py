@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from dtap_dask.lake.schema import MICROSECONDS
 from dtap_dask.lake.sql.expression import Expression
+from dtap_dask.lake.sql.kernels.calendar import PER_DAY
 from dtap_dask.lake.sql.parsing import abbreviated
 from dtap_dask.lake.sql.types import family, plain_type
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, times
+from dtap_dask.train.serving.sql.arithmetic import times
 from dtap_dask.train.serving.sql.casts import cast
 from dtap_dask.train.serving.sql.evaluate import evaluate
 from dtap_dask.train.serving.sql.tensor import SqlTensor, any_of, dtype_of, is_null

@@ -11,18 +11,13 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.functions.dateparts import DAY_NAMES, MONTH_NAMES, UNITS
 from dtap_dask.lake.sql.functions.temporal import FIRST_DATE, LAST_DATE, LAST_SECOND, LENGTHS, SAME_AS
-from dtap_dask.lake.sql.kernels.calendar import YEARS
+from dtap_dask.lake.sql.kernels.calendar import PER_DAY, YEARS, per_day
 from dtap_dask.train.serving import calendar
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, subtracted, times
+from dtap_dask.train.serving.sql.arithmetic import subtracted, times
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, strict
 from dtap_dask.train.serving.tensors import Tensor, fixed
 
 _MICROS = PER_DAY["us"]
-
-
-def per_day(dtype: pa.DataType) -> int:
-    """Units of a date, timestamp or time type in a day."""
-    return 1 if pa.types.is_date32(dtype) else PER_DAY[dtype.unit]
 
 
 def days(given: SqlTensor) -> Tensor:

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from dtap_dask.lake.sql.functions.numeric import MOST_DIGITS
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.sql.arithmetic import LEAST, beyond, times
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, of_values, strict
 from dtap_dask.train.serving.tensors import Tensor, fixed
 
-_MOST_DIGITS = 400  # more digits change no double
 _SPLIT = 134_217_729.0  # 2^27 + 1, of Dekker's product
 
 
@@ -59,7 +59,7 @@ def _rounding(mode: str) -> Twin:
         wanted = 0 if digits is None else digits.constant
         kind = family(given.type)
         if kind == "float":
-            return _round_float(given.values, max(min(wanted, _MOST_DIGITS), -_MOST_DIGITS), mode)
+            return _round_float(given.values, max(min(wanted, MOST_DIGITS), -MOST_DIGITS), mode)
         scale = given.type.scale if kind == "decimal" else 0
         if wanted >= scale:
             return given.values

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import tensorflow as tf
 
+from dtap_dask.lake.sql.kernels.calendar import PER_DAY
 from dtap_dask.train.serving import calendar
-from dtap_dask.train.serving.sql.arithmetic import PER_DAY, times
+from dtap_dask.train.serving.sql.arithmetic import times
 from dtap_dask.train.serving.sql.tensor import any_of
 from dtap_dask.train.serving.tensors import Tensor
 

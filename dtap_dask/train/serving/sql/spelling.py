@@ -10,10 +10,11 @@ import tensorflow as tf
 
 from dtap_dask.lake.sql.functions.dateparts import DAY_NAMES, MONTH_NAMES
 from dtap_dask.lake.sql.functions.strftime import DIRECTIVE
+from dtap_dask.lake.sql.kernels.calendar import PER_DAY, per_day
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving import calendar
-from dtap_dask.train.serving.sql.arithmetic import LEAST, PER_DAY
-from dtap_dask.train.serving.sql.moments import days, of_day, per_day
+from dtap_dask.train.serving.sql.arithmetic import LEAST
+from dtap_dask.train.serving.sql.moments import days, of_day
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, strict
 from dtap_dask.train.serving.tensors import Tensor
 

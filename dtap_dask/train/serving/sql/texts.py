@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from dtap_dask.lake.sql.functions.text import SPACES
+from dtap_dask.lake.sql.functions.text import LONGEST, SPACES
 from dtap_dask.lake.sql.types import family
 from dtap_dask.train.serving.sql.tensor import SqlTensor, Twin, any_of, is_null, of_values, strict
 from dtap_dask.train.serving.tensors import Tensor
 
 _FAR = 2**31 - 1
-_LONGEST = 1_000_000  # characters of one result of lpad, rpad and repeat
 ANYTHING = "(?s:.*)"
 
 
@@ -89,7 +88,7 @@ def _padded(on_left: bool) -> Twin:
 def _repeated(dtype: pa.DataType, given: SqlTensor, count: SqlTensor) -> Any:
     times = max(count.constant, 0)
     size = tf.cast(tf.strings.length(given.values), tf.int64)
-    wrong = size > _LONGEST // times if times else tf.zeros_like(size, tf.bool)
+    wrong = size > LONGEST // times if times else tf.zeros_like(size, tf.bool)
     short = tf.where(wrong, tf.constant(""), given.values)[..., tf.newaxis]
     many = tf.repeat(short, times, axis=-1)
     return tf.strings.reduce_join(many, axis=-1), wrong
