@@ -7,7 +7,10 @@ import ipaddress
 import socket
 import ssl
 import time
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from distributed.comm import parse_address, parse_host_port
@@ -179,3 +182,11 @@ def on_loopback(port: int) -> str:
         except OSError:
             port = 0
     return f"127.0.0.1:{port}"
+
+
+@contextmanager
+def any_free_port() -> Iterator[None]:
+    """Let Dask take another port without a warning where a run that starts at the same time takes the wanted one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
+        yield

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import socketserver
 import subprocess
 import sys
@@ -184,10 +185,23 @@ def test_the_current_client_is_taken(job: Document, client: Client, monkeypatch:
     assert len(client.nthreads()) == 2
 
 
-def test_a_cluster_of_our_own_is_on_loopback_and_closed_afterwards() -> None:
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # Dask's, of a port in use
+def test_a_cluster_of_our_own_is_on_loopback_and_closed_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run that starts at the same time takes the port of the dashboard, of which Dask would warn."""
+    other = socket.socket()
+
+    class Late(LocalCluster):
+        def __init__(self, **options: Any):
+            with contextlib.suppress(OSError):  # it is in use anyway
+                other.bind(("127.0.0.1", 8787))
+            other.listen()
+            super().__init__(**options)
+
+    monkeypatch.setattr(local_cluster, "LocalCluster", Late)
     options = ClusterOptions(workers=1, threads=2, memory="1GiB")
-    with open_client(options) as client:
+    with other, open_client(options) as client:
         cluster = client.cluster
+        assert urlparse(client.dashboard_link).port != 8787
         assert urlparse(client.dashboard_link).hostname == "127.0.0.1"
         assert urlparse(client.scheduler.address).hostname == "127.0.0.1"
         sockets = [one.getsockname() for one in cluster.scheduler.http_server._sockets.values()]
@@ -198,6 +212,7 @@ def test_a_cluster_of_our_own_is_on_loopback_and_closed_afterwards() -> None:
         assert urlparse(f"http://{worker['host']}").hostname == "127.0.0.1"
     assert cluster.status.name == "closed"
     assert client.status == "closed"
+    gc.collect()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
