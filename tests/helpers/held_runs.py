@@ -14,6 +14,7 @@ TASKS = 8
 PRELOAD = """
 import sys, time
 from pathlib import Path
+from distributed import Status, get_worker
 from dtap_dask.job.execution import tasks
 
 GATE = Path({gate!r})
@@ -27,6 +28,8 @@ def most():
 def held_back(task, folder):
     def run(store, *args, **options):
         while finished(store, folder) >= most():
+            if get_worker().status != Status.running:
+                raise RuntimeError("a worker that is asked to close waits for its tasks, for seconds")
             time.sleep(0.02)
         return task(store, *args, **options)
     return run
