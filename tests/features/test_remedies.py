@@ -163,6 +163,8 @@ def test_squares_that_overflow(tmp_path: Path) -> None:
     assert "Put `clip`, or `log1p`, before it" in lake.refused(features=feature("standard_scale"))
     assert lake.run(features=feature({"clip": {"max": 1000}}, "standard_scale")) == 100
     assert lake.run(features=feature("log1p", "standard_scale")) == 100
+    only_the_mean = {"standard_scale": {"with_std": False}}
+    assert lake.run(features=feature(only_the_mean, {"clip": {"min": -1, "max": 1}})) == 100
 
 
 def test_large_outputs(tmp_path: Path) -> None:

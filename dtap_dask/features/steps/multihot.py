@@ -126,11 +126,18 @@ class MultiHot(VocabularyEncoder):
             if self.unseen == "error":
                 bad = found < 0 if nulls is None else (found < 0) & ~nulls
                 if bad.any():
-                    refuse_unseen(rows.elements, bad, context, "add such rows to the fitted part, or `unseen: zeros`")
+                    refuse_unseen(rows.elements, bad, context, *_without_place(places))
             wrong = rows.nulls()
             return Numbers(tallied(rows, found, width, self.mode, context), None if wrong is None else ~wrong)
 
         return apply
+
+
+def _without_place(places: int | None) -> tuple[str, str]:
+    """What to do about values without a place, and what is wrong with them."""
+    if places is None:
+        return "add such rows to the fitted part, or give it `unseen: zeros`", "have no place in the vocabulary"
+    return "raise `places`, or give it `unseen: zeros`", f"have no place, which are 0 to {places - 1:,}"
 
 
 class _Known:
