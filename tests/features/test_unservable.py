@@ -16,6 +16,7 @@ DERIVE = [
     ("cut", "replace(s, t, '')"),
     ("both", "spelt || cut"),
     ("fine", "upper(s)"),
+    ("one", "1"),
     ("label", "cast(x as varchar) = '1'"),
 ]
 
@@ -43,6 +44,13 @@ def test_derived_columns_are_followed_to_what_they_are_computed_from() -> None:
         "feature 'a': column 'spelt', CAST(x AS TEXT): the text of a float has no TensorFlow twin",
         "feature 'b': column 'spelt', CAST(x AS TEXT): the text of a float has no TensorFlow twin",
         "feature 'b': column 'cut', REPLACE(s, t, ''): 'old' must be constant for its TensorFlow twin",
+    )
+
+
+def test_features_of_no_column_have_no_number_of_rows() -> None:
+    assert found(feature("a", "one"), feature("n", "n")) == ()
+    assert found(feature("a", "one")) == (
+        "feature 'a': no column of the lake is read, whose tensor has the number of rows",
     )
 
 

@@ -58,8 +58,13 @@ def unservable(graph: Graph, derived: Derived) -> tuple[str, ...]:
 
     `derived`: the derived columns in order, at least those of `derivations`.
     """
-    found = (_of_output(output, derived) for output in graph.outputs if output.role == "feature")
-    return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
+    features = [output for output in graph.outputs if output.role == "feature"]
+    found = dict.fromkeys(reason for output in features for reason in _of_output(output, derived))
+    if features and not raw_columns(graph, derived):
+        found[f"feature {features[0].name!r}: no column of the lake is read, whose tensor has the number of rows"] = (
+            None
+        )
+    return tuple(found)
 
 
 def _of_output(output: Output, derived: Derived) -> Iterator[str]:
