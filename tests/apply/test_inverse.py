@@ -156,6 +156,8 @@ REFUSED = [
     ("word", [99], DataError, "Values of 'word' cannot be taken back through step ordinal_encode: 99 is no id: ids are "
      "whole numbers from 0 to 6"),
     ("class", [0.5], DataError, "0.5 is no id"),
+    ("class", [1, np.nan], DataError, "nan is no id"),
+    ("hot", [[0.1] * 7, [np.nan] * 7], DataError, "cannot be taken back through step one_hot_encode: row 1 holds NaN"),
     ("class", 0, DataError, "are to be an array or a list, also where there is one"),
     ("class", [-1], DataError, "-1 is no id"),
     ("word", [None], DataError, "The values of 'word' are to be numbers, as `load` yields them, without nulls"),

@@ -88,10 +88,12 @@ class OneHotEncode(VocabularyEncoder):
         return {"categories_": as_text(values), "n_samples_seen_": statistic.count}
 
     def inverse(self, fitted: Fitted) -> Inverse | None:
-        """The value at the largest number of each vector; null for zeros."""
+        """The value at the largest number of each vector; null for zeros. ValueError for NaN."""
 
         def apply(column: Column) -> Sequence[Column]:
             hot = numbers(column).values
+            if np.isnan(hot).any():  # a model's prediction may hold it: the largest number would be at its place
+                raise ValueError(f"row {np.isnan(hot).any(axis=1).argmax():,} holds NaN")
             place = hot.argmax(axis=1) if hot.shape[1] else np.full(len(hot), -1)
             return (words_at(fitted["categories_"], np.where(hot.any(axis=1), place, -1)),)
 
@@ -213,7 +215,8 @@ def class_name(value: object) -> str:
 def whole_ids(column: Column, count: int) -> Array:
     """Ids as int64, shape [n]. ValueError for what is no whole number, or not below `count`."""
     values = numbers(column).values
-    ids = values.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        ids = values.astype(np.int64)
     if (ids != values).any() or ((ids < 0) | (ids >= count)).any():
         bad = values[(ids != values) | (ids < 0) | (ids >= count)][:1]
         raise ValueError(f"{bad[0]} is no id: ids are whole numbers from 0 to {count - 1:,}")
