@@ -16,9 +16,9 @@ from dtap_dask.features import FittedState, Rows, Transform
 from dtap_dask.features.graph.serving import of_new_rows
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.lake.derived import RawColumns, needed
+from dtap_dask.records.fitted import read_fitted
 from dtap_dask.records.folder import MANIFEST
 from dtap_dask.records.manifest import Manifest
-from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import Store, local_copies, open_store
 
 
@@ -110,7 +110,7 @@ def open_features(path: str | os.PathLike[str], storage: Mapping[str, Any] | Non
 
 
 def _version(store: Store) -> tuple[int, str | None] | None:
-    """What differs once the manifest was replaced; None where there is none, which `read_manifest` explains."""
+    """What differs once the manifest was replaced; None where there is none, which `read_fitted` explains."""
     try:
         found = store.info(MANIFEST)
     except FileNotFoundError:
@@ -121,4 +121,4 @@ def _version(store: Store) -> tuple[int, str | None] | None:
 @lru_cache(maxsize=16)
 def _opened(url: str, settings: str, version: object) -> FittedFeatures:
     store = open_store(url, json.loads(settings))
-    return FittedFeatures(read_manifest(store), FittedState.load(store))
+    return FittedFeatures(*read_fitted(store))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dtap_dask.features import FittedState
 from dtap_dask.job import taps
 from dtap_dask.job.table import as_records, print_rows
+from dtap_dask.records.fitted import read_fitted
 from dtap_dask.records.manifest import Manifest
 from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.records.verify import first_rows, verify_dataset
@@ -36,8 +36,7 @@ def print_dataset(path: str, split: str | None, rows: int, *, as_json: bool = Fa
 def print_fitted(path: str, *, as_json: bool = False) -> None:
     """Print what the steps of a dataset's features have learnt; as JSON, its transform.json without vocabularies."""
     store = open_store(path, taps.settings())
-    read_manifest(store)  # raises OutputError if there is no dataset
-    state = FittedState.load(store)
+    _, state = read_fitted(store)
     print(json.dumps(state.as_json()) if as_json else state)
 
 

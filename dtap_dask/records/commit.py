@@ -308,15 +308,36 @@ def sidecar_path(store: Store, manifest: Manifest, name: str) -> str:
 
     OutputError where the manifest has no such sidecar, and where no such file has the bytes that it states.
     """
+    for candidate in _candidates(store, manifest, name):
+        if is_intact(store, candidate):
+            return candidate.path
+    raise _lost(store, name)
+
+
+def read_sidecar(store: Store, manifest: Manifest, name: str) -> bytes:
+    """The bytes of a sidecar of the manifest, wherever `sidecar_path` finds it; read once. OutputError as there."""
+    for candidate in _candidates(store, manifest, name):
+        with contextlib.suppress(FileNotFoundError):
+            data = store.read_bytes(candidate.path)
+            if len(data) == candidate.bytes and google_crc32c.value(data) == candidate.crc32c:
+                return data
+    raise _lost(store, name)
+
+
+def _candidates(store: Store, manifest: Manifest, name: str) -> Iterator[Sidecar]:
+    """A sidecar of the manifest in each place where a commit may have left it."""
     sidecar = next((found for found in manifest.sidecars if found.path == name), None)
     if sidecar is None:
         raise OutputError(
             f"The dataset in {store.url} has no {name}; it has {[one.path for one in manifest.sidecars]}."
         )
-    for candidate in (sidecar, *(_staged(RunPaths(run), sidecar) for run in _runs(store))):
-        if is_intact(store, candidate):
-            return candidate.path
-    raise OutputError(
+    yield sidecar
+    for run in _runs(store):
+        yield _staged(RunPaths(run), sidecar)
+
+
+def _lost(store: Store, name: str) -> OutputError:
+    return OutputError(
         f"{store.url}/{name} is missing or is not the file that {MANIFEST} states. Copy the whole folder again, or "
         "write the dataset again with `dtap-dask run JOB --overwrite`."
     )

@@ -160,10 +160,13 @@ class FittedState:
         store.write_atomic(_below(prefix, FILE), text.encode("ascii"))
 
     @classmethod
-    def load(cls, store: Store, prefix: str = "") -> FittedState:
-        """Read what `save` wrote. OutputError for another format, and for files that are missing or damaged."""
+    def load(cls, store: Store, prefix: str = "", *, read: Callable[[str], bytes] | None = None) -> FittedState:
+        """Read what `save` wrote below `prefix`; `read` gives the bytes of a file instead, by its path below that.
+
+        OutputError for another format, and for files that are missing or damaged.
+        """
         try:
-            return cls._loaded(store, prefix)
+            return cls._loaded(read or (lambda path: store.read_bytes(_below(prefix, path))))
         except (
             FileNotFoundError, ValueError, KeyError, TypeError, IndexError, AttributeError, Unfit, pa.ArrowException
         ) as error:  # fmt: skip
@@ -173,11 +176,11 @@ class FittedState:
             ) from error
 
     @classmethod
-    def _loaded(cls, store: Store, prefix: str) -> FittedState:
-        document = parse_json(store.read_bytes(_below(prefix, FILE)))
+    def _loaded(cls, read: Callable[[str], bytes]) -> FittedState:
+        document = parse_json(read(FILE))
         if document.get("format") != FORMAT:
             raise OutputError(
-                f"{_below(prefix, FILE)} has format {document.get('format')!r}, and this version of dtap-dask reads "
+                f"{FILE} has format {document.get('format')!r}, and this version of dtap-dask reads "
                 f"{FORMAT}. Use the version that wrote it, or fit and write again with `dtap-dask run JOB --overwrite`."
             )
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["arrow_schema"])))
@@ -186,7 +189,7 @@ class FittedState:
         values = values_of(schema, lines)
         graph = Graph(schema, tuple(_output(saved, values) for saved in document["outputs"]))
         pairs = zip(values, entries, strict=True)
-        vocabularies = cache(partial(_vocabulary, store, prefix))
+        vocabularies = cache(partial(_vocabulary, read))
         fitted = {value: _fitted(saved, vocabularies) for value, saved in pairs if "fitted" in saved}
         return cls(graph, document["passes"], document["rows"], fitted)
 
@@ -231,8 +234,8 @@ def _fitted(saved: Mapping[str, Any], vocabularies: Callable[[str], Fitted]) -> 
     return {**vocabularies(saved["vocabulary"]), **fitted} if "vocabulary" in saved else fitted
 
 
-def _vocabulary(store: Store, prefix: str, path: str) -> Fitted:
-    table = read_table(store.read_bytes(_below(prefix, path)))
+def _vocabulary(read: Callable[[str], bytes], path: str) -> Fitted:
+    table = read_table(read(path))
     return {name: table.column(name).combine_chunks() for name in table.column_names}
 
 

@@ -16,8 +16,7 @@ from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.steps.elementwise import Passthrough
 from dtap_dask.job import taps
 from dtap_dask.job.estimators.dask_ml import Refused, estimator_of
-from dtap_dask.records.commit import sidecar_path
-from dtap_dask.records.manifest_read import read_manifest
+from dtap_dask.records.fitted import read_fitted
 from dtap_dask.storage import open_store
 
 __all__ = ["Estimators", "Refused", "to_dask_ml"]
@@ -96,8 +95,7 @@ def to_dask_ml(
 
 def _open(path: str | os.PathLike[str], storage: Mapping[str, Any] | None) -> FittedState:
     store = open_store(os.fspath(path), taps.settings(storage))
-    file = "transform.json"
-    return FittedState.load(store, sidecar_path(store, read_manifest(store), file).removesuffix(file))
+    return read_fitted(store)[1]
 
 
 def _of_value(state: FittedState, output: Output, value: Value) -> list[Estimators]:

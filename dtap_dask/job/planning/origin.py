@@ -10,8 +10,8 @@ from dtap_dask.features import FittedState
 from dtap_dask.job import taps
 from dtap_dask.job.jobfile.spec import FitFrom, Job
 from dtap_dask.lake.derived import RawColumns
+from dtap_dask.records.fitted import read_fitted
 from dtap_dask.records.manifest import FittedFrom, Manifest, RawEntry
-from dtap_dask.records.manifest_read import read_manifest
 from dtap_dask.storage import open_store
 
 
@@ -44,7 +44,7 @@ def open_origin(job: Job) -> Origin | None:
         return None
     try:
         store = open_store(job.fit.from_, taps.settings(job.storage))
-        manifest, state = read_manifest(store), FittedState.load(store)
+        manifest, state = read_fitted(store)
         origin = Origin(job.document["fit"]["from"], manifest, state, manifest.source_columns)
         assert origin.raw  # whose expressions need the environment
         return origin

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -173,6 +174,10 @@ def test_a_dataset_of_an_earlier_release_is_refused(place: Path, tmp_path: Path)
     [line] = told(scoring(place, fit={"from": str(tmp_path / "old")}))
     assert line.startswith("fit.from: The dataset was written by a release of dtap-dask before 0.2.0")
     (tmp_path / "old/transform.json").write_text("{}")
+    [line] = told(scoring(place, fit={"from": str(tmp_path / "old")}))
+    assert "transform.json is missing or is not the file that manifest.json states" in line
+    its = {"path": "transform.json", "bytes": 2, "crc32c": google_crc32c.value(b"{}")}
+    (tmp_path / "old/manifest.json").write_text(json.dumps({**manifest, "sidecars": [its]}))
     [line] = told(scoring(place, fit={"from": str(tmp_path / "old")}))
     assert "transform.json has format None" in line
 
