@@ -142,7 +142,7 @@ def test_imputers_get_nulls_and_others_do_not() -> None:
     state = state_of("sklearn.impute.KNNImputer", {"n_neighbors": 2}, rows=HOLED)
     wanted = impute.KNNImputer(n_neighbors=2).fit(block(HOLED)[1]).transform(block(HOLED)[0])
     np.testing.assert_allclose(applied(state, HOLED), wanted, rtol=1e-6)
-    with pytest.raises(DataError, match=r"Nulls \(or NaN\) of column 'a' \(58\) would reach the output"):
+    with pytest.raises(DataError, match=r"Nulls \(or NaN\) of column 'a' \(58\) among 400 rows would reach the output"):
         state_of("sklearn.preprocessing.StandardScaler", rows=HOLED)
     filled = state_of("sklearn.preprocessing.StandardScaler", rows=HOLED, before=["impute"])
     assert np.isfinite(applied(filled, HOLED)).all()
