@@ -27,6 +27,7 @@ from documents import Document
 from dtap_dask.job.console import BestEffortStream
 from dtap_dask.records.folder import STATUS
 from dtap_dask.storage import Store
+from held_runs import Gate
 from in_process import run_in_process
 from waiting import HANG
 
@@ -165,11 +166,11 @@ def test_a_stream_that_works_keeps_its_order_and_its_encoding(tmp_path: Path) ->
 class Terminal:
     """A command on a terminal of its own: what it shows, and keys pressed there."""
 
-    def __init__(self, *words: str, folder: Path):
+    def __init__(self, *words: str, folder: Path, gate: Gate):
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:  # pragma: no cover
             os.chdir(folder)
-            os.execve(COMMAND[0], [*COMMAND, *words], {**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+            os.execve(COMMAND[0], [*COMMAND, *words], {**gate.environment, "TERM": "xterm", "COLUMNS": "100"})
         self.shown = ""
 
     def until(self, seen: str, press: str = "", seconds: float = HANG) -> None:
@@ -197,8 +198,9 @@ class Terminal:
 
     def end(self) -> tuple[int, list[str]]:
         """The exit status, and the lines shown, without what moves the cursor."""
-        while self._read(HANG):
-            pass
+        end = time.monotonic() + HANG
+        while self._read(1.0):
+            assert time.monotonic() < end, self.shown
         os.close(self._terminal)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown)
@@ -207,16 +209,23 @@ class Terminal:
 
 @pytest.fixture
 def place(small: Document, tmp_path: Path) -> Path:
-    """The small job with many shards, which take a while."""
+    """The small job with many shards."""
     output = {"path": "out", "layout": "rows", "compression": "gzip", "shard_size": "2KiB"}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump({**small, "keep": ["trip_id"], "output": output}))
     return tmp_path
 
 
+def held(place: Path, *, lets_go: bool = True) -> Gate:
+    """Holds back whatever writes, however late the test looks at it."""
+    gate = Gate(place, lets_go)
+    gate.close(after=0)
+    return gate
+
+
 @pytest.mark.parametrize("moment", ["Dask on this machine", r"Dask dashboard", WRITING])
 def test_ctrl_c_on_a_terminal_shows_one_line(moment: str, place: Path) -> None:
     """The terminal sends it to every process of the command: workers print nothing, and are gone at the end."""
-    terminal = Terminal("run", "job.yaml", "--workers", "2", folder=place)
+    terminal = Terminal("run", "job.yaml", "--workers", "2", folder=place, gate=held(place))
     terminal.until(moment)
     started = psutil.Process(terminal.pid).children(recursive=True)
     before = len(terminal.shown)
@@ -230,7 +239,8 @@ def test_ctrl_c_on_a_terminal_shows_one_line(moment: str, place: Path) -> None:
 
 
 def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
-    terminal = Terminal("run", "job.yaml", "--workers", "2", folder=place)
+    gate = held(place, lets_go=False)  # so that an orderly stop takes seconds
+    terminal = Terminal("run", "job.yaml", "--workers", "2", folder=place, gate=gate)
     terminal.until(WRITING)
     started = psutil.Process(terminal.pid).children(recursive=True)
     terminal.until("Ended at once|Error:", press="\x03")
@@ -246,7 +256,7 @@ def test_a_second_ctrl_c_ends_at_once(place: Path) -> None:
 
 
 def test_a_terminal_that_hangs_up_is_an_interruption(place: Path) -> None:
-    terminal = Terminal("run", "job.yaml", "--workers", "1", folder=place)
+    terminal = Terminal("run", "job.yaml", "--workers", "1", folder=place, gate=held(place))
     terminal.until(WRITING)
     os.kill(terminal.pid, signal.SIGHUP)
     assert terminal.end()[0] == 4

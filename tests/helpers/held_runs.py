@@ -28,7 +28,7 @@ def most():
 def held_back(task, folder):
     def run(store, *args, **options):
         while finished(store, folder) >= most():
-            if get_worker().status != Status.running:
+            if {lets_go} and get_worker().status != Status.running:
                 raise RuntimeError("a worker that is asked to close waits for its tasks, for seconds")
             time.sleep(0.02)
         return task(store, *args, **options)
@@ -45,15 +45,19 @@ tasks.run_shuffle_task = held_back(tasks.run_shuffle_task, "pieces")
 
 @dataclass(frozen=True)
 class Gate:
-    """Holds back the tasks that write or shuffle of workers that were started with `preload`."""
+    """Holds back the tasks that write or shuffle of workers that were started with `preload`.
+
+    `lets_go`: a worker that is asked to close need not wait for them.
+    """
 
     folder: Path
+    lets_go: bool = True
 
     @property
     def preload(self) -> str:
         """A module for Dask workers to load."""
         path = self.folder / "held_back.py"
-        path.write_text(PRELOAD.format(gate=str(self._file)))
+        path.write_text(PRELOAD.format(gate=str(self._file), lets_go=self.lets_go))
         return str(path)
 
     @property
