@@ -1,13 +1,15 @@
 """The first two calls of `transform` with a form of the rows: `python tests/benchmarks/new_rows.py FOLDER FORM`.
 
 FOLDER has the file rows.parquet and, in `out`, the dataset that `serving.job` makes of it. Prints one JSON object: of
-each call the rows a second and a CPU second, and the peak of memory beyond what the process had before, in MB.
+each call the rows a second and a CPU second, and the peak of memory beyond what the process had before, in MB; then
+the milliseconds of calls with one row.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import dtap_dask
+
+
+SINGLE_ROWS = 200
 
 
 def _with_categories(frame: pd.DataFrame) -> pd.DataFrame:
@@ -53,6 +58,20 @@ def memory(kind: str) -> int:
     return int(status.split(f"{kind}:")[1].split()[0]) * 1024 // 1_000_000
 
 
+def single_rows(folder: Path, form: str, table: pa.Table) -> dict[str, float]:
+    """Median milliseconds of a call with one row: of rows that are new to the process, and of the same ones again."""
+    rows = [FORMS[form](table.slice(place, 1)) for place in range(min(SINGLE_ROWS, table.num_rows))]
+    found = {}
+    for name in ("new words, ms", "known words, ms"):
+        times = []
+        for row in rows:
+            begun = time.perf_counter()
+            dtap_dask.transform(folder / "out", row)
+            times.append(time.perf_counter() - begun)
+        found[name] = round(statistics.median(times) * 1000, 2)
+    return found
+
+
 def main() -> None:
     folder, form = Path(sys.argv[1]), sys.argv[2]
     table = pq.read_table(folder / "rows.parquet").drop_columns("y").combine_chunks()
@@ -66,6 +85,7 @@ def main() -> None:
         before = now()
         dtap_dask.transform(folder / "out", given)
         found[call] = {**rates(before, now(), table.num_rows), "MB": memory("VmHWM") - before_all}
+    found["one row"] = single_rows(folder, form, table)
     print(json.dumps(found))
 
 

@@ -2,9 +2,9 @@
 
 Rows a second of the exported features at batch 1 and 4096, beside a Keras model with adapted preprocessing layers and
 the graph of TensorFlow Transform (in an environment of its own, which is made on first use) on the same columns, and
-dtap_dask.transform of these; transform of N rows (1 million) beside the write pass of a job that makes the same
-features of the same rows, each in one process; then the seconds in which a vocabulary of N words (25 million) is saved
-as a SavedModel and loaded again. Prints one JSON object.
+dtap_dask.transform of these; transform of one row, and of N rows (1 million) beside the write pass of a job that makes
+the same features of the same rows, each in one process; then the seconds in which a vocabulary of N words (25 million)
+is saved as a SavedModel and loaded again. Prints one JSON object.
 """
 
 from __future__ import annotations
