@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 import dtap_dask
 
-
 SINGLE_ROWS = 200
 
 
