@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import dask
 import pytest
@@ -42,6 +43,12 @@ def command(workers: int) -> list[str]:
     return [warm.python(), "-m", "dtap_dask", "run", "job.yaml", "--workers", str(workers)]
 
 
+def kill(process: subprocess.Popen[Any]) -> None:
+    """Kill a command, and wait until all its processes are gone: its standard error ends then."""
+    process.kill()
+    process.communicate()
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_killed_worker_changes_no_byte(workers: int, place: Path, undisturbed: dict[str, str]) -> None:
     at_the_kill: list[int] = []
@@ -73,7 +80,7 @@ def test_a_client_killed_while_fitting_leaves_nothing_in_the_way(place: Path, un
     with subprocess.Popen(command(1), cwd=place, stderr=subprocess.PIPE, text=True, env=gate.environment) as process:
         assert process.stderr is not None
         assert any(line.startswith("fit: ") for line in process.stderr)  # reads as far as that
-        process.kill()
+        kill(process)
     assert not (output / "manifest.json").exists()
     assert finished_tasks(output) == 0
 
@@ -87,9 +94,9 @@ def test_a_client_killed_while_writing_can_be_resumed(place: Path, undisturbed: 
     gate = Gate(place)
     gate.close(after=2)
     output = place / "out"
-    with subprocess.Popen(command(2), cwd=place, stderr=subprocess.DEVNULL, env=gate.environment) as process:
+    with subprocess.Popen(command(2), cwd=place, stderr=subprocess.PIPE, env=gate.environment) as process:
         until(lambda: finished_tasks(output) >= 2)
-        process.kill()
+        kill(process)
     assert not (output / "manifest.json").exists()
     assert finished_tasks(output) < TASKS
 
@@ -113,9 +120,9 @@ def test_a_client_killed_in_a_global_shuffle_can_be_resumed(place: Path, client:
     gate, output = Gate(place), place / "out"
     settings = [*command(2), "--set", "output.shuffle=global"]
     gate.close(after=3)
-    with subprocess.Popen(settings, cwd=place, stderr=subprocess.DEVNULL, env=gate.environment) as process:
+    with subprocess.Popen(settings, cwd=place, stderr=subprocess.PIPE, env=gate.environment) as process:
         until(lambda: finished_tasks(output, "pieces") >= 3)
-        process.kill()
+        kill(process)
     assert list(output.glob("*/part-*")) == []
     assert 3 <= finished_tasks(output, "pieces") < TASKS
     gate.open()
