@@ -124,6 +124,21 @@ def test_infinities(tmp_path: Path, step: Any) -> None:
         assert lake.run(features=feature(step), source=where(said)) == kept
 
 
+LISTS = [
+    pa.array([[1.0, np.inf], [2.0, 3.0]] * 50, kind) for kind in (pa.list_(pa.float64()), pa.list_(pa.float64(), 2))
+]
+
+
+@pytest.mark.parametrize("steps", [(), ("standard_scale",)])
+@pytest.mark.parametrize("values", LISTS, ids=lambda values: str(values.type))
+def test_infinities_in_lists_and_vectors(tmp_path: Path, values: pa.Array, steps: Any) -> None:
+    lake = ColumnJob(tmp_path, values)
+    said = lake.refused(features=feature(*steps))
+    assert re.search(r"column 'x' are infinite at step \w+\. Put `clip` before the step\.", said), said
+    assert lake.run(features=feature({"clip": {"max": 9}}, *steps)) == 100
+    assert "Leave the column out" in lake.refused(keep=["x"])
+
+
 def test_infinities_of_what_is_no_feature(tmp_path: Path) -> None:
     lake = ColumnJob(tmp_path, pa.array([1.0, np.inf] * 50))
     said = lake.refused(weight="x")

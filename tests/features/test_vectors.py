@@ -31,6 +31,7 @@ LIST, WORDS, VECTOR, WHOLE = (
 )
 ELEMENTS, PLACES, VECTORS, LISTS = "list", "each place", "vectors", "whole lists"
 NUMBER, TEXT, BEFORE_PAD = "needs one number a row", "needs integers, booleans or text", "Put it before `pad`"
+ONE_VALUE = "needs one integer, boolean or text a row"
 
 # What a step, with these options, makes of a list and of a vector: of each element, or the message that refuses it.
 TAKEN: dict[str, tuple[Any, str, str]] = {
@@ -44,12 +45,12 @@ TAKEN: dict[str, tuple[Any, str, str]] = {
     "quantile_transform": (None, ELEMENTS, f"{NUMBER}, .* a vector .*{BEFORE_PAD}"),
     "power_transform": (None, ELEMENTS, f"{NUMBER}, .* a vector .*{BEFORE_PAD}"),
     "bucketize": ({"boundaries": [0]}, ELEMENTS, PLACES),
-    "ordinal_encode": (None, ELEMENTS, f"{TEXT}, .* a vector .*{BEFORE_PAD}"),
-    "one_hot_encode": (None, f"{TEXT}, .*Use `multi_hot`", f"{TEXT}, .* a vector"),
-    "hash_encode": (9, ELEMENTS, f"{TEXT}, .* a vector .*{BEFORE_PAD}"),
-    "count_encode": (None, f"{TEXT}, .*Use `multi_hot`", f"{TEXT}, .* a vector"),
-    "cross": (None, f"{TEXT}, .*Use `multi_hot`", f"{TEXT}, .* a vector"),
-    "target_encode": (None, f"{TEXT}, .*Use `multi_hot`", f"{TEXT}, .* a vector"),
+    "ordinal_encode": (None, ELEMENTS, f"{ONE_VALUE}, .* a vector .*{BEFORE_PAD}"),
+    "one_hot_encode": (None, f"{TEXT}, .*Use `multi_hot`", f"{ONE_VALUE}, .* a vector"),
+    "hash_encode": (9, ELEMENTS, f"{ONE_VALUE}, .* a vector .*{BEFORE_PAD}"),
+    "count_encode": (None, f"{TEXT}, .*Use `multi_hot`", f"{ONE_VALUE}, .* a vector"),
+    "cross": (None, f"{TEXT}, .*Use `multi_hot`", f"{ONE_VALUE}, .* a vector"),
+    "target_encode": (None, f"{TEXT}, .*Use `multi_hot`", f"{ONE_VALUE}, .* a vector"),
     "datetime_parts": ("hour", "needs dates, .* a list", "needs dates, .* a vector"),
     "tokenize": (None, "needs text, .* a list", "needs text, .* a vector"),
     "text_hash": (9, "needs text, .* a list", "needs text, .* a vector"),

@@ -29,7 +29,8 @@ class ColumnCheck:
     infinities: bool
     negatives: bool
     cures: Cures
-    clips: bool | None
+    clips: bool
+    testable: bool
 
 
 def null_is_wrong(output: Output, value: Value) -> bool:
@@ -64,7 +65,8 @@ def _check(output: Output, path: ValuePath) -> ColumnCheck:
         infinities=whole and column in value.type.infinities,
         negatives=output.role == "weight" and not steps,
         cures=cures(output, path),
-        clips=can_clip(output, path),
+        clips=can_clip(output),
+        testable=is_testable(path[0]),
     )
 
 
@@ -118,7 +120,10 @@ class Findings:
         self._refuse_nulls([check for check in wanted if (check.nulls or check.holes) and self.nulls[check.column]])
         for check in wanted:
             if check.infinities and self.infinities[check.column]:
-                raise infinite(self.infinities[check.column], check.column, check.feature, check.step, check.clips)
+                count = self.infinities[check.column]
+                raise infinite(
+                    count, check.column, check.feature, check.step, clips=check.clips, testable=check.testable
+                )
             if check.negatives and self.negatives[check.column]:
                 raise negative(self.negatives[check.column], check.column)
 
@@ -145,31 +150,34 @@ def _nulls(check: ColumnCheck, column: Column) -> Mask | None:
     return column.holes() if check.holes else None
 
 
-def can_clip(output: Output, path: ValuePath) -> bool | None:
-    """Whether `clip` can be used on the column; None for lists and vectors, which conditions cannot test either."""
-    if path[0].type.base == "list" or path[0].type.width is not None:
-        return None
+def can_clip(output: Output) -> bool:
+    """Whether an output may have steps, such as `clip`."""
     return output.role in ("feature", "label")
 
 
-def infinite(
-    count: int, column: str, feature: str, step: str, clips: bool | None = True, *, several: bool = False
-) -> DataError:
-    """The error for infinities that a step was given or made; `clips` says whether `clip` can be used on the column.
+def is_testable(value: Value) -> bool:
+    """Whether one condition finds the rows in which a value is wrong: it is made of one column, which holds neither
+    lists nor vectors."""
+    sources = [path[0].type for path in paths(value)]
+    return len(value.columns) == 1 and all(one.base != "list" and one.width is None for one in sources)
 
-    `several`: the step takes several columns, which no one condition names.
-    """
+
+def infinite(
+    count: int, column: str, feature: str, step: str, *, clips: bool = True, testable: bool = True
+) -> DataError:
+    """The error for infinities that a step was given or made: see `can_clip` and `is_testable`."""
     made = "" if feature == column else f" (feature {feature!r})"
     name = sql_name(column)
     finite = f"({name} > -1 and isfinite({name}))" if step == "log1p" else f"isfinite({name})"
     rows = condition(f"{name} is null or {finite}")
     if step.startswith("output"):
-        way = "`derive` a column without them" if clips is False else "Put `cast: float64` last among its steps"
-        way += ", or `clip` before it" if clips else ""
-    elif clips is None:
-        way = "Leave the column out"
-    elif several:
-        way = "Put `clip` before the step"
+        way = (
+            "Put `cast: float64` last among its steps, or `clip` before it"
+            if clips
+            else "`derive` a column without them"
+        )
+    elif not testable:
+        way = "Put `clip` before the step" if clips else "Leave the column out"
     else:
         other = "put `clip` before the step" if clips else "`derive` a column without them"
         way = f"Leave such rows out with {rows}, or {other}"

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import Column
-from dtap_dask.features.engine.checks import Findings, column_checks, infinite, merged_by_column
+from dtap_dask.features.engine.checks import Findings, column_checks, infinite, is_testable, merged_by_column
 from dtap_dask.features.engine.leaks import BATCHES, FIRST, ROWS, Suspects
 from dtap_dask.features.engine.program import Program
 from dtap_dask.features.graph.graph import Graph, Value
@@ -169,8 +169,8 @@ def _fit(
     if isinstance(statistic, ColumnStatistic):
         statistic = _with_imputed(statistic, value, taken, fitted)
     if statistic.infinities:
-        several = len(value.columns) > 1
-        raise infinite(statistic.infinities, context.column, context.feature, value.applied.title, several=several)
+        title, testable = value.applied.title, is_testable(value)
+        raise infinite(statistic.infinities, context.column, context.feature, title, testable=testable)
     if isinstance(statistic, Covariance):
         statistic = _scaled(statistic, value, fitted)
     return learnt(value.applied, value.inputs[0].type, fitted.get(value, {}), statistic, context)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column
-from dtap_dask.features.engine.checks import can_clip, infinite, null_is_wrong
+from dtap_dask.features.engine.checks import can_clip, infinite, is_testable, null_is_wrong
 from dtap_dask.features.engine.remedy import ValuePath, cures, remedy
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.quoting import condition, sql_name
@@ -53,7 +53,8 @@ def refuse_infinite(output: Output, value: Value, count: int, columns: BatchColu
         made_by = path[1] if first is path[0] and len(path) > 1 else first
         step = made_by.applied.title if made_by.inputs else "passthrough"
         several = len(made_by.inputs) > 1
-    raise infinite(count, path[0].columns[0], output.name, step, can_clip(output, path), several=several)
+    testable = is_testable(path[0]) and not several
+    raise infinite(count, path[0].columns[0], output.name, step, clips=can_clip(output), testable=testable)
 
 
 def _origin(value: Value, is_wrong: Callable[[Value], bool]) -> ValuePath:

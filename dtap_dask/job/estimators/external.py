@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dtap_dask.features.columns.column import Floats
-from dtap_dask.features.engine.checks import infinite
+from dtap_dask.features.engine.checks import infinite, is_testable
 from dtap_dask.features.statistics.rows import RowSample
 from dtap_dask.features.steps.estimator import Estimator
 from dtap_dask.features.steps.operation import Fitted
@@ -33,7 +33,8 @@ def _transformer(frames: Frames, target: Target) -> Fitted:
     samples = [dask.delayed(_sampled)(part, empty) for part in parts]
     sample: RowSample = dask.delayed(RowSample.merged)(samples).compute()
     if sample.infinities:
-        raise infinite(sample.infinities, context.column, context.feature, step.name, several=len(target.inputs) > 2)
+        testable = is_testable(target.value)
+        raise infinite(sample.infinities, context.column, context.feature, step.name, testable=testable)
     if not step.by_dask or not sample.count:
         return step.fit(sample, context)
     blocks = [dask.delayed(_block)(part) for part in parts]

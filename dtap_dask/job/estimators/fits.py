@@ -20,7 +20,7 @@ from sklearn.preprocessing import PowerTransformer, QuantileTransformer, RobustS
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Floats, Numbers
-from dtap_dask.features.engine.checks import infinite
+from dtap_dask.features.engine.checks import infinite, is_testable
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.gram import Gram
 from dtap_dask.features.statistics.sample import Sample
@@ -75,7 +75,8 @@ def _seen(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _refuse(target: Target, learns: StatisticSpec | None, nulls: int, count: int, infinities: int) -> None:
     if infinities:
-        raise infinite(infinities, target.context.column, target.context.feature, target.step.name)
+        context, testable = target.context, is_testable(target.value)
+        raise infinite(infinities, context.column, context.feature, target.step.name, testable=testable)
     if count == 0 and learns is not None:
         nothing = learns.empty()
         nothing.nulls = nulls
@@ -294,7 +295,7 @@ def _components(target: Target, block: Floats) -> Fitted:
     assert isinstance(step, Pca)
     infinities = int(np.isinf(block).sum())
     if infinities:
-        raise infinite(infinities, target.context.column, target.context.feature, step.name, several=True)
+        raise infinite(infinities, target.context.column, target.context.feature, step.name, testable=False)
     block = block[~np.isnan(block).any(axis=1)]
     covariance = Covariance()
     covariance.count = len(block)
@@ -332,7 +333,7 @@ def _decomposition(target: Target, block: Floats) -> Fitted:
     assert isinstance(step, TruncatedSvd)
     infinities = int(np.isinf(block).sum())
     if infinities:
-        raise infinite(infinities, target.context.column, target.context.feature, step.name, several=True)
+        raise infinite(infinities, target.context.column, target.context.feature, step.name, testable=False)
     block = block[~np.isnan(block).any(axis=1)]
     gram = Gram()
     gram.add(Sample(Numbers(block)))
