@@ -40,7 +40,8 @@ class Encoder(Operation):
         if given.base in ("int", "bool", "text") and given.width is None:
             return
         if given.width is not None:
-            raise Unfit(f"{self.name} needs one integer, boolean or text a row, and the column is {describe(given)}.")
+            what = f"{self.name} needs one integer, boolean or text a row, and the column is {describe(given)}."
+            raise Unfit(what + self.before_pad(given))
         digits = pa.types.is_decimal(given.source) and given.source.scale > 0
         cast = "`cast: string`" if digits else "`cast: int64` or `cast: string`"
         remedy = {
