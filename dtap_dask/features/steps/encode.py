@@ -49,7 +49,6 @@ class Encoder(Operation):
             "time": " Put `cast: int64` before it (microseconds since 1970).",
             "list": " Use `multi_hot`.",
         }.get(given.base, "")
-        remedy = remedy if given.width is None else self.before_pad(given)
         raise Unfit(f"{self.name} needs integers, booleans or text, and the column is {describe(given)}.{remedy}")
 
 
