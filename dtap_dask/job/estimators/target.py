@@ -57,8 +57,8 @@ def _fitted(parts: Sequence[pd.DataFrame], target: Target) -> Fitted:
 
 
 def _indicators(step: TargetEncode, labels: Floats, classes: Sequence[float]) -> Floats:
-    """The labels as float64 [rows, 1]; of classes 1 where they are the greater one, or [rows, classes]: scikit-learn
-    would number the classes of each fold anew, and takes no two for `multiclass`."""
+    """The labels as float64 [rows, 1]; classes as indicators: of the greater of two [rows, 1], or of each
+    [rows, classes]. scikit-learn would number the classes of each fold anew, and refuses two with `multiclass`."""
     if step.target_type == "continuous":
         return labels[:, None]
     return np.column_stack([labels == one for one in classes[step.target_type == "binary" :]]).astype(np.float64)
@@ -106,7 +106,7 @@ def target_encoder(step: TargetEncode, fitted: Fitted, columns: Sequence[str], g
     """The fitted TargetEncoder: its `transform` gives what rows outside the fitted part get."""
     values = _as_in_pandas(fitted["categories_"], given)
     classes = fitted["classes_"] or (0.0, 1.0)
-    several = (0.0, 1.0, 2.0) if step.target_type == "multiclass" else classes  # scikit-learn takes no two for that
+    several = (0.0, 1.0, 2.0) if step.target_type == "multiclass" else classes  # scikit-learn refuses two
     labels = np.resize(several, max(len(values), len(several)))
     frame = pd.DataFrame({columns[0]: np.resize(values, len(labels))}, dtype=values.dtype)
     encoder = TargetEncoder(smooth=step.smooth, target_type=step.target_type, cv=step.cv)

@@ -62,9 +62,11 @@ def export_features(
 def _empty_folder(folder: str) -> Path:
     target = Path(folder)
     if "://" in folder:
-        raise JobError(Problem("folder", f"{folder} is not on this machine. Name a local folder, and copy it then."))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise JobError(Problem("folder", f"{target} is not empty. Name a folder that is not there yet."))
+        raise JobError(Problem("folder", f"{folder} is not on this machine. Name a local folder, and copy it there."))
+    if target.exists() and not target.is_dir():
+        raise JobError(Problem("folder", f"{target} is a file. Name a folder that does not exist yet."))
+    if target.exists() and any(target.iterdir()):
+        raise JobError(Problem("folder", f"{target} is not empty. Name a folder that does not exist yet."))
     return target
 
 

@@ -2,8 +2,8 @@
 
 Scalars are of shape [n] or [n, 1]. Floats and decimals are float64 (float32 where the lake has these), NaN is null.
 Integers, dates and times are int64, the latter two in microseconds since 1970; booleans are bool, text is string.
-Vectors are [n, k], lists ragged [n, None]. What has no NaN is null where a second tensor, bool [n], named
-`RawColumn.null_name`, is true; leaving it out says that there are no nulls.
+Vectors are [n, k], lists ragged [n, None]. A value is also null where a second tensor, bool [n], named
+`RawColumn.null_name`, is true; without that tensor, what has no NaN has no nulls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RawTensors = Mapping[str, Any]
 
 
 def beside(name: str, ending: str, names: Collection[str]) -> str:
-    """`name` with an ending, and with `_` behind it for as long as it is one of `names`."""
+    """`name` with an ending, and with as many `_` behind it as it takes to be none of `names`."""
     made = name + ending
     while made in names:
         made += "_"
@@ -84,7 +84,7 @@ class RawColumn:
     def _row_by_row(self, values: Tensor) -> Tensor:
         """The values as [n], those of vectors as [n, k].
 
-        DataError for rows of another number of values; where only running the graph tells, InvalidArgumentError.
+        DataError for rows of another number of values; InvalidArgumentError where it is known only as the graph runs.
         """
         width, inner = self.type.width or 1, values.shape[1:].num_elements() if values.shape.rank != 0 else 1
         if inner is None:

@@ -88,7 +88,9 @@ def _usual(field: pa.Field, row: int, known: dict[str, pa.Array]) -> Any:
 def _odd(kind: pa.DataType, number: int) -> Any:
     if number == 0:
         return None
-    odd = _odd_texts(kind) if is_text(kind) or pa.types.is_dictionary(kind) else _extremes(kind)
+    if pa.types.is_dictionary(kind):
+        return _odd(kind.value_type, number)
+    odd = _odd_texts(kind) if is_text(kind) else _extremes(kind)
     return odd[(number - 1) % len(odd)]
 
 

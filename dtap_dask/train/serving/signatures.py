@@ -17,14 +17,19 @@ TensorSpecs = dict[str, Any]
 def signature_names(columns: Sequence[RawColumn]) -> dict[str, str]:
     """{name: its name in signatures}, of the tensors of raw columns and of those of their nulls and lengths.
 
-    Names of ASCII letters, digits and _ that begin with a letter are kept, but for Python's keywords and `self`, which
-    TensorFlow refuses. In others all else is _; `column_` is put in front, and _ behind, as far as need be.
+    Names of ASCII letters, digits and _ that begin with a letter are kept, except Python's keywords and `self`, which
+    TensorFlow refuses. In others every other character becomes _; `column_` is put in front, and _ behind, as needed.
+    No two names are equal but for their case, to which TensorFlow's names of inputs are blind.
     """
     raw = [one.name for one in columns]
     wanted = [*raw, *(one.null_name for one in columns), *(lengths_name(name, raw) for name in raw)]
     made: dict[str, str] = {}
+    taken: set[str] = set()  # in lower case
     for name in sorted(wanted, key=lambda name: name != _allowed(name)):
-        made[name] = beside(_allowed(name), "", made.values())
+        made[name] = _allowed(name)
+        while made[name].lower() in taken:
+            made[name] += "_"
+        taken.add(made[name].lower())
     return made
 
 

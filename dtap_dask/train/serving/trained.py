@@ -16,8 +16,8 @@ from dtap_dask.train.serving.layer import ServingLayer
 class TrainedModel(tf.Module):  # type: ignore[misc]
     """The model in a .keras file as a function of the features that `layer` makes; its outputs are a dict by name.
 
-    JobError for a file that Keras does not load, for a model whose inputs are not named, or not shaped, as features,
-    and for outputs of one name.
+    JobError for a file that Keras does not load, for a model whose inputs do not have the names and shapes of features,
+    and for several outputs of one name.
     """
 
     def __init__(self, path: str | os.PathLike[str], layer: ServingLayer):
@@ -30,7 +30,8 @@ class TrainedModel(tf.Module):  # type: ignore[misc]
         if unknown:
             raise _wrong(
                 f"the model has the inputs {', '.join(map(repr, unknown))}, which are no features of the dataset. "
-                f"Features: {', '.join(features)}. Name its inputs so, keras.Input(..., name='{next(iter(features))}')."
+                f"Features: {', '.join(features)}. Name its inputs as features: "
+                f"keras.Input(..., name='{next(iter(features))}')."
             )
         names = [] if isinstance(self.model.output, dict) else self.model.output_names
         if len({*names}) < len(names):
@@ -40,7 +41,7 @@ class TrainedModel(tf.Module):  # type: ignore[misc]
         try:
             self(features)
         except ValueError as error:
-            raise _wrong(f"the model takes others than the features: {error}") from error
+            raise _wrong(f"the model does not take the features as they are: {error}") from error
 
     def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:
         chosen = {name: features[name] for name in self._names}
@@ -54,16 +55,16 @@ class TrainedModel(tf.Module):  # type: ignore[misc]
 def _loaded(path: str | os.PathLike[str]) -> Any:
     try:
         model = keras.saving.load_model(path)
-    except (ValueError, TypeError) as error:
-        raise _wrong(f"{os.fspath(path)}: {error}") from error
+    except (ValueError, TypeError, OSError, KeyError) as error:  # the latter two of damaged files
+        raise _wrong(f"{os.fspath(path)} is no model that Keras loads: {error}") from error
     if any(isinstance(layer, ServingLayer) for layer in model.layers):
         raise _wrong("the model has the features' layer already: export it with `model.export`.")
     if isinstance(model, keras.Sequential) and model.built:
         return keras.Model(model.inputs, model.outputs)
     if not hasattr(model, "input"):
         raise _wrong(
-            "the model has no inputs that are known: it is of a class of its own, or has no keras.Input. In Python, "
-            "make one with the features' layer before it, and export that with `model.export`."
+            "Keras does not know the model's inputs: it is of a class of its own, or has no keras.Input. In Python, "
+            "make a model with the features' layer before it, and export that with `model.export`."
         )
     return model
 

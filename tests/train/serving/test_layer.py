@@ -176,7 +176,7 @@ def test_an_export_serves_raw_tensors_and_examples(dataset: Path, layer: Any, tm
     assert signatures["serving_default"](**plain)["company"].numpy().tolist() == wanted["company"].numpy()[2:].tolist()
     for folder, says in (
         (tmp_path / "saved", "is not empty"),
-        (tmp_path / "saved/saved_model.pb", "is not empty"),
+        (tmp_path / "saved/saved_model.pb", "is a file"),
         ("s3://served", "is not on this machine"),
     ):
         with pytest.raises(JobError, match=says):

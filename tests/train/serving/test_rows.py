@@ -35,6 +35,8 @@ def test_every_column_has_odd_values_while_the_others_have_usual_ones(columns: i
         (pa.float64(), {None, 0.0, -1.0, 1e30, float("inf")}),
         (pa.binary(), {None, b"", b"never seen\n", "é".encode(), b"\xff"}),
         (pa.bool_(), {None, False, True}),
+        (pa.dictionary(pa.int8(), pa.uint16()), {None, 0, 1, 65535}),
+        (pa.dictionary(pa.int8(), pa.string()), {None, "", "never seen\n", "é", " "}),
     ],
 )
 def test_odd_values_are_the_extremes_of_the_type(kind: pa.DataType, values: set[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,12 @@ def dense(one: Any) -> Any:
 
 
 REFUSED = [
-    (lambda: dense(sizes(3)), r"takes others than the features: .*expected shape=\(None, 3\), found shape=\(None, 2\)"),
-    (lambda: dense(sizes(name="size")), r"inputs 'size', which are no features .*Name its inputs so"),
-    (lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), "Name its inputs so"),
+    (
+        lambda: dense(sizes(3)),
+        r"does not take the features as they are: .*expected shape=\(None, 3\), found shape=\(None, 2\)",
+    ),
+    (lambda: dense(sizes(name="size")), r"inputs 'size', which are no features .*Name its inputs as features"),
+    (lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), "Name its inputs as features"),
     (with_outputs_of_one_name, "several of the model's outputs have one name: dense.*dict of outputs"),
     (of_own_class, "Could not locate class 'OwnModel'"),
 ]
@@ -122,15 +126,19 @@ def test_models_that_do_not_fit_are_refused(layer: Any, tmp_path: Path, make: An
 
 
 def test_what_is_no_model_is_refused(layer: Any, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="model: .*File not found"):
-        TrainedModel(tmp_path / "none.keras", layer)
+    (tmp_path / "damaged.h5").write_bytes(b"no HDF5")
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("other", "")
+    for name, says in (("none.keras", "File not found"), ("damaged.h5", "open file"), ("other.keras", "config.json")):
+        with pytest.raises(JobError, match=f"model: .*{name} is no model that Keras loads: .*{says}"):
+            TrainedModel(tmp_path / name, layer)
 
 
 def test_a_model_of_a_registered_class_has_no_inputs(layer: Any, tmp_path: Path) -> None:
     of_own_class().save(tmp_path / "model.keras")
     known, refused = (
         keras.saving.custom_object_scope({"OwnModel": OwnModel}),
-        pytest.raises(JobError, match="no inputs"),
+        pytest.raises(JobError, match="does not know the model's inputs"),
     )
     with known, refused:
         TrainedModel(tmp_path / "model.keras", layer)
