@@ -16,7 +16,7 @@ from dtap_dask.features.steps.operation import Source
 from dtap_dask.train.serving.output import feature
 from dtap_dask.train.serving.raw import RawColumn, RawTensors, raw_columns_of
 from dtap_dask.train.serving.sql.derived import derived
-from dtap_dask.train.serving.tensors import NumberTensor, TensorColumn
+from dtap_dask.train.serving.tensors import NumberTensor, TensorColumn, row_count
 from dtap_dask.train.serving.twins import twin
 
 
@@ -69,6 +69,5 @@ def _read(value: Value, given: Mapping[str, TensorColumn]) -> TensorColumn:
     assert isinstance(source, Source)
     if not source.folds:
         return given[source.column]
-    first: Any = next(iter(given.values()))  # none of the rows is fitted
-    rows = tf.shape(first.splits)[0] - 1 if hasattr(first, "splits") else tf.shape(first.values)[0]
-    return NumberTensor(tf.fill([rows], tf.constant(-1, tf.int64)))
+    rows = row_count(next(iter(given.values())))
+    return NumberTensor(tf.fill([rows], tf.constant(-1, tf.int64)))  # none of the rows is fitted

@@ -19,7 +19,7 @@ import tensorflow as tf
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import item_of
 from dtap_dask.features.steps.valuetype import Base, ValueType, source_type
-from dtap_dask.train.serving.tensors import ListTensor, NumberTensor, Tensor, TensorColumn, TextTensor, fixed
+from dtap_dask.train.serving.tensors import ListTensor, NumberTensor, Tensor, TensorColumn, TextTensor, fixed, row_count
 
 RawTensors = Mapping[str, Any]
 
@@ -182,8 +182,8 @@ def _lost(given: Tensor, held: Tensor) -> Tensor | None:
 def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str, TensorColumn]:
     """All columns of a batch.
 
-    DataError lists those that are missing, names one of another type, and where numbers of rows are known those that
-    differ.
+    DataError lists those that are missing, names one of another type, and those of different numbers of rows;
+    InvalidArgumentError where these numbers are known only as the graph runs.
     """
     if not isinstance(given, Mapping):
         raise DataError(f"The raw tensors are a dict with one for each column, by name, not {type(given)}.")
@@ -199,7 +199,18 @@ def raw_columns_of(given: RawTensors, columns: Sequence[RawColumn]) -> dict[str,
     if len(set(rows.values())) > 1:
         each = ", ".join(f"{name!r} {count:,}" for name, count in rows.items())
         raise DataError(f"The raw tensors have different numbers of rows: {each}.")
-    return {one.name: one.column(given) for one in columns}
+    made = {one.name: one.column(given) for one in columns}
+    if len(rows) < len(names):
+        counts = {name: row_count(made[name]) if name in made else tf.size(given[name], tf.int64) for name in names}
+        _refuse_different(counts)
+    return made
+
+
+def _refuse_different(counts: Mapping[str, Tensor]) -> None:
+    """InvalidArgumentError, as the graph runs, for tensors of different numbers of rows: a single one is broadcast."""
+    found = tf.stack(list(counts.values()))
+    text = f"the raw tensors {', '.join(map(repr, counts))} have different numbers of rows:"
+    tf.debugging.Assert(tf.reduce_all(found == found[0]), [tf.constant(text), found], summarize=len(counts))
 
 
 def _known_rows(values: Any) -> int | None:

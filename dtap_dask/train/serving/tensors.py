@@ -79,6 +79,13 @@ TensorColumn = NumberTensor | TextTensor | ListTensor
 TensorBound = Callable[..., TensorColumn]  # one column for each input
 
 
+def row_count(column: TensorColumn) -> Tensor:
+    """The number of rows, int64 []."""
+    if isinstance(column, ListTensor):
+        return tf.shape(column.splits, tf.int64)[0] - 1
+    return tf.shape(column.values, tf.int64)[0]
+
+
 def numbers(column: TensorColumn) -> NumberTensor:
     """The column as numbers; the types were checked when the graph was built."""
     assert isinstance(column, NumberTensor)

@@ -99,6 +99,28 @@ def test_one_value_is_one_row() -> None:
         raw_columns_of({"x": "a", "y": [1.0, 2.0]}, columns)
 
 
+def test_numbers_of_rows_are_compared_as_a_graph_runs() -> None:
+    """A null tensor of one row would otherwise make all rows null."""
+    columns = [column(pa.int64()), RawColumn.of(pa.field("y", pa.list_(pa.float64())))]
+    null = columns[0].null_name
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def read(x: Any, x_null: Any, y: Any) -> Any:
+        made = raw_columns_of({"x": x, null: x_null, "y": y}, columns)
+        return made["x"].values, made["x"].null
+
+    ragged = tf.RaggedTensorSpec([None, None], tf.float64)
+    running = tf.function(read, [tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.bool), ragged])
+    for count in (0, 1, 3):
+        values, nulls = running([7] * count, [True] * count, tf.ragged.constant([[0.5]] * count, tf.float64, 1))
+        assert (values.numpy().tolist(), nulls.numpy().tolist()) == ([7] * count, [True] * count)
+    for counts in ((3, 1, 3), (3, 3, 1), (1, 3, 3)):
+        given = [[7] * counts[0], [True] * counts[1], tf.ragged.constant([[0.5]] * counts[2], tf.float64)]
+        says = r"the raw tensors .*x.*, .*x_null.*, .*y.* have different numbers of rows:\] \[{} {} {}\]"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=says.format(*counts)):
+            running(*given)
+
+
 def test_floats_are_null_where_their_tensor_says_so_too() -> None:
     null = [False, True]
     made = column(pa.float32()).column({"x": [1.5, 2.5], "x_null": null})
