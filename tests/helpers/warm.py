@@ -2,9 +2,10 @@
 
 `python()` is a command that takes the arguments of Python's own: `-m MODULE`, `-c CODE` or a file, and what follows.
 It hands these, its environment, folder, standard streams and network namespace to a server, whose fork does the work
-and ends as any interpreter does. Signals are passed on to the fork; where the command is killed, the fork is killed,
-a moment later: its streams end when it has. Worker processes of its nannies are forks of it, too (`--workers`,
-`dask worker`). Not for tests of how programs and their workers start, end on a terminal, or find their streams closed.
+and ends as any interpreter does. Signals are passed on to the fork. Where the command is killed, the fork is killed a
+moment later: who reads its streams to their end has waited for it. Worker processes of its nannies are forks of it,
+too (`--workers`, `dask worker`). Not for tests of how programs and their workers start, end on a terminal, or behave
+when their streams are closed.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Server:
     """Forks, and sends each one's command how it has ended."""
 
     def __init__(self, listener: socket.socket):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # who presses Ctrl-C means the tests
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the tests
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         for what in (listener, sys.stdin):
@@ -103,7 +104,7 @@ class Server:
     def next_request(self) -> bytes | None:
         """In each fork: what it is to do. In the server: None, as soon as standard input closes."""
         while True:
-            for key, _ in self._selector.select()[:1]:  # one at a time: it may close what another is about
+            for key, _ in self._selector.select()[:1]:  # one at a time: it may close the file of another
                 if key.fileobj is sys.stdin:
                     return None
                 if key.fileobj is self._listener:
@@ -157,7 +158,7 @@ class Server:
         ended = os.waitid(os.P_PIDFD, fork, os.WEXITED)
         assert ended is not None
         status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        with contextlib.suppress(OSError):  # it is gone
+        with contextlib.suppress(OSError):  # the command is gone
             line.send(b"%d" % status)
         self._close(fork)
         self._close(line)
@@ -177,7 +178,7 @@ class Server:
 def enter_network(namespace: int) -> None:
     """Make a network namespace, an open file of /proc/PID/ns/net, that of this process."""
     if os.fstat(namespace).st_ino != os.stat("/proc/self/ns/net").st_ino:
-        assert ctypes.CDLL(None).setns(namespace, 0) == 0, "setns needs root"
+        assert ctypes.CDLL(None).setns(namespace, 0) == 0, "entering another network namespace needs root"
 
 
 def adopt(request: bytes) -> list[str]:

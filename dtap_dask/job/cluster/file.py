@@ -12,7 +12,7 @@ import dask
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo
 
 from dtap_dask.errors import ClusterError, DtapError, JobError, Problem, nearest
-from dtap_dask.job.cluster.security import any_free_port, on_loopback
+from dtap_dask.job.cluster.security import on_loopback, without_port_warning
 from dtap_dask.job.interrupts import start_shielded
 from dtap_dask.job.jobfile.document import Document, expand, repeated
 from dtap_dask.job.jobfile.safe_yaml import read_yaml
@@ -137,7 +137,7 @@ def _started(file: ClusterFile) -> Any:
             f"Install a current version: pip install --upgrade {package}."
         ) from error
     with _explaining(file, "args and kwargs"):
-        start = any_free_port()(make)
+        start = without_port_warning()(make)
         return start_shielded(lambda: start(*(file.args or ()), **_on_loopback(file)), lambda cluster: cluster.close())
 
 

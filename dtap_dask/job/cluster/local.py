@@ -9,7 +9,7 @@ from distributed import LocalCluster
 
 from dtap_dask.errors import JobError
 from dtap_dask.job.cluster import machine
-from dtap_dask.job.cluster.security import any_free_port, on_loopback
+from dtap_dask.job.cluster.security import on_loopback, without_port_warning
 from dtap_dask.job.cluster.starting import WatchedNanny, refuse_unable, why_not_started
 from dtap_dask.job.interrupts import start_shielded
 from dtap_dask.words import count, human
@@ -36,7 +36,7 @@ def local_cluster(
     starting(workers)
     WatchedNanny.ended.clear()
 
-    @any_free_port()
+    @without_port_warning()
     def start() -> LocalCluster:
         return LocalCluster(
             n_workers=workers,

@@ -185,8 +185,8 @@ def on_loopback(port: int) -> str:
 
 
 @contextmanager
-def any_free_port() -> Iterator[None]:
-    """Let Dask take another port without a warning where a run that starts at the same time takes the wanted one."""
+def without_port_warning() -> Iterator[None]:
+    """Without Dask's warning that it takes another port, as where a run that starts at the same time has the wanted one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
         yield
