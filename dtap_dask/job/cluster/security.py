@@ -186,7 +186,7 @@ def on_loopback(port: int) -> str:
 
 @contextmanager
 def without_port_warning() -> Iterator[None]:
-    """Without Dask's warning that it takes another port, as where a run that starts at the same time has the wanted one."""
+    """Keep Dask from warning that it takes another port, as where a run that starts at the same time has this one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
         yield
