@@ -126,6 +126,14 @@ def test_integers_at_the_ends_of_int64():
     np.testing.assert_allclose(out, [0, 1, 0.5], atol=1e-7)
 
 
+def test_the_mean_of_numbers_whose_difference_overflows():
+    one, other = Moments(), Moments()
+    one.add(Sample(Numbers(np.full(3, 1.6e308))))
+    other.add(Sample(Numbers(np.array([-1.6e308]))))
+    for parts in ([one, other], [other, one]):
+        assert Moments.merged(parts).mean == pytest.approx(0.8e308, rel=1e-15)
+
+
 def test_squares_that_overflow_are_an_error_with_a_remedy():
     with pytest.raises(DataError, match=r"'x'.*overflow.*clip"):
         fitted(np.array([1e200, -1e200]), "standard_scale")

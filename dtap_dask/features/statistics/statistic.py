@@ -109,7 +109,10 @@ class Moments(ColumnStatistic):
         with np.errstate(over="ignore", invalid="ignore"):
             delta = np.float64(mean) - self.mean
             self.squares = float(self.squares + squares + delta * delta * (self._weight * (weight / total)))
-            self.mean = float(self.mean + delta * (weight / total))
+            if np.isfinite(delta):
+                self.mean = float(self.mean + delta * (weight / total))
+            else:  # the difference is too large, not the mean
+                self.mean = self.mean * (self._weight / total) + mean * (weight / total)
         self._weight = total
 
     def _merge(self, parts: Sequence[Self]) -> None:
