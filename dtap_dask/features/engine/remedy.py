@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from dtap_dask.features.graph.graph import Output, Value
 from dtap_dask.features.quoting import condition, sql_name
-from dtap_dask.features.steps.impute import has_null_places
 from dtap_dask.features.steps.operation import Operation
-from dtap_dask.features.steps.valuetype import elements_in
+from dtap_dask.features.steps.valuetype import elements_in, has_null_places
 
 Cures = tuple[str, ...]
 ValuePath = tuple[Value, ...]  # from a column to an output's value

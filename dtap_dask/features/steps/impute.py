@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
 
-from dtap_dask.features.columns.column import Array, Coded, Column, Decimals, Numbers, Text, Words, item_of, numbers
+from dtap_dask.features.columns.column import Array, Coded, Column, Decimals, Numbers, Text, Words, numbers
 from dtap_dask.features.columns.decimals import constant, filled
 from dtap_dask.features.statistics.counts import Counts
 from dtap_dask.features.statistics.quantiles import Quantiles
@@ -29,15 +29,9 @@ from dtap_dask.features.steps.operation import (
     is_finite,
     need_values,
 )
-from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
+from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe, has_null_places
 
 Filling = bool | int | float | str
-
-
-def has_null_places(given: ValueType) -> bool:
-    """Whether places of vectors are null one by one; a null among whole numbers or booleans makes the row null."""
-    item = item_of(given.source)
-    return bool(pa.types.is_floating(item) or pa.types.is_decimal(item))
 
 
 class Impute(Keyable):

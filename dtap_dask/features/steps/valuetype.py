@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from dtap_dask.features.columns.column import shape_of
+from dtap_dask.features.columns.column import item_of, shape_of
 from dtap_dask.lake.schema import is_text
 
 Base = Literal["float", "int", "bool", "text", "time", "list", "onehot"]
@@ -62,6 +62,12 @@ class ValueType:
     def is_number(self) -> bool:
         """Whether it is one number a row."""
         return self.base in ("float", "int", "bool") and self.width is None
+
+
+def has_null_places(given: ValueType) -> bool:
+    """Whether places of vectors are null one by one; a null among whole numbers or booleans makes the row null."""
+    item = item_of(given.source)
+    return bool(pa.types.is_floating(item) or pa.types.is_decimal(item))
 
 
 def describe(kind: ValueType) -> str:
