@@ -137,7 +137,7 @@ def _without_place(places: int | None) -> tuple[str, str]:
     """What to do about values without a place, and what is wrong with them."""
     if places is None:
         return "add such rows to the fitted part, or give it `unseen: zeros`", "have no place in the vocabulary"
-    return "raise `places`, or give it `unseen: zeros`", f"have no place, which are 0 to {places - 1:,}"
+    return "raise `places`, or give it `unseen: zeros`", f"are outside the places 0 to {places - 1:,}"
 
 
 class _Known:
