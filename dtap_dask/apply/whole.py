@@ -47,9 +47,9 @@ def features_of(rows: GivenRows, features: FittedFeatures, threads: int | None =
 def _fill(made: Mapping[str, Array], rows: GivenRows, turn: Turn, group: FeatureGroup) -> Rows:
     """Compute the features of a group: those of `made` are written there, the others returned.
 
-    Reading objects needs Python's lock all the time, and computing needs it again and again for a moment. A thread
-    that computed while another reads would wait for every such moment; so they take turns, and a column's words are
-    encoded meanwhile, which takes longest and does not need the lock.
+    Reading objects needs Python's lock all the time, and computing needs it for many short moments. A thread that
+    computes while another one reads would wait each time, so threads take turns at both. Encoding a column's words,
+    which takes longest, does not need the lock, and goes on outside of turns.
     """
     others: list[Rows] = []
     begin = 0
@@ -68,5 +68,5 @@ def _fill(made: Mapping[str, Array], rows: GivenRows, turn: Turn, group: Feature
 
 
 def _touch(values: Array) -> None:
-    """Have the system provide an array's memory before a turn, in which this would take longer than all else."""
+    """Write to each page of an array, so that the system provides its memory before a turn rather than during it."""
     values.reshape(-1).view(np.uint8)[::PAGE_BYTES] = 0

@@ -23,7 +23,7 @@ _BLOCK = 8192  # texts hashed at once: intermediate results stay in the processo
 
 def fingerprints(data: npt.NDArray[np.uint8], ends: Offsets) -> U64:
     """Fingerprint64 of data[ends[i]:ends[i + 1]] for every i, shape [n]; `ends` [n + 1] is ascending."""
-    if len(ends) <= _FEW:
+    if len(ends) - 1 <= _FEW:
         return np.array([_one(data, begin, end) for begin, end in pairwise(ends.tolist())], np.uint64)
     starts, sizes = ends[:-1], np.diff(ends)
     out = np.full(len(starts), _K2)  # that of the empty text

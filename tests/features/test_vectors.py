@@ -133,10 +133,8 @@ def test_steps_that_learn_nothing_and_the_indicator() -> None:
     batch = vectors(block, np.isnan(block))
     steps = [{"impute": {"strategy": "constant", "value": 0, "indicator": True}}, {"clip": {"min": 0, "max": 4}}]
     state = fit_batches(graph_of(VECTOR, *steps, "log1p", {"bucketize": {"boundaries": [0.1, 1]}}), [batch])
-    made, [entry, indicator] = (
-        Transform(state).apply(batch),
-        [one for each in dtap_dask.to_dask_ml(state).values() for one in each],
-    )
+    made = Transform(state).apply(batch)
+    [entry, indicator] = [one for each in dtap_dask.to_dask_ml(state).values() for one in each]
     assert made["x"].tolist() == [[1, 0, 2], [1, 0, 0]]
     assert made["x_missing"].tolist() == [[0, 0, 0], [0, 0, 1]]
     assert state.infos[0].ids == 3

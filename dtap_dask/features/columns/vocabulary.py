@@ -107,7 +107,7 @@ class Vocabulary:
         return np.where(same, found, -1)
 
     def _place(self, hashed: int, word: bytes) -> int:
-        """The position of one word; -1 if it is not in the vocabulary, no two words of which share a hash."""
+        """The position of one word; -1 if it is not in the vocabulary. No two words of the vocabulary share a hash."""
         place = int(self._starts[hashed >> (64 - self._bits)])
         while place < len(self._hashes) and self._hashes[place] < hashed:
             place += 1

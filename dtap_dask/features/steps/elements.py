@@ -1,8 +1,7 @@
-"""Operations on one value applied to each element of lists, all of them in one call, and to those of vectors.
+"""Operations on one value applied to each element of lists, all of them in one call; for vectors see `places`.
 
-Of lists: an operation with `on_elements` has no code for lists: it is given the type and the column of the
-elements. An encoder leaves null elements null, so that none is mixed up with the id 0 that pads a list. Of vectors:
-see `places`.
+An operation with `on_elements` has no code for lists: it is given the type and the column of the elements. An encoder
+leaves null elements null, so that none is mixed up with the id 0 that pads a list.
 """
 
 from __future__ import annotations
