@@ -1,4 +1,4 @@
-"""Values of other types than the lake's: those with the same meaning are taken, ambiguous ones are refused."""
+"""Columns of pandas and of Python, also of other types than the lake's: what means the same is taken, or refused."""
 
 from __future__ import annotations
 
@@ -59,3 +59,59 @@ def test_decimals_become_the_nearest_float(kind: pa.DataType) -> None:
 def test_other_forms_are_refused_by_name(rows: Any, given: str) -> None:
     with pytest.raises(DataError, match=f"a dict or a list of dicts, not {given}"):
         as_batch(rows, pa.schema([("x", pa.int64())]))
+
+
+PANDAS = {
+    "floats": [1.5, None],
+    "float32": np.array([0.1, np.nan], np.float32),
+    "int8": np.array([1, -1], np.int8),
+    "uint64": np.array([1, 2**64 - 1], np.uint64),
+    "bool": [True, False],
+    "objects": np.array(["a", None], object),
+    "numbers": np.array([2**53 + 1, None], object),
+    "bytes": np.array([b"\xff", None], object),
+    "str": pd.array(["a", None], "str"),
+    "string": pd.array(["a", None], "string[python]"),
+    "arrow text": pd.array(["a", None], "string[pyarrow]"),
+    "nullable": pd.array([2**53 + 1, None], "Int64"),
+    "boolean": pd.array([True, None], "boolean"),
+    "categories": pd.Categorical(["a", None]),
+    "times": pd.array(pd.to_datetime(["2020-01-01 00:00:00.000000001", None], format="ISO8601")),
+    "zoned": pd.to_datetime(["2020-01-01", None]).tz_localize("Europe/Paris"),
+    "lists": pd.array([[1, 2], None], pd.ArrowDtype(pa.list_(pa.int64()))),
+    "dates": pd.array([1, None], pd.ArrowDtype(pa.date32())),
+    "decimals": pd.array(["1.5", None], pd.ArrowDtype(pa.decimal128(9, 2))),
+}
+
+
+@pytest.mark.parametrize("few_rows", [0, 16])
+def test_columns_of_pandas_are_what_arrow_makes_of_them(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtap_dask.apply.rows.FEW_ROWS", few_rows)
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in PANDAS.items()})
+    expected = {name: pa.array(frame[name], from_pandas=True) for name in frame}
+    expected["categories"] = expected["categories"].cast(pa.string())
+    schema = pa.schema([(name, values.type) for name, values in expected.items()])
+    for begin in (0, 1):
+        made = as_batch(frame.iloc[begin : begin + 1], schema)
+        for name, values in expected.items():
+            assert made[name].to_pylist() == values[begin : begin + 1].to_pylist(), name
+    whole = as_batch(frame, schema)
+    assert all(whole[name].equals(values) for name, values in expected.items())
+
+
+LARGE = 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.uint64(), [1, LARGE, None]),
+        (pa.list_(pa.uint64()), [[1, LARGE], None, []]),
+        (pa.list_(pa.uint64(), 2), [[1, LARGE], None]),
+    ],
+)
+def test_integers_beyond_int64_may_follow_small_ones(kind: pa.DataType, values: list[Any]) -> None:
+    assert as_batch({"x": values}, pa.schema([("x", kind)]))["x"].to_pylist() == values
+    for wrong in (LARGE + 1, -1, 1.5):
+        with pytest.raises(DataError, match="'x' is uint64 in the lake"):
+            as_batch({"x": [1, LARGE, wrong]}, pa.schema([("x", pa.uint64())]))
