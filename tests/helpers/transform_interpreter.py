@@ -350,19 +350,7 @@ def datetime_parts(options: Json, fitted: Json) -> Any:
 
 OF_PLACES = {"impute", "standard_scale", "minmax_scale", "maxabs_scale", "robust_scale"}
 IDS = {"ordinal_encode", "hash_encode"}
-OF_ELEMENTS = IDS | {
-    "impute",
-    "clip",
-    "log1p",
-    "standard_scale",
-    "minmax_scale",
-    "maxabs_scale",
-    "robust_scale",
-    "quantile_transform",
-    "power_transform",
-    "bucketize",
-    "cast",
-}
+OF_ELEMENTS = IDS | OF_PLACES | {"clip", "log1p", "quantile_transform", "power_transform", "bucketize", "cast"}
 
 OPERATIONS: dict[str, Callable[[Json, Json], Any]] = {
     "impute": impute,
