@@ -17,7 +17,7 @@ from dtap_dask.features.columns.column import Array
 from dtap_dask.features.graph.graph import Output, in_order
 from dtap_dask.features.graph.serving import of_new_rows
 from dtap_dask.features.info import FeatureInfo
-from dtap_dask.features.steps.operation import Source
+from dtap_dask.features.steps.operation import Operation, Source
 from dtap_dask.lake.derived import RawColumns
 
 _TINY = float(np.finfo(np.float32).tiny)  # TensorFlow may take smaller numbers for 0
@@ -109,22 +109,32 @@ def _same_element(made: pa.Scalar, recorded: pa.Scalar, info: FeatureInfo, outpu
     return ours.shape == theirs.shape and bool(same_numbers(ours, theirs, info, output)[0])
 
 
+def precision_floor(output: Output) -> float:
+    """The largest of its operations: its numbers below that are as exact as that."""
+    return max((step.precision_floor for step in _steps(output)), default=0.0)
+
+
+def _steps(output: Output) -> list[Operation]:
+    return [one.operation for one in in_order(output.values) if isinstance(one.operation, Operation)]
+
+
 def same_numbers(made: Array, recorded: Array, info: FeatureInfo, output: Output) -> npt.NDArray[np.bool_]:
     """Whether the rows of [n, k] are the same, as [n]: equal, or floats within a unit in the last place of float32.
 
     That is of float16 where this is stored. Sums over a block may differ by four units of the row's largest. Numbers
-    below the output's `precision_floor` are as exact as that; 1.2e-38 is no difference.
+    below the `precision_floor` are as exact as that; 1.2e-38 is no difference.
     """
     equal = made == recorded
     if np.dtype(info.stored).kind == "f":
         kind = np.float16 if info.stored == "float16" else np.float32
         ours, theirs = made.astype(np.float64), recorded.astype(np.float64)
+        sums = any(step.on_block for step in _steps(output))
         with np.errstate(over="ignore", invalid="ignore"):
             size = np.where(np.isfinite(theirs), np.abs(theirs), 0)
-            if output.has_sums:
+            if sums:
                 size = size.max(1, initial=0, keepdims=True)
-            unit = np.spacing(np.maximum(size, output.precision_floor).astype(kind)).astype(np.float64)
-            bound = np.maximum((SUM_ULPS if output.has_sums else 1) * unit, _TINY)
+            unit = np.spacing(np.maximum(size, precision_floor(output)).astype(kind)).astype(np.float64)
+            bound = np.maximum((SUM_ULPS if sums else 1) * unit, _TINY)
             equal |= (np.isnan(ours) & np.isnan(theirs)) | (np.abs(ours - theirs) <= bound)
     return np.asarray(equal.all(1))
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import dtap_dask
 from dtap_dask.apply.dataset import open_features
+from dtap_dask.apply.parity import precision_floor
 from dtap_dask.errors import DataError
 from dtap_dask.features import FeatureSpec, FittedState, Transform, build, parse_step
 from dtap_dask.features.graph.graph import Graph
@@ -169,7 +170,7 @@ class ParityJob:
             for info, output in zip(state.infos, state.graph.outputs, strict=True):
                 wanted = _plain(records[info.name])[rows]
                 assert_same(wanted, _plain(applied[info.name]), f"transform: {info.name}")
-                _assert_close(wanted, _plain(served[info.name]), f"serving: {info.name}", info, output.precision_floor)
+                _assert_close(wanted, _plain(served[info.name]), f"serving: {info.name}", info, precision_floor(output))
         for one in self.drawn:
             self._check_refused(one, state)
 

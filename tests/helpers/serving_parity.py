@@ -9,6 +9,7 @@ import pyarrow as pa
 import tensorflow as tf
 from hypothesis import strategies as st
 
+from dtap_dask.apply.parity import precision_floor
 from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState
 
@@ -56,7 +57,7 @@ def assert_equal(state: FittedState, ours: Any, theirs: Any) -> None:
         elif isinstance(wanted, pa.Array):
             assert made.numpy().tolist() == wanted.to_pylist()
         elif np.dtype(info.dtype).kind == "f":
-            floor = output.precision_floor
+            floor = precision_floor(output)
             assert_close(made.numpy(), wanted.astype(info.dtype), is_sum=len(info.columns) > 1, floor=floor)
         else:
             np.testing.assert_array_equal(made, wanted)

@@ -223,21 +223,6 @@ class Output:
     place: str = ""
 
     @property
-    def precision_floor(self) -> float:
-        """That of its operations."""
-        return max((step.precision_floor for step in self._operations), default=0.0)
-
-    @property
-    def has_sums(self) -> bool:
-        """Whether one of its operations takes a block, whose numbers it may add up."""
-        return any(step.on_block for step in self._operations)
-
-    @property
-    def _operations(self) -> list[Operation]:
-        steps = (one.operation for one in in_order(self.values))
-        return [step for step in steps if isinstance(step, Operation)]
-
-    @property
     def sources(self) -> tuple[str, ...]:
         """The columns of the lake that it is made from, also in new rows: `columns` and keys."""
         read = (value.operation for value in in_order(self.values, given=True))
