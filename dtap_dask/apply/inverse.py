@@ -14,7 +14,8 @@ from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.apply.vocabulary import find_output
 from dtap_dask.errors import DataError, JobError, Problem
 from dtap_dask.features.columns.column import Array, Column, Lists, Numbers, Text, lists, numbers, offsets_of
-from dtap_dask.features.graph.graph import Output, Value, in_order
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value, in_order
 from dtap_dask.features.steps.elements import lifted
 from dtap_dask.features.steps.operation import Inverse, Source
 from dtap_dask.features.steps.places import inverse_of

@@ -14,8 +14,9 @@ from dtap_dask.apply.rows import as_batch
 from dtap_dask.errors import DataError
 from dtap_dask.features import FittedState, Rows, Transform
 from dtap_dask.features.columns.column import Array
-from dtap_dask.features.graph.graph import Output, in_order
+from dtap_dask.features.graph.graph import Output
 from dtap_dask.features.graph.serving import of_new_rows
+from dtap_dask.features.graph.value import in_order
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.operation import Operation, Source
 from dtap_dask.lake.derived import RawColumns

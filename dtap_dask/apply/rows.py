@@ -132,7 +132,7 @@ def _of_frame(frame: Any, names: Sequence[str]) -> dict[str, Any]:
     """The columns that a DataFrame has."""
     names = [name for name in names if name in frame.columns]
     columns: dict[str, Any] = {}
-    if len(frame) <= FEW_ROWS and len(frame.columns) <= 2 * len(names):
+    if hasattr(frame, "iloc") and len(frame) <= FEW_ROWS and len(frame.columns) <= 2 * len(names):
         lists = frame.to_numpy(object).T.tolist()  # faster than Series by Series
         columns = dict(zip(frame.columns, lists, strict=True))
     plain = {name for name in names if columns.get(name) and PLAIN.issuperset(map(type, columns[name]))}

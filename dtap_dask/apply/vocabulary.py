@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from dtap_dask.apply.dataset import FittedFeatures, open_features
 from dtap_dask.errors import JobError, Problem, did_you_mean
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.encode import OneHotEncode
 from dtap_dask.features.steps.multihot import MultiHot
 from dtap_dask.features.steps.operation import Fitted, Source

@@ -11,7 +11,8 @@ import numpy as np
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Decimals, Lists, Mask, Numbers, numbers
 from dtap_dask.features.engine.remedy import Cures, ValuePath, cures, remedy, steps_of
-from dtap_dask.features.graph.graph import Graph, Output, Value, paths
+from dtap_dask.features.graph.graph import Graph, Output
+from dtap_dask.features.graph.value import Value, paths
 from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.steps.valuetype import elements_in
 

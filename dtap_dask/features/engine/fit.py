@@ -14,9 +14,10 @@ from dtap_dask.features.columns.column import Column
 from dtap_dask.features.engine.checks import Findings, column_checks, infinite, is_testable, merged_by_column
 from dtap_dask.features.engine.leaks import BATCHES, FIRST, ROWS, Suspects
 from dtap_dask.features.engine.program import Program
-from dtap_dask.features.graph.graph import Graph, Value
+from dtap_dask.features.graph.graph import Graph
 from dtap_dask.features.graph.known import completed
 from dtap_dask.features.graph.state import FittedState
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.statistics.sample import Sample
 from dtap_dask.features.statistics.statistic import ColumnStatistic, Covariance, Statistic
 from dtap_dask.features.steps.elements import bound

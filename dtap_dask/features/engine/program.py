@@ -10,7 +10,7 @@ import pyarrow as pa
 from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.arrow import from_arrow
 from dtap_dask.features.columns.column import Column, Numbers
-from dtap_dask.features.graph.graph import Value, context_of, in_order
+from dtap_dask.features.graph.value import Value, context_of, in_order
 from dtap_dask.features.steps.elements import bound
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Source, naming, unforeseen
 

@@ -12,7 +12,8 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Array, Column
 from dtap_dask.features.engine.checks import can_clip, infinite, is_testable, null_is_wrong
 from dtap_dask.features.engine.remedy import ValuePath, cures, remedy
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.steps.elementwise import Log1p
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.quoting import condition, sql_name
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.valuetype import elements_in, has_null_places

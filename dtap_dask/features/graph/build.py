@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from dtap_dask.errors import JobError, Problem, did_you_mean
-from dtap_dask.features.graph.graph import Graph, Output, Value
+from dtap_dask.features.graph.graph import Graph, Output
 from dtap_dask.features.graph.output import encoder_of
 from dtap_dask.features.graph.pools import with_pools
 from dtap_dask.features.graph.spec import FeatureSpec, output_problem, role_problems, unnameable, used_twice
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.steps.label import label_problems, label_step
 from dtap_dask.features.steps.operation import Operation, Source

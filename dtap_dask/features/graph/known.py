@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from dtap_dask.errors import DataError, JobError, Problem
-from dtap_dask.features.graph.graph import Graph, Value
+from dtap_dask.features.graph.graph import Graph
 from dtap_dask.features.graph.output import encoder_of
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.given_words import GivenWords
 from dtap_dask.features.steps.operation import Fitted, Source
 from dtap_dask.features.steps.valuetype import Unfit

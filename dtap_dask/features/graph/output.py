@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import item_of, shape_of
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.keyed import Keyed
 from dtap_dask.features.steps.operation import Fitted, Source, narrow

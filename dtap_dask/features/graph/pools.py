@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dtap_dask.errors import JobError, Problem
-from dtap_dask.features.graph.graph import Output, Value, in_order
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value, in_order
 from dtap_dask.features.steps.operation import Operation
 from dtap_dask.features.steps.valuetype import ValueType
 

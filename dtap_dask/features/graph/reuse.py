@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from dtap_dask.errors import did_you_mean
-from dtap_dask.features.graph.graph import Graph, Output, Value
+from dtap_dask.features.graph.graph import Graph, Output
 from dtap_dask.features.graph.serving import of_new_rows
 from dtap_dask.features.graph.state import FittedState
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.operation import Operation, Source
 from dtap_dask.features.steps.ordinal import LabelEncode
 from dtap_dask.features.steps.registry import operation_name

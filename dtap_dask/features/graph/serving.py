@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from dtap_dask.features.graph.graph import Graph, Output, Value, in_order
+from dtap_dask.features.graph.graph import Graph, Output
 from dtap_dask.features.graph.state import FittedState
+from dtap_dask.features.graph.value import Value, in_order
 from dtap_dask.features.steps.elementwise import Cast
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.lake.derived import needed

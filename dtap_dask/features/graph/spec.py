@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from dtap_dask.errors import Problem
 from dtap_dask.features.columns.column import item_of
-from dtap_dask.features.graph.graph import Output, Value, in_order
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value, in_order
 from dtap_dask.features.info import Role
 from dtap_dask.features.quoting import sql_name
 from dtap_dask.features.steps.operation import Operation

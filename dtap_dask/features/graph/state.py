@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dtap_dask.errors import OutputError
-from dtap_dask.features.graph.graph import Graph, Output, Value, ValueLine, values_of
+from dtap_dask.features.graph.graph import Graph, Output, ValueLine, values_of
 from dtap_dask.features.graph.known import known
 from dtap_dask.features.graph.output import ValueOutput, output_info, value_output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.features.steps.given_words import GivenWords
 from dtap_dask.features.steps.operation import Fitted, Operation, Source

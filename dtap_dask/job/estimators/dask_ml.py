@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features.columns.column import shape_of
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import PARTS, DatetimeParts

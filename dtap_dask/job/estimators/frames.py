@@ -15,7 +15,7 @@ import pyarrow as pa
 from dtap_dask.features.columns.column import Column, Decimals, Floats, Numbers, Text, elements_of, numbers, present
 from dtap_dask.features.columns.decimals import spelled
 from dtap_dask.features.engine.program import Program
-from dtap_dask.features.graph.graph import Value, in_order
+from dtap_dask.features.graph.value import Value, in_order
 from dtap_dask.features.steps.operation import ErrorContext, Fitted, Operation
 from dtap_dask.features.steps.transformers import allow_estimators
 from dtap_dask.job.execution.context import TaskContext

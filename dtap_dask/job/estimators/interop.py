@@ -12,7 +12,8 @@ from dask_ml.preprocessing import Categorizer
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features import FittedState
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.elementwise import Passthrough
 from dtap_dask.job import taps
 from dtap_dask.job.estimators.dask_ml import Refused, estimator_of

@@ -34,8 +34,8 @@ import numpy as np
 
 from dtap_dask.features import Accumulator, FittedState, Graph
 from dtap_dask.features.engine.checks import Findings, column_checks
-from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.graph.known import completed
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.job.estimators.fits import FITS
 from dtap_dask.job.estimators.frames import Frames, Target

@@ -15,8 +15,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from dtap_dask.features.columns.column import Column, Numbers, numbers
-from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.graph.output import width_of
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.elementwise import Clip, Log1p

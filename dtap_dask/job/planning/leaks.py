@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from dtap_dask.features.graph.graph import Graph, in_order
+from dtap_dask.features.graph.graph import Graph
+from dtap_dask.features.graph.value import in_order
 from dtap_dask.job.jobfile.check import CheckedJob
 from dtap_dask.job.jobfile.spec import FitFrom, Job
 from dtap_dask.lake.sql.expression import parse_sql

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.dates import PARTS, DatetimeParts
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.zones import CYCLE, Zone, zone

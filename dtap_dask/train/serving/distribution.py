@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dtap_dask.features.columns.column import Floats
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.distribution import TAIL, QuantileTransform, RobustScale, normal_ends
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.scale import EPSILON

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.frequency import CountEncode
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.train.serving.encode import category

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.impute import Impute, MissingIndicator
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.train.serving.tensors import (

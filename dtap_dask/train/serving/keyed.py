@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.bucketize import Bucketize, KeyBoundaries
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.impute import Impute

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.lists import Last, ListLength, NullAsEmpty, Pad, PadMask, Side
 from dtap_dask.features.steps.operation import Fitted, Operation
 from dtap_dask.train.serving.tensors import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.ordinal import OrdinalEncode
 from dtap_dask.train.serving.encode import category

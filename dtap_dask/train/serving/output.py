@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from dtap_dask.features.engine.checks import null_is_wrong
-from dtap_dask.features.graph.graph import Output, Value
+from dtap_dask.features.graph.graph import Output
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.info import FeatureInfo
 from dtap_dask.train.serving.lists import holes
 from dtap_dask.train.serving.tensors import (

@@ -6,7 +6,7 @@ from functools import reduce
 
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.polynomial import Polynomial
 from dtap_dask.train.serving.tensors import NumberTensor, TensorBound, TensorColumn, floats

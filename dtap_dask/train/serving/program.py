@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from dtap_dask.errors import DtapError
 from dtap_dask.features import FittedState
-from dtap_dask.features.graph.graph import Value
 from dtap_dask.features.graph.serving import derivations, of_new_rows, raw_columns, unservable
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.operation import Source
 from dtap_dask.train.serving.output import feature
 from dtap_dask.train.serving.raw import RawColumn, RawTensors, raw_columns_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 
 Tensor = Any
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.multihot import Mode, MultiHot
 from dtap_dask.features.steps.operation import Fitted
 from dtap_dask.features.steps.tokens import SEPARATOR, TextHash, Tokenize, Tokenizer

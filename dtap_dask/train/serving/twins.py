@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dtap_dask.errors import DtapError
-from dtap_dask.features.graph.graph import Value
+from dtap_dask.features.graph.value import Value
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.cross import Cross
 from dtap_dask.features.steps.dates import DatetimeParts

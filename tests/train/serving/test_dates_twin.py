@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dtap_dask.features import FeatureSpec, build, parse_step
 from dtap_dask.features.columns.arrow import from_arrow
 from dtap_dask.features.columns.column import Numbers, numbers
-from dtap_dask.features.graph.graph import context_of
+from dtap_dask.features.graph.value import context_of
 from dtap_dask.features.steps.dates import PARTS
 from dtap_dask.features.steps.zones import CYCLE, zone
 from dtap_dask.train.serving.dates import datetime_parts
