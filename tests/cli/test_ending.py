@@ -76,7 +76,8 @@ def test_a_thread_of_a_library_that_wants_python_at_the_end_does_not_abort_the_c
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="from 3.14 on such a thread waits for ever")
 def test_that_thread_aborts_a_program_that_ends_as_python_does() -> None:
-    assert python(LATE).returncode == -6
+    # once in many times the process is gone before the thread asks for Python
+    assert any(python(LATE).returncode == -6 for _ in range(5))
 
 
 @pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["plan", "nothing"], 2), (["nothing"], 2)])
