@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, PolynomialFeatures, RobustScaler, StandardScaler
@@ -60,7 +61,7 @@ TAKEN: dict[str, tuple[Any, str, str]] = {
     "last": (2, LISTS, "needs lists, .* a vector"),
     "pad": (2, LISTS, "needs lists, .* a vector"),
     "multi_hot": (None, LISTS, "needs lists, .* a vector"),
-    "pca": (1, f"{NUMBER}, .* a list", f"{NUMBER}, .* a vector"),
+    "pca": (1, f"{NUMBER}, .* a list", "needs one number a row of each column, .* a vector .*`truncated_svd`"),
     "truncated_svd": (1, f"{NUMBER}, .* a list", VECTORS),
     "polynomial": (None, f"{NUMBER}, .* a list", f"{NUMBER}, .* a vector"),
     "estimator": ("sklearn.preprocessing.Normalizer", f"{NUMBER}, .* a list", VECTORS),
@@ -126,6 +127,16 @@ def test_each_place_is_a_column_of_scikit_learn(steps: list[Any], twin: Any, blo
     for (_, ours), (_, theirs) in zip(entry.steps, twin.steps, strict=True):
         np.testing.assert_allclose(ours.transform(holes), theirs.transform(holes), rtol=1e-9, atol=1e-9)
         holes = theirs.transform(holes)
+
+
+def test_the_remedy_for_pca_of_a_vector_finds_its_components() -> None:
+    block = np.random.default_rng(0).normal([3, -1, 8], [1, 4, 2], (50, 3)).astype(np.float32)
+    batch = vectors(block, np.zeros(block.shape, bool))
+    state = fit_batches(graph_of(VECTOR, {"standard_scale": {"with_std": False}}, {"truncated_svd": 2}), [batch])
+    theirs = PCA(2).fit(block.astype(np.float64))
+    largest = np.take_along_axis(theirs.components_, np.abs(theirs.components_).argmax(1)[:, None], 1)
+    expected = theirs.transform(block.astype(np.float64)) * np.sign(largest.T)
+    np.testing.assert_allclose(Transform(state).apply(batch)["x"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_steps_that_learn_nothing_and_the_indicator() -> None:

@@ -13,7 +13,7 @@ from dtap_dask.errors import DataError
 from dtap_dask.features.columns.column import Column, Floats, Numbers, numbers
 from dtap_dask.features.statistics.statistic import Covariance
 from dtap_dask.features.steps.operation import Bound, ErrorContext, Fitted, Inverse, Operation, StatisticSpec
-from dtap_dask.features.steps.valuetype import Unfit, ValueType
+from dtap_dask.features.steps.valuetype import Unfit, ValueType, describe
 
 NO_VARIANCE = 1e-12  # of the largest variance: what rounding makes of none
 
@@ -34,6 +34,11 @@ class Pca(Operation):
     whiten: bool = False
 
     def check_input(self, given: ValueType) -> None:
+        if given.width is not None and given.base in ("float", "int", "bool"):
+            raise Unfit(
+                f"pca needs one number a row of each column, and the column is {describe(given)}. Use `standard_scale: "
+                "{with_std: false}` and `truncated_svd`, which find the same components of a vector."
+            )
         self.number_only(given)
 
     def type_of(self, given: ValueType, *others: ValueType) -> ValueType:
