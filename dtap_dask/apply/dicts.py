@@ -6,7 +6,7 @@ column of all rows after another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ def _reader(field: pa.Field, sample: _Dicts) -> _Reader:
     if set(map(type, values)) == {float}:
         return _FloatReader(field.name)
     if is_text(field.type) and objects.are_short_and_repeat(values):
-        return _TextReader(field.name)
+        return Pieces(field.name)
     return _ObjectReader(field.name)
 
 
@@ -113,42 +113,32 @@ class _FloatReader:
         return pa.array(np.concatenate(self._blocks), from_pandas=True)
 
 
-class _TextReader:
-    """Texts alone."""
+class Pieces:
+    """Texts alone, joined a block at a time, as Arrow reads them only once all are there."""
 
     is_absent = False
 
     def __init__(self, name: str):
         self._get = itemgetter(name)
-        self._pieces = Pieces()
-
-    def add(self, rows: _Dicts) -> bool:
-        try:
-            return self._pieces.add(map(self._get, rows), len(rows))
-        except KeyError:
-            return False
-
-    def values(self) -> Pieces:
-        return self._pieces
-
-
-class Pieces:
-    """Texts that are joined a block at a time, as Arrow reads them only once all are there."""
-
-    def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, texts: Iterable[Any], count: int) -> bool:
-        """Append `count` texts; False if they cannot be joined."""
-        joined = objects.as_joined(texts, count)
+    def add(self, rows: _Dicts) -> bool:
+        try:
+            joined = objects.as_joined(map(self._get, rows), len(rows))
+        except KeyError:
+            return False
         if joined is not None:
             self._pieces.append(joined)
-            self._count += count
+            self._count += len(rows)
         return joined is not None
 
+    def values(self) -> Pieces:
+        return self
+
     def joined(self) -> objects.Joined:
+        """All of them, as Arrow reads them."""
         return objects.Joined.of(self._pieces)
