@@ -37,11 +37,11 @@ class Encoder(Operation):
 
     def categories_only(self, given: ValueType) -> None:
         """Refuse floats, dates and lists."""
-        if given.base in ("int", "bool", "text") and given.width is None:
-            return
         if given.width is not None:
             what = f"{self.name} needs one integer, boolean or text a row, and the column is {describe(given)}."
             raise Unfit(what + self.before_pad(given))
+        if given.base in ("int", "bool", "text"):
+            return
         digits = pa.types.is_decimal(given.source) and given.source.scale > 0
         cast = "`cast: string`" if digits else "`cast: int64` or `cast: string`"
         remedy = {
