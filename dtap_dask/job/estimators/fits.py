@@ -42,7 +42,8 @@ from dtap_dask.features.steps.target import TargetEncode
 from dtap_dask.features.steps.yeo_johnson import PowerTransform, is_resolved, yeo_johnson
 from dtap_dask.job.estimators.external import transformers
 from dtap_dask.job.estimators.frames import VALUES, Frames, Target, places_by_input
-from dtap_dask.job.estimators.keyed import by_key, extremes, with_constants
+from dtap_dask.job.estimators.keyed import by_key
+from dtap_dask.job.estimators.ranges import extremes, with_constants
 from dtap_dask.job.estimators.target import target_means
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dask
@@ -17,15 +16,15 @@ from sklearn.preprocessing import StandardScaler as PlainScaler
 from dtap_dask.features.columns.column import Column, Decimals, Numbers
 from dtap_dask.features.engine.checks import infinite
 from dtap_dask.features.statistics.sample import Sample
-from dtap_dask.features.statistics.statistic import Extremes
 from dtap_dask.features.steps.bucketize import Bucketize
 from dtap_dask.features.steps.distribution import RobustScale
 from dtap_dask.features.steps.impute import Impute
 from dtap_dask.features.steps.keyed import KEY_OPTIONS, Keyed, with_tables
 from dtap_dask.features.steps.operation import Fitted
-from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale, is_constant
+from dtap_dask.features.steps.scale import MaxAbsScale, MinMaxScale, StandardScale
 from dtap_dask.features.steps.valuetype import ValueType
 from dtap_dask.job.estimators.frames import Frames, Target
+from dtap_dask.job.estimators.ranges import extremes, with_constants
 from dtap_dask.job.estimators.target import column_of, parsed
 
 
@@ -86,26 +85,6 @@ def _learnt(target: Target, fitted: Fitted, group: Any, kind: ValueType) -> Fitt
     if isinstance(of, StandardScale):
         own = with_constants(own, float(values.min()), float(values.max()))
     return {**own, "n_samples_seen_": len(values)}
-
-
-def extremes(count: int, low: float, high: float) -> Extremes:
-    """The statistic of that many values from `low` to `high`."""
-    found = Extremes()
-    found.count, found.smallest, found.largest = count, low, high
-    return found
-
-
-def with_constants(own: Mapping[str, float], low: float, high: float) -> dict[str, float]:
-    """What a StandardScaler has learnt of values from `low` to `high`, with the constants of `standard_scale`:
-    dask-ml scales by the rounding of a variance, scikit-learn takes the larger a spread for rounding the more rows
-    there are, and to both the mean of equal values may be another number."""
-    found = dict(own)
-    if low == high:
-        found |= {name: value for name, value in (("mean_", low), ("var_", 0.0)) if name in own}
-    if "var_" in found:
-        constant = is_constant(found["var_"], max(abs(low), abs(high)))
-        found["scale_"] = 1.0 if constant else math.sqrt(found["var_"])
-    return found
 
 
 def _most_frequent(group: Any, kind: ValueType) -> Any:
