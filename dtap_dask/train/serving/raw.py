@@ -32,18 +32,28 @@ def beside(name: str, ending: str, names: Collection[str]) -> str:
     return made
 
 
+def lengths_name(name: str, names: Collection[str]) -> str:
+    """The name of the tensor of the numbers of elements of lists, beside the names of others."""
+    return beside(name, "_lengths", names)
+
+
 @dataclass(frozen=True)
 class RawColumn:
-    """A column of the lake that features are made from; `null_name` names the tensor that says where it is null."""
+    """A column of the lake that features are made from.
+
+    `null_name` names the tensor that says where it is null, `lengths_name` that of the numbers of elements of lists.
+    """
 
     name: str
     type: ValueType
     null_name: str
+    lengths_name: str
 
     @classmethod
     def of(cls, field: pa.Field, names: Collection[str] = ()) -> RawColumn:
         """The column of a field of the lake's schema; `names` are those of all columns."""
-        return cls(field.name, source_type(field.type, field.name), beside(field.name, "_null", names))
+        name = field.name
+        return cls(name, source_type(field.type, name), beside(name, "_null", names), lengths_name(name, names))
 
     @property
     def base(self) -> Base:

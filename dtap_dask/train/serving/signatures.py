@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from dtap_dask.train.serving.raw import RawColumn, beside
+from dtap_dask.train.serving.raw import RawColumn, lengths_name
 
 TensorSpecs = dict[str, Any]
 
@@ -21,8 +21,8 @@ def signature_names(columns: Sequence[RawColumn]) -> dict[str, str]:
     TensorFlow refuses. In others every other character becomes _; `column_` is put in front, and _ behind, as needed.
     No two names are equal but for their case, to which TensorFlow's names of inputs are blind.
     """
-    raw = [one.name for one in columns]
-    wanted = [*raw, *(one.null_name for one in columns), *(lengths_name(name, raw) for name in raw)]
+    wanted = [one.name for one in columns]
+    wanted += [one.null_name for one in columns] + [one.lengths_name for one in columns]
     made: dict[str, str] = {}
     taken: set[str] = set()  # in lower case
     for name in sorted(wanted, key=lambda name: name != _allowed(name)):
@@ -40,19 +40,13 @@ def _allowed(name: str) -> str:
     return f"{made}_" if keyword.iskeyword(made) or made == "self" else made
 
 
-def lengths_name(name: str, names: Collection[str]) -> str:
-    """The name of the tensor of the numbers of elements of lists, beside the names of others."""
-    return beside(name, "_lengths", names)
-
-
 def signature_of(columns: Sequence[RawColumn], *, nulls: bool) -> TensorSpecs:
     """The tensors of raw columns in a signature, by their names there."""
     made: TensorSpecs = {}
-    raw = [one.name for one in columns]
     for one in columns:
         if one.type.element is not None:
             made[one.name] = tf.TensorSpec([None], one.dtype)
-            made[lengths_name(one.name, raw)] = tf.TensorSpec([None], tf.int64)
+            made[one.lengths_name] = tf.TensorSpec([None], tf.int64)
         else:
             made[one.name] = one.spec
         if nulls and one.has_null_tensor:
@@ -69,12 +63,10 @@ def to_signature(rows: Mapping[str, Any], columns: Sequence[RawColumn]) -> dict[
 
 def from_signature(given: Mapping[str, Any], columns: Sequence[RawColumn]) -> dict[str, Any]:
     """The raw tensors that a signature was given."""
-    raw = [one.name for one in columns]
     made = {name: given[safe] for name, safe in signature_names(columns).items() if safe in given}
     for one in columns:
         if one.type.element is not None:
-            lengths = made.pop(lengths_name(one.name, raw))
-            made[one.name] = tf.RaggedTensor.from_row_lengths(made[one.name], lengths)
+            made[one.name] = tf.RaggedTensor.from_row_lengths(made[one.name], made.pop(one.lengths_name))
     return made
 
 
